@@ -98,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m embedded.gateway",
         description="A ClickHouse engine that speaks the native and the HTTP protocol, until SIGTERM or SIGINT.",
-        epilog="example: python -m embedded.gateway --data-path .state/clickhouse --native-port 19000 --http-port 18123",
+        epilog="example: python -m embedded.gateway --data-path .state/clickhouse --http-port 18123",
     )
     parser.add_argument("--data-path", type=Path, required=True, help="folder of the engine's data")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")

@@ -10,18 +10,17 @@ a cancelled query stops at its next block.
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from chdb.state.sqlitelike import Connection  # type: ignore[import-untyped]
+from chdb.state.sqlitelike import Connection  # type: ignore[import-not-found]
 
 from embedded.gateway.errors import (
     QUERY_WAS_CANCELLED,
@@ -142,7 +141,7 @@ class Engine:
         with tempfile.NamedTemporaryFile(dir=self._spool) as file:
             yield Path(file.name)
 
-    def run(self, query: Query, output_format: str) -> Iterator[Chunk]:
+    def run(self, query: Query, output_format: str) -> Generator[Chunk, None, None]:
         """Run one statement; the result comes in pieces while the engine is working, nothing is held in memory.
 
         A streamed result repeats the format's header in each piece, so only formats without header, or a caller that
@@ -152,7 +151,7 @@ class Engine:
         """
         return self._run(query, output_format, stream=True)
 
-    def _run(self, query: Query, output_format: str, *, stream: bool) -> Iterator[Chunk]:
+    def _run(self, query: Query, output_format: str, *, stream: bool) -> Generator[Chunk, None, None]:
         statement = single_statement(query.sql)
         if statement is None:
             raise gateway_error(SYNTAX_ERROR, "Syntax error: Multi-statements are not allowed.")
@@ -206,7 +205,9 @@ class Engine:
         statements = [f"USE {quote_identifier(query.session.database)}", *query.session.statements]
         return ";\n".join([*statements, *(set_statement(values) for values in (parameters, settings) if values)])
 
-    def _stream(self, connection: Any, statement: str, output_format: str, query: Query) -> Iterator[Chunk]:
+    def _stream(
+        self, connection: Any, statement: str, output_format: str, query: Query
+    ) -> Generator[Chunk, None, None]:
         stream = connection.send_query(statement, output_format)
         try:
             for piece in stream:

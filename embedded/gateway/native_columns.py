@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Protocol
 
-from clickhouse_driver.bufferedreader import BufferedSocketReader  # type: ignore[import-untyped]
-from clickhouse_driver.reader import read_binary_uint64  # type: ignore[import-untyped]
+from clickhouse_driver.bufferedreader import BufferedReader, BufferedSocketReader  # type: ignore[import-untyped]
+from clickhouse_driver.reader import read_binary_str, read_binary_uint64  # type: ignore[import-untyped]
+from clickhouse_driver.varint import read_varint  # type: ignore[import-untyped]
 
 from embedded.gateway.errors import NOT_IMPLEMENTED, gateway_error
 from embedded.gateway.sql import tokens
@@ -67,7 +69,34 @@ class RecordingReader(BufferedSocketReader):  # type: ignore[misc]
             self._copied_to = self.position
 
 
-def skip_column(reader: RecordingReader, type_name: str, row_count: int) -> None:
+class _BytesReader(BufferedReader):  # type: ignore[misc]
+    """clickhouse-driver's reader of bytes that are all there."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(len(data))
+        self.buffer[:] = data
+        self.current_buffer_size = len(data)
+
+    def read_into_buffer(self) -> None:
+        raise EOFError("the block is shorter than it says")
+
+
+def read_blocks(data: bytes) -> Iterator[tuple[list[tuple[str, str]], bytes]]:
+    """The blocks that ``FORMAT Native`` wrote one after the other: each with its columns' names and types.
+
+    :raises GatewayError: as :func:`skip_column`.
+    """
+    reader = _BytesReader(data)
+    while (start := reader.position) < len(data):
+        column_count, row_count = read_varint(reader), read_varint(reader)
+        columns = []
+        for _ in range(column_count):
+            columns.append((read_binary_str(reader), read_binary_str(reader)))
+            skip_column(reader, columns[-1][1], row_count)
+        yield columns, data[start : reader.position]
+
+
+def skip_column(reader: BufferedReader, type_name: str, row_count: int) -> None:
     """Read past ``row_count`` values of a column, its state prefix included.
 
     :raises GatewayError: code 48 for a type whose extent is not known here (JSON, Variant, aggregate states …).
@@ -91,7 +120,7 @@ def check_type(type_name: str) -> None:
         )
 
 
-def _skip_prefix(reader: RecordingReader, type_name: str) -> None:
+def _skip_prefix(reader: BufferedReader, type_name: str) -> None:
     name, arguments = _split_type(type_name)
     if name == "LowCardinality":
         reader.read(8)  # version of the dictionary's serialization
@@ -100,7 +129,7 @@ def _skip_prefix(reader: RecordingReader, type_name: str) -> None:
             _skip_prefix(reader, argument)
 
 
-def _skip_values(reader: RecordingReader, type_name: str, row_count: int) -> None:
+def _skip_values(reader: BufferedReader, type_name: str, row_count: int) -> None:
     if row_count == 0:
         return
     name, arguments = _split_type(type_name)
@@ -124,7 +153,7 @@ def _skip_values(reader: RecordingReader, type_name: str, row_count: int) -> Non
         _skip_bytes(reader, _fixed_bytes(type_name, name, arguments) * row_count)
 
 
-def _skip_dictionary_encoded(reader: RecordingReader, type_name: str) -> None:
+def _skip_dictionary_encoded(reader: BufferedReader, type_name: str) -> None:
     index_width_bytes = 1 << (read_binary_uint64(reader) & 0xF)
     name, arguments = _split_type(type_name)
     # A dictionary holds plain values; null is its first entry.
@@ -132,7 +161,7 @@ def _skip_dictionary_encoded(reader: RecordingReader, type_name: str) -> None:
     _skip_bytes(reader, index_width_bytes * read_binary_uint64(reader))
 
 
-def _skip_bytes(reader: RecordingReader, byte_count: int) -> None:
+def _skip_bytes(reader: BufferedReader, byte_count: int) -> None:
     for start in range(0, byte_count, _SLICE_BYTES):
         reader.read(min(_SLICE_BYTES, byte_count - start))
 

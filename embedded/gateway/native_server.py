@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from embedded.gateway import native_protocol as protocol
 from embedded.gateway.authentication import Authentication
-from embedded.gateway.engine import Engine, Query, Session
+from embedded.gateway.engine import Chunk, Engine, Query, Session
 from embedded.gateway.errors import (
     NOT_IMPLEMENTED,
     UNEXPECTED_PACKET_FROM_CLIENT,
@@ -20,7 +20,7 @@ from embedded.gateway.errors import (
     GatewayError,
     gateway_error,
 )
-from embedded.gateway.native_columns import RecordingReader, check_type
+from embedded.gateway.native_columns import RecordingReader, check_type, read_blocks
 from embedded.gateway.serving import (
     Outcome,
     cancelled_when,
@@ -163,15 +163,34 @@ class NativeConnection(socketserver.BaseRequestHandler):
         clause = split_output(query.sql)
         if clause is not None and clause.format_name.lower() in engine.format_names:
             query = replace(query, sql=clause.body + clause.rest)  # here results are always blocks
-        with self._watched(query), closing(engine.run(query, "Native")) as chunks:
-            for chunk in chunks:
-                if chunk.data:
-                    self.request.sendall(protocol.data_packet(chunk.data))
-                    outcome.add(chunk)
-            if outcome.data_bytes == 0 and is_select(query.sql):
-                header = protocol.header_block(describe(engine, query, query.sql))
-                self.request.sendall(protocol.data_packet(header))
+        with self._watched(query):
+            if is_select(query.sql):
+                self._stream(query, outcome)
+            else:
+                self._send_whole(engine.run_whole(query, "Native"), outcome)
         self.request.sendall(protocol.progress_packet(outcome.rows, outcome.data_bytes))
+
+    def _stream(self, query: Query, outcome: Outcome) -> None:
+        with closing(self.server.engine.run(query, "Native")) as chunks:
+            for chunk in chunks:
+                if outcome.data_bytes == 0:
+                    self._send_header(_columns_of(chunk.data))
+                self.request.sendall(protocol.data_packet(chunk.data))
+                outcome.add(chunk)
+        if outcome.data_bytes == 0:
+            self._send_header(describe(self.server.engine, query, query.sql))
+
+    def _send_whole(self, result: Chunk, outcome: Outcome) -> None:
+        for columns, block in read_blocks(result.data):
+            if outcome.data_bytes == 0:
+                self._send_header(columns)
+            self.request.sendall(protocol.data_packet(block))
+            outcome.data_bytes += len(block)
+        outcome.rows += result.rows
+
+    def _send_header(self, columns: list[tuple[str, str]]) -> None:
+        """Send the block without rows that goes before the rows: clients take names and types from it."""
+        self.request.sendall(protocol.data_packet(protocol.header_block(columns)))
 
     def _insert_inline(self, query: Query, insert: DataInsert) -> None:
         with self.server.engine.spool_file() as path, self._watched(query):
@@ -183,7 +202,7 @@ class NativeConnection(socketserver.BaseRequestHandler):
         columns = describe_insert(engine, query, insert)
         for _, type_name in columns:
             check_type(type_name)
-        self.request.sendall(protocol.data_packet(protocol.header_block(columns)))
+        self._send_header(columns)
         # Nothing reaches the table before the last block has come: a client that goes away midway inserts nothing.
         with engine.spool_file() as path:
             row_count = 0
@@ -194,3 +213,10 @@ class NativeConnection(socketserver.BaseRequestHandler):
                 native = replace(insert, input_format="Native")
                 with self._watched(query):
                     engine.execute(replace(query, sql=native.from_file(str(path))))
+
+
+def _columns_of(block: bytes) -> list[tuple[str, str]]:
+    try:
+        return next(read_blocks(block))[0]
+    except GatewayError:
+        return []  # a type of unknown extent; the block itself names its columns too
