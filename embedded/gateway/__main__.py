@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import logging
+import os
 import signal
 import sys
 import threading
@@ -38,10 +39,13 @@ def main() -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    data_path = arguments.data_path.resolve()
+    # ClickHouse 26.9 reads icebergLocal() tables below the working directory only: make that every absolute path.
+    os.chdir("/")
     try:
-        engine = Engine(arguments.data_path)
+        engine = Engine(data_path)
     except (GatewayError, OSError) as error:
-        return _refuse(f"cannot open the data path {arguments.data_path}: {error}")
+        return _refuse(f"cannot open the data path {data_path}: {error}")
     try:
         return _serve(arguments, engine, authentication, stop)
     finally:

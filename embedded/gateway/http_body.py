@@ -112,10 +112,9 @@ class Body:
 
     def _begin_chunk(self) -> None:
         size = self._read_line().partition(b";")[0].strip()
-        try:
-            self._left_bytes = int(size, 16)
-        except ValueError:
-            raise BodyError(f"a chunk of {size!r} bytes") from None
+        if not size or size.strip(b"0123456789abcdefABCDEF"):
+            raise BodyError(f"a chunk of {size!r} bytes")
+        self._left_bytes = int(size, 16)
         if self._left_bytes == 0:
             self._ended = True
             while self._read_line():

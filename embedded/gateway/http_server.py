@@ -148,7 +148,8 @@ class HttpConnection(BaseHTTPRequestHandler):
         for name in ("compress", "decompress"):
             if parameters.get(name, "0") not in ("0", "false"):
                 raise gateway_error(
-                    NOT_IMPLEMENTED, f"ClickHouse's own block compression is not offered: leave out {name}=1."
+                    NOT_IMPLEMENTED,
+                    f"ClickHouse's own block compression is not offered: send {name}=0 (in a JDBC URL: ?compress=0).",
                 )
         head = parameters.get("query", "")
         text = head + "\n" if head else ""

@@ -54,19 +54,19 @@ class RecordingReader(BufferedSocketReader):  # type: ignore[misc]
 
     def stop_recording(self) -> None:
         """Copy what has been read up to here, and no more."""
-        self._copy()
+        self._copy(self.position)
         self._sink = None
 
     def read_into_buffer(self) -> None:
-        """Refill the buffer; called when all of it has been read."""
-        self._copy()
+        """Refill the buffer; called when all of it has been read (``position`` may lag behind just then)."""
+        self._copy(self.current_buffer_size)
         self._copied_to = 0
         super().read_into_buffer()
 
-    def _copy(self) -> None:
+    def _copy(self, end: int) -> None:
         if self._sink is not None:
-            self._sink.write(bytes(memoryview(self.buffer)[self._copied_to : self.position]))
-            self._copied_to = self.position
+            self._sink.write(bytes(memoryview(self.buffer)[self._copied_to : end]))
+            self._copied_to = end
 
 
 class _BytesReader(BufferedReader):  # type: ignore[misc]
@@ -101,8 +101,9 @@ def skip_column(reader: BufferedReader, type_name: str, row_count: int) -> None:
 
     :raises GatewayError: code 48 for a type whose extent is not known here (JSON, Variant, aggregate states …).
     """
-    _skip_prefix(reader, type_name)
-    _skip_values(reader, type_name, row_count)
+    if row_count:
+        _skip_prefix(reader, type_name)
+        _skip_values(reader, type_name, row_count)
 
 
 def check_type(type_name: str) -> None:

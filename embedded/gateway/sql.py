@@ -151,8 +151,8 @@ def split_insert(sql: str) -> DataInsert | None:
             continue
         if token.is_word("SELECT", "WITH", "FROM", "WATCH"):
             return None
-        if token.is_word("VALUES") or previous.is_word("FORMAT"):
-            is_values = token.is_word("VALUES")
+        is_values = token.is_word("VALUES")
+        if is_values or (previous is not target and previous.is_word("FORMAT")):
             clause_start = token.start if is_values else previous.start
             if is_function and groups:
                 name_end = groups.pop(0)[1]
