@@ -74,6 +74,7 @@ def _serve(arguments: argparse.Namespace, engine: Engine, authentication: Authen
     for server in servers:
         server.shutdown()
         server.server_close()
+        server.disconnect_clients()
     return 0
 
 

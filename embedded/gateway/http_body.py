@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import zlib
 from email.message import Message
-from io import BufferedIOBase
+from io import BufferedIOBase, RawIOBase
 
-from embedded.gateway.errors import NOT_IMPLEMENTED, SYNTAX_ERROR, gateway_error
+import pyarrow as pa  # type: ignore[import-untyped]
+
+from embedded.gateway.errors import CANNOT_DECOMPRESS, NOT_IMPLEMENTED, SYNTAX_ERROR, gateway_error
 
 _MAX_STATEMENT_BYTES = 256 << 20
 _PIECE_BYTES = 1 << 16
 _MAX_LINE_BYTES = 1 << 12
+_CODECS = {"gzip": "gzip", "x-gzip": "gzip", "lz4": "lz4", "zstd": "zstd", "br": "brotli", "bz2": "bz2"}
 
 
 class BodyError(Exception):
@@ -18,13 +20,64 @@ class BodyError(Exception):
 
 
 class Body:
-    """The body of one request.
+    """The body of one request, decompressed as its Content-Encoding asks.
 
     :param stream: the connection, positioned at the body's first byte.
     :param headers: the request's headers.
-    :ivar encoding: the Content-Encoding in lower case, empty when there is none (or no longer).
     :raises BodyError: for a Content-Length that is no number.
     """
+
+    def __init__(self, stream: BufferedIOBase, headers: Message) -> None:
+        self._sent = _SentBody(stream, headers)
+        self._encoding = headers.get("Content-Encoding", "identity").strip().lower()
+        self._plain: RawIOBase | None = None
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes, fewer only at the body's end.
+
+        :raises EOFError: when the client leaves before the body's end.
+        :raises GatewayError: code 48 for an encoding that is not offered, 354 when the data are not in that encoding.
+        """
+        if self._plain is None:
+            self._plain = self._decoder()
+        pieces: list[bytes] = []
+        wanted = size
+        try:
+            while wanted and (piece := self._plain.read(wanted)):
+                pieces.append(piece)
+                wanted -= len(piece)
+        except OSError as error:
+            if self._sent.ended:
+                raise gateway_error(CANNOT_DECOMPRESS, f"The body is not valid {self._encoding}: {error}.") from None
+            raise
+        return b"".join(pieces)
+
+    def _decoder(self) -> RawIOBase:
+        if self._encoding == "identity":
+            return self._sent
+        if self._encoding not in _CODECS:
+            raise gateway_error(NOT_IMPLEMENTED, f"Content-Encoding {self._encoding} is not offered: use gzip.")
+        decoder: RawIOBase = pa.CompressedInputStream(pa.PythonFile(self._sent, "r"), _CODECS[self._encoding])
+        return decoder
+
+    def read_rest(self) -> bytes:
+        """The rest of a body that is a statement.
+
+        :raises GatewayError: as :meth:`read`; code 62 when it is longer than 256 MiB.
+        """
+        rest = self.read(_MAX_STATEMENT_BYTES)
+        if len(rest) == _MAX_STATEMENT_BYTES:
+            raise gateway_error(SYNTAX_ERROR, "The statement is longer than 256 MiB.")
+        return rest
+
+    def skip_rest(self) -> None:
+        """Read past what is left, so that the client is ready to read the answer."""
+        while self._sent.read(_PIECE_BYTES):
+            pass
+
+
+class _SentBody(RawIOBase):
+    """A body as sent, from its first byte to its last."""
 
     def __init__(self, stream: BufferedIOBase, headers: Message) -> None:
         self._stream = stream
@@ -34,70 +87,15 @@ class Body:
             raise BodyError(f"Content-Length {length!r} is not a number")
         # What is left of the body, or of the current chunk of a chunked one.
         self._left_bytes = 0 if self._chunked else int(length)
-        self._ended = not self._chunked and self._left_bytes == 0
-        self._decompressor: zlib._Decompress | None = None
-        encoding = headers.get("Content-Encoding", "").strip().lower()
-        self.encoding = "" if encoding == "identity" else encoding
+        self.ended = not self._chunked and self._left_bytes == 0
 
-    def decompress(self) -> None:
-        """From here on, read what the sender had compressed.
+    def readable(self) -> bool:
+        return True
 
-        :raises GatewayError: code 48 for an encoding other than gzip and deflate.
-        """
-        if not self.encoding:
-            return
-        if self.encoding not in ("gzip", "x-gzip", "deflate"):
-            raise gateway_error(
-                NOT_IMPLEMENTED,
-                f"A statement in a body of Content-Encoding {self.encoding} is not offered: "
-                "send the statement in the URL, or use gzip.",
-            )
-        self._decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
-        self.encoding = ""
-
-    def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes, fewer only at the body's end.
-
-        :raises EOFError: when the client leaves before the body's end.
-        """
-        pieces: list[bytes] = []
-        wanted = size
-        while wanted and (piece := self._read_some(wanted)):
-            pieces.append(piece)
-            wanted -= len(piece)
-        return b"".join(pieces)
-
-    def read_rest(self) -> bytes:
-        """The rest of a body that is a statement.
-
-        :raises GatewayError: code 62 when it is longer than 256 MiB.
-        """
-        rest = self.read(_MAX_STATEMENT_BYTES)
-        if len(rest) == _MAX_STATEMENT_BYTES:
-            raise gateway_error(SYNTAX_ERROR, "The statement is longer than 256 MiB.")
-        return rest
-
-    def skip_rest(self) -> None:
-        """Read past what is left, so that the client is ready to read the answer."""
-        self._decompressor = None
-        while self._read_raw(_PIECE_BYTES):
-            pass
-
-    def _read_some(self, size: int) -> bytes:
-        if self._decompressor is None:
-            return self._read_raw(size)
-        while True:
-            try:
-                plain = self._decompressor.decompress(self._decompressor.unconsumed_tail or self._read_raw(size), size)
-            except zlib.error as error:
-                raise gateway_error(SYNTAX_ERROR, f"The body is not what its Content-Encoding says: {error}.") from None
-            if plain or self._ended:
-                return plain
-
-    def _read_raw(self, size: int) -> bytes:
-        if self._chunked and self._left_bytes == 0 and not self._ended:
+    def read(self, size: int = _PIECE_BYTES) -> bytes:
+        if self._chunked and self._left_bytes == 0 and not self.ended:
             self._begin_chunk()
-        if self._ended:
+        if self.ended:
             return b""
         data = self._stream.read(min(size, self._left_bytes))
         if not data:
@@ -107,7 +105,7 @@ class Body:
             if self._chunked:
                 self._read_line()
             else:
-                self._ended = True
+                self.ended = True
         return data
 
     def _begin_chunk(self) -> None:
@@ -116,7 +114,7 @@ class Body:
             raise BodyError(f"a chunk of {size!r} bytes")
         self._left_bytes = int(size, 16)
         if self._left_bytes == 0:
-            self._ended = True
+            self.ended = True
             while self._read_line():
                 pass
 

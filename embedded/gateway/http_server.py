@@ -30,7 +30,7 @@ from embedded.gateway.errors import (
 )
 from embedded.gateway.http_body import Body, BodyError
 from embedded.gateway.http_formats import DEFAULT_FORMAT, can_stream, content_type, has_header, header_length
-from embedded.gateway.serving import Outcome, cancelled_when, limit_sending, logged, next_byte
+from embedded.gateway.serving import DisconnectingMixIn, Outcome, cancelled_when, limit_sending, logged, next_byte
 from embedded.gateway.sql import DataInsert, is_select, quote_string, split_insert, split_output
 
 logger = logging.getLogger(__name__)
@@ -47,14 +47,9 @@ _NOT_SETTINGS = frozenset(
         *("compress", "decompress", "buffer_size", "wait_end_of_query", "client_protocol_version"),
     }
 )
-# Content-Encoding → the engine's name for it, for data it reads from a spooled body.
-_COMPRESSIONS = {
-    **{"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate", "br": "br", "zstd": "zstd", "lz4": "lz4"},
-    **{"xz": "xz", "bz2": "bz2", "snappy": "snappy"},
-}
 
 
-class HttpServer(ThreadingHTTPServer):
+class HttpServer(DisconnectingMixIn, ThreadingHTTPServer):
     """Listens for HTTP clients.
 
     :param send_timeout_seconds: a client that takes none of its result for so long loses its connection.
@@ -156,7 +151,6 @@ class HttpConnection(BaseHTTPRequestHandler):
         insert = split_insert(text)
         if insert is None:
             # The statement, or its beginning, is in the body; surrogates keep bytes of data that are no text.
-            body.decompress()
             text += body.read(_HEAD_BYTES).decode(errors="surrogateescape")
             insert = split_insert(text)
         query = self._query(text, parameters)
@@ -207,10 +201,7 @@ class HttpConnection(BaseHTTPRequestHandler):
                 file.write(query.sql[insert.data_start :].encode(errors="surrogateescape"))
                 while piece := body.read(_PIECE_BYTES):
                     file.write(piece)
-            compression = _COMPRESSIONS.get(body.encoding, "") if body.encoding else "none"
-            if not compression:
-                raise gateway_error(NOT_IMPLEMENTED, f"Content-Encoding {body.encoding} is not offered.")
-            statement = _checked_text(insert.from_file(str(path), compression))
+            statement = _checked_text(insert.from_file(str(path)))
             with cancelled_when(self.server.engine, query, self._client_is_gone):
                 written_rows = self.server.engine.execute(replace(query, sql=statement))
         self._begin(query, DEFAULT_FORMAT, written_rows, length=0)

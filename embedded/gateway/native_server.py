@@ -22,6 +22,7 @@ from embedded.gateway.errors import (
 )
 from embedded.gateway.native_columns import RecordingReader, check_type, read_blocks
 from embedded.gateway.serving import (
+    DisconnectingMixIn,
     Outcome,
     cancelled_when,
     describe,
@@ -37,7 +38,7 @@ logger = logging.getLogger(__name__)
 _READ_BUFFER_BYTES = 1 << 18
 
 
-class NativeServer(socketserver.ThreadingTCPServer):
+class NativeServer(DisconnectingMixIn, socketserver.ThreadingTCPServer):
     """Listens for native-protocol clients.
 
     :param send_timeout_seconds: a client that takes none of its result for so long loses its connection.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import socketserver
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from embedded.gateway.engine import Chunk, Engine, Query
 from embedded.gateway.errors import QUERY_WAS_CANCELLED, GatewayError
@@ -32,6 +34,30 @@ class Outcome:
         """Count a piece that was sent."""
         self.rows += chunk.rows
         self.data_bytes += len(chunk.data)
+
+
+class DisconnectingMixIn(socketserver.BaseServer):
+    """A server that knows its clients and can send them away."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self._clients: set[socket.socket] = set()
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Remember the client and serve it."""
+        self._clients.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Forget the client, which has been served."""
+        self._clients.discard(request)
+        super().shutdown_request(request)
+
+    def disconnect_clients(self) -> None:
+        """End all connections, so that no thread waits for a client any more."""
+        for client in list(self._clients):
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
 
 
 def limit_sending(connection: socket.socket, timeout_seconds: int) -> None:

@@ -57,10 +57,10 @@ class DataInsert:
     input_format: str
     data_start: int
 
-    def from_file(self, path: str, compression: str = "none") -> str:
+    def from_file(self, path: str) -> str:
         """The same INSERT, its rows read from the file at ``path`` on the engine's machine."""
         return (
-            f"{self.into} FROM INFILE {quote_string(path)} COMPRESSION {quote_string(compression)} "
+            f"{self.into} FROM INFILE {quote_string(path)} COMPRESSION 'none' "
             f"{self.settings} FORMAT {self.input_format}"
         )
 

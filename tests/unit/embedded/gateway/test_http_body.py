@@ -42,7 +42,6 @@ def test_a_body_ends_at_its_content_length() -> None:
 def test_a_compressed_body_is_read_as_it_was(data: bytes, size: int) -> None:
     packed = gzip.compress(data)
     body = _body(packed, Content_Length=str(len(packed)), Content_Encoding="gzip")
-    body.decompress()
     read = b""
     while piece := body.read(size):
         read += piece
@@ -71,5 +70,19 @@ def test_a_chunk_size_that_is_no_number(size: bytes) -> None:
 
 
 def test_an_encoding_not_offered_is_named() -> None:
-    with pytest.raises(GatewayError, match="zstd"):
-        _body(b"", Content_Encoding="zstd").decompress()
+    with pytest.raises(GatewayError, match="snappy"):
+        _body(b"x", Content_Length="1", Content_Encoding="snappy").read(1)
+
+
+@pytest.mark.parametrize("data", [b"no gzip at all", gzip.compress(b"x" * 1000)[:-10]])
+def test_data_not_in_their_encoding_are_an_error(data: bytes) -> None:
+    with pytest.raises(GatewayError) as raised:
+        _body(data, Content_Length=str(len(data)), Content_Encoding="gzip").read(2000)
+    assert raised.value.code == 354
+
+
+def test_a_client_that_leaves_midway_is_noticed_through_the_compression() -> None:
+    data = gzip.compress(bytes(range(256)) * 1000)
+    body = _body(data[:-20], Content_Length=str(len(data)), Content_Encoding="gzip")
+    with pytest.raises(EOFError):
+        body.read(1 << 20)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +40,7 @@ def test_no_setting_can_add_a_statement(settings: dict[str, str]) -> None:
 def test_tokens_cover_the_text_in_order(sql: str) -> None:
     found = list(tokens(sql))
     assert all(sql[token.start : token.end] == token.text for token in found)
-    assert all(left.end <= right.start for left, right in zip(found, found[1:], strict=False))
+    assert all(left.end <= right.start for left, right in pairwise(found))
 
 
 @pytest.mark.parametrize(
@@ -129,6 +131,8 @@ def test_split_output(sql: str, format_name: str, body: str, rest: str) -> None:
     assert (clause.format_name, clause.body, clause.rest) == (format_name, body, rest)
 
 
-@pytest.mark.parametrize("sql", ["SELECT 1", "SELECT 'x FORMAT JSON'", "SELECT f(format x)", "SELECT format FROM t", ""])
+@pytest.mark.parametrize(
+    "sql", ["SELECT 1", "SELECT 'x FORMAT JSON'", "SELECT f(format x)", "SELECT format FROM t", ""]
+)
 def test_no_format_clause(sql: str) -> None:
     assert split_output(sql) is None
