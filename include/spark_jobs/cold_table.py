@@ -1,0 +1,193 @@
+"""One Iceberg table through Iceberg's own Java library: read its chain of snapshots, stage, fast-forward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import date
+from typing import Any
+
+from jvm import Jvm, java_map
+
+from k2_offload.core import connections
+from k2_offload.core.errors import OffloadError, Unreachable
+from k2_offload.core.exactly_once import (
+    PUBLISHED_BRANCH,
+    WINDOW_PROPERTY,
+    Published,
+    Snapshot,
+    WindowId,
+    find_published,
+)
+
+ATTEMPT_PROPERTY = "k2.attempt"
+"""Snapshot summary key that tells one attempt's staged snapshot from another's."""
+
+_MAIN = "main"
+
+
+def open_catalog(jvm: Jvm, settings: connections.Catalog) -> Any:
+    """Connect to the catalog.
+
+    :raises Unreachable: if it does not answer
+    """
+    from py4j.protocol import Py4JJavaError  # noqa: PLC0415
+
+    try:
+        return jvm.org.apache.iceberg.CatalogUtil.buildIcebergCatalog(
+            settings.name, java_map(jvm, settings.java), jvm.org.apache.hadoop.conf.Configuration()
+        )
+    except Py4JJavaError as error:
+        raise Unreachable("The Iceberg catalog", settings.connection_id, _message(error)) from error
+
+
+class ColdTable:
+    """A table as it was when last refreshed.
+
+    :param target: ``namespace.table``
+    :param name: the table's name in messages
+    """
+
+    def __init__(self, jvm: Jvm, catalog: Any, target: str, name: str) -> None:
+        from py4j.protocol import Py4JJavaError  # noqa: PLC0415
+
+        self._jvm = jvm
+        self._name = name
+        try:
+            self.java = catalog.loadTable(jvm.org.apache.iceberg.catalog.TableIdentifier.parse(target))
+        except Py4JJavaError as error:
+            raise OffloadError(
+                f"{name}: the cold table {target} cannot be loaded: {_message(error)}. Nothing was moved and no row "
+                "is lost; the retry tries again. Check the catalog with `k2 validate`."
+            ) from error
+
+    @property
+    def uuid(self) -> str:
+        """Identity of this incarnation of the table."""
+        return str(self.java.uuid())
+
+    @property
+    def location(self) -> str:
+        """URI of the table's folder, without a trailing slash."""
+        return str(self.java.location()).rstrip("/")
+
+    def published(self, head: int | None = None) -> Published | None:
+        """The newest window in the chain from ``head`` (``None``: from what readers see) backwards.
+
+        :raises DamagedTable: if the table cannot say
+        """
+        branch = self.java.refs().get(PUBLISHED_BRANCH)
+        if head is None:
+            current = self.java.currentSnapshot()
+            head = current.snapshotId() if current is not None else None
+        last_published = branch.snapshotId() if branch is not None else None
+        return find_published(self._name, self.uuid, head, last_published, self._snapshot)
+
+    def parent_of(self, snapshot_id: int) -> int | None:
+        """The snapshot that this one was staged on."""
+        parent: int | None = self.java.snapshot(snapshot_id).parentId()
+        return parent
+
+    def stage_files(self, files: Iterable[Any], window_id: WindowId, attempt: str) -> Snapshot:
+        """Make the data files a snapshot on top of the current head that no reader sees.
+
+        :param files: Iceberg ``DataFile`` objects; may be empty
+        """
+        append = self.java.newAppend().set(WINDOW_PROPERTY, str(window_id)).set(ATTEMPT_PROPERTY, attempt).stageOnly()
+        for file in files:
+            append.appendFile(file)
+        append.commit()
+        return self.staged_by(attempt)
+
+    def stage_again(self, snapshot_id: int, attempt: str) -> int:
+        """Stage the files of a staged snapshot once more, on top of the head as it is now."""
+        staged = self.java.snapshot(snapshot_id)
+        window_id = self._snapshot(snapshot_id)
+        if window_id is None or window_id.window_id is None:
+            raise OffloadError(f"{self._name}: the staged snapshot {snapshot_id} has gone; the retry stages it again.")
+        return self.stage_files(staged.addedDataFiles(self.java.io()), window_id.window_id, attempt).snapshot_id
+
+    def staged_by(self, attempt: str) -> Snapshot:
+        """The snapshot that an attempt has staged."""
+        self.java.refresh()
+        snapshots = self.java.snapshots()
+        for position in range(snapshots.size() - 1, -1, -1):
+            snapshot = snapshots.get(position)
+            if snapshot.summary().get(ATTEMPT_PROPERTY) == attempt:
+                return _to_snapshot(snapshot)
+        raise OffloadError(f"{self._name}: the staged snapshot has gone. Nothing was published; the retry stages again.")
+
+    def fast_forward(self, snapshot_id: int) -> bool:
+        """Move main, and the marker of the last published window, to a staged snapshot in one atomic commit.
+
+        :returns: ``False`` if main is no longer an ancestor of it, or another commit came between: stage again
+        """
+        from py4j.protocol import Py4JJavaError  # noqa: PLC0415
+
+        try:
+            refs = self.java.manageSnapshots()
+            if self.java.refs().containsKey(PUBLISHED_BRANCH):
+                refs = refs.replaceBranch(PUBLISHED_BRANCH, snapshot_id)
+            else:
+                refs = refs.createBranch(PUBLISHED_BRANCH, snapshot_id)
+            refs.fastForwardBranch(_MAIN, PUBLISHED_BRANCH).commit()
+        except Py4JJavaError as error:
+            self.java.refresh()
+            current = self.java.currentSnapshot()
+            if current is not None and current.snapshotId() == snapshot_id:
+                return True  # the reply was lost, not the commit
+            if _is_conflict(error):
+                return False
+            raise OffloadError(
+                f"{self._name}: publishing failed: {_message(error)}. If it did take effect the retry sees that; "
+                "no row is lost or doubled."
+            ) from error
+        return True
+
+    def data_file(self, uri: str, partition_field: str, day: date) -> Any:
+        """Describe a Parquet file that is already in place, from its footer.
+
+        :raises OffloadError: if it lacks a column of the table
+        """
+        iceberg = self._jvm.org.apache.iceberg
+        file = self.java.io().newInputFile(uri)
+        mapping = iceberg.mapping.NameMappingParser.fromJson(self.java.properties().get("schema.name-mapping.default"))
+        metrics = iceberg.parquet.ParquetUtil.fileMetrics(file, iceberg.MetricsConfig.forTable(self.java), mapping)
+        if metrics.columnSizes().size() != self.java.schema().columns().size():
+            raise OffloadError(
+                f"{self._name}: {uri} has {metrics.columnSizes().size()} of the table's "
+                f"{self.java.schema().columns().size()} columns. Nothing was published and no row is lost."
+            )
+        return (
+            iceberg.DataFiles.builder(self.java.spec())
+            .withInputFile(file)
+            .withFormat("PARQUET")
+            .withPartitionPath(f"{partition_field}={day.isoformat()}")
+            .withMetrics(metrics)
+            .withSortOrder(self.java.sortOrder())
+            .build()
+        )
+
+    def _snapshot(self, snapshot_id: int) -> Snapshot | None:
+        snapshot = self.java.snapshot(snapshot_id)
+        return None if snapshot is None else _to_snapshot(snapshot)
+
+
+def _to_snapshot(snapshot: Any) -> Snapshot:
+    summary: Mapping[str, str] = snapshot.summary()
+    return Snapshot(
+        snapshot_id=snapshot.snapshotId(),
+        parent_id=snapshot.parentId(),
+        sequence_number=snapshot.sequenceNumber(),
+        window_id=WindowId.parse(summary.get(WINDOW_PROPERTY)),
+        rows=int(summary.get("added-records") or 0),
+        size_bytes=int(summary.get("added-files-size") or 0),
+    )
+
+
+def _is_conflict(error: Any) -> bool:
+    kind = error.java_exception.getClass().getSimpleName()
+    return kind == "CommitFailedException" or "fast-forward" in str(error.java_exception.getMessage())
+
+
+def _message(error: Any) -> str:
+    return str(error.java_exception.getMessage()).splitlines()[0]

@@ -1,0 +1,116 @@
+"""Transport ``jdbc``: Spark reads the window from ClickHouse in parallel and writes the files itself.
+
+For a ClickHouse server that cannot write to the lake's storage. Iceberg's writer stages the snapshot, by the same
+write-audit-publish properties that ``export`` sets by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+from functools import reduce
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from cold_table import ATTEMPT_PROPERTY, ColdTable
+
+from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.core.connections import JobConnections
+from k2_offload.core.exactly_once import Snapshot, WindowId
+from k2_offload.core.plan import PlannedColumn, PlannedTable
+from k2_offload.core.queries import DAY, read_splits
+from k2_offload.core.type_mapping import quote
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_ROWS_PER_SPLIT = 500_000
+
+
+class JdbcTransport:
+    """Each day of the window is read in splits of about half a million rows."""
+
+    def __init__(self, connections: JobConnections) -> None:
+        self._connections = connections
+        self._spark: SparkSession | None = None
+        self._starting = Lock()
+
+    def stage(
+        self,
+        clickhouse: ClickHouse,
+        cold: ColdTable,
+        planned: PlannedTable,
+        window_id: WindowId,
+        rows_per_day: Mapping[date, int],
+        attempt: str,
+    ) -> Snapshot:
+        """Read the window through Spark and stage what it wrote."""
+        if not rows_per_day:
+            return cold.stage_files([], window_id, attempt)
+        # A session of its own: spark.wap.id is a setting of the session, and tables run side by side.
+        spark = self._session().newSession()
+        spark.conf.set("spark.wap.id", str(window_id))
+        days = [self._read(spark, planned, day, rows) for day, rows in rows_per_day.items()]
+        rows = reduce(lambda left, right: left.unionAll(right), days)
+        catalog = self._connections.catalog.name
+        rows.writeTo(f"{catalog}.{planned.target}").option(f"snapshot-property.{ATTEMPT_PROPERTY}", attempt).append()
+        return cold.staged_by(attempt)
+
+    def _read(self, spark: SparkSession, planned: PlannedTable, day: date, rows: int) -> DataFrame:
+        select = planned.select_day_sql.replace(DAY, day.isoformat())
+        names = ", ".join(_portable(column) for column in planned.columns)
+        endpoint = self._connections.clickhouse
+        frame = spark.read.jdbc(
+            url=f"jdbc:clickhouse://{endpoint.host}:{endpoint.http_port}/{endpoint.database}?ssl={str(endpoint.secure).lower()}",
+            table=f"(SELECT {names}, cityHash64(*) AS k2_split FROM ({select})) AS k2_rows",
+            predicates=list(read_splits(rows, _ROWS_PER_SPLIT)),
+            properties={
+                "driver": "com.clickhouse.jdbc.ClickHouseDriver",
+                "user": endpoint.user,
+                "password": endpoint.password,
+            },
+        )
+        return frame.select(*_restored(planned.columns))
+
+    def _session(self) -> SparkSession:
+        from pyspark.sql import SparkSession  # noqa: PLC0415 - a context takes seconds; most jobs need none
+
+        with self._starting:
+            if self._spark is None:
+                catalog = self._connections.catalog
+                builder = SparkSession.builder.config(
+                    f"spark.sql.catalog.{catalog.name}", "org.apache.iceberg.spark.SparkCatalog"
+                ).config("spark.sql.session.timeZone", "UTC")
+                java = dict(catalog.java)
+                if "catalog-impl" not in java:
+                    java.setdefault("type", "rest")
+                for key, value in java.items():
+                    builder = builder.config(f"spark.sql.catalog.{catalog.name}.{key}", value)
+                self._spark = builder.getOrCreate()
+            return self._spark
+
+
+def _portable(column: PlannedColumn) -> str:
+    """Times and dates travel as integers: drivers disagree about time zones, but not about numbers."""
+    name = quote(column.name)
+    if column.iceberg_type == "timestamptz":
+        return f"toUnixTimestamp64Micro({name}) AS {name}"
+    if column.iceberg_type == "date":
+        return f"toInt32({name}) AS {name}"
+    if column.iceberg_type.startswith("decimal"):
+        return f"toString({name}) AS {name}"
+    return name
+
+
+def _restored(columns: tuple[PlannedColumn, ...]) -> Iterator[Any]:
+    from pyspark.sql import functions  # noqa: PLC0415
+
+    for column in columns:
+        value = functions.col(column.name)
+        if column.iceberg_type == "timestamptz":
+            value = functions.timestamp_micros(value)
+        elif column.iceberg_type == "date":
+            value = functions.date_from_unix_date(value.cast("int"))
+        elif column.iceberg_type in ("int", "long", "float", "double", "boolean") or "decimal" in column.iceberg_type:
+            value = value.cast({"long": "bigint"}.get(column.iceberg_type, column.iceberg_type))
+        yield value.alias(column.name)

@@ -1,0 +1,142 @@
+"""ClickHouse over its native protocol. Used by the tasks, the CLI and the Spark job alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
+
+from k2_offload.core import queries
+from k2_offload.core.connections import ClickHouseEndpoint
+from k2_offload.core.errors import InvalidSource, OffloadError, Unreachable
+from k2_offload.core.type_mapping import Column, is_time, map_column
+from k2_offload.core.windows import Window, from_micros, to_micros
+
+if TYPE_CHECKING:  # the Spark job has no pydantic
+    from k2_offload.core.tables import TableSpec
+
+_CONNECT_TIMEOUT_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class HourCounts:
+    """Rows of a window by the hour (UTC) of their timestamp, and the highest sequence by hour."""
+
+    rows: Mapping[datetime, int]
+    max_sequence: Mapping[datetime, int]
+
+
+class ClickHouse:
+    """One connection to ClickHouse.
+
+    :param endpoint: where it listens
+    :param query_timeout_seconds: how long to wait for the server between two packets
+    :raises Unreachable: by every method, if the server does not answer or drops the connection
+    """
+
+    def __init__(self, endpoint: ClickHouseEndpoint, query_timeout_seconds: int = 600) -> None:
+        import clickhouse_driver  # noqa: PLC0415 - DAG files import this module and must parse fast
+
+        self._endpoint = endpoint
+        self._errors = clickhouse_driver.errors
+        self._client = clickhouse_driver.Client(
+            host=endpoint.host,
+            port=endpoint.native_port,
+            user=endpoint.user,
+            password=endpoint.password,
+            database=endpoint.database,
+            secure=endpoint.secure,
+            connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+            send_receive_timeout=query_timeout_seconds,
+            client_name="k2-offload",
+        )
+
+    def execute(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
+        """Run one query and return its rows.
+
+        :raises OffloadError: with the server's own words if it refuses the query
+        """
+        try:
+            rows: list[tuple[Any, ...]] = self._client.execute(sql, dict(parameters) if parameters else None)
+        except (OSError, EOFError, self._errors.NetworkError, self._errors.SocketTimeoutError) as error:
+            self._client.disconnect()
+            raise Unreachable("ClickHouse", self._endpoint.connection_id, str(error) or type(error).__name__) from error
+        except self._errors.ServerException as error:
+            self._client.disconnect()
+            message = str(error.message).split("Stack trace:")[0].strip()
+            raise OffloadError(f"ClickHouse refused a query (code {error.code}): {message}") from error
+        return rows
+
+    def close(self) -> None:
+        """End the connection."""
+        self._client.disconnect()
+
+    def columns(self, table: TableSpec) -> tuple[Column, ...]:
+        """The source's stored columns in their order, mapped to Iceberg.
+
+        :raises InvalidSource: if the table or a column named in the table file is missing, or the timestamp is no time
+        :raises UnsupportedType: if a column cannot be mapped
+        """
+        database, name = table.source.split(".")
+        described = self.execute(
+            "SELECT name, type FROM system.columns WHERE database = %(database)s AND table = %(table)s "
+            "AND default_kind NOT IN ('ALIAS', 'EPHEMERAL') ORDER BY position",
+            {"database": database, "table": name},
+        )
+        types: dict[str, str] = dict(described)  # type: ignore[arg-type]
+        if not types:
+            raise InvalidSource(
+                f"{table.name}: ClickHouse has no table {table.source}. Nothing was moved. "
+                "Correct 'source' in the table file or create the table; then run `k2 validate`."
+            )
+        for key in ("timestamp_column", "partition_column"):
+            self._check_time(table, key, types)
+        for column in (*table.sort_columns, *([table.sequence_column] if table.sequence_column else [])):
+            _check_exists(table, column, types)
+        return tuple(map_column(table.name, column, kind) for column, kind in types.items())
+
+    def newest_row(self, table: TableSpec, since: datetime | None = None) -> datetime | None:
+        """Newest timestamp of the source, at or above ``since`` when given; ``None`` if there is none.
+
+        :raises InvalidSource: if a timestamp is NULL: such a row is in no window
+        """
+        [(newest_micros, null_times)] = self.execute(queries.newest_row(table, to_micros(since) if since else 0))
+        if null_times:
+            raise InvalidSource(
+                f"{table.name}: {null_times} rows of {table.source} have NULL in '{table.timestamp_column}'; they are in "
+                "no window and would never be moved. Nothing was moved. Give them a time, or point 'source' at a view "
+                "that does (or that leaves them out); then run `k2 validate`."
+            )
+        return None if newest_micros is None else from_micros(newest_micros)
+
+    def rows_per_hour(self, table: TableSpec, window: Window) -> HourCounts:
+        """How many rows the window holds, by hour."""
+        rows, sequences = {}, {}
+        for seconds, count, sequence in self.execute(queries.rows_per_hour(table, window)):
+            hour = datetime.fromtimestamp(seconds, UTC)
+            rows[hour] = count
+            if sequence is not None:
+                sequences[hour] = int(sequence)
+        return HourCounts(rows, sequences)
+
+    def rows_per_day(self, sql: str) -> dict[date, int]:
+        """Rows by partition day, from :func:`k2_offload.core.queries.rows_per_day`."""
+        return {day: count for day, count in self.execute(sql)}  # noqa: C416 - rows are untyped tuples
+
+    def _check_time(self, table: TableSpec, key: str, types: Mapping[str, str]) -> None:
+        column: str = getattr(table, key)
+        _check_exists(table, column, types)
+        if not is_time(types[column]):
+            raise InvalidSource(
+                f"{table.name}: {key} '{column}' is {types[column]}, not a time (DateTime or DateTime64). "
+                "Nothing was moved. Correct the table file; then run `k2 validate`."
+            )
+
+
+def _check_exists(table: TableSpec, column: str, types: Mapping[str, str]) -> None:
+    if column not in types:
+        raise InvalidSource(
+            f"{table.name}: {table.source} has no column '{column}'; it has: {', '.join(types)}. Nothing was moved. "
+            "Correct the table file; then run `k2 validate`."
+        )

@@ -1,0 +1,203 @@
+"""The cold tables, through pyiceberg: created on first contact, and read for what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from k2_offload.core import connections
+from k2_offload.core.errors import InvalidSource, OffloadError, Unreachable
+from k2_offload.core.exactly_once import (
+    PUBLISHED_BRANCH,
+    WINDOW_PROPERTY,
+    Published,
+    Snapshot,
+    WindowId,
+    find_published,
+)
+from k2_offload.core.tables import TableSpec
+from k2_offload.core.type_mapping import Column
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
+
+_TABLE_PROPERTIES = {
+    "format-version": "2",
+    "write.parquet.compression-codec": "zstd",
+    "write.parquet.compression-level": "3",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "100",
+}
+
+
+class ColdTable:
+    """One Iceberg table as it was when it was loaded."""
+
+    def __init__(self, table: Table, name: str) -> None:
+        self._table = table
+        self._name = name
+
+    @property
+    def uuid(self) -> str:
+        """Identity of this incarnation of the table."""
+        return str(self._table.metadata.table_uuid)
+
+    @property
+    def location(self) -> str:
+        """URI of the table's folder."""
+        return self._table.location()
+
+    @property
+    def metadata_location(self) -> str:
+        """URI of the metadata file that is current."""
+        return self._table.metadata_location
+
+    @property
+    def partition_field(self) -> str:
+        """Name of the daily partition field."""
+        return self._table.spec().fields[0].name
+
+    @cached_property
+    def published(self) -> Published | None:
+        """The newest published window.
+
+        :raises DamagedTable: if the table cannot say
+        """
+        metadata = self._table.metadata
+        snapshots = {snapshot.snapshot_id: snapshot for snapshot in metadata.snapshots}
+        branch = metadata.refs.get(PUBLISHED_BRANCH)
+
+        def snapshot_of(snapshot_id: int) -> Snapshot | None:
+            return _to_snapshot(snapshots[snapshot_id]) if snapshot_id in snapshots else None
+
+        return find_published(
+            self._name,
+            self.uuid,
+            metadata.current_snapshot_id,
+            branch.snapshot_id if branch else None,
+            snapshot_of,
+        )
+
+    @property
+    def total_rows(self) -> int:
+        """Rows that readers see, from the current snapshot's summary."""
+        snapshot = self._table.current_snapshot()
+        return int(snapshot.summary["total-records"] or 0) if snapshot and snapshot.summary else 0
+
+    def check_columns(self, columns: Sequence[Column]) -> None:
+        """Refuse a source whose columns are not the cold table's.
+
+        :raises InvalidSource: naming the first column that differs
+        """
+        cold = {field.name: str(field.field_type) for field in self._table.schema().fields}
+        warm = {column.name: column.iceberg_type for column in columns}
+        for name in {**cold, **warm}:
+            if cold.get(name) != warm.get(name):
+                raise InvalidSource(
+                    f"{self._name}: column '{name}' is {warm.get(name, 'missing')} in the source and "
+                    f"{cold.get(name, 'missing')} in the cold table. Nothing was moved and no row is lost. "
+                    "Change one of the two tables, or point 'source' at a view with the cold table's columns; "
+                    "then run `k2 validate`."
+                )
+
+
+class ColdCatalog:
+    """The Iceberg catalog.
+
+    :param settings: where it is
+    :raises Unreachable: by every method, if the catalog or its storage does not answer
+    """
+
+    def __init__(self, settings: connections.Catalog) -> None:
+        self._settings = settings
+
+    @cached_property
+    def _catalog(self) -> Catalog:
+        from pyiceberg.catalog import load_catalog  # noqa: PLC0415 - DAG files import this module and must parse fast
+
+        return load_catalog(self._settings.name, **self._settings.pyiceberg)
+
+    def load(self, table: TableSpec) -> ColdTable | None:
+        """The table as it is now; ``None`` if it does not exist yet."""
+        from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError  # noqa: PLC0415
+
+        try:
+            return ColdTable(self._catalog.load_table(table.target), table.name)
+        except (NoSuchTableError, NoSuchNamespaceError):
+            return None
+        except Exception as error:
+            raise self._translated(error) from error
+
+    def load_or_create(self, table: TableSpec, columns: Sequence[Column]) -> ColdTable:
+        """The table as it is now, created from the source's columns if it does not exist.
+
+        :raises InvalidSource: if it exists with other columns
+        """
+        from pyiceberg.exceptions import TableAlreadyExistsError  # noqa: PLC0415
+
+        cold = self.load(table)
+        if cold is None:
+            try:
+                self._catalog.create_namespace_if_not_exists(table.target.split(".")[0])
+                cold = ColdTable(self._catalog.create_table(table.target, **_definition(table, columns)), table.name)
+            except TableAlreadyExistsError:
+                return self.load_or_create(table, columns)
+            except Exception as error:
+                raise self._translated(error) from error
+        cold.check_columns(columns)
+        return cold
+
+    def ping(self) -> None:
+        """Ask the catalog something small."""
+        try:
+            self._catalog.list_namespaces()
+        except Exception as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: Exception) -> OffloadError:
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        return Unreachable("The Iceberg catalog or its storage", self._settings.connection_id, first_line)
+
+
+def _definition(table: TableSpec, columns: Sequence[Column]) -> dict[str, Any]:
+    from pyiceberg.partitioning import PartitionField, PartitionSpec  # noqa: PLC0415
+    from pyiceberg.schema import Schema  # noqa: PLC0415
+    from pyiceberg.table.name_mapping import create_mapping_from_schema  # noqa: PLC0415
+    from pyiceberg.table.sorting import SortField, SortOrder  # noqa: PLC0415
+    from pyiceberg.transforms import DayTransform, IdentityTransform  # noqa: PLC0415
+
+    fields = [
+        {"id": position, "name": column.name, "type": column.iceberg_type.replace(" ", ""), "required": not column.nullable}
+        for position, column in enumerate(columns, start=1)
+    ]
+    schema = Schema.model_validate({"type": "struct", "fields": fields})
+    field_id = {column.name: position for position, column in enumerate(columns, start=1)}
+    partition = PartitionField(
+        source_id=field_id[table.partition_column],
+        field_id=1000,
+        transform=DayTransform(),
+        name=f"{table.partition_column}_day",
+    )
+    sort_fields = [SortField(source_id=field_id[name], transform=IdentityTransform()) for name in table.sort_columns]
+    # ClickHouse writes no field ids into its Parquet files; readers find the columns by this mapping.
+    name_mapping = create_mapping_from_schema(schema).model_dump_json()
+    return {
+        "schema": schema,
+        "partition_spec": PartitionSpec(partition),
+        "sort_order": SortOrder(*sort_fields),
+        "properties": _TABLE_PROPERTIES | {"schema.name-mapping.default": name_mapping},
+    }
+
+
+def _to_snapshot(snapshot: Any) -> Snapshot:
+    summary = snapshot.summary.additional_properties if snapshot.summary else {}
+    return Snapshot(
+        snapshot_id=snapshot.snapshot_id,
+        parent_id=snapshot.parent_snapshot_id,
+        sequence_number=snapshot.sequence_number or 0,
+        window_id=WindowId.parse(summary.get(WINDOW_PROPERTY)),
+        rows=int(summary.get("added-records", 0)),
+        size_bytes=int(summary.get("added-files-size", 0)),
+    )

@@ -1,0 +1,31 @@
+"""Is there a Java that Spark can run on?"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+
+from k2_offload.core.errors import ConfigurationError
+
+MINIMUM_JAVA = 17
+_CURE = f"Install Java {MINIMUM_JAVA} or newer (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
+
+
+def check_java() -> int:
+    """The major version of the Java that spark-submit will use: ``JAVA_HOME``'s, else the first on ``PATH``.
+
+    :raises ConfigurationError: if there is none, or it is older than Spark needs
+    """
+    home = os.environ.get("JAVA_HOME")
+    java = os.path.join(home, "bin", "java") if home else shutil.which("java")
+    if not java or not os.access(java, os.X_OK):
+        where = f"JAVA_HOME ({home}) holds no bin/java" if home else "there is no java on PATH"
+        raise ConfigurationError(f"Spark needs Java: {where}. Nothing was moved. {_CURE}.")
+    output = subprocess.run([java, "-version"], capture_output=True, text=True, check=False, timeout=30).stderr  # noqa: S603
+    match = re.search(r'version "(?:1\.)?(\d+)', output)
+    version = int(match[1]) if match else 0
+    if version < MINIMUM_JAVA:
+        raise ConfigurationError(f"Spark needs Java {MINIMUM_JAVA}: {java} is version {version}. Nothing was moved. {_CURE}.")
+    return version

@@ -1,0 +1,158 @@
+"""The ledger in Postgres: watermarks and windows, one locked row per table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from k2_offload.core.errors import Unreachable
+from k2_offload.core.exactly_once import LedgerEntry, Published, WindowId, watermark_of
+
+_SQL = Path(__file__).parents[3] / "include" / "sql" / "postgres"
+
+Connect = Callable[[], Any]
+"""Opens a DB-API connection (psycopg 2 or 3)."""
+
+
+@cache
+def _queries() -> Mapping[str, str]:
+    parts = re.split(r"^-- name: (\w+)\n", (_SQL / "queries.sql").read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@dataclass(frozen=True)
+class TableRecord:
+    """What the ledger shows of one table; every field is ``None`` until it is known.
+
+    :param low: with ``high``, the last window that was planned, half-open
+    :param rows: rows published with that window
+    """
+
+    table: str
+    watermark: datetime | None
+    status: str
+    last_successful_run: datetime | None
+    last_run_duration_seconds: float | None
+    low: datetime | None
+    high: datetime | None
+    state: str | None
+    rows: int | None
+    planned_rows: int | None
+
+
+class LockedTable:
+    """One table's entry, locked until the transaction ends."""
+
+    def __init__(self, cursor: Any, table: str) -> None:
+        self._cursor = cursor
+        self._table = table
+
+    def _run(self, query: str, **values: object) -> None:
+        self._cursor.execute(_queries()[query], {"table": self._table, **values})
+
+    def entry(self) -> LedgerEntry:
+        """What the ledger believes of the table."""
+        self._run("add_table")
+        self._run("lock_table")
+        watermark, table_uuid = self._cursor.fetchone()
+        self._run("open_window_of")
+        opened = self._cursor.fetchone()
+        return LedgerEntry(table_uuid, watermark, WindowId.parse(opened[0]) if opened else None)
+
+    def open(
+        self, window_id: WindowId, *, dag_run_id: str, rows: int, max_sequence: int | None, now: datetime
+    ) -> None:
+        """Record a new window as planned.
+
+        :param rows: how many the source holds in it now
+        """
+        window = window_id.window
+        self._run(
+            "open_window", window_id=str(window_id), low=window.low, high=window.high, dag_run_id=dag_run_id,
+            rows=rows, max_sequence=max_sequence, now=now,
+        )  # fmt: skip
+        self.set_status("running")
+
+    def resume(self, window_id: WindowId, dag_run_id: str) -> None:
+        """Record one more attempt at an open window."""
+        self._run("resume_window", window_id=str(window_id), dag_run_id=dag_run_id)
+        self.set_status("running")
+
+    def abandon(self, window_id: WindowId) -> None:
+        """Close a window that the cold table has passed by."""
+        self._run("abandon_window", window_id=str(window_id))
+
+    def commit(self, published: Published, now: datetime) -> None:
+        """Record that the cold table holds the window."""
+        window_id, snapshot = str(published.window_id), published.snapshot
+        self._run(
+            "commit_window", window_id=window_id, rows=snapshot.rows, size_bytes=snapshot.size_bytes,
+            snapshot_id=snapshot.snapshot_id, now=now,
+        )  # fmt: skip
+        self._run("record_success", window_id=window_id)
+
+    def follow(self, table_uuid: str, published: Published | None) -> None:
+        """Set the watermark to what the cold table holds."""
+        snapshot_id = published.snapshot.snapshot_id if published else None
+        self._run("set_watermark", watermark=watermark_of(published), table_uuid=table_uuid, snapshot_id=snapshot_id)
+
+    def forget_cold_table(self) -> None:
+        """Accept whatever cold table is there at the next plan, even another incarnation."""
+        self._run("forget_cold_table")
+
+    def set_status(self, status: str) -> None:
+        """``initialized``, ``running``, ``success`` or ``failed``."""
+        self._run("set_status", status=status)
+
+
+class Ledger:
+    """The ledger's schema in Airflow's metadata Postgres.
+
+    :param connect: opens a connection; each transaction has its own
+    :param connection_id: the Airflow connection behind it, named in errors
+    """
+
+    def __init__(self, connect: Connect, connection_id: str) -> None:
+        self._connect = connect
+        self._connection_id = connection_id
+
+    def create_schema(self) -> None:
+        """Create what is missing; safe at every start, also by several processes at once."""
+        with self._transaction() as cursor:
+            # CREATE … IF NOT EXISTS still collides when two sessions run it at the same moment.
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('k2_offload.schema'))")
+            cursor.execute((_SQL / "schema.sql").read_text())
+
+    @contextmanager
+    def locked(self, table: str) -> Iterator[LockedTable]:
+        """One transaction that holds the table's row lock; rolled back on an exception."""
+        with self._transaction() as cursor:
+            yield LockedTable(cursor, table)
+
+    def read_tables(self) -> dict[str, TableRecord]:
+        """Every table the ledger knows, by name."""
+        with self._transaction() as cursor:
+            cursor.execute(_queries()["read_tables"])
+            return {row[0]: TableRecord(*row) for row in cursor.fetchall()}
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Any]:
+        try:
+            connection = self._connect()
+        except Exception as error:
+            raise Unreachable("Postgres (the ledger)", self._connection_id, str(error).strip()) from error
+        try:
+            with connection.cursor() as cursor:
+                yield cursor
+            connection.commit()
+        except BaseException:
+            connection.rollback()
+            raise
+        finally:
+            connection.close()

@@ -1,0 +1,146 @@
+"""What the connections mean to each side: ClickHouse's drivers, pyiceberg, and Iceberg's Java library.
+
+Built from the fields of Airflow connections, so that one entry serves every component.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+from urllib.parse import quote
+
+from k2_offload.core.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class ConnectionFields:
+    """The fields of one Airflow connection."""
+
+    connection_id: str
+    host: str | None
+    port: int | None
+    login: str | None
+    password: str | None
+    schema: str | None
+    extra: Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class ClickHouseEndpoint:
+    """Where ClickHouse listens; ``http_port`` serves Spark's JDBC reads only."""
+
+    connection_id: str
+    host: str
+    native_port: int
+    http_port: int
+    user: str
+    password: str
+    database: str
+    secure: bool
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """An Iceberg catalog as pyiceberg and as Iceberg's Java library want it described."""
+
+    connection_id: str
+    name: str
+    pyiceberg: Mapping[str, str]
+    java: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class JobConnections:
+    """What the Spark application needs of the outside; it travels in its environment, never in arguments.
+
+    :param lake_collection: ClickHouse named collection that holds the object store's address and keys
+    """
+
+    VARIABLE: ClassVar[str] = "K2_OFFLOAD_CONNECTIONS"
+
+    clickhouse: ClickHouseEndpoint
+    catalog: Catalog
+    lake_collection: str
+
+    def to_json(self) -> str:
+        """The form in which they travel; holds secrets."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> JobConnections:
+        """The inverse of :meth:`to_json`."""
+        document = json.loads(text)
+        return JobConnections(
+            ClickHouseEndpoint(**document["clickhouse"]), Catalog(**document["catalog"]), document["lake_collection"]
+        )
+
+
+def clickhouse_endpoint(fields: ConnectionFields) -> ClickHouseEndpoint:
+    """Read a ClickHouse connection: ``port`` is the native one, extra may hold ``http_port`` and ``secure``.
+
+    :raises ConfigurationError: if the host is missing or a port is no number
+    """
+    secure = bool(fields.extra.get("secure", False))
+    try:
+        http_port = int(str(fields.extra.get("http_port", 8443 if secure else 8123)))
+    except ValueError:
+        raise ConfigurationError(f"connection '{fields.connection_id}': extra 'http_port' must be a number") from None
+    return ClickHouseEndpoint(
+        connection_id=fields.connection_id,
+        host=_required(fields, "host"),
+        native_port=fields.port or (9440 if secure else 9000),
+        http_port=http_port,
+        user=fields.login or "default",
+        password=fields.password or "",
+        database=fields.schema or "default",
+        secure=secure,
+    )
+
+
+def catalog(fields: ConnectionFields) -> Catalog:
+    """Read an Iceberg catalog connection.
+
+    Extra holds ``catalog_type`` (``rest``, or ``sql`` for a catalog in Postgres), ``catalog_name``, ``warehouse``;
+    every other key (``s3.endpoint``, ``s3.access-key-id``, …) is passed on to both libraries as it is.
+
+    :raises ConfigurationError: if something is missing or the type is unknown
+    """
+    extra = dict(fields.extra)
+    kind = str(extra.pop("catalog_type", "rest"))
+    name = str(extra.pop("catalog_name", "demo"))
+    common = {key: str(value) for key, value in extra.items()}
+    host = _required(fields, "host")
+    if kind == "rest":
+        python_side = common | {"type": "rest", "uri": host}
+        java_side = common | {"type": "rest", "uri": host}
+        if fields.login and fields.password:
+            credential = {"credential": f"{fields.login}:{fields.password}"}
+            python_side, java_side = python_side | credential, java_side | credential
+    elif kind == "sql":
+        login, password = fields.login or "", fields.password or ""
+        address = f"{host}:{fields.port or 5432}/{fields.schema or ''}"
+        userinfo = f"{quote(login, safe='')}:{quote(password, safe='')}"
+        python_side = common | {"type": "sql", "uri": f"postgresql+psycopg://{userinfo}@{address}"}
+        java_side = common | {
+            "catalog-impl": "org.apache.iceberg.jdbc.JdbcCatalog",
+            "uri": f"jdbc:postgresql://{address}",
+            "jdbc.user": login,
+            "jdbc.password": password,
+            "jdbc.schema-version": "V1",
+        }
+    else:
+        raise ConfigurationError(
+            f"connection '{fields.connection_id}': extra 'catalog_type' is '{kind}'; expected 'rest' or 'sql'"
+        )
+    if common.get("warehouse", "").startswith("s3"):
+        java_side["io-impl"] = "org.apache.iceberg.aws.s3.S3FileIO"
+    return Catalog(fields.connection_id, name, python_side, java_side)
+
+
+def _required(fields: ConnectionFields, name: str) -> str:
+    value = getattr(fields, name)
+    if not value:
+        raise ConfigurationError(f"connection '{fields.connection_id}' has no {name}")
+    return str(value)

@@ -1,0 +1,51 @@
+"""What can go wrong, said so that the reader knows what is safe and what to run next."""
+
+from __future__ import annotations
+
+
+class OffloadError(Exception):
+    """An expected failure: its message is meant for the operator and needs no stack trace."""
+
+
+class InvalidTablesFile(OffloadError):
+    """``tables.yaml`` does not describe a usable set of tables."""
+
+
+class UnsupportedType(OffloadError):
+    """A column's ClickHouse type has no faithful Iceberg type."""
+
+
+class InvalidSource(OffloadError):
+    """The source table or one of its columns is missing or unfit (a timestamp that is not a time, a NULL timestamp)."""
+
+
+class Unreachable(OffloadError):
+    """ClickHouse, Postgres, the catalog or the storage does not answer.
+
+    :param service: which of them, as a person would say it
+    :param connection_id: the Airflow connection that points to it
+    :param reason: the driver's own words, without secrets
+    """
+
+    def __init__(self, service: str, connection_id: str, reason: str) -> None:
+        super().__init__(
+            f"{service} is not reachable through Airflow connection '{connection_id}': {reason}. "
+            "No row was moved and none is lost: the next attempt resumes the same window. "
+            f"Check the service and `airflow connections get {connection_id}`, then run `k2 validate`."
+        )
+
+
+class AuditFailed(OffloadError):
+    """The rows staged for a window are not the rows ClickHouse holds in it. Nothing was published."""
+
+
+class StaleWindow(OffloadError):
+    """The cold table has moved on since this window was planned. Nothing was published by this attempt."""
+
+
+class DamagedTable(OffloadError):
+    """The cold table is not the one the ledger knows (recreated, rolled back): a person has to decide."""
+
+
+class ConfigurationError(OffloadError):
+    """A setting or connection is missing or contradicts another."""

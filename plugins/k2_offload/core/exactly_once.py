@@ -1,0 +1,237 @@
+"""Why every row reaches the cold table exactly once. The whole argument, and every rule it needs, is in this file.
+
+A cold table's history is a chain of snapshots. A snapshot that publishes a window carries that window's identity
+(table, low, high) in its summary, and nothing ever changes a snapshot or its ancestors. So:
+
+1. *Stage.* The window's rows become a snapshot S on top of the current head, invisible to readers.
+2. *Check.* S may be published only if the newest window among its ancestors ends exactly where S's begins
+   (:func:`decide_publish`). S then holds every window once, without gap or overlap, and that can no longer change.
+3. *Audit.* The rows staged are the rows ClickHouse holds in the window.
+4. *Publish.* The table's main branch moves to S by fast-forward in one atomic commit, which the catalog refuses
+   unless main is still an ancestor of S. Whatever else happened meanwhile (a zombie job, a second scheduler,
+   a compaction) either is part of S's history, and was checked, or makes the fast-forward fail; then stage again.
+
+By induction, main always holds contiguous windows, each once. The watermark is merely read off that chain
+(:func:`find_published`): the ledger follows it and never leads it (:func:`reconcile`), so a ledger that was lost,
+restored or edited is repaired by looking, and killing any process at any point leaves one of two states: the window
+is in the chain, or it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+
+from k2_offload.core.errors import AuditFailed, DamagedTable, StaleWindow
+from k2_offload.core.windows import Window, format_time, parse_time
+
+WINDOW_PROPERTY = "wap.id"
+"""Snapshot summary key that holds the window's identity (Iceberg's own key for write-audit-publish)."""
+
+PUBLISHED_BRANCH = "k2_published"
+"""Branch that points at the last published window, so that snapshot expiry never drops it."""
+
+
+FIRST_WATERMARK = datetime(2000, 1, 1, tzinfo=UTC)
+"""Where the first window of a table begins: the watermark of a cold table that holds no window."""
+
+
+@dataclass(frozen=True)
+class WindowId:
+    """Names one window of one incarnation of a cold table; a dropped and recreated table has another UUID."""
+
+    table_uuid: str
+    window: Window
+
+    def __str__(self) -> str:
+        return f"k2/{self.table_uuid}/{format_time(self.window.low)}/{format_time(self.window.high)}"
+
+    @staticmethod
+    def parse(text: str | None) -> WindowId | None:
+        """The inverse of ``str``; ``None`` for any other text (another writer's id)."""
+        parts = (text or "").split("/")
+        if len(parts) != 4 or parts[0] != "k2":
+            return None
+        try:
+            return WindowId(parts[1], Window(parse_time(parts[2]), parse_time(parts[3])))
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the protocol reads of an Iceberg snapshot.
+
+    :param rows: rows it added
+    :param size_bytes: bytes of data files it added
+    """
+
+    snapshot_id: int
+    parent_id: int | None
+    sequence_number: int
+    window_id: WindowId | None
+    rows: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Published:
+    """The newest window in a chain of snapshots, and the snapshot that published it."""
+
+    snapshot: Snapshot
+    window_id: WindowId
+
+
+def watermark_of(published: Published | None) -> datetime:
+    """Every row below it is in the cold table, none at or above it."""
+    return published.window_id.window.high if published else FIRST_WATERMARK
+
+
+def find_published(
+    table: str,
+    table_uuid: str,
+    head: int | None,
+    last_published: int | None,
+    snapshot_of: Callable[[int], Snapshot | None],
+) -> Published | None:
+    """The newest window among the snapshots from ``head`` back to the first.
+
+    Other writers' snapshots (compaction) are passed over. Where expiry has cut the chain, ``last_published``, the
+    snapshot of :data:`PUBLISHED_BRANCH`, stands in, provided it is older than all that is left of the chain.
+
+    :param snapshot_of: the snapshot of an id, ``None`` once expired
+    :returns: ``None`` if the chain is whole and holds no window
+    :raises DamagedTable: if the chain is cut and nothing says what the missing part held
+    """
+    oldest: Snapshot | None = None
+    current = head
+    while current is not None:
+        snapshot = snapshot_of(current)
+        if snapshot is None:
+            return _published_before(table, table_uuid, oldest, last_published, snapshot_of)
+        if snapshot.window_id is not None and snapshot.window_id.table_uuid == table_uuid:
+            return Published(snapshot, snapshot.window_id)
+        oldest, current = snapshot, snapshot.parent_id
+    return None
+
+
+def _published_before(
+    table: str,
+    table_uuid: str,
+    oldest: Snapshot | None,
+    last_published: int | None,
+    snapshot_of: Callable[[int], Snapshot | None],
+) -> Published | None:
+    marker = snapshot_of(last_published) if last_published is not None else None
+    if marker and marker.window_id and marker.window_id.table_uuid == table_uuid:
+        if oldest is not None and marker.sequence_number < oldest.sequence_number:
+            return Published(marker, marker.window_id)
+    raise DamagedTable(
+        f"{table}: the cold table's snapshots were expired past its last offloaded window, and branch "
+        f"'{PUBLISHED_BRANCH}' does not say which that was. Nothing was changed and no row is lost. "
+        f"Run `k2 watermark rebuild {table}` to see what the table holds and to set the watermark from it."
+    )
+
+
+class PublishDecision(Enum):
+    """What to do with a staged snapshot."""
+
+    PUBLISH = "publish"
+    ALREADY_PUBLISHED = "already published"
+
+
+def decide_publish(table: str, window_id: WindowId, table_uuid: str, published: Published | None) -> PublishDecision:
+    """Whether a window may follow what a chain of snapshots already holds.
+
+    :param table_uuid: of the table as it is now
+    :param published: newest window among the ancestors of the staged snapshot
+    :raises StaleWindow: if another window has taken its place; it would leave a gap or an overlap
+    """
+    window = window_id.window
+    if table_uuid != window_id.table_uuid:
+        raise StaleWindow(
+            f"{table} {window}: the cold table was dropped and recreated after this window was planned. "
+            "Nothing was published; the next cycle plans anew."
+        )
+    if published is not None and published.window_id == window_id:
+        return PublishDecision.ALREADY_PUBLISHED
+    if watermark_of(published) != window.low:
+        raise StaleWindow(
+            f"{table} {window}: the cold table ends at {format_time(watermark_of(published))}. "
+            "Nothing was published and no row is lost; the next cycle plans from there."
+        )
+    return PublishDecision.PUBLISH
+
+
+def audit(table: str, window: Window, staged_rows: int, source_rows: int) -> None:
+    """Rows staged = rows in the source.
+
+    :raises AuditFailed: otherwise
+    """
+    if staged_rows != source_rows:
+        raise AuditFailed(
+            f"{table} {window}: {staged_rows} rows were staged but ClickHouse counts {source_rows}. "
+            "Nothing was published and no row is lost; the retry exports the window again. If it goes on, look for "
+            "rows arriving late or expiring: `k2 status`."
+        )
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """What the ledger believes of one table.
+
+    :param table_uuid: of the cold table it has followed so far; ``None`` before the first window
+    :param watermark: end of the last window it knows as published; ``None`` if it was never set, or was damaged
+    :param open_window: planned and not yet known as published
+    """
+
+    table_uuid: str | None
+    watermark: datetime | None
+    open_window: WindowId | None
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """How the ledger follows the cold table.
+
+    :param watermark: what the cold table says
+    :param committed: the open window, if the cold table now holds it
+    :param resume: the open window, if it still comes next
+    :param abandoned: the open window, if the cold table has gone another way
+    :param moved: whether the ledger said something else
+    """
+
+    watermark: datetime
+    committed: WindowId | None
+    resume: WindowId | None
+    abandoned: WindowId | None
+    moved: bool
+
+
+def reconcile(table: str, ledger: LedgerEntry, table_uuid: str, published: Published | None) -> Reconciled:
+    """Make the ledger say what the cold table holds.
+
+    An open window keeps its bounds for as long as it still comes next, whatever the clock says.
+
+    :raises DamagedTable: if the cold table is another one than the ledger has followed
+    """
+    if ledger.table_uuid is not None and ledger.table_uuid != table_uuid:
+        raise DamagedTable(
+            f"{table}: the cold table was dropped and recreated (UUID {table_uuid}, the ledger has followed "
+            f"{ledger.table_uuid}). Nothing was changed. If that was meant, run `k2 watermark rebuild {table}`: "
+            "the next cycle then starts from what the new table holds."
+        )
+    watermark = watermark_of(published)
+    opened = ledger.open_window
+    committed = resume = abandoned = None
+    if opened is not None:
+        if published is not None and published.window_id == opened:
+            committed = opened
+        elif opened.table_uuid == table_uuid and watermark == opened.window.low:
+            resume = opened
+        else:
+            abandoned = opened
+    moved = ledger.watermark is not None and ledger.watermark != watermark
+    return Reconciled(watermark, committed, resume, abandoned, moved)

@@ -1,0 +1,86 @@
+"""The plan of one Spark application: all it needs to know, so that it decides nothing.
+
+It holds no secret: connections are named, their contents reach the application through its environment.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from k2_offload.core.errors import ConfigurationError
+
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PlannedColumn:
+    """A column's name and its Iceberg type."""
+
+    name: str
+    iceberg_type: str
+
+
+@dataclass(frozen=True)
+class PlannedTable:
+    """One window of one table, ready to be moved.
+
+    :param table: its name in the table file
+    :param target: ``namespace.table`` in the catalog
+    :param window_id: see :class:`k2_offload.core.exactly_once.WindowId`
+    :param partition_field: name of the Iceberg partition field (a day)
+    :param rows_per_day_sql: rows ``(day, count)`` of the window
+    :param select_day_sql: the rows of one day (placeholder :data:`k2_offload.core.queries.DAY`)
+    """
+
+    table: str
+    target: str
+    window_id: str
+    transport: str
+    partition_field: str
+    columns: tuple[PlannedColumn, ...]
+    rows_per_day_sql: str
+    select_day_sql: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one Spark application moves."""
+
+    job_group: str
+    tables: tuple[PlannedTable, ...]
+
+    def to_json(self) -> str:
+        """The form in which the plan travels."""
+        return json.dumps({"version": _VERSION, **asdict(self)}, separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str) -> Plan:
+        """The inverse of :meth:`to_json`.
+
+        :raises ConfigurationError: if it is not a plan of this version
+        """
+        try:
+            document: dict[str, Any] = json.loads(text)
+            if document["version"] != _VERSION:
+                raise ConfigurationError(f"the plan is of version {document['version']}, this job reads {_VERSION}")
+            tables = [
+                PlannedTable(**(entry | {"columns": tuple(PlannedColumn(**column) for column in entry["columns"])}))
+                for entry in document["tables"]
+            ]
+            return Plan(document["job_group"], tuple(tables))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigurationError(f"not a plan: {error!r}") from None
+
+
+def group_plans(planned: Sequence[tuple[str, PlannedTable]]) -> list[Plan]:
+    """One plan per job group, in the order in which the groups first appear.
+
+    :param planned: pairs of job group and table
+    """
+    groups: dict[str, list[PlannedTable]] = {}
+    for job_group, table in planned:
+        groups.setdefault(job_group, []).append(table)
+    return [Plan(job_group, tuple(tables)) for job_group, tables in groups.items()]

@@ -1,0 +1,114 @@
+"""The ClickHouse queries of one table, as text. Every name in them is quoted, every value is a number or a date."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from k2_offload.core.type_mapping import Column, quote
+from k2_offload.core.windows import Window, to_micros
+
+if TYPE_CHECKING:  # the Spark job has no pydantic
+    from k2_offload.core.tables import TableSpec
+
+DAY = "{day}"
+"""Placeholder in :func:`select_day` for one partition's day, ``YYYY-MM-DD``."""
+
+
+def literal(text: str) -> str:
+    """A ClickHouse string literal."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def newest_row(table: TableSpec, since_micros: int) -> str:
+    """One row: newest timestamp at or above ``since_micros`` (NULL if none), and how many timestamps are NULL."""
+    time = _column(table.timestamp_column)
+    return (
+        f"SELECT toUnixTimestamp64Micro(CAST(maxOrNull({time}), 'Nullable(DateTime64(6, \\'UTC\\'))')), "
+        f"countIf(isNull({time})) FROM {_source(table)} WHERE {time} >= {_time(since_micros)} OR isNull({time})"
+    )
+
+
+def rows_per_hour(table: TableSpec, window: Window) -> str:
+    """Rows ``(start of the hour in seconds since 1970, rows, highest sequence or NULL)``; empty hours are missing."""
+    hour = f"toUnixTimestamp(toStartOfHour(CAST({_column(table.timestamp_column)}, 'DateTime(\\'UTC\\')')))"
+    sequence = f"max({_column(table.sequence_column)})" if table.sequence_column else "NULL"
+    return (
+        f"SELECT {hour} AS hour, count(), {sequence} FROM {_source(table)} WHERE {_within(table, window)} GROUP BY hour"
+    )
+
+
+def rows_per_day(table: TableSpec, window: Window) -> str:
+    """Rows ``(day of the partition column in UTC, rows)`` of the window, by day."""
+    return (
+        f"SELECT {_day(table)} AS day, count() FROM {_source(table)} "
+        f"WHERE {_within(table, window)} GROUP BY day ORDER BY day"
+    )
+
+
+def select_day(table: TableSpec, columns: Sequence[Column], window: Window) -> str:
+    """The window's rows of one partition (:data:`DAY`), cast for Iceberg, in the table's sort order."""
+    selected = ", ".join(f"{column.expression} AS {quote(column.name)}" for column in columns)
+    order = ", ".join(_column(name) for name in table.sort_columns)
+    return (
+        f"SELECT {selected} FROM {_source(table)} WHERE {_within(table, window)} AND {_day(table)} = toDate('{DAY}')"
+        + (f" ORDER BY {order}" if order else "")
+    )
+
+
+def read_splits(rows: int, rows_per_split: int) -> Iterator[str]:
+    """Conditions on the UInt64 column ``k2_split``, a hash of the row, that cut the rows into parts of about equal size.
+
+    Together they cover every row exactly once, whatever was inserted since the rows were counted.
+    """
+    splits = max(1, -(-rows // rows_per_split))
+    for split in range(splits):
+        yield f"k2_split % {splits} = {split}"
+
+
+def warm_hash(table: TableSpec, columns: Sequence[Column], window: Window) -> str:
+    """One row ``(count, hash)`` of the source's rows in the window, in their Iceberg form; see :func:`_content_hash`."""
+    selected = ", ".join(f"{column.expression} AS {quote(column.name)}" for column in columns)
+    return _content_hash(columns, f"(SELECT {selected} FROM {_source(table)} WHERE {_within(table, window)})")
+
+
+def cold_hash(table: TableSpec, columns: Sequence[Column], window: Window, cold_table: str) -> str:
+    """One row ``(count, hash)`` of the cold table's rows in the window, to compare with :func:`warm_hash`.
+
+    :param cold_table: a table function that reads the cold table
+    """
+    names = ", ".join(quote(column.name) for column in columns)
+    within = _between(quote(table.timestamp_column), window)
+    return _content_hash(columns, f"(SELECT {names} FROM {cold_table} WHERE {within})")
+
+
+def _content_hash(columns: Sequence[Column], rows: str) -> str:
+    """Independent of the rows' order, sensitive to their number: equal multisets of whole rows give equal hashes."""
+    values = ", ".join(f"ifNull(toString({name}), '\\\\N')" for name in (quote(column.name) for column in columns))
+    return f"SELECT count(), sum(cityHash64({values})) FROM {rows}"
+
+
+def _source(table: TableSpec) -> str:
+    name = ".".join(quote(part) for part in table.source.split("."))
+    return f"{name} AS source{' FINAL' if table.final else ''}"
+
+
+def _column(name: str) -> str:
+    return f"source.{quote(name)}"
+
+
+def _day(table: TableSpec) -> str:
+    return f"toDate({_column(table.partition_column)}, 'UTC')"
+
+
+def _within(table: TableSpec, window: Window) -> str:
+    return _between(_column(table.timestamp_column), window)
+
+
+def _between(expression: str, window: Window) -> str:
+    return f"{expression} >= {_time(to_micros(window.low))} AND {expression} < {_time(to_micros(window.high))}"
+
+
+def _time(micros: int) -> str:
+    return f"fromUnixTimestamp64Micro({micros}, 'UTC')"

@@ -1,0 +1,125 @@
+"""Which Iceberg type a ClickHouse column becomes, and how its values are cast on the way.
+
+Casting happens once, in ClickHouse's SELECT. What has no faithful Iceberg type is refused, with the column's name
+and a way out, rather than rounded or wrapped.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from k2_offload.core.errors import UnsupportedType
+
+_TIMESTAMP = "DateTime64(6, 'UTC')"
+
+# ClickHouse type → (Iceberg type, ClickHouse type whose Parquet form is that Iceberg type)
+_SIMPLE = {
+    "Bool": ("boolean", "Bool"),
+    "Int8": ("int", "Int32"),
+    "Int16": ("int", "Int32"),
+    "Int32": ("int", "Int32"),
+    "Int64": ("long", "Int64"),
+    "UInt8": ("int", "Int32"),
+    "UInt16": ("int", "Int32"),
+    "UInt32": ("long", "Int64"),
+    "UInt64": ("decimal(20, 0)", "Decimal(20, 0)"),
+    "Float32": ("float", "Float32"),
+    "Float64": ("double", "Float64"),
+    "String": ("string", "String"),
+    "UUID": ("string", "String"),
+    "IPv4": ("string", "String"),
+    "IPv6": ("string", "String"),
+    "Date": ("date", "Date32"),
+    "Date32": ("date", "Date32"),
+}
+_WRAPPER = re.compile(r"^(LowCardinality|Nullable)\((.*)\)$")
+_SIMPLE_AGGREGATE = re.compile(r"^SimpleAggregateFunction\([^,]+, (.*)\)$")
+_DECIMAL = re.compile(r"^Decimal\((\d+), (\d+)\)$")
+_DATETIME = re.compile(r"^DateTime(?:\('[^']*'\))?$")
+_DATETIME64 = re.compile(r"^DateTime64\((\d)(?:, '[^']*')?\)$")
+_MAX_DECIMAL_PRECISION = 38
+_MAX_TIME_PRECISION = 6
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column on its way from ClickHouse to Iceberg.
+
+    :param name: the same on both sides
+    :param iceberg_type: in the Iceberg spec's spelling, e.g. ``decimal(38, 18)``
+    :param nullable: whether the source allows NULL (kept)
+    :param expression: ClickHouse SQL that yields the value in ``iceberg_type``'s Parquet form
+    """
+
+    name: str
+    iceberg_type: str
+    nullable: bool
+    expression: str
+
+
+def quote(identifier: str) -> str:
+    """A ClickHouse identifier in backquotes."""
+    escaped = identifier.replace("\\", "\\\\").replace("`", "\\`")
+    return f"`{escaped}`"
+
+
+def map_column(table: str, name: str, clickhouse_type: str) -> Column:
+    """Map one column.
+
+    :param clickhouse_type: as ``system.columns`` spells it
+    :raises UnsupportedType: if Iceberg has no type that keeps every value
+    """
+    bare, nullable = _unwrap(clickhouse_type)
+    reference = f"source.{quote(name)}"
+    if bare.startswith("FixedString("):
+        return Column(name, "string", nullable, f"toStringCutToZero({reference})")
+    iceberg_type, target = _target(table, name, clickhouse_type, bare)
+    if nullable:
+        target = f"Nullable({target})"
+    same = clickhouse_type == target
+    escaped = target.replace("'", "\\'")
+    return Column(name, iceberg_type, nullable, reference if same else f"CAST({reference}, '{escaped}')")
+
+
+def is_time(clickhouse_type: str) -> bool:
+    """Whether windows can be cut on a column of this type."""
+    bare, _ = _unwrap(clickhouse_type)
+    return bool(_DATETIME.match(bare) or _DATETIME64.match(bare))
+
+
+def _unwrap(clickhouse_type: str) -> tuple[str, bool]:
+    bare, nullable = clickhouse_type, False
+    while True:
+        if match := _SIMPLE_AGGREGATE.match(bare):
+            bare = match[1]
+        elif match := _WRAPPER.match(bare):
+            nullable = nullable or match[1] == "Nullable"
+            bare = match[2]
+        else:
+            return bare, nullable
+
+
+def _target(table: str, name: str, clickhouse_type: str, bare: str) -> tuple[str, str]:
+    if bare in _SIMPLE:
+        return _SIMPLE[bare]
+    if bare.startswith(("Enum8(", "Enum16(")):
+        return "string", "String"
+    if _DATETIME.match(bare):
+        return "timestamptz", _TIMESTAMP
+    if match := _DATETIME64.match(bare):
+        if int(match[1]) <= _MAX_TIME_PRECISION:
+            return "timestamptz", _TIMESTAMP
+        raise _refusal(table, name, clickhouse_type, "Iceberg keeps microseconds", "toDateTime64(…, 6, 'UTC')")
+    if match := _DECIMAL.match(bare):
+        if int(match[1]) <= _MAX_DECIMAL_PRECISION:
+            return f"decimal({match[1]}, {match[2]})", bare
+        raise _refusal(table, name, clickhouse_type, "Iceberg keeps 38 digits", "toDecimal128(…, scale) or toString(…)")
+    raise _refusal(table, name, clickhouse_type, "Iceberg has no type that keeps its values", "toString(…)")
+
+
+def _refusal(table: str, name: str, clickhouse_type: str, reason: str, cure: str) -> UnsupportedType:
+    return UnsupportedType(
+        f"{table}: column '{name}' is {clickhouse_type}; {reason}. Nothing was moved. Point the table's 'source' at a "
+        f"view that selects {cure} AS {name}, or leaves the column out; then run `k2 validate`."
+    )

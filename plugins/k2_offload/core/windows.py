@@ -1,0 +1,119 @@
+"""Windows: which part of a source table one run moves.
+
+A window is half-open, ``[low, high)``, on the timestamp column alone, so rows with equal timestamps never
+straddle a boundary. All times are aware UTC datetimes; one tick is one microsecond, the finest time Iceberg keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+TICK = timedelta(microseconds=1)
+
+
+def to_micros(time: datetime) -> int:
+    """Microseconds since 1970-01-01 UTC, exact (no float on the way)."""
+    return (time - datetime(1970, 1, 1, tzinfo=UTC)) // TICK
+
+
+def from_micros(micros: int) -> datetime:
+    """The UTC time that many microseconds after 1970-01-01."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + micros * TICK
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """The half-open time range ``[low, high)`` of one table; never empty.
+
+    :raises ValueError: unless ``low < high`` and both are aware
+    """
+
+    low: datetime
+    high: datetime
+
+    def __post_init__(self) -> None:
+        if self.low.tzinfo is None or self.high.tzinfo is None:
+            raise ValueError(f"window bounds need a time zone: {self}")
+        if not self.low < self.high:
+            raise ValueError(f"a window cannot be empty: {self}")
+
+    def __str__(self) -> str:
+        return f"[{format_time(self.low)}, {format_time(self.high)})"
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """What a layer above must know of one table it is made of.
+
+    :param watermark: everything below it is in the cold table
+    :param last_row: timestamp of the newest row in the source, ``None`` while it is empty
+    """
+
+    table: str
+    watermark: datetime
+    last_row: datetime | None
+
+
+def format_time(time: datetime) -> str:
+    """ISO 8601 with microseconds and ``Z``; sorts as text and parses back with :func:`parse_time`."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse_time(text: str) -> datetime:
+    """The inverse of :func:`format_time`.
+
+    :raises ValueError: if the text is not in that form
+    """
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+
+
+def upstream_limit(upstreams: Sequence[Upstream], now: datetime, idle_after: timedelta) -> datetime | None:
+    """The time that a layer must not pass: the lowest watermark among the tables it is made of.
+
+    A table whose newest row is older than ``idle_after`` no longer holds the layers above back, once all it has is
+    in the cold table; what it delivers later counts as late rows. A table that has not moved what it holds still does.
+
+    :returns: ``None`` when nothing limits (no upstream, or all are idle and fully moved)
+    """
+    limits = []
+    for upstream in upstreams:
+        if upstream.last_row is None:
+            continue
+        moved = upstream.watermark > upstream.last_row
+        if moved and now - upstream.last_row > idle_after:
+            continue
+        limits.append(upstream.watermark)
+    return min(limits, default=None)
+
+
+def window_high(
+    *, now: datetime, buffer: timedelta, last_row: datetime | None, limit: datetime | None
+) -> datetime | None:
+    """Where the next window may end: ``min(now - buffer, last row + one tick, upstream limit)``.
+
+    The buffer leaves rows still in flight alone. The last row caps it, so that after a stall the watermark has not
+    run past data that arrives with old timestamps.
+
+    :returns: the exclusive upper bound, or ``None`` when the source is empty
+    """
+    if last_row is None:
+        return None
+    high = min(now - buffer, last_row + TICK)
+    return high if limit is None else min(high, limit)
+
+
+def cut_by_rows(window: Window, rows_per_hour: Mapping[datetime, int], max_rows: int) -> Window:
+    """The longest prefix of the window, in whole hours, that holds at most ``max_rows`` rows.
+
+    At least the first hour with rows is taken, however many it holds: time must advance.
+
+    :param rows_per_hour: start of the hour (UTC) → rows of the window in it; hours without rows may be missing
+    """
+    taken = 0
+    for hour in sorted(rows_per_hour):
+        if taken and taken + rows_per_hour[hour] > max_rows:
+            return Window(window.low, max(window.low + TICK, min(hour, window.high)))
+        taken += rows_per_hour[hour]
+    return window

@@ -1,0 +1,72 @@
+"""Renders a layer of the table file into an Airflow DAG: wait → plan → offload (mapped) → commit."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from airflow.sdk import DAG, Param
+
+from k2_offload.adapters.airflow_config import Settings
+from k2_offload.core.tables import LAYERS, Tables
+from k2_offload.operators.commit import CommitWatermarkOperator
+from k2_offload.operators.offload import OffloadOperator
+from k2_offload.operators.plan import PlanOffloadOperator
+from k2_offload.sensors import UpstreamLayerSensor
+
+_DOC = Path(__file__).with_name("dag_doc.md")
+_DEFAULTS = {
+    "owner": "k2",
+    "retries": 2,
+    "retry_delay": timedelta(seconds=30),
+    "execution_timeout": timedelta(minutes=10),
+}
+
+
+def dag_id(layer: str) -> str:
+    """The id of a layer's DAG."""
+    return f"k2_offload_{layer}"
+
+
+def build_dag(layer: str, tables: Tables, settings: Settings) -> DAG:
+    """The DAG of one layer.
+
+    ``plan`` and ``commit`` are set-up and teardown of ``offload``: clearing ``offload`` clears them with it, and
+    ``commit`` runs, and records what was published, also when ``offload`` failed, without hiding that it did.
+    """
+    specs = tables.in_layer(layer)
+    names = [table.name for table in specs]
+    with DAG(
+        dag_id=dag_id(layer),
+        description=f"Moves what is new in the {layer} tables from ClickHouse to Iceberg, exactly once",
+        schedule="*/15 * * * *",
+        catchup=False,
+        max_active_runs=1,
+        default_args=_DEFAULTS,
+        tags=["k2", "offload", layer],
+        doc_md=_DOC.read_text().format(layer=layer, tables="\n".join(f"- `{t.source}` → `{t.target}`" for t in specs)),
+        params={
+            "tables": Param(
+                [],
+                type="array",
+                title="Tables",
+                description="Which tables to move; none chosen means all.",
+                examples=names,
+                items={"type": "string", "enum": names},
+            )
+        },
+    ) as dag:
+        plan = PlanOffloadOperator(task_id="plan", layer=layer).as_setup()
+        offload = OffloadOperator.partial(
+            task_id="offload",
+            conn_id=settings.spark_conn_id,
+            spark_binary=settings.spark_binary,
+            max_active_tis_per_dagrun=2,
+        ).expand_kwargs(plan.output)
+        commit = CommitWatermarkOperator(task_id="commit", layer=layer).as_teardown(on_failure_fail_dagrun=True)
+        plan >> offload >> commit
+        plan >> commit
+        if layer != LAYERS[0]:
+            below = LAYERS[LAYERS.index(layer) - 1]
+            UpstreamLayerSensor(task_id=f"wait_for_{below}", external_dag_id=dag_id(below)) >> plan
+    return dag

@@ -1,0 +1,1 @@
+"""The Airflow tasks of one cycle: plan, offload, commit."""

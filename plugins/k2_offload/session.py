@@ -1,0 +1,33 @@
+"""Opens the outside world for one task or command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from k2_offload.adapters.airflow_config import load_catalog, load_clickhouse, load_ledger, load_settings, load_tables
+from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.adapters.iceberg import ColdCatalog
+from k2_offload.cycle import Cycle
+
+
+@contextmanager
+def open_cycle(dag_run_id: str) -> Iterator[Cycle]:
+    """Everything a cycle needs, from Airflow's settings and connections; closed at the end.
+
+    :raises OffloadError: if a setting, a connection or the table file is wrong
+    """
+    settings = load_settings()
+    clickhouse = ClickHouse(load_clickhouse(settings))
+    try:
+        yield Cycle(
+            tables=load_tables(settings),
+            ledger=load_ledger(settings),
+            clickhouse=clickhouse,
+            catalog=ColdCatalog(load_catalog(settings)),
+            now=lambda: datetime.now(UTC),
+            dag_run_id=dag_run_id,
+        )
+    finally:
+        clickhouse.close()
