@@ -1,1 +1,1 @@
-"""The embedded stack: everything the offload talks to, on one machine and without a container."""
+"""Local tooling: the embedded stack, its set-up, the gateway and the feed. Production runs none of it."""

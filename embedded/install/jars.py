@@ -1,0 +1,77 @@
+"""The jars that Spark loads, fetched by the Ivy inside pyspark and checked against pinned checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from embedded.install.layout import Layout
+from embedded.install.steps import SCHEME, STAMP_NAME, SetupError, fingerprint, fresh_log, is_current, locked, run, say
+
+
+def install_jars(layout: Layout, cache: Path) -> None:
+    """Fetch the pinned jars with the Ivy that ships inside pyspark, and check them.
+
+    Args:
+        layout: where they belong.
+        cache: Ivy's own cache, shared between checkouts.
+
+    Raises:
+        SetupError: a download failed, or a jar is not the one that was pinned.
+    """
+    module, checksums = layout.requirements / "jars.xml", layout.requirements / "jars.sha256"
+    expected = fingerprint(SCHEME, module, checksums)
+    if is_current(layout.jars, expected) and all((layout.jars / name).is_file() for name in read_checksums(checksums)):
+        return
+    started = time.monotonic()
+    log = fresh_log(layout.logs, "setup-jars")
+    ivy = next(layout.spark.path.glob("lib/python3*/site-packages/pyspark/jars/ivy-2*.jar"))
+    java = f"{os.environ['JAVA_HOME']}/bin/java" if os.environ.get("JAVA_HOME") else "java"
+    incoming = layout.jars.with_name("jars.incoming")
+    shutil.rmtree(incoming, ignore_errors=True)
+    pattern = f"{incoming}/[artifact]-[revision](-[classifier]).[ext]"
+    ask_ivy = [java, "-jar", f"{ivy}", "-ivy", f"{module}", "-confs", "default"]
+    with locked(cache / "lock", "another checkout's set-up is downloading jars"):
+        run("Spark's jars", [*ask_ivy, "-cache", cache, "-retrieve", pattern], log, os.environ)
+        try:
+            verify_jars(incoming, read_checksums(checksums))
+        except SetupError:
+            shutil.rmtree(incoming)
+            discard_cached_jars(cache)
+            raise
+    shutil.rmtree(layout.jars, ignore_errors=True)
+    (incoming / STAMP_NAME).write_text(expected)
+    incoming.rename(layout.jars)
+    say(f"  Spark's jars: installed in {time.monotonic() - started:.0f} s")
+
+
+def read_checksums(path: Path) -> dict[str, str]:
+    """Return file name → sha256 from a file in `sha256sum`'s format."""
+    pairs = (line.split() for line in path.read_text().splitlines() if line)
+    return {name: digest for digest, name in pairs}
+
+
+def verify_jars(folder: Path, checksums: Mapping[str, str]) -> None:
+    """Raise SetupError unless `folder` holds exactly the jars of `checksums`, unchanged."""
+    found = {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in folder.glob("*.jar")}
+    wrong = [
+        f"  {name}\n    pinned     {checksums.get(name, 'not')}\n    downloaded {found.get(name, 'not')}"
+        for name in sorted(found.keys() | checksums.keys())
+        if found.get(name) != checksums.get(name)
+    ]
+    if wrong:
+        raise SetupError(
+            "Jars are not the ones pinned in requirements/jars.sha256:\n" + "\n".join(wrong) + "\n"
+            "They were thrown away and nothing uses them. Run `make setup` again to fetch them anew. If it says the\n"
+            "same again, somebody on the way changes them; if you changed requirements/jars.xml, pin the new sum."
+        )
+
+
+def discard_cached_jars(cache: Path) -> None:
+    """Forget downloaded jars, so that the next run asks for them again."""
+    for jar in cache.glob("**/*.jar"):
+        jar.unlink()

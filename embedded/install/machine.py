@@ -1,0 +1,76 @@
+"""What the machine must bring: Python with venv, and Java for Spark. Checked before anything is downloaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+
+from embedded.install.steps import SetupError
+
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
+OLDEST_JAVA = 17
+
+
+def python_problem(version: tuple[int, int], *, has_ensurepip: bool) -> str | None:
+    """Say what is wrong with a Python of this version, or None when it will do."""
+    if not OLDEST_PYTHON <= version <= NEWEST_PYTHON:
+        return (
+            f"Python {dotted(version)} was found; {dotted(OLDEST_PYTHON)} to {dotted(NEWEST_PYTHON)} is needed.\n"
+            "  On Debian or Ubuntu: sudo apt-get install python3 python3-venv\n"
+            "  Another one that is installed already: make setup PYTHON=/path/to/python3.12"
+        )
+    if not has_ensurepip:
+        return (
+            f"Python {dotted(version)} has no venv module (Debian and Ubuntu package it separately).\n"
+            f"  Type: sudo apt-get install python{dotted(version)}-venv"
+        )
+    return None
+
+
+def parse_java_version(text: str) -> int | None:
+    """Return the major version that `java -version` prints (8 for "1.8.0_392"), or None if there is none in `text`."""
+    found = re.search(r'version "(?:1\.)?(\d+)', text)
+    return int(found.group(1)) if found else None
+
+
+def java_problem(environment: Mapping[str, str]) -> str | None:
+    """Say what is wrong with the Java that Spark would find (JAVA_HOME first, then PATH), or None when it will do."""
+    install_hint = (
+        "  On Debian or Ubuntu: sudo apt-get install openjdk-17-jre-headless\n"
+        "  Another one that is installed already: JAVA_HOME=/path/to/it make setup"
+    )
+    home = environment.get("JAVA_HOME")
+    java = f"{home}/bin/java" if home else shutil.which("java", path=environment.get("PATH"))
+    if java is None:
+        return f"Java was not found (JAVA_HOME, then PATH); Spark needs Java {OLDEST_JAVA} or newer.\n{install_hint}"
+    source = f"JAVA_HOME={home}" if home else f"PATH: {java}"
+    try:
+        shown = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"Java ({source}) cannot be run: {error}.\n{install_hint}"
+    version = parse_java_version(shown.stderr + shown.stdout)
+    if version is None:
+        return f"Java ({source}) does not tell its version: `{java} -version` failed.\n{install_hint}"
+    if version < OLDEST_JAVA:
+        return f"Java {version} was found ({source}); Spark needs Java {OLDEST_JAVA} or newer.\n{install_hint}"
+    return None
+
+
+def check_machine(environment: Mapping[str, str]) -> None:
+    """Raise SetupError naming everything that is missing on this machine, all at once."""
+    problems = [
+        python_problem(sys.version_info[:2], has_ensurepip=importlib.util.find_spec("ensurepip") is not None),
+        java_problem(environment),
+    ]
+    found = [problem for problem in problems if problem]
+    if found:
+        raise SetupError("\n".join([*found, "Nothing was installed."]))
+
+
+def dotted(version: tuple[int, ...]) -> str:
+    """(3, 11) → "3.11"."""
+    return ".".join(map(str, version))
