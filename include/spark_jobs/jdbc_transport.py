@@ -16,6 +16,7 @@ from cold_table import ATTEMPT_PROPERTY, ColdTable
 
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import JobConnections
+from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.exactly_once import Snapshot, WindowId
 from k2_offload.core.plan import PlannedColumn, PlannedTable
 from k2_offload.core.queries import DAY, read_splits
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 _ROWS_PER_SPLIT = 500_000
+_STAGED_WRITES = "write.wap.enabled"
+"""Table property without which Iceberg's Spark writer ignores ``spark.wap.id`` and commits to main at once."""
 
 
 class JdbcTransport:
@@ -47,6 +50,12 @@ class JdbcTransport:
         """Read the window through Spark and stage what it wrote."""
         if not rows_per_day:
             return cold.stage_files([], window_id, attempt)
+        if cold.java.properties().get(_STAGED_WRITES) != "true":
+            raise ConfigurationError(
+                f"{planned.table}: the cold table's property '{_STAGED_WRITES}' is not 'true', so Spark would publish rows "
+                f"before they are audited. Nothing was moved. Set it: ALTER TABLE {planned.target} "
+                f"SET TBLPROPERTIES ('{_STAGED_WRITES}' = 'true')."
+            )
         # A session of its own: spark.wap.id is a setting of the session, and tables run side by side.
         spark = self._session().newSession()
         spark.conf.set("spark.wap.id", str(window_id))
@@ -60,8 +69,9 @@ class JdbcTransport:
         select = planned.select_day_sql.replace(DAY, day.isoformat())
         names = ", ".join(_portable(column) for column in planned.columns)
         endpoint = self._connections.clickhouse
+        address = f"{endpoint.host}:{endpoint.http_port}/{endpoint.database}"
         frame = spark.read.jdbc(
-            url=f"jdbc:clickhouse://{endpoint.host}:{endpoint.http_port}/{endpoint.database}?ssl={str(endpoint.secure).lower()}",
+            url=f"jdbc:clickhouse://{address}?ssl={str(endpoint.secure).lower()}&compress=0",
             table=f"(SELECT {names}, cityHash64(*) AS k2_split FROM ({select})) AS k2_rows",
             predicates=list(read_splits(rows, _ROWS_PER_SPLIT)),
             properties={

@@ -13,6 +13,7 @@ import argparse
 import os
 import sys
 import time
+import traceback
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -102,6 +103,10 @@ def main() -> int:
             print(job.move(planned), flush=True)
         except OffloadError as error:
             print(f"ERROR {error}", flush=True)
+            return False
+        except Exception:  # one table's surprise must not stop the others
+            traceback.print_exc()
+            print(f"ERROR {planned.table}: unexpected, see above. No row is lost; the retry moves the window.", flush=True)
             return False
         return True
 

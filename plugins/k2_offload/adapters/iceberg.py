@@ -27,6 +27,8 @@ _TABLE_PROPERTIES = {
     "format-version": "2",
     "write.parquet.compression-codec": "zstd",
     "write.parquet.compression-level": "3",
+    # Without it Spark would commit the jdbc transport's rows straight to main instead of staging them.
+    "write.wap.enabled": "true",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "100",
 }
