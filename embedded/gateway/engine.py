@@ -41,8 +41,12 @@ from embedded.gateway.sql import (
 
 logger = logging.getLogger(__name__)
 
-# clickhouse-local would run "1 + 1" as a query; a server does not.
-_SERVER_LIKE_SETTINGS = {"implicit_select": "0"}
+# What every query starts from, and a client's own settings override.
+_BASE_SETTINGS = {
+    "implicit_select": "0",  # chDB would run "1 + 1" as a query; a server does not
+    "storage_file_read_method": "pread",  # chDB would map files, which count as its memory
+    "min_insert_block_size_bytes": str(32 << 20),  # a server's 256 MiB take three times the memory, and longer
+}
 # Settings that forbid changing settings: on a session that all clients share they could never be set back.
 _ONE_WAY_SETTINGS = frozenset({"readonly", "allow_ddl"})
 _POLL_SECONDS = 0.1
@@ -126,7 +130,7 @@ class Engine:
             raise from_engine(error) from None
 
     def _column(self, sql: str) -> list[str]:
-        return bytes(self._main.query(sql, "TSVRaw").bytes()).decode().splitlines()
+        return bytes(self._main.query(sql, "TSVRaw").bytes()).decode().removesuffix("\n").split("\n")
 
     def _row(self, sql: str) -> list[str]:
         return self._column(sql)[0].split("\t")
@@ -201,7 +205,7 @@ class Engine:
 
     def _preparation(self, query: Query) -> str:
         parameters = {f"param_{name}": value for name, value in query.parameters.items()}
-        settings = _SERVER_LIKE_SETTINGS | dict(query.settings) | {"log_comment": query.comment}
+        settings = _BASE_SETTINGS | dict(query.settings) | {"log_comment": query.comment}
         statements = [f"USE {quote_identifier(query.session.database)}", *query.session.statements]
         return ";\n".join([*statements, *(set_statement(values) for values in (parameters, settings) if values)])
 
