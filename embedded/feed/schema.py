@@ -46,8 +46,8 @@ def apply_schema(client: Client, directory: Path = SCHEMA_DIRECTORY) -> None:
 
     What exists already is left as it is, so this may be repeated. Scripts run in the order of their names.
 
-    :raises clickhouse_driver.errors.Error: ClickHouse refused a statement or cannot be reached; the statements before it
-        have taken effect, and repeating the call continues after them.
+    :raises clickhouse_driver.errors.Error: ClickHouse refused a statement or cannot be reached; the statements before
+        it have taken effect, and repeating the call continues after them.
     """
     for script in sorted(directory.glob("*.sql")):
         for statement in split_statements(script.read_text(encoding="utf-8")):
