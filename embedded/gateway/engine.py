@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from chdb.state.sqlitelike import Connection  # type: ignore[import-not-found]
+from chdb.state.sqlitelike import Connection
 
 from embedded.gateway.errors import (
     QUERY_WAS_CANCELLED,
@@ -50,6 +50,7 @@ _BASE_SETTINGS = {
 # Settings that forbid changing settings: on a session that all clients share they could never be set back.
 _ONE_WAY_SETTINGS = frozenset({"readonly", "allow_ddl"})
 _POLL_SECONDS = 0.1
+_FIRST_PARALLEL_VERSION = 26
 
 
 @dataclass
@@ -118,7 +119,7 @@ class Engine:
         self._closing = False
 
         self.version, self.timezone, self.host_name = self._row("SELECT version(), timezone(), hostName()")
-        self.queries_run_in_parallel = int(self.version.split(".")[0]) >= 26
+        self.queries_run_in_parallel = int(self.version.split(".")[0]) >= _FIRST_PARALLEL_VERSION
         self.setting_names = frozenset(self._column("SELECT name FROM system.settings"))
         self.format_names = {name.lower(): name for name in self._column("SELECT name FROM system.formats")}
         self._initial_settings = self._changed_settings()
@@ -126,7 +127,7 @@ class Engine:
     def _connect(self) -> Any:
         try:
             return Connection(self._address)
-        except Exception as error:
+        except RuntimeError as error:
             raise from_engine(error) from None
 
     def _column(self, sql: str) -> list[str]:

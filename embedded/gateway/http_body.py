@@ -5,8 +5,6 @@ from __future__ import annotations
 from email.message import Message
 from io import BufferedIOBase, RawIOBase
 
-import pyarrow as pa  # type: ignore[import-untyped]
-
 from embedded.gateway.errors import CANNOT_DECOMPRESS, NOT_IMPLEMENTED, SYNTAX_ERROR, gateway_error
 
 _MAX_STATEMENT_BYTES = 256 << 20
@@ -57,6 +55,8 @@ class Body:
             return self._sent
         if self._encoding not in _CODECS:
             raise gateway_error(NOT_IMPLEMENTED, f"Content-Encoding {self._encoding} is not offered: use gzip.")
+        import pyarrow as pa  # heavy, and most bodies are sent as they are
+
         decoder: RawIOBase = pa.CompressedInputStream(pa.PythonFile(self._sent, "r"), _CODECS[self._encoding])
         return decoder
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from io import BytesIO
 
-from clickhouse_driver.reader import read_binary_bytes  # type: ignore[import-untyped]
-from clickhouse_driver.varint import read_varint  # type: ignore[import-untyped]
+from clickhouse_driver.reader import read_binary_bytes
+from clickhouse_driver.varint import read_varint
 
 DEFAULT_FORMAT = "TabSeparated"
 

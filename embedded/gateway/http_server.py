@@ -98,7 +98,7 @@ class HttpConnection(BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
         """Say nothing per request: queries are logged where they run."""
 
     def version_string(self) -> str:
@@ -113,14 +113,23 @@ class HttpConnection(BaseHTTPRequestHandler):
         """Run the query of the URL, or answer a probe."""
         path = urlsplit(self.path).path
         if path in ("/ping", "/replicas_status"):  # without the engine: these must not wait behind a query
-            return self._send_text(200, "Ok.\n")
-        if path != "/":
-            return self._send_text(404, f"There is no handle {path}\n")
+            self._send_text(200, "Ok.\n")
+        elif path == "/":
+            self._serve_query()
+        else:
+            self._send_text(404, f"There is no handle {path}\n")
+
+    def do_POST(self) -> None:
+        """Run the query of the URL and the body."""
+        self.do_GET()
+
+    def _serve_query(self) -> None:
         try:
             body = Body(self.rfile, self.headers)
         except BodyError as error:
             self.close_connection = True
-            return self._send_text(400, f"{error}\n")
+            self._send_text(400, f"{error}\n")
+            return
         self.head_sent = False
         try:
             self._serve(body)
@@ -134,8 +143,6 @@ class HttpConnection(BaseHTTPRequestHandler):
         except Exception as error:
             logger.exception("http request from %s failed", self.client_address)
             self._send_error(gateway_error(UNKNOWN_EXCEPTION, f"The gateway failed: {error}."), body)
-
-    do_POST = do_GET
 
     def _serve(self, body: Body) -> None:
         parameters = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
@@ -155,7 +162,8 @@ class HttpConnection(BaseHTTPRequestHandler):
             insert = split_insert(text)
         query = self._query(text, parameters)
         if not text.strip():
-            return self._send_text(200, "Ok.\n")
+            self._send_text(200, "Ok.\n")
+            return
         with logged("http", query) as outcome:
             if insert is None:
                 text += body.read_rest().decode(errors="surrogateescape")

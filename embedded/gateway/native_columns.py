@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Protocol
 
-from clickhouse_driver.bufferedreader import BufferedReader, BufferedSocketReader  # type: ignore[import-untyped]
-from clickhouse_driver.reader import read_binary_str, read_binary_uint64  # type: ignore[import-untyped]
-from clickhouse_driver.varint import read_varint  # type: ignore[import-untyped]
+from clickhouse_driver.bufferedreader import BufferedReader, BufferedSocketReader
+from clickhouse_driver.reader import read_binary_str, read_binary_uint64
+from clickhouse_driver.varint import read_varint
 
 from embedded.gateway.errors import NOT_IMPLEMENTED, gateway_error
 from embedded.gateway.sql import tokens

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
-from clickhouse_driver.block import BlockInfo  # type: ignore[import-untyped]
-from clickhouse_driver.protocol import ClientPacketTypes, ServerPacketTypes  # type: ignore[import-untyped]
-from clickhouse_driver.reader import read_binary_bytes_fixed_len, read_binary_uint8  # type: ignore[import-untyped]
-from clickhouse_driver.settings.writer import SettingsFlags  # type: ignore[import-untyped]
-from clickhouse_driver.varint import read_varint, write_varint  # type: ignore[import-untyped]
-from clickhouse_driver.writer import (  # type: ignore[import-untyped]
+from clickhouse_driver.block import BlockInfo
+from clickhouse_driver.protocol import ClientPacketTypes, ServerPacketTypes
+from clickhouse_driver.reader import read_binary_bytes_fixed_len, read_binary_uint8
+from clickhouse_driver.settings.writer import SettingsFlags
+from clickhouse_driver.varint import read_varint, write_varint
+from clickhouse_driver.writer import (
     write_binary_int32,
     write_binary_str,
     write_binary_uint8,

@@ -9,6 +9,7 @@ import socketserver
 import uuid
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import replace
+from pathlib import Path
 
 from embedded.gateway import native_protocol as protocol
 from embedded.gateway.authentication import Authentication
@@ -152,7 +153,7 @@ class NativeConnection(socketserver.BaseRequestHandler):
         return next_byte(self.request) in (b"", bytes([protocol.CANCEL]))
 
     def _refuse_external_tables(self) -> None:
-        with open(os.devnull, "wb") as nowhere:
+        with Path(os.devnull).open("wb") as nowhere:
             is_first = True
             while not protocol.read_data_packet(self.reader, nowhere).ends_the_data:
                 is_first = False

@@ -130,18 +130,10 @@ def single_statement(sql: str) -> str | None:
 def split_insert(sql: str) -> DataInsert | None:
     """``sql`` taken apart if it is an INSERT whose data follow; ``None`` for INSERT … SELECT and anything else."""
     stream = tokens(sql)
-    first, into = next(stream, None), next(stream, None)
-    if first is None or not first.is_word("INSERT") or into is None or not into.is_word("INTO"):
+    head = _insert_head(stream)
+    if head is None:
         return None
-    target = next(stream, None)
-    if target is not None and target.is_word("TABLE"):
-        target = next(stream, None)
-    is_function = target is not None and target.is_word("FUNCTION")
-    if is_function:
-        target = next(stream, None)
-    if target is None:
-        return None
-
+    first, target, is_function = head
     previous = target
     groups: list[tuple[int, int]] = []  # top-level brackets: a function's arguments, then the column list
     name_end = into_end = target.end
@@ -176,6 +168,19 @@ def split_insert(sql: str) -> DataInsert | None:
                 name_end = token.end
         previous = token
     return None
+
+
+def _insert_head(stream: Iterator[Token]) -> tuple[Token, Token, bool] | None:
+    """The word INSERT, the target's first token, and whether that is a function; ``None`` for other statements."""
+    first, into, target = next(stream, None), next(stream, None), next(stream, None)
+    if first is None or not first.is_word("INSERT") or into is None or not into.is_word("INTO"):
+        return None
+    if target is not None and target.is_word("TABLE"):
+        target = next(stream, None)
+    is_function = target is not None and target.is_word("FUNCTION")
+    if is_function:
+        target = next(stream, None)
+    return None if target is None else (first, target, is_function)
 
 
 def _after_blanks_and_one_newline(sql: str, position: int) -> int:

@@ -51,6 +51,7 @@ class Gateway:
     native_port: int = field(default_factory=free_port)
     http_port: int = field(default_factory=free_port)
     process: subprocess.Popen[str] | None = None
+    clients: list[Client] = field(default_factory=list)
 
     @property
     def log_path(self) -> Path:
@@ -80,12 +81,19 @@ class Gateway:
         self.process.send_signal(signal_number)
         return self.process.wait(timeout=30)
 
+    def disconnect(self) -> None:
+        """Leave no client connected."""
+        while self.clients:
+            self.clients.pop().disconnect()
+
     def rss_bytes(self) -> int:
         assert self.process is not None
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
     def client(self, **options: Any) -> Client:
-        return Client("127.0.0.1", port=self.native_port, **options)
+        client = Client("127.0.0.1", port=self.native_port, **options)
+        self.clients.append(client)
+        return client
 
     def get(self, path: str) -> tuple[int, str]:
         status, _, body = self.request("GET", path)
@@ -115,7 +123,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     running = Gateway(tmp_path_factory.mktemp("gateway") / "data")
     running.start()
     yield running
-    running.stop()
+    running.disconnect()
+    assert running.stop() == 0
 
 
 @pytest.fixture
@@ -126,6 +135,7 @@ def own_gateway(tmp_path: Path) -> Iterator[Gateway]:
     if mine.process is not None and mine.process.poll() is None:
         mine.process.kill()
         mine.process.wait()
+    mine.disconnect()
 
 
 @pytest.fixture

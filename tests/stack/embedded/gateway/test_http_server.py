@@ -10,9 +10,11 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import clickhouse_connect
+import pyarrow as pa  # noqa: TID253 - no command starts here
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyiceberg.catalog.sql import SqlCatalog
 
 from .conftest import Gateway
 
@@ -206,3 +208,11 @@ def test_files_can_be_written_and_read_below_any_absolute_path(gateway: Gateway,
     file = tmp_path / "deep" / "er" / "rows.parquet"
     gateway.query(f"INSERT INTO FUNCTION file('{file}', 'Parquet') SELECT number AS a FROM numbers(10)")
     assert gateway.query(f"SELECT sum(a) FROM file('{file}')") == "45\n"
+
+
+def test_iceberg_tables_can_be_read_from_any_absolute_path(gateway: Gateway, tmp_path: Path) -> None:
+    catalog = SqlCatalog("demo", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}")
+    catalog.create_namespace("cold")
+    rows = pa.table({"a": pa.array(range(10), pa.int64())})
+    catalog.create_table("cold.t", rows.schema).append(rows)
+    assert gateway.query(f"SELECT sum(a) FROM icebergLocal('{tmp_path}/cold/t')") == "45\n"

@@ -60,7 +60,7 @@ def test_a_busy_port_is_named(own_gateway: Gateway, gateway: Gateway) -> None:
 
 
 def test_other_machines_need_a_password(own_gateway: Gateway) -> None:
-    own_gateway.arguments = ["--host", "0.0.0.0"]
+    own_gateway.arguments = ["--host", "0.0.0.0"]  # noqa: S104 - refused, which is the point
     assert "--password-file" in refusal(own_gateway)
 
 
