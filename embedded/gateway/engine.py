@@ -14,15 +14,15 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from chdb.state.sqlitelike import Connection
 
 from embedded.gateway.errors import (
+    BAD_ARGUMENTS,
     QUERY_WAS_CANCELLED,
     SETTING_CONSTRAINT_VIOLATION,
     SYNTAX_ERROR,
@@ -107,9 +107,11 @@ class Engine:
     """
 
     def __init__(self, data_path: Path) -> None:
+        if "?" in str(data_path):
+            raise gateway_error(BAD_ARGUMENTS, "The engine takes what follows a question mark in a path for options.")
         data_path.mkdir(parents=True, exist_ok=True)
         self._spool = data_path / "gateway_spool"
-        self._address = quote(str(data_path.resolve()))
+        self._address = str(data_path.resolve())
         self._main = self._connect()
         # What a crashed predecessor spooled; only now is it certain that no other process is using the data path.
         shutil.rmtree(self._spool, ignore_errors=True)
@@ -182,7 +184,8 @@ class Engine:
 
         :raises GatewayError: as :meth:`run`.
         """
-        return next(self._run(query, output_format, stream=False))
+        with closing(self._run(query, output_format, stream=False)) as chunks:
+            return next(chunks)
 
     def execute(self, query: Query) -> int:
         """Run a statement whose result nobody needs; the number of rows written, as far as the engine tells it.

@@ -54,6 +54,17 @@ def test_a_second_gateway_on_the_same_data_is_refused(own_gateway: Gateway) -> N
     assert own_gateway.query("SELECT 1") == "1\n"
 
 
+def test_the_engine_keeps_its_data_where_it_is_told(own_gateway: Gateway) -> None:
+    own_gateway.start()
+    own_gateway.query("CREATE TABLE t (a UInt64) ENGINE = MergeTree ORDER BY a")
+    assert "store" in {entry.name for entry in own_gateway.data_path.iterdir()}
+
+
+def test_a_data_path_the_engine_would_misread_is_refused(own_gateway: Gateway, tmp_path: Path) -> None:
+    own_gateway.data_path = tmp_path / "data?x=1"
+    assert "question mark" in refusal(own_gateway)
+
+
 def test_a_busy_port_is_named(own_gateway: Gateway, gateway: Gateway) -> None:
     own_gateway.http_port = gateway.http_port
     assert f"cannot listen on 127.0.0.1:{gateway.http_port}" in refusal(own_gateway)
