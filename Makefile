@@ -43,7 +43,7 @@ k2: setup ## The command line: make k2 ARGS="status"
 	@.venv/bin/k2 $(ARGS)
 
 airflow: setup ## Airflow's own command: make airflow ARGS="dags test k2_offload_bronze"
-	@.venv/bin/python -m embedded.stack run -- airflow $(ARGS)
+	@environment="$$(.venv/bin/python -m embedded.stack env)" && eval "$$environment" && airflow $(ARGS)
 
 test: setup ## All tests: unit tests, then those on an embedded stack of their own
 	@$(PYTEST) tests/unit tests/stack $(ARGS)

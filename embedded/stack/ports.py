@@ -1,0 +1,53 @@
+"""Telling who holds a port before anything is started."""
+
+from __future__ import annotations
+
+import socket
+
+import psutil
+
+from embedded.stack.errors import StackError
+from embedded.stack.settings import HOST, Ports
+
+
+def require_free(ports: dict[str, int]) -> None:
+    """Make sure that every port can be bound.
+
+    :param ports: number by name, the names being fields of :class:`~embedded.stack.settings.Ports`
+    :raises StackError: naming every busy port, who holds it, and the variable that changes it
+    """
+    busy = {name: number for name, number in ports.items() if not is_free(number)}
+    if not busy:
+        return
+    lines = [f"Port {number} is in use by {describe_holder(number)}." for number in busy.values()]
+    choice = " ".join(f"{Ports.variable(name)}={_next_free(number)}" for name, number in busy.items())
+    raise StackError("\n".join([*lines, f"Nothing was started. Free it, or choose another: {choice} make up"]))
+
+
+def is_free(number: int) -> bool:
+    """Whether a server could listen on this port now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, number))
+        except OSError:
+            return False
+    return True
+
+
+def describe_holder(number: int) -> str:
+    """Who listens on a port, as far as this user may know."""
+    try:
+        holders = {
+            connection.pid
+            for connection in psutil.net_connections("tcp")
+            if connection.laddr and connection.laddr.port == number and connection.status == psutil.CONN_LISTEN
+        } - {None}
+        process = psutil.Process(holders.pop())
+        return f"process {process.pid} ({' '.join(process.cmdline())[:100] or process.name()}) of {process.username()}"
+    except (KeyError, psutil.Error, OSError):
+        return f"a process of another user (`sudo ss -ltnp 'sport = :{number}'` tells which)"
+
+
+def _next_free(number: int) -> int:
+    return next((other for other in range(number + 1, min(number + 100, 65536)) if is_free(other)), number)
