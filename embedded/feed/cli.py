@@ -34,7 +34,6 @@ app = typer.Typer(
     help="Send trades into ClickHouse as raw exchange messages, recorded or generated.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
-
 )
 console = Console(stderr=True)
 
