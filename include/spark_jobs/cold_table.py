@@ -7,7 +7,6 @@ from datetime import date
 from typing import Any
 
 from jvm import Jvm, java_map
-
 from k2_offload.core import connections
 from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.exactly_once import (
@@ -114,7 +113,9 @@ class ColdTable:
             snapshot = snapshots.get(position)
             if snapshot.summary().get(ATTEMPT_PROPERTY) == attempt:
                 return _to_snapshot(snapshot)
-        raise OffloadError(f"{self._name}: the staged snapshot has gone. Nothing was published; the retry stages again.")
+        raise OffloadError(
+            f"{self._name}: the staged snapshot has gone. Nothing was published; the retry stages again."
+        )
 
     def fast_forward(self, snapshot_id: int) -> bool:
         """Move main, and the marker of the last published window, to a staged snapshot in one atomic commit.

@@ -7,7 +7,6 @@ from datetime import date
 from urllib.parse import unquote, urlparse
 
 from cold_table import ColdTable
-
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import ConfigurationError

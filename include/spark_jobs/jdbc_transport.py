@@ -13,7 +13,6 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from cold_table import ATTEMPT_PROPERTY, ColdTable
-
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import ConfigurationError
@@ -40,7 +39,7 @@ class JdbcTransport:
 
     def stage(
         self,
-        clickhouse: ClickHouse,
+        clickhouse: ClickHouse,  # noqa: ARG002 - Spark has connections of its own
         cold: ColdTable,
         planned: PlannedTable,
         window_id: WindowId,
@@ -52,8 +51,8 @@ class JdbcTransport:
             return cold.stage_files([], window_id, attempt)
         if cold.java.properties().get(_STAGED_WRITES) != "true":
             raise ConfigurationError(
-                f"{planned.table}: the cold table's property '{_STAGED_WRITES}' is not 'true', so Spark would publish rows "
-                f"before they are audited. Nothing was moved. Set it: ALTER TABLE {planned.target} "
+                f"{planned.table}: the cold table's property '{_STAGED_WRITES}' is not 'true', so Spark would publish "
+                f"rows before they are audited. Nothing was moved. Set it: ALTER TABLE {planned.target} "
                 f"SET TBLPROPERTIES ('{_STAGED_WRITES}' = 'true')."
             )
         # A session of its own: spark.wap.id is a setting of the session, and tables run side by side.
@@ -83,7 +82,7 @@ class JdbcTransport:
         return frame.select(*_restored(planned.columns))
 
     def _session(self) -> SparkSession:
-        from pyspark.sql import SparkSession  # noqa: PLC0415 - a context takes seconds; most jobs need none
+        from pyspark.sql import SparkSession  # a context takes seconds; most jobs need none
 
         with self._starting:
             if self._spark is None:
@@ -113,7 +112,7 @@ def _portable(column: PlannedColumn) -> str:
 
 
 def _restored(columns: tuple[PlannedColumn, ...]) -> Iterator[Any]:
-    from pyspark.sql import functions  # noqa: PLC0415
+    from pyspark.sql import functions
 
     for column in columns:
         value = functions.col(column.name)

@@ -14,9 +14,9 @@ Jvm = Any
 
 def start_jvm() -> Jvm:
     """The virtual machine of the spark-submit process this runs in."""
-    from pyspark.java_gateway import launch_gateway  # noqa: PLC0415 - not installed where the rest is type-checked
+    from pyspark.java_gateway import launch_gateway  # not installed where the rest is type-checked
 
-    return launch_gateway().jvm  # type: ignore[no-untyped-call]
+    return launch_gateway().jvm
 
 
 def java_map(jvm: Jvm, values: Mapping[str, str]) -> Any:

@@ -15,8 +15,11 @@ import sys
 import time
 import traceback
 import uuid
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
+from typing import Protocol
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
 
@@ -24,15 +27,32 @@ from cold_table import ColdTable, open_catalog
 from export_transport import ExportTransport
 from jdbc_transport import JdbcTransport
 from jvm import start_jvm
-
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import OffloadError
-from k2_offload.core.exactly_once import PublishDecision, WindowId, audit, decide_publish
+from k2_offload.core.exactly_once import PublishDecision, Snapshot, WindowId, audit, decide_publish
 from k2_offload.core.plan import Plan, PlannedTable
-from k2_offload.core.windows import Window
 
 _PUBLISH_ATTEMPTS = 5
+
+
+class Transport(Protocol):
+    """Brings a window's rows into the cold table's storage and stages them as a snapshot."""
+
+    def stage(
+        self,
+        clickhouse: ClickHouse,
+        cold: ColdTable,
+        planned: PlannedTable,
+        window_id: WindowId,
+        rows_per_day: Mapping[date, int],
+        attempt: str,
+    ) -> Snapshot:
+        """Move and stage; nothing is visible to readers afterwards.
+
+        :param rows_per_day: rows of the window by partition day (UTC); days without rows are missing
+        :param attempt: unique; names this attempt's files and its snapshot
+        """
 
 
 class Job:
@@ -45,7 +65,10 @@ class Job:
         self._connections = connections
         self._jvm = start_jvm()
         self._catalog = open_catalog(self._jvm, connections.catalog)
-        self._transports = {"export": ExportTransport(connections), "jdbc": JdbcTransport(connections)}
+        self._transports: dict[str, Transport] = {
+            "export": ExportTransport(connections),
+            "jdbc": JdbcTransport(connections),
+        }
 
     def move(self, planned: PlannedTable) -> str:
         """Move one window.
@@ -65,7 +88,7 @@ class Job:
         try:
             rows_per_day = clickhouse.rows_per_day(planned.rows_per_day_sql)
             staged = self._transports[planned.transport].stage(
-                clickhouse, cold, planned, window_id, rows_per_day, attempt=uuid.uuid4().hex
+                clickhouse, cold, planned, window_id, rows_per_day, uuid.uuid4().hex
             )
         finally:
             clickhouse.close()
@@ -104,9 +127,11 @@ def main() -> int:
         except OffloadError as error:
             print(f"ERROR {error}", flush=True)
             return False
-        except Exception:  # one table's surprise must not stop the others
+        except Exception:  # noqa: BLE001 - one table's surprise must not stop the others
             traceback.print_exc()
-            print(f"ERROR {planned.table}: unexpected, see above. No row is lost; the retry moves the window.", flush=True)
+            print(
+                f"ERROR {planned.table}: unexpected, see above. No row is lost; the retry moves the window.", flush=True
+            )
             return False
         return True
 

@@ -92,9 +92,7 @@ class Cycle:
         locked.follow(cold.uuid, published)
         return state
 
-    def _open(
-        self, table: TableSpec, locked: LockedTable, cold: ColdTable, watermark: datetime
-    ) -> WindowId | None:
+    def _open(self, table: TableSpec, locked: LockedTable, cold: ColdTable, watermark: datetime) -> WindowId | None:
         now = self.now()
         limit = upstream_limit([self._upstream(name) for name in table.upstream], now, table.idle_after)
         high = window_high(
@@ -114,7 +112,9 @@ class Cycle:
             window_id,
             dag_run_id=self.dag_run_id,
             rows=sum(counts.rows[hour] for hour in hours),
-            max_sequence=max((counts.max_sequence[hour] for hour in hours if hour in counts.max_sequence), default=None),
+            max_sequence=max(
+                (counts.max_sequence[hour] for hour in hours if hour in counts.max_sequence), default=None
+            ),
             now=now,
         )
         log.info("%s %s: planned", table.name, window)
@@ -141,4 +141,3 @@ def _planned(table: TableSpec, columns: Sequence[Column], cold: ColdTable, windo
         rows_per_day_sql=queries.rows_per_day(table, window_id.window),
         select_day_sql=queries.select_day(table, columns, window_id.window),
     )
-

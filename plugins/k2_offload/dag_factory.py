@@ -56,7 +56,7 @@ def build_dag(layer: str, tables: Tables, settings: Settings) -> DAG:
             )
         },
     ) as dag:
-        plan = PlanOffloadOperator(task_id="plan", layer=layer).as_setup()
+        plan = PlanOffloadOperator(task_id="plan", layer=layer).as_setup()  # type: ignore[no-untyped-call]
         offload = OffloadOperator.partial(
             task_id="offload",
             conn_id=settings.spark_conn_id,

@@ -124,8 +124,8 @@ def _fields(connection_id: str) -> ConnectionFields:
 
 
 def _connection(connection_id: str) -> Any:
-    from airflow.exceptions import AirflowNotFoundException  # noqa: PLC0415
     from airflow.sdk import BaseHook  # noqa: PLC0415
+    from airflow.sdk.exceptions import AirflowNotFoundException  # noqa: PLC0415
 
     try:
         return BaseHook.get_connection(connection_id)

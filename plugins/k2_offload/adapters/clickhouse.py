@@ -84,7 +84,7 @@ class ClickHouse:
             "AND default_kind NOT IN ('ALIAS', 'EPHEMERAL') ORDER BY position",
             {"database": database, "table": name},
         )
-        types: dict[str, str] = dict(described)  # type: ignore[arg-type]
+        types: dict[str, str] = dict(described)
         if not types:
             raise InvalidSource(
                 f"{table.name}: ClickHouse has no table {table.source}. Nothing was moved. "
@@ -104,9 +104,9 @@ class ClickHouse:
         [(newest_micros, null_times)] = self.execute(queries.newest_row(table, to_micros(since) if since else 0))
         if null_times:
             raise InvalidSource(
-                f"{table.name}: {null_times} rows of {table.source} have NULL in '{table.timestamp_column}'; they are in "
-                "no window and would never be moved. Nothing was moved. Give them a time, or point 'source' at a view "
-                "that does (or that leaves them out); then run `k2 validate`."
+                f"{table.name}: {null_times} rows of {table.source} have NULL in '{table.timestamp_column}'; they "
+                "are in no window and would never be moved. Nothing was moved. Give them a time, or point 'source' "
+                "at a view that does (or that leaves them out); then run `k2 validate`."
             )
         return None if newest_micros is None else from_micros(newest_micros)
 

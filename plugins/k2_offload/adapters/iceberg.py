@@ -171,7 +171,12 @@ def _definition(table: TableSpec, columns: Sequence[Column]) -> dict[str, Any]:
     from pyiceberg.transforms import DayTransform, IdentityTransform  # noqa: PLC0415
 
     fields = [
-        {"id": position, "name": column.name, "type": column.iceberg_type.replace(" ", ""), "required": not column.nullable}
+        {
+            "id": position,
+            "name": column.name,
+            "type": column.iceberg_type.replace(" ", ""),
+            "required": not column.nullable,
+        }
         for position, column in enumerate(columns, start=1)
     ]
     schema = Schema.model_validate({"type": "struct", "fields": fields})

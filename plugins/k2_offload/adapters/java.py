@@ -1,4 +1,4 @@
-"""Is there a Java that Spark can run on?"""
+"""The Java that Spark runs on."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 from k2_offload.core.errors import ConfigurationError
 
 MINIMUM_JAVA = 17
-_CURE = f"Install Java {MINIMUM_JAVA} or newer (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
+_CURE = (
+    f"Install Java {MINIMUM_JAVA} or newer (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
+)
 
 
 def check_java() -> int:
@@ -19,13 +22,15 @@ def check_java() -> int:
     :raises ConfigurationError: if there is none, or it is older than Spark needs
     """
     home = os.environ.get("JAVA_HOME")
-    java = os.path.join(home, "bin", "java") if home else shutil.which("java")
+    java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
     if not java or not os.access(java, os.X_OK):
         where = f"JAVA_HOME ({home}) holds no bin/java" if home else "there is no java on PATH"
         raise ConfigurationError(f"Spark needs Java: {where}. Nothing was moved. {_CURE}.")
-    output = subprocess.run([java, "-version"], capture_output=True, text=True, check=False, timeout=30).stderr  # noqa: S603
+    output = subprocess.run([java, "-version"], capture_output=True, text=True, check=False, timeout=30).stderr
     match = re.search(r'version "(?:1\.)?(\d+)', output)
     version = int(match[1]) if match else 0
     if version < MINIMUM_JAVA:
-        raise ConfigurationError(f"Spark needs Java {MINIMUM_JAVA}: {java} is version {version}. Nothing was moved. {_CURE}.")
+        raise ConfigurationError(
+            f"Spark needs Java {MINIMUM_JAVA}: {java} is version {version}. Nothing was moved. {_CURE}."
+        )
     return version

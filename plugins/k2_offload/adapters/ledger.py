@@ -65,9 +65,7 @@ class LockedTable:
         opened = self._cursor.fetchone()
         return LedgerEntry(table_uuid, watermark, WindowId.parse(opened[0]) if opened else None)
 
-    def open(
-        self, window_id: WindowId, *, dag_run_id: str, rows: int, max_sequence: int | None, now: datetime
-    ) -> None:
+    def open(self, window_id: WindowId, *, dag_run_id: str, rows: int, max_sequence: int | None, now: datetime) -> None:
         """Record a new window as planned.
 
         :param rows: how many the source holds in it now

@@ -51,11 +51,9 @@ class WindowId:
     @staticmethod
     def parse(text: str | None) -> WindowId | None:
         """The inverse of ``str``; ``None`` for any other text (another writer's id)."""
-        parts = (text or "").split("/")
-        if len(parts) != 4 or parts[0] != "k2":
-            return None
         try:
-            return WindowId(parts[1], Window(parse_time(parts[2]), parse_time(parts[3])))
+            prefix, table_uuid, low, high = (text or "").split("/")
+            return WindowId(table_uuid, Window(parse_time(low), parse_time(high))) if prefix == "k2" else None
         except ValueError:
             return None
 
@@ -126,7 +124,8 @@ def _published_before(
 ) -> Published | None:
     marker = snapshot_of(last_published) if last_published is not None else None
     if marker and marker.window_id and marker.window_id.table_uuid == table_uuid:
-        if oldest is not None and marker.sequence_number < oldest.sequence_number:
+        older = oldest is not None and marker.sequence_number < oldest.sequence_number
+        if older:
             return Published(marker, marker.window_id)
     raise DamagedTable(
         f"{table}: the cold table's snapshots were expired past its last offloaded window, and branch "

@@ -58,7 +58,7 @@ def select_day(table: TableSpec, columns: Sequence[Column], window: Window) -> s
 
 
 def read_splits(rows: int, rows_per_split: int) -> Iterator[str]:
-    """Conditions on the UInt64 column ``k2_split``, a hash of the row, that cut the rows into parts of about equal size.
+    """Conditions on the UInt64 column ``k2_split``, a hash of the row, that cut the rows into about equal parts.
 
     Together they cover every row exactly once, whatever was inserted since the rows were counted.
     """
@@ -68,7 +68,7 @@ def read_splits(rows: int, rows_per_split: int) -> Iterator[str]:
 
 
 def warm_hash(table: TableSpec, columns: Sequence[Column], window: Window) -> str:
-    """One row ``(count, hash)`` of the source's rows in the window, in their Iceberg form; see :func:`_content_hash`."""
+    """One row ``(count, hash)`` of the source's rows in the window, cast for Iceberg; see :func:`_content_hash`."""
     selected = ", ".join(f"{column.expression} AS {quote(column.name)}" for column in columns)
     return _content_hash(columns, f"(SELECT {selected} FROM {_source(table)} WHERE {_within(table, window)})")
 

@@ -35,7 +35,9 @@ class TableOptions(_Strict):
         default=1800, ge=0, description="silent for longer: no longer holds back the layers above"
     )
     max_window_rows: int = Field(default=20_000_000, ge=1, description="longer backlogs are cut into several windows")
-    warm_retention_days: int = Field(default=7, ge=1, description="the source's TTL; verification looks no further back")
+    warm_retention_days: int = Field(
+        default=7, ge=1, description="the source's TTL; verification looks no further back"
+    )
     transport: Literal["export", "jdbc"] = Field(
         default="export", description="export: ClickHouse writes the files; jdbc: Spark reads and writes"
     )
@@ -123,7 +125,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise InvalidTablesFile(f"line {key_node.start_mark.line + 1}: '{key}' stands twice")
             seen.add(key)
@@ -160,7 +162,9 @@ def _parse_table(name: str, entry: object, defaults: dict[str, Any], entries: di
         raise InvalidTablesFile(f"table '{name}': unknown key 'name'")
     layer = entry.get("layer")
     below = LAYERS[LAYERS.index(layer) - 1] if layer in LAYERS[1:] else None
-    upstream = [other for other, spec in entries.items() if below and isinstance(spec, dict) and spec.get("layer") == below]
+    upstream = [
+        other for other, spec in entries.items() if below and isinstance(spec, dict) and spec.get("layer") == below
+    ]
     derived = {
         "name": name,
         "partition_column": entry.get("timestamp_column"),

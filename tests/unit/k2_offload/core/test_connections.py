@@ -1,0 +1,66 @@
+"""One Airflow connection serves every component."""
+
+from __future__ import annotations
+
+import pytest
+
+from k2_offload.core.connections import ConnectionFields, JobConnections, catalog, clickhouse_endpoint
+from k2_offload.core.errors import ConfigurationError
+
+
+def fields(**values):
+    empty = {
+        "connection_id": "c",
+        "host": "h",
+        "port": None,
+        "login": None,
+        "password": None,
+        "schema": None,
+        "extra": {},
+    }
+    return ConnectionFields(**(empty | values))
+
+
+def test_a_catalog_in_postgres_is_described_to_both_libraries():
+    settings = catalog(
+        fields(port=5433, login="me", password="p@ss/word", schema="iceberg",
+               extra={"catalog_type": "sql", "catalog_name": "demo", "warehouse": "file:///w"})
+    )  # fmt: skip
+    assert settings.name == "demo"
+    assert settings.pyiceberg["uri"] == "postgresql+psycopg://me:p%40ss%2Fword@h:5433/iceberg"
+    assert settings.java["uri"] == "jdbc:postgresql://h:5433/iceberg"
+    assert settings.java["jdbc.password"] == "p@ss/word"
+    assert settings.java["warehouse"] == settings.pyiceberg["warehouse"] == "file:///w"
+    assert "io-impl" not in settings.java
+
+
+def test_a_rest_catalog_on_an_object_store_passes_the_stores_settings_on():
+    settings = catalog(fields(host="http://rest:8181", extra={"warehouse": "s3://lake/w", "s3.endpoint": "http://s3"}))
+    for side in (settings.pyiceberg, settings.java):
+        assert (side["type"], side["uri"], side["s3.endpoint"]) == ("rest", "http://rest:8181", "http://s3")
+    assert settings.java["io-impl"] == "org.apache.iceberg.aws.s3.S3FileIO"
+
+
+@pytest.mark.parametrize(
+    ("build", "values", "message"),
+    [
+        (catalog, {"extra": {"catalog_type": "hadoop"}}, "'catalog_type' is 'hadoop'; expected 'rest' or 'sql'"),
+        (catalog, {"host": None}, "connection 'c' has no host"),
+        (clickhouse_endpoint, {"host": ""}, "connection 'c' has no host"),
+        (clickhouse_endpoint, {"extra": {"http_port": "x"}}, "'http_port' must be a number"),
+    ],
+)
+def test_a_wrong_connection_is_named(build, values, message):
+    with pytest.raises(ConfigurationError, match=message):
+        build(fields(**values))
+
+
+@pytest.mark.parametrize(("secure", "native", "http"), [(False, 9000, 8123), (True, 9440, 8443)])
+def test_clickhouse_ports_default_to_the_servers_own(secure, native, http):
+    endpoint = clickhouse_endpoint(fields(extra={"secure": secure}))
+    assert (endpoint.native_port, endpoint.http_port, endpoint.user) == (native, http, "default")
+
+
+def test_what_the_job_needs_survives_its_environment():
+    connections = JobConnections(clickhouse_endpoint(fields()), catalog(fields(extra={"warehouse": "w"})), "k2_lake")
+    assert JobConnections.from_json(connections.to_json()) == connections

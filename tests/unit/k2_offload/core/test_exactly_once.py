@@ -1,0 +1,239 @@
+"""The protocol's rules, alone and as a model: arbitrary interleavings of writers never lose or double a window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+
+from k2_offload.core.errors import AuditFailed, DamagedTable, StaleWindow
+from k2_offload.core.exactly_once import (
+    FIRST_WATERMARK,
+    LedgerEntry,
+    PublishDecision,
+    Published,
+    Snapshot,
+    WindowId,
+    audit,
+    decide_publish,
+    find_published,
+    reconcile,
+    watermark_of,
+)
+from k2_offload.core.windows import Window
+
+UUID = "0b5e"
+DAY = timedelta(days=1)
+W1 = WindowId(UUID, Window(FIRST_WATERMARK, FIRST_WATERMARK + DAY))
+W2 = WindowId(UUID, Window(FIRST_WATERMARK + DAY, FIRST_WATERMARK + 2 * DAY))
+
+
+def snapshot(snapshot_id, parent_id, window_id=None):
+    return Snapshot(snapshot_id, parent_id, snapshot_id, window_id, rows=1, size_bytes=1)
+
+
+def chain(*snapshots):
+    return {each.snapshot_id: each for each in snapshots}.get
+
+
+PUBLISHED_W1 = Published(snapshot(1, None, W1), W1)
+
+times = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
+
+
+@given(times, st.timedeltas(timedelta(microseconds=1), timedelta(days=900)))
+def test_a_window_id_survives_text(low, length):
+    window_id = WindowId("7c0e1e0e-7a9e-4c66-8a77-7d8f4d5ad0ab", Window(low, low + length))
+    assert WindowId.parse(str(window_id)) == window_id
+
+
+@pytest.mark.parametrize("text", [None, "", "my-etl-run-7", "k2/u/2026-01-01/2026-01-02", "x" + str(W1), str(W1) + "/"])
+def test_another_writers_id_is_no_window_id(text):
+    assert WindowId.parse(text) is None
+
+
+def test_the_newest_window_is_found_below_other_writers_snapshots():
+    found = find_published("t", UUID, 3, None, chain(snapshot(1, None, W1), snapshot(2, 1), snapshot(3, 2)))
+    assert found == PUBLISHED_W1
+
+
+def test_a_whole_chain_without_windows_holds_none():
+    assert find_published("t", UUID, 2, None, chain(snapshot(1, None), snapshot(2, 1))) is None
+    assert find_published("t", UUID, None, None, chain()) is None
+
+
+def test_a_window_of_another_incarnation_is_not_ours():
+    other = replace(W1, table_uuid="other")
+    assert find_published("t", UUID, 1, None, chain(snapshot(1, None, other))) is None
+
+
+def test_the_marker_stands_in_where_expiry_has_cut_the_chain():
+    found = find_published("t", UUID, 9, 1, chain(snapshot(1, None, W1), snapshot(9, 8)))
+    assert found == PUBLISHED_W1
+
+
+@pytest.mark.parametrize("marker", [None, 7, 99])
+def test_a_cut_chain_without_an_older_marker_stops_the_table(marker):
+    later = snapshot(99, 98, W2)
+    with pytest.raises(DamagedTable, match="k2 watermark rebuild t"):
+        find_published("t", UUID, 9, marker, chain(snapshot(9, 8), later))
+
+
+@pytest.mark.parametrize(
+    ("window_id", "published", "decision"),
+    [
+        (W1, None, PublishDecision.PUBLISH),
+        (W2, PUBLISHED_W1, PublishDecision.PUBLISH),
+        (W1, PUBLISHED_W1, PublishDecision.ALREADY_PUBLISHED),
+    ],
+)
+def test_a_window_follows_where_the_chain_ends(window_id, published, decision):
+    assert decide_publish("t", window_id, UUID, published) is decision
+
+
+@pytest.mark.parametrize(
+    ("window_id", "published"),
+    [
+        pytest.param(W2, None, id="gap before the first window"),
+        pytest.param(WindowId(UUID, Window(W1.window.low, W2.window.high)), PUBLISHED_W1, id="overlap"),
+        pytest.param(WindowId(UUID, Window(W2.window.high, W2.window.high + DAY)), PUBLISHED_W1, id="gap"),
+    ],
+)
+def test_a_window_that_would_leave_a_gap_or_an_overlap_is_refused(window_id, published):
+    with pytest.raises(StaleWindow, match="no row is lost"):
+        decide_publish("t", window_id, UUID, published)
+
+
+def test_a_recreated_table_refuses_the_old_ones_window():
+    with pytest.raises(StaleWindow, match="recreated"):
+        decide_publish("t", W1, "new-uuid", None)
+
+
+def test_the_audit_refuses_any_difference():
+    audit("t", W1.window, 5, 5)
+    for staged, source in [(4, 5), (6, 5)]:
+        with pytest.raises(AuditFailed, match="Nothing was published"):
+            audit("t", W1.window, staged, source)
+
+
+@pytest.mark.parametrize(
+    ("ledger", "published", "watermark", "committed", "resume", "abandoned"),
+    [
+        pytest.param(LedgerEntry(None, None, None), None, FIRST_WATERMARK, None, None, None, id="first contact"),
+        pytest.param(LedgerEntry(UUID, FIRST_WATERMARK, W1), None, FIRST_WATERMARK, None, W1, None, id="open"),
+        pytest.param(
+            LedgerEntry(UUID, FIRST_WATERMARK, W1), PUBLISHED_W1, W1.window.high, W1, None, None, id="reply lost"
+        ),
+        pytest.param(
+            LedgerEntry(UUID, W2.window.high, None), PUBLISHED_W1, W1.window.high, None, None, None, id="ledger ahead"
+        ),
+        pytest.param(
+            LedgerEntry(UUID, FIRST_WATERMARK, None), PUBLISHED_W1, W1.window.high, None, None, None, id="old backup"
+        ),
+        pytest.param(LedgerEntry(UUID, None, None), PUBLISHED_W1, W1.window.high, None, None, None, id="watermark NULL"),
+        pytest.param(
+            LedgerEntry(UUID, FIRST_WATERMARK, WindowId(UUID, Window(W1.window.low, W2.window.high))),
+            PUBLISHED_W1, W1.window.high, None, None, WindowId(UUID, Window(W1.window.low, W2.window.high)),
+            id="another window took its place",
+        ),
+    ],
+)  # fmt: skip
+def test_the_ledger_follows_the_cold_table(ledger, published, watermark, committed, resume, abandoned):
+    state = reconcile("t", ledger, UUID, published)
+    assert (state.watermark, state.committed, state.resume, state.abandoned) == (
+        watermark,
+        committed,
+        resume,
+        abandoned,
+    )
+
+
+def test_a_recreated_table_stops_until_a_person_accepts_it():
+    with pytest.raises(DamagedTable, match="k2 watermark rebuild t"):
+        reconcile("t", LedgerEntry("old", W1.window.high, None), UUID, None)
+
+
+@dataclass
+class IcebergModel:
+    """A table whose catalog swaps metadata atomically: main moves by fast-forward only."""
+
+    snapshots: dict[int, Snapshot] = field(default_factory=dict)
+    main: int | None = None
+
+    def add(self, window_id):
+        new = Snapshot(len(self.snapshots) + 1, self.main, len(self.snapshots) + 1, window_id, 1, 1)
+        self.snapshots[new.snapshot_id] = new
+        return new
+
+    def ancestors(self, snapshot_id):
+        while snapshot_id is not None:
+            yield self.snapshots[snapshot_id]
+            snapshot_id = self.snapshots[snapshot_id].parent_id
+
+    def published(self, head):
+        return find_published("t", UUID, head, None, self.snapshots.get)
+
+    def fast_forward(self, snapshot_id):
+        if self.main is not None and self.main not in [each.snapshot_id for each in self.ancestors(snapshot_id)]:
+            return False
+        self.main = snapshot_id
+        return True
+
+
+class Protocol(RuleBasedStateMachine):
+    """Schedulers plan from a ledger that may be any older state, jobs die or sleep at any step, others commit between."""
+
+    plans = Bundle("plans")
+    staged = Bundle("staged")
+
+    def __init__(self):
+        super().__init__()
+        self.table = IcebergModel()
+
+    @rule(target=plans, days=st.integers(1, 3), believed=st.none() | st.integers(0, 6))
+    def plan(self, days, believed):
+        """From what the table holds, or from a ledger that is wrong by whole days."""
+        low = (
+            watermark_of(self.table.published(self.table.main))
+            if believed is None
+            else FIRST_WATERMARK + believed * DAY
+        )
+        return WindowId(UUID, Window(low, low + days * DAY))
+
+    @rule(target=staged, window_id=plans)
+    def stage(self, window_id):
+        return self.table.add(window_id)
+
+    @rule(target=staged, old=staged)
+    def stage_again(self, old):
+        return self.table.add(old.window_id)
+
+    @rule(one=staged)
+    def publish(self, one):
+        try:
+            decision = decide_publish("t", one.window_id, UUID, self.table.published(one.parent_id))
+        except StaleWindow:
+            return
+        if decision is PublishDecision.PUBLISH:
+            self.table.fast_forward(one.snapshot_id)
+
+    @rule()
+    def compact(self):
+        """Another writer commits on top of main."""
+        self.table.main = self.table.add(None).snapshot_id
+
+    @invariant()
+    def windows_are_contiguous_and_each_once(self):
+        windows = [each.window_id.window for each in self.table.ancestors(self.table.main) if each.window_id][::-1]
+        expected_low = FIRST_WATERMARK
+        for window in windows:
+            assert window.low == expected_low
+            expected_low = window.high
+
+
+TestProtocol = Protocol.TestCase
+TestProtocol.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

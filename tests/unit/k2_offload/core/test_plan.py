@@ -1,0 +1,32 @@
+"""The plan travels as JSON and groups tables by job."""
+
+from __future__ import annotations
+
+import pytest
+
+from k2_offload.core.errors import ConfigurationError
+from k2_offload.core.plan import Plan, PlannedColumn, PlannedTable, group_plans
+
+
+def planned(name):
+    columns = (PlannedColumn("t", "timestamptz"), PlannedColumn("price", "decimal(38, 18)"))
+    return PlannedTable(name, f"cold.{name}", "k2/u/a/b", "export", "t_day", columns, "SELECT 'ä'", "SELECT {day}")
+
+
+def test_a_plan_survives_json():
+    plan = Plan("gold", (planned("a"), planned("b")))
+    assert Plan.from_json(plan.to_json()) == plan
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version":1}', '{"version":2,"tables":[]}'])
+def test_anything_else_is_refused(text):
+    with pytest.raises(ConfigurationError, match="plan"):
+        Plan.from_json(text)
+
+
+def test_one_application_per_job_group():
+    plans = group_plans([("x", planned("a")), ("y", planned("b")), ("x", planned("c"))])
+    assert [(plan.job_group, [table.table for table in plan.tables]) for plan in plans] == [
+        ("x", ["a", "c"]),
+        ("y", ["b"]),
+    ]

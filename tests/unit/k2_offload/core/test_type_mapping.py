@@ -1,0 +1,67 @@
+"""Which types are carried over, and which are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from k2_offload.core.errors import UnsupportedType
+from k2_offload.core.type_mapping import is_time, map_column, quote
+
+
+@pytest.mark.parametrize(
+    ("clickhouse_type", "iceberg_type", "nullable", "expression"),
+    [
+        ("String", "string", False, "source.`c`"),
+        ("Nullable(String)", "string", True, "source.`c`"),
+        ("LowCardinality(String)", "string", False, "CAST(source.`c`, 'String')"),
+        ("LowCardinality(Nullable(String))", "string", True, "CAST(source.`c`, 'Nullable(String)')"),
+        ("FixedString(8)", "string", False, "toStringCutToZero(source.`c`)"),
+        ("Enum8('buy' = 1, 'sell' = 2)", "string", False, "CAST(source.`c`, 'String')"),
+        ("UUID", "string", False, "CAST(source.`c`, 'String')"),
+        ("IPv6", "string", False, "CAST(source.`c`, 'String')"),
+        ("UInt64", "decimal(20, 0)", False, "CAST(source.`c`, 'Decimal(20, 0)')"),
+        ("SimpleAggregateFunction(sum, UInt64)", "decimal(20, 0)", False, "CAST(source.`c`, 'Decimal(20, 0)')"),
+        ("UInt32", "long", False, "CAST(source.`c`, 'Int64')"),
+        ("Int16", "int", False, "CAST(source.`c`, 'Int32')"),
+        ("Decimal(38, 18)", "decimal(38, 18)", False, "source.`c`"),
+        ("DateTime", "timestamptz", False, r"CAST(source.`c`, 'DateTime64(6, \'UTC\')')"),
+        ("DateTime64(3, 'Europe/Berlin')", "timestamptz", False, r"CAST(source.`c`, 'DateTime64(6, \'UTC\')')"),
+        ("DateTime64(6, 'UTC')", "timestamptz", False, "source.`c`"),
+        ("Date", "date", False, "CAST(source.`c`, 'Date32')"),
+        ("Bool", "boolean", False, "source.`c`"),
+        ("Float64", "double", False, "source.`c`"),
+    ],
+)
+def test_a_faithful_type_is_mapped(clickhouse_type, iceberg_type, nullable, expression):
+    column = map_column("t", "c", clickhouse_type)
+    assert (column.iceberg_type, column.nullable, column.expression) == (iceberg_type, nullable, expression)
+
+
+@pytest.mark.parametrize(
+    "clickhouse_type",
+    [
+        "Int128",
+        "UInt256",
+        "Decimal(50, 10)",
+        "DateTime64(9)",
+        "Array(String)",
+        "Map(String, String)",
+        "JSON",
+        "Tuple(a Int8)",
+    ],
+)
+def test_what_has_no_faithful_type_is_refused_with_a_way_out(clickhouse_type):
+    with pytest.raises(UnsupportedType, match=r"^t: column 'c' is .*Nothing was moved.*view.*k2 validate"):
+        map_column("t", "c", clickhouse_type)
+
+
+@pytest.mark.parametrize(
+    ("clickhouse_type", "expected"),
+    [("DateTime", True), ("Nullable(DateTime64(3))", True), ("Date", False), ("UInt64", False), ("String", False)],
+)
+def test_windows_are_cut_on_times_only(clickhouse_type, expected):
+    assert is_time(clickhouse_type) is expected
+
+
+def test_quoted_names_cannot_break_out():
+    assert quote("a`b\\") == "`a\\`b\\\\`"

@@ -1,0 +1,107 @@
+"""Laws of the window arithmetic."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2_offload.core.windows import (
+    TICK,
+    Upstream,
+    Window,
+    cut_by_rows,
+    format_time,
+    from_micros,
+    parse_time,
+    to_micros,
+    upstream_limit,
+    window_high,
+)
+
+times = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+IDLE = timedelta(minutes=30)
+BUFFER = timedelta(minutes=5)
+
+
+@given(times)
+def test_times_survive_text_and_micros(time):
+    assert parse_time(format_time(time)) == time
+    assert from_micros(to_micros(time)) == time
+
+
+@given(times, times)
+def test_formatted_times_sort_as_text(one, other):
+    assert (one < other) == (format_time(one) < format_time(other))
+
+
+def test_an_empty_window_is_refused():
+    with pytest.raises(ValueError, match="empty"):
+        Window(NOW, NOW)
+
+
+def test_a_naive_bound_is_refused():
+    with pytest.raises(ValueError, match="time zone"):
+        Window(datetime(2026, 1, 1), NOW)
+
+
+@given(now=times, last_row=times, limit=st.none() | times, buffer=st.timedeltas(timedelta(0), timedelta(days=1)))
+def test_a_window_passes_neither_the_buffer_nor_the_last_row_nor_the_layer_below(now, last_row, limit, buffer):
+    high = window_high(now=now, buffer=buffer, last_row=last_row, limit=limit)
+    assert high <= now - buffer
+    assert high <= last_row + TICK
+    assert limit is None or high <= limit
+    assert high in {now - buffer, last_row + TICK, limit}
+
+
+def test_the_last_row_of_a_quiet_market_is_inside():
+    last_row = NOW - timedelta(hours=1)
+    assert window_high(now=NOW, buffer=BUFFER, last_row=last_row, limit=None) == last_row + TICK
+
+
+def test_an_empty_source_has_no_window():
+    assert window_high(now=NOW, buffer=BUFFER, last_row=None, limit=None) is None
+
+
+@pytest.mark.parametrize(
+    ("watermark_ago", "last_row_ago", "holds_back"),
+    [
+        pytest.param(10, 1, True, id="live: its watermark is the limit"),
+        pytest.param(59, 60, False, id="idle and all moved: holds nothing back"),
+        pytest.param(61, 60, True, id="idle, but its last row has not been moved"),
+        pytest.param(19, 20, True, id="silent, but not for long enough"),
+    ],
+)
+def test_which_upstream_holds_a_layer_back(watermark_ago, last_row_ago, holds_back):
+    watermark = NOW - timedelta(minutes=watermark_ago)
+    upstream = Upstream("u", watermark, NOW - timedelta(minutes=last_row_ago))
+    assert upstream_limit([upstream], NOW, IDLE) == (watermark if holds_back else None)
+
+
+def test_the_slowest_upstream_is_the_limit_and_an_empty_one_is_none():
+    live = Upstream("live", NOW - timedelta(minutes=6), NOW)
+    slow = Upstream("slow", NOW - timedelta(minutes=40), NOW - timedelta(minutes=1))
+    empty = Upstream("empty", datetime(2000, 1, 1, tzinfo=UTC), None)
+    assert upstream_limit([live, slow, empty], NOW, IDLE) == slow.watermark
+    assert upstream_limit([], NOW, IDLE) is None
+
+
+@given(
+    counts=st.dictionaries(st.integers(0, 200), st.integers(1, 1000), min_size=1),
+    offset_minutes=st.integers(1, 59),
+    max_rows=st.integers(1, 5000),
+)
+def test_cutting_keeps_hours_whole_and_always_advances(counts, offset_minutes, max_rows):
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    rows = {start + timedelta(hours=hour): count for hour, count in counts.items()}
+    window = Window(start, max(rows) + timedelta(minutes=offset_minutes))
+    cut = cut_by_rows(window, rows, max_rows)
+    inside = [hour for hour in rows if hour < cut.high]
+    assert cut.low == window.low
+    assert cut.high <= window.high
+    assert inside
+    assert sum(rows[hour] for hour in inside) <= max_rows or len(inside) == 1
+    assert cut == window or cut.high in rows
