@@ -64,16 +64,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for part, outcomes in sorted(counts.items(), reverse=True):
         told = ", ".join(f"{number} {outcome}" for outcome, number in outcomes.items())
         terminalreporter.write_line(f"{part:<12} {seconds[part]:7.1f} s   {told}")
-    terminalreporter.write_line(f"ClickHouse {settings.clickhouse_version}; state of the stack: {settings.state}")
+    terminalreporter.write_line(f"with ClickHouse {settings.clickhouse_version}")
+    if _has_failures(terminalreporter):
+        terminalreporter.write_line(f"kept for a look: {settings.logs} (and the data beside it)")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Keep the stack's logs and data after a failure, and only then."""
     settings = config.stash.get(_SESSION_SETTINGS, None)
-    reporter = config.pluginmanager.get_plugin("terminalreporter")
-    failed = reporter is not None and any(reporter.stats.get(outcome) for outcome in ("failed", "error"))
-    if settings is not None and not failed:
+    if settings is not None and not _has_failures(config.pluginmanager.get_plugin("terminalreporter")):
         shutil.rmtree(settings.state, ignore_errors=True)
+
+
+def _has_failures(reporter: pytest.TerminalReporter | None) -> bool:
+    return reporter is not None and any(reporter.stats.get(outcome) for outcome in ("failed", "error"))
 
 
 def _part_of(nodeid: str) -> str:

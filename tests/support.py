@@ -37,7 +37,7 @@ def free_stack_ports() -> Ports:
 class SharedStack:
     """The running stack that all tests below tests/stack share, unless they start one of their own.
 
-    :param settings: folders and ports: ``settings.warehouse``, ``settings.airflow_home``, ``settings.log("clickhouse")``
+    :param settings: folders and ports: ``settings.warehouse``, ``settings.log("clickhouse")``…
     :param secrets: passwords
     """
 

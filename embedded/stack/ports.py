@@ -7,6 +7,7 @@ import socket
 import psutil
 
 from embedded.stack.errors import StackError
+from embedded.stack.processes import wait_until
 from embedded.stack.settings import HOST, Ports
 
 
@@ -16,11 +17,17 @@ def require_free(ports: dict[str, int]) -> None:
     :param ports: number by name, the names being fields of :class:`~embedded.stack.settings.Ports`
     :raises StackError: naming every busy port, who holds it, and the variable that changes it
     """
-    busy = {name: number for name, number in ports.items() if not is_free(number)}
-    if not busy:
+
+    def busy() -> dict[str, int]:
+        return {name: number for name, number in ports.items() if not is_free(number)}
+
+    # A killed process gives its ports back a moment after it is gone.
+    wait_until(lambda: not busy(), timeout_seconds=2)
+    still_busy = busy()
+    if not still_busy:
         return
-    lines = [f"Port {number} is in use by {describe_holder(number)}." for number in busy.values()]
-    choice = " ".join(f"{Ports.variable(name)}={_next_free(number)}" for name, number in busy.items())
+    lines = [f"Port {number} is in use by {describe_holder(number)}." for number in still_busy.values()]
+    choice = " ".join(f"{Ports.variable(name)}={_next_free(number)}" for name, number in still_busy.items())
     raise StackError("\n".join([*lines, f"Nothing was started. Free it, or choose another: {choice} make up"]))
 
 

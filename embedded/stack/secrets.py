@@ -28,7 +28,7 @@ class Secrets:
             return cls(**json.loads(path.read_text()))
         made = cls(
             postgres_password=secrets.token_urlsafe(24),
-            airflow_password=secrets.token_urlsafe(9),
+            airflow_password=secrets.token_hex(6),
             api_secret_key=secrets.token_urlsafe(32),
             jwt_secret=secrets.token_urlsafe(64),
             fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
