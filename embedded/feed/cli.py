@@ -105,18 +105,18 @@ def replay(
         if not allow_expired:
             remedy = "--shift-to-now moves the last trade to now, --allow-expired sends such trades all the same"
             _refuse_expired(extent.first_micros, now_micros, remedy)
-        sink = Sink(_target(host, port, user, database))
         messages = build_messages(_trades_in(file, exchange), exchange, symbol, shift_micros)
-        started = time.monotonic()
-        with FeedProgress(console, f"replay {file.name}", total=extent.trade_count) as progress:
-            # A recording is past, whatever times are in it: nothing to wait for.
-            for batch in in_batches(messages, lambda: sys.maxsize, lambda _: not stop.is_set()):
-                sink.insert(batch)
-                progress.advance_to(sink.trade_count, sink.trade_count)
-        summary = _summarize(sink, [exchange], [symbol], extent.first_micros, extent.last_micros, started)
+        with Sink(_target(host, port, user, database)) as sink:
+            started = time.monotonic()
+            with FeedProgress(console, f"replay {file.name}", total=extent.trade_count) as progress:
+                # A recording is past, whatever times are in it: nothing to wait for.
+                for batch in in_batches(messages, lambda: sys.maxsize, lambda _: not stop.is_set()):
+                    sink.insert(batch)
+                    progress.advance_to(sink.trade_count, sink.trade_count)
+            summary = _summarize(sink, [exchange], [symbol], extent.first_micros, extent.last_micros, started)
     _report(summary, as_json)
-    if sink.trade_count < extent.trade_count:
-        _fail(f"Interrupted: {extent.trade_count - sink.trade_count:,} trades of {file} were not sent.")
+    if summary.trades < extent.trade_count:
+        _fail(f"Interrupted: {extent.trade_count - summary.trades:,} trades of {file} were not sent.")
     if not allow_expired:
         _check_arrivals(summary)
 
@@ -155,19 +155,19 @@ def generate(
             end_micros = start_micros + int(for_seconds * 1e6)
         elif starting_ago is not None:
             end_micros = now_micros
-        sink = Sink(_target(host, port, user, database))
         messages = _until(generate_messages(seed, rate, start_micros), end_micros)
-        last_micros = start_micros
-        started = time.monotonic()
-        total_seconds = None if end_micros is None else (end_micros - start_micros) / 1e6
-        with FeedProgress(console, "generate", total=total_seconds) as progress:
-            for batch in in_batches(messages, _now_micros, lambda micros: _wait_until(micros, stop)):
-                sink.insert(batch)
-                last_micros = batch[-1].sent_micros
-                progress.advance_to((last_micros - start_micros) / 1e6, sink.trade_count)
         exchanges = sorted({instrument.exchange for instrument in INSTRUMENTS})
         symbols = [instrument.symbol for instrument in INSTRUMENTS]
-        summary = _summarize(sink, exchanges, symbols, first_micros, last_micros, started)
+        last_micros = start_micros
+        total_seconds = None if end_micros is None else (end_micros - start_micros) / 1e6
+        with Sink(_target(host, port, user, database)) as sink:
+            started = time.monotonic()
+            with FeedProgress(console, "generate", total=total_seconds) as progress:
+                for batch in in_batches(messages, _now_micros, lambda micros: _wait_until(micros, stop)):
+                    sink.insert(batch)
+                    last_micros = batch[-1].sent_micros
+                    progress.advance_to((last_micros - start_micros) / 1e6, sink.trade_count)
+            summary = _summarize(sink, exchanges, symbols, first_micros, last_micros, started)
     _report(summary, as_json)
     _check_arrivals(summary)
 

@@ -39,7 +39,7 @@ class Target:
 
 
 class Sink:
-    """One connection.
+    """One connection; a context manager that closes it.
 
     :ivar trade_count: trades handed over in inserts that have succeeded
     """
@@ -58,7 +58,17 @@ class Sink:
         )
         self.trade_count = 0
         with self._failures_named():
-            [(self._since_micros,)] = self._client.execute("SELECT toUnixTimestamp64Micro(now64(6))")
+            try:
+                [(self._since_micros,)] = self._client.execute("SELECT toUnixTimestamp64Micro(now64(6))")
+            except BaseException:
+                self._client.disconnect()
+                raise
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.disconnect()
 
     def insert(self, batch: Sequence[Message]) -> None:
         """Insert messages; the order within each exchange is kept.

@@ -27,7 +27,7 @@ TTL toDateTime(exchange_timestamp) + INTERVAL 7 DAY
 SETTINGS ttl_only_drop_parts = 1;
 
 -- Binance writes BASEQUOTE without a separator. The lazy base takes as little as it can, which leaves the longest known
--- quote asset that fits: BTCTUSD is BTC/TUSD, not BTCT/USD.
+-- quote asset that fits: BTCTUSD is BTC/TUSD, not BTCT/USD. Without a list of markets that is as far as a name goes.
 CREATE MATERIALIZED VIEW IF NOT EXISTS silver_trades_binance_mv TO silver_trades AS
 WITH extractGroups(
     toString(trades.symbol),

@@ -26,8 +26,9 @@ CREATE TABLE IF NOT EXISTS candles
     trade_count SimpleAggregateFunction(sum, UInt64)
 )
 ENGINE = AggregatingMergeTree
--- The offload reads by window_end, which selects partitions; charts by window_start, which the sorting key finds.
-PARTITION BY toDate(window_end)
+-- By the day a window starts on. ClickHouse keeps, for every part, the range of each column named in this key, and skips
+-- parts by it: window_end is named because the offload reads by it, window_start because charts do.
+PARTITION BY toDate(least(window_start, window_end))
 ORDER BY (interval_seconds, window_start, window_end, exchange, symbol)
 TTL toDateTime(window_end) + INTERVAL 7 DAY
 SETTINGS ttl_only_drop_parts = 1;
