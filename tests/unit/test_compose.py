@@ -215,6 +215,12 @@ def test_exports_reach_the_bucket_that_the_catalog_names() -> None:
     assert everything["iceberg-rest"]["environment"]["CATALOG_WAREHOUSE"].startswith(f"s3://{bucket}/")
     assert everything["clickhouse"]["environment"]["K2_LAKE_URL"].endswith(f"/{bucket}/")
     assert everything["minio-bucket"]["entrypoint"][-1] == f"lake/{bucket}"
+    user = everything["minio"]["environment"]["MINIO_ROOT_USER"]
+    assert len(user) >= 3, "MinIO refuses to start"
+    assert everything["clickhouse"]["environment"]["K2_LAKE_ACCESS_KEY_ID"] == user
+    assert everything["iceberg-rest"]["environment"]["AWS_ACCESS_KEY_ID"] == user
+    assert f'"s3.access-key-id": "{user}"' in environment["AIRFLOW_CONN_K2_ICEBERG"]
+    assert f"//{user}:" in everything["minio-bucket"]["environment"]["MC_HOST_lake"]
     collection = (ROOT / "docker/clickhouse/k2_lake.xml").read_text()
     for variable in re.findall(r'from_env="(\w+)"', collection):
         assert variable in everything["clickhouse"]["environment"]

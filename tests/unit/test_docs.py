@@ -192,3 +192,17 @@ def test_example_connections_are_valid() -> None:
 def test_example_plan_is_valid() -> None:
     [example] = blocks(ROOT / "docs/architecture.md", "json")
     assert Plan.from_json(example).tables[0].table == "bronze_trades_kraken"
+
+
+def test_quoted_messages_are_the_ones_that_are_raised() -> None:
+    files = [*(ROOT / "plugins").rglob("*.py"), *(ROOT / "include").rglob("*.py")]
+    source = re.sub(r'"\s*\n\s*f?"', "", "\n".join(file.read_text() for file in files))
+    table = re.search(
+        r"^\| task \| message \|.*?\n\n", (ROOT / "docs/operations.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert table
+    quoted = [message for line in table[0].splitlines()[2:] for message in re.findall(r"`([^`]+)`", line.split("|")[2])]
+    assert len(quoted) > 5
+    for message in quoted:
+        for part in message.split("…"):
+            assert part.strip(" ';,") in source, message
