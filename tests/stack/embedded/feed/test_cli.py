@@ -137,7 +137,7 @@ def test_trades_that_do_not_arrive_are_a_failure(connection: list[str], tmp_path
 
 
 def test_a_database_without_the_schema_is_one_clear_sentence(connection: list[str]) -> None:
-    result = run(*REPLAY_KRAKEN, "--shift-to-now", *connection)
+    result = run(*REPLAY_KRAKEN, "--shift-to-now", *connection[:2], "--database", "system")
     assert result.exit_code == 1
     assert "bronze_trades_kraken_queue" in result.stderr
     assert "No insert had succeeded before." in result.stderr
