@@ -33,7 +33,9 @@ def services(settings: StackSettings) -> tuple[Service, ...]:
     variables = own_variables(settings)
     port = settings.ports.airflow
 
-    def daemon(name: str, *options: str, health_key: str, address: str = "", **ports: int) -> Service:
+    def daemon(
+        name: str, *options: str, health_key: str, address: str = "", stop_order: int = 0, **ports: int
+    ) -> Service:
         return Service(
             name=name,
             address=address,
@@ -43,11 +45,13 @@ def services(settings: StackSettings) -> tuple[Service, ...]:
             folder=settings.airflow_home,
             variables=variables,
             start_timeout_seconds=180,
+            stop_order=stop_order,
             stop_timeout_seconds=20,
         )
 
     return (
-        daemon("api-server", health_key="metadatabase", address=ui_url(settings), airflow=port),
+        # Running tasks finish while the scheduler is being stopped, and report to the API server: that one goes later.
+        daemon("api-server", health_key="metadatabase", address=ui_url(settings), stop_order=1, airflow=port),
         # The API server reads task logs from the disk; nobody needs the two log servers and their fixed ports.
         daemon("scheduler", "--skip-serve-logs", health_key="scheduler"),
         daemon("dag-processor", health_key="dag_processor"),

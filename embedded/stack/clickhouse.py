@@ -42,6 +42,7 @@ def service(settings: StackSettings) -> Service:
         command=command,
         probe=answers,
         folder=settings.state,
+        stop_order=2,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +122,7 @@ def _all_services(settings: StackSettings) -> tuple[Service, ...]:
 
 
 def _bring_up(
-    settings: StackSettings, wanted: Iterable[Service], missing: Iterable[Service], listener: Listener
+    settings: StackSettings, wanted: Sequence[Service], missing: Sequence[Service], listener: Listener
 ) -> None:
     secrets = Secrets.load_or_make(settings.state)
     postgres_service, clickhouse_service, *airflow_daemons = wanted
@@ -189,13 +189,8 @@ def _wait_until_answering(settings: StackSettings, service: Service) -> None:
     )
 
 
-def _stop_services(settings: StackSettings, services: Iterable[Service], listener: Listener) -> None:
-    """Stop Airflow before what it works with; within each group all at once."""
-    servers = {service.name for service in _servers(settings)}
-    groups = (
-        [each for each in services if each.name not in servers],
-        [each for each in services if each.name in servers],
-    )
+def _stop_services(settings: StackSettings, services: Sequence[Service], listener: Listener) -> None:
+    """Stop those with the lowest order first; within one order all at once."""
 
     def stop_service(service: Service) -> None:
         record = _running(settings, service)
@@ -206,9 +201,9 @@ def _stop_services(settings: StackSettings, services: Iterable[Service], listene
         _record_file(settings, service).unlink(missing_ok=True)
         listener(service.name, "down")
 
-    for group in groups:
+    for order in sorted({service.stop_order for service in services}):
         with ThreadPoolExecutor() as pool:
-            list(pool.map(stop_service, group))
+            list(pool.map(stop_service, (service for service in services if service.stop_order == order)))
 
 
 def _left_behind_by(settings: StackSettings, service: Service) -> list[int]:

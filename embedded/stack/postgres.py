@@ -60,6 +60,7 @@ def service(settings: StackSettings) -> Service:
         probe=answers,
         folder=settings.state,
         stop_signal=signal.SIGINT,
+        stop_order=2,
     )
 
 

@@ -20,6 +20,7 @@ class Service:
     :param variables: what its environment holds beside the stack's
     :param stop_signal: the signal after which it ends by itself, in order
     :param folder: its working directory
+    :param stop_order: services with a lower number are stopped before those with a higher one
     """
 
     name: str
@@ -30,5 +31,6 @@ class Service:
     folder: Path
     variables: Mapping[str, str] = field(default_factory=dict)
     stop_signal: signal.Signals = signal.SIGTERM
+    stop_order: int = 0
     start_timeout_seconds: float = 60.0
     stop_timeout_seconds: float = 15.0
