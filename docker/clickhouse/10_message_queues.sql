@@ -1,7 +1,7 @@
 -- Where raw exchange messages enter, with a broker: takes the place of the script of the same name in
 -- include/sql/clickhouse. RawBLOB hands each message over as it is, so the parsing stands once, in the scripts after it.
 --
--- An insert into these tables sends messages to the broker: `k2 feed` works against them unchanged.
+-- ClickHouse remembers in the broker how far it has read; a message read twice after a crash is a row in bronze twice.
 
 CREATE TABLE IF NOT EXISTS bronze_trades_binance_queue (message String)
 ENGINE = Kafka
