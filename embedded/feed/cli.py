@@ -30,6 +30,8 @@ from embedded.feed.sink import Sink, SinkFailed, Target
 RETENTION_SECONDS = 7 * 86_400
 """How long the tables keep a trade: their TTL, as in ``include/sql/clickhouse``."""
 
+_YEAR_SECONDS = 365 * 86_400
+
 app = typer.Typer(
     help="Send trades into ClickHouse as raw exchange messages, recorded or generated.",
     no_args_is_help=True,
@@ -74,7 +76,12 @@ def replay(
     ] = False,
     ending_ago: Annotated[
         float,
-        typer.Option(min=0, metavar="SECONDS", help="With --shift-to-now: the last trade lies so far in the past."),
+        typer.Option(
+            min=0,
+            max=RETENTION_SECONDS,
+            metavar="SECONDS",
+            help="With --shift-to-now: the last trade lies so far in the past.",
+        ),
     ] = 0,
     allow_expired: Annotated[
         bool, typer.Option("--allow-expired", help="Send trades even if ClickHouse deletes them on arrival.")
@@ -123,14 +130,29 @@ def replay(
 
 @app.command()
 def generate(
-    rate: Annotated[float, typer.Option(min=0.001, metavar="ROWS_PER_SECOND", help="Trades per second, on average.")],
+    rate: Annotated[
+        float,
+        typer.Option(min=0.001, max=1e6, metavar="ROWS_PER_SECOND", help="Trades per second, on average."),
+    ],
     seed: Annotated[int, typer.Option(help="The same seed and start give the same messages.")] = 0,
     for_seconds: Annotated[
-        float | None, typer.Option("--for", min=0, metavar="SECONDS", help="End after so much time in the market.")
+        float | None,
+        typer.Option(
+            "--for",
+            min=0,
+            max=_YEAR_SECONDS,
+            metavar="SECONDS",
+            help="End after so much time in the market.",
+        ),
     ] = None,
     starting_ago: Annotated[
         float | None,
-        typer.Option(min=0, metavar="SECONDS", help="Start in the past and catch up as fast as possible."),
+        typer.Option(
+            min=0,
+            max=RETENTION_SECONDS,
+            metavar="SECONDS",
+            help="Start in the past and catch up as fast as possible.",
+        ),
     ] = None,
     host: HostOption = "127.0.0.1",
     port: PortOption = 19000,

@@ -91,9 +91,22 @@ def test_generating_what_expires_on_arrival_is_refused() -> None:
     assert "Give a smaller --starting-ago" in refusal(run(*GENERATE, "--starting-ago", str(7 * 86_400)))
 
 
-@pytest.mark.parametrize("arguments", [["--rate", "0"], ["--rate", "-1"], ["--rate", "10", "--for", "-1"]])
-def test_rates_and_durations_below_zero_are_refused(arguments: list[str]) -> None:
-    assert "should be greater than or equal to" in refusal(run("generate", *arguments))
+@pytest.mark.parametrize(
+    ("option", "value", "complaint"),
+    [
+        ("--rate", "0", "greater than or equal to"),
+        ("--rate", "-1", "greater than or equal to"),
+        ("--rate", "1e300", "less than or equal to"),
+        ("--rate", "nan", "less than or equal to"),
+        ("--for", "-1", "greater than or equal to"),
+        ("--for", "inf", "less than or equal to"),
+        ("--for", "nan", "less than or equal to"),
+        ("--starting-ago", "1e300", "less than or equal to"),
+        ("--starting-ago", "nan", "less than or equal to"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(option: str, value: str, complaint: str) -> None:
+    assert complaint in refusal(run("generate", "--rate", "10", option, value))
 
 
 @pytest.mark.parametrize("command", [[*REPLAY, "--shift-to-now"], GENERATE])
