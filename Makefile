@@ -2,18 +2,21 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status demo k2 airflow test test-unit test-stack lint format lock clean
+.PHONY: help setup ready up down status demo k2 airflow test test-unit test-stack lint format lock clean
 
 PYTHON ?=
 PYTEST := .venv/bin/python -m pytest --durations=15 --durations-min=1
 LOCK   := .venv/bin/uv pip compile --quiet --universal --generate-hashes --no-header$(if $(UPGRADE), --upgrade)
 
-# The newest Python on PATH that the lock files cover; PYTHON=… takes precedence. Where none is, set-up says so.
-define find_python
-candidates="$(PYTHON) python3.14 python3.13 python3.12 python3.11 python3"; \
-for python in $$candidates; do \
+# Run set-up with the newest Python on PATH that the lock files cover; PYTHON=… takes precedence. Where none does,
+# set-up itself says what is missing.
+define install
+for python in $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3; do \
   "$$python" -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && break; \
-done
+done; \
+command -v "$$python" >/dev/null || \
+  { echo "Python was not found. On Debian or Ubuntu: sudo apt-get install python3 python3-venv" >&2; exit 1; }; \
+exec "$$python" -m embedded.install
 endef
 
 help: ## Show this help
@@ -23,47 +26,49 @@ help: ## Show this help
 	@echo "                   K2_CLICKHOUSE_HTTP_PORT=18123 K2_CLICKHOUSE_VERSION=26.9 K2_STATE_DIR=.state"
 
 setup: ## Install everything below this folder (.venv, .state), pinned by checksum
-	@$(find_python); command -v "$$python" >/dev/null || \
-	  { echo "Python was not found. On Debian or Ubuntu: sudo apt-get install python3 python3-venv" >&2; exit 1; }; \
-	exec "$$python" -m embedded.install
+	@$(install)
 
-up: setup ## Start the embedded stack: Postgres, ClickHouse, Airflow with its UI
+# What the other targets need: the same, silent when there is nothing to do.
+ready:
+	@$(install) --quiet
+
+up: ready ## Start the embedded stack: Postgres, ClickHouse, Airflow with its UI
 	@.venv/bin/python -m embedded.stack up $(ARGS)
 
 down: ## Stop the embedded stack; data stays
 	@if [ -x .venv/bin/python ]; then .venv/bin/python -m embedded.stack down; else echo "Nothing is installed, so nothing runs."; fi
 
-status: setup ## Show what runs, where, and where its log is
+status: ready ## Show what runs, where, and where its log is
 	@.venv/bin/python -m embedded.stack status $(ARGS)
 
-demo: setup ## Two offload cycles of all nine tables, end to end, in a few minutes
+demo: ready ## Two offload cycles of all nine tables, end to end, in a few minutes
 	@.venv/bin/python -m embedded.demo $(ARGS)
 
-k2: setup ## The command line: make k2 ARGS="status"
+k2: ready ## The command line: make k2 ARGS="status"
 	@.venv/bin/k2 $(ARGS)
 
-airflow: setup ## Airflow's own command: make airflow ARGS="dags test k2_offload_bronze"
+airflow: ready ## Airflow's own command: make airflow ARGS="dags test k2_offload_bronze"
 	@environment="$$(.venv/bin/python -m embedded.stack env)" && eval "$$environment" && airflow $(ARGS)
 
-test: setup ## All tests: unit tests, then those on an embedded stack of their own
+test: ready ## All tests: unit tests, then those on an embedded stack of their own
 	@$(PYTEST) tests/unit tests/stack $(ARGS)
 
-test-unit: setup ## Unit tests only: seconds, no service
+test-unit: ready ## Unit tests only: seconds, no service
 	@$(PYTEST) tests/unit $(ARGS)
 
-test-stack: setup ## Tests on an embedded stack only
+test-stack: ready ## Tests on an embedded stack only
 	@$(PYTEST) tests/stack $(ARGS)
 
-lint: setup ## ruff and mypy
+lint: ready ## ruff and mypy
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 
-format: setup ## Put imports and layout in order
+format: ready ## Put imports and layout in order
 	.venv/bin/ruff check --select I --fix
 	.venv/bin/ruff format
 
-lock: setup ## Compile the lock files from pyproject.toml (UPGRADE=1 takes newer versions)
+lock: ready ## Compile the lock files from pyproject.toml (UPGRADE=1 takes newer versions)
 	$(LOCK) pyproject.toml -o requirements.txt
 	$(LOCK) --group bootstrap -o requirements/bootstrap.txt
 	$(LOCK) --group dev -c requirements.txt -o requirements/dev.txt

@@ -31,20 +31,20 @@ def shared_cache(environment: Mapping[str, str]) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "k2-offload"
 
 
-def install(layout: Layout) -> None:
+def install(layout: Layout) -> bool:
     """Bring everything up to date.
 
-    Raises:
-        SetupError: something is missing or failed; the message says what, and what to do.
+    :returns: whether there was anything to do
+    :raises SetupError: something is missing or failed; the message says what, and what to do
     """
     check_machine(os.environ)
     with locked(layout.root / ".state" / "setup.lock", "another set-up of this checkout is running"):
         if not is_current(layout.airflow.path, environment_fingerprint(layout.airflow)):
             say("Set-up: downloads about 900 MB the first time; after that this takes no time.")
-        for environment in layout.environments:
-            install_environment(environment, layout)
-        install_jars(layout, shared_cache(os.environ) / "ivy")
+        changed = [install_environment(environment, layout) for environment in layout.environments]
+        changed.append(install_jars(layout, shared_cache(os.environ) / "ivy"))
         write_k2_command(layout.airflow, layout.root)
+        return any(changed)
 
 
 def main() -> int:
@@ -56,16 +56,18 @@ def main() -> int:
         default=os.environ.get("K2_CLICKHOUSE_VERSION") or DEFAULT_CLICKHOUSE_VERSION,
         help="which embedded ClickHouse to install (default: K2_CLICKHOUSE_VERSION, else %(default)s)",
     )
-    version = parser.parse_args().clickhouse_version
+    parser.add_argument("--quiet", action="store_true", help="say nothing when everything is up to date")
+    arguments = parser.parse_args()
     try:
-        install(Layout.of(ROOT, version))
+        changed = install(Layout.of(ROOT, arguments.clickhouse_version))
     except SetupError as error:
         say(f"Set-up stopped.\n{error}")
         return 1
     except KeyboardInterrupt:
         say("Set-up interrupted. Nothing is broken; `make setup` continues where it stopped.")
         return 130
-    say(f"Set-up is complete: Python {dotted(sys.version_info[:3])}, ClickHouse {version}.")
+    if changed or not arguments.quiet:
+        say(f"Set-up is complete: Python {dotted(sys.version_info[:3])}, ClickHouse {arguments.clickhouse_version}.")
     return 0
 
 

@@ -24,11 +24,15 @@ def base_python() -> str:
     return str(Path(getattr(sys, "_base_executable", None) or sys.executable).resolve())
 
 
-def install_environment(environment: Environment, layout: Layout) -> None:
-    """Make one environment hold exactly what its lock files say; nothing is done when it does already."""
+def install_environment(environment: Environment, layout: Layout) -> bool:
+    """Make one environment hold exactly what its lock files say.
+
+    :returns: whether there was anything to do
+    :raises SetupError: a command failed
+    """
     expected = environment_fingerprint(environment)
     if is_current(environment.path, expected):
-        return
+        return False
     started = time.monotonic()
     log = fresh_log(layout.logs, f"setup-{environment.path.name.removeprefix('.')}")
     variables = installer_variables(os.environ)
@@ -59,6 +63,7 @@ def install_environment(environment: Environment, layout: Layout) -> None:
     link_project(environment, layout.root)
     (environment.path / STAMP_NAME).write_text(expected)
     say(f"  {environment.title}: installed in {time.monotonic() - started:.0f} s")
+    return True
 
 
 def installer_variables(inherited: Mapping[str, str]) -> dict[str, str]:

@@ -13,20 +13,18 @@ from embedded.install.layout import Layout
 from embedded.install.steps import SCHEME, STAMP_NAME, SetupError, fingerprint, fresh_log, is_current, locked, run, say
 
 
-def install_jars(layout: Layout, cache: Path) -> None:
+def install_jars(layout: Layout, cache: Path) -> bool:
     """Fetch the pinned jars with the Ivy that ships inside pyspark, and check them.
 
-    Args:
-        layout: where they belong.
-        cache: Ivy's own cache, shared between checkouts.
-
-    Raises:
-        SetupError: a download failed, or a jar is not the one that was pinned.
+    :param layout: where they belong
+    :param cache: Ivy's own cache, shared between checkouts
+    :returns: whether there was anything to do
+    :raises SetupError: a download failed, or a jar is not the one that was pinned
     """
     module, checksums = layout.requirements / "jars.xml", layout.requirements / "jars.sha256"
     expected = fingerprint(SCHEME, module, checksums)
     if is_current(layout.jars, expected) and all((layout.jars / name).is_file() for name in read_checksums(checksums)):
-        return
+        return False
     started = time.monotonic()
     log = fresh_log(layout.logs, "setup-jars")
     ivy = next(layout.spark.path.glob("lib/python3*/site-packages/pyspark/jars/ivy-2*.jar"))
@@ -40,13 +38,14 @@ def install_jars(layout: Layout, cache: Path) -> None:
         try:
             verify_jars(incoming, read_checksums(checksums))
         except SetupError:
-            shutil.rmtree(incoming)
+            shutil.rmtree(incoming, ignore_errors=True)
             discard_cached_jars(cache)
             raise
     shutil.rmtree(layout.jars, ignore_errors=True)
     (incoming / STAMP_NAME).write_text(expected)
     incoming.rename(layout.jars)
     say(f"  Spark's jars: installed in {time.monotonic() - started:.0f} s")
+    return True
 
 
 def read_checksums(path: Path) -> dict[str, str]:

@@ -52,8 +52,7 @@ class Layout:
     def of(cls, root: Path, clickhouse_version: str) -> Layout:
         """Return the layout of the checkout at `root`.
 
-        Raises:
-            SetupError: no lock file for this ClickHouse version.
+        :raises SetupError: no lock file for this ClickHouse version
         """
         requirements = root / "requirements"
         clickhouse_lock = requirements / f"clickhouse-{clickhouse_version}.txt"

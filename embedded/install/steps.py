@@ -40,8 +40,7 @@ def is_current(folder: Path, expected: str) -> bool:
 def run(title: str, command: Sequence[str | Path], log: Path, environment: Mapping[str, str]) -> None:
     """Run one command with its output in `log`, showing that it is alive.
 
-    Raises:
-        SetupError: the command failed; the message carries the end of the log.
+    :raises SetupError: the command failed; the message carries the end of the log
     """
     say_every_seconds = 0.5 if sys.stderr.isatty() else 15.0
     started = said = time.monotonic()

@@ -37,7 +37,7 @@ def service(settings: StackSettings) -> Service:
 
     return Service(
         name="clickhouse",
-        address=f"{HOST}:{ports.clickhouse_native} (native), http://{HOST}:{ports.clickhouse_http}",
+        address=f"{HOST}:{ports.clickhouse_native} (HTTP {ports.clickhouse_http})",
         ports={"clickhouse_native": ports.clickhouse_native, "clickhouse_http": ports.clickhouse_http},
         command=command,
         probe=answers,

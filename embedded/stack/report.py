@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,14 +55,15 @@ def progress(console: Console) -> Iterator[Listener]:
         yield shown.update
 
 
-def services_table(statuses: Iterable[ServiceStatus]) -> Table:
-    """A row per service."""
+def services_table(statuses: Sequence[ServiceStatus]) -> Table:
+    """A row per service; fits 80 columns."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("service", "state", "pid", "address", "log"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, no_wrap=True)
     for each in statuses:
         state = Text(each.state, _COLOURS[each.state])
-        table.add_row(each.name, state, str(each.pid or ""), each.address, _short(each.log))
+        table.add_row(each.name, state, str(each.pid or ""), each.address, each.log.name)
+    table.caption, table.caption_justify = f"Logs are in {_short(statuses[0].log.parent)}.", "left"
     return table
 
 

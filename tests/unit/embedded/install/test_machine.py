@@ -56,7 +56,7 @@ def test_unfit_java_is_refused_with_what_to_type(tmp_path: Path, script: str, me
     problem = java_problem({"PATH": str(java.parent)})
     assert problem is not None
     assert message in problem
-    assert "apt-get install openjdk" in problem
+    assert "apt-get install default-jre-headless" in problem
 
 
 def test_missing_java_is_named(tmp_path: Path) -> None:
