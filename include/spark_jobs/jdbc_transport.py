@@ -71,7 +71,7 @@ class JdbcTransport:
         address = f"{endpoint.host}:{endpoint.http_port}/{endpoint.database}"
         frame = spark.read.jdbc(
             url=f"jdbc:clickhouse://{address}?ssl={str(endpoint.secure).lower()}&compress=0",
-            table=f"(SELECT {names}, cityHash64(*) AS k2_split FROM ({select})) AS k2_rows",
+            table=f"(SELECT {names}, cityHash64(toString(tuple(*))) AS k2_split FROM ({select})) AS k2_rows",
             predicates=list(read_splits(rows, _ROWS_PER_SPLIT)),
             properties={
                 "driver": "com.clickhouse.jdbc.ClickHouseDriver",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
 from k2_offload.adapters.airflow_config import load_catalog, load_clickhouse, load_ledger, load_settings, load_tables
@@ -19,15 +19,10 @@ def open_cycle(dag_run_id: str) -> Iterator[Cycle]:
     :raises OffloadError: if a setting, a connection or the table file is wrong
     """
     settings = load_settings()
-    clickhouse = ClickHouse(load_clickhouse(settings))
-    try:
-        yield Cycle(
-            tables=load_tables(settings),
-            ledger=load_ledger(settings),
-            clickhouse=clickhouse,
-            catalog=ColdCatalog(load_catalog(settings)),
-            now=lambda: datetime.now(UTC),
-            dag_run_id=dag_run_id,
-        )
-    finally:
-        clickhouse.close()
+    tables = load_tables(settings)
+    ledger = load_ledger(settings)
+    with (
+        closing(ClickHouse(load_clickhouse(settings))) as clickhouse,
+        closing(ColdCatalog(load_catalog(settings))) as catalog,
+    ):
+        yield Cycle(tables, ledger, clickhouse, catalog, now=lambda: datetime.now(UTC), dag_run_id=dag_run_id)

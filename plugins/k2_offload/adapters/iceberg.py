@@ -121,6 +121,11 @@ class ColdCatalog:
 
         return load_catalog(self._settings.name, **self._settings.pyiceberg)
 
+    def close(self) -> None:
+        """End its connections."""
+        if "_catalog" in self.__dict__:
+            self._catalog.close()
+
     def load(self, table: TableSpec) -> ColdTable | None:
         """The table as it is now; ``None`` if it does not exist yet."""
         from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError  # noqa: PLC0415

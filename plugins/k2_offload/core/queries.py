@@ -60,7 +60,7 @@ def select_day(table: TableSpec, columns: Sequence[Column], window: Window) -> s
 def read_splits(rows: int, rows_per_split: int) -> Iterator[str]:
     """Conditions on the UInt64 column ``k2_split``, a hash of the row, that cut the rows into about equal parts.
 
-    Together they cover every row exactly once, whatever was inserted since the rows were counted.
+    Together they cover every row exactly once: the hash must not be NULL, and equal rows share a part.
     """
     splits = max(1, -(-rows // rows_per_split))
     for split in range(splits):
