@@ -30,6 +30,7 @@ class Cycle:
 
     :param now: the clock; returns an aware UTC time
     :param dag_run_id: recorded with every window
+    :param lake_collection: ClickHouse named collection of the lake's object store
     """
 
     tables: Tables
@@ -38,6 +39,7 @@ class Cycle:
     catalog: ColdCatalog
     now: Callable[[], datetime]
     dag_run_id: str
+    lake_collection: str = "k2_lake"
     _upstreams: dict[str, Upstream] = field(default_factory=dict)
 
     def plan(self, table: TableSpec) -> PlannedTable | None:

@@ -25,4 +25,12 @@ def open_cycle(dag_run_id: str) -> Iterator[Cycle]:
         closing(ClickHouse(load_clickhouse(settings))) as clickhouse,
         closing(ColdCatalog(load_catalog(settings))) as catalog,
     ):
-        yield Cycle(tables, ledger, clickhouse, catalog, now=lambda: datetime.now(UTC), dag_run_id=dag_run_id)
+        yield Cycle(
+            tables,
+            ledger,
+            clickhouse,
+            catalog,
+            now=lambda: datetime.now(UTC),
+            dag_run_id=dag_run_id,
+            lake_collection=settings.lake_collection,
+        )

@@ -110,6 +110,11 @@ class ClickHouse:
             )
         return None if newest_micros is None else from_micros(newest_micros)
 
+    def count(self, table: TableSpec) -> int:
+        """All rows of the source."""
+        [(rows,)] = self.execute(queries.count(table))
+        return int(rows)
+
     def rows_per_hour(self, table: TableSpec, window: Window) -> HourCounts:
         """How many rows the window holds, by hour."""
         rows, sequences = {}, {}

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from k2_offload.core import connections
-from k2_offload.core.errors import InvalidSource, OffloadError, Unreachable
+from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, Unreachable
 from k2_offload.core.exactly_once import (
     PUBLISHED_BRANCH,
     WINDOW_PROPERTY,
@@ -81,6 +81,20 @@ class ColdTable:
             branch.snapshot_id if branch else None,
             snapshot_of,
         )
+
+    def newest_window(self) -> Published | None:
+        """The newest window of any snapshot that is left, for repair where :attr:`published` cannot say."""
+        try:
+            return self.published
+        except DamagedTable:
+            left = [_to_snapshot(snapshot) for snapshot in self._table.metadata.snapshots]
+            ours = [one for one in left if one.window_id and one.window_id.table_uuid == self.uuid]
+            newest = max(ours, key=lambda one: one.sequence_number, default=None)
+            return Published(newest, newest.window_id) if newest and newest.window_id else None
+
+    def mark_published(self, published: Published) -> None:
+        """Set the marker of the last published window."""
+        self._table.manage_snapshots().create_branch(published.snapshot.snapshot_id, PUBLISHED_BRANCH).commit()
 
     @property
     def total_rows(self) -> int:

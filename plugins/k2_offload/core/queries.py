@@ -30,6 +30,11 @@ def newest_row(table: TableSpec, since_micros: int) -> str:
     )
 
 
+def count(table: TableSpec) -> str:
+    """One row: how many rows the source holds."""
+    return f"SELECT count() FROM {_source(table)}"
+
+
 def rows_per_hour(table: TableSpec, window: Window) -> str:
     """Rows ``(start of the hour in seconds since 1970, rows, highest sequence or NULL)``; empty hours are missing."""
     hour = f"toUnixTimestamp(toStartOfHour(CAST({_column(table.timestamp_column)}, 'DateTime(\\'UTC\\')')))"

@@ -1,0 +1,28 @@
+"""The ``k2`` command: validate, run, status, verify, watermark, feed."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import typer
+
+from k2_offload.cli import run, status, validate, verify, watermark
+
+app = typer.Typer(
+    name="k2",
+    help="Moves new rows from ClickHouse to Apache Iceberg, exactly once. Exit codes: 0 fine, 1 a finding or failure, "
+    "2 bad input.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+app.command("validate")(validate.validate)
+app.command("run")(run.run)
+app.command("status")(status.status)
+app.command("verify")(verify.verify)
+app.add_typer(watermark.app, name="watermark")
+
+if find_spec("embedded"):  # local tooling, absent where production runs
+    from embedded.feed.cli import app as feed
+
+    app.add_typer(feed, name="feed")
