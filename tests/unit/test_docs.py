@@ -71,7 +71,7 @@ def k2_commands(text: str) -> Iterator[str]:
     """Everything after ``k2`` in the text's commands."""
     for snippet in snippets(text):
         code = snippet.partition(" #")[0]
-        if through_make := re.search(r'make k2 ARGS="?([^"]+)', code):
+        if through_make := re.search(r'make k2 ARGS="?([a-z][^"]*)', code):
             yield through_make[1]
         elif direct := re.search(r"(?:^|[ /])k2 ([a-z-].*)", code):
             yield direct[1]
