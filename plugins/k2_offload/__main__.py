@@ -2,4 +2,5 @@
 
 from k2_offload.cli.main import app
 
-app(prog_name="k2")
+if __name__ == "__main__":
+    app(prog_name="k2")

@@ -83,14 +83,20 @@ class ColdTable:
         )
 
     def newest_window(self) -> Published | None:
-        """The newest window of any snapshot that is left, for repair where :attr:`published` cannot say."""
+        """The newest published window that is left, for repair where :attr:`published` cannot say.
+
+        :raises DamagedTable: if none of the snapshots that readers have ever seen and that are left holds a window
+        """
         try:
             return self.published
         except DamagedTable:
-            left = [_to_snapshot(snapshot) for snapshot in self._table.metadata.snapshots]
+            seen_by_readers = {entry.snapshot_id for entry in self._table.metadata.snapshot_log}
+            left = [_to_snapshot(one) for one in self._table.metadata.snapshots if one.snapshot_id in seen_by_readers]
             ours = [one for one in left if one.window_id and one.window_id.table_uuid == self.uuid]
             newest = max(ours, key=lambda one: one.sequence_number, default=None)
-            return Published(newest, newest.window_id) if newest and newest.window_id else None
+            if newest is None or newest.window_id is None:
+                raise
+            return Published(newest, newest.window_id)
 
     def mark_published(self, published: Published) -> None:
         """Set the marker of the last published window."""

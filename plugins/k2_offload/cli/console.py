@@ -12,6 +12,7 @@ from typing import Annotated, Any, ParamSpec
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from k2_offload.core.errors import InvalidTablesFile, OffloadError
@@ -19,6 +20,7 @@ from k2_offload.core.errors import InvalidTablesFile, OffloadError
 screen = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
+UNKNOWN = "\N{EN DASH}"
 FINDING = 1
 BAD_INPUT = 2
 
@@ -65,20 +67,26 @@ def number_table(title: str, names: list[str], numbers: list[str], *, names_afte
     return table
 
 
+def show_table(table: Table) -> None:
+    """Print a table; where the terminal is too narrow its lines run on, because a number cut short is a wrong number."""
+    width = Measurement.get(screen, screen.options.update(max_width=1000), table).maximum
+    Console(highlight=False, width=max(width, screen.width)).print(table, crop=False)
+
+
 def show_number(value: int | None) -> str:
     """With thousands separated; a dash for what is not known."""
-    return "–" if value is None else f"{value:,}"
+    return UNKNOWN if value is None else f"{value:,}"
 
 
 def show_time(time: datetime | None) -> str:
     """UTC to the second; a dash for what is not known."""
-    return "–" if time is None else f"{time:%Y-%m-%d %H:%M:%S}"
+    return UNKNOWN if time is None else f"{time:%Y-%m-%d %H:%M:%S}"
 
 
 def show_duration(duration: timedelta | None) -> str:
     """Hours, minutes and seconds; a dash for what is not known."""
     if duration is None:
-        return "–"
+        return UNKNOWN
     minutes, seconds = divmod(round(duration.total_seconds()), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"

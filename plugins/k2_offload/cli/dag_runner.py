@@ -23,7 +23,7 @@ def main() -> None:
     from airflow.configuration import conf  # noqa: PLC0415 - only after standard output has been moved
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db  # noqa: PLC0415
 
-    bag = DagBag(dag_folder=conf.get("core", "dags_folder"), include_examples=False, bundle_name="dags-folder")
+    bag = DagBag(dag_folder=conf.get("core", "dags_folder"), bundle_name="dags-folder")
     sync_bag_to_db(bag, "dags-folder", None)
     if bag.import_errors:
         print("\n".join(bag.import_errors.values()), file=sys.stderr)

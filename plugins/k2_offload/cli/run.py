@@ -17,6 +17,7 @@ from k2_offload.adapters.ledger import TableRecord
 from k2_offload.cli.console import (
     BAD_INPUT,
     FINDING,
+    UNKNOWN,
     Json,
     Layer,
     Tables,
@@ -25,8 +26,8 @@ from k2_offload.cli.console import (
     number_table,
     print_json,
     progress,
-    screen,
     show_number,
+    show_table,
     show_time,
 )
 from k2_offload.core.tables import LAYERS, TableSpec
@@ -130,11 +131,11 @@ def _print(chosen: list[TableSpec], before: Mapping[str, TableRecord], after: Ma
     for table in chosen:
         moved = _moved(table, before, after)
         if moved is None:
-            shown.add_row(table.name, "[dim]nothing new[/dim]", "", "0", "–")
+            shown.add_row(table.name, "[dim]nothing new[/dim]", "", "0", UNKNOWN)
         else:
-            seconds = f"{moved.last_run_duration_seconds:.1f}" if moved.last_run_duration_seconds else "–"
+            seconds = f"{moved.last_run_duration_seconds:.1f}" if moved.last_run_duration_seconds else UNKNOWN
             shown.add_row(table.name, show_time(moved.low), show_time(moved.high), show_number(moved.rows), seconds)
-    screen.print(shown)
+    show_table(shown)
 
 
 def _explain(log: Path) -> None:

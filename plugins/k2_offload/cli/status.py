@@ -10,6 +10,7 @@ import typer
 
 from k2_offload.adapters.ledger import TableRecord
 from k2_offload.cli.console import (
+    UNKNOWN,
     Json,
     Layer,
     Tables,
@@ -17,9 +18,9 @@ from k2_offload.cli.console import (
     number_table,
     print_json,
     progress,
-    screen,
     show_duration,
     show_number,
+    show_table,
     show_time,
 )
 from k2_offload.core.exactly_once import watermark_of
@@ -115,8 +116,8 @@ def _print(lines: list[TableStatus]) -> None:
             show_time(line.watermark),
             show_duration(line.lag),
             show_number(record.rows if record else None),
-            f"{record.last_run_duration_seconds:.1f}" if record and record.last_run_duration_seconds else "–",
+            f"{record.last_run_duration_seconds:.1f}" if record and record.last_run_duration_seconds else UNKNOWN,
             show_number(line.warm_rows),
             show_number(line.cold_rows),
         )
-    screen.print(shown)
+    show_table(shown)

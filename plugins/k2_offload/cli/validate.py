@@ -1,10 +1,11 @@
-"""``k2 validate``: is everything in place for the next cycle?"""
+"""``k2 validate`` checks that everything is in place for the next cycle."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -78,11 +79,9 @@ def _check_sources(settings: airflow_config.Settings, tables: list[TableSpec]) -
         clickhouse.newest_row(table)
         return f"{len(columns)} columns of {table.source} → {table.target}"
 
-    checks = [Check("ClickHouse", True, "ok")]
-    for table in tables:
-        checks.append(_check(table.name, lambda table=table: describe(table)))  # type: ignore[misc]
+    described = [_check(table.name, partial(describe, table)) for table in tables]
     clickhouse.close()
-    return checks
+    return [Check("ClickHouse", True, "ok"), *described]
 
 
 def _spark_binary(binary: str) -> str:

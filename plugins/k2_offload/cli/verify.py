@@ -1,4 +1,4 @@
-"""``k2 verify``: do both tiers hold the same rows?"""
+"""``k2 verify`` compares the rows of both tiers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import typer
 
 from k2_offload.cli.console import (
     FINDING,
+    UNKNOWN,
     Json,
     Layer,
     Tables,
@@ -15,6 +16,7 @@ from k2_offload.cli.console import (
     progress,
     screen,
     show_number,
+    show_table,
     show_time,
 )
 from k2_offload.core import queries
@@ -83,11 +85,11 @@ def _print(results: list[Comparison]) -> None:
             result.table,
             show_number(result.warm_rows),
             show_number(result.cold_rows),
-            f"{result.cold_hash:016x}" if window else "–",
+            f"{result.cold_hash:016x}" if window else UNKNOWN,
             same,
             f"{show_time(window.low)} … {show_time(window.high)}" if window else "nothing offloaded yet",
         )
-    screen.print(shown)
+    show_table(shown)
     differing = [result.table for result in results if not result.equal]
     screen.print(
         f"[red]{len(differing)} of {len(results)} tables differ: {', '.join(differing)}[/red]"

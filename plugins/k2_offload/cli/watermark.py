@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from k2_offload.cli.console import Json, command, errors, print_json, screen
+from k2_offload.cli.console import UNKNOWN, Json, command, errors, print_json, screen
 from k2_offload.core.exactly_once import LedgerEntry, Published, watermark_of
 from k2_offload.core.windows import format_time
 from k2_offload.session import open_cycle
@@ -82,4 +82,4 @@ def _print(table: str, table_uuid: str | None, published: Published | None, entr
         print_json(values)
     else:
         for name, value in values.items():
-            screen.print(f"{name:<18} {value if value is not None else '–'}")
+            screen.print(f"{name:<18} {UNKNOWN if value is None else value}")
