@@ -43,7 +43,9 @@ def session_settings(pytestconfig: pytest.Config) -> StackSettings:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A part that was asked for and held no test is a failure, not a success."""
-    asked = {argument.split("::")[0].rstrip("/") for argument in session.config.args}
+    if session.config.option.keyword or session.config.option.markexpr:
+        return
+    asked = {argument.rstrip("/") for argument in session.config.args}
     collected = {_part_of(item.nodeid) for item in session.items}
     if exitstatus == pytest.ExitCode.OK and any(part in asked and part not in collected for part in _PARTS):
         session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED

@@ -37,6 +37,13 @@ def main() -> int:
     except StackError as error:
         Console(stderr=True).print(str(error), style="red", markup=False, highlight=False)
         return 1
+    except PermissionError as error:
+        Console(stderr=True).print(
+            f"{error.filename}: permission denied. This stack belongs to another user: run the command as that user, "
+            "or choose another folder with K2_STATE_DIR. Nothing was done.",
+            style="red",
+        )
+        return 1
     except KeyboardInterrupt:
         Console(stderr=True).print("Interrupted; what had been started was stopped again.")
         return 130
