@@ -35,7 +35,7 @@ def main() -> int:
         settings = StackSettings.from_environment(os.environ)
         return int(arguments.command(settings, arguments, console))
     except StackError as error:
-        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False)
+        Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
     except PermissionError as error:
         Console(stderr=True).print(
