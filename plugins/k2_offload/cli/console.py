@@ -68,7 +68,7 @@ def number_table(title: str, names: list[str], numbers: list[str], *, names_afte
 
 
 def show_table(table: Table) -> None:
-    """Print a table; where the terminal is too narrow its lines run on, because a number cut short is a wrong number."""
+    """Print a table; where the terminal is too narrow its lines run on: a number cut short is a wrong number."""
     width = Measurement.get(screen, screen.options.update(max_width=1000), table).maximum
     Console(highlight=False, width=max(width, screen.width)).print(table, crop=False)
 

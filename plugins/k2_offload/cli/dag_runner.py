@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from typing import Any
 
 
 def main() -> None:
@@ -20,16 +21,22 @@ def main() -> None:
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
 
-    from airflow.configuration import conf  # noqa: PLC0415 - only after standard output has been moved
-    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db  # noqa: PLC0415
+    from airflow.dag_processing.bundles.manager import DagBundlesManager  # noqa: PLC0415 - once output has been moved
+    from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db  # noqa: PLC0415
 
-    bag = DagBag(dag_folder=conf.get("core", "dags_folder"), bundle_name="dags-folder")
-    sync_bag_to_db(bag, "dags-folder", None)
-    if bag.import_errors:
-        print("\n".join(bag.import_errors.values()), file=sys.stderr)
+    bundles = DagBundlesManager()  # type: ignore[no-untyped-call]
+    bundles.sync_bundles_to_db()
+    dags: dict[str, Any] = {}
+    for bundle in bundles.get_all_dag_bundles():
+        bundle.initialize()
+        bag = BundleDagBag(bundle.path, bundle_path=bundle.path, bundle_name=bundle.name)
+        sync_bag_to_db(bag, bundle.name, bundle.version)
+        dags |= bag.dags
+        for file, error in bag.import_errors.items():
+            print(f"ERROR {file}: {error}", file=sys.stderr)
     for layer in request["layers"]:
         started = time.monotonic()
-        dag = bag.get_dag(f"k2_offload_{layer}")
+        dag = dags.get(f"k2_offload_{layer}")
         if dag is None:
             state = "missing"
         else:

@@ -139,7 +139,8 @@ def _print(chosen: list[TableSpec], before: Mapping[str, TableRecord], after: Ma
 
 
 def _explain(log: Path) -> None:
-    reasons = [match["reason"] for line in log.read_text().splitlines() if (match := _REASON.search(line))]
-    for reason in dict.fromkeys(reasons):
-        errors.print(f"[red]✗[/red] {reason}", soft_wrap=True, markup=True)
+    lines = [line for line in log.read_text().splitlines() if line.strip()]
+    reasons = [match["reason"] for line in lines if (match := _REASON.search(line))]
+    for reason in dict.fromkeys(reasons or lines[-1:]):
+        errors.print(f"✗ {reason}", soft_wrap=True, markup=False, style="red")
     errors.print(f"Airflow's log of this run: {log}", soft_wrap=True)

@@ -136,7 +136,7 @@ def test_a_null_timestamp_is_refused_rather_than_lost(bench):
     bench.sql(f"INSERT INTO {table} VALUES", [(NOON, 1), (None, 2)])
     spec = bench.spec(table, sequence_column=None, sort_columns=None)
     cycle = bench.cycle(spec, now=LATER)
-    with pytest.raises(InvalidSource, match="1 rows of .* have NULL in 'at'"):
+    with pytest.raises(InvalidSource, match=r"1 rows of .* have NULL in 'at'"):
         cycle.plan(cycle.tables[table])
     bench.sql(f"ALTER TABLE {table} DELETE WHERE at IS NULL SETTINGS mutations_sync = 2")
     bench.move(cycle, table)
@@ -160,7 +160,8 @@ def test_a_source_that_changed_its_columns_is_stopped(bench):
         ("ledger_conn_id", "postgres://u:p@127.0.0.1:1/airflow", "Postgres"),
         (
             "catalog_conn_id",
-            '{"conn_type": "iceberg", "host": "127.0.0.1", "port": 1, "schema": "x", "login": "u", "password": "sesame!",'
+            '{"conn_type": "iceberg", "host": "127.0.0.1", "port": 1, "schema": "x", "login": "u",'
+            ' "password": "sesame!",'
             ' "extra": {"catalog_type": "sql", "warehouse": "file:///tmp/x"}}',
             "catalog",
         ),
@@ -172,11 +173,15 @@ def test_a_service_that_is_down_is_named_with_its_connection(bench, monkeypatch,
     monkeypatch.setenv(f"AIRFLOW__K2_OFFLOAD__{setting.upper()}", "elsewhere")
     monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", connection)
     with pytest.raises(Unreachable) as failure:
-        cycle = bench.cycle(bench.spec(table), now=LATER)
-        cycle.plan(cycle.tables[table])
+        plan_one(bench, table)
     assert service in str(failure.value)
     assert "'elsewhere'" in str(failure.value)
     assert "sesame!" not in str(failure.value)
+
+
+def plan_one(bench, table):
+    cycle = bench.cycle(bench.spec(table), now=LATER)
+    return cycle.plan(cycle.tables[table])
 
 
 def test_the_same_plan_run_twice_at_once_is_published_once(bench):

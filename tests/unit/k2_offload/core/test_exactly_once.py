@@ -134,7 +134,7 @@ def test_the_audit_refuses_any_difference():
         pytest.param(
             LedgerEntry(UUID, FIRST_WATERMARK, None), PUBLISHED_W1, W1.window.high, None, None, None, id="old backup"
         ),
-        pytest.param(LedgerEntry(UUID, None, None), PUBLISHED_W1, W1.window.high, None, None, None, id="watermark NULL"),
+        pytest.param(LedgerEntry(UUID, None, None), PUBLISHED_W1, W1.window.high, None, None, None, id="NULL"),
         pytest.param(
             LedgerEntry(UUID, FIRST_WATERMARK, WindowId(UUID, Window(W1.window.low, W2.window.high))),
             PUBLISHED_W1, W1.window.high, None, None, WindowId(UUID, Window(W1.window.low, W2.window.high)),
@@ -185,7 +185,7 @@ class IcebergModel:
 
 
 class Protocol(RuleBasedStateMachine):
-    """Schedulers plan from a ledger that may be any older state, jobs die or sleep at any step, others commit between."""
+    """Schedulers plan from a ledger that may be any older state, jobs die or sleep at any step, others commit."""
 
     plans = Bundle("plans")
     staged = Bundle("staged")

@@ -1,0 +1,170 @@
+"""``make demo``: trades flow into ClickHouse, and two cycles of the real DAGs move them to Iceberg.
+
+python -m embedded.demo
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from embedded.stack import StackError, StackSettings, airflow_services, up
+from k2_offload.core.windows import parse_time
+
+_DATA = Path(__file__).parents[1] / "tests" / "data"
+_RECORDINGS = (
+    ("binance_xrpeth_2019-10-11_2019-10-13.csv", "binance", "XRPETH"),
+    ("kraken_bcheur.csv", "kraken", "BCH/EUR"),
+)
+_BUFFER_SECONDS = 330  # the offload's own five minutes, and a little
+_FRESH_SECONDS = 600
+_SHORTEST_SECONDS = 60
+_OUT_OF_ORDER_SECONDS = 5  # the generator's trades come slightly out of order
+
+screen = Console(highlight=False)
+
+
+class DemoFailedError(Exception):
+    """A step cannot go on; the message says why."""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The steps, each a command that anyone can type.
+
+    :param environment: of the ``k2`` commands
+    """
+
+    environment: Mapping[str, str]
+
+    def say(self, text: str) -> None:
+        """A heading for the next step."""
+        screen.print(f"\n[bold]{text}[/bold]")
+
+    def k2(self, *arguments: str) -> None:
+        """Run a command with its own screen.
+
+        :raises DemoFailedError: if it does not exit with 0
+        """
+        screen.print(f"[dim]$ k2 {' '.join(arguments)}[/dim]", soft_wrap=True)
+        if subprocess.run(self._command(arguments), env=self.environment, check=False).returncode != 0:
+            raise DemoFailedError(f"`k2 {arguments[0]}` failed; its own words stand above.")
+
+    def k2_json(self, *arguments: str) -> list[dict[str, object]]:
+        """Run a command for its data."""
+        result = subprocess.run(
+            self._command((*arguments, "--json")), env=self.environment, check=True, capture_output=True, text=True
+        )
+        document: list[dict[str, object]] = json.loads(result.stdout)
+        return document
+
+    def _command(self, arguments: tuple[str, ...]) -> list[str]:
+        return [sys.executable, "-m", "k2_offload", *arguments]
+
+
+def main() -> int:
+    """Run the demo; 1 if a step fails."""
+    started = time.monotonic()
+    settings = StackSettings.from_environment(os.environ)
+    try:
+        up(settings, airflow=False)
+        demo = Demo(
+            {**airflow_services.without_foreign_settings(os.environ), **airflow_services.own_variables(settings)}
+        )
+        show(demo, datetime.now(UTC))
+    except StackError as error:
+        screen.print(f"[red]✗[/red] {error}", soft_wrap=True)
+        return 1
+    except DemoFailedError as error:
+        screen.print(f"[red]✗[/red] {error}", soft_wrap=True)
+        return 1
+    screen.print(
+        f"\nTook {time.monotonic() - started:.0f} s. [bold]make up[/bold] starts Airflow too: a cycle every 15 minutes "
+        "and its UI. [bold]make down[/bold] stops everything; the data stays.",
+        soft_wrap=True,
+    )
+    return 0
+
+
+def show(demo: Demo, now: datetime) -> None:
+    """The story: recorded trades, a first cycle, fresh trades, a second cycle, both tiers compared.
+
+    :param now: aware
+    :raises DemoFailedError: if a step fails
+    """
+    before = demo.k2_json("status")
+    if all(line["warm_rows"] == 0 for line in before):
+        demo.say("1  Recorded trades of Binance and Kraken arrive in ClickHouse, as if they ended 25 minutes ago")
+        for file, exchange, symbol in _RECORDINGS:
+            options = ("--exchange", exchange, "--symbol", symbol, "--shift-to-now", "--ending-ago", "1500")
+            demo.k2("feed", "replay", str(_DATA / file), *options)
+    else:
+        demo.say("1  There are trades in ClickHouse already, from an earlier demo or feed")
+    demo.say("2  The first cycle moves all there is: bronze, then silver, then the six candle tables")
+    demo.k2("run")
+    demo.say("3  Both exchanges trade on: fresh trades arrive")
+    starting_ago, seconds = fresh_trades([_time(line["watermark"]) for line in demo.k2_json("status")], now)
+    when = ("--starting-ago", str(starting_ago), "--for", str(seconds))
+    demo.k2("feed", "generate", "--rate", "100", "--seed", "7", *when)
+    demo.say("4  The second cycle moves only what is new")
+    demo.k2("run")
+    demo.say("5  Both tiers hold the same rows")
+    demo.k2("verify")
+    demo.say("6  The nine tables")
+    _show_tables(demo.k2_json("status"))
+
+
+def fresh_trades(watermarks: list[datetime | None], now: datetime) -> tuple[int, int]:
+    """When the fresh trades begin, in seconds before ``now``, and how many seconds of trading they are.
+
+    They begin after every watermark, for they are no late rows, and end before the buffer behind ``now``.
+
+    :raises DemoFailedError: if less than a minute lies between the two
+    """
+    newest = max((watermark for watermark in watermarks if watermark is not None), default=now - timedelta(hours=1))
+    starting_ago = min(int((now - newest).total_seconds()) - _OUT_OF_ORDER_SECONDS, _FRESH_SECONDS + _BUFFER_SECONDS)
+    seconds = starting_ago - _BUFFER_SECONDS
+    if seconds < _SHORTEST_SECONDS:
+        raise DemoFailedError(
+            f"The newest trades are too fresh to add newer ones: try again in {_SHORTEST_SECONDS - seconds} s."
+        )
+    return starting_ago, seconds
+
+
+def _time(text: object) -> datetime | None:
+    return None if text is None else parse_time(str(text))
+
+
+def _show_tables(lines: list[dict[str, object]]) -> None:
+    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    shown.add_column("table", no_wrap=True)
+    for heading in ("warm rows", "cold rows", "watermark (UTC)", "last window (UTC)", "seconds"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for line in lines:
+        watermark, low, high = (_time(line[key]) for key in ("watermark", "window_low", "window_high"))
+        shown.add_row(
+            str(line["table"]),
+            f"{line['warm_rows']:,}",
+            f"{line['cold_rows']:,}",
+            f"{watermark:%m-%d %H:%M:%S}" if watermark else "",
+            f"{low:%m-%d %H:%M:%S} to {high:%m-%d %H:%M:%S}" if low and high else "",
+            f"{line['seconds']:.1f}" if line["seconds"] else "",
+        )
+    screen.print(shown)
+    screen.print(
+        "Candles stay in ClickHouse alone until their window has closed, and the newest trades for five minutes."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
