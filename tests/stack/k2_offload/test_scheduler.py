@@ -1,0 +1,106 @@
+"""Runs by the real scheduler, started and cleared as the UI does it: through Airflow's API."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import time
+
+import pytest
+
+from embedded.stack import StackSettings, airflow_home, down, up
+from embedded.stack.secrets import Secrets
+from embedded.stack.settings import HOST
+from tests.support import SharedStack, free_stack_ports
+
+LAYERS = ("bronze", "silver", "gold")
+
+
+class Api:
+    """Airflow's REST API, signed in as the UI's user."""
+
+    def __init__(self, settings: StackSettings) -> None:
+        self._port = settings.ports.airflow
+        self._headers = {"Content-Type": "application/json"}
+        password = Secrets.load_or_make(settings.state).airflow_password
+        token = self.call("POST", "/auth/token", {"username": airflow_home.UI_USER, "password": password})
+        self._headers["Authorization"] = f"Bearer {token['access_token']}"
+
+    def call(self, method: str, path: str, body: object = None) -> dict:
+        connection = http.client.HTTPConnection(HOST, self._port, timeout=30)
+        connection.request(method, path, body=None if body is None else json.dumps(body), headers=self._headers)
+        answer = connection.getresponse()
+        text = answer.read()
+        connection.close()
+        assert answer.status < 300, text
+        return json.loads(text)
+
+    def wait_for(self, dag: str, run_id: str) -> None:
+        deadline = time.monotonic() + 180
+        while time.monotonic() < deadline:
+            state = self.call("GET", f"/api/v2/dags/{dag}/dagRuns/{run_id}")["state"]
+            if state in ("success", "failed"):
+                assert state == "success", f"{dag} {run_id}"
+                return
+            time.sleep(1)
+        pytest.fail(f"{dag} {run_id} did not end within three minutes")
+
+
+@pytest.fixture(scope="module")
+def scheduled(tmp_path_factory, session_settings):
+    """A stack of its own, with Airflow's processes and some trades."""
+    state = tmp_path_factory.mktemp("scheduler").resolve()
+    settings = StackSettings(state, free_stack_ports(), session_settings.clickhouse_version)
+    up(settings)
+    stack = SharedStack(settings, Secrets.load_or_make(state))
+    port = str(settings.ports.clickhouse_native)
+    feed = ["k2", "feed", "generate", "--rate", "20", "--seed", "3", "--starting-ago", "1200", "--for", "600"]
+    subprocess.run([*feed, "--port", port], env=stack.environment, check=True, capture_output=True)
+    yield stack
+    down(settings)
+
+
+def verify(stack: SharedStack) -> list[dict]:
+    command = ["k2", "verify", "--json"]
+    return json.loads(subprocess.run(command, env=stack.environment, stdout=subprocess.PIPE, check=False).stdout)
+
+
+def test_a_run_moves_the_rows_and_clearing_all_its_tasks_changes_none(scheduled):
+    api = Api(scheduled.settings)
+    runs = {}
+    for layer in LAYERS:
+        dag = f"k2_offload_{layer}"
+        runs[dag] = api.call("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None})["dag_run_id"]
+        api.wait_for(dag, runs[dag])
+    before = verify(scheduled)
+    assert [line for line in before if not line["equal"]] == []
+    assert sum(line["cold_rows"] for line in before) > 20_000
+
+    events = api.call("GET", "/api/v2/assets/events")["asset_events"]
+    [event] = [event for event in events if event["name"] == "k2/cold.silver_trades"]
+    [silver] = [line for line in before if line["table"] == "silver_trades"]
+    assert (event["extra"]["rows"], event["extra"]["high"]) == (silver["cold_rows"], silver["high"])
+    assert int(event["extra"]["snapshot_id"]) > 0
+
+    for dag, run_id in runs.items():
+        body = {"dry_run": False, "dag_run_id": run_id, "only_failed": False, "reset_dag_runs": True}
+        cleared = api.call("POST", f"/api/v2/dags/{dag}/clearTaskInstances", body)["task_instances"]
+        assert {"plan", "commit"} <= {task["task_id"] for task in cleared}
+        api.wait_for(dag, run_id)
+    assert verify(scheduled) == before
+
+
+def test_no_secret_reaches_a_log_an_xcom_or_a_rendered_field(scheduled):
+    secrets = Secrets.load_or_make(scheduled.settings.state)
+    logs = [path for path in scheduled.settings.state.rglob("*.log") if path.is_file()]
+    assert any("Spark-Submit cmd" in path.read_text(errors="replace") for path in logs)
+    assert [str(path) for path in logs if secrets.postgres_password in path.read_text(errors="replace")] == []
+    import psycopg
+
+    with psycopg.connect(scheduled.ledger_dsn) as connection:
+        for table, column in (("xcom", "value"), ("rendered_task_instance_fields", "rendered_fields")):
+            query = f"SELECT count(*) FROM {table} WHERE {column}::text LIKE %s"
+            found = connection.execute(query, (f"%{secrets.postgres_password}%",)).fetchone()
+            assert found == (0,)
+            assert connection.execute(f"SELECT count(*) > 0 FROM {table}").fetchone() == (True,)
