@@ -16,7 +16,9 @@ from k2_offload.core.queries import DAY, literal
 
 _PARQUET_SETTINGS = (
     "output_format_parquet_compression_method = 'zstd', output_format_compression_level = 3, "
-    "output_format_parquet_string_as_string = 1"
+    "output_format_parquet_string_as_string = 1, "
+    # The engine holds whole row groups in memory; by rows alone they grow with the raw messages.
+    "output_format_parquet_row_group_size_bytes = 33554432"
 )
 
 
