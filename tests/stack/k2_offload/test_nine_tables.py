@@ -19,7 +19,6 @@ from tests.support import SharedStack
 
 RECORDING = Path(__file__).parents[2] / "data" / "binance_xrpeth_2019-10-11_2019-10-13.csv"
 KRAKEN_RECORDING = RECORDING.with_name("kraken_bcheur.csv")
-ENDING_AGO_SECONDS = 1500
 TABLES = [
     "bronze_trades_binance",
     "bronze_trades_kraken",
@@ -48,7 +47,7 @@ def cold_rows(table: str) -> list[dict[str, object]]:
 def recorded(stack: SharedStack) -> list[dict[str, str]]:
     """Replays both recordings and offloads them by ``airflow dags test``; returns Binance's."""
     for file, exchange, symbol in ((RECORDING, "binance", "XRPETH"), (KRAKEN_RECORDING, "kraken", "BCH/EUR")):
-        options = ("--exchange", exchange, "--symbol", symbol, "--shift-to-now", "--ending-ago", str(ENDING_AGO_SECONDS))
+        options = ("--exchange", exchange, "--symbol", symbol, "--shift-to-now", "--ending-ago", "1500")
         run(stack, "k2", "feed", "replay", str(file), *options, "--port", str(stack.settings.ports.clickhouse_native))
     for layer in ("bronze", "silver", "gold"):
         run(stack, "airflow", "dags", "test", f"k2_offload_{layer}")
@@ -100,7 +99,8 @@ def test_candles_equal_those_computed_from_the_recording(recorded):
     assert len(expected) - len(closed) <= 1
 
 
-def test_a_second_cycle_moves_only_what_is_new(stack, recorded):
+@pytest.mark.usefixtures("recorded")
+def test_a_second_cycle_moves_only_what_is_new(stack):
     before = verify(stack)
     assert [name for name in TABLES if not before[name]["equal"]] == []
     port = str(stack.settings.ports.clickhouse_native)
@@ -116,14 +116,16 @@ def test_a_second_cycle_moves_only_what_is_new(stack, recorded):
     assert moved["bronze_trades_binance"] > 0 < moved["ohlcv_1m"]
 
 
-def test_a_cycle_without_new_rows_is_a_success_that_says_so(stack, recorded):
+@pytest.mark.usefixtures("recorded")
+def test_a_cycle_without_new_rows_is_a_success_that_says_so(stack):
     run(stack, "k2", "run", "--layer", "bronze")
     output = run(stack, "airflow", "dags", "test", "k2_offload_bronze")
     assert "no new rows at or above" in output
     assert "Spark-Submit cmd" not in output
 
 
-def test_a_table_that_is_refused_fails_the_run_and_the_others_move(stack, recorded):
+@pytest.mark.usefixtures("recorded")
+def test_a_table_that_is_refused_fails_the_run_and_the_others_move(stack):
     with stack.clickhouse_client() as client:
         client.execute("ALTER TABLE bronze_trades_kraken ADD COLUMN tags Array(String)")
     try:
@@ -141,7 +143,8 @@ def test_a_table_that_is_refused_fails_the_run_and_the_others_move(stack, record
     run(stack, "k2", "run", "--layer", "bronze")
 
 
-def test_status_and_validate_look_without_changing_anything(stack, recorded):
+@pytest.mark.usefixtures("recorded")
+def test_status_and_validate_look_without_changing_anything(stack):
     status = json.loads(run(stack, "k2", "status", "--json"))
     assert [line["table"] for line in status] == TABLES
     assert all(line["cold_rows"] > 0 for line in status)
@@ -150,11 +153,13 @@ def test_status_and_validate_look_without_changing_anything(stack, recorded):
     assert {*TABLES, "Java", "ClickHouse", "Postgres (ledger)"} <= {check["subject"] for check in checks}
 
 
-def test_verify_finds_one_changed_row(stack, recorded):
+@pytest.mark.usefixtures("recorded")
+def test_verify_finds_one_changed_row(stack):
     with stack.clickhouse_client() as client:
         client.execute(
             "ALTER TABLE silver_trades UPDATE price = price + toDecimal128('0.000000000000000001', 18) "
-            "WHERE symbol = 'BCH/EUR' AND trade_id = (SELECT min(trade_id) FROM silver_trades WHERE symbol = 'BCH/EUR') "
+            "WHERE symbol = 'BCH/EUR' "
+            "AND trade_id = (SELECT min(trade_id) FROM silver_trades WHERE symbol = 'BCH/EUR') "
             "SETTINGS mutations_sync = 2"
         )
     result = subprocess.run(

@@ -7,6 +7,7 @@ import json
 import subprocess
 import time
 
+import psycopg
 import pytest
 
 from embedded.stack import StackSettings, airflow_home, down, up
@@ -56,7 +57,8 @@ def scheduled(tmp_path_factory, session_settings):
     stack = SharedStack(settings, Secrets.load_or_make(state))
     port = str(settings.ports.clickhouse_native)
     feed = ["k2", "feed", "generate", "--rate", "20", "--seed", "3", "--starting-ago", "1200", "--for", "600"]
-    subprocess.run([*feed, "--port", port], env=stack.environment, check=True, capture_output=True)
+    sent = subprocess.run([*feed, "--port", port], env=stack.environment, capture_output=True, text=True, check=False)
+    assert sent.returncode == 0, sent.stderr
     yield stack
     down(settings)
 
@@ -96,8 +98,6 @@ def test_no_secret_reaches_a_log_an_xcom_or_a_rendered_field(scheduled):
     logs = [path for path in scheduled.settings.state.rglob("*.log") if path.is_file()]
     assert any("Spark-Submit cmd" in path.read_text(errors="replace") for path in logs)
     assert [str(path) for path in logs if secrets.postgres_password in path.read_text(errors="replace")] == []
-    import psycopg
-
     with psycopg.connect(scheduled.ledger_dsn) as connection:
         for table, column in (("xcom", "value"), ("rendered_task_instance_fields", "rendered_fields")):
             query = f"SELECT count(*) FROM {table} WHERE {column}::text LIKE %s"
