@@ -65,10 +65,14 @@ UPDATE k2_offload.offload_watermarks
 SET cold_table_uuid = NULL
 WHERE table_name = %(table)s;
 
+-- name: may_keep_ledger
+SELECT to_regnamespace('k2_offload') IS NOT NULL OR has_database_privilege(current_database(), 'CREATE');
+
 -- name: read_tables
 SELECT watermarks.table_name, watermarks.last_offload_timestamp, watermarks.status,
        watermarks.last_successful_run, watermarks.last_run_duration_seconds,
-       last_window.low, last_window.high, last_window.state, last_window.rows, last_window.planned_rows
+       last_window.low, last_window.high, last_window.state, last_window.rows, last_window.planned_rows,
+       watermarks.cold_table_uuid
 FROM k2_offload.offload_watermarks AS watermarks
 LEFT JOIN LATERAL (
     SELECT low, high, state, rows, planned_rows

@@ -14,6 +14,7 @@ from k2_offload.core.connections import (
     JobConnections,
     catalog,
     clickhouse_endpoint,
+    spark_master,
 )
 from k2_offload.core.errors import ConfigurationError, InvalidTablesFile
 from k2_offload.core.tables import Tables, parse_tables
@@ -91,6 +92,15 @@ def load_catalog(settings: Settings) -> Catalog:
 def load_job_connections(settings: Settings) -> JobConnections:
     """All that the Spark application reaches; holds secrets."""
     return JobConnections(load_clickhouse(settings), load_catalog(settings), settings.lake_collection)
+
+
+def load_spark_master(settings: Settings) -> str:
+    """Where Spark runs, as Airflow's Spark provider reads it.
+
+    :raises ConfigurationError: if the connection is missing or names no master
+    """
+    connection = _connection(settings.spark_conn_id)
+    return spark_master(settings.spark_conn_id, connection.conn_type, connection.host, connection.port)
 
 
 def load_ledger(settings: Settings) -> Ledger:

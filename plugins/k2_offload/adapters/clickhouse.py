@@ -96,12 +96,15 @@ class ClickHouse:
             _check_exists(table, column, types)
         return tuple(map_column(table.name, column, kind) for column, kind in types.items())
 
-    def newest_row(self, table: TableSpec, since: datetime | None = None) -> datetime | None:
-        """Newest timestamp of the source, at or above ``since`` when given; ``None`` if there is none.
+    def newest_row(
+        self, table: TableSpec, since: datetime | None = None, before: datetime | None = None
+    ) -> datetime | None:
+        """Newest timestamp of the source in ``[since, before)``, open where not given; ``None`` if there is none.
 
         :raises InvalidSource: if a timestamp is NULL: such a row is in no window
         """
-        [(newest_micros, null_times)] = self.execute(queries.newest_row(table, to_micros(since) if since else 0))
+        sql = queries.newest_row(table, to_micros(since) if since else 0, to_micros(before) if before else None)
+        [(newest_micros, null_times)] = self.execute(sql)
         if null_times:
             raise InvalidSource(
                 f"{table.name}: {null_times} rows of {table.source} have NULL in '{table.timestamp_column}'; they "

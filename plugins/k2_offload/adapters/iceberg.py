@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from k2_offload.core import connections
-from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, Unreachable
+from k2_offload.core.errors import InvalidSource, OffloadError, StaleWindow, Unreachable
 from k2_offload.core.exactly_once import (
     PUBLISHED_BRANCH,
     WINDOW_PROPERTY,
@@ -82,25 +82,24 @@ class ColdTable:
             snapshot_of,
         )
 
-    def newest_window(self) -> Published | None:
-        """The newest published window that is left, for repair where :attr:`published` cannot say.
+    def adopt(self, window_id: WindowId) -> None:
+        """Record that the table holds a window: a snapshot without rows that carries its identity.
 
-        :raises DamagedTable: if none of the snapshots that readers have ever seen and that are left holds a window
+        :raises StaleWindow: if another writer committed since the table was loaded; nothing has changed then
         """
-        try:
-            return self.published
-        except DamagedTable:
-            seen_by_readers = {entry.snapshot_id for entry in self._table.metadata.snapshot_log}
-            left = [_to_snapshot(one) for one in self._table.metadata.snapshots if one.snapshot_id in seen_by_readers]
-            ours = [one for one in left if one.window_id and one.window_id.table_uuid == self.uuid]
-            newest = max(ours, key=lambda one: one.sequence_number, default=None)
-            if newest is None or newest.window_id is None:
-                raise
-            return Published(newest, newest.window_id)
+        from pyiceberg.exceptions import CommitFailedException  # noqa: PLC0415
 
-    def mark_published(self, published: Published) -> None:
-        """Set the marker of the last published window."""
-        self._table.manage_snapshots().create_branch(published.snapshot.snapshot_id, PUBLISHED_BRANCH).commit()
+        try:
+            with self._table.transaction() as transaction:
+                transaction.update_snapshot({WINDOW_PROPERTY: str(window_id)}).fast_append().commit()
+            adopted = self._table.metadata.snapshot_by_id(self._table.metadata.current_snapshot_id or 0)
+            if adopted is not None:
+                self._table.manage_snapshots().create_branch(adopted.snapshot_id, PUBLISHED_BRANCH).commit()
+        except CommitFailedException:
+            raise StaleWindow(
+                f"{self._name}: another writer committed to the cold table meanwhile. Nothing was changed. "
+                f"Run `k2 watermark rebuild {self._name}` again."
+            ) from None
 
     @property
     def total_rows(self) -> int:

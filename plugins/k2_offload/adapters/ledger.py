@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from k2_offload.core.errors import Unreachable
+from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable
 from k2_offload.core.exactly_once import LedgerEntry, Published, WindowId, watermark_of
 
 _SQL = Path(__file__).parents[3] / "include" / "sql" / "postgres"
@@ -32,6 +32,7 @@ class TableRecord:
 
     :param low: with ``high``, the last window that was planned, half-open
     :param rows: rows published with that window
+    :param table_uuid: of the cold table that was followed so far
     """
 
     table: str
@@ -44,6 +45,7 @@ class TableRecord:
     state: str | None
     rows: int | None
     planned_rows: int | None
+    table_uuid: str | None
 
 
 class LockedTable:
@@ -127,6 +129,19 @@ class Ledger:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtext('k2_offload.schema'))")
             cursor.execute((_SQL / "schema.sql").read_text())
 
+    def check(self) -> None:
+        """Make sure that Postgres answers and the schema is there or may be created. Changes nothing.
+
+        :raises ConfigurationError: if it may not
+        """
+        with self._transaction() as cursor:
+            cursor.execute(_queries()["may_keep_ledger"])
+            if not cursor.fetchone()[0]:
+                raise ConfigurationError(
+                    f"Airflow connection '{self._connection_id}': the user may not create the schema k2_offload. "
+                    "Grant CREATE on the database, then run `k2 validate`."
+                )
+
     @contextmanager
     def locked(self, table: str) -> Iterator[LockedTable]:
         """One transaction that holds the table's row lock; rolled back on an exception."""
@@ -149,6 +164,12 @@ class Ledger:
             with connection.cursor() as cursor:
                 yield cursor
             connection.commit()
+        except connection.Error as error:
+            connection.rollback()
+            raise OffloadError(
+                f"Postgres (the ledger, Airflow connection '{self._connection_id}') refused a statement: "
+                f"{str(error).strip()} Nothing was recorded and no row is lost. Run `k2 validate`."
+            ) from error
         except BaseException:
             connection.rollback()
             raise

@@ -4,30 +4,42 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import wraps
 from typing import Annotated, Any, ParamSpec
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.measure import Measurement
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from k2_offload.core.errors import InvalidTablesFile, OffloadError
+from k2_offload.core.tables import Layer, TableSpec
+from k2_offload.core.windows import Window, format_time
 
 screen = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 UNKNOWN = "\N{EN DASH}"
+PASSED = "[green]✓[/green]"
+FAILED = "[red]✗[/red]"
 FINDING = 1
 BAD_INPUT = 2
 
+_QUIET_SECONDS = 3
+"""What is done sooner needs no line of progress in a log."""
+
 Parameters = ParamSpec("Parameters")
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Tables = Annotated[list[str] | None, typer.Argument(help="Which tables; all when none is named.", show_default=False)]
-Layer = Annotated[str | None, typer.Option(help="Only this layer: bronze, silver or gold.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+TablesArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[TABLES]...", help="Which tables; all when none is named.")
+]
+LayerOption = Annotated[Layer | None, typer.Option(help="Only the tables of this layer.", show_default=False)]
 
 
 def command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
@@ -38,14 +50,16 @@ def command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
         _silence()
         try:
             function(*arguments, **options)
-        except InvalidTablesFile as error:
-            errors.print(f"[red]✗[/red] {error}", soft_wrap=True)
-            raise typer.Exit(BAD_INPUT) from None
         except OffloadError as error:
-            errors.print(f"[red]✗[/red] {error}", soft_wrap=True)
-            raise typer.Exit(FINDING) from None
+            show_error(str(error))
+            raise typer.Exit(BAD_INPUT if isinstance(error, InvalidTablesFile) else FINDING) from None
 
     return wrapped
+
+
+def show_error(message: str) -> None:
+    """One message on standard error, on one line however long it is, so that it can be searched and copied."""
+    errors.print(f"{FAILED} {escape(message)}", soft_wrap=True)
 
 
 def print_json(value: object) -> None:
@@ -53,22 +67,20 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, indent=2))
 
 
-def number_table(title: str, names: list[str], numbers: list[str], *, names_after: list[str] | None = None) -> Table:
-    """A table whose columns of numbers are aligned to the right."""
-    table = Table(
-        title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0)
-    )
+def number_table(names: Sequence[str], numbers: Sequence[str], names_after: Sequence[str] = ()) -> Table:
+    """A table whose columns of numbers are aligned to the right, between columns of text."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in names:
         table.add_column(name, no_wrap=True)
     for number in numbers:
         table.add_column(number, justify="right", no_wrap=True)
-    for name in names_after or []:
+    for name in names_after:
         table.add_column(name, no_wrap=True)
     return table
 
 
 def show_table(table: Table) -> None:
-    """Print a table; where the terminal is too narrow its lines run on: a number cut short is a wrong number."""
+    """Print a table; in a narrow terminal its lines run on, because a number cut short is a wrong number."""
     width = Measurement.get(screen, screen.options.update(max_width=1000), table).maximum
     Console(highlight=False, width=max(width, screen.width)).print(table, crop=False)
 
@@ -78,28 +90,69 @@ def show_number(value: int | None) -> str:
     return UNKNOWN if value is None else f"{value:,}"
 
 
-def show_time(time: datetime | None) -> str:
+def show_seconds(value: float | None) -> str:
+    """To a tenth; a dash for what is not known."""
+    return UNKNOWN if value is None else f"{value:,.1f}"
+
+
+def show_time(instant: datetime | None) -> str:
     """UTC to the second; a dash for what is not known."""
-    return UNKNOWN if time is None else f"{time:%Y-%m-%d %H:%M:%S}"
+    return UNKNOWN if instant is None else f"{instant:%Y-%m-%d %H:%M:%S}"
+
+
+def show_window(low: datetime | None, high: datetime | None) -> str:
+    """Half-open, UTC to the second; the day of its end is not repeated if both bounds share it."""
+    if low is None or high is None:
+        return UNKNOWN
+    end = f"{high:%H:%M:%S}" if low.date() == high.date() else show_time(high)
+    return f"{show_time(low)} to {end}"
 
 
 def show_duration(duration: timedelta | None) -> str:
-    """Hours, minutes and seconds; a dash for what is not known."""
+    """In its two largest units; a dash for what is not known."""
     if duration is None:
         return UNKNOWN
     minutes, seconds = divmod(round(duration.total_seconds()), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days:,} d {hours:02} h"
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
 
 
-@contextmanager
-def progress(text: str) -> Iterator[Callable[[str], None]]:
-    """A spinner while something runs (nothing when not a terminal); yields a function that changes its text."""
-    with errors.status(text) as status:
-        yield status.update
+def with_progress(doing: str, tables: Sequence[TableSpec]) -> Iterator[TableSpec]:
+    """The tables one by one, with a bar on standard error; plain lines where that is not a terminal."""
+    if errors.is_terminal:
+        with new_progress() as bar:
+            task = bar.add_task(doing, total=len(tables))
+            for table in tables:
+                bar.update(task, description=f"{doing} {table.name}")
+                yield table
+                bar.advance(task)
+        return
+    started = time.monotonic()
+    for position, table in enumerate(tables, start=1):
+        if time.monotonic() - started > _QUIET_SECONDS:
+            errors.print(f"{doing} {table.name} ({position} of {len(tables)})")
+        yield table
+
+
+def new_progress() -> Progress:
+    """A bar on standard error that counts and disappears at the end."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
+    return Progress(*columns, console=errors, transient=True)
+
+
+def window_document(window: Window | None) -> dict[str, str | None]:
+    """Its half-open bounds for JSON."""
+    return {"low": format_time(window.low) if window else None, "high": format_time(window.high) if window else None}
 
 
 def _silence() -> None:
+    """Airflow logs and warns about itself when it is loaded; what concerns the operator comes as an error."""
+    warnings.simplefilter("ignore")
     logging.disable(logging.ERROR)
     import structlog  # noqa: PLC0415 - part of Airflow, which --help must not load
 

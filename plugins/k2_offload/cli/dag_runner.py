@@ -1,8 +1,10 @@
-"""Runs layers' DAGs one after another in this process, as ``airflow dags test`` does, without its start per layer.
+"""Runs layers' DAGs one after another, so that Airflow is loaded once for all of them.
 
     python -m k2_offload.cli.dag_runner '{"layers": ["bronze"], "tables": []}'
 
-Standard output gets one JSON line per layer, ``{"layer", "state", "seconds"}``; everything else goes to standard error.
+Where a scheduler is at work, it runs them: a run in this process would be taken up by both. Otherwise they run in this
+process, as with ``airflow dags test``, without retries. Standard output gets one JSON line per event; the log of it all
+goes to standard error.
 """
 
 from __future__ import annotations
@@ -10,42 +12,186 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from k2_offload.adapters.airflow_config import load_ledger, load_settings
+from k2_offload.adapters.ledger import TableRecord
+from k2_offload.core.windows import format_time
+
+_POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class LayerEnded:
+    """A layer's run has ended.
+
+    :param state: Airflow's, ``success`` or ``failed``; ``missing`` if there is no such DAG
+    """
+
+    layer: str
+    state: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class WindowMoved:
+    """The ledger has a new window of a table, or knows it as published.
+
+    :param state: ``open`` or ``committed``
+    :param rows: planned while it is open, published afterwards
+    :param seconds: from planning to committing
+    """
+
+    table: str
+    state: str
+    low: str
+    high: str
+    rows: int
+    seconds: float | None
+
+
+class Events:
+    """Writes events, one JSON line each; safe from several threads."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def send(self, event: LayerEnded | WindowMoved) -> None:
+        """Write one event."""
+        with self._lock:
+            self._stream.write(json.dumps({"event": type(event).__name__, **asdict(event)}) + "\n")
+            self._stream.flush()
+
+
+class LedgerWatch:
+    """Tells what changes in the ledger while it is entered, from a thread of its own."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self._ledger = load_ledger(load_settings())
+        self._ledger.create_schema()
+        self._seen = {record.table: _progress(record) for record in self._ledger.read_tables().values()}
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> LedgerWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.look()
+
+    def look(self) -> None:
+        """Tell what has changed since the last look."""
+        for record in self._ledger.read_tables().values():
+            if record.low and record.high and record.state and self._seen.get(record.table) != _progress(record):
+                self._seen[record.table] = _progress(record)
+                rows = record.rows if record.state == "committed" else record.planned_rows
+                seconds = record.last_run_duration_seconds if record.state == "committed" else None
+                self._events.send(
+                    WindowMoved(
+                        record.table,
+                        record.state,
+                        format_time(record.low),
+                        format_time(record.high),
+                        rows or 0,
+                        seconds,
+                    )
+                )
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_POLL_SECONDS):
+            self.look()
+
+
+def _progress(record: TableRecord) -> tuple[object, ...]:
+    return record.low, record.high, record.state
 
 
 def main() -> None:
     """Run the layers until one fails."""
     request = json.loads(sys.argv[1])
     # Airflow and Spark write to standard output too; keep it for the events.
-    events = os.fdopen(os.dup(1), "w", buffering=1)
+    events = Events(os.fdopen(os.dup(1), "w"))
     os.dup2(2, 1)
 
-    from airflow.dag_processing.bundles.manager import DagBundlesManager  # noqa: PLC0415 - once output has been moved
-    from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db  # noqa: PLC0415
+    from airflow.configuration import conf  # noqa: PLC0415 - only after standard output has been moved
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db  # noqa: PLC0415
 
-    bundles = DagBundlesManager()  # type: ignore[no-untyped-call]
-    bundles.sync_bundles_to_db()
-    dags: dict[str, Any] = {}
-    for bundle in bundles.get_all_dag_bundles():
-        bundle.initialize()
-        bag = BundleDagBag(bundle.path, bundle_path=bundle.path, bundle_name=bundle.name)
-        sync_bag_to_db(bag, bundle.name, bundle.version)
-        dags |= bag.dags
-        for file, error in bag.import_errors.items():
-            print(f"ERROR {file}: {error}", file=sys.stderr)
-    for layer in request["layers"]:
-        started = time.monotonic()
-        dag = dags.get(f"k2_offload_{layer}")
-        if dag is None:
-            state = "missing"
-        else:
-            # The names of other layers' tables mean nothing to this DAG's trigger form.
-            chosen = [name for name in request["tables"] if name in dag.params.get_param("tables").schema["examples"]]
-            state = str(dag.test(run_conf={"tables": chosen}).state)
-        print(json.dumps({"layer": layer, "state": state, "seconds": time.monotonic() - started}), file=events)
-        if state != "success":
-            sys.exit(1)
+    bag = DagBag(dag_folder=conf.get("core", "dags_folder"), bundle_name="dags-folder")
+    sync_bag_to_db(bag, "dags-folder", None)
+    for error in bag.import_errors.values():
+        print(error, file=sys.stderr)
+    with LedgerWatch(events) as watch:
+        for layer in request["layers"]:
+            started = time.monotonic()
+            dag = bag.get_dag(f"k2_offload_{layer}")
+            state = "missing" if dag is None else _run(dag, request["tables"])
+            watch.look()
+            events.send(LayerEnded(layer, state, time.monotonic() - started))
+            if state != "success":
+                sys.exit(1)
+
+
+def _run(dag: Any, tables: list[str]) -> str:
+    # The names of other layers' tables mean nothing to this DAG's trigger form.
+    chosen = [name for name in tables if name in dag.params.get_param("tables").schema["examples"]]
+    if _scheduler_takes(dag.dag_id):
+        return _run_by_scheduler(dag.dag_id, chosen)
+    for task in dag.tasks:
+        task.retries = 0
+    return str(dag.test(run_conf={"tables": chosen}).state)
+
+
+def _scheduler_takes(dag_id: str) -> bool:
+    """Whether a scheduler is at work that runs this DAG."""
+    from airflow.jobs.job import most_recent_job  # noqa: PLC0415
+    from airflow.models.dag import DagModel  # noqa: PLC0415
+
+    job = most_recent_job("SchedulerJob")
+    model = DagModel.get_current(dag_id)
+    return job is not None and job.is_alive() and model is not None and not model.is_paused
+
+
+def _run_by_scheduler(dag_id: str, tables: list[str]) -> str:
+    """Trigger a run and wait for its end."""
+    from airflow.api.common.trigger_dag import trigger_dag  # noqa: PLC0415
+    from airflow.models.dagrun import DagRun  # noqa: PLC0415
+    from airflow.utils.types import DagRunTriggeredByType  # noqa: PLC0415
+
+    run = trigger_dag(dag_id, conf={"tables": tables}, triggered_by=DagRunTriggeredByType.CLI)
+    if run is None:
+        return "missing"
+    print(f"{dag_id} {run.run_id}: run by the scheduler", file=sys.stderr)
+    while True:
+        time.sleep(_POLL_SECONDS)
+        [now] = DagRun.find(dag_id=dag_id, run_id=run.run_id)
+        if now.state in ("success", "failed"):
+            sys.stderr.writelines(f"{line}\n" for line in _task_logs(dag_id, run.run_id))
+            return str(now.state)
+
+
+def _task_logs(dag_id: str, run_id: str) -> Iterator[str]:
+    """What the tasks of a run logged, if they logged on this machine."""
+    from airflow.configuration import conf  # noqa: PLC0415
+
+    folder = Path(conf.get("logging", "base_log_folder")) / f"dag_id={dag_id}" / f"run_id={run_id}"
+    for path in sorted(folder.rglob("*.log")):
+        yield f"--- {path}"
+        for line in path.read_text(errors="replace").splitlines():
+            try:
+                entry = json.loads(line)
+                yield f"{entry['timestamp']} [{entry['level']:<9}] {entry['event']}"
+            except (ValueError, KeyError, TypeError):
+                yield line
 
 
 if __name__ == "__main__":

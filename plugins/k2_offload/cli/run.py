@@ -2,145 +2,145 @@
 
 from __future__ import annotations
 
-import json as jsonlib
+import json
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 import typer
+from rich.markup import escape
 
-from k2_offload.adapters.ledger import TableRecord
+from k2_offload.adapters.airflow_config import load_settings, load_tables
 from k2_offload.cli.console import (
-    BAD_INPUT,
+    FAILED,
     FINDING,
+    PASSED,
     UNKNOWN,
-    Json,
-    Layer,
-    Tables,
+    JsonOption,
+    LayerOption,
+    TablesArgument,
     command,
     errors,
+    new_progress,
     number_table,
     print_json,
-    progress,
+    show_error,
     show_number,
+    show_seconds,
     show_table,
-    show_time,
+    show_window,
 )
+from k2_offload.cli.dag_runner import LayerEnded, WindowMoved
 from k2_offload.core.tables import LAYERS, TableSpec
-from k2_offload.core.windows import format_time
-from k2_offload.session import open_cycle
+from k2_offload.core.windows import parse_time
 
-_REASON = re.compile(r"(?:\[error *\]|ERROR) +(?P<reason>.+?)(?: +\[[\w.]+\].*)?$")
-
-
-@dataclass(frozen=True)
-class LayerResult:
-    """How one layer's DAG run ended."""
-
-    layer: str
-    state: str
-    seconds: float
+_REASON = re.compile(r"(?:\[error *\]|\] ERROR|^ERROR) +(?P<reason>.+?)(?: +\[[\w.]+\](?: .*)?)?$")
+_TAIL_LINES = 15
 
 
 @command
-def run(tables: Tables = None, layer: Layer = None, json: Json = False) -> None:
+def run(tables: TablesArgument = None, layer: LayerOption = None, as_json: JsonOption = False) -> None:
     """Run one cycle of all or some tables through the DAGs, here and now.
 
-    Layers run in their order, bronze, silver, gold; the first that fails ends the run. It is safe beside a running
-    scheduler: whoever comes second finds the window published.
+    Layers run in their order, bronze, silver, gold; the first that fails ends the cycle. Where a scheduler is at work,
+    it runs them, with retries; otherwise this command does, without. It is safe beside scheduled runs: whoever comes
+    second finds the window published.
 
     Example: [bold]k2 run --layer bronze[/bold]
     """
-    with open_cycle("run") as cycle:
-        if layer is not None and layer not in LAYERS:
-            errors.print(f"[red]✗[/red] no layer '{layer}'; there are: {', '.join(LAYERS)}")
-            raise typer.Exit(BAD_INPUT)
-        chosen = cycle.tables.select(tables or [], layer)
-        cycle.ledger.create_schema()
-        before = cycle.ledger.read_tables()
-        layers = [each for each in LAYERS if any(table.layer == each for table in chosen)]
-        log = Path(tempfile.mkdtemp(prefix="k2-run-")) / "airflow.log"
-        results = _run_layers(layers, tables or [], log)
-        after = cycle.ledger.read_tables()
-    if json:
-        print_json(
-            {
-                "layers": [vars(result) for result in results],
-                "tables": [_document(table, before, after) for table in chosen],
-                "log": str(log),
-            }
-        )
+    chosen = load_tables(load_settings()).select(tables or [], layer)
+    layers = [each for each in LAYERS if any(table.layer == each for table in chosen)]
+    log = Path(tempfile.mkdtemp(prefix="k2-run-")) / "airflow.log"
+    moved: dict[str, WindowMoved] = {}
+    ended: list[LayerEnded] = []
+    for event in _with_progress(_run_layers(layers, tables or [], log), layers):
+        if isinstance(event, LayerEnded):
+            ended.append(event)
+        elif event.state == "committed":
+            moved[event.table] = event
+    if as_json:
+        documents = [_document(table, moved.get(table.name)) for table in chosen]
+        print_json({"layers": [asdict(each) for each in ended], "tables": documents, "log": str(log)})
     else:
-        _print(chosen, before, after)
-    if [result.state for result in results] != ["success"] * len(layers):
+        _print(chosen, moved)
+    if [each.state for each in ended] != ["success"] * len(layers):
         _explain(log)
         raise typer.Exit(FINDING)
 
 
-def _run_layers(layers: list[str], tables: list[str], log: Path) -> list[LayerResult]:
-    request = jsonlib.dumps({"layers": layers, "tables": tables})
-    results: list[LayerResult] = []
-    with log.open("w") as log_file, progress("starting Airflow") as update:
-        process = subprocess.Popen(
+def _run_layers(layers: list[str], tables: list[str], log: Path) -> Iterator[LayerEnded | WindowMoved]:
+    request = json.dumps({"layers": layers, "tables": tables})
+    kinds = {kind.__name__: kind for kind in (LayerEnded, WindowMoved)}
+    with (
+        log.open("w") as log_file,
+        subprocess.Popen(
             [sys.executable, "-m", "k2_offload.cli.dag_runner", request],
             stdout=subprocess.PIPE,
             stderr=log_file,
             text=True,
-        )
-        if process.stdout is None:
-            raise RuntimeError("a process started with a pipe has one")
-        update(f"{layers[0]}: plan, offload, commit")
-        for line in process.stdout:
-            result = LayerResult(**jsonlib.loads(line))
-            results.append(result)
-            mark = "[green]✓[/green]" if result.state == "success" else "[red]✗[/red]"
-            errors.print(f"{mark} {result.layer:<6} {result.state} in {result.seconds:.1f} s")
-            if len(results) < len(layers):
-                update(f"{layers[len(results)]}: plan, offload, commit")
-        process.wait()
-    return results
+        ) as process,
+    ):
+        for line in process.stdout or ():
+            event = json.loads(line)
+            yield kinds[event.pop("event")](**event)
 
 
-def _moved(table: TableSpec, before: Mapping[str, TableRecord], after: Mapping[str, TableRecord]) -> TableRecord | None:
-    """The window that this run committed, if it did."""
-    old, new = before.get(table.name), after.get(table.name)
-    if new is None or new.state != "committed" or (old and (old.high, old.state) == (new.high, new.state)):
-        return None
-    return new
+def _with_progress(events: Iterator[LayerEnded | WindowMoved], layers: list[str]) -> Iterator[LayerEnded | WindowMoved]:
+    """Show the events as they come: a bar where there is a terminal, and a line for each layer that ended."""
+    running = iter(layers)
+    with new_progress() if errors.is_terminal else nullcontext() as bar:
+        task = bar.add_task(f"{next(running)}: loading Airflow", total=len(layers)) if bar else None
+        for event in events:
+            if isinstance(event, LayerEnded):
+                mark = PASSED if event.state == "success" else FAILED
+                errors.print(f"{mark} {event.layer:<6} {event.state} in {event.seconds:.1f} s")
+                text = f"{next(running, '')}: planning"
+            elif event.state == "open":
+                text = f"moving {event.table}, {event.rows:,} rows"
+            else:
+                text = f"moved {event.table}, {event.rows:,} rows"
+            if bar is not None and task is not None:
+                bar.update(task, description=text, advance=1 if isinstance(event, LayerEnded) else 0)
+            elif not isinstance(event, LayerEnded):
+                errors.print(f"  {text}")
+            yield event
 
 
-def _document(
-    table: TableSpec, before: Mapping[str, TableRecord], after: Mapping[str, TableRecord]
-) -> dict[str, object]:
-    moved = _moved(table, before, after)
+def _document(table: TableSpec, moved: WindowMoved | None) -> dict[str, object]:
     return {
         "table": table.name,
         "rows": moved.rows if moved else 0,
-        "low": format_time(moved.low) if moved and moved.low else None,
-        "high": format_time(moved.high) if moved and moved.high else None,
-        "seconds": moved.last_run_duration_seconds if moved else None,
+        "low": moved.low if moved else None,
+        "high": moved.high if moved else None,
+        "seconds": moved.seconds if moved else None,
     }
 
 
-def _print(chosen: list[TableSpec], before: Mapping[str, TableRecord], after: Mapping[str, TableRecord]) -> None:
-    shown = number_table("", ["table", "window from (UTC)", "to, exclusive"], ["rows", "seconds"])
+def _print(chosen: list[TableSpec], moved: dict[str, WindowMoved]) -> None:
+    shown = number_table(["table", "window (UTC)"], ["rows", "seconds"])
     for table in chosen:
-        moved = _moved(table, before, after)
-        if moved is None:
-            shown.add_row(table.name, "[dim]nothing new[/dim]", "", "0", UNKNOWN)
+        window = moved.get(table.name)
+        if window is None:
+            shown.add_row(table.name, "[dim]nothing new[/dim]", "0", UNKNOWN)
         else:
-            seconds = f"{moved.last_run_duration_seconds:.1f}" if moved.last_run_duration_seconds else UNKNOWN
-            shown.add_row(table.name, show_time(moved.low), show_time(moved.high), show_number(moved.rows), seconds)
+            bounds = show_window(parse_time(window.low), parse_time(window.high))
+            shown.add_row(table.name, bounds, show_number(window.rows), show_seconds(window.seconds))
     show_table(shown)
 
 
 def _explain(log: Path) -> None:
-    lines = [line for line in log.read_text().splitlines() if line.strip()]
+    """Show the errors that the log holds, or else its end."""
+    lines = log.read_text(errors="replace").splitlines()
     reasons = [match["reason"] for line in lines if (match := _REASON.search(line))]
-    for reason in dict.fromkeys(reasons or lines[-1:]):
-        errors.print(f"✗ {reason}", soft_wrap=True, markup=False, style="red")
+    reasons = [reason for reason in dict.fromkeys(reasons) if not reason.startswith("Task failed")]
+    for reason in reasons:
+        show_error(reason)
+    if not reasons:
+        for line in lines[-_TAIL_LINES:]:
+            errors.print(f"  {escape(line)}", soft_wrap=True)
     errors.print(f"Airflow's log of this run: {log}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``k2 status``: where every table stands."""
+"""``k2 status`` shows where every table stands."""
 
 from __future__ import annotations
 
@@ -10,113 +10,148 @@ import typer
 
 from k2_offload.adapters.ledger import TableRecord
 from k2_offload.cli.console import (
+    FINDING,
     UNKNOWN,
-    Json,
-    Layer,
-    Tables,
+    JsonOption,
+    LayerOption,
+    TablesArgument,
     command,
     number_table,
     print_json,
-    progress,
     show_duration,
+    show_error,
     show_number,
+    show_seconds,
     show_table,
     show_time,
+    show_window,
+    with_progress,
 )
+from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.exactly_once import watermark_of
+from k2_offload.core.lag import lag
 from k2_offload.core.tables import TableSpec
-from k2_offload.core.windows import TICK, format_time
+from k2_offload.core.windows import format_time
 from k2_offload.cycle import Cycle
 from k2_offload.session import open_cycle
+
+_COLOURS = {"success": "green", "failed": "red", "running": "yellow"}
 
 
 @dataclass(frozen=True)
 class TableStatus:
-    """One line of the screen.
+    """Where one table stands, in all three places.
 
-    :param lag: from the watermark to the source's newest row; a quiet market is no lag
+    :param record: what the ledger says
+    :param watermark: what the cold table says
+    :param lag: see :func:`k2_offload.core.lag.lag`
+    :param problem: why the table could not be looked at; what is not known is ``None`` then
     """
 
     table: TableSpec
     record: TableRecord | None
-    watermark: datetime | None
-    lag: timedelta | None
-    warm_rows: int | None
-    cold_rows: int | None
+    watermark: datetime | None = None
+    lag: timedelta | None = None
+    warm_rows: int | None = None
+    cold_rows: int | None = None
+    problem: str | None = None
 
 
 @command
 def status(
-    tables: Tables = None,
-    layer: Layer = None,
-    counts: Annotated[bool, typer.Option(help="Count the warm tier's rows.")] = True,
-    json: Json = False,
+    tables: TablesArgument = None,
+    layer: LayerOption = None,
+    counts: Annotated[bool, typer.Option("--counts/--no-counts", help="Count the warm tier's rows.")] = True,
+    as_json: JsonOption = False,
 ) -> None:
     """Show watermark, lag, last window and rows of every table.
 
-    Lag is measured against the newest row in ClickHouse. All times are UTC, windows half-open.
+    Lag is measured against the newest row in ClickHouse: a quiet market is no lag. All times are UTC, windows
+    half-open. Exit code 1 if a table cannot be looked at.
 
     Example: [bold]k2 status --layer gold[/bold]
     """
-    with open_cycle("status") as cycle, progress("looking"):
+    with open_cycle("status") as cycle:
+        chosen = cycle.tables.select(tables or [], layer)
         cycle.ledger.create_schema()
         records = cycle.ledger.read_tables()
         lines = [
-            read_status(cycle, table, records.get(table.name), counts)
-            for table in cycle.tables.select(tables or [], layer)
+            read_status(cycle, table, records.get(table.name), counts) for table in with_progress("looking at", chosen)
         ]
-    if json:
+    if as_json:
         print_json([_document(line) for line in lines])
     else:
         _print(lines)
+    problems = [line.problem for line in lines if line.problem is not None]
+    for problem in problems:
+        show_error(problem)
+    if problems:
+        raise typer.Exit(FINDING)
 
 
 def read_status(cycle: Cycle, table: TableSpec, record: TableRecord | None, counts: bool) -> TableStatus:
-    """Look at one table in all three places."""
-    cold = cycle.catalog.load(table)
-    watermark = watermark_of(cold.published) if cold and cold.published else None
-    newest = cycle.clickhouse.newest_row(table)
-    lag = None
-    if newest is not None and watermark is not None:
-        lag = max(newest + TICK - watermark, timedelta(0))
-    warm_rows = cycle.clickhouse.count(table) if counts else None
-    return TableStatus(table, record, watermark, lag, warm_rows, cold.total_rows if cold else 0)
+    """Look at one table; what is wrong with it alone becomes its ``problem``.
+
+    :raises Unreachable: if a service is down
+    """
+    try:
+        cold = cycle.catalog.load(table)
+        watermark = watermark_of(cold.published) if cold and cold.published else None
+        cycle.clickhouse.columns(table)
+        return TableStatus(
+            table,
+            record,
+            watermark,
+            lag(watermark, cycle.clickhouse.newest_row(table, before=cycle.now())),
+            cycle.clickhouse.count(table) if counts else None,
+            cold.total_rows if cold else 0,
+        )
+    except Unreachable:
+        raise
+    except OffloadError as error:
+        return TableStatus(table, record, problem=str(error))
 
 
 def _document(line: TableStatus) -> dict[str, object]:
     record = line.record
-    window = record if record and record.low else None
     return {
         "table": line.table.name,
         "layer": line.table.layer,
-        "watermark": format_time(line.watermark) if line.watermark else None,
+        "watermark": _text(line.watermark),
         "lag_seconds": line.lag.total_seconds() if line.lag is not None else None,
         "status": record.status if record else "initialized",
-        "window_low": format_time(window.low) if window and window.low else None,
-        "window_high": format_time(window.high) if window and window.high else None,
-        "window_state": window.state if window else None,
-        "window_rows": window.rows if window else None,
+        "window_low": _text(record.low if record else None),
+        "window_high": _text(record.high if record else None),
+        "window_state": record.state if record else None,
+        "window_rows": record.rows if record else None,
         "seconds": record.last_run_duration_seconds if record else None,
+        "last_successful_run": _text(record.last_successful_run if record else None),
         "warm_rows": line.warm_rows,
         "cold_rows": line.cold_rows,
+        "problem": line.problem,
     }
+
+
+def _text(time: datetime | None) -> str | None:
+    return format_time(time) if time else None
 
 
 def _print(lines: list[TableStatus]) -> None:
     shown = number_table(
-        "", ["table", "status", "watermark"], ["lag", "window rows", "seconds", "warm rows", "cold rows"]
+        ["table", "status", "watermark (UTC)", "last window"], ["rows", "seconds", "lag", "warm rows", "cold rows"]
     )
     for line in lines:
         record = line.record
         state = record.status if record else "initialized"
-        colour = {"success": "green", "failed": "red", "running": "yellow"}.get(state, "dim")
+        colour = _COLOURS.get(state, "dim")
         shown.add_row(
             line.table.name,
             f"[{colour}]{state}[/{colour}]",
             show_time(line.watermark),
-            show_duration(line.lag),
+            show_window(record.low, record.high) if record else UNKNOWN,
             show_number(record.rows if record else None),
-            f"{record.last_run_duration_seconds:.1f}" if record and record.last_run_duration_seconds else UNKNOWN,
+            show_seconds(record.last_run_duration_seconds if record else None),
+            show_duration(line.lag),
             show_number(line.warm_rows),
             show_number(line.cold_rows),
         )

@@ -5,31 +5,35 @@ from __future__ import annotations
 import typer
 
 from k2_offload.cli.console import (
+    FAILED,
     FINDING,
+    PASSED,
     UNKNOWN,
-    Json,
-    Layer,
-    Tables,
+    JsonOption,
+    LayerOption,
+    TablesArgument,
     command,
     number_table,
     print_json,
-    progress,
     screen,
+    show_error,
     show_number,
     show_table,
-    show_time,
+    show_window,
+    window_document,
+    with_progress,
 )
 from k2_offload.core import queries
+from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.verification import Comparison, cold_table_function, window_to_verify
-from k2_offload.core.windows import format_time
 from k2_offload.cycle import Cycle
 from k2_offload.session import open_cycle
 
 
 @command
-def verify(tables: Tables = None, layer: Layer = None, json: Json = False) -> None:
+def verify(tables: TablesArgument = None, layer: LayerOption = None, as_json: JsonOption = False) -> None:
     """Compare counts and content hashes, warm against cold, for everything below the watermark.
 
     Both sides are computed by ClickHouse over whole rows; rows that the warm tier's TTL may have removed are left out.
@@ -37,12 +41,10 @@ def verify(tables: Tables = None, layer: Layer = None, json: Json = False) -> No
 
     Example: [bold]k2 verify silver_trades --json[/bold]
     """
-    with open_cycle("verify") as cycle, progress("verifying") as update:
-        results = []
-        for table in cycle.tables.select(tables or [], layer):
-            update(f"verifying {table.name}")
-            results.append(compare(cycle, table))
-    if json:
+    with open_cycle("verify") as cycle:
+        chosen = cycle.tables.select(tables or [], layer)
+        results = [_compared(cycle, table) for table in with_progress("comparing", chosen)]
+    if as_json:
         print_json([_document(result) for result in results])
     else:
         _print(results)
@@ -51,7 +53,10 @@ def verify(tables: Tables = None, layer: Layer = None, json: Json = False) -> No
 
 
 def compare(cycle: Cycle, table: TableSpec) -> Comparison:
-    """Compare one table as it is now."""
+    """Compare one table as it is now.
+
+    :raises OffloadError: if one of the two tiers cannot be read
+    """
     cold = cycle.catalog.load(table)
     window = window_to_verify(watermark_of(cold.published if cold else None), table.warm_retention, cycle.now())
     if cold is None or window is None:
@@ -63,6 +68,16 @@ def compare(cycle: Cycle, table: TableSpec) -> Comparison:
     return Comparison(table.name, window, warm_rows, cold_rows, warm_hash, cold_hash)
 
 
+def _compared(cycle: Cycle, table: TableSpec) -> Comparison:
+    """One table that cannot be read must not keep the others from being compared."""
+    try:
+        return compare(cycle, table)
+    except Unreachable:
+        raise
+    except OffloadError as error:
+        return Comparison(table.name, None, problem=str(error))
+
+
 def _document(result: Comparison) -> dict[str, object]:
     return {
         "table": result.table,
@@ -71,28 +86,37 @@ def _document(result: Comparison) -> dict[str, object]:
         "warm_hash": str(result.warm_hash),
         "cold_hash": str(result.cold_hash),
         "equal": result.equal,
-        "low": format_time(result.window.low) if result.window else None,
-        "high": format_time(result.window.high) if result.window else None,
+        **window_document(result.window),
+        "problem": result.problem,
     }
 
 
 def _print(results: list[Comparison]) -> None:
-    shown = number_table("", ["table"], ["warm rows", "cold rows", "content hash"], names_after=["equal", "compared"])
+    shown = number_table(["table"], ["warm rows", "cold rows"], ["content hash", "equal", "compared (UTC)"])
     for result in results:
         window = result.window
-        same = "[green]✓[/green]" if result.equal else "[red]✗ differs[/red]"
+        hashes = f"{result.cold_hash:016x}" if result.equal else f"{result.warm_hash:016x} ≠ {result.cold_hash:016x}"
+        nothing = "nothing offloaded within the TTL" if result.problem is None else "not compared, see below"
         shown.add_row(
             result.table,
             show_number(result.warm_rows),
             show_number(result.cold_rows),
-            f"{result.cold_hash:016x}" if window else UNKNOWN,
-            same,
-            f"{show_time(window.low)} … {show_time(window.high)}" if window else "nothing offloaded yet",
+            hashes if window else UNKNOWN,
+            PASSED if result.equal else FAILED,
+            show_window(window.low, window.high) if window else nothing,
         )
     show_table(shown)
-    differing = [result.table for result in results if not result.equal]
-    screen.print(
-        f"[red]{len(differing)} of {len(results)} tables differ: {', '.join(differing)}[/red]"
-        if differing
-        else f"[green]all {len(results)} tables equal[/green]"
-    )
+    for result in results:
+        if not result.equal:
+            show_error(result.problem or _difference(result))
+    if all(result.equal for result in results):
+        screen.print(f"[green]all {len(results)} tables equal[/green]" if len(results) > 1 else "[green]equal[/green]")
+
+
+def _difference(result: Comparison) -> str:
+    missing = result.warm_rows - result.cold_rows
+    if missing > 0:
+        return f"{result.table}: {missing:,} rows more in ClickHouse: late rows, or rows that the cold table has lost."
+    if missing < 0:
+        return f"{result.table}: {-missing:,} rows more in the cold table: rows deleted in ClickHouse, or duplicates."
+    return f"{result.table}: as many rows, but not the same ones: rows changed after they were moved."

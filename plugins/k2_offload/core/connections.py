@@ -139,6 +139,21 @@ def catalog(fields: ConnectionFields) -> Catalog:
     return Catalog(fields.connection_id, name, python_side, java_side)
 
 
+def spark_master(connection_id: str, kind: str, host: str | None, port: int | None) -> str:
+    """The master that Airflow's Spark provider reads out of a connection.
+
+    :param kind: the connection's type
+    :raises ConfigurationError: if it names none; the provider would make something up
+    """
+    if not host:
+        raise ConfigurationError(
+            f"connection '{connection_id}' has no host; expected the Spark master there: local[2], spark://…, k8s://…, "
+            "or yarn"
+        )
+    master = host if kind == "spark" and ("://" in host or not port) else f"{kind}://{host}"
+    return f"{master}:{port}" if port else master
+
+
 def _required(fields: ConnectionFields, name: str) -> str:
     value = getattr(fields, name)
     if not value:

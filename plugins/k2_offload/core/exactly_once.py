@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from enum import Enum
 
 from k2_offload.core.errors import AuditFailed, DamagedTable, StaleWindow
-from k2_offload.core.windows import Window, format_time, parse_time
+from k2_offload.core.windows import TICK, Window, format_time, parse_time
 
 WINDOW_PROPERTY = "wap.id"
 """Snapshot summary key that holds the window's identity (Iceberg's own key for write-audit-publish)."""
@@ -132,6 +132,15 @@ def _published_before(
         f"'{PUBLISHED_BRANCH}' does not say which that was. Nothing was changed and no row is lost. "
         f"Run `k2 watermark rebuild {table}` to see what the table holds and to set the watermark from it."
     )
+
+
+def adopted(table_uuid: str, newest_row: datetime) -> WindowId:
+    """The window that a cold table holds whose history cannot say, or whose rows came another way.
+
+    It ends right after the newest row: the table holds nothing above, so no row is published twice. A snapshot
+    without rows carries it into the chain.
+    """
+    return WindowId(table_uuid, Window(min(FIRST_WATERMARK, newest_row), newest_row + TICK))
 
 
 class PublishDecision(Enum):

@@ -21,12 +21,14 @@ def literal(text: str) -> str:
     return f"'{escaped}'"
 
 
-def newest_row(table: TableSpec, since_micros: int) -> str:
-    """One row: newest timestamp at or above ``since_micros`` (NULL if none), and how many timestamps are NULL."""
+def newest_row(table: TableSpec, since_micros: int, before_micros: int | None = None) -> str:
+    """One row: newest timestamp in ``[since, before)`` (NULL if none), and how many timestamps are NULL."""
     time = _column(table.timestamp_column)
     return (
         f"SELECT toUnixTimestamp64Micro(CAST(maxOrNull({time}), 'Nullable(DateTime64(6, \\'UTC\\'))')), "
-        f"countIf(isNull({time})) FROM {_source(table)} WHERE {time} >= {_time(since_micros)} OR isNull({time})"
+        f"countIf(isNull({time})) FROM {_source(table)} WHERE {time} >= {_time(since_micros)}"
+        + (f" AND {time} < {_time(before_micros)}" if before_micros is not None else "")
+        + f" OR isNull({time})"
     )
 
 
@@ -76,6 +78,14 @@ def warm_hash(table: TableSpec, columns: Sequence[Column], window: Window) -> st
     """One row ``(count, hash)`` of the source's rows in the window, cast for Iceberg; see :func:`_content_hash`."""
     selected = ", ".join(f"{column.expression} AS {quote(column.name)}" for column in columns)
     return _content_hash(columns, f"(SELECT {selected} FROM {_source(table)} WHERE {_within(table, window)})")
+
+
+def newest_cold_row(table: TableSpec, cold_table: str) -> str:
+    """One row: the cold table's newest timestamp in microseconds since 1970, NULL if it has no row.
+
+    :param cold_table: a table function that reads the cold table
+    """
+    return f"SELECT toUnixTimestamp64Micro(maxOrNull({quote(table.timestamp_column)})) FROM {cold_table}"
 
 
 def cold_hash(table: TableSpec, columns: Sequence[Column], window: Window, cold_table: str) -> str:
