@@ -123,22 +123,34 @@ def main() -> None:
     events = Events(os.fdopen(os.dup(1), "w"))
     os.dup2(2, 1)
 
-    from airflow.configuration import conf  # noqa: PLC0415 - only after standard output has been moved
-    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db  # noqa: PLC0415
-
-    bag = DagBag(dag_folder=conf.get("core", "dags_folder"), bundle_name="dags-folder")
-    sync_bag_to_db(bag, "dags-folder", None)
-    for error in bag.import_errors.values():
-        print(error, file=sys.stderr)
+    dags = _load_dags()
     with LedgerWatch(events) as watch:
         for layer in request["layers"]:
             started = time.monotonic()
-            dag = bag.get_dag(f"k2_offload_{layer}")
+            dag = dags.get(f"k2_offload_{layer}")
             state = "missing" if dag is None else _run(dag, request["tables"])
             watch.look()
             events.send(LayerEnded(layer, state, time.monotonic() - started))
             if state != "success":
                 sys.exit(1)
+
+
+def _load_dags() -> dict[str, Any]:
+    """All DAGs by id, known to Airflow's database too: the DAG processor may not have seen them yet."""
+    from airflow.dag_processing.bundles.manager import DagBundlesManager  # noqa: PLC0415 - once output has been moved
+    from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db  # noqa: PLC0415
+
+    bundles = DagBundlesManager()  # type: ignore[no-untyped-call]
+    bundles.sync_bundles_to_db()
+    dags: dict[str, Any] = {}
+    for bundle in bundles.get_all_dag_bundles():
+        bundle.initialize()
+        bag = BundleDagBag(bundle.path, bundle_path=bundle.path, bundle_name=bundle.name)
+        sync_bag_to_db(bag, bundle.name, bundle.version)
+        dags |= bag.dags
+        for file, error in bag.import_errors.items():
+            print(f"ERROR {file}: {error}", file=sys.stderr)
+    return dags
 
 
 def _run(dag: Any, tables: list[str]) -> str:
