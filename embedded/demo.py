@@ -1,7 +1,4 @@
-"""``make demo``: trades flow into ClickHouse, and two cycles of the real DAGs move them to Iceberg.
-
-python -m embedded.demo
-"""
+"""``make demo``: trades flow into ClickHouse, and two cycles of the real DAGs move them to Iceberg."""
 
 from __future__ import annotations
 
@@ -14,11 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
+from typing import Any
 
 from embedded.stack import StackError, StackSettings, airflow_services, up
+from k2_offload.cli.console import number_table, screen, show_number, show_seconds, show_table, show_time, show_window
 from k2_offload.core.windows import parse_time
 
 _DATA = Path(__file__).parents[1] / "tests" / "data"
@@ -30,8 +26,6 @@ _BUFFER_SECONDS = 330  # the offload's own five minutes, and a little
 _FRESH_SECONDS = 600
 _SHORTEST_SECONDS = 60
 _OUT_OF_ORDER_SECONDS = 5  # the generator's trades come slightly out of order
-
-screen = Console(highlight=False)
 
 
 class DemoFailedError(Exception):
@@ -49,7 +43,7 @@ class Demo:
 
     def say(self, text: str) -> None:
         """A heading for the next step."""
-        screen.print(f"\n[bold]{text}[/bold]")
+        screen.print(f"\n[bold]{text}[/bold]", soft_wrap=True)
 
     def k2(self, *arguments: str) -> None:
         """Run a command with its own screen.
@@ -60,12 +54,12 @@ class Demo:
         if subprocess.run(self._command(arguments), env=self.environment, check=False).returncode != 0:
             raise DemoFailedError(f"`k2 {arguments[0]}` failed; its own words stand above.")
 
-    def k2_json(self, *arguments: str) -> list[dict[str, object]]:
+    def k2_json(self, *arguments: str) -> list[dict[str, Any]]:
         """Run a command for its data."""
         result = subprocess.run(
             self._command((*arguments, "--json")), env=self.environment, check=True, capture_output=True, text=True
         )
-        document: list[dict[str, object]] = json.loads(result.stdout)
+        document: list[dict[str, Any]] = json.loads(result.stdout)
         return document
 
     def _command(self, arguments: tuple[str, ...]) -> list[str]:
@@ -145,24 +139,21 @@ def _time(text: object) -> datetime | None:
     return None if text is None else parse_time(str(text))
 
 
-def _show_tables(lines: list[dict[str, object]]) -> None:
-    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    shown.add_column("table", no_wrap=True)
-    for heading in ("warm rows", "cold rows", "watermark (UTC)", "last window (UTC)", "seconds"):
-        shown.add_column(heading, justify="right", no_wrap=True)
+def _show_tables(lines: list[dict[str, Any]]) -> None:
+    shown = number_table(["table"], ["warm rows", "cold rows", "watermark (UTC)", "last window (UTC)", "seconds"])
     for line in lines:
-        watermark, low, high = (_time(line[key]) for key in ("watermark", "window_low", "window_high"))
         shown.add_row(
-            str(line["table"]),
-            f"{line['warm_rows']:,}",
-            f"{line['cold_rows']:,}",
-            f"{watermark:%m-%d %H:%M:%S}" if watermark else "",
-            f"{low:%m-%d %H:%M:%S} to {high:%m-%d %H:%M:%S}" if low and high else "",
-            f"{line['seconds']:.1f}" if line["seconds"] else "",
+            line["table"],
+            show_number(line["warm_rows"]),
+            show_number(line["cold_rows"]),
+            show_time(_time(line["watermark"])),
+            show_window(_time(line["window_low"]), _time(line["window_high"])),
+            show_seconds(line["seconds"]),
         )
-    screen.print(shown)
+    show_table(shown)
     screen.print(
-        "Candles stay in ClickHouse alone until their window has closed, and the newest trades for five minutes."
+        "Candles stay in ClickHouse alone until their window has closed, and the newest trades for five minutes.",
+        soft_wrap=True,
     )
 
 
