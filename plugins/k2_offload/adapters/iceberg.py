@@ -224,11 +224,13 @@ def _definition(table: TableSpec, columns: Sequence[Column]) -> dict[str, Any]:
 
 def _to_snapshot(snapshot: Any) -> Snapshot:
     summary = snapshot.summary.additional_properties if snapshot.summary else {}
+    added = int(summary.get("added-records", 0))
     return Snapshot(
         snapshot_id=snapshot.snapshot_id,
         parent_id=snapshot.parent_snapshot_id,
         sequence_number=snapshot.sequence_number or 0,
         window_id=WindowId.parse(summary.get(WINDOW_PROPERTY)),
-        rows=int(summary.get("added-records", 0)),
+        rows=added,
         size_bytes=int(summary.get("added-files-size", 0)),
+        rows_before=int(summary.get("total-records", 0)) - added + int(summary.get("deleted-records", 0)),
     )

@@ -64,6 +64,7 @@ class Snapshot:
 
     :param rows: rows it added
     :param size_bytes: bytes of data files it added
+    :param rows_before: rows the table held before it
     """
 
     snapshot_id: int
@@ -72,6 +73,7 @@ class Snapshot:
     window_id: WindowId | None
     rows: int
     size_bytes: int
+    rows_before: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,9 @@ def find_published(
     """The newest window among the snapshots from ``head`` back to the first.
 
     Other writers' snapshots (compaction) are passed over. Where expiry has cut the chain, ``last_published``, the
-    snapshot of :data:`PUBLISHED_BRANCH`, stands in, provided it is older than all that is left of the chain.
+    snapshot of :data:`PUBLISHED_BRANCH`, stands in, provided it is older than all that is left of the chain. A chain
+    is cut where a parent is gone, and where the oldest snapshot found rows before it: some tools that expire
+    snapshots also clear the reference to the parent.
 
     :param snapshot_of: the snapshot of an id, ``None`` once expired
     :returns: ``None`` if the chain is whole and holds no window
@@ -112,6 +116,8 @@ def find_published(
         if snapshot.window_id is not None and snapshot.window_id.table_uuid == table_uuid:
             return Published(snapshot, snapshot.window_id)
         oldest, current = snapshot, snapshot.parent_id
+    if oldest is not None and oldest.rows_before > 0:
+        return _published_before(table, table_uuid, oldest, last_published, snapshot_of)
     return None
 
 

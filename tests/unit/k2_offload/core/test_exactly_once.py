@@ -76,6 +76,13 @@ def test_the_marker_stands_in_where_expiry_has_cut_the_chain():
     assert found == PUBLISHED_W1
 
 
+def test_a_chain_is_cut_where_its_oldest_snapshot_found_rows_though_it_names_no_parent():
+    oldest = replace(snapshot(9, None), rows_before=1)
+    assert find_published("t", UUID, 9, 1, chain(snapshot(1, None, W1), oldest)) == PUBLISHED_W1
+    with pytest.raises(DamagedTable):
+        find_published("t", UUID, 9, None, chain(oldest))
+
+
 @pytest.mark.parametrize("marker", [None, 7, 99])
 def test_a_cut_chain_without_an_older_marker_stops_the_table(marker):
     later = snapshot(99, 98, W2)
