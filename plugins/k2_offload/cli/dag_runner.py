@@ -21,6 +21,7 @@ from typing import Any, TextIO
 
 from k2_offload.adapters.airflow_config import load_ledger, load_settings
 from k2_offload.adapters.ledger import TableRecord
+from k2_offload.cli.run_log import as_console
 from k2_offload.core.windows import format_time
 
 _POLL_SECONDS = 0.5
@@ -199,11 +200,7 @@ def _task_logs(dag_id: str, run_id: str) -> Iterator[str]:
     for path in sorted(folder.rglob("*.log")):
         yield f"--- {path}"
         for line in path.read_text(errors="replace").splitlines():
-            try:
-                entry = json.loads(line)
-                yield f"{entry['timestamp']} [{entry['level']:<9}] {entry['event']}"
-            except (ValueError, KeyError, TypeError):
-                yield line
+            yield from as_console(line)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -36,10 +35,10 @@ from k2_offload.cli.console import (
     show_window,
 )
 from k2_offload.cli.dag_runner import LayerEnded, WindowMoved
+from k2_offload.cli.run_log import find_reasons
 from k2_offload.core.tables import LAYERS, TableSpec
 from k2_offload.core.windows import parse_time
 
-_REASON = re.compile(r"(?:\[error *\]|\] ERROR|^ERROR) +(?P<reason>.+?)(?: +\[[\w.]+\](?: .*)?)?$")
 _TAIL_LINES = 15
 
 
@@ -134,13 +133,12 @@ def _print(chosen: list[TableSpec], moved: dict[str, WindowMoved]) -> None:
 
 
 def _explain(log: Path) -> None:
-    """Show the errors that the log holds, or else its end."""
-    lines = log.read_text(errors="replace").splitlines()
-    reasons = [match["reason"] for line in lines if (match := _REASON.search(line))]
-    reasons = [reason for reason in dict.fromkeys(reasons) if not reason.startswith("Task failed")]
+    text = log.read_text(errors="replace")
+    reasons = find_reasons(text)
     for reason in reasons:
         show_error(reason)
     if not reasons:
-        for line in lines[-_TAIL_LINES:]:
+        for line in text.splitlines()[-_TAIL_LINES:]:
             errors.print(f"  {escape(line)}", soft_wrap=True)
+    errors.print("What was published stays; the next run resumes the rest.")
     errors.print(f"Airflow's log of this run: {log}", soft_wrap=True)

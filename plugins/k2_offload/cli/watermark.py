@@ -102,7 +102,7 @@ def rebuild(
         found = _look(cycle, spec)
         if not as_json:
             _print(found, cycle.ledger.read_tables().get(table))
-            screen.print(_explain(found))
+            screen.print(_explain(found), soft_wrap=True)
         if not dry_run and (yes or _confirmed()):
             _accept(cycle, spec, found)
         if as_json:
@@ -147,8 +147,8 @@ def _explain(found: Found) -> str:
         return "There is no cold table. The next cycle creates it and moves everything that ClickHouse has."
     if found.adopt is not None:
         return (
-            f"Its history does not say what it holds, so its newest row does: the next cycle goes on at "
-            f"{found.watermark}. A snapshot without rows will record that."
+            "The cold table's history does not say what it holds, so its newest row does: the next cycle goes on at "
+            f"{found.watermark}. A snapshot without rows records that."
         )
     if found.published is None:
         return "The cold table is empty. The next cycle moves everything that ClickHouse has."
@@ -156,7 +156,13 @@ def _explain(found: Found) -> str:
 
 
 def _difference(table: str, found: Found, record: TableRecord | None) -> str | None:
-    """What a cycle would stop at or put right, if anything."""
+    """What a person should look at, if anything."""
+    if found.adopt is not None and found.cold is not None:
+        return (
+            f"{table}: the cold table holds {found.cold.total_rows:,} rows that no window accounts for; the next cycle "
+            "adds everything that ClickHouse has. If those are the same rows, run first: "
+            f"k2 watermark rebuild {table}"
+        )
     if found.cold is None or record is None or record.table_uuid is None:
         return None
     if found.cold.uuid != record.table_uuid:

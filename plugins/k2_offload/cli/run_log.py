@@ -1,0 +1,74 @@
+"""Finds in the log of a failed run why it failed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+_MESSAGE = re.compile(r"^\S+ \[(?P<level>\w+) *\] (?P<text>.*?)(?: +\[[\w.]+\](?: .*)?)?$")
+_JOB_ERROR = "ERROR "
+_AIRFLOW_HEADLINES = ("Task failed with exception", "Top level error")
+_TRACEBACK = "Traceback (most recent call last):"
+_SPARK_OUTPUT = "Last spark-submit output:"
+
+
+def find_reasons(log: str) -> list[str]:
+    """What went wrong, in the words of the one who noticed, each once and in their order.
+
+    Errors that the tasks and the Spark job report themselves come first; only where there is none do exceptions count.
+
+    :param log: in the form of Airflow's console, or of :func:`as_console`
+    """
+    reported = [text for level, text in _messages(log) if level == "error" and text not in _AIRFLOW_HEADLINES]
+    reported += [
+        text.removeprefix(_JOB_ERROR) for level, text in _messages(log) if level == "info" and _is_job_error(text)
+    ]
+    return list(dict.fromkeys(reported)) or list(dict.fromkeys(_exceptions(log)))
+
+
+def as_console(entry: str) -> Iterator[str]:
+    """One line of a task's log file, which is JSON, as Airflow's console would show it."""
+    try:
+        fields = json.loads(entry)
+        yield f"{fields['timestamp']} [{fields['level']:<9}] {fields['event']}"
+        for exception in fields.get("error_detail") or []:
+            yield _TRACEBACK
+            yield f"{exception['exc_type']}: {exception['exc_value']}"
+    except (ValueError, KeyError, TypeError):
+        yield entry
+
+
+def _messages(log: str) -> Iterator[tuple[str, str]]:
+    for line in log.splitlines():
+        if match := _MESSAGE.match(line):
+            yield match["level"], match["text"].strip()
+
+
+def _is_job_error(text: str) -> bool:
+    return text.startswith(_JOB_ERROR)
+
+
+def _exceptions(log: str) -> Iterator[str]:
+    lines = iter(log.splitlines())
+    for line in lines:
+        if line != _TRACEBACK:
+            continue
+        message = next((each for each in lines if each and not each.startswith(" ")), "")
+        if "spark-submit" in message:
+            message = _last_of_spark_output(lines) or message
+        if message:
+            yield message
+
+
+def _last_of_spark_output(lines: Iterator[str]) -> str | None:
+    """spark-submit's own last words, quoted in the exception, say more than that it failed."""
+    last = None
+    quoted = False
+    for line in lines:
+        if _MESSAGE.match(line):
+            break
+        if quoted:
+            last = line
+        quoted = quoted or line == _SPARK_OUTPUT
+    return last
