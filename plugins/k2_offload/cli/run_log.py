@@ -21,9 +21,7 @@ def find_reasons(log: str) -> list[str]:
     :param log: in the form of Airflow's console, or of :func:`as_console`
     """
     reported = [text for level, text in _messages(log) if level == "error" and text not in _AIRFLOW_HEADLINES]
-    reported += [
-        text.removeprefix(_JOB_ERROR) for level, text in _messages(log) if level == "info" and _is_job_error(text)
-    ]
+    reported += [text.removeprefix(_JOB_ERROR) for _, text in _messages(log) if text.startswith(_JOB_ERROR)]
     return list(dict.fromkeys(reported)) or list(dict.fromkeys(_exceptions(log)))
 
 
@@ -45,14 +43,10 @@ def _messages(log: str) -> Iterator[tuple[str, str]]:
             yield match["level"], match["text"].strip()
 
 
-def _is_job_error(text: str) -> bool:
-    return text.startswith(_JOB_ERROR)
-
-
 def _exceptions(log: str) -> Iterator[str]:
     lines = iter(log.splitlines())
     for line in lines:
-        if line != _TRACEBACK:
+        if not line.endswith(_TRACEBACK):
             continue
         message = next((each for each in lines if each and not each.startswith(" ")), "")
         if "spark-submit" in message:

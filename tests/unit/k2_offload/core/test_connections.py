@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from k2_offload.core.connections import ConnectionFields, JobConnections, catalog, clickhouse_endpoint
+from k2_offload.core.connections import ConnectionFields, JobConnections, catalog, clickhouse_endpoint, spark_master
 from k2_offload.core.errors import ConfigurationError
 
 
@@ -64,3 +64,22 @@ def test_clickhouse_ports_default_to_the_servers_own(secure, native, http):
 def test_what_the_job_needs_survives_its_environment():
     connections = JobConnections(clickhouse_endpoint(fields()), catalog(fields(extra={"warehouse": "w"})), "k2_lake")
     assert JobConnections.from_json(connections.to_json()) == connections
+
+
+@pytest.mark.parametrize(
+    ("kind", "host", "port", "master"),
+    [
+        ("spark", "local[2]", None, "local[2]"),
+        ("spark", "spark://node", 7077, "spark://node:7077"),
+        ("spark", "node", 7077, "spark://node:7077"),
+        ("spark", "yarn", None, "yarn"),
+        ("k8s", "https://node", 6443, "k8s://https://node:6443"),
+    ],
+)
+def test_the_spark_master_is_the_one_that_the_provider_reads(kind, host, port, master):
+    assert spark_master("c", kind, host, port) == master
+
+
+def test_a_spark_connection_without_a_master_is_refused():
+    with pytest.raises(ConfigurationError, match="connection 'c' has no host"):
+        spark_master("c", "spark", None, None)

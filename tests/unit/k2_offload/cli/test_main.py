@@ -1,0 +1,92 @@
+"""The command line itself: help, options, and exit codes for bad input. No service is needed for any of it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from k2_offload.cli.main import app
+
+
+def commands(command=None, path=()) -> Iterator[tuple[str, ...]]:
+    command = command or typer.main.get_command(app)
+    children = getattr(command, "commands", None)
+    if children is None:
+        yield path
+    else:
+        for name, child in children.items():
+            yield from commands(child, (*path, name))
+
+
+ALL = [pytest.param(path, id=" ".join(path)) for path in commands()]
+
+
+def invoke(*arguments: str):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_all_commands_are_there():
+    assert {path.values[0] for path in ALL} >= {
+        ("validate",), ("run",), ("status",), ("verify",), ("watermark", "show"), ("watermark", "rebuild"),
+        ("feed", "generate"), ("feed", "replay"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_every_command_shows_an_example_and_speaks_json(path):
+    result = invoke(*path, "--help")
+    text = click.unstyle(result.output)
+    assert result.exit_code == 0
+    assert "Example" in text
+    assert f"k2 {' '.join(path)}" in text.split("Example", 1)[1]
+    assert "--json" in text
+
+
+@pytest.mark.parametrize("arguments", [("verify", "--layer", "brass"), ("status", "--sideways"), ("nothing",)])
+def test_wrong_usage_exits_with_2(arguments):
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tables: [", "not valid YAML"),
+        ("tables: {t: {layer: brass}}", "'layer'"),
+        ("tables: {}", "at least one table"),
+        ("tables: {t: {layer: bronze, colour: red}}", "'source'"),
+    ],
+)
+@pytest.mark.parametrize("command", [("validate",), ("status",), ("verify",), ("run",), ("watermark", "show", "t")])
+def test_a_wrong_table_file_exits_with_2_and_one_line_that_names_it(tmp_path, monkeypatch, command, text, message):
+    file = tmp_path / "tables.yaml"
+    file.write_text(text)
+    monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__TABLES_FILE", str(file))
+    result = invoke(*command)
+    assert result.exit_code == 2
+    [line] = result.stderr.splitlines()
+    assert str(file) in line
+    assert message in line
+    assert result.stdout == ""
+
+
+def test_a_table_that_is_not_in_the_file_exits_with_2_and_names_those_that_are():
+    result = invoke("run", "ohlcv_7m")
+    assert result.exit_code == 2
+    assert "no table 'ohlcv_7m'; there are: bronze_trades_binance" in result.stderr
+
+
+def test_help_loads_nothing_heavy():
+    program = (
+        "import sys; from k2_offload.cli.main import app; "
+        "print({'airflow', 'pyiceberg', 'pyarrow', 'sqlalchemy', 'structlog'} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
