@@ -14,11 +14,13 @@ from k2_offload.core.exactly_once import Snapshot, WindowId
 from k2_offload.core.plan import PlannedTable
 from k2_offload.core.queries import DAY, literal
 
-_PARQUET_SETTINGS = (
+_SETTINGS = (
     "output_format_parquet_compression_method = 'zstd', output_format_compression_level = 3, "
     "output_format_parquet_string_as_string = 1, "
     # The engine holds whole row groups in memory; by rows alone they grow with the raw messages.
-    "output_format_parquet_row_group_size_bytes = 33554432"
+    "output_format_parquet_row_group_size_bytes = 33554432, "
+    # ClickHouse would read a folder name like day=2026-01-01 as a column that the rows lack.
+    "use_hive_partitioning = 0"
 )
 
 
@@ -45,7 +47,7 @@ class ExportTransport:
         for day in rows_per_day:
             uri = f"{cold.location}/data/{planned.partition_field}={day.isoformat()}/{attempt}.parquet"
             select = planned.select_day_sql.replace(DAY, day.isoformat())
-            clickhouse.execute(f"INSERT INTO FUNCTION {self._destination(uri)} {select} SETTINGS {_PARQUET_SETTINGS}")
+            clickhouse.execute(f"INSERT INTO FUNCTION {self._destination(uri)} {select} SETTINGS {_SETTINGS}")
             files.append(cold.data_file(uri, planned.partition_field, day))
         return cold.stage_files(files, window_id, attempt)
 
