@@ -5,24 +5,25 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import takewhile
 
 _MESSAGE = re.compile(r"^\S+ \[(?P<level>\w+) *\] (?P<text>.*?)(?: +\[[\w.]+\](?: .*)?)?$")
 _JOB_ERROR = "ERROR "
 _AIRFLOW_HEADLINES = ("Task failed with exception", "Top level error")
 _TRACEBACK = "Traceback (most recent call last):"
-_SPARK_OUTPUT = "Last spark-submit output:"
 
 
 def find_reasons(log: str) -> list[str]:
     """What went wrong, in the words of the one who noticed, each once and in their order.
 
-    Errors that the tasks and the Spark job report themselves come first; only where there is none do exceptions count.
+    Errors that the tasks and the Spark job report themselves come first, then exceptions that say something else.
 
     :param log: in the form of Airflow's console, or of :func:`as_console`
     """
     reported = [text for level, text in _messages(log) if level == "error" and text not in _AIRFLOW_HEADLINES]
     reported += [text.removeprefix(_JOB_ERROR) for _, text in _messages(log) if text.startswith(_JOB_ERROR)]
-    return list(dict.fromkeys(reported)) or list(dict.fromkeys(_exceptions(log)))
+    others = [each for each in _exceptions(log) if not any(text in each for text in reported)]
+    return list(dict.fromkeys(reported + others))
 
 
 def as_console(entry: str) -> Iterator[str]:
@@ -50,19 +51,17 @@ def _exceptions(log: str) -> Iterator[str]:
             continue
         message = next((each for each in lines if each and not each.startswith(" ")), "")
         if "spark-submit" in message:
-            message = _last_of_spark_output(lines) or message
+            message = _last_words(lines, message)
         if message:
             yield message
 
 
-def _last_of_spark_output(lines: Iterator[str]) -> str | None:
-    """spark-submit's own last words, quoted in the exception, say more than that it failed."""
-    last = None
-    quoted = False
-    for line in lines:
-        if _MESSAGE.match(line):
-            break
-        if quoted:
-            last = line
-        quoted = quoted or line == _SPARK_OUTPUT
-    return last
+def _last_words(lines: Iterator[str], message: str) -> str:
+    """spark-submit's own last words, quoted below the exception, say more than that it failed.
+
+    :returns: nothing if the job reported its errors itself
+    """
+    output = list(takewhile(lambda line: not _MESSAGE.match(line), lines))
+    if any(line.startswith(_JOB_ERROR) for line in output):
+        return ""
+    return output[-1] if output else message

@@ -127,8 +127,13 @@ def _look(cycle: Cycle, table: TableSpec) -> Found:
 
 
 def _confirmed() -> bool:
-    if not typer.confirm("Accept that?", err=True):
-        errors.print("Nothing was changed.")
+    try:
+        agreed = typer.confirm("Accept that?", err=True)
+    except typer.Abort:  # nobody there to answer
+        errors.print()
+        agreed = False
+    if not agreed:
+        errors.print("Nothing was changed. --yes answers in advance.")
         raise typer.Exit(FINDING)
     return True
 

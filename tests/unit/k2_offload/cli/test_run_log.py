@@ -36,6 +36,23 @@ def test_what_the_spark_job_reports_is_a_reason():
     assert find_reasons(line) == ["t [a, b): 3 rows were staged but ClickHouse counts 4."]
 
 
+def test_what_the_job_reported_is_not_said_again_by_spark_submit():
+    failed = log(
+        HEADLINE,
+        TRACEBACK + "AirflowException: Cannot execute: /opt/spark-submit --master local[2]. Error code is: 1.",
+        "Last spark-submit output:",
+        "ERROR a [x, y): 3 rows were staged but ClickHouse counts 4.",
+        "b [x, y): published 7 rows",
+        NEXT_LINE,
+    )
+    assert find_reasons(failed) == []
+
+
+def test_one_tables_report_does_not_hide_anothers_exception():
+    failed = log(PLAN_LINE, HEADLINE, TRACEBACK + "FileNotFoundError: '/none/spark-submit'", NEXT_LINE)
+    assert find_reasons(failed) == [REFUSAL, "FileNotFoundError: '/none/spark-submit'"]
+
+
 def test_an_exception_counts_where_nothing_was_reported():
     failed = log(HEADLINE, TRACEBACK + "FileNotFoundError: No such file or directory: '/none/spark-submit'", NEXT_LINE)
     assert find_reasons(failed) == ["FileNotFoundError: No such file or directory: '/none/spark-submit'"]

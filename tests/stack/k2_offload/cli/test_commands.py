@@ -1,0 +1,261 @@
+"""The commands against real services, as a person or a script runs them: in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import textwrap
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pyiceberg.catalog import load_catalog
+
+from k2_offload.adapters import airflow_config
+from k2_offload.core import queries
+from k2_offload.core.exactly_once import PUBLISHED_BRANCH
+from k2_offload.core.verification import cold_table_function
+from tests.stack.k2_offload.conftest import Bench
+
+START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
+
+
+@dataclass
+class Shell:
+    """Runs ``k2`` on a table file of the test's own.
+
+    :param bench: makes and moves tables
+    """
+
+    bench: Bench
+    tables_file: Path
+
+    def tables(self, *specs: str) -> None:
+        self.tables_file.write_text("tables:\n" + textwrap.indent("\n".join(specs), "  "))
+
+    def k2(self, *arguments: str, exit_code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+        result = subprocess.run(
+            ["k2", *arguments],
+            env={
+                **self.bench.stack.environment,
+                "AIRFLOW__K2_OFFLOAD__TABLES_FILE": str(self.tables_file),
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert result.returncode == exit_code, result.stdout + result.stderr
+        assert "Traceback" not in result.stdout + result.stderr
+        return result
+
+    def json(self, *arguments: str, **options):
+        return json.loads(self.k2(*arguments, "--json", **options).stdout)
+
+    def cold(self, table: str):
+        catalog = self.bench.resources.enter_context(
+            closing(load_catalog("demo", **airflow_config.load_catalog(airflow_config.load_settings()).pyiceberg))
+        )
+        return catalog.load_table(f"cold.{table}")
+
+
+@pytest.fixture
+def shell(bench: Bench, tmp_path: Path) -> Shell:
+    return Shell(bench, tmp_path / "tables.yaml")
+
+
+@pytest.fixture
+def moved(shell: Shell) -> str:
+    """A table of 1,000 trades, all of them in both tiers; returns its name."""
+    table = shell.bench.create_trades()
+    shell.bench.insert_trades(table, START, 1000)
+    spec = shell.bench.spec(table)
+    shell.tables(spec)
+    shell.bench.move(shell.bench.cycle(spec), table)
+    return table
+
+
+def expire_history(shell: Shell, table: str, *, branch: bool) -> None:
+    """Another writer commits, and all snapshots before that expire, with their branch or without it."""
+    with shell.cold(table).transaction() as transaction:
+        transaction.update_snapshot().fast_append().commit()
+    cold = shell.cold(table)
+    if branch:
+        cold.manage_snapshots().remove_branch(PUBLISHED_BRANCH).commit()
+    cold = shell.cold(table)
+    kept = {ref.snapshot_id for ref in cold.metadata.refs.values()}
+    gone = [each.snapshot_id for each in cold.metadata.snapshots if each.snapshot_id not in kept]
+    if gone:
+        cold.maintenance.expire_snapshots().by_ids(gone).commit()
+
+
+def test_verify_is_content_with_equal_tiers_and_names_what_differs(shell, moved):
+    [equal] = shell.json("verify")
+    assert equal["equal"]
+    assert (equal["warm_rows"], equal["cold_rows"]) == (1000, 1000)
+    assert equal["warm_hash"] == equal["cold_hash"] != "0"
+
+    shell.bench.sql(f"ALTER TABLE {moved} UPDATE price = price + 1 WHERE sequence = 500 SETTINGS mutations_sync = 1")
+    [changed] = shell.json("verify", exit_code=1)
+    assert (changed["warm_rows"], changed["cold_rows"]) == (1000, 1000)
+    assert changed["warm_hash"] != changed["cold_hash"]
+
+    shell.bench.insert_trades(moved, START, 3, start_sequence=5000)
+    result = shell.k2("verify", exit_code=1)
+    assert f"{moved}: 3 rows more in ClickHouse" in result.stderr
+
+
+def test_a_table_never_offloaded_is_equal_with_no_rows(shell):
+    table = shell.bench.create_trades()
+    shell.tables(shell.bench.spec(table))
+    [line] = shell.json("verify")
+    assert line["equal"]
+    assert (line["warm_rows"], line["cold_rows"], line["low"], line["high"]) == (0, 0, None, None)
+
+
+def test_clickhouse_reads_the_cold_table_as_of_the_metadata_it_is_pinned_to(shell, moved):
+    cycle = shell.bench.cycle(shell.bench.spec(moved))
+    before = cycle.catalog.load(cycle.tables[moved])
+    shell.bench.insert_trades(moved, START + timedelta(hours=1), 10)
+    shell.bench.move(shell.bench.cycle(shell.bench.spec(moved)), moved)
+    after = cycle.catalog.load(cycle.tables[moved])
+    newest = []
+    for cold in (before, after):
+        reader = cold_table_function(cold.location, cold.metadata_location, "k2_lake")
+        newest.append(cycle.clickhouse.execute(queries.newest_cold_row(cycle.tables[moved], reader)))
+        assert cycle.clickhouse.execute(f"SELECT count() FROM {reader}") == [(cold.total_rows,)]
+    assert newest[0] < newest[1]
+
+
+def test_one_table_in_trouble_does_not_hide_the_others(shell, moved):
+    broken = f"{moved}_gone"
+    shell.tables(shell.bench.spec(moved), shell.bench.spec(broken))
+    healthy, trouble = shell.json("status", exit_code=1)
+    assert (healthy["warm_rows"], healthy["cold_rows"], healthy["lag_seconds"]) == (1000, 1000, 0)
+    assert (healthy["status"], healthy["window_rows"], healthy["problem"]) == ("success", 1000, None)
+    assert f"ClickHouse has no table k2.{broken}" in trouble["problem"]
+
+    checks = shell.json("validate", exit_code=1)
+    assert {check["subject"]: check["passed"] for check in checks["checks"]} == dict.fromkeys(
+        (check["subject"] for check in checks["checks"]), True
+    )
+    assert [(table["table"], table["columns"], table["passed"]) for table in checks["tables"]] == [
+        (moved, 5, True),
+        (broken, None, False),
+    ]
+
+
+def test_lag_leaves_rows_of_the_future_out(shell, moved):
+    shell.bench.insert_trades(moved, datetime.now(UTC) + timedelta(hours=1), 2)
+    [line] = shell.json("status")
+    assert (line["lag_seconds"], line["warm_rows"]) == (0, 1002)
+    shell.bench.insert_trades(moved, START + timedelta(hours=1), 1)
+    [line] = shell.json("status", "--no-counts")
+    assert line["lag_seconds"] > 0
+    assert line["warm_rows"] is None
+
+
+def failed_checks(shell: Shell, connections: dict[str, dict], **environment: str) -> dict[str, str]:
+    """Subject and detail of the checks that fail once these connections are changed."""
+    file = shell.bench.stack.settings.airflow_home / "connections.json"
+    changed = shell.tables_file.with_name("connections.json")
+    changed.write_text(json.dumps(json.loads(file.read_text()) | connections))
+    kwargs = json.dumps({"connections_file_path": str(changed)})
+    checks = shell.json("validate", exit_code=1, AIRFLOW__SECRETS__BACKEND_KWARGS=kwargs, **environment)["checks"]
+    assert len(checks) == 9, "all checks are made"
+    return {check["subject"]: check["detail"] for check in checks if not check["passed"]}
+
+
+def test_validate_names_every_service_that_does_not_answer_by_its_connection(shell):
+    shell.tables(shell.bench.spec(shell.bench.create_trades()))
+    nowhere = {"host": "127.0.0.1", "port": 1}
+    failed = failed_checks(
+        shell,
+        {
+            "k2_clickhouse": {"conn_type": "clickhouse", **nowhere},
+            "k2_ledger": {"conn_type": "postgres", **nowhere},
+            "k2_iceberg": {"conn_type": "iceberg", "extra": {"catalog_type": "sql"}, **nowhere},
+        },
+    )
+    assert failed.keys() == {"ClickHouse", "Postgres (ledger)", "Iceberg catalog"}
+    for subject, connection in zip(failed, ("k2_ledger", "k2_clickhouse", "k2_iceberg"), strict=True):
+        assert f"Airflow connection '{connection}'" in failed[subject]
+
+
+def test_validate_names_everything_that_keeps_spark_from_starting(shell):
+    shell.tables(shell.bench.spec(shell.bench.create_trades()))
+    failed = failed_checks(
+        shell,
+        {"k2_spark": {"conn_type": "spark", "host": "yarn"}},
+        AIRFLOW__K2_OFFLOAD__SPARK_BINARY="/nowhere/spark-submit",
+        AIRFLOW__K2_OFFLOAD__SPARK_JARS="/nowhere/iceberg.jar",
+        JAVA_HOME="/nowhere",
+    )
+    assert failed.keys() == {"Java", "spark-submit", "Spark jars", "Spark connection"}
+    assert "JAVA_HOME (/nowhere) holds no bin/java" in failed["Java"]
+    assert "'/nowhere/spark-submit' is not there" in failed["spark-submit"]
+    assert "missing: /nowhere/iceberg.jar" in failed["Spark jars"]
+    assert "'k2_spark' means YARN" in failed["Spark connection"]
+
+
+def test_a_recreated_cold_table_is_accepted_by_rebuilding_and_filled_anew(shell, moved):
+    settings = airflow_config.load_settings()
+    with closing(load_catalog("demo", **airflow_config.load_catalog(settings).pyiceberg)) as catalog:
+        catalog.drop_table(f"cold.{moved}")
+    spec = shell.bench.spec(moved)
+    cycle = shell.bench.cycle(spec)
+    cycle.catalog.load_or_create(cycle.tables[moved], cycle.clickhouse.columns(cycle.tables[moved]))
+    assert "dropped and recreated" in shell.k2("watermark", "show", moved, exit_code=1).stderr
+
+    assert shell.json("watermark", "rebuild", moved, "--dry-run")["ledger_table_uuid"] is not None
+    assert shell.k2("watermark", "show", moved, exit_code=1)
+    rebuilt = shell.json("watermark", "rebuild", moved, "--yes")
+    assert rebuilt["ledger_table_uuid"] == rebuilt["cold_table_uuid"]
+    shell.bench.move(shell.bench.cycle(spec), moved)
+    assert shell.bench.cold_rows(moved) == shell.bench.warm_rows(moved)
+
+
+def test_where_history_was_expired_the_marker_still_says_what_is_there(shell, moved):
+    expire_history(shell, moved, branch=False)
+    assert shell.json("watermark", "show", moved)["problem"] is None
+    assert shell.bench.move(shell.bench.cycle(shell.bench.spec(moved)), moved) is None
+
+
+def test_where_the_marker_is_gone_too_the_newest_row_says_it(shell, moved):
+    before = shell.json("watermark", "show", moved)
+    expire_history(shell, moved, branch=True)
+    assert "watermark rebuild" in shell.json("watermark", "show", moved, exit_code=1)["problem"]
+    rebuilt = shell.json("watermark", "rebuild", moved, "--yes")
+    assert rebuilt["cold_watermark"] == rebuilt["ledger_watermark"] == before["cold_watermark"]
+
+    shell.bench.insert_trades(moved, START + timedelta(hours=1), 10)
+    assert shell.bench.move(shell.bench.cycle(shell.bench.spec(moved)), moved)
+    assert shell.bench.cold_rows(moved) == shell.bench.warm_rows(moved)
+
+
+def test_without_consent_nothing_is_rebuilt(shell, moved):
+    expire_history(shell, moved, branch=True)
+    snapshots = len(shell.cold(moved).metadata.snapshots)
+    assert "Nothing was changed" in shell.k2("watermark", "rebuild", moved, exit_code=1).stderr
+    assert len(shell.cold(moved).metadata.snapshots) == snapshots
+
+
+def test_a_run_moves_what_it_can_and_says_why_the_rest_stays(shell):
+    good = shell.bench.create_trades()
+    shell.bench.insert_trades(good, START, 100)
+    gone = f"{good}_gone"
+    shell.tables(shell.bench.spec(good), shell.bench.spec(gone))
+    result = shell.k2("run", "--json", exit_code=1)
+    document = json.loads(result.stdout)
+    assert [(layer["layer"], layer["state"]) for layer in document["layers"]] == [("bronze", "failed")]
+    assert {table["table"]: table["rows"] for table in document["tables"]} == {good: 100, gone: 0}
+    assert f"ClickHouse has no table k2.{gone}" in result.stderr
+    assert document["log"] in result.stderr
+    assert Path(document["log"]).is_file()
+
+    chosen = shell.json("run", good)
+    assert chosen["tables"] == [{"table": good, "rows": 0, "low": None, "high": None, "seconds": None}]
+    assert [layer["state"] for layer in chosen["layers"]] == ["success"]
