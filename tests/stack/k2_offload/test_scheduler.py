@@ -54,13 +54,17 @@ def scheduled(tmp_path_factory, session_settings):
     state = tmp_path_factory.mktemp("scheduler").resolve()
     settings = StackSettings(state, free_stack_ports(), session_settings.clickhouse_version)
     up(settings)
-    stack = SharedStack(settings, Secrets.load_or_make(state))
-    port = str(settings.ports.clickhouse_native)
-    feed = ["k2", "feed", "generate", "--rate", "20", "--seed", "3", "--starting-ago", "1200", "--for", "600"]
-    sent = subprocess.run([*feed, "--port", port], env=stack.environment, capture_output=True, text=True, check=False)
-    assert sent.returncode == 0, sent.stderr
-    yield stack
-    down(settings)
+    try:
+        stack = SharedStack(settings, Secrets.load_or_make(state))
+        port = str(settings.ports.clickhouse_native)
+        feed = ["k2", "feed", "generate", "--rate", "20", "--seed", "3", "--starting-ago", "1200", "--for", "600"]
+        sent = subprocess.run(
+            [*feed, "--port", port], env=stack.environment, capture_output=True, text=True, check=False
+        )
+        assert sent.returncode == 0, sent.stderr
+        yield stack
+    finally:
+        down(settings)
 
 
 def verify(stack: SharedStack) -> list[dict]:
