@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,14 @@ class ColdTable:
             branch.snapshot_id if branch else None,
             snapshot_of,
         )
+
+    def newest_row(self, column: str) -> datetime | None:
+        """The newest time in a column, read from the data; ``None`` if the table is empty."""
+        import pyarrow.compute
+
+        batches = self._table.scan(selected_fields=(column,)).to_arrow_batch_reader()
+        newest = (pyarrow.compute.max(batch.column(0)).as_py() for batch in batches)
+        return max((time.astimezone(UTC) for time in newest if time is not None), default=None)
 
     def adopt(self, window_id: WindowId) -> None:
         """Record that the table holds a window: a snapshot without rows that carries its identity.

@@ -23,12 +23,10 @@ from k2_offload.cli.console import (
     show_table,
     show_window,
 )
-from k2_offload.core import queries
 from k2_offload.core.errors import DamagedTable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, Published, WindowId, adopted, watermark_of
 from k2_offload.core.tables import TableSpec
-from k2_offload.core.verification import cold_table_function
-from k2_offload.core.windows import format_time, from_micros
+from k2_offload.core.windows import format_time
 from k2_offload.cycle import Cycle
 from k2_offload.session import open_cycle
 
@@ -120,9 +118,9 @@ def _look(cycle: Cycle, table: TableSpec) -> Found:
     except DamagedTable as error:
         published, problem = None, str(error)
     if published is None and cold.total_rows:
-        reader = cold_table_function(cold.location, cold.metadata_location, cycle.lake_collection)
-        [(newest_micros,)] = cycle.clickhouse.execute(queries.newest_cold_row(table, reader))
-        return Found(cold, None, adopted(cold.uuid, from_micros(newest_micros)), problem)
+        with errors.status("reading the cold table for its newest row"):
+            newest = cold.newest_row(table.timestamp_column)
+        return Found(cold, None, adopted(cold.uuid, newest) if newest else None, problem)
     return Found(cold, published, None, problem)
 
 

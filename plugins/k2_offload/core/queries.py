@@ -80,14 +80,6 @@ def warm_hash(table: TableSpec, columns: Sequence[Column], window: Window) -> st
     return _content_hash(columns, f"(SELECT {selected} FROM {_source(table)} WHERE {_within(table, window)})")
 
 
-def newest_cold_row(table: TableSpec, cold_table: str) -> str:
-    """One row: the cold table's newest timestamp in microseconds since 1970, NULL if it has no row.
-
-    :param cold_table: a table function that reads the cold table
-    """
-    return f"SELECT toUnixTimestamp64Micro(maxOrNull({quote(table.timestamp_column)})) FROM {cold_table}"
-
-
 def cold_hash(table: TableSpec, columns: Sequence[Column], window: Window, cold_table: str) -> str:
     """One row ``(count, hash)`` of the cold table's rows in the window, to compare with :func:`warm_hash`.
 
