@@ -37,7 +37,7 @@ _QUIET_SECONDS = 3
 Parameters = ParamSpec("Parameters")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 TablesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[TABLES]...", help="Which tables; all when none is named.")
+    list[str] | None, typer.Argument(metavar="TABLES", help="Which tables; all when none is named.")
 ]
 LayerOption = Annotated[Layer | None, typer.Option(help="Only the tables of this layer.", show_default=False)]
 
