@@ -129,10 +129,10 @@ def _published_before(
     snapshot_of: Callable[[int], Snapshot | None],
 ) -> Published | None:
     marker = snapshot_of(last_published) if last_published is not None else None
-    if marker and marker.window_id and marker.window_id.table_uuid == table_uuid:
-        older = oldest is not None and marker.sequence_number < oldest.sequence_number
-        if older:
-            return Published(marker, marker.window_id)
+    if marker and oldest and marker.sequence_number < oldest.sequence_number:
+        window_id = marker.window_id
+        if window_id is not None and window_id.table_uuid == table_uuid:
+            return Published(marker, window_id)
     raise DamagedTable(
         f"{table}: the cold table's snapshots were expired past its last offloaded window, and branch "
         f"'{PUBLISHED_BRANCH}' does not say which that was. Nothing was changed and no row is lost. "
