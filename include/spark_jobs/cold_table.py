@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
@@ -17,6 +18,7 @@ from k2_offload.core.exactly_once import (
     WindowId,
     find_published,
 )
+from k2_offload.core.fault_points import FaultPoint, reached
 
 ATTEMPT_PROPERTY = "k2.attempt"
 """Snapshot summary key that tells one attempt's staged snapshot from another's."""
@@ -29,14 +31,10 @@ def open_catalog(jvm: Jvm, settings: connections.Catalog) -> Any:
 
     :raises Unreachable: if it does not answer
     """
-    from py4j.protocol import Py4JJavaError  # noqa: PLC0415
-
-    try:
+    with _failures_translated(settings.connection_id):
         return jvm.org.apache.iceberg.CatalogUtil.buildIcebergCatalog(
             settings.name, java_map(jvm, settings.java), jvm.org.apache.hadoop.conf.Configuration()
         )
-    except Py4JJavaError as error:
-        raise Unreachable("The Iceberg catalog", settings.connection_id, _message(error)) from error
 
 
 class ColdTable:
@@ -44,20 +42,22 @@ class ColdTable:
 
     :param target: ``namespace.table``
     :param name: the table's name in messages
+    :param connection_id: the Airflow connection of the catalog, named in errors
+    :raises Unreachable: by every method, if the catalog or its storage does not answer
     """
 
-    def __init__(self, jvm: Jvm, catalog: Any, target: str, name: str) -> None:
-        from py4j.protocol import Py4JJavaError  # noqa: PLC0415
-
+    def __init__(self, jvm: Jvm, catalog: Any, target: str, name: str, connection_id: str) -> None:
         self._jvm = jvm
         self._name = name
-        try:
-            self.java = catalog.loadTable(jvm.org.apache.iceberg.catalog.TableIdentifier.parse(target))
-        except Py4JJavaError as error:
-            raise OffloadError(
-                f"{name}: the cold table {target} cannot be loaded: {_message(error)}. Nothing was moved and no row "
-                "is lost; the retry tries again. Check the catalog with `k2 validate`."
-            ) from error
+        self._connection_id = connection_id
+        with _failures_translated(connection_id):
+            identifier = jvm.org.apache.iceberg.catalog.TableIdentifier.parse(target)
+            if not catalog.tableExists(identifier):
+                raise OffloadError(
+                    f"{name}: the cold table {target} has gone since this window was planned. Nothing was moved and no "
+                    f"row is lost. If it was dropped on purpose, run `k2 watermark rebuild {name}`."
+                )
+            self.java = catalog.loadTable(identifier)
 
     @property
     def uuid(self) -> str:
@@ -94,7 +94,9 @@ class ColdTable:
         append = self.java.newAppend().set(WINDOW_PROPERTY, str(window_id)).set(ATTEMPT_PROPERTY, attempt).stageOnly()
         for file in files:
             append.appendFile(file)
-        append.commit()
+        with _failures_translated(self._connection_id):
+            append.commit()
+            reached(FaultPoint.STAGED, self._name)
         return self.staged_by(attempt)
 
     def stage_again(self, snapshot_id: int, attempt: str) -> int:
@@ -107,7 +109,8 @@ class ColdTable:
 
     def staged_by(self, attempt: str) -> Snapshot:
         """The snapshot that an attempt has staged."""
-        self.java.refresh()
+        with _failures_translated(self._connection_id):
+            self.java.refresh()
         snapshots = self.java.snapshots()
         for position in range(snapshots.size() - 1, -1, -1):
             snapshot = snapshots.get(position)
@@ -131,17 +134,16 @@ class ColdTable:
             else:
                 refs = refs.createBranch(PUBLISHED_BRANCH, snapshot_id)
             refs.fastForwardBranch(_MAIN, PUBLISHED_BRANCH).commit()
+            reached(FaultPoint.PUBLISHED, self._name)
         except Py4JJavaError as error:
-            self.java.refresh()
-            current = self.java.currentSnapshot()
-            if current is not None and current.snapshotId() == snapshot_id:
-                return True  # the reply was lost, not the commit
-            if _is_conflict(error):
-                return False
-            raise OffloadError(
-                f"{self._name}: publishing failed: {_message(error)}. If it did take effect the retry sees that; "
-                "no row is lost or doubled."
-            ) from error
+            with _failures_translated(self._connection_id):
+                self.java.refresh()
+                current = self.java.currentSnapshot()
+                if current is not None and current.snapshotId() == snapshot_id:
+                    return True  # the reply was lost, not the commit
+                if _is_conflict(error):
+                    return False
+                raise
         return True
 
     def data_file(self, uri: str, partition_field: str, day: date) -> Any:
@@ -152,7 +154,8 @@ class ColdTable:
         iceberg = self._jvm.org.apache.iceberg
         file = self.java.io().newInputFile(uri)
         mapping = iceberg.mapping.NameMappingParser.fromJson(self.java.properties().get("schema.name-mapping.default"))
-        metrics = iceberg.parquet.ParquetUtil.fileMetrics(file, iceberg.MetricsConfig.forTable(self.java), mapping)
+        with _failures_translated(self._connection_id):
+            metrics = iceberg.parquet.ParquetUtil.fileMetrics(file, iceberg.MetricsConfig.forTable(self.java), mapping)
         if metrics.columnSizes().size() != self.java.schema().columns().size():
             raise OffloadError(
                 f"{self._name}: {uri} has {metrics.columnSizes().size()} of the table's "
@@ -187,10 +190,22 @@ def _to_snapshot(snapshot: Any) -> Snapshot:
     )
 
 
+@contextmanager
+def _failures_translated(connection_id: str) -> Iterator[None]:
+    from py4j.protocol import Py4JJavaError  # noqa: PLC0415
+
+    try:
+        yield
+    except Py4JJavaError as error:
+        raise Unreachable("The Iceberg catalog or its storage", connection_id, _message(error)) from error
+
+
 def _is_conflict(error: Any) -> bool:
     kind = error.java_exception.getClass().getSimpleName()
     return kind == "CommitFailedException" or "fast-forward" in str(error.java_exception.getMessage())
 
 
 def _message(error: Any) -> str:
-    return str(error.java_exception.getMessage()).splitlines()[0]
+    exception = error.java_exception
+    text = str(exception.getMessage()).splitlines()[0]
+    return f"{exception.getClass().getSimpleName()}: {text}"

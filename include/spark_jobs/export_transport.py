@@ -11,6 +11,7 @@ from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.exactly_once import Snapshot, WindowId
+from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.plan import PlannedTable
 from k2_offload.core.queries import DAY, literal
 
@@ -48,6 +49,7 @@ class ExportTransport:
             uri = f"{cold.location}/data/{planned.partition_field}={day.isoformat()}/{attempt}.parquet"
             select = planned.select_day_sql.replace(DAY, day.isoformat())
             clickhouse.execute(f"INSERT INTO FUNCTION {self._destination(uri)} {select} SETTINGS {_SETTINGS}")
+            reached(FaultPoint.FILE_EXPORTED, planned.table)
             files.append(cold.data_file(uri, planned.partition_field, day))
         return cold.stage_files(files, window_id, attempt)
 

@@ -17,6 +17,7 @@ from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.exactly_once import Snapshot, WindowId
+from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.plan import PlannedColumn, PlannedTable
 from k2_offload.core.queries import DAY, read_splits
 from k2_offload.core.type_mapping import quote
@@ -62,6 +63,7 @@ class JdbcTransport:
         rows = reduce(lambda left, right: left.unionAll(right), days)
         catalog = self._connections.catalog.name
         rows.writeTo(f"{catalog}.{planned.target}").option(f"snapshot-property.{ATTEMPT_PROPERTY}", attempt).append()
+        reached(FaultPoint.STAGED, planned.table)
         return cold.staged_by(attempt)
 
     def _read(self, spark: SparkSession, planned: PlannedTable, day: date, rows: int) -> DataFrame:

@@ -5,6 +5,9 @@ A context takes seconds to start and only the JDBC transport needs one.
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +20,21 @@ def start_jvm() -> Jvm:
     from pyspark.java_gateway import launch_gateway  # not installed where the rest is type-checked
 
     return launch_gateway().jvm
+
+
+def end_with_parent() -> None:
+    """End this process as soon as the spark-submit that started it has gone, whatever it is doing then.
+
+    Airflow kills spark-submit when a task exceeds its timeout; a query under way would keep this process alive.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
 
 
 def java_map(jvm: Jvm, values: Mapping[str, str]) -> Any:

@@ -15,44 +15,23 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from contextlib import closing
 from pathlib import Path
-from typing import Protocol
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
 
 from cold_table import ColdTable, open_catalog
 from export_transport import ExportTransport
 from jdbc_transport import JdbcTransport
-from jvm import start_jvm
+from jvm import end_with_parent, start_jvm
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import OffloadError
-from k2_offload.core.exactly_once import PublishDecision, Snapshot, WindowId, audit, decide_publish
+from k2_offload.core.exactly_once import Snapshot, WindowId
 from k2_offload.core.plan import Plan, PlannedTable
-
-_PUBLISH_ATTEMPTS = 5
-
-
-class Transport(Protocol):
-    """Brings a window's rows into the cold table's storage and stages them as a snapshot."""
-
-    def stage(
-        self,
-        clickhouse: ClickHouse,
-        cold: ColdTable,
-        planned: PlannedTable,
-        window_id: WindowId,
-        rows_per_day: Mapping[date, int],
-        attempt: str,
-    ) -> Snapshot:
-        """Move and stage; nothing is visible to readers afterwards.
-
-        :param rows_per_day: rows of the window by partition day (UTC); days without rows are missing
-        :param attempt: unique; names this attempt's files and its snapshot
-        """
+from k2_offload.persistence import persist
+from move import Transport, move
 
 
 class Job:
@@ -79,47 +58,27 @@ class Job:
         window_id = WindowId.parse(planned.window_id)
         if window_id is None:
             raise OffloadError(f"{planned.table}: '{planned.window_id}' is not a window id")
-        window = window_id.window
         started = time.monotonic()
-        cold = ColdTable(self._jvm, self._catalog, planned.target, planned.table)
-        if decide_publish(planned.table, window_id, cold.uuid, cold.published()) is PublishDecision.ALREADY_PUBLISHED:
-            return f"{planned.table} {window}: already published"
-        clickhouse = ClickHouse(self._connections.clickhouse)
-        try:
-            rows_per_day = clickhouse.rows_per_day(planned.rows_per_day_sql)
-            staged = self._transports[planned.transport].stage(
-                clickhouse, cold, planned, window_id, rows_per_day, uuid.uuid4().hex
-            )
-        finally:
-            clickhouse.close()
-        audit(planned.table, window, staged.rows, sum(rows_per_day.values()))
-        self._publish(planned.table, window_id, cold, staged.snapshot_id)
+        published = persist(lambda: self._move(planned, window_id))
         seconds = time.monotonic() - started
-        return f"{planned.table} {window}: published {staged.rows} rows, {staged.size_bytes} bytes in {seconds:.1f} s"
+        name = f"{planned.table} {window_id.window}"
+        if published is None:
+            return f"{name}: already published"
+        return f"{name}: published {published.rows} rows, {published.size_bytes} bytes in {seconds:.1f} s"
 
-    def _publish(self, table: str, window_id: WindowId, cold: ColdTable, snapshot_id: int) -> None:
-        """Check the staged snapshot's ancestors and move main to it; where main has moved on, stage again on top."""
-        for _ in range(_PUBLISH_ATTEMPTS):
-            ancestors = cold.published(cold.parent_of(snapshot_id))
-            if decide_publish(table, window_id, cold.uuid, ancestors) is PublishDecision.ALREADY_PUBLISHED:
-                return
-            if cold.fast_forward(snapshot_id):
-                return
-            snapshot_id = cold.stage_again(snapshot_id, attempt=uuid.uuid4().hex)
-        raise OffloadError(
-            f"{table} {window_id.window}: other writers committed to the cold table {_PUBLISH_ATTEMPTS} times in a row "
-            "while this window was being published. Nothing was published and no row is lost; the retry tries again."
-        )
+    def _move(self, planned: PlannedTable, window_id: WindowId) -> Snapshot | None:
+        catalog = self._connections.catalog
+        cold = ColdTable(self._jvm, self._catalog, planned.target, planned.table, catalog.connection_id)
+        transport = self._transports[planned.transport]
+        with closing(ClickHouse(self._connections.clickhouse)) as clickhouse:
+            return move(planned, window_id, cold, clickhouse, transport, lambda: uuid.uuid4().hex)
 
 
-def main() -> int:
-    """Move every window of the plan; 1 if any of them failed."""
-    parser = argparse.ArgumentParser(description="Move the windows of a plan from ClickHouse to Iceberg.")
-    parser.add_argument("plan", type=Path, help="file with the plan, as the task 'plan' returns it")
-    parser.add_argument("--parallel-tables", type=int, default=4, help="how many tables to move at once")
-    arguments = parser.parse_args()
-    plan = Plan.from_json(arguments.plan.read_text())
-    job = Job(JobConnections.from_json(os.environ[JobConnections.VARIABLE]))
+def run(job: Job, plan: Plan, parallel_tables: int) -> bool:
+    """Move every window of the plan, several tables at once; says of each what became of it.
+
+    :returns: whether all of them are published now
+    """
 
     def attempt(planned: PlannedTable) -> bool:
         try:
@@ -135,8 +94,20 @@ def main() -> int:
             return False
         return True
 
-    with ThreadPoolExecutor(arguments.parallel_tables) as pool:
-        return 0 if all(list(pool.map(attempt, plan.tables))) else 1
+    with ThreadPoolExecutor(parallel_tables) as pool:
+        return all(list(pool.map(attempt, plan.tables)))
+
+
+def main() -> int:
+    """Move every window of the plan; 1 if any of them failed."""
+    parser = argparse.ArgumentParser(description="Move the windows of a plan from ClickHouse to Iceberg.")
+    parser.add_argument("plan", type=Path, help="file with the plan, as the task 'plan' returns it")
+    parser.add_argument("--parallel-tables", type=int, default=4, help="how many tables to move at once")
+    arguments = parser.parse_args()
+    end_with_parent()
+    plan = Plan.from_json(arguments.plan.read_text())
+    job = Job(JobConnections.from_json(os.environ[JobConnections.VARIABLE]))
+    return 0 if run(job, plan, arguments.parallel_tables) else 1
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from k2_offload.adapters.iceberg import ColdCatalog, ColdTable
 from k2_offload.adapters.ledger import Ledger, LockedTable
 from k2_offload.core import queries
 from k2_offload.core.exactly_once import Published, Reconciled, WindowId, reconcile, watermark_of
+from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.plan import PlannedColumn, PlannedTable
 from k2_offload.core.tables import Tables, TableSpec
 from k2_offload.core.type_mapping import Column
@@ -48,15 +49,19 @@ class Cycle:
         :returns: ``None`` if there is nothing to move
         :raises OffloadError: if the table cannot be moved now; nothing has changed then
         """
+        reached(FaultPoint.PLAN_STARTED, table.name)
         columns = self.clickhouse.columns(table)
         with self.ledger.locked(table.name) as locked:
             cold = self.catalog.load_or_create(table, columns)
+            reached(FaultPoint.COLD_TABLE_CREATED, table.name)
             state = self._reconcile(table, locked, cold)
             if state.resume is not None:
                 locked.resume(state.resume, self.dag_run_id)
                 log.info("%s %s: resumed", table.name, state.resume.window)
                 return _planned(table, columns, cold, state.resume)
             window_id = self._open(table, locked, cold, state.watermark)
+            reached(FaultPoint.WINDOW_WRITTEN, table.name)
+        reached(FaultPoint.WINDOW_OPENED, table.name)
         return _planned(table, columns, cold, window_id) if window_id else None
 
     def commit(self, table: TableSpec) -> tuple[Published | None, datetime | None]:
@@ -65,6 +70,7 @@ class Cycle:
         :returns: the window that was open and is now known as published, if any; and the watermark, if there is one
         :raises OffloadError: if the cold table cannot be read, or is not the one the ledger has followed
         """
+        reached(FaultPoint.COMMIT_STARTED, table.name)
         with self.ledger.locked(table.name) as locked:
             cold = self.catalog.load(table)
             if cold is None:
@@ -72,7 +78,9 @@ class Cycle:
             state = self._reconcile(table, locked, cold)
             if state.resume is not None:
                 locked.set_status("failed")
-            return (cold.published if state.committed else None), state.watermark
+            reached(FaultPoint.WATERMARK_WRITTEN, table.name)
+        reached(FaultPoint.COMMITTED, table.name)
+        return (cold.published if state.committed else None), state.watermark
 
     def mark_failed(self, table: TableSpec) -> None:
         """Show in the ledger that the table could not be planned."""
@@ -95,7 +103,8 @@ class Cycle:
         return state
 
     def _open(self, table: TableSpec, locked: LockedTable, cold: ColdTable, watermark: datetime) -> WindowId | None:
-        now = self.now()
+        # The earlier of the two clocks: one that is ahead would reach into rows still in flight.
+        now = min(self.now(), self.clickhouse.now())
         limit = upstream_limit([self._upstream(name) for name in table.upstream], now, table.idle_after)
         high = window_high(
             now=now, buffer=table.buffer, last_row=self.clickhouse.newest_row(table, watermark), limit=limit

@@ -72,6 +72,11 @@ class ClickHouse:
         """End the connection."""
         self._client.disconnect()
 
+    def now(self) -> datetime:
+        """The server's clock."""
+        [(micros,)] = self.execute("SELECT toUnixTimestamp64Micro(now64(6))")
+        return from_micros(micros)
+
     def columns(self, table: TableSpec) -> tuple[Column, ...]:
         """The source's stored columns in their order, mapped to Iceberg.
 

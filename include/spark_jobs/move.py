@@ -1,0 +1,83 @@
+"""Moves one window: stage → audit → publish, in the order that :mod:`k2_offload.core.exactly_once` asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import date
+from typing import TYPE_CHECKING, Protocol
+
+from k2_offload.core.errors import OffloadError
+from k2_offload.core.exactly_once import PublishDecision, Snapshot, WindowId, audit, decide_publish
+from k2_offload.core.fault_points import FaultPoint, reached
+from k2_offload.core.plan import PlannedTable
+
+if TYPE_CHECKING:
+    from cold_table import ColdTable
+    from k2_offload.adapters.clickhouse import ClickHouse
+
+_PUBLISH_ATTEMPTS = 5
+
+
+class Transport(Protocol):
+    """Brings a window's rows into the cold table's storage and stages them as a snapshot."""
+
+    def stage(
+        self,
+        clickhouse: ClickHouse,
+        cold: ColdTable,
+        planned: PlannedTable,
+        window_id: WindowId,
+        rows_per_day: Mapping[date, int],
+        attempt: str,
+    ) -> Snapshot:
+        """Move and stage; nothing is visible to readers afterwards.
+
+        :param rows_per_day: rows of the window by partition day (UTC); days without rows are missing
+        :param attempt: unique; names this attempt's files and its snapshot
+        """
+
+
+def move(
+    planned: PlannedTable,
+    window_id: WindowId,
+    cold: ColdTable,
+    clickhouse: ClickHouse,
+    transport: Transport,
+    new_attempt: Callable[[], str],
+) -> Snapshot | None:
+    """Move one window. Any number of processes may try that at the same time, and any of them die.
+
+    :param new_attempt: gives a name that was never used before
+    :returns: what was published; ``None`` if the cold table held the window already
+    :raises OffloadError: if nothing was published by this call
+    """
+    reached(FaultPoint.JOB_STARTED, planned.table)
+    if decide_publish(planned.table, window_id, cold.uuid, cold.published()) is PublishDecision.ALREADY_PUBLISHED:
+        return None
+    rows_per_day = clickhouse.rows_per_day(planned.rows_per_day_sql)
+    staged = transport.stage(clickhouse, cold, planned, window_id, rows_per_day, new_attempt())
+    audit(planned.table, window_id.window, staged.rows, sum(rows_per_day.values()))
+    reached(FaultPoint.AUDITED, planned.table)
+    return staged if _publish(planned.table, window_id, cold, staged.snapshot_id, new_attempt) else None
+
+
+def _publish(
+    table: str, window_id: WindowId, cold: ColdTable, snapshot_id: int, new_attempt: Callable[[], str]
+) -> bool:
+    """Check the staged snapshot's ancestors and move main to it; where main has moved on, stage again on top.
+
+    :returns: ``False`` if the cold table held the window already
+    """
+    for _ in range(_PUBLISH_ATTEMPTS):
+        ancestors = cold.published(cold.parent_of(snapshot_id))
+        if decide_publish(table, window_id, cold.uuid, ancestors) is PublishDecision.ALREADY_PUBLISHED:
+            return False
+        reached(FaultPoint.ANCESTORS_CHECKED, table)
+        if cold.fast_forward(snapshot_id):
+            return True
+        snapshot_id = cold.stage_again(snapshot_id, new_attempt())
+        reached(FaultPoint.STAGED_AGAIN, table)
+    raise OffloadError(
+        f"{table} {window_id.window}: other writers committed to the cold table {_PUBLISH_ATTEMPTS} times in a row "
+        "while this window was being published. Nothing was published and no row is lost; the retry tries again."
+    )
