@@ -179,6 +179,7 @@ class ColdTable:
 def _to_snapshot(snapshot: Any) -> Snapshot:
     summary: Mapping[str, str] = snapshot.summary()
     added = int(summary.get("added-records") or 0)
+    total = int(summary.get("total-records") or 0)
     return Snapshot(
         snapshot_id=snapshot.snapshotId(),
         parent_id=snapshot.parentId(),
@@ -186,7 +187,8 @@ def _to_snapshot(snapshot: Any) -> Snapshot:
         window_id=WindowId.parse(summary.get(WINDOW_PROPERTY)),
         rows=added,
         size_bytes=int(summary.get("added-files-size") or 0),
-        rows_before=int(summary.get("total-records") or 0) - added + int(summary.get("deleted-records") or 0),
+        rows_before=total - added + int(summary.get("deleted-records") or 0),
+        rows_after=total,
     )
 
 

@@ -234,6 +234,7 @@ def _definition(table: TableSpec, columns: Sequence[Column]) -> dict[str, Any]:
 def _to_snapshot(snapshot: Any) -> Snapshot:
     summary = snapshot.summary.additional_properties if snapshot.summary else {}
     added = int(summary.get("added-records", 0))
+    total = int(summary.get("total-records", 0))
     return Snapshot(
         snapshot_id=snapshot.snapshot_id,
         parent_id=snapshot.parent_snapshot_id,
@@ -241,5 +242,6 @@ def _to_snapshot(snapshot: Any) -> Snapshot:
         window_id=WindowId.parse(summary.get(WINDOW_PROPERTY)),
         rows=added,
         size_bytes=int(summary.get("added-files-size", 0)),
-        rows_before=int(summary.get("total-records", 0)) - added + int(summary.get("deleted-records", 0)),
+        rows_before=total - added + int(summary.get("deleted-records", 0)),
+        rows_after=total,
     )

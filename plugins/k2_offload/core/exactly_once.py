@@ -65,6 +65,7 @@ class Snapshot:
     :param rows: rows it added
     :param size_bytes: bytes of data files it added
     :param rows_before: rows the table held before it
+    :param rows_after: rows the table held with it
     """
 
     snapshot_id: int
@@ -74,6 +75,7 @@ class Snapshot:
     rows: int
     size_bytes: int
     rows_before: int = 0
+    rows_after: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,11 @@ def find_published(
     snapshots also clear the reference to the parent.
 
     :param snapshot_of: the snapshot of an id, ``None`` once expired
-    :returns: ``None`` if the chain is whole and holds no window
-    :raises DamagedTable: if the chain is cut and nothing says what the missing part held
+    :returns: ``None`` if the chain is whole, holds no window and the table no rows
+    :raises DamagedTable: if the chain is cut and nothing says what the missing part held, or if the table holds rows
+        that no window brought (a copy of another table): moving the first window might bring them a second time
     """
+    newest = snapshot_of(head) if head is not None else None
     oldest: Snapshot | None = None
     current = head
     while current is not None:
@@ -118,6 +122,12 @@ def find_published(
         oldest, current = snapshot, snapshot.parent_id
     if oldest is not None and oldest.rows_before > 0:
         return _published_before(table, table_uuid, oldest, last_published, snapshot_of)
+    if newest is not None and newest.rows_after > 0:
+        raise DamagedTable(
+            f"{table}: the cold table holds {newest.rows_after} rows that no offloaded window brought. Nothing was "
+            f"changed and no row is lost. Run `k2 watermark rebuild {table}` to accept them: the next cycle then goes "
+            "on after the newest of them."
+        )
     return None
 
 

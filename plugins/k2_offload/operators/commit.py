@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, AssetAlias, BaseOperator
@@ -10,6 +11,7 @@ from k2_offload.core.errors import OffloadError
 from k2_offload.core.exactly_once import Published
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import format_time
+from k2_offload.persistence import persist
 from k2_offload.session import open_cycle
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class CommitWatermarkOperator(BaseOperator):
         with open_cycle(context["run_id"]) as cycle:
             for table in cycle.tables.in_layer(self.layer):
                 try:
-                    committed, watermark = cycle.commit(table)
+                    committed, watermark = persist(partial(cycle.commit, table))
                 except OffloadError as error:
                     self.log.error("%s", error)
                     failures.append(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -9,6 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.core.errors import InvalidTablesFile, OffloadError, Unreachable
 from k2_offload.core.plan import PlannedTable, group_plans
+from k2_offload.persistence import persist
 from k2_offload.session import open_cycle
 
 if TYPE_CHECKING:
@@ -38,10 +40,10 @@ class PlanOffloadOperator(BaseOperator):
                 tables = cycle.tables.select(context["params"]["tables"], self.layer)
             except InvalidTablesFile as error:
                 raise AirflowFailException(str(error)) from None
-            cycle.ledger.create_schema()
+            persist(cycle.ledger.create_schema)
             for table in tables:
                 try:
-                    entry = cycle.plan(table)
+                    entry = persist(partial(cycle.plan, table))
                 except Unreachable:
                     raise
                 except OffloadError as error:

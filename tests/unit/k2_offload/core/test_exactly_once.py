@@ -66,6 +66,14 @@ def test_a_whole_chain_without_windows_holds_none():
     assert find_published("t", UUID, None, None, chain()) is None
 
 
+def test_rows_that_no_window_brought_stop_the_table():
+    copied = replace(snapshot(1, None), rows_after=5)
+    with pytest.raises(DamagedTable, match=r"5 rows that no offloaded window brought.*k2 watermark rebuild t"):
+        find_published("t", UUID, 2, None, chain(copied, replace(snapshot(2, 1), rows_after=5)))
+    emptied = replace(snapshot(2, 1), rows_after=0)
+    assert find_published("t", UUID, 2, None, chain(copied, emptied)) is None
+
+
 def test_a_window_of_another_incarnation_is_not_ours():
     other = replace(W1, table_uuid="other")
     assert find_published("t", UUID, 1, None, chain(snapshot(1, None, other))) is None
