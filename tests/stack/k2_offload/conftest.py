@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import tempfile
 import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from pyiceberg.catalog import load_catalog
 
 from k2_offload.adapters import airflow_config
-from k2_offload.adapters.clickhouse import ClickHouse
-from k2_offload.adapters.iceberg import ColdCatalog
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.plan import Plan, PlannedTable
-from k2_offload.core.tables import parse_tables
-from k2_offload.cycle import Cycle
-from tests.support import SharedStack
+from tests.support import SharedStack, build_cycle
 
 JOB = Path(__file__).parents[3] / "include" / "spark_jobs" / "offload.py"
+FAULTY_JOB = Path(__file__).parents[2] / "faults" / "job.py"
+COMPACTION = Path(__file__).parents[2] / "faults" / "compact.py"
 
 
 @dataclass
@@ -38,6 +37,11 @@ class Bench:
     folder: Path
     name: str
     resources: ExitStack
+
+    @property
+    def wake_file(self):
+        """Jobs that wait at a fault point go on when it exists."""
+        return self.folder / "wake"
 
     def sql(self, statement, rows=None):
         with self.stack.clickhouse_client() as client:
@@ -76,27 +80,38 @@ class Bench:
         lines = "\n".join(f"{key}: {value}" for key, value in values.items() if value is not None)
         return f"{table}:\n{textwrap.indent(lines, '  ')}"
 
-    def cycle(self, *specs, now=None):
+    def cycle(self, *specs, now=None, resources=None):
         """A cycle over these tables alone; ``now`` stands still when given."""
-        settings = airflow_config.load_settings()
-        ledger = airflow_config.load_ledger(settings)
-        ledger.create_schema()
-        return Cycle(
-            tables=parse_tables("tables:\n" + textwrap.indent("\n".join(specs), "  ")),
-            ledger=ledger,
-            clickhouse=self.resources.enter_context(closing(ClickHouse(airflow_config.load_clickhouse(settings)))),
-            catalog=self.resources.enter_context(closing(ColdCatalog(airflow_config.load_catalog(settings)))),
-            now=lambda: now or datetime.now(UTC),
-            dag_run_id=f"test__{self.name}",
-        )
+        cycle = build_cycle(resources or self.resources, now, specs=specs, dag_run_id=f"test__{self.name}")
+        cycle.ledger.create_schema()
+        return cycle
 
-    def start_job(self, *planned: PlannedTable):
-        """Submit the real job with real Spark; returns the process."""
+    def start_job(self, *planned: PlannedTable, faults=(), parallel_tables=4):
+        """Submit the real job with real Spark; returns the process.
+
+        :param faults: what is to happen in it, see :mod:`tests.faults`
+        """
+        with tempfile.NamedTemporaryFile("w", dir=self.folder, suffix=".json", delete=False) as plan_file:
+            plan_file.write(Plan("test", planned).to_json())
+        hooks = {
+            "K2_TEST_FAULTS": json.dumps([fault.to_json() for fault in faults]),
+            "K2_TEST_WAKE": str(self.wake_file),
+        }
+        application = FAULTY_JOB if faults else JOB
+        return self._submit(application, plan_file.name, "--parallel-tables", str(parallel_tables), variables=hooks)
+
+    def compact(self, *tables):
+        """Rewrite all files of cold tables with Iceberg's own Spark procedure; returns the output."""
+        process = self._submit(COMPACTION, *(f"cold.{table}" for table in tables))
+        output, _ = process.communicate(timeout=180)
+        assert process.returncode == 0, output
+        return output
+
+    def _submit(self, application, *arguments, variables=None):
         settings = airflow_config.load_settings()
-        plan_file = self.folder / f"plan-{len(list(self.folder.iterdir()))}.json"
-        plan_file.write_text(Plan("test", planned).to_json())
         environment = {
             **os.environ,
+            **(variables or {}),
             "PYSPARK_PYTHON": settings.spark_python,
             "PYSPARK_DRIVER_PYTHON": settings.spark_python,
             JobConnections.VARIABLE: airflow_config.load_job_connections(settings).to_json(),
@@ -108,8 +123,8 @@ class Bench:
                 *("--master", "local[2]", "--conf", "spark.ui.enabled=false"),
                 *("--conf", f"spark.driver.extraJavaOptions={options}"),
                 *("--driver-class-path", settings.spark_jars.replace(",", ":")),
-                str(JOB),
-                str(plan_file),
+                str(application),
+                *arguments,
             ],
             env=environment,
             stdout=subprocess.PIPE,
@@ -117,9 +132,9 @@ class Bench:
             text=True,
         )
 
-    def run_job(self, *planned: PlannedTable):
+    def run_job(self, *planned: PlannedTable, faults=(), parallel_tables=4):
         """Run the job to its end; returns ``(exit code, output)``."""
-        process = self.start_job(*planned)
+        process = self.start_job(*planned, faults=faults, parallel_tables=parallel_tables)
         output, _ = process.communicate(timeout=180)
         return process.returncode, output
 

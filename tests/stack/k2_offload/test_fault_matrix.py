@@ -1,0 +1,200 @@
+"""Every kind of fault at every fault point, on the real stack: then the retry, then the next cycle, then maintenance.
+
+Tables are many and small, and cases share a Spark application wherever a fault leaves the process alive.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count, product
+
+import psutil
+import pytest
+from pyiceberg.catalog import load_catalog
+
+from k2_offload.adapters import airflow_config
+from k2_offload.core.exactly_once import watermark_of
+from k2_offload.core.fault_points import FaultPoint
+from tests.faults.hook import EFFECTS, Fault, Kind
+from tests.faults.output import Output
+from tests.faults.tasks import run_task
+from tests.support import build_cycle
+
+MIDNIGHT = datetime(2026, 3, 5, tzinfo=UTC)
+FIRST = MIDNIGHT - timedelta(minutes=10)  # the window spans two days: two files
+NOW = MIDNIGHT + timedelta(hours=1)
+NEXT = NOW + timedelta(hours=1)
+
+PLAN_POINTS = (
+    FaultPoint.PLAN_STARTED,
+    FaultPoint.COLD_TABLE_CREATED,
+    FaultPoint.WINDOW_WRITTEN,
+    FaultPoint.WINDOW_OPENED,
+)
+COMMIT_POINTS = (FaultPoint.COMMIT_STARTED, FaultPoint.WATERMARK_WRITTEN, FaultPoint.COMMITTED)
+JOB_POINTS = [
+    (FaultPoint.JOB_STARTED, 1),
+    (FaultPoint.FILE_EXPORTED, 1),
+    (FaultPoint.FILE_EXPORTED, 2),
+    (FaultPoint.STAGED, 1),
+    (FaultPoint.AUDITED, 1),
+    (FaultPoint.ANCESTORS_CHECKED, 1),
+    (FaultPoint.STAGED_AGAIN, 1),
+    (FaultPoint.PUBLISHED, 1),
+]
+
+
+def kinds_at(point):
+    return [Kind.KILL, Kind.RAISE, Kind.HANG, *([Kind.LOSE_REPLY] if point in EFFECTS else [])]
+
+
+class Matrix:
+    """Tables with rows to move, one for each case, and what must hold of them whatever happened."""
+
+    def __init__(self, bench):
+        self.bench = bench
+        self.tables = []
+        self._numbers = count()
+
+    def add_table(self):
+        table = self.bench.create_trades(f"t{next(self._numbers)}")
+        self.bench.insert_trades(table, FIRST, 1200)
+        self.tables.append(table)
+        return table
+
+    def cycle(self, now):
+        return self.bench.cycle(*(self.bench.spec(table) for table in self.tables), now=now)
+
+    def check(self, cycle):
+        """All rows of all tables are cold once, the ledger says what Iceberg says, nothing else is referred to."""
+        records = cycle.ledger.read_tables()
+        for table in self.tables:
+            assert self.bench.cold_rows(table) == self.bench.warm_rows(table), table
+            cold = cycle.catalog.load(cycle.tables[table])
+            assert records[table].watermark == watermark_of(cold.published), table
+            assert set(cold._table.metadata.refs) == {"main", "k2_published"}, table
+        [[opened]] = self.query("SELECT count(*) FROM k2_offload.offload_windows WHERE state = 'open'")
+        assert opened == 0
+
+    def query(self, sql):
+        settings = airflow_config.load_settings()
+        with airflow_config.load_ledger(settings)._transaction() as cursor:
+            cursor.execute(sql + " AND table_name = ANY(%s)", (self.tables,))
+            return cursor.fetchall()
+
+    def recover(self):
+        """The retry with the clock of the first attempt, then the next cycle with new rows; checked after each."""
+        for now in (NOW, NEXT):
+            cycle = self.cycle(now)
+            planned = [entry for table in self.tables if (entry := cycle.plan(cycle.tables[table])) is not None]
+            if planned:
+                code, output = self.bench.run_job(*planned)
+                assert code == 0, output
+            for table in self.tables:
+                cycle.commit(cycle.tables[table])
+            self.check(cycle)
+            if now == NOW:
+                for table in self.tables:
+                    self.bench.insert_trades(table, MIDNIGHT + timedelta(minutes=20), 300, start_sequence=5000)
+
+    def maintain(self):
+        """Expire all snapshots that may be: what faults have left must be among them, and the rows must stay."""
+        settings = airflow_config.load_settings()
+        with closing(load_catalog("demo", **airflow_config.load_catalog(settings).pyiceberg)) as catalog:
+            for name in self.tables:
+                table = catalog.load_table(f"cold.{name}")
+                before = len(table.metadata.snapshots)
+                table.maintenance.expire_snapshots().older_than(datetime(2100, 1, 1)).commit()
+                assert len(table.metadata.snapshots) == 1 < before, name
+        self.check(self.cycle(NEXT))
+
+
+@pytest.fixture
+def matrix(bench):
+    return Matrix(bench)
+
+
+def test_plan_may_die_at_any_point(matrix):
+    cases = [(point, kind) for point in PLAN_POINTS for kind in kinds_at(point)]
+    for point, kind in cases:
+        run_with_fault(matrix, "plan", point, kind, matrix.add_table())
+    matrix.recover()
+    matrix.maintain()
+
+
+def test_commit_may_die_at_any_point(matrix):
+    cases = [(point, kind) for point in COMMIT_POINTS for kind in kinds_at(point)]
+    for _ in cases:
+        matrix.add_table()
+    cycle = matrix.cycle(NOW)
+    code, output = matrix.bench.run_job(*(cycle.plan(cycle.tables[table]) for table in matrix.tables))
+    assert code == 0, output
+    for (point, kind), table in zip(cases, matrix.tables, strict=True):
+        run_with_fault(matrix, "commit", point, kind, table)
+    matrix.recover()
+
+
+def run_with_fault(matrix, task, point, kind, table):
+    build = partial(build_cycle, specs=[matrix.bench.spec(table)], dag_run_id="test")
+    matrix.bench.cycle(matrix.bench.spec(table))  # the ledger's schema
+    code = run_task(build, task, Fault(point, kind, table), table, NOW)
+    assert code == {Kind.KILL: -9, Kind.HANG: -9}.get(kind, 1)
+
+
+@pytest.mark.parametrize("grouped", [False, True], ids=["alone", "grouped"])
+def test_the_job_may_be_killed_at_any_point(matrix, grouped):
+    cases = []
+    for point, hit in JOB_POINTS:
+        victim = matrix.add_table()
+        cases.append((faults_for(point, hit, Kind.KILL, victim), [victim, *([matrix.add_table()] if grouped else [])]))
+    cycle = matrix.cycle(NOW)
+    planned = {table: cycle.plan(cycle.tables[table]) for table in matrix.tables}
+
+    def run(case):
+        faults, tables = case
+        return matrix.bench.run_job(*(planned[table] for table in tables), faults=faults)
+
+    with ThreadPoolExecutor(2) as pool:
+        for (faults, _), (code, output) in zip(cases, pool.map(run, cases), strict=True):
+            assert f"FAULT kill at '{faults[-1].point}'" in output
+            assert code != 0
+    matrix.recover()
+    matrix.maintain()
+
+
+def faults_for(point, hit, kind, table):
+    """Another writer commits before the window is published where the fault comes after staging again."""
+    interference = [Fault(FaultPoint.ANCESTORS_CHECKED, Kind.INTERFERE, table)]
+    return [*(interference if point is FaultPoint.STAGED_AGAIN else []), Fault(point, kind, table, hit)]
+
+
+def test_one_job_with_every_other_fault_moves_the_rest_and_leaves_no_process_when_it_is_killed(matrix):
+    faults, hanging = [], []
+    for (point, hit), kind in product(JOB_POINTS, [Kind.RAISE, Kind.LOSE_REPLY, Kind.HANG]):
+        if kind in kinds_at(point):
+            table = matrix.add_table()
+            faults += faults_for(point, hit, kind, table)
+            hanging += [table] if kind is Kind.HANG else []
+    bystanders = [matrix.add_table() for _ in range(2)]
+    cycle = matrix.cycle(NOW)
+    planned = [cycle.plan(cycle.tables[table]) for table in matrix.tables]
+    job = Output(matrix.bench.start_job(*planned, faults=faults, parallel_tables=len(planned)))
+    job.wait_for("(?m): published|^ERROR|: already published", times=len(matrix.tables) - len(hanging))
+    job.wait_for("FAULT hang", times=len(hanging))
+    output = job.text
+    for fault in faults:
+        assert f"FAULT {fault.kind} at '{fault.point}' of {fault.table}\n" in output
+        if fault.kind is Kind.LOSE_REPLY:  # the job sees for itself what became of it
+            assert f"\n{fault.table} [" in output, fault
+    for table in bystanders:
+        assert f"\n{table} [" in output
+    left = psutil.Process(job.process.pid).children(recursive=True)
+    job.process.kill()  # as Airflow's hook does when the execution timeout has passed
+    job.wait_for_end()
+    gone, alive = psutil.wait_procs(left, timeout=5)
+    assert (bool(gone), alive) == (True, [])
+    matrix.recover()
+    matrix.maintain()
