@@ -98,9 +98,9 @@ def show(demo: Demo, now: datetime) -> None:
     """
     before = demo.k2_json("status")
     if all(line["warm_rows"] == 0 for line in before):
-        demo.say("1  Recorded trades of Binance and Kraken arrive in ClickHouse, as if they ended 25 minutes ago")
+        demo.say("1  Recorded trades of Binance and Kraken arrive in ClickHouse, as if they ended half an hour ago")
         for file, exchange, symbol in _RECORDINGS:
-            options = ("--exchange", exchange, "--symbol", symbol, "--shift-to-now", "--ending-ago", "1500")
+            options = ("--exchange", exchange, "--symbol", symbol, "--shift-to-now", "--ending-ago", "2000")
             demo.k2("feed", "replay", str(_DATA / file), *options)
     else:
         demo.say("1  There are trades in ClickHouse already, from an earlier demo or feed")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from clickhouse_driver import Client
@@ -14,6 +17,11 @@ from embedded.stack import Ports, StackSettings, airflow_services, clickhouse, p
 from embedded.stack.processes import STACK_VARIABLE
 from embedded.stack.secrets import Secrets
 from embedded.stack.settings import HOST
+from k2_offload.adapters import airflow_config
+from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.adapters.iceberg import ColdCatalog
+from k2_offload.core.tables import parse_tables
+from k2_offload.cycle import Cycle
 
 
 def free_ports(count: int) -> list[int]:
@@ -76,3 +84,21 @@ class SharedStack:
             **airflow_services.own_variables(self.settings),
             STACK_VARIABLE: str(self.settings.state),
         }
+
+
+def build_cycle(resources: ExitStack, now: datetime | None, *, specs: Sequence[str], dag_run_id: str) -> Cycle:
+    """A cycle over some tables, with the connections of this session's AIRFLOW_HOME.
+
+    :param resources: closes the connections
+    :param now: stands still when given
+    :param specs: entries of a table file
+    """
+    settings = airflow_config.load_settings()
+    return Cycle(
+        tables=parse_tables("tables:\n" + textwrap.indent("\n".join(specs), "  ")),
+        ledger=airflow_config.load_ledger(settings),
+        clickhouse=resources.enter_context(closing(ClickHouse(airflow_config.load_clickhouse(settings)))),
+        catalog=resources.enter_context(closing(ColdCatalog(airflow_config.load_catalog(settings)))),
+        now=lambda: now or datetime.now(UTC),
+        dag_run_id=dag_run_id,
+    )

@@ -107,7 +107,12 @@ class Cycle:
         now = min(self.now(), self.clickhouse.now())
         limit = upstream_limit([self._upstream(name) for name in table.upstream], now, table.idle_after)
         high = window_high(
-            now=now, buffer=table.buffer, last_row=self.clickhouse.newest_row(table, watermark), limit=limit
+            now=now,
+            buffer=table.buffer,
+            last_row=self.clickhouse.newest_row(table, watermark),
+            out_of_order=table.out_of_order,
+            idle_after=table.idle_after,
+            limit=limit,
         )
         if high is None or high <= watermark:
             log.info("%s: no new rows at or above %s", table.name, format_time(watermark))

@@ -31,8 +31,11 @@ class TableOptions(_Strict):
     """Options with a default; ``defaults:`` in the file sets them for all tables, a table for itself."""
 
     buffer_seconds: int = Field(default=300, ge=0, description="rows younger than this are left alone")
+    out_of_order_seconds: int = Field(
+        default=10, ge=0, description="how much earlier than the last row a row may be that comes after it"
+    )
     idle_after_seconds: int = Field(
-        default=1800, ge=0, description="silent for longer: no longer holds back the layers above"
+        default=1800, ge=0, description="silent for longer: moved to its end, holds no layer back"
     )
     max_window_rows: int = Field(default=20_000_000, ge=1, description="longer backlogs are cut into several windows")
     warm_retention_days: int = Field(
@@ -76,8 +79,13 @@ class TableSpec(TableOptions):
         return timedelta(seconds=self.buffer_seconds)
 
     @property
+    def out_of_order(self) -> timedelta:
+        """How much earlier than the last row a row may be that comes after it."""
+        return timedelta(seconds=self.out_of_order_seconds)
+
+    @property
     def idle_after(self) -> timedelta:
-        """How long a source must be silent before it no longer holds back the layers above."""
+        """How long a source must be silent before it is moved to its end and no longer holds back the layers above."""
         return timedelta(seconds=self.idle_after_seconds)
 
     @property

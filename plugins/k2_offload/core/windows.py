@@ -89,18 +89,26 @@ def upstream_limit(upstreams: Sequence[Upstream], now: datetime, idle_after: tim
 
 
 def window_high(
-    *, now: datetime, buffer: timedelta, last_row: datetime | None, limit: datetime | None
+    *,
+    now: datetime,
+    buffer: timedelta,
+    last_row: datetime | None,
+    out_of_order: timedelta,
+    idle_after: timedelta,
+    limit: datetime | None,
 ) -> datetime | None:
-    """Where the next window may end: ``min(now - buffer, last row + one tick, upstream limit)``.
+    """Where the next window may end: ``min(now - buffer, edge of the data, upstream limit)``.
 
-    The buffer leaves rows still in flight alone. The last row caps it, so that after a stall the watermark has not
-    run past data that arrives with old timestamps.
+    The buffer leaves rows still in flight alone. The edge of the data does so when the feed stalls: what it delivers
+    afterwards has old timestamps, from ``out_of_order`` before the last row on. Once the source has been silent for
+    longer than ``idle_after``, the edge is right after the last row: a quiet market is moved to the end.
 
     :returns: the exclusive upper bound, or ``None`` when the source is empty
     """
     if last_row is None:
         return None
-    high = min(now - buffer, last_row + TICK)
+    edge = last_row + TICK if now - last_row > idle_after else last_row - out_of_order
+    high = min(now - buffer, edge)
     return high if limit is None else min(high, limit)
 
 

@@ -47,7 +47,7 @@ def cold_rows(table: str) -> list[dict[str, object]]:
 def recorded(stack: SharedStack) -> list[dict[str, str]]:
     """Replays both recordings and offloads them by ``airflow dags test``; returns Binance's."""
     for file, exchange, symbol in ((RECORDING, "binance", "XRPETH"), (KRAKEN_RECORDING, "kraken", "BCH/EUR")):
-        options = ("--exchange", exchange, "--symbol", symbol, "--shift-to-now", "--ending-ago", "1500")
+        options = ("--exchange", exchange, "--symbol", symbol, "--shift-to-now", "--ending-ago", "2000")
         run(stack, "k2", "feed", "replay", str(file), *options, "--port", str(stack.settings.ports.clickhouse_native))
     for layer in ("bronze", "silver", "gold"):
         run(stack, "airflow", "dags", "test", f"k2_offload_{layer}")

@@ -48,22 +48,35 @@ def test_a_naive_bound_is_refused():
         Window(datetime(2026, 1, 1), NOW)
 
 
-@given(now=times, last_row=times, limit=st.none() | times, buffer=st.timedeltas(timedelta(0), timedelta(days=1)))
-def test_a_window_passes_neither_the_buffer_nor_the_last_row_nor_the_layer_below(now, last_row, limit, buffer):
-    high = window_high(now=now, buffer=buffer, last_row=last_row, limit=limit)
-    assert high <= now - buffer
-    assert high <= last_row + TICK
-    assert limit is None or high <= limit
-    assert high in {now - buffer, last_row + TICK, limit}
+MARGINS = {"buffer": BUFFER, "out_of_order": timedelta(seconds=10), "idle_after": timedelta(minutes=30)}
+durations = st.timedeltas(timedelta(0), timedelta(days=1))
 
 
-def test_the_last_row_of_a_quiet_market_is_inside():
-    last_row = NOW - timedelta(hours=1)
-    assert window_high(now=NOW, buffer=BUFFER, last_row=last_row, limit=None) == last_row + TICK
+@given(times, times, st.none() | times, durations, durations, durations)
+def test_a_window_passes_neither_the_buffer_nor_the_last_row_nor_the_layer_below(
+    now, last_row, limit, buffer, out_of_order, idle_after
+):
+    high = window_high(
+        now=now, last_row=last_row, limit=limit, buffer=buffer, out_of_order=out_of_order, idle_after=idle_after
+    )
+    edge = last_row + TICK if now - last_row > idle_after else last_row - out_of_order
+    assert high == min(time for time in (now - buffer, edge, limit) if time is not None)
+
+
+@pytest.mark.parametrize(
+    ("silent_minutes", "edge"),
+    [
+        pytest.param(20, timedelta(seconds=-10), id="stalled: rows slightly older than the last may follow it"),
+        pytest.param(60, TICK, id="quiet: the last row is inside"),
+    ],
+)
+def test_the_last_row_of_a_silent_source(silent_minutes, edge):
+    last_row = NOW - timedelta(minutes=silent_minutes)
+    assert window_high(now=NOW, last_row=last_row, limit=None, **MARGINS) == last_row + edge
 
 
 def test_an_empty_source_has_no_window():
-    assert window_high(now=NOW, buffer=BUFFER, last_row=None, limit=None) is None
+    assert window_high(now=NOW, last_row=None, limit=None, **MARGINS) is None
 
 
 @pytest.mark.parametrize(
