@@ -86,16 +86,20 @@ class SharedStack:
         }
 
 
-def build_cycle(resources: ExitStack, now: datetime | None, *, specs: Sequence[str], dag_run_id: str) -> Cycle:
-    """A cycle over some tables, with the connections of this session's AIRFLOW_HOME.
+def table_file(specs: Sequence[str]) -> str:
+    """A table file with these entries."""
+    return "tables:\n" + textwrap.indent("\n".join(specs), "  ")
+
+
+def build_cycle(resources: ExitStack, now: datetime | None, tables: str, dag_run_id: str) -> Cycle:
+    """A cycle over the tables of a table file, with the connections of this session's AIRFLOW_HOME.
 
     :param resources: closes the connections
     :param now: stands still when given
-    :param specs: entries of a table file
     """
     settings = airflow_config.load_settings()
     return Cycle(
-        tables=parse_tables("tables:\n" + textwrap.indent("\n".join(specs), "  ")),
+        tables=parse_tables(tables),
         ledger=airflow_config.load_ledger(settings),
         clickhouse=resources.enter_context(closing(ClickHouse(airflow_config.load_clickhouse(settings)))),
         catalog=resources.enter_context(closing(ColdCatalog(airflow_config.load_catalog(settings)))),

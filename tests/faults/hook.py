@@ -23,6 +23,23 @@ class Kind(StrEnum):
     INTERFERE = "interfere"  # another writer commits to the table
 
 
+PLAN_POINTS = (
+    FaultPoint.PLAN_STARTED,
+    FaultPoint.COLD_TABLE_CREATED,
+    FaultPoint.WINDOW_WRITTEN,
+    FaultPoint.WINDOW_OPENED,
+)
+JOB_POINTS = (
+    FaultPoint.JOB_STARTED,
+    FaultPoint.FILE_EXPORTED,
+    FaultPoint.STAGED,
+    FaultPoint.AUDITED,
+    FaultPoint.ANCESTORS_CHECKED,
+    FaultPoint.STAGED_AGAIN,
+    FaultPoint.PUBLISHED,
+)
+COMMIT_POINTS = (FaultPoint.COMMIT_STARTED, FaultPoint.WATERMARK_WRITTEN, FaultPoint.COMMITTED)
+
 EFFECTS = (
     FaultPoint.COLD_TABLE_CREATED,
     FaultPoint.WINDOW_OPENED,
@@ -53,6 +70,17 @@ class Fault:
     @staticmethod
     def from_json(values: Mapping[str, object]):
         return Fault(FaultPoint(values["point"]), Kind(values["kind"]), values["table"], values["hit"])
+
+
+def kinds_at(point: FaultPoint) -> list[Kind]:
+    """The faults that can happen at a point."""
+    return [Kind.KILL, Kind.RAISE, Kind.HANG, *([Kind.LOSE_REPLY] if point in EFFECTS else [])]
+
+
+def faults_at(point: FaultPoint, kind: Kind, table: str, hit: int = 1) -> list[Fault]:
+    """One fault; where it comes after staging again, with the other writer that makes that happen."""
+    interference = [Fault(FaultPoint.ANCESTORS_CHECKED, Kind.INTERFERE, table)]
+    return [*(interference if point is FaultPoint.STAGED_AGAIN else []), Fault(point, kind, table, hit)]
 
 
 class Faults:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing.forkserver
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from functools import cache
@@ -13,7 +14,8 @@ from unittest.mock import patch
 from k2_offload.core import fault_points
 from k2_offload.core.errors import Unreachable
 from k2_offload.core.fault_points import FaultPoint
-from tests.faults.hook import Fault, Faults, Kind
+from tests.faults.hook import Fault, Faults, InjectedFault, Kind
+from tests.support import build_cycle
 
 _SECONDS = 60
 
@@ -28,32 +30,36 @@ def _forks():
     return context
 
 
-def run_task(build, task: str, fault: Fault | None, table: str, now: datetime) -> int | None:
-    """Run ``plan`` or ``commit`` of one table; returns the exit code.
+def run_task(task: str, fault: Fault, tables: str, names: Sequence[str], now: datetime) -> int | None:
+    """Run ``plan`` or ``commit`` of some tables and let the fault happen.
 
     A task that hangs is killed, as Airflow does when the execution timeout has passed.
 
-    :param build: picklable; ``build(resources, now)`` gives the cycle
+    :param tables: the table file
+    :returns: the exit code; ``None`` if the task ended without coming to the fault
     """
     context = _forks()
     happened = context.Event()
-    process = context.Process(target=_task, args=(build, task, fault, table, now, happened))
+    process = context.Process(target=_task, args=(task, fault, tables, names, now, happened))
     process.start()
-    if fault is not None:
-        assert happened.wait(_SECONDS), f"{task} of {table} never came to '{fault.point}'"
-        if fault.kind is Kind.HANG:
-            process.kill()
+    while process.is_alive() and not happened.wait(0.1):
+        pass
+    if fault.kind is Kind.HANG:
+        process.kill()
     process.join(_SECONDS)
-    assert process.exitcode is not None, f"{task} of {table} did not end"
-    return process.exitcode
+    assert process.exitcode is not None, f"{task} of {fault.table} did not end"
+    return process.exitcode if happened.is_set() else None
 
 
-def _task(build, task, fault, table, now, happened):
-    faults = Faults([fault] if fault else [], _lose_reply, announce=lambda _: happened.set())
-    fault_points.arm(faults)
+def _task(task, fault, tables, names, now, happened):
+    fault_points.arm(Faults([fault], _lose_reply, announce=lambda _: happened.set()))
     with ExitStack() as resources:
-        cycle = build(resources, now)
-        {"plan": cycle.plan, "commit": cycle.commit}[task](cycle.tables[table])
+        cycle = build_cycle(resources, now, tables, f"with fault {fault.kind}")
+        try:
+            for name in names:
+                {"plan": cycle.plan, "commit": cycle.commit}[task](cycle.tables[name])
+        except (InjectedFault, Unreachable):
+            sys.exit(1)
 
 
 def _lose_reply(point):

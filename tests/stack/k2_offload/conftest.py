@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import tempfile
 import textwrap
 from collections import Counter
@@ -17,11 +15,11 @@ import pytest
 from pyiceberg.catalog import load_catalog
 
 from k2_offload.adapters import airflow_config
-from k2_offload.core.connections import JobConnections
 from k2_offload.core.plan import Plan, PlannedTable
-from tests.support import SharedStack, build_cycle
+from tests.faults.submit import SPARK_JOBS, submit
+from tests.support import SharedStack, build_cycle, table_file
 
-JOB = Path(__file__).parents[3] / "include" / "spark_jobs" / "offload.py"
+JOB = SPARK_JOBS / "offload.py"
 FAULTY_JOB = Path(__file__).parents[2] / "faults" / "job.py"
 COMPACTION = Path(__file__).parents[2] / "faults" / "compact.py"
 
@@ -82,7 +80,7 @@ class Bench:
 
     def cycle(self, *specs, now=None, resources=None):
         """A cycle over these tables alone; ``now`` stands still when given."""
-        cycle = build_cycle(resources or self.resources, now, specs=specs, dag_run_id=f"test__{self.name}")
+        cycle = build_cycle(resources or self.resources, now, table_file(specs), f"test__{self.name}")
         cycle.ledger.create_schema()
         return cycle
 
@@ -98,39 +96,14 @@ class Bench:
             "K2_TEST_WAKE": str(self.wake_file),
         }
         application = FAULTY_JOB if faults else JOB
-        return self._submit(application, plan_file.name, "--parallel-tables", str(parallel_tables), variables=hooks)
+        return submit(application, plan_file.name, "--parallel-tables", str(parallel_tables), variables=hooks)
 
     def compact(self, *tables):
         """Rewrite all files of cold tables with Iceberg's own Spark procedure; returns the output."""
-        process = self._submit(COMPACTION, *(f"cold.{table}" for table in tables))
+        process = submit(COMPACTION, *(f"cold.{table}" for table in tables))
         output, _ = process.communicate(timeout=180)
         assert process.returncode == 0, output
         return output
-
-    def _submit(self, application, *arguments, variables=None):
-        settings = airflow_config.load_settings()
-        environment = {
-            **os.environ,
-            **(variables or {}),
-            "PYSPARK_PYTHON": settings.spark_python,
-            "PYSPARK_DRIVER_PYTHON": settings.spark_python,
-            JobConnections.VARIABLE: airflow_config.load_job_connections(settings).to_json(),
-        }
-        options = f"-Dlog4j2.configurationFile={(JOB.parent / 'log4j2.properties').as_uri()} -XX:TieredStopAtLevel=1"
-        return subprocess.Popen(
-            [
-                settings.spark_binary,
-                *("--master", "local[2]", "--conf", "spark.ui.enabled=false"),
-                *("--conf", f"spark.driver.extraJavaOptions={options}"),
-                *("--driver-class-path", settings.spark_jars.replace(",", ":")),
-                str(application),
-                *arguments,
-            ],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
 
     def run_job(self, *planned: PlannedTable, faults=(), parallel_tables=4):
         """Run the job to its end; returns ``(exit code, output)``."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from itertools import count, product
 
 import psutil
@@ -18,37 +17,18 @@ from pyiceberg.catalog import load_catalog
 from k2_offload.adapters import airflow_config
 from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.fault_points import FaultPoint
-from tests.faults.hook import EFFECTS, Fault, Kind
+from tests.faults.hook import COMMIT_POINTS, JOB_POINTS, PLAN_POINTS, Fault, Kind, faults_at, kinds_at
 from tests.faults.output import Output
 from tests.faults.tasks import run_task
-from tests.support import build_cycle
+from tests.support import table_file
 
 MIDNIGHT = datetime(2026, 3, 5, tzinfo=UTC)
 FIRST = MIDNIGHT - timedelta(minutes=10)  # the window spans two days: two files
 NOW = MIDNIGHT + timedelta(hours=1)
 NEXT = NOW + timedelta(hours=1)
 
-PLAN_POINTS = (
-    FaultPoint.PLAN_STARTED,
-    FaultPoint.COLD_TABLE_CREATED,
-    FaultPoint.WINDOW_WRITTEN,
-    FaultPoint.WINDOW_OPENED,
-)
-COMMIT_POINTS = (FaultPoint.COMMIT_STARTED, FaultPoint.WATERMARK_WRITTEN, FaultPoint.COMMITTED)
-JOB_POINTS = [
-    (FaultPoint.JOB_STARTED, 1),
-    (FaultPoint.FILE_EXPORTED, 1),
-    (FaultPoint.FILE_EXPORTED, 2),
-    (FaultPoint.STAGED, 1),
-    (FaultPoint.AUDITED, 1),
-    (FaultPoint.ANCESTORS_CHECKED, 1),
-    (FaultPoint.STAGED_AGAIN, 1),
-    (FaultPoint.PUBLISHED, 1),
-]
-
-
-def kinds_at(point):
-    return [Kind.KILL, Kind.RAISE, Kind.HANG, *([Kind.LOSE_REPLY] if point in EFFECTS else [])]
+# The window spans two days, so two files are exported.
+JOB_HITS = [(point, 1) for point in JOB_POINTS] + [(FaultPoint.FILE_EXPORTED, 2)]
 
 
 class Matrix:
@@ -138,18 +118,17 @@ def test_commit_may_die_at_any_point(matrix):
 
 
 def run_with_fault(matrix, task, point, kind, table):
-    build = partial(build_cycle, specs=[matrix.bench.spec(table)], dag_run_id="test")
     matrix.bench.cycle(matrix.bench.spec(table))  # the ledger's schema
-    code = run_task(build, task, Fault(point, kind, table), table, NOW)
+    code = run_task(task, Fault(point, kind, table), table_file([matrix.bench.spec(table)]), [table], NOW)
     assert code == {Kind.KILL: -9, Kind.HANG: -9}.get(kind, 1)
 
 
 @pytest.mark.parametrize("grouped", [False, True], ids=["alone", "grouped"])
 def test_the_job_may_be_killed_at_any_point(matrix, grouped):
     cases = []
-    for point, hit in JOB_POINTS:
+    for point, hit in JOB_HITS:
         victim = matrix.add_table()
-        cases.append((faults_for(point, hit, Kind.KILL, victim), [victim, *([matrix.add_table()] if grouped else [])]))
+        cases.append((faults_at(point, Kind.KILL, victim, hit), [victim, *([matrix.add_table()] if grouped else [])]))
     cycle = matrix.cycle(NOW)
     planned = {table: cycle.plan(cycle.tables[table]) for table in matrix.tables}
 
@@ -165,18 +144,12 @@ def test_the_job_may_be_killed_at_any_point(matrix, grouped):
     matrix.maintain()
 
 
-def faults_for(point, hit, kind, table):
-    """Another writer commits before the window is published where the fault comes after staging again."""
-    interference = [Fault(FaultPoint.ANCESTORS_CHECKED, Kind.INTERFERE, table)]
-    return [*(interference if point is FaultPoint.STAGED_AGAIN else []), Fault(point, kind, table, hit)]
-
-
 def test_one_job_with_every_other_fault_moves_the_rest_and_leaves_no_process_when_it_is_killed(matrix):
     faults, hanging = [], []
-    for (point, hit), kind in product(JOB_POINTS, [Kind.RAISE, Kind.LOSE_REPLY, Kind.HANG]):
+    for (point, hit), kind in product(JOB_HITS, [Kind.RAISE, Kind.LOSE_REPLY, Kind.HANG]):
         if kind in kinds_at(point):
             table = matrix.add_table()
-            faults += faults_for(point, hit, kind, table)
+            faults += faults_at(point, kind, table, hit)
             hanging += [table] if kind is Kind.HANG else []
     bystanders = [matrix.add_table() for _ in range(2)]
     cycle = matrix.cycle(NOW)

@@ -1,0 +1,3 @@
+"""The soak runs on a stack as the other tests do."""
+
+from tests.stack.conftest import stack  # noqa: F401

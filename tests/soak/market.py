@@ -1,0 +1,56 @@
+"""A week of trades from two exchanges that stall, burst and fall silent, delivered by a clock of its own."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from datetime import timedelta
+
+from embedded.feed.market import generate
+from embedded.feed.sink import Sink
+from k2_offload.core.windows import to_micros
+
+EXCHANGES = ("binance", "kraken")
+LONGEST_STALL = timedelta(minutes=20)
+_STALLS_PER_INTERVAL = 0.04
+_ACTIVITIES = (0.05, 0.3, 0.6, 1.0)
+
+
+class Market:
+    """What the exchanges send, and when it arrives.
+
+    :param random: decides on stalls and activity
+    :param rate: trades per second when busy
+    """
+
+    def __init__(self, sink: Sink, random, start, rate):
+        self._sink = sink
+        self._random = random
+        self._messages = generate(random.randrange(2**32), rate, to_micros(start))
+        self._next = next(self._messages)
+        self._held = {exchange: deque() for exchange in EXCHANGES}
+        self._stalls = dict.fromkeys(EXCHANGES, (start, start))
+        self.stalls = Counter()
+
+    @property
+    def trades(self):
+        return self._sink.trade_count
+
+    def deliver_until(self, start, end):
+        """Everything that arrives in ``[start, end)``. A feed that stalls delivers its backlog when it is back."""
+        for exchange in EXCHANGES:
+            if self._stalls[exchange][1] <= start and self._random.random() < _STALLS_PER_INTERVAL:
+                begin = start + (end - start) * self._random.random()
+                self._stalls[exchange] = (begin, begin + LONGEST_STALL * self._random.uniform(0.2, 1))
+                self.stalls[exchange] += 1
+        activity = self._random.choice(_ACTIVITIES)
+        while self._next.sent_micros < to_micros(end):
+            if self._random.random() < activity:
+                self._held[self._next.exchange].append(self._next)
+            self._next = next(self._messages)
+        self._sink.insert([message for exchange in EXCHANGES for message in self._arrived(exchange, end)])
+
+    def _arrived(self, exchange, end):
+        held = self._held[exchange]
+        begin, back = self._stalls[exchange]
+        while held and (back <= end or held[0].sent_micros < to_micros(begin)):
+            yield held.popleft()

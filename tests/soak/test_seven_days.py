@@ -1,0 +1,231 @@
+"""Seven days of nine tables through the real plan, job and commit, with an accelerated clock and random faults.
+
+Every cycle of 15 minutes moves bronze, silver and gold. Before a day leaves ClickHouse, and at the end, all rows of
+both tiers are compared. K2_SOAK_CYCLES, K2_SOAK_SEED and K2_SOAK_RATE change the length, the course and the volume.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import time
+from collections import Counter
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from embedded.feed.sink import Sink, Target
+from k2_offload.core.exactly_once import watermark_of
+from k2_offload.core.plan import Plan
+from k2_offload.core.tables import LAYERS
+from tests.faults.hook import COMMIT_POINTS, JOB_POINTS, PLAN_POINTS, Fault, Kind, faults_at, kinds_at
+from tests.faults.submit import submit
+from tests.faults.tasks import run_task
+from tests.soak.comparison import Difference, compare_days
+from tests.soak.damage import LedgerDamage
+from tests.soak.jobs import Jobs
+from tests.soak.market import Market
+from tests.support import build_cycle
+
+INTERVAL = timedelta(minutes=15)
+DAY = timedelta(days=1)
+WARM_DAYS = 2  # the soak's own retention, so that days leave ClickHouse while it runs
+FAULTS_PER_LAYER = 0.3
+TABLES = (Path(__file__).parents[2] / "include" / "tables.yaml").read_text()
+COMPACTION = Path(__file__).parents[1] / "faults" / "compact.py"
+SOURCES = ("bronze_trades_binance", "bronze_trades_kraken", "silver_trades", "candles")
+
+
+class Soak:
+    """The platform of nine tables, and everything that goes wrong in a week."""
+
+    def __init__(self, stack, seed, rate, start, resources, log):
+        self.random = Random(seed)  # noqa: S311 - repeatable on purpose
+        self.client = resources.enter_context(stack.clickhouse_client())
+        for source in SOURCES:
+            self.client.execute(f"ALTER TABLE {source} REMOVE TTL")
+        port = stack.settings.ports.clickhouse_native
+        sink = resources.enter_context(Sink(Target("127.0.0.1", port, "default", "k2")))
+        self.market = Market(sink, self.random, start, rate)
+        self.now = start
+        self.cycle = build_cycle(resources, start, TABLES, "soak")
+        self.cycle.now = lambda: self.now
+        self.cycle.ledger.create_schema()
+        self.jobs = Jobs(log)
+        resources.callback(self.jobs.close)
+        self.log = log
+        self.damage = LedgerDamage(self.random)
+        self.events = Counter()
+        self.difference = Difference()
+        self.compared_until = start.replace(hour=0, minute=0, second=0, microsecond=0)
+
+    def run_cycle(self, faults=True):
+        """One quarter of an hour: trades arrive, then every layer moves what is new."""
+        self.market.deliver_until(self.now, self.now + INTERVAL)
+        self.now += INTERVAL
+        self.move_layers(FAULTS_PER_LAYER if faults else 0)
+        if faults:
+            self.mishaps()
+        self.check_layers()
+
+    def move_layers(self, fault_rate=0.0):
+        """Whether anything was moved."""
+        moved = [self._run_layer(layer, fault_rate) for layer in LAYERS]
+        return any(moved)
+
+    def _run_layer(self, layer, fault_rate):
+        self.cycle._upstreams.clear()
+        tables = self.cycle.tables.in_layer(layer)
+        names = [table.name for table in tables]
+        task = self.random.choice(["plan", "job", "job", "commit"]) if self.random.random() < fault_rate else None
+        if task == "plan":
+            self._fail("plan", PLAN_POINTS, names)
+        planned = [entry for table in tables if (entry := self.cycle.plan(table)) is not None]
+        if planned:
+            self._move(planned, faulty=task == "job")
+        if task == "commit":
+            self._fail("commit", COMMIT_POINTS, names)
+            if self.random.random() < 0.5:  # and its retries, too: the next plan has to make up for it
+                return bool(planned)
+        for table in tables:
+            self.cycle.commit(table)
+        return bool(planned)
+
+    def _fail(self, task, points, names):
+        point = self.random.choice(points)
+        fault = Fault(point, self.random.choice(kinds_at(point)), self.random.choice(names))
+        if run_task(task, fault, TABLES, names, self.now) is not None:
+            self.events[f"{task}: {fault.kind}"] += 1
+
+    def _move(self, planned, faulty):
+        plan = Plan("soak", tuple(planned)).to_json()
+        if faulty:
+            point = self.random.choice(JOB_POINTS)
+            kind = self.random.choice([*kinds_at(point), Kind.WAIT])
+            victims = faults_at(point, kind, self.random.choice(planned).table)
+            if self.jobs.run(plan, victims, copies=self.random.choice([1, 1, 2])):
+                return
+            if self.random.random() < 0.2:  # the retries fail as well: the next cycle resumes
+                self.events["run given up"] += 1
+                return
+        assert self.jobs.run(plan), "the job failed without a fault: see its log"
+
+    def mishaps(self):
+        """What happens between cycles: zombies wake, ledgers are damaged, tables compacted, days expire."""
+        if self.jobs.has_zombies and self.random.random() < 0.4:
+            self.jobs.wake_zombies()
+            self.events["zombies woken"] += 1
+        if self.random.random() < 0.02:
+            self.damage.back_up()
+        if self.random.random() < 0.02:
+            self.events[f"ledger: {self.damage.happen(self.random.choice(list(self.cycle.tables.by_name)))}"] += 1
+        if self.random.random() < 0.01:
+            self._compact()
+        if self.random.random() < 0.02:
+            self._expire_snapshots()
+        if self.now - self.compared_until > (WARM_DAYS + 1) * DAY:
+            self._let_a_day_expire()
+
+    def _compact(self):
+        targets = [table.target for table in self.cycle.tables.by_name.values()]
+        process = submit(COMPACTION, *targets, stdout=self.log)
+        assert process.wait(timeout=300) == 0, "the compaction failed: see the log"
+        self.events["compaction of all tables"] += 1
+
+    def _expire_snapshots(self):
+        older_than = datetime.now(UTC) - timedelta(minutes=1)
+        for spec in self.cycle.tables.by_name.values():
+            table = self.cycle.catalog._catalog.load_table(spec.target)
+            table.maintenance.expire_snapshots().older_than(older_than.replace(tzinfo=None)).commit()
+        self.events["snapshots of all tables expired"] += 1
+
+    def _let_a_day_expire(self):
+        """As the TTL does, but not before the day was compared and all of it has moved."""
+        end = self.compared_until + DAY
+        if all(self._watermark(name) > end + DAY for name in self.cycle.tables.by_name):
+            self.compare_until(end)
+            for source in SOURCES:
+                self.client.execute(f"ALTER TABLE {source} DROP PARTITION '{end - DAY:%Y-%m-%d}'")
+            self.events["day expired in ClickHouse"] += 1
+
+    def compare_until(self, end):
+        for spec in self.cycle.tables.by_name.values():
+            compare_days(self.client, spec, self.compared_until, end, self.difference)
+        self.compared_until = end
+
+    def check_layers(self):
+        """No layer is ahead of the one below."""
+        watermarks = {name: self._watermark(name) for name in self.cycle.tables.by_name}
+        for spec in self.cycle.tables.by_name.values():
+            for name in spec.upstream:
+                assert watermarks[spec.name] <= watermarks[name], f"{spec.name} is ahead of {name}"
+
+    def _watermark(self, name):
+        cold = self.cycle.catalog.load(self.cycle.tables[name])
+        return watermark_of(cold.published if cold else None)
+
+    def finish(self):
+        """The feed has ended and everything is well again: move all there is, and compare all of it.
+
+        The ledger then says what the cold tables hold, and nothing else refers to their snapshots.
+        """
+        self.jobs.wake_zombies()
+        self.now += 3 * DAY
+        while self.move_layers():
+            pass
+        self.compare_until(self.now)
+        for name, record in self.cycle.ledger.read_tables().items():
+            assert record.watermark == self._watermark(name), name
+            assert record.state == "committed", name
+            refs = self.cycle.catalog.load(self.cycle.tables[name])._table.metadata.refs
+            assert set(refs) == {"main", "k2_published"}, name
+
+
+def test_no_row_is_lost_and_none_doubled_in_seven_days(stack, tmp_path):
+    cycles = int(os.environ.get("K2_SOAK_CYCLES", "672"))
+    seed = int(os.environ.get("K2_SOAK_SEED") or secrets.randbelow(2**32))
+    rate = float(os.environ.get("K2_SOAK_RATE", "4"))
+    logging.getLogger("k2_offload").setLevel(logging.ERROR)
+    screen = Console()
+    screen.print(f"\nseed {seed}, {cycles} cycles; K2_SOAK_SEED={seed} repeats it. Log: {tmp_path / 'jobs.log'}")
+    start = (datetime.now(UTC) - timedelta(days=12)).replace(hour=0, minute=0, second=0, microsecond=0)
+    started = time.monotonic()
+    with ExitStack() as resources:
+        log = resources.enter_context((tmp_path / "jobs.log").open("w"))
+        soak = Soak(stack, seed, rate, start, resources, log)
+        with _progress(screen) as progress:
+            shown = progress.add_task("", total=cycles)
+            for _ in range(cycles):
+                soak.run_cycle()
+                faults = soak.events.total() + soak.jobs.faults.total()
+                progress.update(shown, advance=1, description=f"{soak.market.trades:,} trades, {faults} faults")
+        soak.finish()
+    difference = soak.difference
+    result = {
+        "seed": seed,
+        "cycles": cycles,
+        "trades": soak.market.trades,
+        "rows_compared": difference.rows,
+        "lost": difference.lost,
+        "doubled": difference.doubled,
+        "foreign": difference.foreign,
+        "minutes": round((time.monotonic() - started) / 60, 1),
+        "stalls": dict(soak.market.stalls),
+        "faults": dict(sorted((soak.events + Counter({f"job: {k}": n for k, n in soak.jobs.faults.items()})).items())),
+    }
+    screen.print_json(json.dumps(result))
+    result_file = Path(os.environ.get("K2_SOAK_RESULT", tmp_path / "result.json"))
+    result_file.write_text(json.dumps(result, indent=2))
+    assert difference.rows > 2 * soak.market.trades
+    assert (difference.lost, difference.doubled, difference.foreign) == (0, 0, 0)
+
+
+def _progress(screen):
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    return Progress(*columns, TextColumn("{task.description}"), console=screen)
