@@ -10,6 +10,9 @@ from k2_offload.adapters import airflow_config
 from k2_offload.core.connections import JobConnections
 
 SPARK_JOBS = Path(__file__).parents[2] / "include" / "spark_jobs"
+JOB = SPARK_JOBS / "offload.py"
+FAULTY_JOB = Path(__file__).with_name("job.py")
+COMPACTION = Path(__file__).with_name("compact.py")
 
 
 def submit(application, *arguments, variables=None, stdout=subprocess.PIPE):

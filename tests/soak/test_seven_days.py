@@ -25,7 +25,7 @@ from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.plan import Plan
 from k2_offload.core.tables import LAYERS
 from tests.faults.hook import COMMIT_POINTS, JOB_POINTS, PLAN_POINTS, Fault, Kind, faults_at, kinds_at
-from tests.faults.submit import submit
+from tests.faults.submit import COMPACTION, submit
 from tests.faults.tasks import run_task
 from tests.soak.comparison import Difference, compare_days
 from tests.soak.damage import LedgerDamage
@@ -38,7 +38,6 @@ DAY = timedelta(days=1)
 WARM_DAYS = 2  # the soak's own retention, so that days leave ClickHouse while it runs
 FAULTS_PER_LAYER = 0.3
 TABLES = (Path(__file__).parents[2] / "include" / "tables.yaml").read_text()
-COMPACTION = Path(__file__).parents[1] / "faults" / "compact.py"
 SOURCES = ("bronze_trades_binance", "bronze_trades_kraken", "silver_trades", "candles")
 
 
@@ -60,7 +59,7 @@ class Soak:
         self.jobs = Jobs(log)
         resources.callback(self.jobs.close)
         self.log = log
-        self.damage = LedgerDamage(self.random)
+        self.damage = LedgerDamage(self.random, list(self.cycle.tables.by_name))
         self.events = Counter()
         self.difference = Difference()
         self.compared_until = start.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -124,7 +123,7 @@ class Soak:
         if self.random.random() < 0.02:
             self.damage.back_up()
         if self.random.random() < 0.02:
-            self.events[f"ledger: {self.damage.happen(self.random.choice(list(self.cycle.tables.by_name)))}"] += 1
+            self.events[f"ledger: {self.damage.happen()}"] += 1
         if self.random.random() < 0.01:
             self._compact()
         if self.random.random() < 0.02:

@@ -16,12 +16,8 @@ from pyiceberg.catalog import load_catalog
 
 from k2_offload.adapters import airflow_config
 from k2_offload.core.plan import Plan, PlannedTable
-from tests.faults.submit import SPARK_JOBS, submit
+from tests.faults.submit import COMPACTION, FAULTY_JOB, JOB, submit
 from tests.support import SharedStack, build_cycle, table_file
-
-JOB = SPARK_JOBS / "offload.py"
-FAULTY_JOB = Path(__file__).parents[2] / "faults" / "job.py"
-COMPACTION = Path(__file__).parents[2] / "faults" / "compact.py"
 
 
 @dataclass
@@ -96,7 +92,9 @@ class Bench:
             "K2_TEST_WAKE": str(self.wake_file),
         }
         application = FAULTY_JOB if faults else JOB
-        return submit(application, plan_file.name, "--parallel-tables", str(parallel_tables), variables=hooks)
+        process = submit(application, plan_file.name, "--parallel-tables", str(parallel_tables), variables=hooks)
+        self.resources.callback(process.kill)
+        return process
 
     def compact(self, *tables):
         """Rewrite all files of cold tables with Iceberg's own Spark procedure; returns the output."""
