@@ -1,0 +1,130 @@
+"""A ClickHouse that understands the offload's own queries, and the trades that flow into its tables.
+
+Two exchanges fill a bronze table each; silver is fed from both and the candles from silver, all at insert.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from typing import Any
+
+import clickhouse_driver.errors
+
+from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.core.connections import ClickHouseEndpoint
+from k2_offload.core.windows import to_micros
+from tests.model.actors import perform
+
+_HOUR = 3_600_000_000
+_SECOND = 1_000_000
+_ENDPOINT = ClickHouseEndpoint("clickhouse", "simulated", 0, 0, "", "", "k2", False)
+_COLUMNS = {"at": "DateTime64(6, 'UTC')", "starts": "DateTime64(6, 'UTC')", "id": "UInt64"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trade, or a candle.
+
+    :param at: what windows are cut on, in microseconds
+    :param starts: what partitions are cut on
+    :param made_of: a candle's trades, by id
+    """
+
+    id: int
+    at: int
+    starts: int
+    made_of: frozenset[int] = frozenset()
+
+
+@dataclass
+class Server:
+    """What ClickHouse holds.
+
+    :param clock: its own, which is right
+    :param files: what it has exported, by path
+    :param losses: how many of the next exports lose a row
+    """
+
+    clock: Callable[[], datetime]
+    tables: dict[str, dict[int, Row]] = field(default_factory=dict)
+    files: dict[str, tuple[Row, ...]] = field(default_factory=dict)
+    losses: int = 0
+    versions: Counter[str] = field(default_factory=Counter)
+
+    def add(self, table: str, row: Row):
+        self.tables.setdefault(table, {})[row.id] = row
+        self.versions[table] += 1
+
+    def add_to_candle(self, table: str, minutes: int, trade: Row):
+        length = minutes * 60 * _SECOND
+        start = trade.at // length * length
+        candle = self.tables.setdefault(table, {}).get(start, Row(start, start + length, start))
+        self.add(table, replace(candle, made_of=candle.made_of | {trade.id}))
+
+    def drop_before(self, table: str, micros: int):
+        """What the TTL does."""
+        self.tables[table] = {row.id: row for row in self.tables[table].values() if row.at >= micros}
+
+    def answer(self, sql: str) -> list[tuple[Any, ...]]:
+        if sql.startswith("SELECT toUnixTimestamp64Micro(now64(6))"):
+            return [(to_micros(self.clock()),)]
+        if "system.columns" in sql:
+            return list(_COLUMNS.items())
+        rows = self._rows(sql)
+        if "maxOrNull(" in sql:
+            return [(max((row.at for row in rows), default=None), 0)]
+        if "AS hour, count()" in sql:
+            hours = Counter(row.at // _HOUR * _HOUR // _SECOND for row in rows)
+            return [(hour, count, None) for hour, count in hours.items()]
+        if "AS day, count()" in sql:
+            return sorted(Counter(_day(row) for row in rows).items())
+        if exported := re.match(r"INSERT INTO FUNCTION file\('([^']*)', 'Parquet'\)", sql):
+            [day] = re.findall(r"= toDate\('([^']*)'\)", sql)
+            chosen = [row for row in rows if _day(row) == date.fromisoformat(day)]
+            if self.losses and chosen:
+                self.losses -= 1
+                chosen.pop()
+            self.files[exported[1]] = tuple(chosen)
+            return []
+        raise NotImplementedError(sql)
+
+    def _rows(self, sql: str) -> list[Row]:
+        [table] = re.findall(r"FROM `k2`\.`(\w+)` AS source", sql)
+        low = re.search(r"source\.`at` >= fromUnixTimestamp64Micro\((\d+), 'UTC'\)", sql)
+        high = re.search(r"source\.`at` < fromUnixTimestamp64Micro\((\d+), 'UTC'\)", sql)
+        return [
+            row
+            for row in self.tables.get(table, {}).values()
+            if (low is None or row.at >= int(low[1])) and (high is None or row.at < int(high[1]))
+        ]
+
+
+def _day(row: Row) -> date:
+    return datetime.fromtimestamp(row.starts // _SECOND, UTC).date()
+
+
+class _Client:
+    """The part of clickhouse_driver's client that the adapter uses."""
+
+    def __init__(self, server: Server):
+        self._server = server
+
+    def execute(self, sql: str, _parameters: object = None):
+        name = "export" if sql.startswith("INSERT") else "query"
+        return perform(name, lambda: self._server.answer(sql), lambda: EOFError("the reply was lost"))
+
+    def disconnect(self):
+        pass
+
+
+class SimulatedClickHouse(ClickHouse):
+    """The real adapter; the client underneath is simulated."""
+
+    def __init__(self, server: Server):
+        self._endpoint = _ENDPOINT
+        self._errors = clickhouse_driver.errors
+        self._client = _Client(server)

@@ -1,0 +1,428 @@
+"""An Iceberg catalog whose tables change by compare-and-swap, as pyiceberg and as Iceberg's Java library show them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from itertools import count
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
+
+import cold_table
+from k2_offload.adapters.iceberg import ColdCatalog
+from tests.model.actors import perform
+from tests.model.clickhouse import Row, Server
+
+MAIN = "main"
+
+
+class JavaError(Exception):
+    """As py4j raises what Java threw."""
+
+    def __init__(self, kind: str, message: str):
+        super().__init__(message)
+        self.java_exception = SimpleNamespace(
+            getClass=lambda: SimpleNamespace(getSimpleName=lambda: kind),
+            getMessage=lambda: message,
+            getCause=lambda: None,
+        )
+
+
+if "py4j" not in sys.modules:  # not installed beside Airflow; the job finds it in Spark's environment
+    sys.modules["py4j"] = ModuleType("py4j")
+    sys.modules["py4j.protocol"] = protocol = ModuleType("py4j.protocol")
+    protocol.Py4JJavaError = JavaError
+
+
+class JavaMap(dict):
+    containsKey = dict.__contains__  # noqa: N815 - Java's name
+
+
+class JavaList(list):
+    size = list.__len__
+    get = list.__getitem__
+
+
+@dataclass(frozen=True)
+class DataFile:
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class SimulatedSnapshot:
+    """:param rows: all that a reader of this snapshot finds, in the order in which it came"""
+
+    snapshot_id: int
+    parent_snapshot_id: int | None
+    sequence_number: int
+    properties: Mapping[str, str]
+    files: tuple[DataFile, ...]
+    rows: tuple[Row, ...]
+    made_at: datetime
+
+    @property
+    def summary(self):
+        return _Summary(self.properties)
+
+    def snapshotId(self):  # noqa: N802
+        return self.snapshot_id
+
+    def parentId(self):  # noqa: N802
+        return self.parent_snapshot_id
+
+    def sequenceNumber(self):  # noqa: N802
+        return self.sequence_number
+
+    def addedDataFiles(self, _io):  # noqa: N802
+        return self.files
+
+
+class _Summary:
+    """pyiceberg has properties where Java has a method that returns a map."""
+
+    def __init__(self, properties: Mapping[str, str]):
+        self.additional_properties = properties
+
+    def __call__(self):
+        return self.additional_properties
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """One version of a table. Commits replace it as a whole."""
+
+    table_uuid: str
+    schema: Any
+    partition_spec: Any
+    by_id: Mapping[int, SimulatedSnapshot] = field(default_factory=dict)
+    branches: Mapping[str, int] = field(default_factory=dict)
+    last_sequence_number: int = 0
+
+    @property
+    def current_snapshot_id(self):
+        return self.branches.get(MAIN)
+
+    @property
+    def snapshots(self):
+        return list(self.by_id.values())
+
+    @cached_property
+    def refs(self):
+        return JavaMap(
+            {
+                name: SimpleNamespace(snapshot_id=head, snapshotId=lambda head=head: head)
+                for name, head in self.branches.items()
+            }
+        )
+
+    def chain(self, head: int | None):
+        """Ids from a snapshot back to where the chain ends or is cut."""
+        while head in self.by_id:
+            yield head
+            head = self.by_id[head].parent_snapshot_id
+
+    def rows(self) -> tuple[Row, ...]:
+        return self.by_id[self.branches[MAIN]].rows if MAIN in self.branches else ()
+
+
+class Lakehouse:
+    """All tables, and all snapshots there ever were.
+
+    :param whole: whether any other commit conflicts (SQL catalog), or only one that moved a branch (REST catalog)
+    :param check_ancestry: of fast-forward; the protocol cannot do without
+    """
+
+    def __init__(self, clock: Callable[[], datetime], clickhouse: Server):
+        self.tables: dict[str, Metadata] = {}
+        self.ever: dict[int, SimulatedSnapshot] = {}
+        self.clock = clock
+        self.clickhouse = clickhouse
+        self.whole = True
+        self.check_ancestry = True
+        self._ids = count(1)
+
+    def create(self, target: str, schema: Any, partition_spec: Any) -> Metadata:
+        if target in self.tables:
+            raise TableAlreadyExistsError(target)
+        self.tables[target] = Metadata(f"uuid-{len(self.tables)}", schema, partition_spec)
+        return self.tables[target]
+
+    def prepare(
+        self, base: Metadata, properties: Mapping[str, str], files: tuple[DataFile, ...] = (), replaced: int = 0
+    ) -> SimulatedSnapshot:
+        """A snapshot on top of a table's head, not yet in the table.
+
+        :param replaced: rows that are written anew, as compaction does
+        """
+        added = tuple(row for file in files for row in file.rows)
+        rows = (*base.rows(), *added)
+        counts = {"added-records": len(added) + replaced, "deleted-records": replaced}
+        return SimulatedSnapshot(
+            next(self._ids),
+            base.current_snapshot_id,
+            base.last_sequence_number + 1,
+            {
+                **properties,
+                **{key: str(value) for key, value in counts.items() if value},
+                "total-records": str(len(rows)),
+            },
+            files,
+            rows,
+            self.clock(),
+        )
+
+    def commit(self, target: str, base: Metadata, *, added: SimulatedSnapshot | None = None, branches=None):
+        """Compare and swap.
+
+        :param branches: as they are to be, if they change
+        """
+        current = self.tables[target]
+        if self.check_ancestry and not self._may_follow(base, current, added, branches):
+            raise JavaError("CommitFailedException", "the table was changed")
+        by_id = dict(current.by_id)
+        if added is not None:
+            by_id[added.snapshot_id] = self.ever[added.snapshot_id] = added
+        if branches is not None and not set(branches.values()) <= set(by_id):
+            raise JavaError("ValidationException", "Cannot set a branch to an unknown snapshot")
+        self.tables[target] = replace(
+            current,
+            by_id=by_id,
+            branches=current.branches if branches is None else branches,
+            last_sequence_number=added.sequence_number if added else current.last_sequence_number,
+        )
+
+    def _may_follow(self, base, current, added, branches) -> bool:
+        if self.whole:
+            return current is base
+        if added is not None and current.last_sequence_number != base.last_sequence_number:
+            return False
+        return branches is None or current.branches == base.branches
+
+    def compact(self, target: str):
+        """Another writer's commit to main: other files, the same rows."""
+        base = self.tables[target]
+        snapshot = self.prepare(base, {}, replaced=len(base.rows()))
+        self.commit(target, base, added=snapshot, branches={**base.branches, MAIN: snapshot.snapshot_id})
+
+    def expire(self, target: str, older_than: datetime, *, clear_parents: bool):
+        """Drop old snapshots but the heads of branches, staged ones too.
+
+        :param clear_parents: as pyiceberg does; Java leaves references to what is gone
+        """
+        metadata = self.tables[target]
+        heads = set(metadata.branches.values())
+        kept = {
+            each.snapshot_id: each
+            for each in metadata.by_id.values()
+            if each.snapshot_id in heads or each.made_at >= older_than
+        }
+        if clear_parents:
+            kept = {
+                key: each if each.parent_snapshot_id in kept else replace(each, parent_snapshot_id=None)
+                for key, each in kept.items()
+            }
+        self.tables[target] = replace(metadata, by_id=kept)
+
+    def history(self, target: str) -> list[SimulatedSnapshot]:
+        """From the first snapshot to main, expired ones included."""
+        chain, head = [], self.tables[target].current_snapshot_id
+        while head is not None:
+            chain.append(self.ever[head])
+            head = self.ever[head].parent_snapshot_id
+        return chain[::-1]
+
+
+def _lost():
+    return ConnectionError("the reply was lost")
+
+
+class _PyCatalog:
+    """The part of pyiceberg's catalog that the adapter uses."""
+
+    def __init__(self, lakehouse: Lakehouse):
+        self._lakehouse = lakehouse
+
+    def load_table(self, target: str):
+        return _PyTable(perform("load table", lambda: self._lakehouse.tables.get(target), _lost), target)
+
+    def create_namespace_if_not_exists(self, _name: str):
+        pass
+
+    def create_table(self, target: str, *, schema: Any, partition_spec: Any, **_):
+        create = self._lakehouse.create
+        return _PyTable(perform("create table", lambda: create(target, schema, partition_spec), _lost), target)
+
+    def close(self):
+        pass
+
+
+class _PyTable:
+    def __init__(self, metadata: Metadata | None, target: str):
+        if metadata is None:
+            raise NoSuchTableError(target)
+        self.metadata = metadata
+
+    def spec(self):
+        return self.metadata.partition_spec
+
+    def schema(self):
+        return self.metadata.schema
+
+
+class SimulatedCatalog(ColdCatalog):
+    """The real adapter; the catalog underneath is simulated."""
+
+    def __init__(self, lakehouse: Lakehouse):
+        self._settings = SimpleNamespace(connection_id="catalog")
+        self.__dict__["_catalog"] = _PyCatalog(lakehouse)
+
+
+class _JavaTable:
+    """The part of Iceberg's ``Table`` that the job uses."""
+
+    def __init__(self, lakehouse: Lakehouse, target: str):
+        self.lakehouse = lakehouse
+        self.target = target
+        self.refresh()
+
+    def refresh(self):
+        self.metadata = perform("refresh", lambda: self.lakehouse.tables[self.target], self.lost)
+
+    def lost(self):
+        """The JDBC catalog sends the commit again, and that conflicts with the first; a REST catalog says so."""
+        kind = "CommitFailedException" if self.lakehouse.whole else "CommitStateUnknownException"
+        return JavaError(kind, "the reply was lost")
+
+    def uuid(self):
+        return self.metadata.table_uuid
+
+    def location(self):
+        return f"/lake/{self.target}"
+
+    def refs(self):
+        return self.metadata.refs
+
+    def currentSnapshot(self):  # noqa: N802
+        return self.metadata.by_id.get(self.metadata.current_snapshot_id)
+
+    def snapshot(self, snapshot_id: int):
+        return self.metadata.by_id.get(snapshot_id)
+
+    def snapshots(self):
+        return JavaList(self.metadata.snapshots)
+
+    def io(self):
+        return None
+
+    def operations(self):
+        return _Operations(self)
+
+    def newAppend(self):  # noqa: N802
+        return _StagedAppend(self)
+
+    def manageSnapshots(self):  # noqa: N802
+        self.refresh()
+        return _References(self)
+
+
+class _StagedAppend:
+    def __init__(self, table: _JavaTable):
+        self._table = table
+        self._properties: dict[str, str] = {}
+        self._files: list[DataFile] = []
+
+    def set(self, key: str, value: str):
+        self._properties[key] = value
+        return self
+
+    def stageOnly(self):  # noqa: N802
+        return self
+
+    def appendFile(self, file: DataFile):  # noqa: N802
+        self._files.append(file)
+
+    def apply(self):
+        self._table.refresh()
+        return self._table.lakehouse.prepare(self._table.metadata, self._properties, tuple(self._files))
+
+
+class _Operations:
+    """Iceberg's ``TableOperations``."""
+
+    def __init__(self, table: _JavaTable):
+        self._table = table
+
+    def current(self):
+        return self._table.metadata
+
+    def commit(self, base: Metadata, updated: tuple[Metadata, SimulatedSnapshot]):
+        table, [_, added] = self._table, updated
+        perform("stage", lambda: table.lakehouse.commit(table.target, base, added=added), table.lost)
+
+
+class _MetadataBuilder:
+    """``TableMetadata.buildFrom(base).addSnapshot(snapshot).build()``."""
+
+    def __init__(self, base: Metadata):
+        self._base = base
+
+    def addSnapshot(self, snapshot: SimulatedSnapshot):  # noqa: N802
+        self._added = snapshot
+        return self
+
+    def build(self):
+        return self._base, self._added
+
+
+class _References:
+    """A change of branches, prepared on the metadata as it was refreshed last."""
+
+    def __init__(self, table: _JavaTable):
+        self._table = table
+        self._base = table.metadata
+        self._branches = dict(table.metadata.branches)
+
+    def replaceBranch(self, name: str, snapshot_id: int):  # noqa: N802
+        if snapshot_id not in self._base.by_id:
+            raise JavaError("ValidationException", f"Cannot set {name} to unknown snapshot: {snapshot_id}")
+        self._branches[name] = snapshot_id
+        return self
+
+    createBranch = replaceBranch  # noqa: N815
+
+    def fastForwardBranch(self, name: str, to: str):  # noqa: N802
+        head = self._branches.get(name)
+        ancestors = self._base.chain(self._branches[to])
+        if head is not None and self._table.lakehouse.check_ancestry and head not in ancestors:
+            raise JavaError("IllegalArgumentException", f"Cannot fast-forward: {name} is not an ancestor of {to}")
+        self._branches[name] = self._branches[to]
+        return self
+
+    def commit(self):
+        table = self._table
+        commit = table.lakehouse.commit
+        perform("fast-forward", lambda: commit(table.target, self._base, branches=self._branches), table.lost)
+
+
+class SimulatedColdTable(cold_table.ColdTable):
+    """The job's real class; Iceberg's Java library underneath is simulated."""
+
+    def __init__(self, lakehouse: Lakehouse, target: str, name: str):
+        iceberg = SimpleNamespace(
+            catalog=SimpleNamespace(TableIdentifier=SimpleNamespace(parse=str)),
+            TableMetadata=SimpleNamespace(buildFrom=_MetadataBuilder),
+        )
+        jvm = SimpleNamespace(org=SimpleNamespace(apache=SimpleNamespace(iceberg=iceberg)))
+        catalog = SimpleNamespace(
+            tableExists=lakehouse.tables.__contains__, loadTable=lambda identifier: _JavaTable(lakehouse, identifier)
+        )
+        super().__init__(jvm, catalog, target, name, "catalog")
+        self._files = lakehouse.clickhouse.files
+
+    def data_file(self, uri, _partition_field, _day):
+        return DataFile(self._files[uri])

@@ -1,0 +1,208 @@
+"""A Postgres that understands the ledger's statements: row locks, transactions, and one open window per table."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from k2_offload.adapters import ledger
+from tests.model.actors import Blocked, current_actor, perform
+
+
+class PostgresError(Exception):
+    pass
+
+
+@dataclass(frozen=True)
+class WindowRow:
+    low: datetime
+    high: datetime
+    state: str
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """:param damaged: somebody edited it, and no cycle has been by since"""
+
+    watermark: datetime | None = None
+    table_uuid: str | None = None
+    status: str = "initialized"
+    damaged: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """All the ledger knows of one table; a transaction works on a copy of its own."""
+
+    row: TableRow = TableRow()
+    windows: Mapping[str, WindowRow] = field(default_factory=dict)
+
+    @property
+    def open_windows(self):
+        return [window_id for window_id, window in self.windows.items() if window.state == "open"]
+
+
+class Postgres:
+    """What is committed, and who holds which row."""
+
+    def __init__(self):
+        self.entries: dict[str, Entry] = {}
+        self.locks: dict[str, Connection] = {}
+        self.connections: list[Connection] = []
+
+    def connect(self) -> Connection:
+        return perform("connect", lambda: Connection(self), lambda: PostgresError("the reply was lost"))
+
+    def copy(self) -> dict[str, Entry]:
+        return copy.copy(self.entries)
+
+    def restore(self, entries: Mapping[str, Entry]):
+        """From a backup: every connection breaks."""
+        for connection in list(self.connections):
+            connection.drop()
+        self.entries = dict(entries)
+
+    def in_use(self, table: str) -> bool:
+        return any(table in connection.touched for connection in self.connections)
+
+
+class Connection:
+    """The part of a DB-API connection that the adapter uses."""
+
+    Error = PostgresError
+
+    def __init__(self, server: Postgres):
+        self._server = server
+        self._work: dict[str, Entry] = {}
+        self._result: list[tuple[Any, ...]] = []
+        self.closed = False
+        self.touched: set[str] = set()
+        server.connections.append(self)
+        if actor := current_actor():
+            actor.on_crash.append(self.drop)
+
+    def cursor(self):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def execute(self, sql: str, values: Mapping[str, Any]):
+        name = _names()[sql]
+        try:
+            perform(f"ledger {name}", lambda: self._execute(name, values), self._lost)
+        except PostgresError:
+            self.drop()
+            raise
+
+    def fetchone(self):
+        return self._result[0] if self._result else None
+
+    def commit(self):
+        perform("ledger commit", self._commit, self._lost)
+
+    def rollback(self):
+        self._work.clear()
+        self._free()
+
+    def close(self):
+        self.drop()
+
+    def drop(self):
+        """The connection breaks: the transaction is rolled back."""
+        self.closed = True
+        self.rollback()
+        if self in self._server.connections:
+            self._server.connections.remove(self)
+
+    def _lost(self) -> PostgresError:
+        return PostgresError("the reply was lost")
+
+    def _free(self):
+        self._server.locks = {table: owner for table, owner in self._server.locks.items() if owner is not self}
+        self.touched.clear()
+
+    def _commit(self):
+        if self.closed:
+            raise PostgresError("the connection is gone")
+        self._server.entries.update(self._work)
+        self._work.clear()
+        self._free()
+
+    def _execute(self, name: str, values: Mapping[str, Any]):
+        if self.closed:
+            raise PostgresError("the connection is gone")
+        table = values["table"]
+        self.touched.add(table)
+        self._result = []
+        if name in ("add_table", "lock_table"):
+            if name == "lock_table" or table not in self._server.entries:
+                self._lock(table)
+            if name == "lock_table":
+                row = self._work[table].row
+                self._result = [(row.watermark, row.table_uuid)]
+            return
+        entry = self._work[table]  # every other statement follows lock_table
+        if name == "open_window_of":
+            self._result = [(window_id, 0) for window_id in entry.open_windows]
+        else:
+            self._work[table] = _STATEMENTS[name](entry, values)
+
+    def _lock(self, table: str):
+        if self._server.locks.setdefault(table, self) is not self:
+            raise Blocked
+        if table not in self._work:
+            self._work[table] = self._server.entries.get(table, Entry())
+
+
+def _open(entry: Entry, values: Mapping[str, Any]) -> Entry:
+    if any(window_id != values["window_id"] for window_id in entry.open_windows):
+        raise PostgresError("duplicate key value violates unique constraint offload_windows_one_open")
+    return _with_window(entry, values["window_id"], WindowRow(values["low"], values["high"], "open"))
+
+
+def _with_window(entry: Entry, window_id: str, window: WindowRow) -> Entry:
+    return replace(entry, windows={**entry.windows, window_id: window})
+
+
+def _with_state(state: str):
+    def change(entry: Entry, values: Mapping[str, Any]) -> Entry:
+        window = entry.windows.get(values["window_id"])
+        return _with_window(entry, values["window_id"], replace(window, state=state)) if window else entry
+
+    return change
+
+
+def _set_watermark(entry: Entry, values: Mapping[str, Any]) -> Entry:
+    row = replace(entry.row, watermark=values["watermark"], table_uuid=values["table_uuid"], damaged=False)
+    return replace(entry, row=row)
+
+
+def _set_status(status: str | None):
+    def change(entry: Entry, values: Mapping[str, Any]) -> Entry:
+        return replace(entry, row=replace(entry.row, status=status or values["status"]))
+
+    return change
+
+
+_STATEMENTS = {
+    "open_window": _open,
+    "resume_window": lambda entry, _: entry,
+    "abandon_window": _with_state("abandoned"),
+    "commit_window": _with_state("committed"),
+    "record_success": _set_status("success"),
+    "set_watermark": _set_watermark,
+    "set_status": _set_status(None),
+}
+
+
+@cache
+def _names() -> Mapping[str, str]:
+    return {sql: name for name, sql in ledger._queries().items()}

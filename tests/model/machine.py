@@ -1,0 +1,203 @@
+"""The machine: hypothesis decides what happens next, and the world must stay right."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import timedelta
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from k2_offload.core.tables import LAYERS
+from tests.model.actors import Fate
+from tests.model.world import EXCHANGES, TABLES, World
+
+_RUNS_PER_LAYER = 4
+_log = logging.getLogger("k2_offload.cycle")
+
+layers = st.sampled_from(LAYERS)
+names = st.sampled_from(list(TABLES.by_name))
+exchanges = st.sampled_from(EXCHANGES)
+clock_errors = st.sampled_from([timedelta(0)] * 3 + [timedelta(hours=1), -timedelta(minutes=20)])
+turns = st.integers(0, 99)
+"""Which of the runs under way; taken modulo their number."""
+stops = st.sampled_from(
+    ["export", "stage", "refresh", "fast-forward", "ledger lock_table", "ledger commit", "load table", "query"]
+)
+
+
+class Offload(RuleBasedStateMachine):
+    def __init__(self):
+        super().__init__()
+        _log.disabled = True
+        self.world = World()
+        self.backup = self.world.postgres.copy()
+
+    @initialize(whole=st.booleans())
+    def choose_a_catalog(self, whole):
+        self.world.lakehouse.whole = whole
+
+    # Trades and time.
+
+    @rule(exchange=exchanges, ages=st.lists(st.integers(0, 300), min_size=1, max_size=4))
+    def trades_come_in(self, exchange, ages):
+        for age in ages:
+            self.world.trade(exchange, self.world.now - timedelta(seconds=age))
+
+    @rule(seconds=st.integers(1, 600))
+    def time_passes(self, seconds):
+        self.world.now += timedelta(seconds=seconds)
+
+    @rule(minutes=st.sampled_from([5, 6, 15, 20, 40]), exchange=exchanges | st.none())
+    def exchanges_stall(self, minutes, exchange):
+        """One of them, if any, goes on all the same."""
+        for _ in range(minutes):
+            self.world.now += timedelta(minutes=1)
+            if exchange is not None and self.world.now.minute % 5 == 0:
+                self.world.trade(exchange, self.world.now)
+
+    @precondition(lambda self: self.world.newest)
+    @rule(
+        exchange=exchanges,
+        seconds_before=st.integers(0, 10) | st.none(),
+        parts=st.lists(st.integers(1, 100), min_size=1, max_size=4),
+    )
+    def a_backlog_comes_in(self, exchange, seconds_before, parts):
+        """Its first trade may be slightly older than the last one before the stall."""
+        newest = self.world.newest.get(exchange)
+        if newest is not None and newest < self.world.now:
+            if seconds_before is not None:
+                self.world.trade(exchange, newest - timedelta(seconds=seconds_before))
+            for part in sorted(parts):
+                self.world.trade(exchange, newest + (self.world.now - newest) * part / 100)
+
+    @precondition(lambda self: self.world.newest)
+    @rule(exchange=exchanges, minutes=st.integers(0, 90))
+    def a_late_trade_comes_in(self, exchange, minutes):
+        self.world.trade(exchange, min(self.world.newest.values()) - timedelta(minutes=minutes))
+
+    @rule()
+    def the_ttl_takes_old_rows(self):
+        self.world.expire_warm_rows()
+
+    # Runs.
+
+    def begin(self, layer, clock_off):
+        if len(self.world.running(layer)) < _RUNS_PER_LAYER:
+            return self.world.begin(layer, clock_off)
+        return self.world.running(layer)[0]
+
+    @rule(layer=layers, clock_off=clock_errors)
+    def a_run_goes_through(self, layer, clock_off):
+        self.begin(layer, clock_off).proceed()
+
+    @rule()
+    def every_layer_goes_through(self):
+        for layer in LAYERS:
+            self.begin(layer, timedelta(0)).proceed()
+
+    @rule(layer=layers, clock_off=clock_errors, until=stops, times=st.integers(1, 3))
+    def a_run_begins_and_pauses(self, layer, clock_off, until, times):
+        actor = self.begin(layer, clock_off)
+        for _ in range(times):
+            actor.proceed((until,))
+
+    @rule(layer=layers, until=stops, interferes=st.sampled_from(["run", "compaction", "both"]))
+    def a_run_is_overtaken(self, layer, until, interferes):
+        slow = self.begin(layer, timedelta(0))
+        slow.proceed((until,))
+        if interferes != "compaction":
+            self.begin(layer, timedelta(0)).proceed()
+        if interferes != "run":
+            for table in TABLES.in_layer(layer):
+                self.compact(table.name)
+        if not slow.dead:
+            slow.proceed()
+
+    def chosen(self, turn):
+        running = self.world.running()
+        return running[turn % len(running)]
+
+    @precondition(lambda self: self.world.running())
+    @rule(turn=turns, steps=st.integers(1, 8))
+    def a_run_goes_on(self, turn, steps):
+        actor = self.chosen(turn)
+        for _ in range(steps):
+            if not actor.dead:
+                actor.go()
+
+    @precondition(lambda self: self.world.running())
+    @rule(turn=turns, until=stops)
+    def a_run_goes_on_until(self, turn, until):
+        self.chosen(turn).proceed((until,))
+
+    @precondition(lambda self: self.world.running())
+    @rule(turn=turns)
+    def a_run_ends(self, turn):
+        self.chosen(turn).proceed()
+
+    @precondition(lambda self: self.world.running())
+    @rule(turn=turns)
+    def a_run_crashes(self, turn):
+        self.chosen(turn).crash()
+
+    @precondition(lambda self: self.world.running())
+    @rule(turn=turns)
+    def a_reply_is_lost(self, turn):
+        self.chosen(turn).go(Fate.LOSE_REPLY)
+
+    @rule(exports=st.integers(1, 3))
+    def exports_lose_a_row(self, exports):
+        self.world.clickhouse.losses = exports
+
+    # Others at the cold tables.
+
+    @rule(name=names)
+    def somebody_compacts(self, name):
+        self.compact(name)
+
+    def compact(self, name):
+        if self.world.head(name) is not None:
+            self.world.lakehouse.compact(f"cold.{name}")
+
+    @rule(name=names, minutes=st.sampled_from([0, 10, 60]), clear_parents=st.booleans())
+    def somebody_expires_snapshots(self, name, minutes, clear_parents):
+        if self.world.exists(name):
+            older_than = self.world.now - timedelta(minutes=minutes)
+            self.world.lakehouse.expire(f"cold.{name}", older_than, clear_parents=clear_parents)
+
+    # Others at the ledger.
+
+    @rule(name=names, watermark=st.sampled_from(["deleted", None, -100, -1, 1, 100]))
+    def somebody_damages_the_ledger(self, name, watermark):
+        """By hours, where it is a number."""
+        postgres = self.world.postgres
+        if name not in postgres.entries or postgres.in_use(name):
+            return
+        if watermark == "deleted":
+            del postgres.entries[name]
+            return
+        entry = postgres.entries[name]
+        time = None if watermark is None else self.world.now + timedelta(hours=watermark)
+        postgres.entries[name] = replace(entry, row=replace(entry.row, watermark=time, damaged=True))
+
+    @rule()
+    def somebody_saves_the_ledger(self):
+        self.backup = self.world.postgres.copy()
+
+    @rule()
+    def somebody_restores_the_ledger(self):
+        self.world.postgres.restore(self.backup)
+
+    @invariant()
+    def every_row_is_where_it_belongs(self):
+        self.world.check()
+
+    def teardown(self):
+        try:
+            self.world.settle()
+        finally:
+            for actor in self.world.running():
+                actor.crash()
+            _log.disabled = False

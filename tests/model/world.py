@@ -1,0 +1,292 @@
+"""All services together, the runs that work on them, and what must be true of the cold tables at any moment."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count
+
+import move as job
+from export_transport import ExportTransport
+from k2_offload.adapters.ledger import Ledger
+from k2_offload.core.connections import JobConnections
+from k2_offload.core.errors import AuditFailed, OffloadError, Unreachable
+from k2_offload.core.exactly_once import FIRST_WATERMARK, WindowId
+from k2_offload.core.plan import PlannedTable
+from k2_offload.core.tables import LAYERS, TableSpec, parse_tables
+from k2_offload.core.windows import TICK, to_micros
+from k2_offload.cycle import Cycle
+from tests.model.actors import Actor
+from tests.model.clickhouse import Row, Server, SimulatedClickHouse
+from tests.model.iceberg import Lakehouse, SimulatedCatalog, SimulatedColdTable, SimulatedSnapshot
+from tests.model.ledger import Entry, Postgres
+
+EXCHANGES = ("bronze_a", "bronze_b")
+CANDLES = {"candles_1m": 1, "candles_5m": 5}
+START = datetime(2026, 3, 4, 23, 30, tzinfo=UTC)  # the model's runs go past midnight, into another partition
+RETENTION = timedelta(hours=2)
+_ATTEMPTS = 2
+
+TABLES = parse_tables(
+    textwrap.dedent(
+        """
+        defaults: {max_window_rows: 6}
+        tables:
+          bronze_a: &trades {layer: bronze, source: k2.bronze_a, target: cold.bronze_a, timestamp_column: at}
+          bronze_b: {<<: *trades, source: k2.bronze_b, target: cold.bronze_b}
+          silver: {<<: *trades, layer: silver, source: k2.silver, target: cold.silver}
+          candles_1m: &candles
+            {<<: *trades, layer: gold, source: k2.candles_1m, target: cold.candles_1m, partition_column: starts}
+          candles_5m: {<<: *candles, source: k2.candles_5m, target: cold.candles_5m}
+        """
+    )
+)
+BUFFER = TABLES["silver"].buffer
+IDLE_AFTER = TABLES["silver"].idle_after
+OUT_OF_ORDER = TABLES["silver"].out_of_order
+
+
+class World:
+    """:param bronze_of: trade → its bronze table
+    :param late: table → trades that came below what the table may have moved already, so that it owes nothing for them
+    """
+
+    def __init__(self) -> None:
+        self.now = START
+        self.clickhouse = Server(lambda: self.now)
+        self.postgres = Postgres()
+        self.lakehouse = Lakehouse(lambda: self.now, self.clickhouse)
+        self.actors: list[Actor] = []
+        self.bronze_of: dict[int, str] = {}
+        self.newest: dict[str, datetime] = {}
+        self.late: dict[str, set[int]] = {name: set() for name in TABLES.by_name}
+        self.trades: dict[int, Row] = {}
+        self._ids = count(1)
+        self._attempts = count(1)
+        self._checked: dict[str, tuple[int | None, int]] = {}
+        self._floors: dict[tuple[str, str], datetime] = {}
+        self._last_head: dict[str, int | None] = {}
+
+    # What happens outside of the offload.
+
+    def trade(self, bronze: str, at: datetime) -> None:
+        """One trade comes in, and is in all tables at once."""
+        row = Row(next(self._ids), to_micros(at), to_micros(at))
+        if at < self.now - BUFFER:
+            for table in (bronze, "silver"):
+                if at < self._may_have_moved(table, bronze):
+                    self.late[table].add(row.id)
+        self._wake(bronze)
+        self.newest[bronze] = max(at, self.newest.get(bronze, at))
+        self.bronze_of[row.id] = bronze
+        self.trades[row.id] = row
+        self.clickhouse.add(bronze, row)
+        self.clickhouse.add("silver", row)
+        for candles, minutes in CANDLES.items():
+            self.clickhouse.add_to_candle(candles, minutes, row)
+
+    def _may_have_moved(self, table: str, bronze: str) -> datetime:
+        """Up to where a table may have been moved, as far as a stall of the exchange allows it."""
+        newest = self.newest.get(bronze)
+        if newest is None or self.now - newest > IDLE_AFTER:
+            end = newest + TICK if newest else FIRST_WATERMARK
+            return end if table == bronze else self.now - BUFFER
+        return max(newest - OUT_OF_ORDER, self._floors.get((table, bronze), FIRST_WATERMARK))
+
+    def _wake(self, bronze: str) -> None:
+        """After a long silence, what was moved meanwhile stays moved."""
+        for table in (bronze, "silver"):
+            newest = self.newest.get(bronze)
+            if newest is None or self.now - newest > IDLE_AFTER:
+                self._floors[table, bronze] = self._may_have_moved(table, bronze)
+
+    def expire_warm_rows(self) -> None:
+        """The TTL. It is longer than any table is behind, so it takes no row that some table has not moved."""
+        lowest = min(map(self.watermark, TABLES.by_name))
+        for name in self.clickhouse.tables:
+            self.clickhouse.drop_before(name, to_micros(min(lowest, self.now - RETENTION)))
+
+    # The offload.
+
+    def begin(self, layer: str, clock_off: timedelta = timedelta(0)) -> Actor:
+        """One run of a layer's DAG, which stops before its first input or output."""
+        actor = Actor(layer, partial(self._run, layer, clock_off))
+        self.actors.append(actor)
+        return actor
+
+    def running(self, layer: str | None = None) -> list[Actor]:
+        self.actors = [actor for actor in self.actors if not actor.dead]
+        return [actor for actor in self.actors if layer in (None, actor.name)]
+
+    def _run(self, layer: str, clock_off: timedelta) -> None:
+        cycle = Cycle(
+            TABLES,
+            Ledger(self.postgres.connect, "ledger"),
+            SimulatedClickHouse(self.clickhouse),
+            SimulatedCatalog(self.lakehouse),
+            now=lambda: self.now + clock_off,
+            dag_run_id="model",
+        )
+        planned = []
+        for table in TABLES.in_layer(layer):
+            try:
+                planned.append(_persist(partial(cycle.plan, table)))
+            except Unreachable:
+                return
+            except OffloadError:
+                with suppress(OffloadError):
+                    cycle.mark_failed(table)
+        for entry in planned:
+            if entry is not None:
+                with suppress(OffloadError):
+                    _persist(partial(self._move, entry))
+        for table in TABLES.in_layer(layer):
+            with suppress(OffloadError):
+                _persist(partial(cycle.commit, table))
+
+    def _move(self, planned: PlannedTable) -> None:
+        window_id = WindowId.parse(planned.window_id)
+        job.move(
+            planned,
+            window_id,
+            SimulatedColdTable(self.lakehouse, planned.target, planned.table),
+            SimulatedClickHouse(self.clickhouse),
+            ExportTransport(JobConnections(None, None, "lake")),
+            lambda: f"attempt-{next(self._attempts)}",
+        )
+
+    # What the cold tables hold.
+
+    def exists(self, table: str) -> bool:
+        return f"cold.{table}" in self.lakehouse.tables
+
+    def head(self, table: str) -> int | None:
+        return self.lakehouse.tables[f"cold.{table}"].current_snapshot_id if self.exists(table) else None
+
+    def history(self, table: str) -> list[SimulatedSnapshot]:
+        return self.lakehouse.history(f"cold.{table}") if self.exists(table) else []
+
+    def cold(self, table: str) -> dict[int, Row]:
+        return {row.id: row for row in self._cold_rows(table)}
+
+    def watermark(self, table: str) -> datetime:
+        """As the history says, expired snapshots included."""
+        windows = _windows(self.history(table))
+        return windows[-1].window.high if windows else FIRST_WATERMARK
+
+    def _cold_rows(self, table: str) -> tuple[Row, ...]:
+        return self.lakehouse.tables[f"cold.{table}"].rows() if self.exists(table) else ()
+
+    # What must be true.
+
+    def check(self) -> None:
+        for table in TABLES.by_name.values():
+            self._check_ledger(table)
+            state = self.head(table.name), self.clickhouse.versions[table.name]
+            if self._checked.get(table.name) != state:
+                self._check_cold(table)
+                self._checked[table.name] = state
+
+    def _check_ledger(self, table: TableSpec) -> None:
+        entry = self.postgres.entries.get(table.name, Entry())
+        assert len(entry.open_windows) <= 1, f"{table.name}: two windows in the air"
+        believed = entry.row.watermark
+        if believed is not None and not entry.row.damaged:
+            assert believed <= self.watermark(table.name), f"{table.name}: the ledger leads"
+
+    def _check_cold(self, table: TableSpec) -> None:
+        name, watermark = table.name, self.watermark(table.name)
+        history = self.history(name)
+        before, self._last_head[name] = self._last_head.get(name), self.head(name)
+        assert before is None or before in [each.snapshot_id for each in history], f"{name}: main has lost a snapshot"
+        low = FIRST_WATERMARK
+        for window_id in _windows(history):
+            assert window_id.window.low == low, f"{name}: windows with a gap or an overlap"
+            low = window_id.window.high
+        rows = self._cold_rows(name)
+        cold = {row.id: row for row in rows}
+        assert len(cold) == len(rows), f"{name}: a row stands twice"
+        assert all(row.at < to_micros(watermark) for row in rows), f"{name}: a row at or above the watermark"
+        for trade_id, holder in self._owed(name, watermark):
+            assert holder in cold, f"{name}: a row is missing"
+            if name in CANDLES:
+                assert trade_id in cold[holder].made_of, f"{name}: a candle moved before it was complete"
+        self._check_against_layer_below(name, cold)
+
+    def _owed(self, name: str, watermark: datetime) -> Iterator[tuple[int, int]]:
+        """Trades that came in time and lie below the watermark, each with the row that stands for it."""
+        below = to_micros(watermark)
+        if name in CANDLES:
+            length = CANDLES[name] * 60_000_000
+            late = self.late["silver"]
+            for trade in self.trades.values():
+                start = trade.at // length * length
+                if trade.id not in late and start + length < below:
+                    yield trade.id, start
+        else:
+            for trade in self.trades.values():
+                mine = name == "silver" or self.bronze_of[trade.id] == name
+                if mine and trade.at < below and trade.id not in self.late[name]:
+                    yield trade.id, trade.id
+
+    def _check_against_layer_below(self, name: str, cold: dict[int, Row]) -> None:
+        on_time = self.trades.keys() - self.late["silver"]
+        if name == "silver":
+            bronze = set().union(*(self.cold(each) for each in EXCHANGES))
+            assert cold.keys() & on_time <= bronze, "silver holds a trade that bronze has not moved yet"
+        if name in CANDLES:
+            trades = set().union(*(row.made_of for row in cold.values()))
+            assert trades & on_time <= self.cold("silver").keys(), f"{name} holds a trade that silver has not moved yet"
+
+    def settle(self) -> None:
+        """With nothing going wrong any more, all that came in time moves."""
+        for _ in range(40):
+            paused = self.running()
+            for actor in paused:
+                actor.proceed()
+                self.check()
+            if not paused:
+                break
+        assert not self.running(), "two runs wait for each other"
+        self.clickhouse.losses = 0
+        self._run_until_nothing_moves()
+        for name in EXCHANGES:
+            self._check_moved(name, min(self.now - BUFFER, self.newest.get(name, self.now) - OUT_OF_ORDER))
+        self.now += timedelta(hours=2)
+        self._run_until_nothing_moves()
+        for name in TABLES.by_name:
+            self._check_moved(name, self.now - BUFFER)
+
+    def _run_until_nothing_moves(self) -> None:
+        for _ in range(60):
+            before = [self.head(name) for name in TABLES.by_name]
+            for layer in LAYERS:
+                actor = self.begin(layer)
+                actor.proceed()
+                assert actor.dead
+                self.check()
+            if before == [self.head(name) for name in TABLES.by_name]:
+                return
+        raise AssertionError("the tables never come to rest")
+
+    def _check_moved(self, name: str, edge: datetime) -> None:
+        cold = self.cold(name)
+        for trade_id, holder in self._owed(name, edge):
+            assert holder in cold, f"{name}: a row is never moved"
+            assert name not in CANDLES or trade_id in cold[holder].made_of, f"{name}: a candle is never complete"
+
+
+def _windows(history: list[SimulatedSnapshot]) -> list[WindowId]:
+    ids = (WindowId.parse(snapshot.properties.get("wap.id")) for snapshot in history)
+    return [window_id for window_id in ids if window_id is not None]
+
+
+def _persist(step: Callable[[], object]) -> object:
+    """As :func:`k2_offload.persistence.persist`, without its pauses."""
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(Unreachable, AuditFailed):
+            return step()
+    return step()

@@ -1,0 +1,131 @@
+"""The model notices when a guard of the protocol is taken away: each guard is needed, and the model sees it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+import move
+from k2_offload import cycle
+from k2_offload.adapters import ledger
+from k2_offload.core import queries
+from k2_offload.core.exactly_once import FIRST_WATERMARK, PublishDecision, Reconciled
+from k2_offload.core.windows import Window, window_high
+from tests.model.iceberg import Lakehouse
+from tests.model.machine import Offload
+
+SETTINGS = settings(
+    max_examples=400,
+    stateful_step_count=60,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    report_multiple_bugs=False,
+    print_blob=False,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def believing(entry, published):
+    """Plan goes on from where the ledger says; only the open window is looked for in the cold table."""
+    committed = entry.open_window if published and published.window_id == entry.open_window else None
+    resume = None if committed else entry.open_window
+    watermark = committed.window.high if committed else entry.watermark or FIRST_WATERMARK
+    return Reconciled(watermark, committed, resume, None, moved=False)
+
+
+def believe_the_ledger(patch):
+    patch.setattr(cycle, "reconcile", lambda _table, entry, _uuid, published: believing(entry, published))
+
+
+def publish_whatever_the_chain_holds(patch):
+    patch.setattr(move, "decide_publish", lambda *_: PublishDecision.PUBLISH)
+
+
+def keep_no_window_id(patch):
+    patch.setattr("cold_table.WINDOW_PROPERTY", "another.key")
+
+
+def advance_the_watermark_first(patch):
+    opened = ledger.LockedTable.open
+
+    def open_and_advance(self, window_id, **values):
+        opened(self, window_id, **values)
+        self._run("set_watermark", watermark=window_id.window.high, table_uuid=window_id.table_uuid, snapshot_id=None)
+
+    patch.setattr(ledger.LockedTable, "open", open_and_advance)
+    believe_the_ledger(patch)
+
+
+def export_everything_below_the_window(patch):
+    within = queries._between
+    patch.setattr(
+        queries,
+        "_between",
+        lambda expression, window: within(expression, Window(FIRST_WATERMARK, window.high)),
+    )
+
+
+def skip_the_audit(patch):
+    patch.setattr(move, "audit", lambda *_: None)
+
+
+def replace_main(patch):
+    made = Lakehouse.__init__
+
+    def without_check(self, *services):
+        made(self, *services)
+        self.check_ancestry = False
+
+    patch.setattr(Lakehouse, "__init__", without_check)
+
+
+def leave_no_buffer(patch):
+    patch.setattr(cycle, "window_high", lambda **values: window_high(**values | {"buffer": timedelta(0)}))
+
+
+def run_past_the_last_row(patch):
+    def high(*, now, buffer, last_row, limit, **_):
+        return last_row and min(now - buffer, limit or now)
+
+    patch.setattr(cycle, "window_high", high)
+
+
+def leave_no_room_for_rows_out_of_order(patch):
+    patch.setattr(cycle, "window_high", lambda **values: window_high(**values | {"out_of_order": timedelta(0)}))
+
+
+def run_past_the_layer_below(patch):
+    patch.setattr(cycle, "upstream_limit", lambda *_: None)
+
+
+def trust_a_clock_that_is_ahead(patch):
+    patch.setattr("k2_offload.adapters.clickhouse.ClickHouse.now", lambda _: FIRST_WATERMARK.replace(year=2100))
+
+
+@pytest.mark.parametrize(
+    "mutation",
+    [
+        believe_the_ledger,
+        publish_whatever_the_chain_holds,
+        keep_no_window_id,
+        advance_the_watermark_first,
+        export_everything_below_the_window,
+        skip_the_audit,
+        replace_main,
+        leave_no_buffer,
+        run_past_the_last_row,
+        leave_no_room_for_rows_out_of_order,
+        run_past_the_layer_below,
+        trust_a_clock_that_is_ahead,
+    ],
+    ids=lambda mutation: mutation.__name__.replace("_", " "),
+)
+def test_the_model_fails_without_a_guard(monkeypatch, mutation):
+    mutation(monkeypatch)
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(Offload, settings=SETTINGS)
