@@ -23,7 +23,7 @@ class Rule:
     :param after_bytes: comes true when so many bytes have passed on all connections; or
     :param pattern: when a regular expression is seen for the ``occurrence``-th time
     :param lose_reply: only when the server has answered, and been quiet for ``quiet`` seconds; nothing of it arrives
-    :param call: happens in place of a reset, after the bytes were forwarded
+    :param call: happens in place of a reset, in a thread of its own, just after the bytes were forwarded
     """
 
     to_server: bool = True
@@ -195,7 +195,7 @@ class Proxy:
         self._links.add(link)
         try:
             await asyncio.gather(self._pump(link, reader, server, True), self._pump(link, from_server, client, False))
-        except OSError:
+        except (OSError, asyncio.CancelledError):
             link.end(reset=True)
         finally:
             link.end(reset=False)
@@ -219,7 +219,7 @@ class Proxy:
             await writer.drain()
             if rule is not None and rule.call is not None:
                 rule.fired += 1
-                rule.call()
+                threading.Thread(target=rule.call, name="proxy-call", daemon=True).start()
         if writer.can_write_eof():
             writer.write_eof()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from jvm import Jvm, java_map
 from k2_offload.core import connections
-from k2_offload.core.errors import OffloadError, Unreachable
+from k2_offload.core.errors import OffloadError, Refused, Unreachable, is_refusal
 from k2_offload.core.exactly_once import (
     PUBLISHED_BRANCH,
     WINDOW_PROPERTY,
@@ -19,22 +19,36 @@ from k2_offload.core.exactly_once import (
     find_published,
 )
 from k2_offload.core.fault_points import FaultPoint, reached
+from k2_offload.persistence import persist
 
 ATTEMPT_PROPERTY = "k2.attempt"
 """Snapshot summary key that tells one attempt's staged snapshot from another's."""
 
 _MAIN = "main"
+_STAGE_ATTEMPTS = 5
+
+_IMPATIENT = {"jdbc.loginTimeout": "10", "jdbc.socketTimeout": "60", "jdbc.tcpKeepAlive": "true"}
+"""Limits to waiting for the Postgres of a SQL catalog, in seconds; other catalogs do not read them."""
+
+_REFUSALS = ("ForbiddenException", "NotAuthorizedException", "AccessDeniedException", "AccessControlException")
+"""What a REST catalog, files and Hadoop throw at a user who may not."""
 
 
 def open_catalog(jvm: Jvm, settings: connections.Catalog) -> Any:
-    """Connect to the catalog.
+    """Connect to the catalog, with some patience.
 
     :raises Unreachable: if it does not answer
+    :raises Refused: if it does not let the user in
     """
-    with _failures_translated(settings.connection_id):
-        return jvm.org.apache.iceberg.CatalogUtil.buildIcebergCatalog(
-            settings.name, java_map(jvm, settings.java), jvm.org.apache.hadoop.conf.Configuration()
-        )
+    properties = java_map(jvm, {**_IMPATIENT, **settings.java})
+
+    def connect() -> Any:
+        with _failures_translated(settings.connection_id):
+            return jvm.org.apache.iceberg.CatalogUtil.buildIcebergCatalog(
+                settings.name, properties, jvm.org.apache.hadoop.conf.Configuration()
+            )
+
+    return persist(connect)
 
 
 class ColdTable:
@@ -44,6 +58,7 @@ class ColdTable:
     :param name: the table's name in messages
     :param connection_id: the Airflow connection of the catalog, named in errors
     :raises Unreachable: by every method, if the catalog or its storage does not answer
+    :raises Refused: by every method, if either does not let the user in
     """
 
     def __init__(self, jvm: Jvm, catalog: Any, target: str, name: str, connection_id: str) -> None:
@@ -95,9 +110,35 @@ class ColdTable:
         for file in files:
             append.appendFile(file)
         with _failures_translated(self._connection_id):
-            append.commit()
+            self._commit_staged(append, attempt)
             reached(FaultPoint.STAGED, self._name)
         return self.staged_by(attempt)
+
+    def _commit_staged(self, append: Any, attempt: str) -> None:
+        """Commit a staged append in place of Iceberg's own ``commit``, which publishes it when a reply is lost.
+
+        Iceberg's JDBC catalog sends a commit again when the connection breaks before the reply. The first one has
+        taken effect, so the second conflicts; ``commit`` retries, finds its snapshot in the table, takes the whole
+        for a rollback and moves main to the snapshot: unaudited, and whatever main has come to meanwhile. Here a
+        conflict is followed by a look at the table.
+        """
+        from py4j.protocol import Py4JJavaError  # noqa: PLC0415
+
+        operations = self.java.operations()
+        for remaining in reversed(range(_STAGE_ATTEMPTS)):
+            snapshot = append.apply()  # writes manifests, on top of the table as it is now; commits nothing
+            base = operations.current()
+            updated = self._jvm.org.apache.iceberg.TableMetadata.buildFrom(base).addSnapshot(snapshot).build()
+            try:
+                operations.commit(base, updated)
+            except Py4JJavaError as error:
+                self.java.refresh()
+                if self._find_staged(attempt) is not None:
+                    return
+                if not remaining or not _is_conflict(error):
+                    raise
+            else:
+                return
 
     def stage_again(self, snapshot_id: int, attempt: str) -> int:
         """Stage the files of a staged snapshot once more, on top of the head as it is now."""
@@ -111,14 +152,12 @@ class ColdTable:
         """The snapshot that an attempt has staged."""
         with _failures_translated(self._connection_id):
             self.java.refresh()
-        snapshots = self.java.snapshots()
-        for position in range(snapshots.size() - 1, -1, -1):
-            snapshot = snapshots.get(position)
-            if snapshot.summary().get(ATTEMPT_PROPERTY) == attempt:
-                return _to_snapshot(snapshot)
-        raise OffloadError(
-            f"{self._name}: the staged snapshot has gone. Nothing was published; the retry stages again."
-        )
+        staged = self._find_staged(attempt)
+        if staged is None:
+            raise OffloadError(
+                f"{self._name}: the staged snapshot has gone. Nothing was published; the retry stages again."
+            )
+        return staged
 
     def fast_forward(self, snapshot_id: int) -> bool:
         """Move main, and the marker of the last published window, to a staged snapshot in one atomic commit.
@@ -171,6 +210,14 @@ class ColdTable:
             .build()
         )
 
+    def _find_staged(self, attempt: str) -> Snapshot | None:
+        snapshots = self.java.snapshots()
+        for position in range(snapshots.size() - 1, -1, -1):
+            snapshot = snapshots.get(position)
+            if snapshot.summary().get(ATTEMPT_PROPERTY) == attempt:
+                return _to_snapshot(snapshot)
+        return None
+
     def _snapshot(self, snapshot_id: int) -> Snapshot | None:
         snapshot = self.java.snapshot(snapshot_id)
         return None if snapshot is None else _to_snapshot(snapshot)
@@ -199,7 +246,8 @@ def _failures_translated(connection_id: str) -> Iterator[None]:
     try:
         yield
     except Py4JJavaError as error:
-        raise Unreachable("The Iceberg catalog or its storage", connection_id, _message(error)) from error
+        kind = Refused if _is_refusal(error) else Unreachable
+        raise kind("The Iceberg catalog or its storage", connection_id, _message(error)) from error
 
 
 def _is_conflict(error: Any) -> bool:
@@ -207,7 +255,28 @@ def _is_conflict(error: Any) -> bool:
     return kind == "CommitFailedException" or "fast-forward" in str(error.java_exception.getMessage())
 
 
-def _message(error: Any) -> str:
+def _is_refusal(error: Any) -> bool:
+    for exception in _causes(error):
+        if exception.getClass().getSimpleName() in _REFUSALS:
+            return True
+        if exception.getClass().getSimpleName() == "PSQLException":
+            return is_refusal(exception.getSQLState(), str(exception.getMessage()))
+    return False
+
+
+def _causes(error: Any) -> Iterator[Any]:
     exception = error.java_exception
-    text = str(exception.getMessage()).splitlines()[0]
+    while exception is not None:
+        yield exception
+        exception = exception.getCause()
+
+
+def _message(error: Any) -> str:
+    """The outermost exception and, where there is one, the innermost: the first rarely says what happened."""
+    outermost, *causes = _causes(error)
+    return ": ".join(dict.fromkeys(map(_describe, [outermost, *causes[-1:]])))
+
+
+def _describe(exception: Any) -> str:
+    text = next(iter(str(exception.getMessage()).splitlines()), "")
     return f"{exception.getClass().getSimpleName()}: {text}"

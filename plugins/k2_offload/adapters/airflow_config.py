@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,21 @@ from k2_offload.core.tables import Tables, parse_tables
 
 _SECTION = "k2_offload"
 _PROJECT = Path(__file__).parents[3]
+
+_LIBPQ = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""So that a server that has vanished is noticed within about a minute; the connection's extra may say otherwise."""
+
+_TRANSACTION_LIMITS = """
+SET LOCAL lock_timeout = '60s';
+SET LOCAL idle_in_transaction_session_timeout = '10min';
+"""
+"""So that a client that has vanished frees the table it holds, and nobody waits for it for ever."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +125,19 @@ def load_ledger(settings: Settings) -> Ledger:
 
     check_connection(settings.ledger_conn_id)
     hook = PostgresHook(postgres_conn_id=settings.ledger_conn_id)
-    return Ledger(hook.get_conn, settings.ledger_conn_id)
+    hook.connection.extra = json.dumps(_LIBPQ | hook.connection.extra_dejson)
+
+    def connect() -> Any:
+        connection = hook.get_conn()
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(_TRANSACTION_LIMITS)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    return Ledger(connect, settings.ledger_conn_id)
 
 
 def check_connection(connection_id: str) -> None:

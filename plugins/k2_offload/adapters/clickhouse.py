@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from k2_offload.core import queries
 from k2_offload.core.connections import ClickHouseEndpoint
-from k2_offload.core.errors import InvalidSource, OffloadError, Unreachable
+from k2_offload.core.errors import InvalidSource, OffloadError, Refused, Unreachable
 from k2_offload.core.type_mapping import Column, is_time, map_column
 from k2_offload.core.windows import Window, from_micros, to_micros
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # the Spark job has no pydantic
     from k2_offload.core.tables import TableSpec
 
 _CONNECT_TIMEOUT_SECONDS = 10
+
+_REFUSED = {81, 192, 193, 497, 516}
+"""Codes for: no such database, no such user, wrong password, not granted, authentication failed."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class ClickHouse:
     :param endpoint: where it listens
     :param query_timeout_seconds: how long to wait for the server between two packets
     :raises Unreachable: by every method, if the server does not answer or drops the connection
+    :raises Refused: by every method, if it does not let the user in
     """
 
     def __init__(self, endpoint: ClickHouseEndpoint, query_timeout_seconds: int = 600) -> None:
@@ -65,6 +69,8 @@ class ClickHouse:
         except self._errors.ServerException as error:
             self._client.disconnect()
             message = str(error.message).split("Stack trace:")[0].strip()
+            if error.code in _REFUSED:
+                raise Refused("ClickHouse", self._endpoint.connection_id, message) from error
             raise OffloadError(f"ClickHouse refused a query (code {error.code}): {message}") from error
         return rows
 

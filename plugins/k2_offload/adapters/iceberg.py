@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from k2_offload.core import connections
-from k2_offload.core.errors import InvalidSource, OffloadError, StaleWindow, Unreachable
+from k2_offload.core.errors import InvalidSource, OffloadError, Refused, StaleWindow, Unreachable, is_refusal
 from k2_offload.core.exactly_once import (
     PUBLISHED_BRANCH,
     WINDOW_PROPERTY,
@@ -32,6 +32,12 @@ _TABLE_PROPERTIES = {
     "write.wap.enabled": "true",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "100",
+}
+
+_JDBC_TABLE_PROPERTIES = {
+    # Spark's writer stages with Iceberg's own commit. Tried again after a lost reply, it would publish what it staged:
+    # see ColdTable._commit_staged in include/spark_jobs/cold_table.py.
+    "commit.retry.num-retries": "0",
 }
 
 
@@ -138,6 +144,7 @@ class ColdCatalog:
 
     :param settings: where it is
     :raises Unreachable: by every method, if the catalog or its storage does not answer
+    :raises Refused: by every method, if either does not let the user in
     """
 
     def __init__(self, settings: connections.Catalog) -> None:
@@ -147,7 +154,7 @@ class ColdCatalog:
     def _catalog(self) -> Catalog:
         from pyiceberg.catalog import load_catalog  # noqa: PLC0415 - DAG files import this module and must parse fast
 
-        return load_catalog(self._settings.name, **self._settings.pyiceberg)
+        return load_catalog(self._settings.name, **_impatient(self._settings.pyiceberg))
 
     def close(self) -> None:
         """End its connections."""
@@ -192,8 +199,22 @@ class ColdCatalog:
             raise self._translated(error) from error
 
     def _translated(self, error: Exception) -> OffloadError:
+        from pyiceberg.exceptions import ForbiddenError, UnauthorizedError  # noqa: PLC0415
+
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        return Unreachable("The Iceberg catalog or its storage", self._settings.connection_id, first_line)
+        of_driver = getattr(error, "orig", None) or error  # SQLAlchemy wraps it
+        sqlstate: str | None = getattr(of_driver, "sqlstate", None) or getattr(of_driver, "pgcode", None)
+        refused = isinstance(error, (PermissionError, ForbiddenError, UnauthorizedError))
+        kind = Refused if refused or is_refusal(sqlstate, str(of_driver)) else Unreachable
+        return kind("The Iceberg catalog or its storage", self._settings.connection_id, first_line)
+
+
+def _impatient(properties: Mapping[str, str]) -> dict[str, str]:
+    """With limits to waiting for the Postgres of a SQL catalog, and no first failure from a connection gone stale."""
+    if properties.get("type") != "sql":
+        return dict(properties)
+    limits = "connect_timeout=10&keepalives_idle=30&keepalives_interval=10&keepalives_count=3&tcp_user_timeout=60000"
+    return {"pool_pre_ping": "true"} | dict(properties) | {"uri": f"{properties['uri']}?{limits}"}
 
 
 def _definition(table: TableSpec, columns: Sequence[Column]) -> dict[str, Any]:
@@ -227,7 +248,11 @@ def _definition(table: TableSpec, columns: Sequence[Column]) -> dict[str, Any]:
         "schema": schema,
         "partition_spec": PartitionSpec(partition),
         "sort_order": SortOrder(*sort_fields),
-        "properties": _TABLE_PROPERTIES | {"schema.name-mapping.default": name_mapping},
+        "properties": {
+            **_TABLE_PROPERTIES,
+            "schema.name-mapping.default": name_mapping,
+            **(_JDBC_TABLE_PROPERTIES if table.transport == "jdbc" else {}),
+        },
     }
 
 

@@ -11,13 +11,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable
+from k2_offload.core.errors import Busy, ConfigurationError, OffloadError, Refused, Unreachable, is_refusal
 from k2_offload.core.exactly_once import LedgerEntry, Published, WindowId, watermark_of
 
 _SQL = Path(__file__).parents[3] / "include" / "sql" / "postgres"
 
 Connect = Callable[[], Any]
-"""Opens a DB-API connection (psycopg 2 or 3)."""
+"""Opens a DB-API connection (psycopg 2 or 3); its transaction may have begun."""
+
+_LOCK_NOT_AVAILABLE = "55P03"
 
 
 @cache
@@ -159,19 +161,31 @@ class Ledger:
         try:
             connection = self._connect()
         except Exception as error:
-            raise Unreachable("Postgres (the ledger)", self._connection_id, str(error).strip()) from error
+            raise self._translated(error, lost=True) from error
         try:
             with connection.cursor() as cursor:
                 yield cursor
             connection.commit()
         except connection.Error as error:
-            connection.rollback()
-            raise OffloadError(
-                f"Postgres (the ledger, Airflow connection '{self._connection_id}') refused a statement: "
-                f"{str(error).strip()} Nothing was recorded and no row is lost. Run `k2 validate`."
-            ) from error
-        except BaseException:
-            connection.rollback()
-            raise
+            # DB-API does not define it, the drivers have it.
+            raise self._translated(error, lost=bool(getattr(connection, "closed", False))) from error
         finally:
-            connection.close()
+            connection.close()  # rolls back what was not committed, and works on a broken connection too
+
+    def _translated(self, error: Exception, *, lost: bool) -> OffloadError:
+        """Say what an error of the driver means.
+
+        :param lost: there is no connection, or not any more
+        """
+        service, reason = "Postgres (the ledger)", str(error).strip()
+        sqlstate: str | None = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+        if is_refusal(sqlstate, reason):
+            return Refused(service, self._connection_id, reason)
+        if sqlstate == _LOCK_NOT_AVAILABLE:
+            return Busy(self._connection_id)
+        if lost:
+            return Unreachable(service, self._connection_id, reason)
+        return OffloadError(
+            f"Postgres (the ledger, Airflow connection '{self._connection_id}') refused a statement: "
+            f"{reason} Nothing was recorded and no row is lost. Run `k2 validate`."
+        )

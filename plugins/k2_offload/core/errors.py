@@ -35,6 +35,18 @@ class Unreachable(OffloadError):
         )
 
 
+class Busy(Unreachable):
+    """Another run holds a table in the ledger; a moment later it may have ended, as a service may answer again."""
+
+    def __init__(self, connection_id: str) -> None:
+        OffloadError.__init__(
+            self,
+            f"Another run has held this table in the ledger (Airflow connection '{connection_id}') for a minute. "
+            "Nothing was recorded and no row is lost: the next attempt resumes the same window. If it goes on, look "
+            "for a run that hangs, or for a session that is idle in a transaction in Postgres' pg_stat_activity.",
+        )
+
+
 class AuditFailed(OffloadError):
     """The rows staged for a window are not the rows ClickHouse holds in it. Nothing was published."""
 
@@ -49,3 +61,43 @@ class DamagedTable(OffloadError):
 
 class ConfigurationError(OffloadError):
     """A setting or connection is missing or contradicts another."""
+
+
+class Refused(ConfigurationError):
+    """A service answers, and does not let this connection in; trying again cannot help.
+
+    :param service: which of them, as a person would say it
+    :param connection_id: the Airflow connection that points to it
+    :param reason: the service's own words, without secrets
+    """
+
+    def __init__(self, service: str, connection_id: str, reason: str) -> None:
+        super().__init__(
+            f"{service} refuses Airflow connection '{connection_id}': {reason.rstrip('.')}. "
+            "Nothing was moved and no row is lost. Correct its user, password or database, or grant the user what it "
+            "needs; then run `k2 validate`."
+        )
+
+
+_REFUSED_STATES = ("28", "3D", "42501")
+"""SQLSTATEs, or classes of them: who logs in, the database's name, and what a user may do."""
+
+_REFUSED_LOGINS = (
+    "authentication failed",
+    "no password supplied",
+    "does not exist",  # the database, or a role without a password
+    "pg_hba.conf",
+    "not permitted to log in",
+    "permission denied for database",
+)
+
+
+def is_refusal(sqlstate: str | None, message: str) -> bool:
+    """Whether Postgres refused a login or a right, rather than being down or busy.
+
+    A failed login has no SQLSTATE in libpq and is told by its English words; in another language it is only tried
+    again, in vain.
+    """
+    if sqlstate is not None:
+        return sqlstate.startswith(_REFUSED_STATES)
+    return "FATAL" in message and any(words in message for words in _REFUSED_LOGINS)

@@ -1,0 +1,472 @@
+"""Faults of the network on the real stack: what the back-off bridges, what the next attempt mends, what fails at once.
+
+All three services are reached through proxies. After each fault follows what Airflow would run next, and then every
+row has to be cold exactly once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import psycopg
+import pytest
+from airflow.sdk import BaseHook
+from clickhouse_driver import Client
+from clickhouse_driver.errors import NetworkError, ServerException
+
+from embedded.stack.processes import STACK_VARIABLE
+from embedded.stack.settings import HOST
+from k2_offload.adapters import airflow_config
+from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.core.errors import Busy, ConfigurationError, Refused, Unreachable
+from k2_offload.core.exactly_once import watermark_of
+from k2_offload.core.fault_points import FaultPoint
+from k2_offload.persistence import persist
+from tests.faults.hook import Fault, Kind
+from tests.faults.output import Output
+from tests.proxy import Proxy
+from tests.support import free_ports
+
+MIDNIGHT = datetime(2026, 3, 5, tzinfo=UTC)
+FIRST = MIDNIGHT - timedelta(minutes=10)  # the window spans two days: two files
+NOW = MIDNIGHT + timedelta(hours=1)
+SETTINGS = {"clickhouse": "clickhouse_conn_id", "ledger": "ledger_conn_id", "catalog": "catalog_conn_id"}
+
+
+class Network:
+    """The bench's services behind proxies, and tables with rows to move."""
+
+    def __init__(self, bench, monkeypatch, resources):
+        self.bench = bench
+        self.tables = []
+        self._monkeypatch = monkeypatch
+        self._real = {
+            name: BaseHook.get_connection(getattr(airflow_config.load_settings(), setting))
+            for name, setting in SETTINGS.items()
+        }
+        self.proxies = {name: resources.enter_context(Proxy(real.port)) for name, real in self._real.items()}
+        self.clickhouse, self.ledger, self.catalog = (self.proxies[name] for name in SETTINGS)
+        for name in SETTINGS:
+            self.reach(name)
+
+    def reach(self, name, **changes):
+        """Let the connection of a service pass through its proxy, or be another one."""
+        real = self._real[name]
+        fields = {
+            **{key: getattr(real, key) for key in ("conn_type", "host", "login", "password", "schema")},
+            "port": self.proxies[name].port,
+            "extra": real.extra_dejson,
+        }
+        self._monkeypatch.setenv(f"AIRFLOW__K2_OFFLOAD__{SETTINGS[name].upper()}", f"far_{name}")
+        self._monkeypatch.setenv(f"AIRFLOW_CONN_FAR_{name.upper()}", json.dumps(fields | changes))
+
+    def reach_directly(self, name):
+        self.reach(name, port=self._real[name].port)
+
+    def add_table(self, suffix=None):
+        table = self.bench.create_trades(suffix or f"t{len(self.tables)}")
+        self.bench.insert_trades(table, FIRST, 1200)
+        self.tables.append(table)
+        return table
+
+    def cycle(self):
+        return self.bench.cycle(*(self.bench.spec(table) for table in self.tables), now=NOW)
+
+    def plan(self, cycle, *tables):
+        """As the task does."""
+        return [persist(partial(cycle.plan, cycle.tables[table])) for table in tables or self.tables]
+
+    def commit(self, cycle, *tables):
+        for table in tables or self.tables:
+            persist(partial(cycle.commit, cycle.tables[table]))
+
+    def check(self, cycle):
+        """All rows of all tables are cold once, the ledger says what Iceberg says, nothing else is referred to."""
+        records = cycle.ledger.read_tables()
+        for table in self.tables:
+            assert self.bench.cold_rows(table) == self.bench.warm_rows(table), table
+            cold = cycle.catalog.load(cycle.tables[table])
+            assert records[table].watermark == watermark_of(cold.published), table
+            assert set(cold._table.metadata.refs) == {"main", "k2_published"}, table
+        sql = "SELECT table_name FROM k2_offload.offload_windows WHERE state = 'open' AND table_name = ANY(%s)"
+        with psycopg.connect(self.bench.stack.ledger_dsn) as connection:
+            assert connection.execute(sql, (self.tables,)).fetchall() == []
+
+    def recover(self):
+        """What Airflow runs next: plan, the job if there is anything left to move, commit."""
+        cycle = self.cycle()
+        planned = [entry for entry in self.plan(cycle) if entry is not None]
+        if planned:
+            code, output = self.bench.run_job(*planned)
+            assert code == 0, output
+        self.commit(cycle)
+        self.check(cycle)
+
+
+@pytest.fixture
+def network(bench, monkeypatch):
+    with ExitStack() as resources:
+        yield Network(bench, monkeypatch, resources)
+
+
+def export_of(table):
+    return rf"INSERT INTO FUNCTION.*?/{table}/data/".encode()
+
+
+def commit_of(table):
+    """The catalog's UPDATE of a table's metadata file: the first one stages, the second one publishes."""
+    return rf"/{table}/metadata/.*?/{table}/metadata/".encode()
+
+
+def test_plan_and_commit_go_on_when_a_service_comes_back_in_time(network):
+    first, second, third = (network.add_table() for _ in range(3))
+    cycle = network.cycle()
+    cycle.clickhouse.now()
+    cycle.catalog.ping()
+    planned = []
+    for table, proxy in ((first, network.clickhouse), (second, network.ledger), (third, network.catalog)):
+        timer = proxy.unplug(1.0)
+        planned += network.plan(cycle, table)
+        timer.join()
+    network.clickhouse.when(export_of(first), lambda: network.clickhouse.unplug(1.5))
+    network.catalog.when(commit_of(second), lambda: network.catalog.unplug(1.5))
+    code, output = network.bench.run_job(*planned)
+    assert (code, output.count(": published 1200 rows")) == (0, 3), output
+    assert "Trying again" in output
+    for table, proxy in ((first, network.ledger), (second, network.catalog)):
+        timer = proxy.unplug(1.0)
+        network.commit(cycle, table)
+        timer.join()
+    network.commit(cycle)
+    network.check(cycle)
+
+
+def test_what_is_lost_while_planning_and_committing_is_tried_again(network):
+    losses = {
+        "ledger's COMMIT": partial(network.ledger.lose_request, rb"COMMIT"),
+        "reply to the ledger's COMMIT": partial(network.ledger.lose_reply, rb"COMMIT"),
+        "end of the ledger's reply": partial(network.ledger.reset_after, 700, to_server=False),
+        "catalog's INSERT": partial(network.catalog.lose_request, rb"INSERT INTO iceberg_tables"),
+        "reply to the catalog's INSERT": partial(network.catalog.lose_reply, rb"INSERT INTO iceberg_tables"),
+        "reply to the catalog's COMMIT": partial(network.catalog.lose_reply, rb"COMMIT"),
+        "end of ClickHouse's reply": partial(network.clickhouse.reset_after, 300, to_server=False),
+    }
+    for _ in losses:
+        network.add_table()
+    cycle = network.cycle()
+    planned = []
+    for table, (what, lose) in zip(network.tables, losses.items(), strict=True):
+        rule = lose()
+        planned += network.plan(cycle, table)
+        assert rule.fired == 1, what
+    code, output = network.bench.run_job(*planned)
+    assert (code, output.count(": published 1200 rows")) == (0, len(losses)), output
+    losses_of_commit = [
+        partial(network.ledger.lose_request, rb"COMMIT"),
+        partial(network.ledger.lose_reply, rb"COMMIT"),
+        partial(network.catalog.lose_reply, rb"FROM iceberg_tables"),
+    ]
+    for table, lose in zip(network.tables, losses_of_commit, strict=False):
+        rule = lose()
+        network.commit(cycle, table)
+        assert rule.fired == 1
+    network.commit(cycle)
+    network.check(cycle)
+
+
+def test_the_job_outlives_the_loss_of_any_request_and_any_reply(network):
+    at_catalog, at_clickhouse = network.catalog, network.clickhouse
+    losses = {
+        "stage": lambda table: at_catalog.lose_request(commit_of(table)),
+        "stage_reply": lambda table: at_catalog.lose_reply(commit_of(table)),
+        "publish": lambda table: at_catalog.lose_request(commit_of(table), occurrence=2),
+        "publish_reply": lambda table: at_catalog.lose_reply(commit_of(table), occurrence=2),
+        "export": lambda table: at_clickhouse.lose_request(export_of(table)),
+        "export_reply": lambda table: at_clickhouse.lose_reply(export_of(table), quiet=0.3),
+        "second_export_reply": lambda table: at_clickhouse.lose_reply(export_of(table), occurrence=2, quiet=0.3),
+        "bystander": lambda _: at_catalog.reset_after(4000, to_server=False),
+    }
+    for suffix in losses:
+        network.add_table(suffix)
+    planned = network.plan(network.cycle())
+    rules = [lose(table) for table, lose in zip(network.tables, losses.values(), strict=True)]
+    code, output = network.bench.run_job(*planned, parallel_tables=len(losses))
+    assert dict.fromkeys(losses, 1) == dict(zip(losses, (rule.fired for rule in rules), strict=True))
+    assert (code, output.count(": published 1200 rows")) == (0, len(losses)), output
+    network.recover()
+
+
+@pytest.mark.parametrize("transport", ["export", "jdbc"])
+def test_a_lost_reply_never_publishes_what_was_only_staged(network, transport):
+    """Iceberg's JDBC catalog repeats the commit, and its append then takes it for a rollback to what it staged."""
+    table = network.add_table()
+    spec = network.bench.spec(table, transport=transport)
+    cycle = network.bench.cycle(spec, now=NOW)
+    [planned] = network.plan(cycle)
+    rule = network.catalog.lose_reply(commit_of(table))
+    network.bench.run_job(planned, faults=[Fault(FaultPoint.AUDITED, Kind.KILL, table)])
+    assert rule.fired == 1
+    metadata = cycle.catalog.load(cycle.tables[table])._table.metadata
+    assert (len(metadata.snapshots), metadata.refs) == (1, {})
+    network.recover()
+
+
+def test_a_service_that_stays_away_fails_the_attempt_and_the_next_one_resumes_the_window(network):
+    exporting, staging, opening = (network.add_table() for _ in range(3))
+    cycle = network.cycle()
+    planned = dict(zip((exporting, staging), network.plan(cycle, exporting, staging), strict=True))
+    network.clickhouse.when(export_of(exporting), network.clickhouse.unplug)
+    network.reach_directly("catalog")
+    without_clickhouse = Output(network.bench.start_job(planned[exporting]))
+    network.reach("catalog")
+    network.reach_directly("clickhouse")
+    network.catalog.when(commit_of(staging), network.catalog.unplug)
+    without_catalog = Output(network.bench.start_job(planned[staging]))
+    network.ledger.unplug()
+    with pytest.raises(Unreachable, match="far_ledger"):
+        network.plan(network_cycle_without_schema(network), opening)
+    for job, connection in ((without_clickhouse, "far_clickhouse"), (without_catalog, "far_catalog")):
+        code, output = job.wait_for_end()
+        assert code == 1
+        assert output.count("Trying again") == 3, output
+        assert f"is not reachable through Airflow connection '{connection}'" in output
+    for name, proxy in network.proxies.items():
+        network.reach(name)
+        proxy.forward()
+    assert [entry.window_id for entry in network.plan(network.cycle(), exporting, staging)] == [
+        planned[exporting].window_id,
+        planned[staging].window_id,
+    ]
+    network.recover()
+
+
+def network_cycle_without_schema(network):
+    """A cycle that has not talked to the ledger yet."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("k2_offload.adapters.ledger.Ledger.create_schema", lambda _: None)
+        return network.cycle()
+
+
+def test_a_slow_network_needs_no_second_try(network, caplog):
+    network.add_table()
+    for proxy in network.proxies.values():
+        proxy.slow(0.01, bytes_per_second=200_000)
+    cycle = network.cycle()
+    code, output = network.bench.run_job(*network.plan(cycle))
+    network.commit(cycle)
+    assert (code, "Trying again" in output + caplog.text) == (0, False), output
+    network.check(cycle)
+
+
+class Gateway:
+    """A ClickHouse of the test's own, with a password."""
+
+    def __init__(self, stack, folder):
+        self.native_port, self._http_port = free_ports(2)
+        self._stack, self._folder = stack, folder
+        self._password_file = folder / "password"
+        self._password_file.write_text("open sesame")
+        self._process = None
+
+    def start(self):
+        settings = self._stack.settings
+        command = [
+            *(settings.layout.clickhouse.python, "-m", "embedded.gateway", "--data-path", self._folder / "clickhouse"),
+            *("--native-port", str(self.native_port), "--http-port", str(self._http_port)),
+            *("--password-file", self._password_file),
+        ]
+        environment = {**os.environ, STACK_VARIABLE: str(settings.state)}
+        with (self._folder / "gateway.log").open("ab") as log:
+            self._process = subprocess.Popen(command, cwd=settings.root, env=environment, stdout=log, stderr=log)
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return self.sql("SELECT 1")
+            except (EOFError, OSError, NetworkError):
+                assert time.monotonic() < deadline, (self._folder / "gateway.log").read_text()
+                time.sleep(0.1)
+
+    def kill(self):
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def restart(self):
+        self.kill()
+        self.start()
+
+    def sql(self, statement, database="default"):
+        with Client(HOST, port=self.native_port, password="open sesame", database=database) as client:
+            return client.execute(statement)
+
+
+@pytest.fixture
+def gateway(network, monkeypatch, tmp_path):
+    """In place of the stack's ClickHouse, behind the same proxy."""
+    gateway = Gateway(network.bench.stack, tmp_path)
+    gateway.start()
+    gateway.sql("CREATE DATABASE k2")
+    monkeypatch.setattr(network.bench, "sql", partial(gateway.sql, database="k2"))
+    network.clickhouse.upstream_port = gateway.native_port
+    network.reach("clickhouse", password="open sesame")
+    yield gateway
+    gateway.kill()
+
+
+def test_a_clickhouse_that_is_killed_during_an_export_and_started_again(network, gateway):
+    table = network.add_table()
+    network.bench.insert_trades(table, MIDNIGHT + timedelta(minutes=10), 100_000, step_micros=1000)
+    cycle = network.cycle()
+    planned = network.plan(cycle)
+    network.reach("clickhouse", password="wrong one")
+    assert_refused(partial(network.plan, network.cycle()), "far_clickhouse", "wrong one")
+    code, output = network.bench.run_job(*planned)
+    assert (code, "Trying again" in output, "wrong one" in output) == (1, False, False)
+    assert "refuses Airflow connection 'far_clickhouse'" in output
+
+    network.reach("clickhouse", password="open sesame")
+    restarted = threading.Event()
+
+    def restart():
+        gateway.restart()
+        restarted.set()
+
+    rule = network.clickhouse.when(export_of(table), restart)
+    code, output = network.bench.run_job(*planned)
+    assert (rule.fired, restarted.wait(30)) == (1, True)
+    assert (code, "Trying again" in output) == (0, True), output
+    network.commit(cycle)
+    network.check(cycle)
+
+
+def assert_refused(step, connection, secret):
+    started = time.monotonic()
+    with pytest.raises(ConfigurationError) as refusal:
+        persist(step)
+    assert time.monotonic() - started < 3
+    assert isinstance(refusal.value, Refused)
+    assert f"refuses Airflow connection '{connection}'" in str(refusal.value)
+    assert "k2 validate" in str(refusal.value)
+    assert secret not in str(refusal.value)
+
+
+def test_a_storage_that_is_away_for_a_moment(network):
+    """Before the job has opened the table, between two exports, and after the last one."""
+    points = {"first_export": (FaultPoint.FILE_EXPORTED, 1), "last_export": (FaultPoint.FILE_EXPORTED, 2)}
+    opening = network.add_table("opening")
+    for suffix in points:
+        network.add_table(suffix)
+    cycle = network.cycle()
+    planned = network.plan(cycle)
+    folders = {table: network.bench.stack.settings.warehouse / "cold" / table for table in network.tables}
+    faults = [
+        Fault(point, Kind.WAIT, table, hit)
+        for table, (point, hit) in zip(network.tables[1:], points.values(), strict=True)
+    ]
+
+    def away(folder):
+        return folder.with_name(f"{folder.name}_away")
+
+    folders[opening].rename(away(folders[opening]))
+    job = Output(network.bench.start_job(*planned, faults=faults))
+    job.wait_for("FAULT wait", times=len(faults))
+    for table in network.tables[1:]:
+        folders[table].rename(away(folders[table]))
+    network.bench.wake_file.touch()
+    job.wait_for("Trying again", times=len(folders))
+    for folder in folders.values():
+        away(folder).rename(folder)
+    code, output = job.wait_for_end()
+    assert (code, output.count(": published 1200 rows")) == (0, len(folders)), output
+    network.recover()
+
+
+@pytest.mark.parametrize("name", ["ledger", "catalog"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"password": "wrong one"}, {"login": "nobody", "password": "wrong one"}, {"schema": "nowhere"}],
+    ids=["password", "user", "database"],
+)
+def test_a_login_that_postgres_refuses_fails_at_once(network, name, changes):
+    table = network.add_table()
+    network.reach(name, **changes)
+    cycle = network_cycle_without_schema(network)
+    assert_refused(partial(cycle.plan, cycle.tables[table]), f"far_{name}", changes.get("password", "nothing"))
+
+
+def test_what_a_user_may_not_do_fails_at_once(network):
+    dsn = network.bench.stack.ledger_dsn
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS k2_stranger")
+        connection.execute("CREATE ROLE k2_stranger LOGIN PASSWORD 'wrong one'")
+    try:
+        table = network.add_table()
+        network.cycle()
+        network.reach("ledger", login="k2_stranger", password="wrong one")
+        cycle = network_cycle_without_schema(network)
+        assert_refused(partial(cycle.plan, cycle.tables[table]), "far_ledger", "wrong one")
+        network.reach("ledger")
+        network.reach("catalog", login="k2_stranger", password="wrong one")
+        cycle = network.cycle()
+        assert_refused(partial(cycle.plan, cycle.tables[table]), "far_catalog", "wrong one")
+        for code in (81, 192, 193, 497, 516):
+            clickhouse = ClickHouse(airflow_config.load_clickhouse(airflow_config.load_settings()))
+            clickhouse._client.execute = partial(_raise, ServerException("default: no", code))
+            assert_refused(clickhouse.now, "far_clickhouse", "nothing")
+    finally:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("DROP ROLE k2_stranger")
+
+
+def _raise(error, *_):
+    raise error
+
+
+def test_the_job_says_at_once_that_the_catalog_refuses_it(network):
+    network.add_table()
+    planned = network.plan(network.cycle())
+    network.reach("catalog", password="wrong one")
+    code, output = network.bench.run_job(*planned)
+    assert code != 0
+    assert "refuses Airflow connection 'far_catalog'" in output
+    assert (output.count("Trying again"), output.count("wrong one")) == (0, 0)
+
+
+def test_a_ledger_whose_table_another_run_holds(network, monkeypatch):
+    table = network.add_table()
+    cycle = network.cycle()
+    with cycle.ledger._transaction() as cursor:
+        cursor.execute("SELECT current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout')")
+        assert cursor.fetchone() == ("1min", "10min")
+    limits = "SET LOCAL lock_timeout = '100ms'; SET LOCAL idle_in_transaction_session_timeout = '500ms'"
+    monkeypatch.setattr(airflow_config, "_TRANSACTION_LIMITS", limits)
+
+    def hold():
+        with cycle.ledger.locked(table) as holder:
+            holder.entry()
+            with pytest.raises(Busy, match=r"Another run .*no row is lost"), cycle.ledger.locked(table) as locked:
+                locked.entry()
+            time.sleep(0.7)  # whoever holds it has vanished: Postgres frees the table
+            assert network.plan(cycle)
+            holder.entry()
+
+    with pytest.raises(Unreachable, match="terminating connection due to idle-in-transaction timeout"):
+        hold()
+
+
+def test_a_ledger_that_swallows_everything_is_given_up(network, monkeypatch):
+    monkeypatch.setitem(airflow_config._LIBPQ, "connect_timeout", 2)
+    network.add_table()
+    network.ledger.blackhole()
+    started = time.monotonic()
+    with pytest.raises(Unreachable, match="timeout"):
+        network.cycle()
+    assert time.monotonic() - started < 4
+    assert network.ledger.swallowed > 0
