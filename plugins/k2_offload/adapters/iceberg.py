@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from k2_offload.core import connections
-from k2_offload.core.errors import InvalidSource, OffloadError, Refused, StaleWindow, Unreachable, is_refusal
+from k2_offload.core.errors import (
+    DamagedTable,
+    InvalidSource,
+    OffloadError,
+    Refused,
+    StaleWindow,
+    Unreachable,
+    is_refusal,
+)
 from k2_offload.core.exactly_once import (
     PUBLISHED_BRANCH,
     WINDOW_PROPERTY,
@@ -74,20 +83,16 @@ class ColdTable:
 
         :raises DamagedTable: if the table cannot say
         """
-        metadata = self._table.metadata
-        snapshots = {snapshot.snapshot_id: snapshot for snapshot in metadata.snapshots}
-        branch = metadata.refs.get(PUBLISHED_BRANCH)
+        branch = self._table.metadata.refs.get(PUBLISHED_BRANCH)
+        return self._published_in(self._table.metadata.current_snapshot_id, branch.snapshot_id if branch else None)
+
+    def _published_in(self, head: int | None, marker: int | None) -> Published | None:
+        snapshots = {snapshot.snapshot_id: snapshot for snapshot in self._table.metadata.snapshots}
 
         def snapshot_of(snapshot_id: int) -> Snapshot | None:
             return _to_snapshot(snapshots[snapshot_id]) if snapshot_id in snapshots else None
 
-        return find_published(
-            self._name,
-            self.uuid,
-            metadata.current_snapshot_id,
-            branch.snapshot_id if branch else None,
-            snapshot_of,
-        )
+        return find_published(self._name, self.uuid, head, marker, snapshot_of)
 
     def newest_row(self, column: str) -> datetime | None:
         """The newest time in a column, read from the data; ``None`` if the table is empty."""
@@ -97,23 +102,78 @@ class ColdTable:
         newest = (pyarrow.compute.max(batch.column(0)).as_py() for batch in batches)
         return max((time.astimezone(UTC) for time in newest if time is not None), default=None)
 
+    def published_until(self, time: datetime) -> Published | None:
+        """The newest window in the chain that ends at or before a time, as far as the chain can be read.
+
+        :raises DamagedTable: if the table cannot even say which is its newest window
+        """
+        published = self.published
+        try:
+            while published is not None and published.window_id.window.high > time:
+                published = self._published_in(published.snapshot.parent_id, marker=None)
+        except DamagedTable:
+            return None
+        return published
+
+    def rollback_statement(self, snapshot_id: int) -> str:
+        """The Spark SQL that takes everything after a snapshot out of the table."""
+        name = ".".join(self._table.name())
+        return f"CALL {self._table.catalog.name}.system.rollback_to_snapshot('{name}', {snapshot_id})"
+
+    def rows_per_day(self, column: str, since: date) -> dict[date, int] | None:
+        """Rows by partition day, from metadata alone: what another writer removed by delete files still counts.
+
+        :param column: the time that the partitions are days of
+        :param since: the first day
+        :returns: ``None`` if some files are partitioned in another way
+        :raises OffloadError: if the metadata cannot be read
+        """
+        from pyiceberg.transforms import DayTransform  # noqa: PLC0415
+
+        schema = self._table.schema()
+        daily = {
+            spec_id
+            for spec_id, spec in self._table.specs().items()
+            if [(schema.find_column_name(field.source_id), field.transform) for field in spec.fields]
+            == [(column, DayTransform())]
+        }
+        if not daily:
+            return None
+        rows: Counter[date] = Counter()
+        try:
+            for task in self._table.scan(f"\"{column}\" >= '{since}T00:00:00+00:00'").plan_files():
+                if task.file.spec_id not in daily:
+                    return None
+                rows[date(1970, 1, 1) + timedelta(days=task.file.partition[0])] += task.file.record_count
+        except Exception as error:
+            raise OffloadError(
+                f"{self._name}: the cold table's metadata cannot be read: {error}. Nothing was changed. "
+                "Run `k2 validate`."
+            ) from error
+        return rows
+
     def adopt(self, window_id: WindowId) -> None:
         """Record that the table holds a window: a snapshot without rows that carries its identity.
 
         :raises StaleWindow: if another writer committed since the table was loaded; nothing has changed then
         """
         from pyiceberg.exceptions import CommitFailedException  # noqa: PLC0415
+        from pyiceberg.table import TableProperties  # noqa: PLC0415
+        from pyiceberg.table.update.snapshot import ManageSnapshots  # noqa: PLC0415
 
+        # A retry would put the snapshot on top of what another writer has published meanwhile: unseen, and perhaps
+        # beyond the window's end. Set in memory only, never in the table.
+        self._table.metadata.properties[TableProperties.COMMIT_NUM_RETRIES] = "0"
         try:
             with self._table.transaction() as transaction:
                 transaction.update_snapshot({WINDOW_PROPERTY: str(window_id)}).fast_append().commit()
-            adopted = self._table.metadata.snapshot_by_id(self._table.metadata.current_snapshot_id or 0)
-            if adopted is not None:
-                self._table.manage_snapshots().create_branch(adopted.snapshot_id, PUBLISHED_BRANCH).commit()
+                snapshot_id = transaction.table_metadata.current_snapshot_id
+                if snapshot_id is not None:
+                    ManageSnapshots(transaction).create_branch(snapshot_id, PUBLISHED_BRANCH).commit()
         except CommitFailedException:
             raise StaleWindow(
                 f"{self._name}: another writer committed to the cold table meanwhile. Nothing was changed. "
-                f"Run `k2 watermark rebuild {self._name}` again."
+                "Run the command again."
             ) from None
 
     @property

@@ -1,9 +1,8 @@
-"""``k2 watermark``: what the cold table says against what the ledger says, and how to accept the former."""
+"""``k2 watermark``: what the cold table says against what the ledger says, and how to accept or change the former."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import typer
 
@@ -23,6 +22,7 @@ from k2_offload.cli.console import (
     show_table,
     show_window,
 )
+from k2_offload.cli.watermark_set import DryRunOption, TableArgument, YesOption, confirmed, set_watermark
 from k2_offload.core.errors import DamagedTable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, Published, WindowId, adopted, watermark_of
 from k2_offload.core.tables import TableSpec
@@ -30,8 +30,8 @@ from k2_offload.core.windows import format_time
 from k2_offload.cycle import Cycle
 from k2_offload.session import open_cycle
 
-app = typer.Typer(help="Look at a table's watermark, or rebuild it from the cold table.", no_args_is_help=True)
-TableArgument = Annotated[str, typer.Argument(help="The table's name in the table file.", show_default=False)]
+app = typer.Typer(help="Look at a table's watermark, rebuild it from the cold table, or set it.", no_args_is_help=True)
+app.command("set")(set_watermark)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Found:
 
     :param cold: ``None`` if there is no such table yet
     :param published: its newest window
-    :param adopt: the window it holds all the same, where its history cannot say or says nothing of its rows
+    :param adopt: the window it holds all the same, where its history cannot say
     :param problem: why its history cannot say
     """
 
@@ -83,8 +83,8 @@ def show(table: TableArgument, as_json: JsonOption = False) -> None:
 @command
 def rebuild(
     table: TableArgument,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be set, and change nothing.")] = False,
+    yes: YesOption = False,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Accept the cold table as it is, and set the ledger's watermark to what it holds.
@@ -101,7 +101,7 @@ def rebuild(
         if not as_json:
             _print(found, cycle.ledger.read_tables().get(table))
             screen.print(_explain(found), soft_wrap=True)
-        if not dry_run and (yes or _confirmed()):
+        if not dry_run and (yes or confirmed("Accept that?")):
             _accept(cycle, spec, found)
         if as_json:
             print_json(_document(table, found, cycle.ledger.read_tables().get(table)))
@@ -114,26 +114,11 @@ def _look(cycle: Cycle, table: TableSpec) -> Found:
     if cold is None:
         return Found(None)
     try:
-        published, problem = cold.published, None
+        return Found(cold, cold.published)
     except DamagedTable as error:
-        published, problem = None, str(error)
-    if published is None and cold.total_rows:
         with errors.status("reading the cold table for its newest row"):
             newest = cold.newest_row(table.timestamp_column)
-        return Found(cold, None, adopted(cold.uuid, newest) if newest else None, problem)
-    return Found(cold, published, None, problem)
-
-
-def _confirmed() -> bool:
-    try:
-        agreed = typer.confirm("Accept that?", err=True)
-    except typer.Abort:  # nobody there to answer
-        errors.print()
-        agreed = False
-    if not agreed:
-        errors.print("Nothing was changed. --yes answers in advance.")
-        raise typer.Exit(FINDING)
-    return True
+        return Found(cold, None, adopted(cold.uuid, newest) if newest else None, str(error))
 
 
 def _accept(cycle: Cycle, table: TableSpec, found: Found) -> None:
@@ -160,12 +145,6 @@ def _explain(found: Found) -> str:
 
 def _difference(table: str, found: Found, record: TableRecord | None) -> str | None:
     """What a person should look at, if anything."""
-    if found.adopt is not None and found.cold is not None:
-        return (
-            f"{table}: the cold table holds {found.cold.total_rows:,} rows that no window accounts for; the next cycle "
-            "adds everything that ClickHouse has. If those are the same rows, run first: "
-            f"k2 watermark rebuild {table}"
-        )
     if found.cold is None or record is None or record.table_uuid is None:
         return None
     if found.cold.uuid != record.table_uuid:

@@ -3,78 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import textwrap
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pytest
 from pyiceberg.catalog import load_catalog
 
 from k2_offload.adapters import airflow_config
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH
 from k2_offload.core.verification import cold_table_function
-from tests.stack.k2_offload.conftest import Bench
-
-START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
-
-
-@dataclass
-class Shell:
-    """Runs ``k2`` on a table file of the test's own.
-
-    :param bench: makes and moves tables
-    """
-
-    bench: Bench
-    tables_file: Path
-
-    def tables(self, *specs: str) -> None:
-        self.tables_file.write_text("tables:\n" + textwrap.indent("\n".join(specs), "  "))
-
-    def k2(self, *arguments: str, exit_code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-        result = subprocess.run(
-            ["k2", *arguments],
-            env={
-                **self.bench.stack.environment,
-                "AIRFLOW__K2_OFFLOAD__TABLES_FILE": str(self.tables_file),
-                **environment,
-            },
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert result.returncode == exit_code, result.stdout + result.stderr
-        assert "Traceback" not in result.stdout + result.stderr
-        return result
-
-    def json(self, *arguments: str, **options):
-        return json.loads(self.k2(*arguments, "--json", **options).stdout)
-
-    def cold(self, table: str):
-        catalog = self.bench.resources.enter_context(
-            closing(load_catalog("demo", **airflow_config.load_catalog(airflow_config.load_settings()).pyiceberg))
-        )
-        return catalog.load_table(f"cold.{table}")
-
-
-@pytest.fixture
-def shell(bench: Bench, tmp_path: Path) -> Shell:
-    return Shell(bench, tmp_path / "tables.yaml")
-
-
-@pytest.fixture
-def moved(shell: Shell) -> str:
-    """A table of 1,000 trades, all of them in both tiers; returns its name."""
-    table = shell.bench.create_trades()
-    shell.bench.insert_trades(table, START, 1000)
-    spec = shell.bench.spec(table)
-    shell.tables(spec)
-    shell.bench.move(shell.bench.cycle(spec), table)
-    return table
+from tests.stack.k2_offload.cli.conftest import START, Shell
 
 
 def expire_history(shell: Shell, table: str, *, branch: bool) -> None:
@@ -155,6 +93,42 @@ def test_lag_leaves_rows_of_the_future_out(shell, moved):
     [line] = shell.json("status", "--no-counts")
     assert line["lag_seconds"] > 0
     assert line["warm_rows"] is None
+
+
+def test_late_rows_are_counted_but_not_those_on_time_nor_days_that_the_ttl_has_reached(shell, moved):
+    long_ago = START - timedelta(days=30)
+    shell.bench.insert_trades(moved, START + timedelta(hours=1), 10)  # above the watermark: the next cycle's
+    [line] = shell.json("status")
+    assert (line["late_rows"], line["warm_rows"], line["cold_rows"]) == (0, 1010, 1000)
+
+    shell.bench.insert_trades(moved, long_ago, 40)  # a day of which the TTL may have taken any number
+    shell.bench.insert_trades(moved, START + timedelta(seconds=1), 7)
+    [line] = shell.json("status")
+    assert (line["late_rows"], line["warm_rows"], line["cold_rows"]) == (7, 1057, 1000)
+    [line] = shell.json("status", "--no-counts")
+    assert line["late_rows"] is None
+
+    screen = shell.k2("status").stdout
+    assert f"late: rows of {START:%Y-%m-%d} that came below the watermark" in screen
+    assert "`k2 verify TABLE`" in screen
+
+
+def test_late_rows_are_counted_by_the_day_of_the_partition_whatever_the_cold_tier_has_more(shell):
+    """A candle: windows are cut on its end, partitions are days of its start."""
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=2)
+    candles = shell.bench.create_trades(extra=", start DateTime64(6, 'UTC') DEFAULT at - INTERVAL 1 HOUR")
+    spec = shell.bench.spec(candles, partition_column="start")
+    shell.tables(spec)
+    for day in range(3):
+        shell.bench.insert_trades(candles, midnight + timedelta(days=day - 1, minutes=30), 100)
+    shell.bench.move(shell.bench.cycle(spec), candles)
+    assert shell.json("status")[0]["late_rows"] == 0
+    shell.bench.insert_trades(candles, midnight + timedelta(minutes=40), 3)  # started the day before
+    shell.bench.sql(
+        f"ALTER TABLE {candles} DELETE WHERE at > toDateTime64('{midnight:%Y-%m-%d} 12:00:00', 6, 'UTC') "
+        "SETTINGS mutations_sync = 1"
+    )
+    assert shell.json("status")[0]["late_rows"] == 3
 
 
 def failed_checks(shell: Shell, connections: dict[str, dict], **environment: str) -> dict[str, str]:

@@ -1,0 +1,196 @@
+"""``k2 watermark set``: forward only, nothing moved twice, and never past somebody who was faster."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from datetime import timedelta
+
+import pytest
+
+from k2_offload.core.errors import StaleWindow
+from k2_offload.core.exactly_once import PUBLISHED_BRANCH
+from k2_offload.core.windows import format_time
+from tests.faults.output import Output
+from tests.faults.submit import submit
+from tests.stack.k2_offload.cli.conftest import START
+
+ROLLBACK = """
+import os, sys
+from pyspark.sql import SparkSession
+catalog, statement = sys.argv[1:]
+settings = {key: os.environ[key] for key in os.environ if key.startswith("spark.")}
+builder = SparkSession.builder.config(f"spark.sql.catalog.{catalog}", "org.apache.iceberg.spark.SparkCatalog")
+for key, value in settings.items():
+    builder = builder.config(key, value)
+extensions = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
+builder.config("spark.sql.extensions", extensions).getOrCreate().sql(statement).show()
+"""
+
+
+def run_in_spark(shell, statement):
+    """What the refusal says to run, by the Spark that is installed here."""
+    script = shell.tables_file.with_name("rollback.py")
+    script.write_text(ROLLBACK)
+    catalog = shell.bench.cycle(shell.bench.spec("any")).catalog._settings
+    variables = {f"spark.sql.catalog.{catalog.name}.{key}": value for key, value in catalog.java.items()}
+    process = submit(script, catalog.name, statement, variables=variables)
+    output, _ = process.communicate(timeout=180)
+    assert process.returncode == 0, output
+
+
+def state_of(shell, table):
+    [row] = shell.json("status", table)
+    return row["status"], row["window_state"], row["watermark"]
+
+
+def test_a_newcomer_starts_at_a_date(shell):
+    table = shell.bench.create_trades()
+    shell.bench.insert_trades(table, START, 1000)
+    spec = shell.bench.spec(table)
+    shell.tables(spec)
+    beginning = START + timedelta(seconds=600)
+
+    planned = shell.json("watermark", "set", table, format_time(beginning), "--dry-run")
+    assert planned == {
+        "table": table,
+        "watermark_before": "2000-01-01T00:00:00.000000Z",
+        "watermark": format_time(beginning),
+        "rows_left_in_clickhouse": 600,
+        "changed": False,
+    }
+    cycle = shell.bench.cycle(spec)
+    assert cycle.catalog.load(cycle.tables[table]) is None
+    assert "Nothing was changed" in shell.k2("watermark", "set", table, format_time(beginning), exit_code=1).stderr
+    assert cycle.catalog.load(cycle.tables[table]) is None
+
+    assert shell.json("watermark", "set", table, format_time(beginning), "--yes")["changed"]
+    shown = shell.json("watermark", "show", table)
+    assert shown["cold_watermark"] == shown["ledger_watermark"] == format_time(beginning)
+    again = shell.k2("watermark", "set", table, format_time(beginning))
+    assert "There is nothing to change" in again.stdout
+
+    shell.bench.move(shell.bench.cycle(spec), table)
+    assert shell.bench.cold_rows(table) == shell.bench.warm_rows(table) - shell.bench.warm_rows(table, until=beginning)
+    assert shell.json("status")[0]["late_rows"] == 600
+
+
+def test_a_window_that_is_open_is_abandoned_and_its_job_publishes_nothing(shell):
+    beyond, same = (shell.bench.create_trades(suffix) for suffix in ("beyond", "same"))
+    specs = [shell.bench.spec(table) for table in (beyond, same)]
+    shell.tables(*specs)
+    for table in (beyond, same):
+        shell.bench.insert_trades(table, START, 1000)
+    cycle = shell.bench.cycle(*specs)
+    planned = [cycle.plan(cycle.tables[table]) for table in (beyond, same)]
+    high = shell.json("watermark", "show", same)["open_window_high"]
+    assert shell.json("watermark", "set", same, high, "--yes")["changed"]
+    assert shell.json("watermark", "set", beyond, format_time(START + timedelta(hours=1)), "--yes")["changed"]
+    for table in (beyond, same):
+        assert state_of(shell, table)[:2] == ("initialized", None)
+
+    code, output = shell.bench.run_job(*planned)
+    assert code == 1
+    assert "Nothing was published and no row is lost" in output
+    assert not any(shell.bench.cold_rows(table) for table in (beyond, same))
+    for table in (beyond, same):
+        shell.bench.insert_trades(table, START + timedelta(hours=2), 10)
+    shell.bench.move(shell.bench.cycle(*specs), beyond, same)
+    assert [sum(shell.bench.cold_rows(table).values()) for table in (beyond, same)] == [10, 10]
+
+
+def test_going_back_is_refused_and_the_way_that_is_named_moves_everything_again_once(shell, moved):
+    spec = shell.bench.spec(moved)
+    first = shell.json("watermark", "show", moved)
+    shell.bench.insert_trades(moved, START + timedelta(hours=1), 500)
+    shell.bench.move(shell.bench.cycle(spec), moved)
+    before = shell.bench.cold_rows(moved)
+
+    too_early = shell.k2("watermark", "set", moved, format_time(START), "--yes", exit_code=1)
+    assert "a second time" in too_early.stderr
+    assert "none is left" in too_early.stderr
+    refusal = shell.k2("watermark", "set", moved, format_time(START + timedelta(hours=1)), "--yes", exit_code=1).stderr
+    assert shell.bench.cold_rows(moved) == before
+    [statement] = re.findall(r"CALL \S+\('\S+', \d+\)", refusal)
+    assert statement.endswith(f".system.rollback_to_snapshot('cold.{moved}', {first['snapshot_id']})")
+    assert first["cold_watermark"] in refusal
+
+    run_in_spark(shell, statement)
+    assert sum(shell.bench.cold_rows(moved).values()) == 1000
+    assert shell.bench.move(shell.bench.cycle(spec), moved)
+    assert shell.bench.cold_rows(moved) == shell.bench.warm_rows(moved) == before
+
+
+def test_where_clickhouse_no_longer_has_the_rows_going_back_is_not_recommended(shell):
+    table = shell.bench.create_trades()
+    spec = shell.bench.spec(table)
+    shell.tables(spec)
+    long_ago = START - timedelta(days=30)
+    assert shell.json("watermark", "set", table, f"{long_ago:%Y-%m-%d}", "--yes")["changed"]
+    assert shell.json("watermark", "set", table, format_time(START), "--yes")["changed"]
+    refusal = shell.k2("watermark", "set", table, format_time(START - timedelta(days=1)), exit_code=1).stderr
+    assert "Going back would lose them" in refusal
+    assert "CALL" not in refusal
+
+
+def test_the_future_is_refused(shell, moved):
+    before = state_of(shell, moved)
+    result = shell.k2("watermark", "set", moved, "2999-01-01", "--yes", exit_code=1)
+    assert "is in the future; ClickHouse's clock says" in result.stderr
+    assert state_of(shell, moved) == before
+
+
+def test_a_job_that_publishes_while_a_person_thinks_wins(shell, moved):
+    spec = shell.bench.spec(moved)
+    shell.bench.insert_trades(moved, START + timedelta(hours=1), 10)
+    process = subprocess.Popen(
+        ["k2", "watermark", "set", moved, format_time(START + timedelta(hours=2))],
+        env={**shell.environment, "PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    output = Output(process)
+    output.wait_for("lie between")
+    shell.bench.move(shell.bench.cycle(spec), moved)
+    watermark = shell.json("watermark", "show", moved)["cold_watermark"]
+    process.stdin.write("y\n")
+    process.stdin.close()
+    code, text = output.wait_for_end()
+    assert code == 1
+    assert "another writer committed to the cold table meanwhile. Nothing was changed." in text
+    shown = shell.json("watermark", "show", moved)
+    assert shown["cold_watermark"] == shown["ledger_watermark"] == watermark
+    assert shell.bench.cold_rows(moved) == shell.bench.warm_rows(moved)
+
+
+def test_a_snapshot_without_rows_is_never_put_on_top_of_what_was_not_seen(shell, moved):
+    """The catalog's client would try again on top of whatever it finds there."""
+    cycle = shell.bench.cycle(shell.bench.spec(moved))
+    seen = cycle.catalog.load(cycle.tables[moved])
+    with shell.cold(moved).transaction() as transaction:
+        transaction.update_snapshot().fast_append().commit()
+    refs = shell.cold(moved).metadata.refs
+    with pytest.raises(StaleWindow, match="another writer committed"):
+        seen.adopt(seen.published.window_id)
+    after = shell.cold(moved).metadata
+    assert after.refs == refs
+    assert "commit.retry.num-retries" not in after.properties
+
+    now = cycle.catalog.load(cycle.tables[moved])
+    now.adopt(now.published.window_id)
+    after = shell.cold(moved).metadata
+    assert after.refs[PUBLISHED_BRANCH].snapshot_id == after.current_snapshot_id
+    assert "commit.retry.num-retries" not in after.properties
+
+
+def test_a_cold_table_that_was_dropped_is_not_started_anew_unasked(shell, moved):
+    shell.cold(moved).catalog.drop_table(f"cold.{moved}")
+    result = shell.k2("watermark", "set", moved, format_time(START + timedelta(hours=1)), "--yes", exit_code=1)
+    assert f"k2 watermark rebuild {moved}" in result.stderr
+    cycle = shell.bench.cycle(shell.bench.spec(moved))
+    assert cycle.catalog.load(cycle.tables[moved]) is None
+    assert json.loads(shell.k2("watermark", "rebuild", moved, "--yes", "--json").stdout)["ledger_table_uuid"] is None
+    assert shell.json("watermark", "set", moved, format_time(START + timedelta(hours=1)), "--yes")["changed"]
