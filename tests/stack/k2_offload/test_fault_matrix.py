@@ -171,3 +171,40 @@ def test_one_job_with_every_other_fault_moves_the_rest_and_leaves_no_process_whe
     assert (bool(gone), alive) == (True, [])
     matrix.recover()
     matrix.maintain()
+
+
+def test_no_layer_passes_the_one_below_whatever_becomes_of_that(bench):
+    bronze, silver, gold = tables = [bench.create_trades(layer) for layer in ("bronze", "silver", "gold")]
+    specs = [
+        bench.spec(bronze),
+        bench.spec(silver, layer="silver", upstream=f"[{bronze}]"),
+        bench.spec(gold, layer="gold", upstream=f"[{silver}]"),
+    ]
+    for table in tables:
+        bench.insert_trades(table, FIRST, 1200)
+
+    def watermarks():
+        return [watermark_of(cycle.catalog.load(cycle.tables[table]).published) for table in tables]
+
+    cycle = bench.cycle(*specs, now=NOW)
+    planned = cycle.plan(cycle.tables[bronze])
+    code, _ = bench.run_job(planned, faults=faults_at(FaultPoint.ANCESTORS_CHECKED, Kind.KILL, bronze))
+    assert code != 0
+    assert [cycle.plan(cycle.tables[table]) for table in (silver, gold)] == [None, None]
+
+    code, _ = bench.run_job(planned, faults=faults_at(FaultPoint.PUBLISHED, Kind.KILL, bronze))  # and no commit
+    assert code != 0
+    cycle = bench.cycle(*specs, now=NOW)
+    bench.move(cycle, silver)
+    bench.move(bench.cycle(*specs, now=NOW), gold)
+    assert len(set(watermarks())) == 1
+
+    for table in tables:
+        bench.insert_trades(table, MIDNIGHT + timedelta(minutes=20), 300, start_sequence=5000)
+    cycle = bench.cycle(*specs, now=NEXT)
+    assert [cycle.plan(cycle.tables[table]) for table in (gold, silver)] == [None, None]
+    for table in tables:
+        bench.move(bench.cycle(*specs, now=NEXT), table)
+        assert watermarks() == sorted(watermarks(), reverse=True)
+    for table in tables:
+        assert bench.cold_rows(table) == bench.warm_rows(table)

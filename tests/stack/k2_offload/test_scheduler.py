@@ -56,15 +56,17 @@ def scheduled(tmp_path_factory, session_settings):
     up(settings)
     try:
         stack = SharedStack(settings, Secrets.load_or_make(state))
-        port = str(settings.ports.clickhouse_native)
-        feed = ["k2", "feed", "generate", "--rate", "20", "--seed", "3", "--starting-ago", "1200", "--for", "600"]
-        sent = subprocess.run(
-            [*feed, "--port", port], env=stack.environment, capture_output=True, text=True, check=False
-        )
-        assert sent.returncode == 0, sent.stderr
+        trade(stack, "--seed", "3", "--starting-ago", "1200", "--for", "600")
         yield stack
     finally:
         down(settings)
+
+
+def trade(stack: SharedStack, *options: str) -> None:
+    port = str(stack.settings.ports.clickhouse_native)
+    command = ["k2", "feed", "generate", "--rate", "20", "--port", port, *options]
+    sent = subprocess.run(command, env=stack.environment, capture_output=True, text=True, check=False)
+    assert sent.returncode == 0, sent.stderr
 
 
 def verify(stack: SharedStack) -> list[dict]:
@@ -95,6 +97,28 @@ def test_a_run_moves_the_rows_and_clearing_all_its_tasks_changes_none(scheduled)
         assert {"plan", "commit"} <= {task["task_id"] for task in cleared}
         api.wait_for(dag, run_id)
     assert verify(scheduled) == before
+
+
+def test_an_old_run_cleared_and_a_dag_tested_beside_a_new_run_double_nothing(scheduled):
+    api = Api(scheduled.settings)
+    dag = "k2_offload_bronze"
+    [old, *_] = [run["dag_run_id"] for run in api.call("GET", f"/api/v2/dags/{dag}/dagRuns")["dag_runs"]]
+    before = {line["table"]: line["cold_rows"] for line in verify(scheduled)}
+    trade(scheduled, "--seed", "4", "--starting-ago", "590", "--for", "280")
+    new = api.call("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None})["dag_run_id"]
+    beside = subprocess.Popen(
+        ["airflow", "dags", "test", dag], env=scheduled.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    body = {"dry_run": False, "dag_run_id": old, "only_failed": False, "reset_dag_runs": True}
+    api.call("POST", f"/api/v2/dags/{dag}/clearTaskInstances", body)
+    output, _ = beside.communicate(timeout=180)
+    assert beside.returncode == 0, output.decode()
+    for run_id in (new, old):
+        api.wait_for(dag, run_id)
+    after = verify(scheduled)
+    assert [line["table"] for line in after if not line["equal"]] == []
+    grown = {line["table"] for line in after if line["cold_rows"] > before[line["table"]]}
+    assert {"bronze_trades_binance", "bronze_trades_kraken"} <= grown
 
 
 def test_no_secret_reaches_a_log_an_xcom_or_a_rendered_field(scheduled):
