@@ -121,8 +121,9 @@ class World:
         self.actors = [actor for actor in self.actors if not actor.dead]
         return [actor for actor in self.actors if layer in (None, actor.name)]
 
-    def _run(self, layer: str, clock_off: timedelta) -> None:
-        cycle = Cycle(
+    def cycle(self, clock_off: timedelta = timedelta(0)) -> Cycle:
+        """What the tasks of one run work with."""
+        return Cycle(
             TABLES,
             Ledger(self.postgres.connect, "ledger"),
             SimulatedClickHouse(self.clickhouse),
@@ -130,6 +131,9 @@ class World:
             now=lambda: self.now + clock_off,
             dag_run_id="model",
         )
+
+    def _run(self, layer: str, clock_off: timedelta) -> None:
+        cycle = self.cycle(clock_off)
         planned = []
         for table in TABLES.in_layer(layer):
             try:

@@ -1,0 +1,397 @@
+"""The rules that the simulated services of tests/model obey are the real ones': the same scenarios run against both."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from cold_table import ColdTable, open_catalog
+from export_transport import ExportTransport
+from k2_offload.adapters import airflow_config
+from k2_offload.adapters.ledger import LockedTable, _queries
+from k2_offload.core.connections import JobConnections
+from k2_offload.core.errors import AuditFailed, OffloadError
+from k2_offload.core.exactly_once import PUBLISHED_BRANCH, WindowId, audit
+from k2_offload.core.windows import Window
+from move import move
+from tests.model.actors import Blocked
+from tests.model.iceberg import SimulatedColdTable
+from tests.model.world import World
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+LATER = NOON + timedelta(hours=20)
+SECOND = timedelta(seconds=1)
+
+
+class Lab:
+    """One table in services that are simulated or real.
+
+    :param cycle: works on them
+    """
+
+    def __init__(self, cycle, name):
+        self.cycle = cycle
+        self.table = cycle.tables[name]
+
+    def plan(self):
+        return self.cycle.plan(self.table)
+
+    def stage(self, cold, planned):
+        rows_per_day = self.cycle.clickhouse.rows_per_day(planned.rows_per_day_sql)
+        window_id = WindowId.parse(planned.window_id)
+        return self.transport.stage(self.cycle.clickhouse, cold, planned, window_id, rows_per_day, uuid.uuid4().hex)
+
+    def publish(self):
+        """One whole cycle."""
+        planned = self.plan()
+        window_id = WindowId.parse(planned.window_id)
+        published = move(
+            planned, window_id, self.job_table(), self.cycle.clickhouse, self.transport, lambda: uuid.uuid4().hex
+        )
+        self.cycle.commit(self.table)
+        return published.snapshot_id
+
+    @property
+    def metadata(self):
+        return self.cycle.catalog.load(self.table)._table.metadata
+
+    @property
+    def head(self):
+        return self.metadata.current_snapshot_id
+
+    def snapshot(self, snapshot_id):
+        """``None`` if it has gone."""
+        return {each.snapshot_id: each for each in self.metadata.snapshots}.get(snapshot_id)
+
+    @property
+    def rows(self):
+        """As many as readers see."""
+        head = self.snapshot(self.head)
+        return int(head.summary.additional_properties["total-records"]) if head else 0
+
+
+class SimulatedLab(Lab):
+    transport = ExportTransport(JobConnections(None, None, "lake"))
+
+    def __init__(self):
+        self.world = World()
+        self.world.now = LATER
+        super().__init__(self.world.cycle(), "bronze_a")
+
+    def insert(self, *seconds):
+        for each in seconds:
+            self.world.trade("bronze_a", NOON + each * SECOND)
+
+    def job_table(self):
+        return SimulatedColdTable(self.world.lakehouse, self.table.target, self.table.name)
+
+    def compact(self):
+        self.world.lakehouse.compact(self.table.target)
+
+    def expire(self, *, clear_parents):
+        self.world.lakehouse.expire(self.table.target, LATER + timedelta(hours=1), clear_parents=clear_parents)
+
+    def connect(self):
+        return self.world.postgres.connect()
+
+
+class RealLab(Lab):
+    def __init__(self, bench, jvm):
+        self._bench = bench
+        self._jvm = jvm
+        name = bench.create_trades(uuid.uuid4().hex[:8])
+        spec = bench.spec(name, sequence_column=None)
+        super().__init__(bench.cycle(spec, now=LATER), name)
+        connections = airflow_config.load_job_connections(airflow_config.load_settings())
+        self.transport = ExportTransport(connections)
+        self._connections = connections
+
+    def insert(self, *seconds):
+        for each in seconds:
+            self._bench.insert_trades(self.table.name, NOON + each * SECOND, 1)
+
+    def job_table(self):
+        catalog = open_catalog(self._jvm, self._connections.catalog)
+        return ColdTable(self._jvm, catalog, self.table.target, self.table.name, "catalog")
+
+    def compact(self):
+        """As Iceberg's own procedure does, but that the new files are copies."""
+        table = self.job_table().java
+        old, new = self._jvm.java.util.HashSet(), self._jvm.java.util.HashSet()
+        with closing(table.newScan().planFiles()) as tasks:
+            left = tasks.iterator()
+            while left.hasNext():
+                file = left.next().file()
+                path = Path(file.location().removeprefix("file://").removeprefix("file:"))
+                copy = path.with_name(f"{uuid.uuid4().hex}.parquet")
+                shutil.copy(path, copy)
+                old.add(file)
+                builder = self._jvm.org.apache.iceberg.DataFiles.builder(table.spec())
+                new.add(builder.copy(file).withPath(str(copy)).build())
+        table.newRewrite().rewriteFiles(old, new).commit()
+
+    def expire(self, *, clear_parents):
+        now = datetime.now(UTC)
+        if clear_parents:
+            table = self.cycle.catalog._catalog.load_table(self.table.target)
+            table.maintenance.expire_snapshots().older_than(now).commit()
+        else:
+            expiry = self.job_table().java.expireSnapshots().cleanExpiredFiles(False)
+            expiry.expireOlderThan(int(now.timestamp() * 1000)).commit()
+
+    def connect(self):
+        connection = self._bench.resources.enter_context(psycopg.connect(self._bench.stack.ledger_dsn))
+        connection.execute("SET lock_timeout = '300ms'")
+        return connection
+
+
+@pytest.fixture(scope="module")
+def java():
+    """py4j as the job has it, and a Java virtual machine of these tests' own."""
+    settings = airflow_config.load_settings()
+    [site_packages] = Path(settings.spark_python).parents[1].glob("lib/python*/site-packages")
+    jars = site_packages / "pyspark" / "jars"
+    with pytest.MonkeyPatch.context() as patch:
+        with _py4j_of(patch, site_packages):
+            from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway  # noqa: PLC0415
+
+            real = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "py4j"}
+        [jar] = jars.glob("py4j-*.jar")
+        port = launch_gateway(
+            jarpath=str(jar),
+            classpath=os.pathsep.join([*settings.spark_jars.split(","), f"{jars}/*"]),
+            javaopts=["-XX:TieredStopAtLevel=1"],
+            die_on_exit=True,
+        )
+        gateway = JavaGateway(gateway_parameters=GatewayParameters(port=port, auto_convert=True))
+        yield gateway.jvm, real
+        gateway.shutdown()
+
+
+@contextmanager
+def _py4j_of(patch: pytest.MonkeyPatch, site_packages: Path) -> Iterator[None]:
+    """Import py4j from Spark's environment, and nothing else from there."""
+    stand_in = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == "py4j"}
+    with patch.context() as path:
+        path.syspath_prepend(str(site_packages))
+        yield
+    for name in [name for name in sys.modules if name.split(".")[0] == "py4j"]:
+        del sys.modules[name]
+    sys.modules.update(stand_in)
+
+
+@pytest.fixture(params=["simulated", "real"])
+def lab(request, monkeypatch):
+    if request.param == "simulated":
+        return SimulatedLab()
+    jvm, modules = request.getfixturevalue("java")
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return RealLab(request.getfixturevalue("bench"), jvm)
+
+
+def test_a_staged_snapshot_is_seen_by_no_reader_until_it_is_published(lab):
+    lab.insert(0, 1, 2)
+    planned = lab.plan()
+    cold = lab.job_table()
+    staged = lab.stage(cold, planned)
+    assert (staged.rows, staged.rows_before, staged.rows_after) == (3, 0, 3)
+    assert (lab.head, lab.rows) == (None, 0)
+    assert lab.snapshot(staged.snapshot_id) is not None
+    assert cold.fast_forward(staged.snapshot_id)
+    assert (lab.head, lab.rows) == (staged.snapshot_id, 3)
+    assert lab.metadata.refs[PUBLISHED_BRANCH].snapshot_id == staged.snapshot_id
+
+
+def test_a_snapshot_is_staged_on_the_head_of_that_moment_not_on_the_one_that_was_loaded(lab):
+    lab.insert(0)
+    planned = lab.plan()
+    old = lab.job_table()
+    head = lab.publish()
+    staged = lab.stage(old, planned)
+    assert staged.parent_id == head
+    assert (staged.rows_before, staged.rows_after) == (1, 2)
+    assert lab.rows == 1
+
+
+def test_fast_forward_is_refused_when_main_has_moved(lab):
+    lab.insert(0, 1)
+    planned = lab.plan()
+    slow = lab.job_table()
+    staged = lab.stage(slow, planned)
+    head = lab.publish()
+    assert not slow.fast_forward(staged.snapshot_id)
+    assert (lab.head, lab.rows) == (head, 2)
+    assert lab.metadata.refs[PUBLISHED_BRANCH].snapshot_id == head
+
+
+def test_another_staged_snapshot_does_not_hinder_fast_forward(lab):
+    lab.insert(0)
+    planned = lab.plan()
+    tables = [lab.job_table() for _ in range(2)]
+    first, second = (lab.stage(cold, planned) for cold in tables)
+    assert tables[0].fast_forward(first.snapshot_id)
+    assert not tables[1].fast_forward(second.snapshot_id)
+    assert lab.head == first.snapshot_id
+
+
+def test_a_staged_append_whose_base_has_changed_is_refused_by_the_catalog(lab):
+    """Else a snapshot could come after one with its own sequence number."""
+    lab.insert(0)
+    planned = lab.plan()
+    cold = lab.job_table()
+    append = cold.java.newAppend().set("k2.attempt", "mine").stageOnly()
+    snapshot, operations = append.apply(), cold.java.operations()
+    base = operations.current()
+    updated = cold._jvm.org.apache.iceberg.TableMetadata.buildFrom(base).addSnapshot(snapshot).build()
+    lab.stage(lab.job_table(), planned)
+    with pytest.raises(Exception, match=r".") as refusal:
+        operations.commit(base, updated)
+    assert refusal.value.java_exception.getClass().getSimpleName() == "CommitFailedException"
+    assert len(lab.metadata.snapshots) == 1
+
+
+def test_compaction_moves_main_and_keeps_the_rows_and_the_window_is_staged_again_on_top(lab):
+    lab.insert(0, 1)
+    first = lab.publish()
+    lab.insert(60)
+    planned = lab.plan()
+    cold = lab.job_table()
+    staged = lab.stage(cold, planned)
+    lab.compact()
+    head = lab.head
+    assert head != first
+    assert lab.rows == 2
+    assert not cold.fast_forward(staged.snapshot_id)
+    compacted = cold._snapshot(head)
+    assert (compacted.window_id, compacted.parent_id) == (None, first)
+    assert (compacted.rows, compacted.rows_before, compacted.rows_after) == (2, 2, 2)
+    again = cold.stage_again(staged.snapshot_id, uuid.uuid4().hex)
+    assert cold.parent_of(again) == head
+    assert cold.fast_forward(again)
+    assert lab.rows == 3
+
+
+@pytest.mark.parametrize("clear_parents", [False, True], ids=["Java", "pyiceberg"])
+def test_expiry_leaves_the_marker_and_the_head_and_takes_what_is_staged(lab, clear_parents):
+    lab.insert(0, 1)
+    first = lab.publish()
+    lab.insert(60)
+    second = lab.publish()
+    published = lab.cycle.catalog.load(lab.table).published
+    lab.insert(120)
+    staged = lab.stage(lab.job_table(), lab.plan())
+    for _ in range(2):
+        lab.compact()
+    gone = lab.snapshot(lab.head).parent_snapshot_id
+    lab.expire(clear_parents=clear_parents)
+    assert {each.snapshot_id for each in lab.metadata.snapshots} == {second, lab.head}
+    assert first != second
+    assert lab.snapshot(staged.snapshot_id) is None
+    assert lab.snapshot(lab.head).parent_snapshot_id == (None if clear_parents else gone)
+    found = lab.cycle.catalog.load(lab.table).published
+    assert found.window_id == published.window_id
+    assert lab.job_table().published().window_id == published.window_id
+
+
+def lock(bench, connection):
+    """Whether the table's row in the ledger is now locked by this connection."""
+    values = {"table": bench.table.name}
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(_queries()["add_table"], values)
+            cursor.execute(_queries()["lock_table"], values)
+    except (Blocked, psycopg.errors.LockNotAvailable):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new table", "known table"])
+def test_a_locked_row_makes_others_wait_until_its_holder_commits_or_dies(lab, known):
+    if known:
+        lab.plan()
+    holder, other, third = (lab.connect() for _ in range(3))
+    assert lock(lab, holder)
+    assert not lock(lab, other)
+    holder.close()
+    other = lab.connect()
+    assert lock(lab, other)
+    assert not lock(lab, third)
+    other.commit()
+    assert lock(lab, lab.connect())
+
+
+def test_what_a_transaction_wrote_is_gone_when_it_fails(lab):
+    window_id = WindowId("uuid", Window(NOON, LATER))
+    ledger, name = lab.cycle.ledger, lab.table.name
+    with suppress(ZeroDivisionError), ledger.locked(name) as locked:
+        open_window(locked, window_id)
+        assert locked.entry().open_window == window_id
+        raise ZeroDivisionError
+    with ledger.locked(name) as locked:
+        assert locked.entry().open_window is None
+
+
+def test_a_second_open_window_is_refused(lab):
+    first, second = (WindowId("uuid", Window(NOON, LATER + hours * timedelta(hours=1))) for hours in range(2))
+    ledger, name = lab.cycle.ledger, lab.table.name
+    with ledger.locked(name) as locked:
+        open_window(locked, first)
+    with pytest.raises(OffloadError, match="one_open"), ledger.locked(name) as locked:
+        open_window(locked, second)
+    with ledger.locked(name) as locked:
+        assert locked.entry().open_window == first
+        locked.abandon(first)
+        open_window(locked, second)
+    with ledger.locked(name) as locked:
+        assert locked.entry().open_window == second
+
+
+def open_window(locked: LockedTable, window_id: WindowId) -> None:
+    locked.entry()
+    locked.open(window_id, dag_run_id="test", rows=1, max_sequence=None, now=LATER)
+
+
+def test_bounds_are_half_open(lab):
+    lab.insert(0, 10, 3600)
+    clickhouse, table = lab.cycle.clickhouse, lab.table
+    at = [NOON, NOON + 10 * SECOND, NOON + 3600 * SECOND]
+    assert clickhouse.newest_row(table) == at[2]
+    assert clickhouse.newest_row(table, at[2]) == at[2]
+    assert clickhouse.newest_row(table, at[0], at[2]) == at[1]
+    assert clickhouse.newest_row(table, at[2] + SECOND) is None
+    assert clickhouse.rows_per_hour(table, Window(at[0], at[2])).rows == {NOON: 2}
+    assert clickhouse.rows_per_hour(table, Window(at[1], at[2] + SECOND)).rows == {NOON: 1, at[2]: 1}
+    assert clickhouse.rows_per_hour(table, Window(at[2] + SECOND, LATER)).rows == {}
+
+
+def test_counts_and_exports_see_the_rows_of_their_own_moment(lab):
+    lab.insert(0, 10)
+    planned = lab.plan()
+    window_id = WindowId.parse(planned.window_id)
+    clickhouse = lab.cycle.clickhouse
+    counted = clickhouse.rows_per_day(planned.rows_per_day_sql)
+    lab.insert(5)
+    staged = lab.transport.stage(clickhouse, lab.job_table(), planned, window_id, counted, uuid.uuid4().hex)
+    assert (sum(counted.values()), staged.rows) == (2, 3)
+    with pytest.raises(AuditFailed):
+        audit("t", window_id.window, staged.rows, sum(counted.values()))
+    assert sum(clickhouse.rows_per_day(planned.rows_per_day_sql).values()) == 3
+
+
+def test_a_table_is_created_once(lab):
+    lab.insert(0)
+    columns = lab.cycle.clickhouse.columns(lab.table)
+    catalog = lab.cycle.catalog
+    assert catalog.load(lab.table) is None
+    first = catalog.load_or_create(lab.table, columns)
+    assert catalog.load_or_create(lab.table, columns).uuid == first.uuid
