@@ -84,6 +84,8 @@ def perform(name: str, effect: Callable[[], Result], lost: Callable[[], Exceptio
         try:
             result = effect()
         except Blocked:
+            if fate is Fate.LOSE_REPLY:  # it has waited for too long
+                raise lost() from None
             actor.blocked = True
             continue
         if fate is Fate.LOSE_REPLY:

@@ -19,7 +19,7 @@ _log = logging.getLogger("k2_offload.cycle")
 layers = st.sampled_from(LAYERS)
 names = st.sampled_from(list(TABLES.by_name))
 exchanges = st.sampled_from(EXCHANGES)
-clock_errors = st.sampled_from([timedelta(0)] * 3 + [timedelta(hours=1), -timedelta(minutes=20)])
+clock_errors = st.sampled_from([timedelta(0), timedelta(0), timedelta(hours=1), -timedelta(minutes=20)])
 turns = st.integers(0, 99)
 """Which of the runs under way; taken modulo their number."""
 stops = st.sampled_from(
@@ -33,10 +33,12 @@ class Offload(RuleBasedStateMachine):
         _log.disabled = True
         self.world = World()
         self.backup = self.world.postgres.copy()
+        self.zombies_wake = True
 
-    @initialize(whole=st.booleans())
-    def choose_a_catalog(self, whole):
+    @initialize(whole=st.booleans(), zombies_wake=st.booleans())
+    def choose(self, whole, zombies_wake):
         self.world.lakehouse.whole = whole
+        self.zombies_wake = zombies_wake
 
     # Trades and time.
 
@@ -64,6 +66,9 @@ class Offload(RuleBasedStateMachine):
         parts=st.lists(st.integers(1, 100), min_size=1, max_size=4),
     )
     def a_backlog_comes_in(self, exchange, seconds_before, parts):
+        self.deliver_backlog(exchange, seconds_before, parts)
+
+    def deliver_backlog(self, exchange, seconds_before, parts):
         """Its first trade may be slightly older than the last one before the stall."""
         newest = self.world.newest.get(exchange)
         if newest is not None and newest < self.world.now:
@@ -71,6 +76,22 @@ class Offload(RuleBasedStateMachine):
                 self.world.trade(exchange, newest - timedelta(seconds=seconds_before))
             for part in sorted(parts):
                 self.world.trade(exchange, newest + (self.world.now - newest) * part / 100)
+
+    @rule(
+        exchange=exchanges,
+        minutes=st.integers(1, 40),
+        seconds_before=st.integers(0, 10),
+        parts=st.lists(st.integers(1, 100), max_size=4),
+    )
+    def an_exchange_stalls_while_runs_go_through_and_comes_back(self, exchange, minutes, seconds_before, parts):
+        [other] = set(EXCHANGES) - {exchange}
+        self.world.trade(exchange, self.world.now)
+        for _ in range(minutes):
+            self.world.now += timedelta(minutes=1)
+            self.world.trade(other, self.world.now)
+        for layer in LAYERS:
+            self.begin(layer, timedelta(0)).proceed()
+        self.deliver_backlog(exchange, seconds_before, parts)
 
     @precondition(lambda self: self.world.newest)
     @rule(exchange=exchanges, minutes=st.integers(0, 90))
@@ -92,10 +113,13 @@ class Offload(RuleBasedStateMachine):
     def a_run_goes_through(self, layer, clock_off):
         self.begin(layer, clock_off).proceed()
 
-    @rule()
-    def every_layer_goes_through(self):
+    @rule(clock_off=clock_errors, age=st.integers(0, 300))
+    def every_layer_goes_through_between_two_trades(self, clock_off, age):
+        """The second is older than the first, and yet in time."""
+        self.world.trade(EXCHANGES[0], self.world.now)
         for layer in LAYERS:
-            self.begin(layer, timedelta(0)).proceed()
+            self.begin(layer, clock_off).proceed()
+        self.world.trade(EXCHANGES[0], self.world.now - timedelta(seconds=age))
 
     @rule(layer=layers, clock_off=clock_errors, until=stops, times=st.integers(1, 3))
     def a_run_begins_and_pauses(self, layer, clock_off, until, times):
@@ -103,13 +127,23 @@ class Offload(RuleBasedStateMachine):
         for _ in range(times):
             actor.proceed((until,))
 
-    @rule(layer=layers, until=stops, interferes=st.sampled_from(["run", "compaction", "both"]))
-    def a_run_is_overtaken(self, layer, until, interferes):
+    @rule(
+        layer=layers,
+        until=st.sampled_from(["export", "stage", "refresh", "fast-forward"]),
+        interferes=st.sampled_from(["a run", "compaction", "both"]),
+    )
+    def a_run_with_something_to_move_is_overtaken(self, layer, until, interferes):
+        for _ in range(7):
+            self.world.now += timedelta(minutes=1)
+            for exchange in EXCHANGES:
+                self.world.trade(exchange, self.world.now)
+        for below in LAYERS[: LAYERS.index(layer)]:
+            self.begin(below, timedelta(0)).proceed()
         slow = self.begin(layer, timedelta(0))
         slow.proceed((until,))
         if interferes != "compaction":
             self.begin(layer, timedelta(0)).proceed()
-        if interferes != "run":
+        if interferes != "a run":
             for table in TABLES.in_layer(layer):
                 self.compact(table.name)
         if not slow.dead:
@@ -161,8 +195,16 @@ class Offload(RuleBasedStateMachine):
         if self.world.head(name) is not None:
             self.world.lakehouse.compact(f"cold.{name}")
 
-    @rule(name=names, minutes=st.sampled_from([0, 10, 60]), clear_parents=st.booleans())
-    def somebody_expires_snapshots(self, name, minutes, clear_parents):
+    @rule(
+        name=names,
+        compactions=st.integers(0, 2),
+        minutes=st.sampled_from([-1, 0, 10, 60]),
+        clear_parents=st.booleans(),
+    )
+    def somebody_compacts_and_expires_snapshots(self, name, compactions, minutes, clear_parents):
+        """All that is older than so many minutes; -1 means all."""
+        for _ in range(compactions):
+            self.compact(name)
         if self.world.exists(name):
             older_than = self.world.now - timedelta(minutes=minutes)
             self.world.lakehouse.expire(f"cold.{name}", older_than, clear_parents=clear_parents)
@@ -196,7 +238,7 @@ class Offload(RuleBasedStateMachine):
 
     def teardown(self):
         try:
-            self.world.settle()
+            self.world.settle(zombies_wake=self.zombies_wake)
         finally:
             for actor in self.world.running():
                 actor.crash()

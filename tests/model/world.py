@@ -245,8 +245,14 @@ class World:
             trades = set().union(*(row.made_of for row in cold.values()))
             assert trades & on_time <= self.cold("silver").keys(), f"{name} holds a trade that silver has not moved yet"
 
-    def settle(self) -> None:
-        """With nothing going wrong any more, all that came in time moves."""
+    def settle(self, *, zombies_wake: bool) -> None:
+        """With nothing going wrong any more, all that came in time moves.
+
+        :param zombies_wake: whether runs that are paused go on, or are never heard of again
+        """
+        if not zombies_wake:
+            for actor in self.running():
+                actor.crash()
         for _ in range(40):
             paused = self.running()
             for actor in paused:

@@ -12,6 +12,7 @@ import move
 from k2_offload import cycle
 from k2_offload.adapters import ledger
 from k2_offload.core import queries
+from k2_offload.core.errors import DamagedTable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, PublishDecision, Reconciled
 from k2_offload.core.windows import Window, window_high
 from tests.model.iceberg import Lakehouse
@@ -107,6 +108,13 @@ def trust_a_clock_that_is_ahead(patch):
     patch.setattr("k2_offload.adapters.clickhouse.ClickHouse.now", lambda _: FIRST_WATERMARK.replace(year=2100))
 
 
+def forget_the_marker(patch):
+    def refuse(table, *_):
+        raise DamagedTable(table)
+
+    patch.setattr("k2_offload.core.exactly_once._published_before", refuse)
+
+
 @pytest.mark.parametrize(
     "mutation",
     [
@@ -122,6 +130,7 @@ def trust_a_clock_that_is_ahead(patch):
         leave_no_room_for_rows_out_of_order,
         run_past_the_layer_below,
         trust_a_clock_that_is_ahead,
+        forget_the_marker,
     ],
     ids=lambda mutation: mutation.__name__.replace("_", " "),
 )
