@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from k2_offload.adapters.clickhouse import ClickHouse
@@ -41,7 +41,6 @@ class Cycle:
     now: Callable[[], datetime]
     dag_run_id: str
     lake_collection: str = "k2_lake"
-    _upstreams: dict[str, Upstream] = field(default_factory=dict)
 
     def plan(self, table: TableSpec) -> PlannedTable | None:
         """Open the table's next window, or resume the one that is open.
@@ -85,7 +84,6 @@ class Cycle:
     def mark_failed(self, table: TableSpec) -> None:
         """Show in the ledger that the table could not be planned."""
         with self.ledger.locked(table.name) as locked:
-            locked.entry()
             locked.set_status("failed")
 
     def _reconcile(self, table: TableSpec, locked: LockedTable, cold: ColdTable) -> Reconciled:
@@ -137,13 +135,12 @@ class Cycle:
         return window_id
 
     def _upstream(self, name: str) -> Upstream:
-        if name not in self._upstreams:
-            table = self.tables[name]
-            cold = self.catalog.load(table)
-            watermark = watermark_of(cold.published if cold else None)
-            newest = self.clickhouse.newest_row(table, watermark) or self.clickhouse.newest_row(table)
-            self._upstreams[name] = Upstream(name, watermark, newest)
-        return self._upstreams[name]
+        """Read anew for every table, after the clock: a market that has woken since would still pass for idle."""
+        table = self.tables[name]
+        cold = self.catalog.load(table)
+        watermark = watermark_of(cold.published if cold else None)
+        newest = self.clickhouse.newest_row(table, watermark) or self.clickhouse.newest_row(table)
+        return Upstream(name, watermark, newest)
 
 
 def _planned(table: TableSpec, columns: Sequence[Column], cold: ColdTable, window_id: WindowId) -> PlannedTable:

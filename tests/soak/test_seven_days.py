@@ -79,7 +79,6 @@ class Soak:
         return any(moved)
 
     def _run_layer(self, layer, fault_rate):
-        self.cycle._upstreams.clear()
         tables = self.cycle.tables.in_layer(layer)
         names = [table.name for table in tables]
         task = self.random.choice(["plan", "job", "job", "commit"]) if self.random.random() < fault_rate else None

@@ -51,23 +51,32 @@ class TableRecord:
 
 
 class LockedTable:
-    """One table's entry, locked until the transaction ends."""
+    """One table's entry, locked until the transaction ends.
+
+    What is read elsewhere while the lock is held cannot be older than what the ledger says.
+    """
 
     def __init__(self, cursor: Any, table: str) -> None:
         self._cursor = cursor
         self._table = table
+        self._run("add_table")
+        self._run("lock_table")
+        row = cursor.fetchone()
+        if row is None:
+            raise OffloadError(
+                f"{table}: its row was deleted from the ledger just now. Nothing was recorded and no row is lost; the "
+                "next attempt adds it again."
+            )
+        self._watermark, self._table_uuid = row
 
     def _run(self, query: str, **values: object) -> None:
         self._cursor.execute(_queries()[query], {"table": self._table, **values})
 
     def entry(self) -> LedgerEntry:
         """What the ledger believes of the table."""
-        self._run("add_table")
-        self._run("lock_table")
-        watermark, table_uuid = self._cursor.fetchone()
         self._run("open_window_of")
         opened = self._cursor.fetchone()
-        return LedgerEntry(table_uuid, watermark, WindowId.parse(opened[0]) if opened else None)
+        return LedgerEntry(self._table_uuid, self._watermark, WindowId.parse(opened[0]) if opened else None)
 
     def open(self, window_id: WindowId, *, dag_run_id: str, rows: int, max_sequence: int | None, now: datetime) -> None:
         """Record a new window as planned.

@@ -125,7 +125,6 @@ def _accept(cycle: Cycle, table: TableSpec, found: Found) -> None:
     if found.cold is not None and found.adopt is not None:
         found.cold.adopt(found.adopt)
     with cycle.ledger.locked(table.name) as locked:
-        locked.entry()
         locked.forget_cold_table()
     cycle.commit(table)
 
