@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import re
 import socket
 import struct
@@ -19,16 +20,16 @@ _CHUNK = 65536
 class Rule:
     """Something that happens once, to the connection on which it comes true.
 
+    :param pattern: comes true when it is seen for the ``occurrence``-th time
     :param to_server: which direction is watched
-    :param after_bytes: comes true when so many bytes have passed on all connections; or
-    :param pattern: when a regular expression is seen for the ``occurrence``-th time
+    :param after_bytes: comes true, in place of the pattern, when so many bytes have passed on all connections
     :param lose_reply: only when the server has answered, and been quiet for ``quiet`` seconds; nothing of it arrives
     :param call: happens in place of a reset, in a thread of its own, just after the bytes were forwarded
     """
 
+    pattern: re.Pattern[bytes]
     to_server: bool = True
     after_bytes: int | None = None
-    pattern: re.Pattern[bytes] | None = None
     occurrence: int = 1
     lose_reply: bool = False
     quiet: float = 0.05
@@ -81,7 +82,7 @@ class Proxy:
         self.port = 0
         self.rules: list[Rule] = []
         self.swallowed = 0
-        self._latency, self._bytes_per_second, self._swallow = 0.0, None, False
+        self._latency, self._bytes_per_second, self._swallow = 0.0, math.inf, False
         self._links: set[_Link] = set()
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
@@ -112,28 +113,27 @@ class Proxy:
 
     def forward(self) -> None:
         """Forward everything again; rules that were added stay."""
-        self._latency, self._bytes_per_second, self._swallow = 0.0, None, False
+        self._latency, self._bytes_per_second, self._swallow = 0.0, math.inf, False
         self._run(self._listen())
 
     def refuse(self) -> None:
         """Nobody listens any more; connections that exist stay."""
-        self._run(self._stop_listening())
+        self._run(self._stop(listening=True))
 
     def cut(self) -> None:
         """Reset every connection now."""
-        self._run(self._cut())
+        self._run(self._stop(listening=False))
 
     def unplug(self, seconds: float | None = None) -> threading.Timer | None:
         """The service is gone: for good, or for some seconds."""
         self.refuse()
         self.cut()
-        if seconds is None:
-            return None
-        timer = threading.Timer(seconds, self.forward)
-        timer.start()
+        timer = None if seconds is None else threading.Timer(seconds, self.forward)
+        if timer is not None:
+            timer.start()
         return timer
 
-    def slow(self, latency: float, bytes_per_second: int | None = None) -> None:
+    def slow(self, latency: float, bytes_per_second: float = math.inf) -> None:
         """Delay whatever passes, in both directions."""
         self._latency, self._bytes_per_second = latency, bytes_per_second
 
@@ -143,24 +143,23 @@ class Proxy:
 
     def reset_after(self, bytes_: int, *, to_server: bool = True) -> Rule:
         """Reset the connection on which so many bytes have passed, counted from now."""
-        return self._add(Rule(to_server, after_bytes=bytes_))
+        return self._add(to_server=to_server, after_bytes=bytes_)
 
     def lose_request(self, pattern: bytes, occurrence: int = 1) -> Rule:
         """Reset the connection on which the pattern comes; the server does not see it."""
-        return self._add(Rule(pattern=re.compile(pattern, re.DOTALL), occurrence=occurrence))
+        return self._add(pattern, occurrence=occurrence)
 
     def lose_reply(self, pattern: bytes, occurrence: int = 1, quiet: float = 0.05) -> Rule:
         """Let the pattern pass, and reset the connection when the server has answered; the client does not see that."""
-        rule = Rule(pattern=re.compile(pattern, re.DOTALL), occurrence=occurrence, lose_reply=True, quiet=quiet)
-        return self._add(rule)
+        return self._add(pattern, occurrence=occurrence, lose_reply=True, quiet=quiet)
 
     def when(self, pattern: bytes, call: Callable[[], None]) -> Rule:
         """Call a function just after the pattern was forwarded."""
-        return self._add(Rule(pattern=re.compile(pattern, re.DOTALL), call=call))
+        return self._add(pattern, call=call)
 
-    def _add(self, rule: Rule) -> Rule:
-        self.rules.append(rule)
-        return rule
+    def _add(self, pattern: bytes = b"", **values) -> Rule:
+        self.rules.append(Rule(re.compile(pattern, re.DOTALL), **values))
+        return self.rules[-1]
 
     def _run(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
@@ -170,13 +169,11 @@ class Proxy:
             self._server = await asyncio.start_server(self._accept, HOST, self.port, reuse_address=True)
             self.port = self._server.sockets[0].getsockname()[1]
 
-    async def _stop_listening(self):
-        if self._server is not None:
+    async def _stop(self, *, listening: bool):
+        if listening and self._server is not None:
             self._server.close()
             self._server = None
-
-    async def _cut(self):
-        for link in list(self._links):
+        for link in [] if listening else list(self._links):
             link.end(reset=True)
 
     async def _drain(self):
@@ -189,8 +186,7 @@ class Proxy:
         try:
             from_server, server = await asyncio.open_connection(HOST, self.upstream_port)
         except OSError:
-            client.transport.abort()
-            return
+            return client.transport.abort()
         link = _Link(client, server)
         self._links.add(link)
         try:
@@ -206,37 +202,27 @@ class Proxy:
             if self._swallow:
                 self.swallowed += len(chunk)
                 continue
-            if link.losing is not None and not to_server:
-                continue  # until the server is quiet, see _read
             rule = next((rule for rule in self.rules if rule.comes_true(link, to_server, chunk)), None)
-            if rule is not None and not rule.lose_reply and rule.call is None:
-                rule.fired += 1
-                raise ConnectionResetError
             if rule is not None and rule.lose_reply:
                 link.losing = rule
-            await self._delay(len(chunk))
+            elif rule is not None:
+                rule.fired += 1
+                if rule.call is None:
+                    raise ConnectionResetError
+            await asyncio.sleep(self._latency + len(chunk) / self._bytes_per_second)
             writer.write(chunk)
             await writer.drain()
             if rule is not None and rule.call is not None:
-                rule.fired += 1
                 threading.Thread(target=rule.call, name="proxy-call", daemon=True).start()
         if writer.can_write_eof():
             writer.write_eof()
 
     async def _read(self, link, reader, to_server):
-        if to_server or link.losing is None:
-            chunk = await reader.read(_CHUNK)
-            if to_server or link.losing is None or not chunk:
-                return chunk
-        try:  # the server has begun to answer a request whose reply is to be lost
+        chunk = await reader.read(_CHUNK)
+        if to_server or link.losing is None or not chunk:
+            return chunk
+        with contextlib.suppress(TimeoutError):  # it has begun to answer the request whose reply is to be lost
             while await asyncio.wait_for(reader.read(_CHUNK), link.losing.quiet):
                 pass
-        except TimeoutError:
-            pass
         link.losing.fired += 1
         raise ConnectionResetError
-
-    async def _delay(self, size):
-        seconds = self._latency + (size / self._bytes_per_second if self._bytes_per_second else 0.0)
-        if seconds:
-            await asyncio.sleep(seconds)
