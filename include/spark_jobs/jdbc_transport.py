@@ -26,8 +26,13 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 _ROWS_PER_SPLIT = 500_000
-_STAGED_WRITES = "write.wap.enabled"
-"""Table property without which Iceberg's Spark writer ignores ``spark.wap.id`` and commits to main at once."""
+_SAFE_WRITES = {
+    # Without it Iceberg's Spark writer ignores spark.wap.id and commits to main at once.
+    "write.wap.enabled": "true",
+    # Its own commit, tried again after a lost reply, would publish what it staged: see ColdTable._commit_staged.
+    "commit.retry.num-retries": "0",
+}
+"""Table properties without which Spark would publish rows before they are audited."""
 
 
 class JdbcTransport:
@@ -50,12 +55,13 @@ class JdbcTransport:
         """Read the window through Spark and stage what it wrote."""
         if not rows_per_day:
             return cold.stage_files([], window_id, attempt)
-        if cold.java.properties().get(_STAGED_WRITES) != "true":
-            raise ConfigurationError(
-                f"{planned.table}: the cold table's property '{_STAGED_WRITES}' is not 'true', so Spark would publish "
-                f"rows before they are audited. Nothing was moved. Set it: ALTER TABLE {planned.target} "
-                f"SET TBLPROPERTIES ('{_STAGED_WRITES}' = 'true')."
-            )
+        for name, value in _SAFE_WRITES.items():
+            if cold.java.properties().get(name) != value:
+                raise ConfigurationError(
+                    f"{planned.table}: the cold table's property '{name}' is not '{value}', so Spark could publish "
+                    f"rows before they are audited. Nothing was moved. Set it: ALTER TABLE {planned.target} "
+                    f"SET TBLPROPERTIES ('{name}' = '{value}')."
+                )
         # A session of its own: spark.wap.id is a setting of the session, and tables run side by side.
         spark = self._session().newSession()
         spark.conf.set("spark.wap.id", str(window_id))

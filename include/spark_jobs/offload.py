@@ -106,7 +106,11 @@ def main() -> int:
     arguments = parser.parse_args()
     end_with_parent()
     plan = Plan.from_json(arguments.plan.read_text())
-    job = Job(JobConnections.from_json(os.environ[JobConnections.VARIABLE]))
+    try:
+        job = Job(JobConnections.from_json(os.environ[JobConnections.VARIABLE]))
+    except OffloadError as error:
+        print(f"ERROR {error}", flush=True)
+        return 1
     return 0 if run(job, plan, arguments.parallel_tables) else 1
 
 

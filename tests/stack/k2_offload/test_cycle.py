@@ -31,6 +31,21 @@ def test_a_second_cycle_moves_only_what_is_new(bench, transport):
     assert bench.move(cycle, table) is None
 
 
+@pytest.mark.parametrize("name", ["write.wap.enabled", "commit.retry.num-retries"])
+def test_jdbc_refuses_an_unsafe_table(bench, name):
+    table = bench.create_trades()
+    cycle = bench.cycle(bench.spec(table, transport="jdbc"), now=LATER)
+    bench.insert_trades(table, NOON, 10)
+    planned = cycle.plan(cycle.tables[table])
+    with cycle.catalog._catalog.load_table(f"cold.{table}").transaction() as transaction:
+        transaction.remove_properties(name)
+    code, output = bench.run_job(planned)
+    assert code == 1
+    assert f"'{name}' is not" in output
+    assert f"ALTER TABLE cold.{table} SET TBLPROPERTIES" in output
+    assert not bench.cold_rows(table)
+
+
 def test_prices_are_kept_to_the_last_digit(bench):
     table = bench.create_trades()
     price = Decimal("12345678901234567890.123456789012345678")
