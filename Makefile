@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup ready up down status demo k2 airflow test test-unit test-stack soak lint format lock clean
+.PHONY: help setup ready up down status demo k2 airflow test test-unit test-stack soak bench lint format lock clean
 
 PYTHON ?=
 PYTEST := .venv/bin/python -m pytest --durations=15 --durations-min=1
@@ -62,6 +62,9 @@ test-stack: ready ## Tests on an embedded stack only
 soak: ready ## Seven days of cycles with random faults, compared row by row; under an hour (SEED=1 CYCLES=60)
 	@K2_MODEL_EXAMPLES=1000 $(PYTEST) tests/unit/k2_offload/test_model.py
 	@K2_SOAK_SEED=$(SEED) K2_SOAK_CYCLES=$(or $(CYCLES),672) $(PYTEST) tests/soak -s -p no:logging
+
+bench: ready ## This project against what else moves rows, side by side; writes docs/benchmarks.md (ARGS="--rounds 5")
+	@.venv/bin/python -m bench $(ARGS)
 
 lint: ready ## ruff and mypy
 	.venv/bin/ruff check

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -14,6 +13,7 @@ from typing import Any
 from clickhouse_driver import Client
 
 from embedded.stack import Ports, StackSettings, airflow_services, clickhouse, postgres
+from embedded.stack.ports import free_ports
 from embedded.stack.processes import STACK_VARIABLE
 from embedded.stack.secrets import Secrets
 from embedded.stack.settings import HOST
@@ -22,18 +22,6 @@ from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.iceberg import ColdCatalog
 from k2_offload.core.tables import parse_tables
 from k2_offload.cycle import Cycle
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on just now, all different."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 def free_stack_ports() -> Ports:

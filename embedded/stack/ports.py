@@ -58,3 +58,15 @@ def describe_holder(number: int) -> str:
 
 def _next_free(number: int) -> int:
     return next((other for other in range(number + 1, min(number + 100, 65536)) if is_free(other)), number)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on just now, all different."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()

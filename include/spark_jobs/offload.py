@@ -82,20 +82,23 @@ def run(job: Job, plan: Plan, parallel_tables: int) -> bool:
 
     def attempt(planned: PlannedTable) -> bool:
         try:
-            print(job.move(planned), flush=True)
+            say(job.move(planned))
         except OffloadError as error:
-            print(f"ERROR {error}", flush=True)
+            say(f"ERROR {error}")
             return False
         except Exception:  # noqa: BLE001 - one table's surprise must not stop the others
             traceback.print_exc()
-            print(
-                f"ERROR {planned.table}: unexpected, see above. No row is lost; the retry moves the window.", flush=True
-            )
+            say(f"ERROR {planned.table}: unexpected, see above. No row is lost; the retry moves the window.")
             return False
         return True
 
     with ThreadPoolExecutor(parallel_tables) as pool:
         return all(list(pool.map(attempt, plan.tables)))
+
+
+def say(line: str) -> None:
+    """Print a line in one write: several tables speak at once."""
+    print(f"{line}\n", end="", flush=True)
 
 
 def main() -> int:
@@ -109,7 +112,7 @@ def main() -> int:
     try:
         job = Job(JobConnections.from_json(os.environ[JobConnections.VARIABLE]))
     except OffloadError as error:
-        print(f"ERROR {error}", flush=True)
+        say(f"ERROR {error}")
         return 1
     return 0 if run(job, plan, arguments.parallel_tables) else 1
 

@@ -134,4 +134,5 @@ class Faults:
 
 
 def _print(fault: Fault) -> None:
-    print(f"FAULT {fault.kind} at '{fault.point}' of {fault.table}", flush=True)
+    # One write: several threads print, and print() writes the end of the line by itself.
+    print(f"FAULT {fault.kind} at '{fault.point}' of {fault.table}\n", end="", flush=True)

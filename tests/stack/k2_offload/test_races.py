@@ -11,7 +11,7 @@ import pytest
 
 from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.fault_points import FaultPoint
-from tests.faults.hook import Fault, Kind
+from tests.faults.hook import JOB_POINTS, Fault, Kind
 from tests.faults.output import Output
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -20,14 +20,7 @@ LATER = NOON + timedelta(hours=20)
 
 @pytest.mark.parametrize("windows_after", [1, 2], ids=["its retry has published", "the next window has followed"])
 def test_a_zombie_that_wakes_when(bench, windows_after):
-    points = [
-        FaultPoint.JOB_STARTED,
-        FaultPoint.FILE_EXPORTED,
-        FaultPoint.STAGED,
-        FaultPoint.AUDITED,
-        FaultPoint.ANCESTORS_CHECKED,
-        FaultPoint.STAGED_AGAIN,
-    ]
+    points = [point for point in JOB_POINTS if point is not FaultPoint.PUBLISHED]
     tables = {point: bench.create_trades(point.name.lower()) for point in points}
     for table in tables.values():
         bench.insert_trades(table, NOON, 500)

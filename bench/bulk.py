@@ -1,0 +1,171 @@
+"""One table's whole backlog: this project against what it replaces, what one would script, and the floor."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyiceberg.catalog import load_catalog
+
+from bench.measure import Cost, Meter
+from bench.stack import MIDNIGHT, Platform
+from embedded.spark import SPARK_JOBS, submit_command, submit_environment
+from k2_offload.adapters import airflow_config
+from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.adapters.iceberg import ColdCatalog
+from k2_offload.core.plan import Plan
+from k2_offload.core.tables import parse_tables
+from k2_offload.cycle import Cycle
+
+_HERE = Path(__file__).parent
+_PARQUET = (
+    "output_format_parquet_compression_method = 'zstd', output_format_compression_level = 3, "
+    "engine_file_truncate_on_insert = 1"
+)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One way to bring a table's rows into the lake.
+
+    :param run: moves the table from scratch; gives the cost, and the bytes of data files if there are any
+    """
+
+    name: str
+    run: Callable[[], tuple[Cost, int]]
+
+
+class Bulk:
+    """All ways, over one source table.
+
+    :param rows: how many it holds; every way is checked to have moved exactly these
+    """
+
+    def __init__(self, platform: Platform, table: str, rows: int, scratch: Path) -> None:
+        self._platform = platform
+        self._table = table
+        self._rows = rows
+        self._scratch = scratch
+        self._meter = Meter(platform.clickhouse_pid)
+        self._number = 0
+
+    @property
+    def contenders(self) -> list[Contender]:
+        """In the order in which they take turns."""
+        return [
+            Contender("old: Spark JDBC, one sorted stream", self._old_method),
+            Contender("export", lambda: self._offload("export")),
+            Contender("jdbc", lambda: self._offload("jdbc")),
+            Contender("script: Arrow into pyiceberg", self._script),
+            Contender("ClickHouse's own Iceberg insert", self._insert_into_iceberg),
+            Contender("floor: ClickHouse to Parquet", self._floor),
+        ]
+
+    def _old_method(self) -> tuple[Cost, int]:
+        target = self._new_target()
+        command = submit_command(_HERE / "old_method.py", self._table, target, java_options="")
+        return self._meter.command(command, submit_environment()), self._check(target)
+
+    def _script(self) -> tuple[Cost, int]:
+        target = self._new_target()
+        settings = airflow_config.load_catalog(airflow_config.load_settings()).pyiceberg
+        command = [sys.executable, str(_HERE / "pyiceberg_script.py"), self._table, target]
+        catalog = {"K2_BENCH_URI": settings["uri"], "K2_BENCH_WAREHOUSE": settings["warehouse"]}
+        return self._meter.command(command, {**submit_environment(), **catalog}), self._check(target)
+
+    def _offload(self, transport: str) -> tuple[Cost, int]:
+        """From submitted to published; the plan was made before, as Airflow's task does."""
+        target = self._new_target()
+        spec = (
+            f"tables:\n  {target.partition('.')[2]}:\n    layer: bronze\n    source: k2.{self._table}\n"
+            f"    target: {target}\n    timestamp_column: exchange_timestamp\n"
+            f"    sort_columns: [symbol, exchange_timestamp]\n    transport: {transport}\n"
+        )
+        settings = airflow_config.load_settings()
+        with ExitStack() as resources:
+            cycle = Cycle(
+                tables=parse_tables(spec),
+                ledger=airflow_config.load_ledger(settings),
+                clickhouse=resources.enter_context(closing(ClickHouse(airflow_config.load_clickhouse(settings)))),
+                catalog=resources.enter_context(closing(ColdCatalog(airflow_config.load_catalog(settings)))),
+                now=lambda: MIDNIGHT.replace(day=MIDNIGHT.day + 2),
+                dag_run_id="bench",
+            )
+            cycle.ledger.create_schema()
+            [table] = cycle.tables.by_name.values()
+            planned = cycle.plan(table)
+            if planned is None:
+                raise RuntimeError(f"nothing to move in {self._table}")
+            plan_file = self._scratch / "plan.json"
+            plan_file.write_text(Plan("bench", (planned,)).to_json())
+            options = {} if transport == "export" else {"java_options": ""}
+            command = submit_command(SPARK_JOBS / "offload.py", str(plan_file), **options)
+            cost = self._meter.command(command, submit_environment())
+            cycle.commit(table)
+        return cost, self._check(target)
+
+    def _insert_into_iceberg(self) -> tuple[Cost, int]:
+        folder = self._new_folder()
+        name = f"{self._table}_in_iceberg_{self._number}"
+        structure = ", ".join(
+            f"{column} {kind}"
+            for column, kind in self._platform.sql(
+                "SELECT name, replaceRegexpOne(replaceRegexpOne(type, 'LowCardinality\\\\((.*)\\\\)', '\\\\1'), "
+                f"'^UInt64$', 'Int64') FROM system.columns WHERE database = 'k2' AND table = '{self._table}'"
+            )
+        )
+        self._platform.sql(
+            f"CREATE TABLE {name} ({structure}) ENGINE = IcebergLocal('{folder}/', 'Parquet') "
+            "SETTINGS iceberg_format_version = 2"
+        )
+        insert = f"INSERT INTO {name} SELECT * FROM {self._table} SETTINGS allow_insert_into_iceberg = 1"
+        cost = self._meter.call(lambda: self._platform.sql(insert))
+        [(rows,)] = self._platform.sql(f"SELECT count() FROM {name}")
+        self._require(rows)
+        return cost, _bytes_below(folder)
+
+    def _floor(self) -> tuple[Cost, int]:
+        folder = self._new_folder()
+        insert = (
+            f"INSERT INTO FUNCTION file('{folder}/floor.parquet', 'Parquet') SELECT * FROM {self._table} "
+            f"ORDER BY symbol, exchange_timestamp SETTINGS {_PARQUET}"
+        )
+        cost = self._meter.call(lambda: self._platform.sql(insert))
+        [(rows,)] = self._platform.sql(f"SELECT count() FROM file('{folder}/floor.parquet', 'Parquet')")
+        self._require(rows)
+        return cost, _bytes_below(folder)
+
+    def _new_target(self) -> str:
+        self._number += 1
+        return f"bench.{self._table}_{self._number}"
+
+    def _new_folder(self) -> Path:
+        self._number += 1
+        folder = self._platform.settings.warehouse / f"bench_{self._number}"
+        folder.mkdir(parents=True)
+        return folder
+
+    def _check(self, target: str) -> int:
+        """Count the rows of an Iceberg table, drop it with its files, and say how large they were."""
+        settings = airflow_config.load_catalog(airflow_config.load_settings())
+        with closing(load_catalog(settings.name, **settings.pyiceberg)) as catalog:
+            table = catalog.load_table(target)
+            files = [task.file for task in table.scan().plan_files()]
+            self._require(sum(file.record_count for file in files))
+            catalog.drop_table(target)
+            shutil.rmtree(table.location().removeprefix("file://"))
+        return sum(file.file_size_in_bytes for file in files)
+
+    def _require(self, rows: int) -> None:
+        if rows != self._rows:
+            raise RuntimeError(f"{rows} of {self._rows} rows of {self._table} arrived")
+
+
+def _bytes_below(folder: Path) -> int:
+    size = sum(file.stat().st_size for file in folder.rglob("*.parquet"))
+    shutil.rmtree(folder)
+    return size

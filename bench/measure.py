@@ -1,0 +1,94 @@
+"""What one run costs: wall time, CPU time and peak memory, the ClickHouse server's included."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import psutil
+
+_SAMPLE_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one run.
+
+    :param cpu_seconds: user and system time of the started processes and of the server, together
+    :param peak_bytes: highest sum of the started processes' resident memory; 0 if there were none
+    :param server_peak_bytes: the server's resident memory at its highest
+    """
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+    server_peak_bytes: int
+
+
+class Meter:
+    """Measures work that ClickHouse does, alone or for a process.
+
+    :param server_pid: ClickHouse's process
+    """
+
+    def __init__(self, server_pid: int) -> None:
+        self._server = psutil.Process(server_pid)
+
+    def command(self, command: Sequence[str], environment: Mapping[str, str]) -> Cost:
+        """Run a command to its end.
+
+        :raises RuntimeError: with its output, if it fails
+        """
+
+        def run(watch: Callable[[int], None]) -> None:
+            with subprocess.Popen(
+                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            ) as process:
+                watch(process.pid)
+                output, _ = process.communicate()
+            if process.returncode != 0:
+                raise RuntimeError(f"{command[0]} failed:\n{output[-4000:]}")
+
+        return self._measure(run)
+
+    def call(self, work: Callable[[], object]) -> Cost:
+        """Run something in this process; its own CPU time does not count."""
+        return self._measure(lambda _: work())
+
+    def _measure(self, run: Callable[[Callable[[int], None]], object]) -> Cost:
+        watched: list[int] = []
+        peaks = [0, 0]
+        ended = threading.Event()
+
+        def sample() -> None:
+            while not ended.wait(_SAMPLE_SECONDS):
+                peaks[0] = max([peaks[0], *map(_tree_bytes, watched)])
+                peaks[1] = max(peaks[1], self._server.memory_info().rss)
+
+        sampler = threading.Thread(target=sample, daemon=True)
+        cpu_before = self._cpu_seconds()
+        started = time.perf_counter()
+        sampler.start()
+        try:
+            run(watched.append)
+        finally:
+            seconds = time.perf_counter() - started
+            ended.set()
+            sampler.join()
+        return Cost(seconds, self._cpu_seconds() - cpu_before, peaks[0], peaks[1])
+
+    def _cpu_seconds(self) -> float:
+        server, children = self._server.cpu_times(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        return float(server.user + server.system + children.ru_utime + children.ru_stime)
+
+
+def _tree_bytes(pid: int) -> int:
+    try:
+        process = psutil.Process(pid)
+        return sum(int(each.memory_info().rss) for each in (process, *process.children(recursive=True)))
+    except psutil.Error:
+        return 0  # ended meanwhile
