@@ -98,13 +98,13 @@ def show(demo: Demo, now: datetime) -> None:
     """
     before = demo.k2_json("status")
     if all(line["warm_rows"] == 0 for line in before):
-        demo.say("1  Recorded trades of Binance and Kraken arrive in ClickHouse, as if they ended half an hour ago")
+        demo.say("1  Recorded trades of Binance and Kraken arrive in ClickHouse, as if they ended 25 minutes ago")
         for file, exchange, symbol in _RECORDINGS:
-            options = ("--exchange", exchange, "--symbol", symbol, "--shift-to-now", "--ending-ago", "2000")
+            options = ("--exchange", exchange, "--symbol", symbol, "--shift-to-now", "--ending-ago", "1500")
             demo.k2("feed", "replay", str(_DATA / file), *options)
     else:
         demo.say("1  There are trades in ClickHouse already, from an earlier demo or feed")
-    demo.say("2  The first cycle moves all there is: bronze, then silver, then the six candle tables")
+    demo.say("2  The first cycle moves all but a silent feed's last ten seconds: bronze, silver, then the six candle tables")
     demo.k2("run")
     demo.say("3  Both exchanges trade on: fresh trades arrive")
     starting_ago, seconds = fresh_trades([_time(line["watermark"]) for line in demo.k2_json("status")], now)
