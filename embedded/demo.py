@@ -104,7 +104,7 @@ def show(demo: Demo, now: datetime) -> None:
             demo.k2("feed", "replay", str(_DATA / file), *options)
     else:
         demo.say("1  There are trades in ClickHouse already, from an earlier demo or feed")
-    demo.say("2  The first cycle: bronze, then silver, then the six candle tables; a silent feed's last ten seconds wait")
+    demo.say("2  The first cycle: bronze, silver, then the six candle tables; a silent feed's last ten seconds wait")
     demo.k2("run")
     demo.say("3  Both exchanges trade on: fresh trades arrive")
     starting_ago, seconds = fresh_trades([_time(line["watermark"]) for line in demo.k2_json("status")], now)
