@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import platform as machine
-import statistics
 import tempfile
 from pathlib import Path
 
@@ -59,25 +58,12 @@ def take_turns(contenders: list[Contender], rounds: int) -> dict[str, list[tuple
     return costs
 
 
-def show(title: str, rows: int, costs: dict[str, list[tuple[Cost, int]]]) -> None:
-    """Print medians and ratios to ``export``."""
-    numbers = ["seconds", "of export", "CPU s", "of export", "peak MiB", "server MiB", "MB", "B/row"]
-    shown = number_table([title], numbers)
-    seconds = {way: statistics.median(cost.seconds for cost, _ in runs) for way, runs in costs.items()}
-    cpu = {way: statistics.median(cost.cpu_seconds for cost, _ in runs) for way, runs in costs.items()}
-    for way, runs in costs.items():
-        size = statistics.median(size for _, size in runs)
-        shown.add_row(
-            way,
-            f"{seconds[way]:.1f}",
-            f"{seconds[way] / seconds['export']:.2f}",
-            f"{cpu[way]:.1f}",
-            f"{cpu[way] / cpu['export']:.2f}",
-            f"{max(cost.peak_bytes for cost, _ in runs) / 2**20:,.0f}",
-            f"{max(cost.server_peak_bytes for cost, _ in runs) / 2**20:,.0f}",
-            f"{size / 1e6:.1f}",
-            f"{size / rows:.1f}",
-        )
+def show(title: str, rows: int, runs: report.Runs) -> None:
+    """Print what docs/benchmarks.md will say."""
+    way, *numbers = report.COLUMNS
+    shown = number_table([f"{title}: {way}"], numbers)
+    for line in report.figures(rows, runs):
+        shown.add_row(*line)
     show_table(shown)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from pyiceberg.catalog import load_catalog
@@ -15,11 +16,9 @@ from bench.measure import Cost, Meter
 from bench.stack import MIDNIGHT, Platform
 from embedded.spark import SPARK_JOBS, submit_command, submit_environment
 from k2_offload.adapters import airflow_config
-from k2_offload.adapters.clickhouse import ClickHouse
-from k2_offload.adapters.iceberg import ColdCatalog
 from k2_offload.core.plan import Plan
 from k2_offload.core.tables import parse_tables
-from k2_offload.cycle import Cycle
+from k2_offload.session import open_cycle
 
 _HERE = Path(__file__).parent
 _PARQUET = (
@@ -85,16 +84,7 @@ class Bulk:
             f"    target: {target}\n    timestamp_column: exchange_timestamp\n"
             f"    sort_columns: [symbol, exchange_timestamp]\n    transport: {transport}\n"
         )
-        settings = airflow_config.load_settings()
-        with ExitStack() as resources:
-            cycle = Cycle(
-                tables=parse_tables(spec),
-                ledger=airflow_config.load_ledger(settings),
-                clickhouse=resources.enter_context(closing(ClickHouse(airflow_config.load_clickhouse(settings)))),
-                catalog=resources.enter_context(closing(ColdCatalog(airflow_config.load_catalog(settings)))),
-                now=lambda: MIDNIGHT.replace(day=MIDNIGHT.day + 2),
-                dag_run_id="bench",
-            )
+        with open_cycle("bench", parse_tables(spec), now=lambda: MIDNIGHT + timedelta(days=2)) as cycle:
             cycle.ledger.create_schema()
             [table] = cycle.tables.by_name.values()
             planned = cycle.plan(table)

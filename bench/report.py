@@ -34,27 +34,39 @@ def write(machine: str, sections: Mapping[str, tuple[int, Runs]], docs: Path = D
     page.write_text(f"{before}{_BEGIN}\n" + "\n".join(parts) + f"\n{_END}{after}")
 
 
+COLUMNS = ("way", "time of export", "seconds", "CPU of export", "CPU s", "peak MiB", "ClickHouse MiB", "bytes per row")
+
+
+def figures(rows: int, runs: Runs) -> list[tuple[str, ...]]:
+    """One line per way, of the columns :data:`COLUMNS`: medians, their ratios to ``export``, and peaks.
+
+    :param rows: how many each way moved
+    """
+    seconds = median_seconds(runs)
+    cpu = {way: statistics.median(cost.cpu_seconds for cost, _ in each) for way, each in runs.items()}
+    return [
+        (
+            way,
+            f"{seconds[way] / seconds['export']:.2f}",
+            f"{seconds[way]:.1f}",
+            f"{cpu[way] / cpu['export']:.2f}",
+            f"{cpu[way]:.1f}",
+            f"{max(cost.peak_bytes for cost, _ in each) / 2**20:,.0f}",
+            f"{max(cost.server_peak_bytes for cost, _ in each) / 2**20:,.0f}",
+            f"{statistics.median(size for _, size in each) / rows:.1f}",
+        )
+        for way, each in runs.items()
+    ]
+
+
 def median_seconds(runs: Runs) -> dict[str, float]:
     """Wall time by way."""
     return {way: statistics.median(cost.seconds for cost, _ in each) for way, each in runs.items()}
 
 
 def _table(rows: int, runs: Runs) -> str:
-    seconds = median_seconds(runs)
-    cpu = {way: statistics.median(cost.cpu_seconds for cost, _ in each) for way, each in runs.items()}
-    lines = [
-        "| way | time of `export` | seconds | CPU of `export` | CPU s | peak MiB | ClickHouse MiB | bytes per row |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for way, each in runs.items():
-        size = statistics.median(size for _, size in each)
-        peak = max(cost.peak_bytes for cost, _ in each) / 2**20
-        server = max(cost.server_peak_bytes for cost, _ in each) / 2**20
-        lines.append(
-            f"| {way} | {seconds[way] / seconds['export']:.2f} | {seconds[way]:.1f} | "
-            f"{cpu[way] / cpu['export']:.2f} | {cpu[way]:.1f} | {peak:,.0f} | {server:,.0f} | {size / rows:.1f} |"
-        )
-    return "\n".join(lines) + "\n"
+    header = [" | ".join(COLUMNS), "|".join(["---", *["---:"] * (len(COLUMNS) - 1)])]
+    return "".join(f"| {line} |\n" for line in [*header, *(" | ".join(line) for line in figures(rows, runs))])
 
 
 def _plot(title: str, runs: Runs, file: Path) -> None:

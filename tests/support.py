@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,11 +17,9 @@ from embedded.stack.ports import free_ports
 from embedded.stack.processes import STACK_VARIABLE
 from embedded.stack.secrets import Secrets
 from embedded.stack.settings import HOST
-from k2_offload.adapters import airflow_config
-from k2_offload.adapters.clickhouse import ClickHouse
-from k2_offload.adapters.iceberg import ColdCatalog
 from k2_offload.core.tables import parse_tables
 from k2_offload.cycle import Cycle
+from k2_offload.session import open_cycle
 
 
 def free_stack_ports() -> Ports:
@@ -85,12 +83,5 @@ def build_cycle(resources: ExitStack, now: datetime | None, tables: str, dag_run
     :param resources: closes the connections
     :param now: stands still when given
     """
-    settings = airflow_config.load_settings()
-    return Cycle(
-        tables=parse_tables(tables),
-        ledger=airflow_config.load_ledger(settings),
-        clickhouse=resources.enter_context(closing(ClickHouse(airflow_config.load_clickhouse(settings)))),
-        catalog=resources.enter_context(closing(ColdCatalog(airflow_config.load_catalog(settings)))),
-        now=lambda: now or datetime.now(UTC),
-        dag_run_id=dag_run_id,
-    )
+    clock = (lambda: now) if now else (lambda: datetime.now(UTC))
+    return resources.enter_context(open_cycle(dag_run_id, parse_tables(tables), clock))
