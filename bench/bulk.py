@@ -1,18 +1,19 @@
-"""One table's whole backlog: this project against what it replaces, what one would script, and the floor."""
+"""One table: this project against what it replaces, what one would script, and the floor."""
 
 from __future__ import annotations
 
 import shutil
+import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from pyiceberg.catalog import load_catalog
 
-from bench.measure import Cost, Meter
+from bench.measure import Contender, Cost, Meter, take_turns
+from bench.report import Bars, Figures, Section
 from bench.stack import MIDNIGHT, Platform
 from embedded.spark import SPARK_JOBS, submit_command, submit_environment
 from k2_offload.adapters import airflow_config
@@ -27,15 +28,58 @@ _PARQUET = (
 )
 
 
-@dataclass(frozen=True)
-class Contender:
-    """One way to bring a table's rows into the lake.
+BULK_ROWS = 3_777_490
+WINDOW_ROWS = 53_000
+SMALL_ROWS = 19_600
 
-    :param run: moves the table from scratch; gives the cost, and the bytes of data files if there are any
+
+def measure_bulk(platform: Platform, rounds: int, scratch: Path) -> Section:
+    """A backlog."""
+    return _measure(platform, rounds, scratch, "bulk", BULK_ROWS)
+
+
+def measure_window(platform: Platform, rounds: int, scratch: Path) -> Section:
+    """What the platform's busiest table gets in 15 minutes."""
+    return _measure(platform, rounds, scratch, "window", WINDOW_ROWS)
+
+
+def measure_small(platform: Platform, rounds: int, scratch: Path) -> Section:
+    """What a quiet table gets."""
+    return _measure(platform, rounds, scratch, "small", SMALL_ROWS)
+
+
+def _measure(platform: Platform, rounds: int, scratch: Path, name: str, rows: int) -> Section:
+    table = f"{name}_trades"
+    platform.create_trades(table, rows)
+    runs = take_turns(Bulk(platform, table, rows, scratch).contenders, rounds)
+    platform.sql(f"DROP TABLE {table}")
+    title = f"{name.capitalize()}: {rows:,} rows of one table"
+    seconds = {way: statistics.median(cost.seconds for cost, _ in each) for way, each in runs.items()}
+    return Section(name, title, (Bars(title, seconds, "%.2f s", ["export", "jdbc"]), _figures(rows, runs)))
+
+
+def _figures(rows: int, runs: Mapping[str, Sequence[tuple[Cost, int]]]) -> Figures:
+    """Medians, their ratios to ``export``, and peaks.
+
+    :param runs: by way: cost and bytes of data files, of every round
     """
-
-    name: str
-    run: Callable[[], tuple[Cost, int]]
+    columns = ("way", "time of export", "seconds", "CPU of export", "CPU s", "peak MiB", "ClickHouse MiB", "bytes/row")
+    seconds = {way: statistics.median(cost.seconds for cost, _ in each) for way, each in runs.items()}
+    cpu = {way: statistics.median(cost.cpu_seconds for cost, _ in each) for way, each in runs.items()}
+    lines = [
+        (
+            way,
+            f"{seconds[way] / seconds['export']:.2f}",
+            f"{seconds[way]:.2f}",
+            f"{cpu[way] / cpu['export']:.2f}",
+            f"{cpu[way]:.2f}",
+            f"{max(cost.peak_bytes for cost, _ in each) / 2**20:,.0f}",
+            f"{max(cost.server_peak_bytes for cost, _ in each) / 2**20:,.0f}",
+            f"{statistics.median(size for _, size in each) / rows:.1f}",
+        )
+        for way, each in runs.items()
+    ]
+    return Figures(columns, lines)
 
 
 class Bulk:
@@ -53,7 +97,7 @@ class Bulk:
         self._number = 0
 
     @property
-    def contenders(self) -> list[Contender]:
+    def contenders(self) -> list[Contender[tuple[Cost, int]]]:
         """In the order in which they take turns."""
         return [
             Contender("old: Spark JDBC, one sorted stream", self._old_method),

@@ -8,10 +8,37 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import psutil
+from rich.progress import track
+
+from k2_offload.cli.console import errors
 
 _SAMPLE_SECONDS = 0.05
+
+
+Measured = TypeVar("Measured")
+
+
+@dataclass(frozen=True)
+class Contender(Generic[Measured]):
+    """One way to do what is measured.
+
+    :param run: does it from scratch, once
+    """
+
+    name: str
+    run: Callable[[], Measured]
+
+
+def take_turns(contenders: Sequence[Contender[Measured]], rounds: int) -> dict[str, list[Measured]]:
+    """Each contender once per round, so that a slow minute of the machine hits all of them."""
+    turns = [contender for _ in range(rounds) for contender in contenders]
+    runs: dict[str, list[Measured]] = {contender.name: [] for contender in contenders}
+    for contender in track(turns, "measuring", console=errors, transient=True):
+        runs[contender.name].append(contender.run())
+    return runs
 
 
 @dataclass(frozen=True)
@@ -65,9 +92,11 @@ class Meter:
         ended = threading.Event()
 
         def sample() -> None:
-            while not ended.wait(_SAMPLE_SECONDS):
+            while True:
                 peaks[0] = max([peaks[0], *map(_tree_bytes, watched)])
                 peaks[1] = max(peaks[1], self._server.memory_info().rss)
+                if ended.wait(_SAMPLE_SECONDS):
+                    return
 
         sampler = threading.Thread(target=sample, daemon=True)
         cpu_before = self._cpu_seconds()

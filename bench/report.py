@@ -1,86 +1,140 @@
-"""docs/benchmarks.md: what a run measured, as tables and plots, ratios first."""
+"""What a run measured, on the screen and in docs/benchmarks.md: tables and plots."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 
-from bench.measure import Cost
+from k2_offload.cli.console import number_table, show_table
 
 DOCS = Path(__file__).parents[1] / "docs"
-_BEGIN, _END = "<!-- measured -->", "<!-- /measured -->"
-
-Runs = Mapping[str, Sequence[tuple[Cost, int]]]
-"""By way: cost and bytes of data files, of every round."""
 
 
-def write(machine: str, sections: Mapping[str, tuple[int, Runs]], docs: Path = DOCS) -> None:
-    """Put the figures between the marks of docs/benchmarks.md, and the plots beside it.
+@dataclass(frozen=True)
+class Figures:
+    """A table.
 
-    :param sections: title → rows, runs
+    :param columns: their headers; the first one names what a line is about, the others are numbers
+    :param lines: one text per column
     """
-    parts = [f"Measured on: {machine}. Medians; every way took its turn in every round.\n"]
-    for title, (rows, runs) in sections.items():
-        plot = f"benchmarks-{title}.svg"
-        _plot(f"{title}: {rows:,} rows", runs, docs / plot)
-        parts += [f"### {title}: {rows:,} rows\n", f"![seconds by way]({plot})\n", _table(rows, runs)]
+
+    columns: Sequence[str]
+    lines: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Horizontal bars.
+
+    :param values: by what they stand for, in the order shown
+    :param form: how a value is written at its bar, as in ``%.1f s``
+    :param highlighted: those that are this project's
+    """
+
+    title: str
+    values: Mapping[str, float]
+    form: str
+    highlighted: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Lines over a number.
+
+    :param curves: points (x, y) by name
+    :param logarithmic: whether x is shown by its order of magnitude
+    """
+
+    title: str
+    across: str
+    up: str
+    curves: Mapping[str, Sequence[tuple[float, float]]]
+    logarithmic: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page.
+
+    :param name: of the section on the command line and in file names
+    :param title: its heading
+    :param parts: texts (Markdown), tables and plots in the order shown
+    """
+
+    name: str
+    title: str
+    parts: Sequence[str | Figures | Bars | Curves]
+
+
+def show(section: Section) -> None:
+    """Print the section's tables."""
+    for part in section.parts:
+        if isinstance(part, Figures):
+            first, *numbers = part.columns
+            shown = number_table([f"{section.title}: {first}"], list(numbers))
+            for line in part.lines:
+                shown.add_row(*line)
+            show_table(shown)
+
+
+def write(section: Section, measured_on: str, docs: Path = DOCS) -> None:
+    """Put the section between its marks in docs/benchmarks.md, and its plots beside it.
+
+    :param measured_on: the machine, and when
+    """
+    texts = [f"### {section.title}\n", f"{measured_on}.\n"]
+    number = 0
+    for part in section.parts:
+        if isinstance(part, str):
+            texts.append(f"{part}\n")
+        elif isinstance(part, Figures):
+            texts.append(_table(part))
+        else:
+            number += 1
+            file = f"benchmarks-{section.name}{f'-{number}' if number > 1 else ''}.svg"
+            _plot(part, docs / file)
+            texts.append(f"![{part.title}]({file})\n")
+    begin, end = f"<!-- {section.name} -->", f"<!-- /{section.name} -->"
     page = docs / "benchmarks.md"
-    before, _, rest = page.read_text().partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    page.write_text(f"{before}{_BEGIN}\n" + "\n".join(parts) + f"\n{_END}{after}")
+    before, found, rest = page.read_text().partition(begin)
+    _, ended, after = rest.partition(end)
+    if not (found and ended):
+        raise RuntimeError(f"docs/benchmarks.md has no place for {section.name}: {begin} … {end}")
+    page.write_text(f"{before}{begin}\n" + "\n".join(texts) + f"\n{end}{after}")
 
 
-COLUMNS = ("way", "time of export", "seconds", "CPU of export", "CPU s", "peak MiB", "ClickHouse MiB", "bytes per row")
+def _table(figures: Figures) -> str:
+    header = [" | ".join(figures.columns), " | ".join(["---", *["---:"] * (len(figures.columns) - 1)])]
+    return "".join(f"| {line} |\n" for line in [*header, *(" | ".join(line) for line in figures.lines)])
 
 
-def figures(rows: int, runs: Runs) -> list[tuple[str, ...]]:
-    """One line per way, of the columns :data:`COLUMNS`: medians, their ratios to ``export``, and peaks.
-
-    :param rows: how many each way moved
-    """
-    seconds = median_seconds(runs)
-    cpu = {way: statistics.median(cost.cpu_seconds for cost, _ in each) for way, each in runs.items()}
-    return [
-        (
-            way,
-            f"{seconds[way] / seconds['export']:.2f}",
-            f"{seconds[way]:.1f}",
-            f"{cpu[way] / cpu['export']:.2f}",
-            f"{cpu[way]:.1f}",
-            f"{max(cost.peak_bytes for cost, _ in each) / 2**20:,.0f}",
-            f"{max(cost.server_peak_bytes for cost, _ in each) / 2**20:,.0f}",
-            f"{statistics.median(size for _, size in each) / rows:.1f}",
-        )
-        for way, each in runs.items()
-    ]
-
-
-def median_seconds(runs: Runs) -> dict[str, float]:
-    """Wall time by way."""
-    return {way: statistics.median(cost.seconds for cost, _ in each) for way, each in runs.items()}
-
-
-def _table(rows: int, runs: Runs) -> str:
-    header = [" | ".join(COLUMNS), "|".join(["---", *["---:"] * (len(COLUMNS) - 1)])]
-    return "".join(f"| {line} |\n" for line in [*header, *(" | ".join(line) for line in figures(rows, runs))])
-
-
-def _plot(title: str, runs: Runs, file: Path) -> None:
-    """Horizontal bars with their figures, readable on a phone; the same figures give the same file."""
+def _plot(plot: Bars | Curves, file: Path) -> None:
+    """Readable on a phone; the same figures give the same file."""
     mpl.rcParams.update({"svg.hashsalt": "k2", "svg.fonttype": "none", "font.size": 14})
-    seconds = median_seconds(runs)
-    figure, axes = plt.subplots(figsize=(7, 0.6 * len(seconds) + 1.2), layout="constrained")
-    ways = list(seconds)[::-1]
-    colours = ["#d95f02" if way == "export" else "#7a8ba3" for way in ways]
-    bars = axes.barh(ways, [seconds[way] for way in ways], color=colours)
-    axes.bar_label(bars, fmt="%.1f s", padding=4)
-    axes.set_title(title, loc="left")
-    axes.margins(x=0.15)
-    axes.spines[["top", "right", "bottom"]].set_visible(False)
-    axes.tick_params(bottom=False, labelbottom=False)
+    height = 0.6 * len(plot.values) + 1.2 if isinstance(plot, Bars) else 4.5
+    figure, axes = plt.subplots(figsize=(7, height), layout="constrained")
+    axes.set_title(plot.title, loc="left")
+    if isinstance(plot, Bars):
+        names = list(plot.values)[::-1]
+        colours = ["#d95f02" if name in plot.highlighted else "#7a8ba3" for name in names]
+        bars = axes.barh(names, [plot.values[name] for name in names], color=colours)
+        axes.bar_label(bars, fmt=plot.form, padding=4)
+        axes.margins(x=0.18)
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+        axes.tick_params(bottom=False, labelbottom=False)
+    else:
+        for name, points in plot.curves.items():
+            axes.plot(*zip(*points, strict=True), marker="o", label=name)
+        axes.set_xlabel(plot.across)
+        axes.set_ylabel(plot.up)
+        axes.set_ylim(bottom=0)
+        if plot.logarithmic:
+            axes.set_xscale("log")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
     figure.savefig(file, metadata={"Date": None})
     plt.close(figure)

@@ -47,7 +47,7 @@ def command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
 
     @wraps(function)
     def wrapped(*arguments: Parameters.args, **options: Parameters.kwargs) -> None:
-        _silence()
+        silence_airflow()
         try:
             function(*arguments, **options)
         except OffloadError as error:
@@ -150,7 +150,7 @@ def window_document(window: Window | None) -> dict[str, str | None]:
     return {"low": format_time(window.low) if window else None, "high": format_time(window.high) if window else None}
 
 
-def _silence() -> None:
+def silence_airflow() -> None:
     """Airflow logs and warns about itself when it is loaded; what concerns the operator comes as an error."""
     warnings.simplefilter("ignore")
     logging.disable(logging.ERROR)
