@@ -10,11 +10,16 @@ from pathlib import Path
 
 import psutil
 
-from bench import bulk, report
+from bench import bulk, growth, report
 from bench.stack import running
 from k2_offload.cli.console import screen, silence_airflow
 
-SECTIONS = {"bulk": bulk.measure_bulk, "window": bulk.measure_window, "small": bulk.measure_small}
+SECTIONS = {
+    "bulk": bulk.measure_bulk,
+    "window": bulk.measure_window,
+    "small": bulk.measure_small,
+    "growth": growth.measure_growth,
+}
 """By name: measures on a running stack, in so many rounds, with a folder for its files."""
 
 

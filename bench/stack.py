@@ -20,9 +20,9 @@ from embedded.stack.secrets import Secrets
 from embedded.stack.settings import HOST
 
 MIDNIGHT = datetime(2026, 3, 4, tzinfo=UTC)
-"""All trades are of this day: one partition."""
+"""When trades begin."""
 
-_SYMBOLS = 12
+SYMBOLS = 12
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,16 @@ class Platform:
             rows: list[tuple[Any, ...]] = client.execute(statement)
             return rows
 
-    def create_trades(self, table: str, rows: int) -> None:
-        """A table of trades of one day: 10 columns, a dozen symbols, prices that wander by ticks of a cent."""
+    def create_trades(
+        self, table: str, rows: int, first: datetime = MIDNIGHT, span: timedelta = timedelta(hours=23)
+    ) -> None:
+        """A table of trades as :meth:`insert_trades` makes them, merged to one part per day."""
+        self.create_trades_table(table)
+        self.insert_trades(table, rows, first, span)
+        self.sql(f"OPTIMIZE TABLE {table} FINAL")
+
+    def create_trades_table(self, table: str) -> None:
+        """An empty table of trades."""
         self.sql(
             f"CREATE TABLE {table} (exchange_timestamp DateTime64(6, 'UTC'), sequence_number UInt64, "
             "exchange LowCardinality(String), symbol LowCardinality(String), price Decimal(38, 18), "
@@ -54,11 +62,14 @@ class Platform:
             "ingested_at DateTime64(6, 'UTC')) ENGINE = MergeTree PARTITION BY toDate(exchange_timestamp) "
             "ORDER BY (symbol, exchange_timestamp, sequence_number)"
         )
-        first = int(MIDNIGHT.timestamp() * 1e6)
-        step = int(timedelta(hours=23).total_seconds() * 1e6) // rows
+
+    def insert_trades(self, table: str, rows: int, first: datetime, span: timedelta) -> None:
+        """Trades of a dozen symbols, evenly over ``[first, first + span)``, prices that wander by ticks of a cent."""
+        first_micros = int(first.timestamp() * 1e6)
+        step = int(span.total_seconds() * 1e6) // rows
         self.sql(
-            f"INSERT INTO {table} WITH {first} + number * {step} + rand(1) % 1000 AS micros, "
-            f"toUInt8(cityHash64(number) % {_SYMBOLS}) AS market, "
+            f"INSERT INTO {table} WITH {first_micros} + number * {step} + rand(1) % 1000 AS micros, "
+            f"toUInt8(cityHash64(number) % {SYMBOLS}) AS market, "
             "toDecimal128(round(100 * (market + 1) * (1 + 0.03 * sin(number / 400000 + market)) + (rand(2) % 21) / "
             "100, 2), 18) AS p, toDecimal128(round(exp((rand(3) % 1000) / 150) / 100, 5), 18) AS q "
             "SELECT fromUnixTimestamp64Micro(toInt64(micros), 'UTC'), number, ['binance', 'kraken'][1 + market % 2], "
@@ -66,7 +77,6 @@ class Platform:
             "['buy', 'sell'][1 + rand(4) % 2], toString(4000000000 + number), "
             f"fromUnixTimestamp64Micro(toInt64(micros + 20000 + rand(5) % 90000), 'UTC') FROM numbers({rows})"
         )
-        self.sql(f"OPTIMIZE TABLE {table} FINAL")
 
 
 @contextmanager

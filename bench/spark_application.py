@@ -1,0 +1,125 @@
+"""A Spark application that stays up, for what a benchmark needs between its measurements.
+
+For spark-submit, started by :mod:`bench.warm_spark`. It answers requests over a connection: ``("sql", statement)`` with
+seconds and rows, ``("move", plan)`` with whether all of it is published; what goes wrong comes back as an exception.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from functools import cached_property
+from multiprocessing.connection import Client, Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlparse
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "include" / "spark_jobs"))
+
+import offload
+from cold_table import ColdTable
+from export_transport import _SETTINGS, ExportTransport
+from jvm import end_with_parent
+from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.core.connections import JobConnections
+from k2_offload.core.exactly_once import Snapshot, WindowId
+from k2_offload.core.plan import Plan, PlannedTable
+from k2_offload.core.queries import DAY
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_PARALLEL = 4
+_QUARTER_SECONDS = 900
+
+
+class QuarterHourExport(ExportTransport):
+    """``export``, with a file for each quarter of an hour: what a day of cycles leaves behind, from one window.
+
+    One statement per day instead of 96 makes a history of months in minutes.
+    """
+
+    def stage(
+        self,
+        clickhouse: ClickHouse,
+        cold: ColdTable,
+        planned: PlannedTable,
+        window_id: WindowId,
+        rows_per_day: Mapping[date, int],
+        attempt: str,
+    ) -> Snapshot:
+        """Export the window and stage its files."""
+        column = planned.partition_field.removesuffix("_day")
+        files: list[Any] = []
+        with ThreadPoolExecutor(_PARALLEL) as pool:
+            for day in rows_per_day:
+                folder = f"{cold.location}/data/{planned.partition_field}={day.isoformat()}"
+                destination = self._destination(f"{folder}/{attempt}-{{_partition_id}}.parquet")
+                select = planned.select_day_sql.replace(DAY, day.isoformat())
+                quarter = f"toString(intDiv(toUnixTimestamp({column}), {_QUARTER_SECONDS}))"
+                clickhouse.execute(
+                    f"INSERT INTO FUNCTION {destination} PARTITION BY {quarter} {select} SETTINGS {_SETTINGS}"
+                )
+                written = sorted(Path(unquote(urlparse(folder).path)).glob(f"{attempt}-*.parquet"))
+                uris = [f"{folder}/{file.name}" for file in written]
+                files += pool.map(lambda uri, day=day: cold.data_file(uri, planned.partition_field, day), uris)
+        return cold.stage_files(files, window_id, attempt)
+
+
+class WarmJob(offload.Job):
+    """The job, with one more transport and a session for SQL."""
+
+    def __init__(self, connections: JobConnections) -> None:
+        super().__init__(connections)
+        self._transports["quarter-hours"] = QuarterHourExport(connections)
+
+    def answer(self, kind: str, text: str) -> object:
+        """What a request asks for."""
+        if kind == "move":
+            return offload.run(self, Plan.from_json(text), _PARALLEL)
+        started = time.perf_counter()
+        rows = self._session.sql(text).collect()
+        return time.perf_counter() - started, [tuple(row) for row in rows]
+
+    @cached_property
+    def _session(self) -> SparkSession:
+        from pyspark.sql import SparkSession
+
+        catalog = self._connections.catalog
+        prefix = f"spark.sql.catalog.{catalog.name}"
+        # Not cached: the job commits behind the session's back.
+        options = {prefix: "org.apache.iceberg.spark.SparkCatalog", f"{prefix}.cache-enabled": "false"}
+        options |= {f"{prefix}.{key}": value for key, value in catalog.java.items()}
+        options["spark.sql.extensions"] = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
+        options["spark.sql.session.timeZone"] = "UTC"
+        return SparkSession.builder.config(map=options).getOrCreate()
+
+
+def _requests(connection: Connection) -> Iterator[tuple[str, str]]:
+    while True:
+        try:
+            yield connection.recv()
+        except EOFError:
+            return
+
+
+def main() -> None:
+    """Answer until the other side hangs up."""
+    end_with_parent()
+    connection = Client(os.environ["K2_BENCH_SOCKET"], authkey=bytes.fromhex(os.environ["K2_BENCH_KEY"]))
+    job = WarmJob(JobConnections.from_json(os.environ[JobConnections.VARIABLE]))
+    for request in _requests(connection):
+        try:
+            answer = job.answer(*request)
+        except Exception as error:  # noqa: BLE001 - for the other side to raise
+            answer = RuntimeError(f"{type(error).__name__}: {str(error)[:4000]}")
+        connection.send(answer)
+
+
+if __name__ == "__main__":
+    main()
