@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from bench import bulk, growth, report
+from bench import bulk, growth, report, window_sizes
 from bench.stack import running
 from k2_offload.cli.console import screen, silence_airflow
 
@@ -19,6 +19,7 @@ SECTIONS = {
     "window": bulk.measure_window,
     "small": bulk.measure_small,
     "growth": growth.measure_growth,
+    "windows": window_sizes.measure_windows,
 }
 """By name: measures on a running stack, in so many rounds, with a folder for its files."""
 

@@ -39,9 +39,13 @@ class Platform:
             raise RuntimeError("ClickHouse is down")
         return pid
 
+    def client(self) -> Client:
+        """A new client in database ``k2``; use ``with``."""
+        return Client(HOST, port=self.settings.ports.clickhouse_native, database=clickhouse.DATABASE)
+
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         """Run a statement in database ``k2``."""
-        with Client(HOST, port=self.settings.ports.clickhouse_native, database=clickhouse.DATABASE) as client:
+        with self.client() as client:
             rows: list[tuple[Any, ...]] = client.execute(statement)
             return rows
 

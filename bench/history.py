@@ -1,0 +1,231 @@
+"""A history of offload cycles, made fast, with cycles measured in between."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pyiceberg.catalog import load_catalog
+from pyiceberg.table import Table
+from rich.progress import track
+
+from bench.measure import Meter
+from bench.stack import MIDNIGHT, Platform
+from bench.warm_spark import WarmSpark, warm_spark
+from embedded.spark import SPARK_JOBS, submit_command, submit_environment
+from k2_offload.adapters import airflow_config
+from k2_offload.cli.console import errors
+from k2_offload.cli.verify import compare
+from k2_offload.core.plan import Plan, PlannedTable
+from k2_offload.core.tables import Tables, TableSpec, parse_tables
+from k2_offload.cycle import Cycle
+from k2_offload.session import open_cycle
+
+ROWS_PER_CYCLE = 5_000
+CYCLES_PER_DAY = 96
+_SMOOTHED_CYCLES = 20
+_INTERVAL = timedelta(days=1) / CYCLES_PER_DAY
+_MAINTAINED, _UNMAINTAINED = "maintained", "unmaintained"
+_SOURCE = "growth_trades"
+_TABLES = "tables:\n" + "".join(
+    f"  {name}:\n    layer: bronze\n    source: k2.{_SOURCE}\n    target: bench.{name}\n"
+    "    timestamp_column: exchange_timestamp\n    sort_columns: [symbol, exchange_timestamp]\n"
+    "    warm_retention_days: 30\n"
+    for name in (_MAINTAINED, _UNMAINTAINED)
+)
+
+
+@dataclass(frozen=True)
+class CycleCost:
+    """Seconds of one cycle of one table, by step.
+
+    :param cpu: of ``spark-submit`` and ClickHouse together, while the job runs
+    """
+
+    plan: float
+    submit: float
+    commit: float
+    cpu: float
+
+    @property
+    def seconds(self) -> float:
+        """From the first to the last."""
+        return self.plan + self.submit + self.commit
+
+    @staticmethod
+    def median(runs: Sequence[CycleCost]) -> CycleCost:
+        """The median of each step."""
+        steps = ((run.plan, run.submit, run.commit, run.cpu) for run in runs)
+        return CycleCost(*map(statistics.median, zip(*steps, strict=True)))
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """How large an Iceberg table's metadata is; sizes in bytes.
+
+    :param json_bytes: of the metadata file that is current
+    :param manifests: those of the current snapshot
+    :param files: all below the metadata folder, and ``files_bytes`` their size
+    """
+
+    snapshots: int
+    data_files: int
+    json_bytes: int
+    manifests: int
+    manifest_bytes: int
+    manifest_list_bytes: int
+    files: int
+    files_bytes: int
+
+
+@contextmanager
+def running_history(platform: Platform, scratch: Path) -> Iterator[History]:
+    """Both tables, empty, and an application that makes their history."""
+    with ExitStack() as resources:
+        spark = resources.enter_context(warm_spark())
+        platform.create_trades_table(_SOURCE)
+        resources.callback(lambda: platform.sql(f"DROP TABLE {_SOURCE}"))
+        history = History(platform, scratch, spark)
+        resources.enter_context(closing(history))
+        yield history
+
+
+class History:
+    """Two tables of one source, one of them maintained, by a clock of their own."""
+
+    def __init__(self, platform: Platform, scratch: Path, spark: WarmSpark) -> None:
+        self._platform = platform
+        self._plan_file = scratch / "plan.json"
+        self._spark = spark
+        self._meter = Meter(platform.clickhouse_pid)
+        self._tables: Tables = parse_tables(_TABLES)
+        self._now = MIDNIGHT
+        self._cycles = 0
+        self._planning: dict[str, list[float]] = {name: [] for name in self._tables.by_name}
+        self._resources = ExitStack()
+        self._cycle = self._resources.enter_context(self._open_cycle())
+        self._cycle.ledger.create_schema()
+
+    def close(self) -> None:
+        """End its connections."""
+        self._resources.close()
+
+    def _open_cycle(self) -> AbstractContextManager[Cycle]:
+        return open_cycle("bench", self._tables, lambda: self._now)
+
+    @property
+    def _specs(self) -> Sequence[TableSpec]:
+        return list(self._tables.by_name.values())
+
+    def go_on_until(self, cycles: int) -> None:
+        """Let cycles pass until there have been so many."""
+        for _ in track(range(self._cycles, cycles), f"to {cycles} cycles", console=errors, transient=True):
+            self._let_trades_arrive()
+            planned = []
+            for spec in self._specs:
+                started = time.perf_counter()
+                planned.append(_plan(self._cycle, spec))
+                self._planning[spec.name].append(time.perf_counter() - started)
+            self._spark.move(*planned)
+            for spec in self._specs:
+                self._cycle.commit(spec)
+            self._end_cycle()
+
+    def measure(self, rounds: int) -> dict[str, list[CycleCost]]:
+        """The next cycles, of each table by itself, as Airflow's tasks run them."""
+        runs: dict[str, list[CycleCost]] = {name: [] for name in self._tables.by_name}
+        for _ in track(range(rounds), "measuring", console=errors, transient=True):
+            self._let_trades_arrive()
+            for spec in self._specs:
+                runs[spec.name].append(self._measure_one(spec))
+            self._end_cycle()
+        return runs
+
+    def _measure_one(self, spec: TableSpec) -> CycleCost:
+        started = time.perf_counter()
+        with self._open_cycle() as cycle:
+            planned = _plan(cycle, spec)
+        plan_seconds = time.perf_counter() - started
+        self._plan_file.write_text(Plan("bench", (planned,)).to_json())
+        cost = self._meter.command(
+            submit_command(SPARK_JOBS / "offload.py", str(self._plan_file)), submit_environment()
+        )
+        started = time.perf_counter()
+        with self._open_cycle() as cycle:
+            cycle.commit(spec)
+        return CycleCost(plan_seconds, cost.seconds, time.perf_counter() - started, cost.cpu_seconds)
+
+    def _let_trades_arrive(self) -> None:
+        self._platform.insert_trades(_SOURCE, ROWS_PER_CYCLE, self._now, _INTERVAL)
+        self._now += _INTERVAL
+
+    def _end_cycle(self) -> None:
+        self._cycles += 1
+        if self._cycles % CYCLES_PER_DAY == 0:
+            self._maintain(self._tables[_MAINTAINED].target)
+
+    def _maintain(self, target: str) -> None:
+        procedures = f"CALL {airflow_config.load_catalog(airflow_config.load_settings()).name}.system"
+        self._spark.sql(f"{procedures}.rewrite_data_files(table => '{target}')")
+        self._spark.sql(f"{procedures}.rewrite_manifests(table => '{target}')")
+        self._spark.sql(
+            f"{procedures}.expire_snapshots(table => '{target}', retain_last => {CYCLES_PER_DAY}, "
+            f"older_than => TIMESTAMP '{datetime.now(UTC):%Y-%m-%d %H:%M:%S}')"
+        )
+
+    def metadata(self) -> dict[str, Metadata]:
+        """Of both tables, as they are now."""
+        settings = airflow_config.load_catalog(airflow_config.load_settings())
+        with closing(load_catalog(settings.name, **settings.pyiceberg)) as catalog:
+            return {spec.name: _metadata_of(catalog.load_table(spec.target)) for spec in self._specs}
+
+    def planning_curves(self) -> dict[str, list[tuple[float, float]]]:
+        """Milliseconds by cycle, medians of twenty, connections kept."""
+        return {
+            name: [
+                (first + _SMOOTHED_CYCLES / 2, 1000 * statistics.median(seconds[first : first + _SMOOTHED_CYCLES]))
+                for first in range(0, len(seconds), _SMOOTHED_CYCLES)
+            ]
+            for name, seconds in self._planning.items()
+        }
+
+    def check(self) -> None:
+        """Both tables hold what ClickHouse holds.
+
+        :raises RuntimeError: otherwise
+        """
+        for spec in self._specs:
+            result = compare(self._cycle, spec)
+            if not (result.equal and result.warm_rows):
+                raise RuntimeError(f"the tiers differ: {result}")
+
+
+def _plan(cycle: Cycle, spec: TableSpec) -> PlannedTable:
+    planned = cycle.plan(spec)
+    if planned is None:
+        raise RuntimeError(f"{spec.name}: nothing to move")
+    return planned
+
+
+def _metadata_of(table: Table) -> Metadata:
+    snapshot = table.current_snapshot()
+    if snapshot is None:
+        raise RuntimeError(f"{table.name()} is empty")
+    manifests = snapshot.manifests(table.io)
+    # Without the checksums that Hadoop's local file system puts beside each file, hidden.
+    files = list(Path(table.location().removeprefix("file://"), "metadata").glob("[!.]*"))
+    return Metadata(
+        snapshots=len(table.metadata.snapshots),
+        data_files=sum((each.added_files_count or 0) + (each.existing_files_count or 0) for each in manifests),
+        json_bytes=len(table.io.new_input(table.metadata_location)),
+        manifests=len(manifests),
+        manifest_bytes=sum(each.manifest_length for each in manifests),
+        manifest_list_bytes=len(table.io.new_input(snapshot.manifest_list)),
+        files=len(files),
+        files_bytes=sum(file.stat().st_size for file in files),
+    )

@@ -1,0 +1,193 @@
+"""What the size of a backlog costs in time and memory: uncut, and cut into windows."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+from pyiceberg.catalog import load_catalog
+
+from bench.bulk import WINDOW_ROWS
+from bench.measure import Contender, Cost, Meter, take_turns
+from bench.report import Curves, Figures, Section
+from bench.stack import MIDNIGHT, Platform
+from embedded.spark import SPARK_JOBS, submit_command, submit_environment
+from k2_offload.adapters import airflow_config
+from k2_offload.core.plan import Plan, PlannedTable
+from k2_offload.core.tables import TableOptions, Tables, parse_tables
+from k2_offload.session import open_cycle
+
+_FACTORS = (1, 10, 100)
+_UNCUT_ROWS = TableOptions().max_window_rows
+_CUT_ROWS = 1_000_000
+_SAMPLE_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What moving one took.
+
+    :param windows: it was cut into so many, one spark-submit each; ``costs`` has one entry for each
+    :param query_bytes: what ClickHouse counted as an export's own memory, at its highest
+    """
+
+    costs: Sequence[Cost]
+    query_bytes: int
+
+    @property
+    def windows(self) -> int:
+        """How many windows it was."""
+        return len(self.costs)
+
+    @property
+    def seconds(self) -> float:
+        """All windows, from submitted to published."""
+        return sum(cost.seconds for cost in self.costs)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """All windows, ClickHouse included."""
+        return sum(cost.cpu_seconds for cost in self.costs)
+
+
+def measure_windows(platform: Platform, rounds: int, scratch: Path) -> Section:
+    """1, 10 and 100 times what the busiest table gets in 15 minutes."""
+    sizes = [(WINDOW_ROWS * factor, _UNCUT_ROWS) for factor in _FACTORS]
+    sizes.append((WINDOW_ROWS * _FACTORS[-1], _CUT_ROWS))
+    for rows, _ in sizes[:-1]:
+        platform.create_trades(_source(rows), rows)
+    mover = Mover(platform, scratch)
+    contenders = [
+        Contender(f"{rows:,}, at most {limit:,} at once", partial(mover.move, rows, limit)) for rows, limit in sizes
+    ]
+    runs = take_turns(contenders, rounds)
+    for rows, _ in sizes[:-1]:
+        platform.sql(f"DROP TABLE {_source(rows)}")
+    return _section([rows for rows, _ in sizes], runs)
+
+
+def _section(sizes: Sequence[int], runs: Mapping[str, Sequence[Backlog]]) -> Section:
+    driver = {name: max(cost.peak_bytes for run in each for cost in run.costs) for name, each in runs.items()}
+    query = {name: max(run.query_bytes for run in each) for name, each in runs.items()}
+    server = {name: max(cost.server_peak_bytes for run in each for cost in run.costs) for name, each in runs.items()}
+    first = next(iter(driver.values()))
+    lines = [
+        (
+            name,
+            f"{each[0].windows}",
+            f"{statistics.median(run.seconds for run in each):.2f}",
+            f"{statistics.median(run.cpu_seconds for run in each):.2f}",
+            f"{driver[name] / first:.2f}",
+            *(f"{peaks[name] / 2**20:,.0f}" for peaks in (driver, query, server)),
+        )
+        for name, each in runs.items()
+    ]
+    columns = ("rows", "windows", "seconds", "CPU s", "driver's peak of the first", "driver's peak MiB")
+    figures = Figures((*columns, "export query's peak MiB", "ClickHouse process MiB"), lines)
+    uncut = list(runs)[:-1]
+    curves = {
+        name: [(rows, peaks[way] / 2**20) for rows, way in zip(sizes, uncut, strict=False)]
+        for name, peaks in (("Spark driver", driver), ("export query in ClickHouse", query))
+    }
+    title = "Windows: peak memory by rows of one window"
+    remarks = (
+        "A backlog of one table, all of one day. `max_window_rows` cuts it at full hours; by default it is "
+        f"{_UNCUT_ROWS:,}. Each window is a cycle with a `spark-submit` of its own, whose start most of the time is. "
+        "The driver is all processes of the application. The query's memory is what ClickHouse itself counts in "
+        "`system.processes`; the process is larger by its caches, and keeps what it once took."
+    )
+    return Section("windows", title, (remarks, figures, Curves(title, "rows", "MiB", curves, logarithmic=True)))
+
+
+def _source(rows: int) -> str:
+    return f"backlog_{rows}"
+
+
+class Mover:
+    """Moves a whole backlog into a new table, which goes afterwards."""
+
+    def __init__(self, platform: Platform, scratch: Path) -> None:
+        self._platform = platform
+        self._plan_file = scratch / "plan.json"
+        self._meter = Meter(platform.clickhouse_pid)
+        self._number = 0
+
+    def move(self, rows: int, max_window_rows: int) -> Backlog:
+        """Cycle by cycle until nothing is left.
+
+        :raises RuntimeError: unless all rows arrived
+        """
+        self._number += 1
+        target = f"bench.backlog_{self._number}"
+        costs = []
+        with (
+            open_cycle("bench", _tables(rows, target, max_window_rows), lambda: MIDNIGHT + timedelta(days=2)) as cycle,
+            _watched_exports(self._platform) as watched,
+        ):
+            cycle.ledger.create_schema()
+            [table] = cycle.tables.by_name.values()
+            while (planned := cycle.plan(table)) is not None:
+                costs.append(self._submit(planned))
+                cycle.commit(table)
+        arrived = _take_out(target)
+        if arrived != rows:
+            raise RuntimeError(f"{arrived} of {rows} rows arrived")
+        return Backlog(costs, watched.peak_bytes)
+
+    def _submit(self, planned: PlannedTable) -> Cost:
+        self._plan_file.write_text(Plan("bench", (planned,)).to_json())
+        command = submit_command(SPARK_JOBS / "offload.py", str(self._plan_file))
+        return self._meter.command(command, submit_environment())
+
+
+def _tables(rows: int, target: str, max_window_rows: int) -> Tables:
+    return parse_tables(
+        f"tables:\n  {target.partition('.')[2]}:\n    layer: bronze\n    source: k2.{_source(rows)}\n"
+        f"    target: {target}\n    timestamp_column: exchange_timestamp\n"
+        f"    sort_columns: [symbol, exchange_timestamp]\n    max_window_rows: {max_window_rows}\n"
+    )
+
+
+def _take_out(target: str) -> int:
+    """Drop a cold table with its files, and say how many rows it held."""
+    settings = airflow_config.load_catalog(airflow_config.load_settings())
+    with closing(load_catalog(settings.name, **settings.pyiceberg)) as catalog:
+        table = catalog.load_table(target)
+        rows = sum(task.file.record_count for task in table.scan().plan_files())
+        catalog.drop_table(target)
+    shutil.rmtree(table.location().removeprefix("file://"))
+    return rows
+
+
+@dataclass
+class _Watch:
+    peak_bytes: int = 0
+    ended: threading.Event = field(default_factory=threading.Event)
+
+
+@contextmanager
+def _watched_exports(platform: Platform) -> Iterator[_Watch]:
+    """Looks all the time at how much memory ClickHouse counts for the exports that are running."""
+    watch = _Watch()
+    statement = "SELECT max(peak_memory_usage) FROM system.processes WHERE startsWith(query, 'INSERT INTO FUNCTION')"
+
+    def look() -> None:
+        with platform.client() as client:
+            while not watch.ended.wait(_SAMPLE_SECONDS):
+                [(peak_bytes,)] = client.execute(statement)
+                watch.peak_bytes = max(watch.peak_bytes, peak_bytes)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        watch.ended.set()
+        thread.join()
