@@ -16,6 +16,7 @@ from bench.measure import Contender, Cost, Meter, take_turns
 from bench.report import Bars, Figures, Section
 from bench.stack import MIDNIGHT, Platform
 from embedded.spark import SPARK_JOBS, submit_command, submit_environment
+from k2_offload import spark_application
 from k2_offload.adapters import airflow_config
 from k2_offload.core.plan import Plan
 from k2_offload.core.tables import parse_tables
@@ -136,8 +137,9 @@ class Bulk:
                 raise RuntimeError(f"nothing to move in {self._table}")
             plan_file = self._scratch / "plan.json"
             plan_file.write_text(Plan("bench", (planned,)).to_json())
-            options = {} if transport == "export" else {"java_options": ""}
-            command = submit_command(SPARK_JOBS / "offload.py", str(plan_file), **options)
+            archive = airflow_config.load_settings().spark_class_archive
+            options = spark_application.driver_options(archive, short=transport == "export")
+            command = submit_command(SPARK_JOBS / "offload.py", str(plan_file), java_options=options)
             cost = self._meter.command(command, submit_environment())
             cycle.commit(table)
         return cost, self._check(target)

@@ -6,22 +6,28 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from k2_offload import spark_application
 from k2_offload.adapters import airflow_config
 from k2_offload.core.connections import JobConnections
 
-SPARK_JOBS = Path(__file__).parents[1] / "include" / "spark_jobs"
-SHORT_JOB_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+SPARK_JOBS = spark_application.JOBS
 
 
-def submit_command(application: Path, *arguments: str, java_options: str = SHORT_JOB_OPTIONS) -> list[str]:
-    """The command line, for two cores of this machine."""
+def submit_command(application: Path, *arguments: str, java_options: str | None = None) -> list[str]:
+    """The command line, for two cores of this machine.
+
+    :param java_options: of the driver; as for a job that exports when left out
+    """
     settings = airflow_config.load_settings()
-    logging = f"-Dlog4j2.configurationFile={(SPARK_JOBS / 'log4j2.properties').as_uri()}"
+    if java_options is None:
+        java_options = spark_application.driver_options(settings.spark_class_archive)
+    else:
+        java_options = f"{spark_application.LOGGING} {java_options}".rstrip()
     return [
         settings.spark_binary,
         *("--master", "local[2]", "--conf", "spark.ui.enabled=false"),
-        *("--conf", f"spark.driver.extraJavaOptions={logging} {java_options}".rstrip()),
-        *("--driver-class-path", settings.spark_jars.replace(",", ":")),
+        *("--conf", f"spark.driver.extraJavaOptions={java_options}"),
+        *("--driver-class-path", spark_application.classpath(settings.spark_jars)),
         str(application),
         *arguments,
     ]
@@ -32,7 +38,6 @@ def submit_environment() -> Mapping[str, str]:
     settings = airflow_config.load_settings()
     return {
         **os.environ,
-        "PYSPARK_PYTHON": settings.spark_python,
-        "PYSPARK_DRIVER_PYTHON": settings.spark_python,
+        **spark_application.environment(settings.spark_python),
         JobConnections.VARIABLE: airflow_config.load_job_connections(settings).to_json(),
     }

@@ -8,6 +8,7 @@ second run does nothing, and a run that was interrupted continues where it stopp
     .state/spark-venv                pyspark (spark-submit), apart from Airflow's pyspark-client
     .state/clickhouse-venv-VERSION   chDB, the engine behind the embedded ClickHouse
     .state/jars                      what Spark loads: Iceberg, the ClickHouse and the Postgres driver
+    .state/class-archive             Java classes of the offload job as loaded before, which saves a third of its start
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from embedded.install.class_archive import install_class_archive
 from embedded.install.environments import environment_fingerprint, install_environment, write_k2_command
 from embedded.install.jars import install_jars
 from embedded.install.layout import DEFAULT_CLICKHOUSE_VERSION, ROOT, Layout
@@ -43,6 +45,7 @@ def install(layout: Layout) -> bool:
             say("Set-up: downloads about 900 MB the first time; after that this takes no time.")
         changed = [install_environment(environment, layout) for environment in layout.environments]
         changed.append(install_jars(layout, shared_cache(os.environ) / "ivy"))
+        changed.append(install_class_archive(layout))
         write_k2_command(layout.airflow, layout.root)
         return any(changed)
 

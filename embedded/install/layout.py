@@ -44,6 +44,16 @@ class Layout:
         return self.requirements / "bootstrap.txt"
 
     @property
+    def class_archive(self) -> Path:
+        """The Java classes of an offload job, ready to be mapped into memory."""
+        return self.jars.with_name("class-archive") / "offload.jsa"
+
+    @property
+    def spark_jars(self) -> str:
+        """The jars' paths, with commas between, as the setting of the same name takes them."""
+        return ",".join(str(jar) for jar in sorted(self.jars.glob("*.jar")))
+
+    @property
     def environments(self) -> tuple[Environment, ...]:
         """The environments in the order of their making: the first one holds the installer."""
         return (self.airflow, self.spark, self.clickhouse)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from embedded.install.steps import SetupError
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
-OLDEST_JAVA = 17
+OLDEST_JAVA, NEWEST_JAVA = 17, 23  # of Spark 4.1: its Hadoop calls what Java 24 no longer has
 
 
 def python_problem(version: tuple[int, int], *, has_ensurepip: bool) -> str | None:
@@ -45,8 +45,9 @@ def java_problem(environment: Mapping[str, str]) -> str | None:
     )
     home = environment.get("JAVA_HOME")
     java = f"{home}/bin/java" if home else shutil.which("java", path=environment.get("PATH"))
+    needed = f"Spark needs Java {OLDEST_JAVA} to {NEWEST_JAVA}.\n{install_hint}"
     if java is None:
-        return f"Java was not found (JAVA_HOME, then PATH); Spark needs Java {OLDEST_JAVA} or newer.\n{install_hint}"
+        return f"Java was not found (JAVA_HOME, then PATH); {needed}"
     source = f"JAVA_HOME={home}" if home else f"PATH: {java}"
     try:
         shown = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False)
@@ -55,8 +56,8 @@ def java_problem(environment: Mapping[str, str]) -> str | None:
     version = parse_java_version(shown.stderr + shown.stdout)
     if version is None:
         return f"Java ({source}) does not tell its version: `{java} -version` failed.\n{install_hint}"
-    if version < OLDEST_JAVA:
-        return f"Java {version} was found ({source}); Spark needs Java {OLDEST_JAVA} or newer.\n{install_hint}"
+    if not OLDEST_JAVA <= version <= NEWEST_JAVA:
+        return f"Java {version} was found ({source}); {needed}"
     return None
 
 

@@ -131,7 +131,8 @@ def _configuration(settings: StackSettings, secrets: Secrets) -> dict[str, dict[
             "spark_conn_id": "k2_spark",
             "spark_binary": spark_commands / "spark-submit",
             "spark_python": spark_commands / "python",
-            "spark_jars": ",".join(str(jar) for jar in sorted(layout.jars.glob("*.jar"))),
+            "spark_jars": layout.spark_jars,
+            "spark_class_archive": layout.class_archive,
         },
     }
 

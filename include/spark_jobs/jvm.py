@@ -16,10 +16,15 @@ Jvm = Any
 
 
 def start_jvm() -> Jvm:
-    """The virtual machine of the spark-submit process this runs in."""
-    from pyspark.java_gateway import launch_gateway  # not installed where the rest is type-checked
+    """The virtual machine of the spark-submit process this runs in.
 
-    return launch_gateway().jvm
+    As ``pyspark.java_gateway.launch_gateway`` finds it, without loading pyspark, which takes longer than all the rest.
+    """
+    from py4j.clientserver import ClientServer, JavaParameters, PythonParameters  # noqa: PLC0415 - comes with Spark
+
+    port, secret = int(os.environ["PYSPARK_GATEWAY_PORT"]), os.environ["PYSPARK_GATEWAY_SECRET"]
+    java = JavaParameters(port=port, auth_token=secret, auto_convert=True)
+    return ClientServer(java_parameters=java, python_parameters=PythonParameters(port=0, eager_load=False)).jvm
 
 
 def end_with_parent() -> None:

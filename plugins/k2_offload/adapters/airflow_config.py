@@ -51,6 +51,7 @@ class Settings:
     spark_binary: str
     spark_python: str
     spark_jars: str
+    spark_class_archive: str
     lake_collection: str
     parallel_tables: int
 
@@ -71,6 +72,7 @@ def load_settings() -> Settings:
         spark_binary=get("spark_binary", "spark-submit"),
         spark_python=get("spark_python", "python3"),
         spark_jars=get("spark_jars", ""),
+        spark_class_archive=get("spark_class_archive", ""),
         lake_collection=get("lake_collection", "k2_lake"),
         parallel_tables=int(get("parallel_tables", "4")),
     )

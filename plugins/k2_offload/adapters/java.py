@@ -10,16 +10,16 @@ from pathlib import Path
 
 from k2_offload.core.errors import ConfigurationError
 
-MINIMUM_JAVA = 17
-_CURE = (
-    f"Install Java {MINIMUM_JAVA} or newer (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
-)
+OLDEST_JAVA, NEWEST_JAVA = 17, 23
+"""What the Hadoop inside Spark 4.1 runs on: its log-in calls what JEP 486 took out of Java 24."""
+
+_CURE = f"Install Java {OLDEST_JAVA} (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) or set JAVA_HOME"
 
 
 def check_java() -> int:
     """The major version of the Java that spark-submit will use: ``JAVA_HOME``'s, else the first on ``PATH``.
 
-    :raises ConfigurationError: if there is none, or it is older than Spark needs
+    :raises ConfigurationError: if there is none, or Spark does not run on it
     """
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home) / "bin" / "java") if home else shutil.which("java")
@@ -29,8 +29,8 @@ def check_java() -> int:
     output = subprocess.run([java, "-version"], capture_output=True, text=True, check=False, timeout=30).stderr
     match = re.search(r'version "(?:1\.)?(\d+)', output)
     version = int(match[1]) if match else 0
-    if version < MINIMUM_JAVA:
+    if not OLDEST_JAVA <= version <= NEWEST_JAVA:
         raise ConfigurationError(
-            f"Spark needs Java {MINIMUM_JAVA}: {java} is version {version}. Nothing was moved. {_CURE}."
+            f"Spark needs Java {OLDEST_JAVA} to {NEWEST_JAVA}: {java} is version {version}. Nothing was moved. {_CURE}."
         )
     return version

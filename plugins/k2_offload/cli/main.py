@@ -1,4 +1,4 @@
-"""The ``k2`` command: validate, run, status, verify, watermark, feed."""
+"""The ``k2`` command: validate, run, status, verify, watermark, class-archive, feed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import typer
 
-from k2_offload.cli import run, status, validate, verify, watermark
+from k2_offload.cli import class_archive, run, status, validate, verify, watermark
 
 app = typer.Typer(
     name="k2",
@@ -21,6 +21,7 @@ app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("verify")(verify.verify)
 app.add_typer(watermark.app, name="watermark")
+app.command("class-archive")(class_archive.class_archive)
 
 if find_spec("embedded"):  # local tooling, absent where production runs
     from embedded.feed.cli import app as feed

@@ -89,6 +89,7 @@ def _check_services(settings: Settings) -> Iterator[Check]:
     yield _check("spark-submit", lambda: _spark_binary(settings.spark_binary))
     yield _check("Spark's Python", lambda: _executable(settings.spark_python, "spark_python"))
     yield _check("Spark jars", lambda: _spark_jars(settings.spark_jars))
+    yield _check("Class archive", lambda: _class_archive(settings))
     yield _check("Spark connection", lambda: _spark_master(settings))
 
 
@@ -134,6 +135,19 @@ def _spark_jars(jars: str) -> str:
     if missing or not paths:
         raise ConfigurationError(f"missing: {', '.join(missing) or 'all'}; correct [k2_offload] spark_jars")
     return f"{len(paths)} found"
+
+
+def _class_archive(settings: Settings) -> str:
+    file = Path(settings.spark_class_archive)
+    if not settings.spark_class_archive:
+        return "none; jobs start a second sooner with one (docs/configuration.md)"
+    if not file.is_file():
+        raise ConfigurationError(f"{file} is missing, so jobs start a second later; make it: `k2 class-archive`")
+    made = file.stat().st_mtime
+    newer = [jar for jar in settings.spark_jars.split(",") if Path(jar).is_file() and Path(jar).stat().st_mtime > made]
+    if newer:
+        raise ConfigurationError(f"{file} is older than {newer[0]} and not used; make it anew: `k2 class-archive`")
+    return f"{file.stat().st_size / 2**20:.0f} MiB"
 
 
 def _spark_master(settings: Settings) -> str:

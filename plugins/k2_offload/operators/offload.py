@@ -9,14 +9,11 @@ from typing import Any
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.exceptions import AirflowFailException
 
+from k2_offload import spark_application
 from k2_offload.adapters.airflow_config import check_connection, load_job_connections, load_settings
 from k2_offload.adapters.java import check_java
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.plan import Plan
-
-_JOB_FOLDER = Path(__file__).parents[3] / "include" / "spark_jobs"
-# A short job never earns back what the optimising compiler costs.
-_SHORT_JOB_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 class OffloadOperator(SparkSubmitOperator):
@@ -31,7 +28,7 @@ class OffloadOperator(SparkSubmitOperator):
     """
 
     def __init__(self, *, job_group: str, plan: str = "", refusal: str = "", **kwargs: Any) -> None:
-        super().__init__(application=str(_JOB_FOLDER / "offload.py"), name=f"k2-offload-{job_group}", **kwargs)
+        super().__init__(application=str(spark_application.OFFLOAD), name=f"k2-offload-{job_group}", **kwargs)
         self.job_group = job_group
         self.plan = plan
         self.refusal = refusal
@@ -44,19 +41,16 @@ class OffloadOperator(SparkSubmitOperator):
         check_connection(self._conn_id)
         check_java()
         plan = Plan.from_json(self.plan)
-        self.driver_class_path = settings.spark_jars.replace(",", ":")
+        self.driver_class_path = spark_application.classpath(settings.spark_jars)
+        short = all(table.transport == "export" for table in plan.tables)
         self.conf = {
             "spark.ui.enabled": "false",
-            "spark.driver.extraJavaOptions": " ".join(
-                [
-                    f"-Dlog4j2.configurationFile={(_JOB_FOLDER / 'log4j2.properties').as_uri()}",
-                    *([_SHORT_JOB_OPTIONS] if all(table.transport == "export" for table in plan.tables) else []),
-                ]
+            "spark.driver.extraJavaOptions": spark_application.driver_options(
+                settings.spark_class_archive, short=short
             ),
         } | (self.conf or {})
         self.env_vars = {
-            "PYSPARK_PYTHON": settings.spark_python,
-            "PYSPARK_DRIVER_PYTHON": settings.spark_python,
+            **spark_application.environment(settings.spark_python),
             JobConnections.VARIABLE: load_job_connections(settings).to_json(),
         }
         with tempfile.TemporaryDirectory(prefix="k2-offload-") as folder:

@@ -48,6 +48,7 @@ def test_java_home_goes_before_the_path(tmp_path: Path) -> None:
     ("script", "message"),
     [
         ("echo 'openjdk version \"11.0.2\"' >&2", "Java 11 was found"),
+        ("echo 'openjdk version \"25.0.1\"' >&2", "Java 25 was found"),
         ("echo broken; exit 1", "does not tell its version"),
     ],
 )
