@@ -28,19 +28,21 @@ def dag_id(layer: str) -> str:
     return f"k2_offload_{layer}"
 
 
-def build_dag(layer: str, tables: Tables, settings: Settings) -> DAG:
+def build_dag(layer: str, tables: Tables, settings: Settings, schedule: str | None = "*/15 * * * *") -> DAG:
     """The DAG of one layer.
 
     ``plan`` and ``commit`` are set-up and teardown of ``offload``: clearing ``offload`` clears them with it, and
     ``commit`` runs, and records what was published, also when ``offload`` failed. A teardown has no say in the run's
     state unless told to, and then it alone has; so ``offload`` decides, and a lost ``commit`` is made up by ``plan``.
+
+    :param schedule: the same for all layers, for they wait for each other's run of the same time; ``None`` for none
     """
     specs = tables.in_layer(layer)
     names = [table.name for table in specs]
     with DAG(
         dag_id=dag_id(layer),
         description=f"Moves what is new in the {layer} tables from ClickHouse to Iceberg, exactly once",
-        schedule="*/15 * * * *",
+        schedule=schedule,
         catchup=False,
         max_active_runs=1,
         default_args=_DEFAULTS,
