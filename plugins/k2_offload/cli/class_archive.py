@@ -8,15 +8,17 @@ from pathlib import Path
 
 from k2_offload import spark_application
 from k2_offload.adapters.airflow_config import load_settings
-from k2_offload.cli.console import command, errors, screen
+from k2_offload.cli.console import JsonOption, command, errors, print_json, screen
 from k2_offload.core.errors import ConfigurationError, OffloadError
 
 
 @command
-def class_archive() -> None:
+def class_archive(as_json: JsonOption = False) -> None:
     """Make the class archive that `spark_class_archive` names; again after Java, Spark or a jar has changed.
 
     Jobs start a second sooner with it. Java ignores one that is missing or does not fit: nothing depends on it.
+
+    Example: [bold]k2 class-archive[/bold]
     """
     settings = load_settings()
     if not settings.spark_class_archive:
@@ -39,4 +41,8 @@ def class_archive() -> None:
         raise OffloadError(
             f"the class archive was not made, `k2 validate` checks what Spark needs:\n{done.stderr[-2000:]}"
         )
-    screen.print(f"{file}: {file.stat().st_size / 2**20:.0f} MiB", soft_wrap=True)
+    size_bytes = file.stat().st_size
+    if as_json:
+        print_json({"file": str(file), "size_bytes": size_bytes})
+    else:
+        screen.print(f"{file}: {size_bytes / 2**20:.0f} MiB", soft_wrap=True)

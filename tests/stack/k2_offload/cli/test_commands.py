@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest import mock
 
 from pyiceberg.catalog import load_catalog
 
@@ -138,7 +140,7 @@ def failed_checks(shell: Shell, connections: dict[str, dict], **environment: str
     changed.write_text(json.dumps(json.loads(file.read_text()) | connections))
     kwargs = json.dumps({"connections_file_path": str(changed)})
     checks = shell.json("validate", exit_code=1, AIRFLOW__SECRETS__BACKEND_KWARGS=kwargs, **environment)["checks"]
-    assert len(checks) == 9, "all checks are made"
+    assert len(checks) == 10, "all checks are made"
     return {check["subject"]: check["detail"] for check in checks if not check["passed"]}
 
 
@@ -165,13 +167,34 @@ def test_validate_names_everything_that_keeps_spark_from_starting(shell):
         {"k2_spark": {"conn_type": "spark", "host": "yarn"}},
         AIRFLOW__K2_OFFLOAD__SPARK_BINARY="/nowhere/spark-submit",
         AIRFLOW__K2_OFFLOAD__SPARK_JARS="/nowhere/iceberg.jar",
+        AIRFLOW__K2_OFFLOAD__SPARK_CLASS_ARCHIVE="/nowhere/offload.jsa",
         JAVA_HOME="/nowhere",
     )
-    assert failed.keys() == {"Java", "spark-submit", "Spark jars", "Spark connection"}
+    assert failed.keys() == {"Java", "spark-submit", "Spark jars", "Class archive", "Spark connection"}
+    assert "/nowhere/offload.jsa is missing" in failed["Class archive"]
     assert "JAVA_HOME (/nowhere) holds no bin/java" in failed["Java"]
     assert "'/nowhere/spark-submit' is not there" in failed["spark-submit"]
     assert "missing: /nowhere/iceberg.jar" in failed["Spark jars"]
     assert "'k2_spark' means YARN" in failed["Spark connection"]
+
+
+def test_class_archive_is_made_and_one_older_than_a_jar_is_told(shell, tmp_path):
+    shell.tables(shell.bench.spec(shell.bench.create_trades()))
+    file = tmp_path / "archives of mine" / "offload.jsa"
+    setting = {"AIRFLOW__K2_OFFLOAD__SPARK_CLASS_ARCHIVE": str(file)}
+    assert shell.json("class-archive", **setting) == {"file": str(file), "size_bytes": file.stat().st_size}
+    shell.k2("validate", **setting)
+    os.utime(file, (0, 0))
+    assert "make it anew: `k2 class-archive`" in shell.k2("validate", exit_code=1, **setting).stdout
+
+
+def test_a_job_starts_whatever_the_class_archive_is(shell, moved, tmp_path):
+    broken = tmp_path / "broken.jsa"
+    broken.write_bytes(b"not an archive")
+    shell.bench.insert_trades(moved, START + timedelta(hours=1), 10)
+    with mock.patch.dict(os.environ, {"AIRFLOW__K2_OFFLOAD__SPARK_CLASS_ARCHIVE": str(broken)}):
+        shell.bench.move(shell.bench.cycle(shell.bench.spec(moved)), moved)
+    assert shell.json("verify")[0]["equal"]
 
 
 def test_a_recreated_cold_table_is_accepted_by_rebuilding_and_filled_anew(shell, moved):
