@@ -63,7 +63,8 @@ soak: ready ## Seven days of cycles with random faults, compared row by row; und
 	@K2_MODEL_EXAMPLES=1000 $(PYTEST) tests/unit/k2_offload/test_model.py
 	@K2_SOAK_SEED=$(SEED) K2_SOAK_CYCLES=$(or $(CYCLES),672) $(PYTEST) tests/soak -s -p no:logging
 
-bench: ready ## This project against what else moves rows, side by side; writes docs/benchmarks.md (ARGS="--rounds 5")
+bench: ## This project against what else moves rows, side by side; writes docs/benchmarks.md (ARGS="--rounds 5")
+	@$(install) --quiet --with-bench
 	@.venv/bin/python -m bench $(ARGS)
 
 lint: ready ## ruff and mypy
@@ -80,6 +81,7 @@ lock: ready ## Compile the lock files from pyproject.toml (UPGRADE=1 takes newer
 	$(LOCK) --group bootstrap -o requirements/bootstrap.txt
 	$(LOCK) --group dev -c requirements.txt -o requirements/dev.txt
 	$(LOCK) --group spark -o requirements/spark.txt
+	$(LOCK) --group bench -o requirements/bench.txt
 	$(LOCK) --group clickhouse-26.9 -o requirements/clickhouse-26.9.txt
 	$(LOCK) --group clickhouse-25.8 -o requirements/clickhouse-25.8.txt
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from pyiceberg.catalog import load_catalog
+from pyiceberg.table import StaticTable
 
 from bench.measure import Contender, Cost, Meter, take_turns
 from bench.report import Bars, Figures, Section
@@ -23,9 +24,9 @@ from k2_offload.core.tables import parse_tables
 from k2_offload.session import open_cycle
 
 _HERE = Path(__file__).parent
-_PARQUET = (
-    "output_format_parquet_compression_method = 'zstd', output_format_compression_level = 3, "
-    "engine_file_truncate_on_insert = 1"
+_PARQUET = (  # as `export` has them
+    "output_format_parquet_compression_method = 'zstd', output_format_compression_level = 2, "
+    "output_format_parquet_write_bloom_filter = 0"
 )
 
 
@@ -105,6 +106,7 @@ class Bulk:
             Contender("export", lambda: self._offload("export")),
             Contender("jdbc", lambda: self._offload("jdbc")),
             Contender("script: Arrow into pyiceberg", self._script),
+            Contender("dlt: Arrow into its Iceberg destination", self._dlt),
             Contender("ClickHouse's own Iceberg insert", self._insert_into_iceberg),
             Contender("floor: ClickHouse to Parquet", self._floor),
         ]
@@ -120,6 +122,16 @@ class Bulk:
         command = [sys.executable, str(_HERE / "pyiceberg_script.py"), self._table, target]
         catalog = {"K2_BENCH_URI": settings["uri"], "K2_BENCH_WAREHOUSE": settings["warehouse"]}
         return self._meter.command(command, {**submit_environment(), **catalog}), self._check(target)
+
+    def _dlt(self) -> tuple[Cost, int]:
+        folder = self._new_folder()
+        python = str(self._platform.settings.layout.bench.python)
+        command = [python, str(_HERE / "dlt_pipeline.py"), self._table, str(folder)]
+        cost = self._meter.command(command, submit_environment())
+        versions = sorted((folder / "bench" / "trades" / "metadata").glob("*.metadata.json"))
+        scan = StaticTable.from_metadata(str(versions[-1])).scan()
+        self._require(sum(task.file.record_count for task in scan.plan_files()))
+        return cost, _bytes_below(folder / "bench")
 
     def _offload(self, transport: str) -> tuple[Cost, int]:
         """From submitted to published; the plan was made before, as Airflow's task does."""

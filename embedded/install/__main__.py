@@ -7,6 +7,7 @@ second run does nothing, and a run that was interrupted continues where it stopp
     .venv                            Airflow, the command line, tests and linters
     .state/spark-venv                pyspark (spark-submit), apart from Airflow's pyspark-client
     .state/clickhouse-venv-VERSION   chDB, the engine behind the embedded ClickHouse
+    .state/bench-venv                for `make bench` only: dlt, which needs packages that Airflow does not go with
     .state/jars                      what Spark loads: Iceberg, the ClickHouse and the Postgres driver
     .state/class-archive             Java classes of the offload job as loaded before, which saves a third of its start
 """
@@ -33,9 +34,10 @@ def shared_cache(environment: Mapping[str, str]) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "k2-offload"
 
 
-def install(layout: Layout) -> bool:
+def install(layout: Layout, *, with_bench: bool = False) -> bool:
     """Bring everything up to date.
 
+    :param with_bench: whether to make the environment of the tools that `make bench` compares with, too
     :returns: whether there was anything to do
     :raises SetupError: something is missing or failed; the message says what, and what to do
     """
@@ -43,7 +45,8 @@ def install(layout: Layout) -> bool:
     with locked(layout.root / ".state" / "setup.lock", "another set-up of this checkout is running"):
         if not is_current(layout.airflow.path, environment_fingerprint(layout.airflow)):
             say("Set-up: downloads about 900 MB the first time; after that this takes no time.")
-        changed = [install_environment(environment, layout) for environment in layout.environments]
+        environments = (*layout.environments, layout.bench) if with_bench else layout.environments
+        changed = [install_environment(environment, layout) for environment in environments]
         changed.append(install_jars(layout, shared_cache(os.environ) / "ivy"))
         changed.append(install_class_archive(layout))
         write_k2_command(layout.airflow, layout.root)
@@ -60,9 +63,10 @@ def main() -> int:
         help="which embedded ClickHouse to install (default: K2_CLICKHOUSE_VERSION, else %(default)s)",
     )
     parser.add_argument("--quiet", action="store_true", help="say nothing when everything is up to date")
+    parser.add_argument("--with-bench", action="store_true", help="also install what `make bench` compares with")
     arguments = parser.parse_args()
     try:
-        changed = install(Layout.of(ROOT, arguments.clickhouse_version))
+        changed = install(Layout.of(ROOT, arguments.clickhouse_version), with_bench=arguments.with_bench)
     except SetupError as error:
         say(f"Set-up stopped.\n{error}")
         return 1

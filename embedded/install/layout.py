@@ -34,6 +34,7 @@ class Layout:
     airflow: Environment
     spark: Environment
     clickhouse: Environment
+    bench: Environment
     jars: Path
     requirements: Path
     logs: Path
@@ -86,6 +87,9 @@ class Layout:
                 title=f"ClickHouse {clickhouse_version}",
                 path=state / f"clickhouse-venv-{clickhouse_version}",
                 locks=(clickhouse_lock,),
+            ),
+            bench=Environment(
+                title="Tools to compare with", path=state / "bench-venv", locks=(requirements / "bench.txt",)
             ),
             jars=state / "jars",
             requirements=requirements,
