@@ -1,0 +1,178 @@
+"""Ninety days of trades and candles in two cold tables, as cycles every quarter of an hour leave them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from rich.progress import track
+
+from bench.stack import MIDNIGHT, SYMBOLS, Platform
+from bench.warm_spark import WarmSpark, warm_spark
+from k2_offload.adapters import airflow_config
+from k2_offload.cli.console import errors
+from k2_offload.cli.verify import compare
+from k2_offload.core.tables import parse_tables
+from k2_offload.core.verification import cold_table_function
+from k2_offload.cycle import Cycle
+from k2_offload.session import open_cycle
+
+DAYS = 90
+TRADES = 4_000_000
+TRADES_TABLE, CANDLES_TABLE = "history_trades", "history_candles"
+_DAY = timedelta(days=1)
+_TABLES = f"""
+defaults: {{buffer_seconds: 0, out_of_order_seconds: 0, idle_after_seconds: 0, warm_retention_days: 365}}
+tables:
+  {TRADES_TABLE}:
+    layer: bronze
+    source: k2.{TRADES_TABLE}
+    target: bench.{TRADES_TABLE}
+    timestamp_column: exchange_timestamp
+    sort_columns: [symbol, exchange_timestamp]
+  {CANDLES_TABLE}:
+    layer: bronze
+    source: k2.{CANDLES_TABLE}
+    target: bench.{CANDLES_TABLE}
+    timestamp_column: window_end
+    partition_column: window_start
+    sort_columns: [symbol, window_start]
+"""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Data files of a table."""
+
+    files: int
+    rows: int
+    size_bytes: int
+
+
+class ColdData:
+    """Both tables.
+
+    :param spark: reads and compacts them
+    :param cycle: moves into them; its clock is ``now``
+    """
+
+    def __init__(self, platform: Platform, spark: WarmSpark, cycle: Cycle) -> None:
+        self.spark = spark
+        self._platform = platform
+        self._cycle = cycle
+        self._catalog = airflow_config.load_catalog(airflow_config.load_settings()).name
+
+    def fill(self) -> None:
+        """Make the rows, and move them day by day.
+
+        :raises RuntimeError: unless both tiers then hold the same rows
+        """
+        self._platform.create_trades(TRADES_TABLE, TRADES, MIDNIGHT, DAYS * _DAY)
+        self._create_candles()
+        self._cycle.ledger.create_schema()
+        specs = list(self._cycle.tables.by_name.values())
+        for day in track(range(1, DAYS + 1), "90 days", console=errors, transient=True):
+            # The last trade is older than that, the last candle ends right then: the source is idle.
+            now = MIDNIGHT + day * _DAY + timedelta(seconds=day == DAYS)
+            self._cycle.now = lambda now=now: now  # type: ignore[misc]
+            planned = [self._cycle.plan(spec) for spec in specs]
+            # One statement for 96 files; see QuarterHourExport.
+            self.spark.move(*(replace(each, transport="quarter-hours") for each in planned if each is not None))
+            for spec in specs:
+                self._cycle.commit(spec)
+        self.check()
+
+    def _create_candles(self) -> None:
+        self._platform.sql(
+            f"CREATE TABLE {CANDLES_TABLE} (window_start DateTime64(6, 'UTC'), window_end DateTime64(6, 'UTC'), "
+            "exchange LowCardinality(String), symbol LowCardinality(String), open Decimal(38, 18), "
+            "high Decimal(38, 18), low Decimal(38, 18), close Decimal(38, 18), volume Decimal(38, 18), "
+            "quote_volume Decimal(38, 18), trade_count UInt64) ENGINE = MergeTree PARTITION BY toDate(window_start) "
+            "ORDER BY (symbol, window_start)"
+        )
+        first_seconds, minutes = int(MIDNIGHT.timestamp()), DAYS * 24 * 60
+        self._platform.sql(
+            f"INSERT INTO {CANDLES_TABLE} WITH intDiv(number, {SYMBOLS}) AS minute, number % {SYMBOLS} AS market, "
+            f"toDateTime64({first_seconds} + 60 * minute, 6, 'UTC') AS start, "
+            "100 * (market + 1) * (1 + 0.03 * sin(minute / 400 + market)) AS middle, "
+            "x -> toDecimal128(round(middle + x, 2), 18) AS price, "
+            "toDecimal128(round(exp((rand(3) % 1000) / 150), 5), 18) AS q "
+            "SELECT start, start + INTERVAL 1 MINUTE, ['binance', 'kraken'][1 + market % 2], "
+            "concat('COIN', toString(market), '/USDT'), price((rand(1) % 21) / 100), "
+            "price(0.21 + (rand(4) % 9) / 100), "
+            "price(-(rand(5) % 9) / 100), price((rand(2) % 21) / 100), q, "
+            "toDecimal128(toDecimal256(price(0.1), 18) * q, 18), 1 + rand(6) % 500 "
+            f"FROM numbers({minutes * SYMBOLS})"
+        )
+
+    def check(self) -> None:
+        """Compare both tiers of both tables, row by row.
+
+        :raises RuntimeError: if they differ
+        """
+        for spec in self._cycle.tables.by_name.values():
+            result = compare(self._cycle, spec)
+            if not (result.equal and result.cold_rows):
+                raise RuntimeError(f"the tiers differ: {result}")
+
+    def in_clickhouse(self, name: str) -> str:
+        """A table function for a cold table as it is now."""
+        cold = self._cycle.catalog.load(self._cycle.tables[name])
+        if cold is None:
+            raise RuntimeError(f"{name} has gone")
+        return cold_table_function(cold.location, cold.metadata_location, self._cycle.lake_collection)
+
+    def in_spark(self, name: str) -> str:
+        """A cold table's name."""
+        return f"{self._catalog}.bench.{name}"
+
+    def compact(self) -> None:
+        """Rewrite both tables sorted, day by day, and forget how they were."""
+        for name in (TRADES_TABLE, CANDLES_TABLE):
+            procedures = f"CALL {self._catalog}.system"
+            self.spark.sql(
+                f"{procedures}.rewrite_data_files(table => 'bench.{name}', strategy => 'sort', "
+                "options => map('rewrite-all', 'true'))"
+            )
+            self.spark.sql(f"{procedures}.rewrite_manifests(table => 'bench.{name}')")
+            self.spark.sql(
+                f"{procedures}.expire_snapshots(table => 'bench.{name}', "
+                f"older_than => TIMESTAMP '{datetime.now(UTC) + timedelta(seconds=1):%Y-%m-%d %H:%M:%S}')"
+            )
+
+    def stored(self, name: str) -> Stored:
+        """What a cold table's data files hold."""
+        [row] = self.spark.sql(
+            f"SELECT count(*), sum(record_count), sum(file_size_in_bytes) FROM {self.in_spark(name)}.files"
+        )
+        return Stored(*row)
+
+    def stored_by_spark(self, order: str | None = None) -> Stored:
+        """The trades as Iceberg's Spark writer stores them by its defaults, a file per day.
+
+        :param order: columns to sort them by; without, they come as they lie in the cold table's files
+        """
+        name = "unsorted_trades" if order is None else "ordered_trades"
+        self.spark.sql(
+            f"CREATE TABLE {self.in_spark(name)} USING iceberg PARTITIONED BY (days(exchange_timestamp)) AS "
+            f"SELECT * FROM {self.in_spark(TRADES_TABLE)}" + (f" ORDER BY {order}" if order else "")
+        )
+        stored = self.stored(name)
+        self.spark.sql(f"DROP TABLE {self.in_spark(name)} PURGE")
+        return stored
+
+
+@contextmanager
+def cold_data(platform: Platform) -> Iterator[ColdData]:
+    """Both tables, filled; their sources go afterwards."""
+    with (
+        warm_spark() as spark,
+        open_cycle("bench", parse_tables(_TABLES), lambda: MIDNIGHT) as cycle,
+    ):
+        data = ColdData(platform, spark, cycle)
+        data.fill()
+        yield data
+        for name in (TRADES_TABLE, CANDLES_TABLE):
+            platform.sql(f"DROP TABLE {name}")
