@@ -30,7 +30,6 @@ os.environ.update(
 )
 
 
-@dlt.resource(name="trades", write_disposition="append", table_format="iceberg")
 def trades() -> Iterator[RecordBatch]:
     """The table, in the engine's own batches."""
     client = clickhouse_connect.get_client(
@@ -48,4 +47,4 @@ pipeline = dlt.pipeline(
     destination=dlt.destinations.filesystem(Path(folder).as_uri()),
     dataset_name="bench",
 )
-pipeline.run(trades())
+pipeline.run(dlt.resource(trades, write_disposition="append", table_format="iceberg"))
