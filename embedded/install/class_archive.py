@@ -25,7 +25,8 @@ def install_class_archive(layout: Layout) -> bool:
         _java_version(),
         *(f"{jar.name} {jar.stat().st_mtime_ns}" for jar in sorted(layout.jars.glob("*.jar"))),
         *layout.spark.locks,
-        *sorted(spark_application.JOBS.glob("*.py")),
+        spark_application.CLASS_ARCHIVE,
+        spark_application.JOBS / "cold_table.py",
     )
     folder = layout.class_archive.parent
     if is_current(folder, expected) and layout.class_archive.is_file():
