@@ -85,8 +85,8 @@ def _remarks(runs: int) -> tuple[str, str]:
         "them. Compaction is Iceberg's own `rewrite_data_files` in the table's sort order, then `rewrite_manifests` "
         f"and `expire_snapshots`. Each question is asked {runs} times, about another symbol, day or time every time; "
         f"fewer, once its runs have taken {_PATIENCE_SECONDS} s. p99 is about the slowest. ClickHouse reads by the "
-        "metadata file that the catalog calls current; Spark is one session that stays up. Every answer was the same in "
-        "both engines, before and after.",
+        "metadata file that the catalog calls current; Spark is one session that stays up. Every answer was the same "
+        "in both engines, before and after.",
         "On disk, the trades. Spark's writer has its default settings and one file per day: unsorted, the rows come as "
         "they lie in the small files.",
     )
