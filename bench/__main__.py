@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from bench import bulk, cold_query, cycle, growth, report, window_sizes
+from bench import bulk, cold_query, cycle, growth, report, window_sizes, workers
 from bench.stack import running
 from k2_offload.cli.console import screen, silence_airflow
 
@@ -18,10 +18,12 @@ SECTIONS = {
     "bulk": bulk.measure_bulk,
     "window": bulk.measure_window,
     "small": bulk.measure_small,
+    "two": bulk.measure_two,
     "growth": growth.measure_growth,
     "windows": window_sizes.measure_windows,
     "queries": cold_query.measure_queries,
     "cycle": cycle.measure_cycle,
+    "workers": workers.measure_workers,
 }
 """By name: measures on a running stack, in so many rounds, with a folder for its files."""
 

@@ -1,11 +1,11 @@
-"""One table: this project against what it replaces, what one would script, and the floor."""
+"""One table, or two at once: this project against what it replaces, what one would script, and the floor."""
 
 from __future__ import annotations
 
 import shutil
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -37,27 +37,34 @@ SMALL_ROWS = 19_600
 
 def measure_bulk(platform: Platform, rounds: int, scratch: Path) -> Section:
     """A backlog."""
-    return _measure(platform, rounds, scratch, "bulk", BULK_ROWS)
+    return _measure(platform, rounds, scratch, "bulk", [BULK_ROWS])
 
 
 def measure_window(platform: Platform, rounds: int, scratch: Path) -> Section:
     """What the platform's busiest table gets in 15 minutes."""
-    return _measure(platform, rounds, scratch, "window", WINDOW_ROWS)
+    return _measure(platform, rounds, scratch, "window", [WINDOW_ROWS])
 
 
 def measure_small(platform: Platform, rounds: int, scratch: Path) -> Section:
     """What a quiet table gets."""
-    return _measure(platform, rounds, scratch, "small", SMALL_ROWS)
+    return _measure(platform, rounds, scratch, "small", [SMALL_ROWS])
 
 
-def _measure(platform: Platform, rounds: int, scratch: Path, name: str, rows: int) -> Section:
-    table = f"{name}_trades"
-    platform.create_trades(table, rows)
-    runs = take_turns(Bulk(platform, table, rows, scratch).contenders, rounds)
-    platform.sql(f"DROP TABLE {table}")
-    title = f"{name.capitalize()}: {rows:,} rows of one table"
+def measure_two(platform: Platform, rounds: int, scratch: Path) -> Section:
+    """A large table and a small one at once."""
+    return _measure(platform, rounds, scratch, "two", [3_850_000, SMALL_ROWS])
+
+
+def _measure(platform: Platform, rounds: int, scratch: Path, name: str, rows: Sequence[int]) -> Section:
+    tables = {f"{name}_trades_{number}": each for number, each in enumerate(rows)}
+    for table, each in tables.items():
+        platform.create_trades(table, each)
+    runs = take_turns(Bulk(platform, tables, scratch).contenders, rounds)
+    for table in tables:
+        platform.sql(f"DROP TABLE {table}")
+    title = f"{name.capitalize()}: {' and '.join(f'{each:,} rows' for each in rows)}"
     seconds = {way: statistics.median(cost.seconds for cost, _ in each) for way, each in runs.items()}
-    return Section(name, title, (Bars(title, seconds, "%.2f s", ["export", "jdbc"]), _figures(rows, runs)))
+    return Section(name, title, (Bars(title, seconds, "%.2f s", ["export", "jdbc"]), _figures(sum(rows), runs)))
 
 
 def _figures(rows: int, runs: Mapping[str, Sequence[tuple[Cost, int]]]) -> Figures:
@@ -85,15 +92,14 @@ def _figures(rows: int, runs: Mapping[str, Sequence[tuple[Cost, int]]]) -> Figur
 
 
 class Bulk:
-    """All ways, over one source table.
+    """All ways. Of several tables, processes move one each at the same time, and ClickHouse one after the other.
 
-    :param rows: how many it holds; every way is checked to have moved exactly these
+    :param tables: source table → its rows; every way is checked to have moved exactly these
     """
 
-    def __init__(self, platform: Platform, table: str, rows: int, scratch: Path) -> None:
+    def __init__(self, platform: Platform, tables: Mapping[str, int], scratch: Path) -> None:
         self._platform = platform
-        self._table = table
-        self._rows = rows
+        self._tables = tables
         self._scratch = scratch
         self._meter = Meter(platform.clickhouse_pid)
         self._number = 0
@@ -112,84 +118,93 @@ class Bulk:
         ]
 
     def _old_method(self) -> tuple[Cost, int]:
-        target = self._new_target()
-        command = submit_command(_HERE / "old_method.py", self._table, target, java_options="")
-        return self._meter.command(command, submit_environment()), self._check(target)
+        application = _HERE / "old_method.py"
+        return self._append(lambda table, target: submit_command(application, table, target, java_options=""))
 
     def _script(self) -> tuple[Cost, int]:
-        target = self._new_target()
+        return self._append(lambda table, target: [sys.executable, str(_HERE / "pyiceberg_script.py"), table, target])
+
+    def _append(self, command: Callable[[str, str], list[str]]) -> tuple[Cost, int]:
+        """Run one command per table, given source and target."""
         settings = airflow_config.load_catalog(airflow_config.load_settings()).pyiceberg
-        command = [sys.executable, str(_HERE / "pyiceberg_script.py"), self._table, target]
         catalog = {"K2_BENCH_URI": settings["uri"], "K2_BENCH_WAREHOUSE": settings["warehouse"]}
-        return self._meter.command(command, {**submit_environment(), **catalog}), self._check(target)
+        targets = self._new_targets()
+        commands = [command(table, target) for table, target in targets.items()]
+        return self._meter.commands(commands, {**submit_environment(), **catalog}), self._check(targets)
 
     def _dlt(self) -> tuple[Cost, int]:
-        folder = self._new_folder()
-        python = str(self._platform.settings.layout.bench.python)
-        command = [python, str(_HERE / "dlt_pipeline.py"), self._table, str(folder)]
-        cost = self._meter.command(command, submit_environment())
-        versions = sorted((folder / "bench" / "trades" / "metadata").glob("*.metadata.json"))
-        scan = StaticTable.from_metadata(str(versions[-1])).scan()
-        self._require(sum(task.file.record_count for task in scan.plan_files()))
-        return cost, _bytes_below(folder / "bench")
+        folders = {table: self._new_folder() for table in self._tables}
+        command = [str(self._platform.settings.layout.bench.python), str(_HERE / "dlt_pipeline.py")]
+        cost = self._meter.commands([[*command, *map(str, each)] for each in folders.items()], submit_environment())
+        for table, folder in folders.items():
+            versions = sorted((folder / "bench" / "trades" / "metadata").glob("*.metadata.json"))
+            files = StaticTable.from_metadata(str(versions[-1])).scan().plan_files()
+            self._require(table, sum(task.file.record_count for task in files))
+        return cost, sum(_bytes_below(folder / "bench") for folder in folders.values())
 
     def _offload(self, transport: str) -> tuple[Cost, int]:
         """From submitted to published; the plan was made before, as Airflow's task does."""
-        target = self._new_target()
-        spec = (
-            f"tables:\n  {target.partition('.')[2]}:\n    layer: bronze\n    source: k2.{self._table}\n"
+        targets = self._new_targets()
+        spec = "tables:\n" + "".join(
+            f"  {target.partition('.')[2]}:\n    layer: bronze\n    source: k2.{table}\n"
             f"    target: {target}\n    timestamp_column: exchange_timestamp\n"
             f"    sort_columns: [symbol, exchange_timestamp]\n    transport: {transport}\n"
+            for table, target in targets.items()
         )
         with open_cycle("bench", parse_tables(spec), now=lambda: MIDNIGHT + timedelta(days=2)) as cycle:
             cycle.ledger.create_schema()
-            [table] = cycle.tables.by_name.values()
-            planned = cycle.plan(table)
-            if planned is None:
-                raise RuntimeError(f"nothing to move in {self._table}")
+            tables = list(cycle.tables.by_name.values())
+            planned = [planned for table in tables if (planned := cycle.plan(table))]
             plan_file = self._scratch / "plan.json"
-            plan_file.write_text(Plan("bench", (planned,)).to_json())
+            plan_file.write_text(Plan("bench", tuple(planned)).to_json())
             archive = airflow_config.load_settings().spark_class_archive
             options = spark_application.driver_options(archive, short=transport == "export")
             command = submit_command(SPARK_JOBS / "offload.py", str(plan_file), java_options=options)
             cost = self._meter.command(command, submit_environment())
-            cycle.commit(table)
-        return cost, self._check(target)
+            for table in tables:
+                cycle.commit(table)
+        return cost, self._check(targets)
 
     def _insert_into_iceberg(self) -> tuple[Cost, int]:
-        folder = self._new_folder()
-        name = f"{self._table}_in_iceberg_{self._number}"
-        structure = ", ".join(
-            f"{column} {kind}"
-            for column, kind in self._platform.sql(
-                "SELECT name, replaceRegexpOne(replaceRegexpOne(type, 'LowCardinality\\\\((.*)\\\\)', '\\\\1'), "
-                f"'^UInt64$', 'Int64') FROM system.columns WHERE database = 'k2' AND table = '{self._table}'"
+        inserts, size = [], 0
+        folders = {table: self._new_folder() for table in self._tables}
+        for table, folder in folders.items():
+            structure = ", ".join(
+                f"{column} {kind}"
+                for column, kind in self._platform.sql(
+                    "SELECT name, replaceRegexpOne(replaceRegexpOne(type, 'LowCardinality\\\\((.*)\\\\)', '\\\\1'), "
+                    f"'^UInt64$', 'Int64') FROM system.columns WHERE database = 'k2' AND table = '{table}'"
+                )
             )
-        )
-        self._platform.sql(
-            f"CREATE TABLE {name} ({structure}) ENGINE = IcebergLocal('{folder}/', 'Parquet') "
-            "SETTINGS iceberg_format_version = 2"
-        )
-        insert = f"INSERT INTO {name} SELECT * FROM {self._table} SETTINGS allow_insert_into_iceberg = 1"
-        cost = self._meter.call(lambda: self._platform.sql(insert))
-        [(rows,)] = self._platform.sql(f"SELECT count() FROM {name}")
-        self._require(rows)
-        return cost, _bytes_below(folder)
+            self._platform.sql(
+                f"CREATE TABLE {folder.name} ({structure}) ENGINE = IcebergLocal('{folder}/', 'Parquet') "
+                "SETTINGS iceberg_format_version = 2"
+            )
+            inserts.append(f"INSERT INTO {folder.name} SELECT * FROM {table} SETTINGS allow_insert_into_iceberg = 1")
+        cost = self._meter.call(lambda: [self._platform.sql(insert) for insert in inserts])
+        for table, folder in folders.items():
+            [(rows,)] = self._platform.sql(f"SELECT count() FROM {folder.name}")
+            self._require(table, rows)
+            size += _bytes_below(folder)
+        return cost, size
 
     def _floor(self) -> tuple[Cost, int]:
-        folder = self._new_folder()
-        insert = (
-            f"INSERT INTO FUNCTION file('{folder}/floor.parquet', 'Parquet') SELECT * FROM {self._table} "
+        folders = {table: self._new_folder() for table in self._tables}
+        inserts = [
+            f"INSERT INTO FUNCTION file('{folder}/floor.parquet', 'Parquet') SELECT * FROM {table} "
             f"ORDER BY symbol, exchange_timestamp SETTINGS {_PARQUET}"
-        )
-        cost = self._meter.call(lambda: self._platform.sql(insert))
-        [(rows,)] = self._platform.sql(f"SELECT count() FROM file('{folder}/floor.parquet', 'Parquet')")
-        self._require(rows)
-        return cost, _bytes_below(folder)
+            for table, folder in folders.items()
+        ]
+        cost, size = self._meter.call(lambda: [self._platform.sql(insert) for insert in inserts]), 0
+        for table, folder in folders.items():
+            [(rows,)] = self._platform.sql(f"SELECT count() FROM file('{folder}/floor.parquet', 'Parquet')")
+            self._require(table, rows)
+            size += _bytes_below(folder)
+        return cost, size
 
-    def _new_target(self) -> str:
+    def _new_targets(self) -> dict[str, str]:
         self._number += 1
-        return f"bench.{self._table}_{self._number}"
+        return {table: f"bench.{table}_{self._number}" for table in self._tables}
 
     def _new_folder(self) -> Path:
         self._number += 1
@@ -197,20 +212,25 @@ class Bulk:
         folder.mkdir(parents=True)
         return folder
 
-    def _check(self, target: str) -> int:
-        """Count the rows of an Iceberg table, drop it with its files, and say how large they were."""
-        settings = airflow_config.load_catalog(airflow_config.load_settings())
-        with closing(load_catalog(settings.name, **settings.pyiceberg)) as catalog:
-            table = catalog.load_table(target)
-            files = [task.file for task in table.scan().plan_files()]
-            self._require(sum(file.record_count for file in files))
-            catalog.drop_table(target)
-            shutil.rmtree(table.location().removeprefix("file://"))
-        return sum(file.file_size_in_bytes for file in files)
+    def _check(self, targets: Mapping[str, str]) -> int:
+        """Count the rows of Iceberg tables, drop them with their files, and say how large they were.
 
-    def _require(self, rows: int) -> None:
-        if rows != self._rows:
-            raise RuntimeError(f"{rows} of {self._rows} rows of {self._table} arrived")
+        :param targets: by source table
+        """
+        settings, size = airflow_config.load_catalog(airflow_config.load_settings()), 0
+        with closing(load_catalog(settings.name, **settings.pyiceberg)) as catalog:
+            for source, target in targets.items():
+                table = catalog.load_table(target)
+                files = [task.file for task in table.scan().plan_files()]
+                self._require(source, sum(file.record_count for file in files))
+                catalog.drop_table(target)
+                shutil.rmtree(table.location().removeprefix("file://"))
+                size += sum(file.file_size_in_bytes for file in files)
+        return size
+
+    def _require(self, table: str, rows: int) -> None:
+        if rows != self._tables[table]:
+            raise RuntimeError(f"{rows} of {self._tables[table]} rows of {table} arrived")
 
 
 def _bytes_below(folder: Path) -> int:

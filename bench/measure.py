@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -70,15 +71,26 @@ class Meter:
 
         :raises RuntimeError: with its output, if it fails
         """
+        return self.commands([command], environment)
+
+    def commands(self, commands: Sequence[Sequence[str]], environment: Mapping[str, str]) -> Cost:
+        """Run commands at the same time, to the end of the last.
+
+        :raises RuntimeError: with its output, if one fails
+        """
 
         def run(watch: Callable[[int], None]) -> None:
-            with subprocess.Popen(
-                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            ) as process:
-                watch(process.pid)
-                output, _ = process.communicate()
-            if process.returncode != 0:
-                raise RuntimeError(f"{command[0]} failed:\n{output[-4000:]}")
+            def run_one(command: Sequence[str]) -> None:
+                with subprocess.Popen(
+                    command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+                ) as process:
+                    watch(process.pid)
+                    output, _ = process.communicate()
+                if process.returncode != 0:
+                    raise RuntimeError(f"{command[0]} failed:\n{output[-4000:]}")
+
+            with ThreadPoolExecutor(len(commands)) as pool:
+                list(pool.map(run_one, commands))
 
         return self._measure(run)
 
