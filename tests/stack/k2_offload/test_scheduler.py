@@ -10,6 +10,7 @@ import time
 import psycopg
 import pytest
 
+from embedded.install.layout import ROOT
 from embedded.stack import StackSettings, airflow_home, down, up
 from embedded.stack.secrets import Secrets
 from embedded.stack.settings import HOST
@@ -119,6 +120,22 @@ def test_an_old_run_cleared_and_a_dag_tested_beside_a_new_run_double_nothing(sch
     assert [line["table"] for line in after if not line["equal"]] == []
     grown = {line["table"] for line in after if line["cold_rows"] > before[line["table"]]}
     assert {"bronze_trades_binance", "bronze_trades_kraken"} <= grown
+
+
+def test_layers_that_the_schedule_starts_together_run_one_after_the_other(scheduled):
+    api = Api(scheduled.settings)
+    dags = [f"k2_offload_{layer}" for layer in LAYERS]
+    # The API starts manual runs only; those wait for no other layer.
+    command = ["python", str(ROOT / "bench" / "start_runs.py"), "together", "2026-01-01T00:15:00+00:00", "{}", *dags]
+    subprocess.run(command, env=scheduled.environment, check=True, capture_output=True)
+    ended = {}
+    for dag, below in zip(dags, [None, *dags], strict=False):
+        api.wait_for(dag, "together")
+        tasks = api.call("GET", f"/api/v2/dags/{dag}/dagRuns/together/taskInstances")["task_instances"]
+        # What was skipped has no end.
+        ended[dag] = max(task["end_date"] or "" for task in tasks if task["task_id"] == "offload")
+        [plan] = [task for task in tasks if task["task_id"] == "plan"]
+        assert below is None or ended[below] < plan["start_date"]
 
 
 def test_no_secret_reaches_a_log_an_xcom_or_a_rendered_field(scheduled):
