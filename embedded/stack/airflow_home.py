@@ -67,6 +67,8 @@ def connections(settings: StackSettings, secrets: Secrets) -> dict[str, dict[str
                 "catalog_type": "sql",
                 "catalog_name": ICEBERG_CATALOG,
                 "warehouse": settings.warehouse.as_uri(),
+                # pyarrow's, the default, would start pandas in each `plan` and `commit`: a third of a second.
+                "py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO",
             },
         },
         "k2_spark": {"conn_type": "spark", "host": "local[2]"},

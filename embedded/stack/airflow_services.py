@@ -25,7 +25,8 @@ from embedded.stack.settings import HOST, StackSettings
 
 # From the caller's shell these would override airflow.cfg (at worst its database), or bring in another Spark.
 _FOREIGN_PREFIXES = ("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_")
-_FOREIGN_VARIABLES = ("SPARK_HOME", "SPARK_CONF_DIR", "HADOOP_CONF_DIR")
+# Without bytecode each of Airflow's tasks, a process of its own, would compile all that it imports.
+_FOREIGN_VARIABLES = ("SPARK_HOME", "SPARK_CONF_DIR", "HADOOP_CONF_DIR", "PYTHONDONTWRITEBYTECODE")
 
 
 def services(settings: StackSettings) -> tuple[Service, ...]:

@@ -60,8 +60,14 @@ def test_shell_lines_can_be_sourced_from_any_folder_name(settings: StackSettings
 
 
 def test_another_airflows_settings_do_not_reach_this_one(settings: StackSettings) -> None:
-    shell = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "production", "AIRFLOW_CONN_K2_LEDGER": "production", "HOME": "/x"}
+    shell = {
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "production",
+        "AIRFLOW_CONN_K2_LEDGER": "production",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HOME": "/x",
+    }
     environment = without_foreign_settings(shell) | own_variables(settings)
     assert "production" not in environment.values()
     assert environment["HOME"] == "/x"
+    assert "PYTHONDONTWRITEBYTECODE" not in environment
     assert environment["AIRFLOW_HOME"] == str(settings.airflow_home)
