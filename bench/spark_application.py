@@ -9,9 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
 from functools import cached_property
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
@@ -29,7 +28,8 @@ from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.exactly_once import Snapshot, WindowId
 from k2_offload.core.plan import Plan, PlannedTable
-from k2_offload.core.queries import DAY
+from k2_offload.core.queries import of_split
+from k2_offload.core.splits import Split
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -50,24 +50,24 @@ class QuarterHourExport(ExportTransport):
         cold: ColdTable,
         planned: PlannedTable,
         window_id: WindowId,
-        rows_per_day: Mapping[date, int],
+        splits: Sequence[Split],
         attempt: str,
     ) -> Snapshot:
         """Export the window and stage its files."""
         column = planned.partition_field.removesuffix("_day")
         files: list[Any] = []
         with ThreadPoolExecutor(_PARALLEL) as pool:
-            for day in rows_per_day:
-                folder = f"{cold.location}/data/{planned.partition_field}={day.isoformat()}"
-                destination = self._destination(f"{folder}/{attempt}-{{_partition_id}}.parquet")
-                select = planned.select_day_sql.replace(DAY, day.isoformat())
+            for number, split in enumerate(splits):
+                folder = f"{cold.location}/data/{planned.partition_field}={split.day.isoformat()}"
+                destination = self._destination(f"{folder}/{attempt}-{number}-{{_partition_id}}.parquet")
+                select = of_split(planned.select_split_sql, split)
                 quarter = f"toString(intDiv(toUnixTimestamp({column}), {_QUARTER_SECONDS}))"
                 clickhouse.execute(
                     f"INSERT INTO FUNCTION {destination} PARTITION BY {quarter} {select} SETTINGS {_SETTINGS}"
                 )
-                written = sorted(Path(unquote(urlparse(folder).path)).glob(f"{attempt}-*.parquet"))
+                written = sorted(Path(unquote(urlparse(folder).path)).glob(f"{attempt}-{number}-*.parquet"))
                 uris = [f"{folder}/{file.name}" for file in written]
-                files += pool.map(lambda uri, day=day: cold.data_file(uri, planned.partition_field, day), uris)
+                files += pool.map(lambda uri, day=split.day: cold.data_file(uri, planned.partition_field, day), uris)
         return cold.stage_files(files, window_id, attempt)
 
 

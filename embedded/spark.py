@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from k2_offload import spark_application
 from k2_offload.adapters import airflow_config
@@ -13,10 +14,17 @@ from k2_offload.core.connections import JobConnections
 SPARK_JOBS = spark_application.JOBS
 
 
-def submit_command(application: Path, *arguments: str, java_options: str | None = None) -> list[str]:
-    """The command line, for two cores of this machine.
+def submit_command(
+    application: Path,
+    *arguments: str,
+    java_options: str | None = None,
+    master: str = "local[2]",
+    conf: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
+    """The command line.
 
     :param java_options: of the driver; as for a job that exports when left out
+    :param conf: Spark's settings beside those of every job
     """
     settings = airflow_config.load_settings()
     if java_options is None:
@@ -25,7 +33,8 @@ def submit_command(application: Path, *arguments: str, java_options: str | None 
         java_options = f"{spark_application.LOGGING} {java_options}".rstrip()
     return [
         settings.spark_binary,
-        *("--master", "local[2]", "--conf", "spark.ui.enabled=false"),
+        *("--master", master, "--conf", "spark.ui.enabled=false"),
+        *(option for name, value in conf.items() for option in ("--conf", f"{name}={value}")),
         *("--conf", f"spark.driver.extraJavaOptions={java_options}"),
         *("--driver-class-path", spark_application.classpath(settings.spark_jars)),
         str(application),

@@ -6,8 +6,7 @@ write-audit-publish properties that ``export`` sets by hand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from datetime import date
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -19,13 +18,14 @@ from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.exactly_once import Snapshot, WindowId
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.plan import PlannedColumn, PlannedTable
-from k2_offload.core.queries import DAY, read_splits
+from k2_offload.core.queries import of_split, read_parts
+from k2_offload.core.splits import Split
 from k2_offload.core.type_mapping import quote
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-_ROWS_PER_SPLIT = 500_000
+_ROWS_PER_PART = 500_000
 _SAFE_WRITES = {
     # Without it Iceberg's Spark writer ignores spark.wap.id and commits to main at once.
     "write.wap.enabled": "true",
@@ -36,7 +36,7 @@ _SAFE_WRITES = {
 
 
 class JdbcTransport:
-    """Each day of the window is read in splits of about half a million rows."""
+    """Each split of the window is read in parts of about half a million rows."""
 
     def __init__(self, connections: JobConnections) -> None:
         self._connections = connections
@@ -49,11 +49,11 @@ class JdbcTransport:
         cold: ColdTable,
         planned: PlannedTable,
         window_id: WindowId,
-        rows_per_day: Mapping[date, int],
+        splits: Sequence[Split],
         attempt: str,
     ) -> Snapshot:
         """Read the window through Spark and stage what it wrote."""
-        if not rows_per_day:
+        if not splits:
             return cold.stage_files([], window_id, attempt)
         for name, value in _SAFE_WRITES.items():
             if cold.java.properties().get(name) != value:
@@ -65,22 +65,21 @@ class JdbcTransport:
         # A session of its own: spark.wap.id is a setting of the session, and tables run side by side.
         spark = self._session().newSession()
         spark.conf.set("spark.wap.id", str(window_id))
-        days = [self._read(spark, planned, day, rows) for day, rows in rows_per_day.items()]
-        rows = reduce(lambda left, right: left.unionAll(right), days)
+        rows = reduce(lambda left, right: left.unionAll(right), (self._read(spark, planned, split) for split in splits))
         catalog = self._connections.catalog.name
         rows.writeTo(f"{catalog}.{planned.target}").option(f"snapshot-property.{ATTEMPT_PROPERTY}", attempt).append()
         reached(FaultPoint.STAGED, planned.table)
         return cold.staged_by(attempt)
 
-    def _read(self, spark: SparkSession, planned: PlannedTable, day: date, rows: int) -> DataFrame:
-        select = planned.select_day_sql.replace(DAY, day.isoformat())
+    def _read(self, spark: SparkSession, planned: PlannedTable, split: Split) -> DataFrame:
+        select = of_split(planned.select_split_sql, split)
         names = ", ".join(_portable(column) for column in planned.columns)
         endpoint = self._connections.clickhouse
         address = f"{endpoint.host}:{endpoint.http_port}/{endpoint.database}"
         frame = spark.read.jdbc(
             url=f"jdbc:clickhouse://{address}?ssl={str(endpoint.secure).lower()}&compress=0",
-            table=f"(SELECT {names}, cityHash64(toString(tuple(*))) AS k2_split FROM ({select})) AS k2_rows",
-            predicates=list(read_splits(rows, _ROWS_PER_SPLIT)),
+            table=f"(SELECT {names}, cityHash64(toString(tuple(*))) AS k2_part FROM ({select})) AS k2_rows",
+            predicates=list(read_parts(split.rows, _ROWS_PER_PART)),
             properties={
                 "driver": "com.clickhouse.jdbc.ClickHouseDriver",
                 "user": endpoint.user,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import date
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.exactly_once import PublishDecision, Snapshot, WindowId, audit, decide_publish
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.plan import PlannedTable
+from k2_offload.core.splits import Split, split_days
 
 if TYPE_CHECKING:
     from cold_table import ColdTable
@@ -27,12 +27,12 @@ class Transport(Protocol):
         cold: ColdTable,
         planned: PlannedTable,
         window_id: WindowId,
-        rows_per_day: Mapping[date, int],
+        splits: Sequence[Split],
         attempt: str,
     ) -> Snapshot:
         """Move and stage; nothing is visible to readers afterwards.
 
-        :param rows_per_day: rows of the window by partition day (UTC); days without rows are missing
+        :param splits: they hold every row of the window once; empty if there are no rows
         :param attempt: unique; names this attempt's files and its snapshot
         """
 
@@ -54,9 +54,9 @@ def move(
     reached(FaultPoint.JOB_STARTED, planned.table)
     if decide_publish(planned.table, window_id, cold.uuid, cold.published()) is PublishDecision.ALREADY_PUBLISHED:
         return None
-    rows_per_day = clickhouse.rows_per_day(planned.rows_per_day_sql)
-    staged = transport.stage(clickhouse, cold, planned, window_id, rows_per_day, new_attempt())
-    audit(planned.table, window_id.window, staged.rows, sum(rows_per_day.values()))
+    splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
+    staged = transport.stage(clickhouse, cold, planned, window_id, splits, new_attempt())
+    audit(planned.table, window_id.window, staged.rows, sum(split.rows for split in splits))
     reached(FaultPoint.AUDITED, planned.table)
     return staged if _publish(planned.table, window_id, cold, staged.snapshot_id, new_attempt) else None
 

@@ -28,12 +28,13 @@ from export_transport import ExportTransport
 from jdbc_transport import JdbcTransport
 from jvm import end_with_parent, start_jvm
 from k2_offload.adapters.clickhouse import ClickHouse
-from k2_offload.core.connections import JobConnections
+from k2_offload.core.connections import JobConnections, is_cluster
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.exactly_once import Snapshot, WindowId
 from k2_offload.core.plan import Plan, PlannedTable
 from k2_offload.persistence import persist
 from move import Transport, move
+from spark_cluster import SparkCluster
 
 
 class Job:
@@ -48,8 +49,10 @@ class Job:
         self._connections = connections
         self._jvm = start_jvm()
         self._catalog = open_catalog(self._jvm, connections.catalog)
+        master = str(self._jvm.java.lang.System.getProperty("spark.master"))
+        cluster = SparkCluster(connections.clickhouse) if is_cluster(master) else None
         self._transports: dict[str, Transport] = {
-            "export": ExportTransport(connections),
+            "export": ExportTransport(connections, cluster),
             "jdbc": JdbcTransport(connections),
         }
 

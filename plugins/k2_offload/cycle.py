@@ -151,6 +151,8 @@ def _planned(table: TableSpec, columns: Sequence[Column], cold: ColdTable, windo
         transport=table.transport,
         partition_field=cold.partition_field,
         columns=tuple(PlannedColumn(column.name, column.iceberg_type) for column in columns),
-        rows_per_day_sql=queries.rows_per_day(table, window_id.window),
-        select_day_sql=queries.select_day(table, columns, window_id.window),
+        max_file_rows=table.max_file_rows,
+        parallel_exports=table.parallel_exports,
+        rows_per_slot_sql=queries.rows_per_slot(table, window_id.window),
+        select_split_sql=queries.select_split(table, columns, window_id.window),
     )

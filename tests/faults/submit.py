@@ -12,10 +12,13 @@ FAULTY_JOB = Path(__file__).with_name("job.py")
 COMPACTION = Path(__file__).with_name("compact.py")
 
 
-def submit(application, *arguments, variables=None, stdout=subprocess.PIPE):
-    """Start an application; standard error goes where standard output goes."""
+def submit(application, *arguments, variables=None, stdout=subprocess.PIPE, **spark):
+    """Start an application; standard error goes where standard output goes.
+
+    :param spark: for :func:`embedded.spark.submit_command`
+    """
     return subprocess.Popen(
-        submit_command(application, *arguments, java_options="-XX:TieredStopAtLevel=1"),
+        submit_command(application, *arguments, java_options="-XX:TieredStopAtLevel=1", **spark),
         env={**submit_environment(), **(variables or {})},
         stdout=stdout,
         stderr=subprocess.STDOUT,

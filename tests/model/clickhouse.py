@@ -5,11 +5,12 @@ Two exchanges fill a bronze table each; silver is fed from both and the candles 
 
 from __future__ import annotations
 
+import operator
 import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import datetime
 from typing import Any
 
 import clickhouse_driver.errors
@@ -20,8 +21,10 @@ from k2_offload.core.windows import to_micros
 from tests.model.actors import perform
 
 _HOUR = 3_600_000_000
+_SLOT = 300_000_000
 _SECOND = 1_000_000
 _ENDPOINT = ClickHouseEndpoint("clickhouse", "simulated", 0, 0, "", "", "k2", False)
+_COMPARISONS = {">=": operator.ge, "<": operator.lt}
 _COLUMNS = {"at": "DateTime64(6, 'UTC')", "starts": "DateTime64(6, 'UTC')", "id": "UInt64"}
 
 
@@ -80,31 +83,25 @@ class Server:
         if "AS hour, count()" in sql:
             hours = Counter(row.at // _HOUR * _HOUR // _SECOND for row in rows)
             return [(hour, count, None) for hour, count in hours.items()]
-        if "AS day, count()" in sql:
-            return sorted(Counter(_day(row) for row in rows).items())
+        if "AS slot, count()" in sql:
+            [column] = re.findall(r"CAST\(source\.`(\w+)`", sql)[:1]
+            return list(Counter(getattr(row, column) // _SLOT * _SLOT for row in rows).items())
         if exported := re.match(r"INSERT INTO FUNCTION file\('([^']*)', 'Parquet'\)", sql):
-            [day] = re.findall(r"= toDate\('([^']*)'\)", sql)
-            chosen = [row for row in rows if _day(row) == date.fromisoformat(day)]
-            if self.losses and chosen:
+            if self.losses and rows:
                 self.losses -= 1
-                chosen.pop()
-            self.files[exported[1]] = tuple(chosen)
+                rows.pop()
+            self.files[exported[1]] = tuple(rows)
             return []
         raise NotImplementedError(sql)
 
     def _rows(self, sql: str) -> list[Row]:
         [table] = re.findall(r"FROM `k2`\.`(\w+)` AS source", sql)
-        low = re.search(r"source\.`at` >= fromUnixTimestamp64Micro\((\d+), 'UTC'\)", sql)
-        high = re.search(r"source\.`at` < fromUnixTimestamp64Micro\((\d+), 'UTC'\)", sql)
+        bounds = re.findall(r"source\.`(\w+)` (>=|<) fromUnixTimestamp64Micro\((\d+), 'UTC'\)", sql)
         return [
             row
             for row in self.tables.get(table, {}).values()
-            if (low is None or row.at >= int(low[1])) and (high is None or row.at < int(high[1]))
+            if all(_COMPARISONS[comparison](getattr(row, column), int(micros)) for column, comparison, micros in bounds)
         ]
-
-
-def _day(row: Row) -> date:
-    return datetime.fromtimestamp(row.starts // _SECOND, UTC).date()
 
 
 class _Client:

@@ -33,7 +33,7 @@ _ATTEMPTS = 2
 TABLES = parse_tables(
     textwrap.dedent(
         """
-        defaults: {max_window_rows: 6}
+        defaults: {max_window_rows: 6, max_file_rows: 3, parallel_exports: 1}
         tables:
           bronze_a: &trades {layer: bronze, source: k2.bronze_a, target: cold.bronze_a, timestamp_column: at}
           bronze_b: {<<: *trades, source: k2.bronze_b, target: cold.bronze_b}

@@ -143,6 +143,10 @@ class ClickHouse:
         """Rows by partition day, from :func:`k2_offload.core.queries.rows_per_day`."""
         return {day: count for day, count in self.execute(sql)}  # noqa: C416 - rows are untyped tuples
 
+    def rows_per_slot(self, sql: str) -> dict[datetime, int]:
+        """Rows by slot of the partition column, from :func:`k2_offload.core.queries.rows_per_slot`."""
+        return {from_micros(micros): count for micros, count in self.execute(sql)}
+
     def _check_time(self, table: TableSpec, key: str, types: Mapping[str, str]) -> None:
         column: str = getattr(table, key)
         _check_exists(table, column, types)

@@ -154,6 +154,11 @@ def spark_master(connection_id: str, kind: str, host: str | None, port: int | No
     return f"{master}:{port}" if port else master
 
 
+def is_cluster(master: str) -> bool:
+    """Whether a Spark master has executors in other processes than the driver."""
+    return master.partition("[")[0] != "local"
+
+
 def _required(fields: ConnectionFields, name: str) -> str:
     value = getattr(fields, name)
     if not value:

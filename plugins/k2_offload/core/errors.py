@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import copyreg
+from typing import Any
+
 
 class OffloadError(Exception):
     """An expected failure: its message is meant for the operator and needs no stack trace."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Spark brings errors back from its executors; as exceptions are pickled, __init__ would get the message.
+        return copyreg.__newobj__, (type(self), *self.args)  # type: ignore[attr-defined]
 
 
 class InvalidTablesFile(OffloadError):

@@ -31,8 +31,10 @@ class PlannedTable:
     :param target: ``namespace.table`` in the catalog
     :param window_id: see :class:`k2_offload.core.exactly_once.WindowId`
     :param partition_field: name of the Iceberg partition field (a day)
-    :param rows_per_day_sql: rows ``(day, count)`` of the window
-    :param select_day_sql: the rows of one day (placeholder :data:`k2_offload.core.queries.DAY`)
+    :param max_file_rows: see :func:`k2_offload.core.splits.split_days`
+    :param parallel_exports: how many files of the window may be written at once
+    :param rows_per_slot_sql: see :func:`k2_offload.core.queries.rows_per_slot`
+    :param select_split_sql: see :func:`k2_offload.core.queries.select_split`
     """
 
     table: str
@@ -41,8 +43,10 @@ class PlannedTable:
     transport: str
     partition_field: str
     columns: tuple[PlannedColumn, ...]
-    rows_per_day_sql: str
-    select_day_sql: str
+    max_file_rows: int
+    parallel_exports: int
+    rows_per_slot_sql: str
+    select_split_sql: str
 
 
 @dataclass(frozen=True)

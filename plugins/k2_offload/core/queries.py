@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from k2_offload.core.splits import SLOT, Split
 from k2_offload.core.type_mapping import Column, quote
-from k2_offload.core.windows import Window, to_micros
+from k2_offload.core.windows import TICK, Window, to_micros
 
 if TYPE_CHECKING:  # the Spark job has no pydantic
     from k2_offload.core.tables import TableSpec
 
-DAY = "{day}"
-"""Placeholder in :func:`select_day` for one partition's day, ``YYYY-MM-DD``."""
+_LOW, _HIGH = "{split_low}", "{split_high}"
 
 
 def literal(text: str) -> str:
@@ -54,24 +54,39 @@ def rows_per_day(table: TableSpec, window: Window) -> str:
     )
 
 
-def select_day(table: TableSpec, columns: Sequence[Column], window: Window) -> str:
-    """The window's rows of one partition (:data:`DAY`), cast for Iceberg, in the table's sort order."""
-    selected = ", ".join(f"{column.expression} AS {quote(column.name)}" for column in columns)
-    order = ", ".join(_column(name) for name in table.sort_columns)
+def rows_per_slot(table: TableSpec, window: Window) -> str:
+    """Rows ``(start of the partition column's slot in microseconds since 1970, rows)`` of the window."""
+    time = f"toUnixTimestamp64Micro(CAST({_column(table.partition_column)}, 'DateTime64(6, \\'UTC\\')'))"
     return (
-        f"SELECT {selected} FROM {_source(table)} WHERE {_within(table, window)} AND {_day(table)} = toDate('{DAY}')"
-        + (f" ORDER BY {order}" if order else "")
+        f"SELECT {time} - positiveModulo({time}, {SLOT // TICK}) AS slot, count() FROM {_source(table)} "
+        f"WHERE {_within(table, window)} GROUP BY slot"
     )
 
 
-def read_splits(rows: int, rows_per_split: int) -> Iterator[str]:
-    """Conditions on the UInt64 column ``k2_split``, a hash of the row, that cut the rows into about equal parts.
+def select_split(table: TableSpec, columns: Sequence[Column], window: Window) -> str:
+    """The window's rows of one split, cast for Iceberg, in the table's sort order; complete after :func:`of_split`."""
+    selected = ", ".join(f"{column.expression} AS {quote(column.name)}" for column in columns)
+    order = ", ".join(_column(name) for name in table.sort_columns)
+    time = _column(table.partition_column)
+    return (
+        f"SELECT {selected} FROM {_source(table)} WHERE {_within(table, window)} "
+        f"AND {time} >= {_time(_LOW)} AND {time} < {_time(_HIGH)}" + (f" ORDER BY {order}" if order else "")
+    )
+
+
+def of_split(select: str, split: Split) -> str:
+    """The query of :func:`select_split` for one split."""
+    return select.replace(_LOW, str(to_micros(split.low))).replace(_HIGH, str(to_micros(split.high)))
+
+
+def read_parts(rows: int, rows_per_part: int) -> Iterator[str]:
+    """Conditions on the UInt64 column ``k2_part``, a hash of the row, that cut the rows into about equal parts.
 
     Together they cover every row exactly once: the hash must not be NULL, and equal rows share a part.
     """
-    splits = max(1, -(-rows // rows_per_split))
-    for split in range(splits):
-        yield f"k2_split % {splits} = {split}"
+    parts = max(1, -(-rows // rows_per_part))
+    for part in range(parts):
+        yield f"k2_part % {parts} = {part}"
 
 
 def warm_hash(table: TableSpec, columns: Sequence[Column], window: Window) -> str:
@@ -117,5 +132,5 @@ def _between(expression: str, window: Window) -> str:
     return f"{expression} >= {_time(to_micros(window.low))} AND {expression} < {_time(to_micros(window.high))}"
 
 
-def _time(micros: int) -> str:
+def _time(micros: int | str) -> str:
     return f"fromUnixTimestamp64Micro({micros}, 'UTC')"

@@ -38,6 +38,8 @@ class TableOptions(_Strict):
         default=1800, ge=0, description="silent for longer: moved to its end, holds no layer back"
     )
     max_window_rows: int = Field(default=20_000_000, ge=1, description="longer backlogs are cut into several windows")
+    max_file_rows: int = Field(default=5_000_000, ge=1, description="a day with more is split into several files")
+    parallel_exports: int = Field(default=2, ge=1, description="files of one window that are written at once")
     warm_retention_days: int = Field(
         default=7, ge=1, description="the source's TTL; verification looks no further back"
     )

@@ -80,10 +80,11 @@ class Bench:
         cycle.ledger.create_schema()
         return cycle
 
-    def start_job(self, *planned: PlannedTable, faults=(), parallel_tables=4):
+    def start_job(self, *planned: PlannedTable, faults=(), parallel_tables=4, **spark):
         """Submit the real job with real Spark; returns the process.
 
         :param faults: what is to happen in it, see :mod:`tests.faults`
+        :param spark: for :func:`embedded.spark.submit_command`
         """
         with tempfile.NamedTemporaryFile("w", dir=self.folder, suffix=".json", delete=False) as plan_file:
             plan_file.write(Plan("test", planned).to_json())
@@ -92,7 +93,9 @@ class Bench:
             "K2_TEST_WAKE": str(self.wake_file),
         }
         application = FAULTY_JOB if faults else JOB
-        process = submit(application, plan_file.name, "--parallel-tables", str(parallel_tables), variables=hooks)
+        process = submit(
+            application, plan_file.name, "--parallel-tables", str(parallel_tables), variables=hooks, **spark
+        )
         self.resources.callback(process.kill)
         return process
 

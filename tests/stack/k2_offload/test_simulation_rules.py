@@ -21,6 +21,7 @@ from k2_offload.adapters.ledger import LockedTable, _queries
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import AuditFailed, OffloadError
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH, WindowId, audit
+from k2_offload.core.splits import split_days
 from k2_offload.core.windows import Window
 from move import move
 from tests.model.actors import Blocked
@@ -46,9 +47,12 @@ class Lab:
         return self.cycle.plan(self.table)
 
     def stage(self, cold, planned):
-        rows_per_day = self.cycle.clickhouse.rows_per_day(planned.rows_per_day_sql)
+        splits = self.splits(planned)
         window_id = WindowId.parse(planned.window_id)
-        return self.transport.stage(self.cycle.clickhouse, cold, planned, window_id, rows_per_day, uuid.uuid4().hex)
+        return self.transport.stage(self.cycle.clickhouse, cold, planned, window_id, splits, uuid.uuid4().hex)
+
+    def splits(self, planned):
+        return split_days(self.cycle.clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
 
     def publish(self):
         """One whole cycle."""
@@ -379,13 +383,14 @@ def test_counts_and_exports_see_the_rows_of_their_own_moment(lab):
     planned = lab.plan()
     window_id = WindowId.parse(planned.window_id)
     clickhouse = lab.cycle.clickhouse
-    counted = clickhouse.rows_per_day(planned.rows_per_day_sql)
+    splits = lab.splits(planned)
+    counted = sum(split.rows for split in splits)
     lab.insert(5)
-    staged = lab.transport.stage(clickhouse, lab.job_table(), planned, window_id, counted, uuid.uuid4().hex)
-    assert (sum(counted.values()), staged.rows) == (2, 3)
+    staged = lab.transport.stage(clickhouse, lab.job_table(), planned, window_id, splits, uuid.uuid4().hex)
+    assert (counted, staged.rows) == (2, 3)
     with pytest.raises(AuditFailed):
-        audit("t", window_id.window, staged.rows, sum(counted.values()))
-    assert sum(clickhouse.rows_per_day(planned.rows_per_day_sql).values()) == 3
+        audit("t", window_id.window, staged.rows, counted)
+    assert sum(split.rows for split in lab.splits(planned)) == 3
 
 
 def test_a_table_is_created_once(lab):

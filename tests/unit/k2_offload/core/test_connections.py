@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from k2_offload.core.connections import ConnectionFields, JobConnections, catalog, clickhouse_endpoint, spark_master
+from k2_offload.core.connections import (
+    ConnectionFields,
+    JobConnections,
+    catalog,
+    clickhouse_endpoint,
+    is_cluster,
+    spark_master,
+)
 from k2_offload.core.errors import ConfigurationError
 
 
@@ -78,6 +85,14 @@ def test_what_the_job_needs_survives_its_environment():
 )
 def test_the_spark_master_is_the_one_that_the_provider_reads(kind, host, port, master):
     assert spark_master("c", kind, host, port) == master
+
+
+@pytest.mark.parametrize(
+    ("master", "cluster"),
+    [("local", False), ("local[2]", False), ("local[*]", False), ("spark://node:7077", True), ("yarn", True)],
+)
+def test_a_cluster_is_what_has_executors_elsewhere(master, cluster):
+    assert is_cluster(master) is cluster
 
 
 def test_a_spark_connection_without_a_master_is_refused():

@@ -10,7 +10,7 @@ from k2_offload.core.plan import Plan, PlannedColumn, PlannedTable, group_plans
 
 def planned(name):
     columns = (PlannedColumn("t", "timestamptz"), PlannedColumn("price", "decimal(38, 18)"))
-    return PlannedTable(name, f"cold.{name}", "k2/u/a/b", "export", "t_day", columns, "SELECT 'ä'", "SELECT {day}")
+    return PlannedTable(name, f"cold.{name}", "k2/u/a/b", "export", "t_day", columns, 5, 2, "SELECT 'ä'", "SELECT 1")
 
 
 def test_a_plan_survives_json():

@@ -1,0 +1,186 @@
+"""A backlog in one file, in several by threads of the driver, and by four workers of a Spark cluster."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import statistics
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import psutil
+from pyiceberg.catalog import load_catalog
+
+from bench.bulk import BULK_ROWS
+from bench.measure import Contender, Cost, Meter, take_turns
+from bench.report import Curves, Figures, Section
+from bench.stack import MIDNIGHT, Platform
+from embedded.spark import SPARK_JOBS, submit_command, submit_environment
+from embedded.spark_standalone import StandaloneCluster, standalone_cluster
+from k2_offload.adapters import airflow_config
+from k2_offload.core.plan import Plan
+from k2_offload.core.tables import parse_tables
+from k2_offload.core.windows import parse_time
+from k2_offload.session import open_cycle
+
+_WORKERS = 4
+_SOURCE = "spread_trades"
+
+
+@dataclass(frozen=True)
+class Run:
+    """:param exports: start and end of each, in seconds after the first start; empty for one file"""
+
+    cost: Cost
+    exports: Sequence[tuple[float, float]]
+
+    @property
+    def at_once(self) -> float:
+        """How many exports ran at a time, on average from the first start to the last end."""
+        return sum(end - start for start, end in self.exports) / max(end for _, end in self.exports)
+
+
+def measure_workers(platform: Platform, rounds: int, scratch: Path) -> Section:
+    """All rows of a day."""
+    platform.create_trades(_SOURCE, BULK_ROWS, MIDNIGHT, timedelta(hours=24))
+    folder = scratch / "spark"
+    folder.mkdir()
+    with standalone_cluster(folder, _WORKERS, submit_environment()) as cluster:
+        mover = Mover(platform, cluster, scratch)
+        ways = [
+            ("one file", partial(mover.move, 1, 1)),
+            (f"{_WORKERS} files, one after the other", partial(mover.move, _WORKERS, 1)),
+            (f"{_WORKERS} files, {_WORKERS} threads", partial(mover.move, _WORKERS, _WORKERS)),
+            (f"{_WORKERS} files, {_WORKERS} workers", partial(mover.move, _WORKERS, _WORKERS, on_cluster=True)),
+        ]
+        runs = take_turns([Contender(name, run) for name, run in ways], rounds)
+    platform.sql(f"DROP TABLE {_SOURCE}")
+    return _section(runs)
+
+
+def _section(runs: Mapping[str, Sequence[Run]]) -> Section:
+    seconds = {way: statistics.median(run.cost.seconds for run in each) for way, each in runs.items()}
+    first = next(iter(seconds.values()))
+    lines = [
+        (
+            way,
+            f"{seconds[way] / first:.2f}",
+            f"{seconds[way]:.2f}",
+            f"{statistics.median(run.cost.cpu_seconds for run in each):.2f}",
+            f"{max(run.cost.server_peak_bytes for run in each) / 2**20:,.0f}",
+            f"{statistics.median(run.at_once for run in each):.1f}" if each[0].exports else "1",
+        )
+        for way, each in runs.items()
+    ]
+    columns = ("way", "time of one file", "seconds", "CPU s", "ClickHouse MiB", "exports at once")
+    title = f"Workers: {BULK_ROWS:,} rows of a day, in one file and in several"
+    curves = {way: _under_way(each[-1].exports) for way, each in runs.items() if each[0].exports}
+    remarks = (
+        "From `spark-submit` to published, on one machine: ClickHouse, the driver and the workers share its cores, so "
+        "that this shows that exports overlap, not what more machines would bring. The cluster (a standalone master, "
+        f"{_WORKERS} workers of one core) is up before; starting a context and executors on it counts. CPU is that of "
+        "ClickHouse, the driver and the workers."
+    )
+    return Section(
+        "workers",
+        title,
+        (remarks, Figures(columns, lines), Curves("Exports under way", "seconds", "exports", curves)),
+    )
+
+
+def _under_way(exports: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Corners of the curve that tells how many exports are running."""
+    changes = sorted([(start, 1) for start, _ in exports] + [(end, -1) for _, end in exports])
+    corners, running = [], 0
+    for moment, change in changes:
+        corners += [(moment, float(running)), (moment, float(running + change))]
+        running += change
+    return corners
+
+
+class Mover:
+    """Moves the whole table into a new one, which goes afterwards."""
+
+    def __init__(self, platform: Platform, cluster: StandaloneCluster, scratch: Path) -> None:
+        self._cluster = cluster
+        self._plan_file = scratch / "plan.json"
+        self._meter = Meter(platform.clickhouse_pid)
+        self._number = 0
+
+    def move(self, files: int, parallel_exports: int, *, on_cluster: bool = False) -> Run:
+        """Plan, submit, commit.
+
+        :raises RuntimeError: unless all rows arrived, in so many files
+        """
+        self._number += 1
+        target = f"bench.spread_{self._number}"
+        spec = (
+            f"tables:\n  {target.partition('.')[2]}:\n    layer: bronze\n    source: k2.{_SOURCE}\n"
+            f"    target: {target}\n    timestamp_column: exchange_timestamp\n"
+            f"    sort_columns: [symbol, exchange_timestamp]\n    parallel_exports: {parallel_exports}\n"
+            # Trades are spread evenly but for a millisecond.
+            f"    max_file_rows: {BULK_ROWS // files + 100_000}\n"
+        )
+        output = ""
+
+        def submit() -> None:
+            nonlocal output
+            output = self._submit(on_cluster)
+
+        with open_cycle("bench", parse_tables(spec), now=lambda: MIDNIGHT + timedelta(days=2)) as cycle:
+            cycle.ledger.create_schema()
+            [table] = cycle.tables.by_name.values()
+            planned = cycle.plan(table)
+            if planned is None:
+                raise RuntimeError(f"nothing to move in {_SOURCE}")
+            self._plan_file.write_text(Plan("bench", (planned,)).to_json())
+            before = self._workers_cpu_seconds()
+            cost = self._meter.call(submit)
+            cpu_seconds = cost.cpu_seconds + self._workers_cpu_seconds() - before
+            cycle.commit(table)
+        found = _take_out(target)
+        if found != (BULK_ROWS, files):
+            raise RuntimeError(f"{found} are not {BULK_ROWS} rows in {files} files")
+        return Run(replace(cost, cpu_seconds=cpu_seconds), _exports(output))
+
+    def _submit(self, on_cluster: bool) -> str:
+        command = submit_command(
+            SPARK_JOBS / "offload.py",
+            str(self._plan_file),
+            master=self._cluster.master if on_cluster else "local[2]",
+            conf=self._cluster.submit_options if on_cluster else {},
+        )
+        done = subprocess.run(
+            command, env=submit_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"the job failed:\n{done.stdout[-4000:]}")
+        return done.stdout
+
+    def _workers_cpu_seconds(self) -> float:
+        """Of the workers and of the executors they have waited for."""
+        times = [psutil.Process(worker.pid).cpu_times() for worker in self._cluster.workers]
+        return float(sum(each.user + each.system + each.children_user + each.children_system for each in times))
+
+
+def _exports(output: str) -> list[tuple[float, float]]:
+    found = re.findall(r"exported \S+ by \S+ from (\S+) to (\S+)", output)
+    times = [(parse_time(start).timestamp(), parse_time(end).timestamp()) for start, end in found]
+    first = min(times)[0] if times else 0.0
+    return [(start - first, end - first) for start, end in times]
+
+
+def _take_out(target: str) -> tuple[int, int]:
+    """Drop a cold table with its files, and say how many rows and files it held."""
+    settings = airflow_config.load_catalog(airflow_config.load_settings())
+    with closing(load_catalog(settings.name, **settings.pyiceberg)) as catalog:
+        table = catalog.load_table(target)
+        files = [task.file for task in table.scan().plan_files()]
+        catalog.drop_table(target)
+    shutil.rmtree(table.location().removeprefix("file://"))
+    return sum(file.record_count for file in files), len(files)
