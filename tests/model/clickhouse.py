@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-import clickhouse_driver.errors
-
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import ClickHouseEndpoint
 from k2_offload.core.windows import to_micros
@@ -123,5 +121,4 @@ class SimulatedClickHouse(ClickHouse):
 
     def __init__(self, server: Server):
         self._endpoint = _ENDPOINT
-        self._errors = clickhouse_driver.errors
         self._client = _Client(server)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from k2_offload.core import queries
@@ -15,6 +17,9 @@ from k2_offload.core.windows import Window, from_micros, to_micros
 
 if TYPE_CHECKING:  # the Spark job has no pydantic
     from k2_offload.core.tables import TableSpec
+
+# At its import the driver would make a dictionary of all days since 1900, which takes 0.1 s. The name is its own.
+os.environ.setdefault("CLICKHOUSE_DRIVER_LASY_DATE_LUT", "on demand")
 
 _CONNECT_TIMEOUT_SECONDS = 10
 
@@ -40,11 +45,16 @@ class ClickHouse:
     """
 
     def __init__(self, endpoint: ClickHouseEndpoint, query_timeout_seconds: int = 600) -> None:
-        import clickhouse_driver  # noqa: PLC0415 - DAG files import this module and must parse fast
-
         self._endpoint = endpoint
-        self._errors = clickhouse_driver.errors
-        self._client = clickhouse_driver.Client(
+        self._query_timeout_seconds = query_timeout_seconds
+
+    @cached_property
+    def _client(self) -> Any:
+        # Here, because DAG files import this module and must parse fast, and because `commit` never asks ClickHouse.
+        import clickhouse_driver  # noqa: PLC0415
+
+        endpoint = self._endpoint
+        return clickhouse_driver.Client(
             host=endpoint.host,
             port=endpoint.native_port,
             user=endpoint.user,
@@ -52,7 +62,7 @@ class ClickHouse:
             database=endpoint.database,
             secure=endpoint.secure,
             connect_timeout=_CONNECT_TIMEOUT_SECONDS,
-            send_receive_timeout=query_timeout_seconds,
+            send_receive_timeout=self._query_timeout_seconds,
             client_name="k2-offload",
         )
 
@@ -61,13 +71,16 @@ class ClickHouse:
 
         :raises OffloadError: with the server's own words if it refuses the query
         """
+        client = self._client
+        from clickhouse_driver import errors  # noqa: PLC0415 - see above
+
         try:
-            rows: list[tuple[Any, ...]] = self._client.execute(sql, dict(parameters) if parameters else None)
-        except (OSError, EOFError, self._errors.NetworkError, self._errors.SocketTimeoutError) as error:
-            self._client.disconnect()
+            rows: list[tuple[Any, ...]] = client.execute(sql, dict(parameters) if parameters else None)
+        except (OSError, EOFError, errors.NetworkError, errors.SocketTimeoutError) as error:
+            client.disconnect()
             raise Unreachable("ClickHouse", self._endpoint.connection_id, str(error) or type(error).__name__) from error
-        except self._errors.ServerException as error:
-            self._client.disconnect()
+        except errors.ServerException as error:
+            client.disconnect()
             message = str(error.message).split("Stack trace:")[0].strip()
             if error.code in _REFUSED:
                 raise Refused("ClickHouse", self._endpoint.connection_id, message) from error
@@ -76,7 +89,8 @@ class ClickHouse:
 
     def close(self) -> None:
         """End the connection."""
-        self._client.disconnect()
+        if "_client" in self.__dict__:
+            self._client.disconnect()
 
     def now(self) -> datetime:
         """The server's clock."""
