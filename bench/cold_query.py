@@ -13,7 +13,7 @@ from rich.progress import track
 
 from bench.cold_data import CANDLES_TABLE, DAYS, TRADES, TRADES_TABLE, ColdData, Stored, cold_data
 from bench.questions import QUESTIONS, Parameters
-from bench.report import Figures, Section
+from bench.report import Bars, Figures, Section
 from bench.stack import MIDNIGHT, SYMBOLS, Platform
 from k2_offload.cli.console import errors
 
@@ -22,6 +22,9 @@ _RUNS_PER_ROUND = 7
 _WARMING_RUNS = 2
 _PATIENCE_SECONDS = 100
 _SEED = 5
+
+_COMPACTED = "compacted, a file per day"
+_UNSORTED = "Iceberg's Spark writer, unsorted"
 
 Answers = dict[tuple[str, int], list[tuple[object, ...]]]
 """By question and number of the run."""
@@ -36,16 +39,18 @@ def measure_queries(platform: Platform, rounds: int, scratch: Path) -> Section: 
     with cold_data(platform) as data, platform.client() as client:
         before, answers = _ask_all(data, client, runs)
         sizes = {"`export`, a file per quarter of an hour": data.stored(TRADES_TABLE)}
-        sizes["Iceberg's Spark writer, unsorted"] = data.stored_by_spark()
+        sizes[_UNSORTED] = data.stored_by_spark()
         sizes["Iceberg's Spark writer, by time"] = data.stored_by_spark("exchange_timestamp, sequence_number")
         data.compact()
         data.check()
-        sizes["compacted, a file per day"] = data.stored(TRADES_TABLE)
+        sizes[_COMPACTED] = data.stored(TRADES_TABLE)
         after, answers_after = _ask_all(data, client, runs)
     if any(answers_after[run] != answer for run, answer in answers.items() if run in answers_after):
         raise RuntimeError("compaction changed an answer")
     remarks, size_remarks = _remarks(runs)
-    parts = (remarks, _question_figures(before, after), size_remarks, _size_figures(sizes))
+    bytes_per_row = {name: stored.size_bytes / stored.rows for name, stored in sizes.items()}
+    bars = Bars("Trades on disk, bytes per row", bytes_per_row, "%.1f", [_COMPACTED])
+    parts = (remarks, _question_figures(before, after), size_remarks, bars, _size_figures(sizes))
     return Section("queries", f"{DAYS} days of trades and candles", parts)
 
 
@@ -116,7 +121,7 @@ def _p50_p99(seconds: Sequence[float]) -> tuple[float, float]:
 
 
 def _size_figures(sizes: Mapping[str, Stored]) -> Figures:
-    unsorted = sizes["Iceberg's Spark writer, unsorted"].size_bytes
+    unsorted = sizes[_UNSORTED].size_bytes
     lines = [
         (name, f"{stored.size_bytes / unsorted:.2f}", f"{stored.size_bytes / stored.rows:.1f}", f"{stored.files:,}")
         for name, stored in sizes.items()
