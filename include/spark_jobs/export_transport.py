@@ -39,7 +39,7 @@ _PARALLEL_FOOTERS = 8
 class ExportTransport:
     """One file per split, in the table's sort order.
 
-    :param cluster: runs the exports of a window of several splits; without one, threads of this process do
+    :param cluster: runs the exports of a window that one file cannot hold; without one, threads of this process do
     """
 
     def __init__(self, connections: JobConnections, cluster: SparkCluster | None = None) -> None:
@@ -72,7 +72,8 @@ class ExportTransport:
             return register(split, exported)
 
         at_once = min(planned.parallel_exports, len(splits))
-        if self._cluster is not None and len(splits) > 1:
+        # The two small files of a window across midnight are not worth a Spark context.
+        if self._cluster is not None and sum(split.rows for split in splits) > planned.max_file_rows:
             exported = self._cluster.run(exports)
             for each in exported:
                 _say(planned, each)
