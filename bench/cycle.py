@@ -73,14 +73,14 @@ def measure_cycle(_platform: Platform, rounds: int, _scratch: Path) -> Section:
 
 
 def _table_file(number: int) -> str:
-    """So many tables: one per layer first, then the rest of the nine, then copies with targets of their own."""
+    """So many tables: one per layer first, then the rest of the nine, then copies; names and targets of their own."""
     original: dict[str, Any] = yaml.safe_load((ROOT / "include" / "tables.yaml").read_text())
     by_layer = [
         [(name, table) for name, table in original["tables"].items() if table["layer"] == layer] for layer in LAYERS
     ]
     nine = [entry for entries in itertools.zip_longest(*by_layer) for entry in entries if entry]
     tables = {
-        f"{name}_{copy}": {**table, "target": f"cycle_{number}.{name}_{copy}"}
+        f"{name}_{number}_{copy}": {**table, "target": f"cycle_{number}.{name}_{copy}"}
         for copy, (name, table) in itertools.islice(((copy, e) for copy in itertools.count(1) for e in nine), number)
     }
     # The trades are hours old: no silence that would lift the layers' order.
