@@ -18,14 +18,13 @@ from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.exactly_once import Snapshot, WindowId
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.plan import PlannedColumn, PlannedTable
-from k2_offload.core.queries import of_split, read_parts
+from k2_offload.core.queries import of_split
 from k2_offload.core.splits import Split
 from k2_offload.core.type_mapping import quote
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-_ROWS_PER_PART = 500_000
 _SAFE_WRITES = {
     # Without it Iceberg's Spark writer ignores spark.wap.id and commits to main at once.
     "write.wap.enabled": "true",
@@ -36,7 +35,7 @@ _SAFE_WRITES = {
 
 
 class JdbcTransport:
-    """Each split of the window is read in parts of about half a million rows."""
+    """Each split of the window is read, and written as a file, by one task."""
 
     def __init__(self, connections: JobConnections) -> None:
         self._connections = connections
@@ -67,7 +66,9 @@ class JdbcTransport:
         spark.conf.set("spark.wap.id", str(window_id))
         rows = reduce(lambda left, right: left.unionAll(right), (self._read(spark, planned, split) for split in splits))
         catalog = self._connections.catalog.name
-        rows.writeTo(f"{catalog}.{planned.target}").option(f"snapshot-property.{ATTEMPT_PROPERTY}", attempt).append()
+        writer = rows.writeTo(f"{catalog}.{planned.target}").option(f"snapshot-property.{ATTEMPT_PROPERTY}", attempt)
+        # A task's rows are of one day and come sorted: Spark would read them twice to shuffle and sort them again.
+        writer.option("use-table-distribution-and-ordering", "false").append()
         reached(FaultPoint.STAGED, planned.table)
         return cold.staged_by(attempt)
 
@@ -78,8 +79,7 @@ class JdbcTransport:
         address = f"{endpoint.host}:{endpoint.http_port}/{endpoint.database}"
         frame = spark.read.jdbc(
             url=f"jdbc:clickhouse://{address}?ssl={str(endpoint.secure).lower()}&compress=0",
-            table=f"(SELECT {names}, cityHash64(toString(tuple(*))) AS k2_part FROM ({select})) AS k2_rows",
-            predicates=list(read_parts(split.rows, _ROWS_PER_PART)),
+            table=f"(SELECT {names} FROM ({select})) AS k2_rows",
             properties={
                 "driver": "com.clickhouse.jdbc.ClickHouseDriver",
                 "user": endpoint.user,

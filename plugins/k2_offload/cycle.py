@@ -18,6 +18,7 @@ from k2_offload.core import queries
 from k2_offload.core.exactly_once import Published, Reconciled, WindowId, reconcile, watermark_of
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.plan import PlannedColumn, PlannedTable
+from k2_offload.core.splits import MAX_READ_ROWS
 from k2_offload.core.tables import Tables, TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import Upstream, Window, cut_by_rows, format_time, upstream_limit, window_high
@@ -151,7 +152,7 @@ def _planned(table: TableSpec, columns: Sequence[Column], cold: ColdTable, windo
         transport=table.transport,
         partition_field=cold.partition_field,
         columns=tuple(PlannedColumn(column.name, column.iceberg_type) for column in columns),
-        max_file_rows=table.max_file_rows,
+        max_file_rows=min(table.max_file_rows, MAX_READ_ROWS) if table.transport == "jdbc" else table.max_file_rows,
         parallel_exports=table.parallel_exports,
         rows_per_slot_sql=queries.rows_per_slot(table, window_id.window),
         select_split_sql=queries.select_split(table, columns, window_id.window),

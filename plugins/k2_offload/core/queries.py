@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from k2_offload.core.splits import SLOT, Split
@@ -77,16 +77,6 @@ def select_split(table: TableSpec, columns: Sequence[Column], window: Window) ->
 def of_split(select: str, split: Split) -> str:
     """The query of :func:`select_split` for one split."""
     return select.replace(_LOW, str(to_micros(split.low))).replace(_HIGH, str(to_micros(split.high)))
-
-
-def read_parts(rows: int, rows_per_part: int) -> Iterator[str]:
-    """Conditions on the UInt64 column ``k2_part``, a hash of the row, that cut the rows into about equal parts.
-
-    Together they cover every row exactly once: the hash must not be NULL, and equal rows share a part.
-    """
-    parts = max(1, -(-rows // rows_per_part))
-    for part in range(parts):
-        yield f"k2_part % {parts} = {part}"
 
 
 def warm_hash(table: TableSpec, columns: Sequence[Column], window: Window) -> str:
