@@ -37,6 +37,10 @@ _TABLE_PROPERTIES = {
     "format-version": "2",
     "write.parquet.compression-codec": "zstd",
     "write.parquet.compression-level": "3",
+    # For what Iceberg's own writers write, compaction above all: differences instead of values for what is nearly
+    # unique, such as times and trade ids. A dictionary of those is as large as they are.
+    "write.parquet.page-version": "v2",
+    "write.parquet.dict-size-bytes": "65536",
     # Without it Spark would commit the jdbc transport's rows straight to main instead of staging them.
     "write.wap.enabled": "true",
     "write.metadata.delete-after-commit.enabled": "true",
