@@ -133,7 +133,7 @@ class Bulk:
         return self._meter.commands(commands, {**submit_environment(), **catalog}), self._check(targets)
 
     def _dlt(self) -> tuple[Cost, int]:
-        folders = {table: self._new_folder() for table in self._tables}
+        folders = {table: self._new_folder(table) for table in self._tables}
         command = [str(self._platform.settings.layout.bench.python), str(_HERE / "dlt_pipeline.py")]
         cost = self._meter.commands([[*command, *map(str, each)] for each in folders.items()], submit_environment())
         for table, folder in folders.items():
@@ -167,7 +167,7 @@ class Bulk:
 
     def _insert_into_iceberg(self) -> tuple[Cost, int]:
         inserts, size = [], 0
-        folders = {table: self._new_folder() for table in self._tables}
+        folders = {table: self._new_folder(table) for table in self._tables}
         for table, folder in folders.items():
             structure = ", ".join(
                 f"{column} {kind}"
@@ -189,7 +189,7 @@ class Bulk:
         return cost, size
 
     def _floor(self) -> tuple[Cost, int]:
-        folders = {table: self._new_folder() for table in self._tables}
+        folders = {table: self._new_folder(table) for table in self._tables}
         inserts = [
             f"INSERT INTO FUNCTION file('{folder}/floor.parquet', 'Parquet') SELECT * FROM {table} "
             f"ORDER BY symbol, exchange_timestamp SETTINGS {_PARQUET}"
@@ -206,9 +206,9 @@ class Bulk:
         self._number += 1
         return {table: f"bench.{table}_{self._number}" for table in self._tables}
 
-    def _new_folder(self) -> Path:
+    def _new_folder(self, table: str) -> Path:
         self._number += 1
-        folder = self._platform.settings.warehouse / f"bench_{self._number}"
+        folder = self._platform.settings.warehouse / f"{table}_{self._number}"
         folder.mkdir(parents=True)
         return folder
 
