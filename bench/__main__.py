@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from bench import bulk, cold_query, cycle, growth, report, window_sizes, workers
+from bench import bulk, cold_query, cycle, growth, job_profile, report, window_sizes, workers
 from bench.stack import running
 from k2_offload.cli.console import screen, silence_airflow
 
@@ -19,6 +19,7 @@ SECTIONS = {
     "window": bulk.measure_window,
     "small": bulk.measure_small,
     "two": bulk.measure_two,
+    "profile": job_profile.measure_profile,
     "growth": growth.measure_growth,
     "windows": window_sizes.measure_windows,
     "queries": cold_query.measure_queries,

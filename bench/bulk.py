@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 from pyiceberg.catalog import load_catalog
 from pyiceberg.table import StaticTable
@@ -16,7 +17,7 @@ from pyiceberg.table import StaticTable
 from bench.measure import Contender, Cost, Meter, take_turns
 from bench.report import Bars, Figures, Section
 from bench.stack import MIDNIGHT, Platform
-from embedded.spark import SPARK_JOBS, submit_command, submit_environment
+from embedded.spark import submit_command, submit_environment
 from k2_offload import spark_application
 from k2_offload.adapters import airflow_config
 from k2_offload.core.plan import Plan
@@ -109,8 +110,8 @@ class Bulk:
         """In the order in which they take turns."""
         return [
             Contender("old: Spark JDBC, one sorted stream", self._old_method),
-            Contender("export", lambda: self._offload("export")),
-            Contender("jdbc", lambda: self._offload("jdbc")),
+            Contender("export", lambda: self.offload("export")),
+            Contender("jdbc", lambda: self.offload("jdbc")),
             Contender("script: Arrow into pyiceberg", self._script),
             Contender("dlt: Arrow into its Iceberg destination", self._dlt),
             Contender("ClickHouse's own Iceberg insert", self._insert_into_iceberg),
@@ -142,8 +143,17 @@ class Bulk:
             self._require(table, sum(task.file.record_count for task in files))
         return cost, sum(_bytes_below(folder / "bench") for folder in folders.values())
 
-    def _offload(self, transport: str) -> tuple[Cost, int]:
-        """From submitted to published; the plan was made before, as Airflow's task does."""
+    def offload(
+        self,
+        transport: str,
+        application: Path = spark_application.OFFLOAD,
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> tuple[Cost, int]:
+        """From submitted to published; the plan was made before, as Airflow's task does.
+
+        :param application: the job, or one that wraps it
+        :param variables: its environment, beside the connections
+        """
         targets = self._new_targets()
         spec = "tables:\n" + "".join(
             f"  {target.partition('.')[2]}:\n    layer: bronze\n    source: k2.{table}\n"
@@ -159,8 +169,8 @@ class Bulk:
             plan_file.write_text(Plan("bench", tuple(planned)).to_json())
             archive = airflow_config.load_settings().spark_class_archive
             options = spark_application.driver_options(archive, short=transport == "export")
-            command = submit_command(SPARK_JOBS / "offload.py", str(plan_file), java_options=options)
-            cost = self._meter.command(command, submit_environment())
+            command = submit_command(application, str(plan_file), java_options=options)
+            cost = self._meter.command(command, {**submit_environment(), **variables})
             for table in tables:
                 cycle.commit(table)
         return cost, self._check(targets)
