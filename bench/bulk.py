@@ -15,7 +15,7 @@ from pyiceberg.catalog import load_catalog
 from pyiceberg.table import StaticTable
 
 from bench.measure import Contender, Cost, Meter, take_turns
-from bench.report import Bars, Figures, Section
+from bench.report import Bars, Figures, Section, Target, against
 from bench.stack import MIDNIGHT, Platform
 from embedded.spark import submit_command, submit_environment
 from k2_offload import spark_application
@@ -30,6 +30,9 @@ _PARQUET = (  # as `export` has them
     "output_format_parquet_write_bloom_filter = 0"
 )
 
+_OLD = "old: Spark JDBC, one sorted stream"
+_SCRIPT = "script: Arrow into pyiceberg"
+_FLOOR = "floor: ClickHouse to Parquet"
 
 BULK_ROWS = 3_777_490
 WINDOW_ROWS = 53_000
@@ -65,7 +68,31 @@ def _measure(platform: Platform, rounds: int, scratch: Path, name: str, rows: Se
         platform.sql(f"DROP TABLE {table}")
     title = f"{name.capitalize()}: {' and '.join(f'{each:,} rows' for each in rows)}"
     seconds = {way: statistics.median(cost.seconds for cost, _ in each) for way, each in runs.items()}
-    return Section(name, title, (Bars(title, seconds, "%.2f s", ["export", "jdbc"]), _figures(sum(rows), runs)))
+    cpu = {way: statistics.median(cost.cpu_seconds for cost, _ in each) for way, each in runs.items()}
+    parts = (Bars(title, seconds, "%.2f s", ["export", "jdbc"]), _figures(sum(rows), runs))
+    targets = _targets(name, seconds, cpu)
+    return Section(name, title, (*parts, against(targets)) if targets else parts)
+
+
+def _targets(name: str, seconds: Mapping[str, float], cpu: Mapping[str, float]) -> list[Target]:
+    """What `export` should reach at a size.
+
+    :param seconds: by way, as ``cpu``
+    """
+    ours = seconds["export"]
+    if name == "bulk":
+        return [
+            Target("times as fast as the old method", seconds[_OLD] / ours, 5, at_least=True),
+            Target("times less CPU than the old method", cpu[_OLD] / cpu["export"], 4, at_least=True),
+            Target("times as fast as the script", seconds[_SCRIPT] / ours, 1.5, at_least=True),
+            Target("time of the floor", ours / seconds[_FLOOR], 1.4),
+        ]
+    if name == "small":
+        return [
+            Target("seconds, from submitted to published", ours, 5),
+            Target("times as fast as the old method", seconds[_OLD] / ours, 2.5, at_least=True),
+        ]
+    return []
 
 
 def _figures(rows: int, runs: Mapping[str, Sequence[tuple[Cost, int]]]) -> Figures:
@@ -109,13 +136,13 @@ class Bulk:
     def contenders(self) -> list[Contender[tuple[Cost, int]]]:
         """In the order in which they take turns."""
         return [
-            Contender("old: Spark JDBC, one sorted stream", self._old_method),
+            Contender(_OLD, self._old_method),
             Contender("export", lambda: self.offload("export")),
             Contender("jdbc", lambda: self.offload("jdbc")),
-            Contender("script: Arrow into pyiceberg", self._script),
+            Contender(_SCRIPT, self._script),
             Contender("dlt: Arrow into its Iceberg destination", self._dlt),
             Contender("ClickHouse's own Iceberg insert", self._insert_into_iceberg),
-            Contender("floor: ClickHouse to Parquet", self._floor),
+            Contender(_FLOOR, self._floor),
         ]
 
     def _old_method(self) -> tuple[Cost, int]:

@@ -13,7 +13,7 @@ from rich.progress import track
 
 from bench.cold_data import CANDLES_TABLE, DAYS, TRADES, TRADES_TABLE, ColdData, Stored, cold_data
 from bench.questions import QUESTIONS, Parameters
-from bench.report import Bars, Figures, Section
+from bench.report import Bars, Figures, Section, Target, against
 from bench.stack import MIDNIGHT, SYMBOLS, Platform
 from k2_offload.cli.console import errors
 
@@ -50,7 +50,13 @@ def measure_queries(platform: Platform, rounds: int, scratch: Path) -> Section: 
     remarks, size_remarks = _remarks(runs)
     bytes_per_row = {name: stored.size_bytes / stored.rows for name, stored in sizes.items()}
     bars = Bars("Trades on disk, bytes per row", bytes_per_row, "%.1f", [_COMPACTED])
-    parts = (remarks, _question_figures(before, after), size_remarks, bars, _size_figures(sizes))
+    targets = [
+        Target(f"slowest p99 {when}, seconds", _slowest_p99(phase), 5)
+        for when, phase in (("before compaction", before), ("compacted", after))
+    ]
+    targets.append(Target("size compacted, of unsorted", bytes_per_row[_COMPACTED] / bytes_per_row[_UNSORTED], 0.9))
+    questions = _question_figures(before, after)
+    parts = (remarks, questions, size_remarks, bars, _size_figures(sizes), against(targets))
     return Section("queries", f"{DAYS} days of trades and candles", parts)
 
 
@@ -118,6 +124,10 @@ def _question_figures(before: Mapping[str, Seconds], after: Mapping[str, Seconds
 def _p50_p99(seconds: Sequence[float]) -> tuple[float, float]:
     percentiles = statistics.quantiles(seconds, n=100, method="inclusive")
     return percentiles[49], percentiles[98]
+
+
+def _slowest_p99(phase: Mapping[str, Seconds]) -> float:
+    return max(_p50_p99(seconds)[1] for asked in phase.values() for seconds in asked.values())
 
 
 def _size_figures(sizes: Mapping[str, Stored]) -> Figures:

@@ -14,7 +14,7 @@ import yaml
 from clickhouse_driver import Client
 
 from bench.measure import Contender, take_turns
-from bench.report import Bars, Figures, Section
+from bench.report import Bars, Figures, Section, Target, against
 from bench.scheduled_stack import Run, ScheduledStack, Task, scheduling
 from bench.stack import Platform
 from embedded.install.layout import ROOT
@@ -40,7 +40,7 @@ def measure_cycle(_platform: Platform, rounds: int, _scratch: Path) -> Section:
     files = {f"tables_{number}.yaml": _table_file(number) for number in TABLES}
     lines: list[tuple[str, ...]] = []
     seconds: dict[str, float] = {}
-    profile = Figures((), ())
+    profile = targets = Figures((), ())
     with scheduling(_HERE / "cycle_dags.py", {**files, "tables.yaml": files[f"tables_{TABLES[0]}.yaml"]}) as stack:
         stack.wait_for_dags([*_LAYER_DAGS, *(f"old_tables_{number}" for number in TABLES)])
         market = Market(stack, first=datetime.now(UTC) - _QUARTER * (len(TABLES) * (rounds + 1) + 1))
@@ -57,6 +57,7 @@ def measure_cycle(_platform: Platform, rounds: int, _scratch: Path) -> Section:
             }
             if number == 9:  # noqa: PLR2004 - what is deployed
                 profile = _profile(stack, runs[_OURS])
+                targets = _targets(runs)
         idle = stack.idle_cpu_per_second
     title = "Whole cycles through the scheduler"
     columns = ("tables", "way", "time of this project", "seconds", "CPU of this project", "CPU s")
@@ -65,11 +66,8 @@ def measure_cycle(_platform: Platform, rounds: int, _scratch: Path) -> Section:
         f"what the idle stack uses ({idle:.2f} s per second)."
     )
     own = [name for name in seconds if _OURS in name]
-    return Section(
-        "cycle",
-        title,
-        (Bars(title, seconds, "%.0f s", own), Figures(columns, lines), note, "Where nine tables' seconds go:", profile),
-    )
+    parts = (Bars(title, seconds, "%.0f s", own), Figures(columns, lines), targets, note)
+    return Section("cycle", title, (*parts, "Where nine tables' seconds go:", profile))
 
 
 def _table_file(number: int) -> str:
@@ -158,6 +156,16 @@ def _lines(number: int, runs: Mapping[str, Sequence[Run]]) -> list[tuple[str, ..
         )
         for way in runs
     ]
+
+
+def _targets(runs: Mapping[str, Sequence[Run]]) -> Figures:
+    cpu = {way: statistics.median(run.cpu_seconds for run in each) for way, each in runs.items()}
+    return against(
+        [
+            Target("seconds of a nine-table cycle", statistics.median(run.seconds for run in runs[_OURS]), 40),
+            Target("times less CPU than the old method", cpu[_OLD] / cpu[_OURS], 3, at_least=True),
+        ]
+    )
 
 
 def _profile(stack: ScheduledStack, runs: Sequence[Run]) -> Figures:

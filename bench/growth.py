@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.history import CYCLES_PER_DAY, ROWS_PER_CYCLE, CycleCost, Metadata, running_history
-from bench.report import Curves, Figures, Section
+from bench.history import CYCLES_PER_DAY, MAINTAINED, ROWS_PER_CYCLE, CycleCost, Metadata, running_history
+from bench.report import Curves, Figures, Section, Target, against
 from bench.stack import Platform
 
 MARKS = (1, 100, 700)
@@ -32,7 +32,11 @@ def measure_growth(platform: Platform, rounds: int, scratch: Path) -> Section:
             Curves(title, "cycles so far", "seconds", cycle_curves),
             Curves("Growth: planning one table", "cycles so far", "milliseconds", history.planning_curves()),
         )
-    return Section("growth", title, (_remarks(), _cycle_figures(costs), _size_figures(sizes), *plots))
+    first, *_, last = costs[MAINTAINED]
+    target = Target(f"cycle of a maintained table after {MARKS[-1]}, of the first", last.seconds / first.seconds, 1.2)
+    return Section(
+        "growth", title, (_remarks(), _cycle_figures(costs), against([target]), _size_figures(sizes), *plots)
+    )
 
 
 def _remarks() -> str:

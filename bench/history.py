@@ -30,13 +30,13 @@ ROWS_PER_CYCLE = 5_000
 CYCLES_PER_DAY = 96
 _SMOOTHED_CYCLES = 20
 _INTERVAL = timedelta(days=1) / CYCLES_PER_DAY
-_MAINTAINED, _UNMAINTAINED = "maintained", "unmaintained"
+MAINTAINED, UNMAINTAINED = "maintained", "unmaintained"
 _SOURCE = "growth_trades"
 _TABLES = "tables:\n" + "".join(
     f"  {name}:\n    layer: bronze\n    source: k2.{_SOURCE}\n    target: bench.{name}\n"
     "    timestamp_column: exchange_timestamp\n    sort_columns: [symbol, exchange_timestamp]\n"
     "    warm_retention_days: 30\n"
-    for name in (_MAINTAINED, _UNMAINTAINED)
+    for name in (MAINTAINED, UNMAINTAINED)
 )
 
 
@@ -168,7 +168,7 @@ class History:
     def _end_cycle(self) -> None:
         self._cycles += 1
         if self._cycles % CYCLES_PER_DAY == 0:
-            self._maintain(self._tables[_MAINTAINED].target)
+            self._maintain(self._tables[MAINTAINED].target)
 
     def _maintain(self, target: str) -> None:
         procedures = f"CALL {airflow_config.load_catalog(airflow_config.load_settings()).name}.system"

@@ -70,6 +70,40 @@ class Section:
     parts: Sequence[str | Figures | Bars | Curves]
 
 
+@dataclass(frozen=True)
+class Target:
+    """What a figure should be.
+
+    :param bound: the highest that will do; with ``at_least``, the lowest
+    """
+
+    what: str
+    measured: float
+    bound: float
+    at_least: bool = False
+
+    @property
+    def met(self) -> bool:
+        """Whether it is."""
+        return self.measured >= self.bound if self.at_least else self.measured <= self.bound
+
+
+def against(targets: Sequence[Target]) -> Figures:
+    """What was wanted beside what was measured."""
+    return Figures(
+        ("target", "wanted", "measured", "met"),
+        [
+            (
+                target.what,
+                f"{'at least' if target.at_least else 'at most'} {target.bound:g}",
+                f"{target.measured:.2f}",
+                "yes" if target.met else "no",
+            )
+            for target in targets
+        ],
+    )
+
+
 def show(section: Section) -> None:
     """Print the section's tables."""
     for part in section.parts:

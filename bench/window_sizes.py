@@ -16,7 +16,7 @@ from pyiceberg.catalog import load_catalog
 
 from bench.bulk import WINDOW_ROWS
 from bench.measure import Contender, Cost, Meter, take_turns
-from bench.report import Curves, Figures, Section
+from bench.report import Curves, Figures, Section, Target, against
 from bench.stack import MIDNIGHT, Platform
 from embedded.spark import SPARK_JOBS, submit_command, submit_environment
 from k2_offload.adapters import airflow_config
@@ -103,7 +103,9 @@ def _section(sizes: Sequence[int], runs: Mapping[str, Sequence[Backlog]]) -> Sec
         "The driver is all processes of the application. The query's memory is what ClickHouse itself counts in "
         "`system.processes`; the process is larger by its caches, and keeps what it once took."
     )
-    return Section("windows", title, (remarks, figures, Curves(title, "rows", "MiB", curves, logarithmic=True)))
+    target = Target("driver's memory at 100 times the rows, of the first", driver[uncut[-1]] / first, 1.2)
+    plot = Curves(title, "rows", "MiB", curves, logarithmic=True)
+    return Section("windows", title, (remarks, figures, against([target]), plot))
 
 
 def _source(rows: int) -> str:
