@@ -6,14 +6,13 @@ import shutil
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 
-from pyiceberg.catalog import load_catalog
 from pyiceberg.table import StaticTable
 
+from bench.arrived import take_out
 from bench.measure import Contender, Cost, Meter, take_turns
 from bench.report import Bars, Figures, Section, Target, against
 from bench.stack import MIDNIGHT, Platform
@@ -254,15 +253,11 @@ class Bulk:
 
         :param targets: by source table
         """
-        settings, size = airflow_config.load_catalog(airflow_config.load_settings()), 0
-        with closing(load_catalog(settings.name, **settings.pyiceberg)) as catalog:
-            for source, target in targets.items():
-                table = catalog.load_table(target)
-                files = [task.file for task in table.scan().plan_files()]
-                self._require(source, sum(file.record_count for file in files))
-                catalog.drop_table(target)
-                shutil.rmtree(table.location().removeprefix("file://"))
-                size += sum(file.file_size_in_bytes for file in files)
+        size = 0
+        for source, target in targets.items():
+            files = take_out(target)
+            self._require(source, sum(file.record_count for file in files))
+            size += sum(file.file_size_in_bytes for file in files)
         return size
 
     def _require(self, table: str, rows: int) -> None:

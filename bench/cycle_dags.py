@@ -12,13 +12,13 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk import DAG
 
 import bench
+from k2_offload import spark_application
 from k2_offload.adapters.airflow_config import load_job_connections, load_settings, load_tables
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.tables import LAYERS, Tables, parse_tables
 from k2_offload.dag_factory import build_dag, dag_id
 
 _BENCH = Path(str(bench.__path__[0]))
-_JOBS = _BENCH.parent / "include" / "spark_jobs"
 
 
 class PlainSubmitOperator(SparkSubmitOperator):
@@ -28,8 +28,7 @@ class PlainSubmitOperator(SparkSubmitOperator):
         """Submit, with the connections in the environment as this project's own job gets them."""
         settings = load_settings()
         self.env_vars = {
-            "PYSPARK_PYTHON": settings.spark_python,
-            "PYSPARK_DRIVER_PYTHON": settings.spark_python,
+            **spark_application.environment(settings.spark_python),
             JobConnections.VARIABLE: load_job_connections(settings).to_json(),
         }
         super().execute(context)
@@ -51,12 +50,10 @@ def build_old_dag(name: str, tables: Tables) -> DAG:
                     ],
                     conn_id=settings.spark_conn_id,
                     spark_binary=settings.spark_binary,
-                    driver_class_path=settings.spark_jars.replace(",", ":"),
+                    driver_class_path=spark_application.classpath(settings.spark_jars),
                     conf={
                         "spark.ui.enabled": "false",
-                        "spark.driver.extraJavaOptions": (
-                            f"-Dlog4j2.configurationFile={(_JOBS / 'log4j2.properties').as_uri()}"
-                        ),
+                        "spark.driver.extraJavaOptions": spark_application.LOGGING,
                     },
                 )
                 for table in tables.in_layer(layer)

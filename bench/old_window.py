@@ -10,31 +10,21 @@ import os
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins"))
 
-from pyspark.sql import SparkSession  # noqa: TID253 - an application for spark-submit
-from pyspark.sql.functions import days  # noqa: TID253
+from pyspark.sql.functions import days  # noqa: TID253 - an application for spark-submit
 
+from bench import old_spark
 from k2_offload.core.connections import JobConnections
 
 source, target, time, partition, low, high = sys.argv[1:]
 connections = JobConnections.from_json(os.environ[JobConnections.VARIABLE])
-catalog, endpoint = connections.catalog, connections.clickhouse
-builder = SparkSession.builder.config(f"spark.sql.catalog.{catalog.name}", "org.apache.iceberg.spark.SparkCatalog")
-for key, value in catalog.java.items():
-    builder = builder.config(f"spark.sql.catalog.{catalog.name}.{key}", value)
-spark = builder.config("spark.sql.session.timeZone", "UTC").getOrCreate()
+catalog = connections.catalog
+spark = old_spark.open_session(catalog)
 window = f"{time} >= fromUnixTimestamp64Micro({low}, 'UTC') AND {time} < fromUnixTimestamp64Micro({high}, 'UTC')"
-rows = spark.read.jdbc(
-    f"jdbc:clickhouse://{endpoint.host}:{endpoint.http_port}/{endpoint.database}?compress=0",
-    f"(SELECT * FROM {source} WHERE {window} ORDER BY {time}) AS source",
-    properties={
-        "driver": "com.clickhouse.jdbc.ClickHouseDriver",
-        "user": endpoint.user,
-        "password": endpoint.password,
-        "fetchsize": "100000",
-    },
-)
+query = f"SELECT * FROM {source} WHERE {window} ORDER BY {time}"
+rows = old_spark.read(spark, connections.clickhouse, query)
 name = f"{catalog.name}.{target}"
 if spark.catalog.tableExists(name):
     rows.writeTo(name).append()

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from pyiceberg.catalog import load_catalog
-
+from bench.arrived import take_out
 from bench.bulk import WINDOW_ROWS
 from bench.measure import Contender, Cost, Meter, take_turns
 from bench.report import Curves, Figures, Section, Target, against
 from bench.stack import MIDNIGHT, Platform
 from embedded.spark import SPARK_JOBS, submit_command, submit_environment
-from k2_offload.adapters import airflow_config
 from k2_offload.core.plan import Plan, PlannedTable
 from k2_offload.core.tables import TableOptions, Tables, parse_tables
 from k2_offload.session import open_cycle
@@ -138,7 +135,7 @@ class Mover:
             while (planned := cycle.plan(table)) is not None:
                 costs.append(self._submit(planned))
                 cycle.commit(table)
-        arrived = _take_out(target)
+        arrived = sum(file.record_count for file in take_out(target))
         if arrived != rows:
             raise RuntimeError(f"{arrived} of {rows} rows arrived")
         return Backlog(costs, watched.peak_bytes)
@@ -155,17 +152,6 @@ def _tables(rows: int, target: str, max_window_rows: int) -> Tables:
         f"    target: {target}\n    timestamp_column: exchange_timestamp\n"
         f"    sort_columns: [symbol, exchange_timestamp]\n    max_window_rows: {max_window_rows}\n"
     )
-
-
-def _take_out(target: str) -> int:
-    """Drop a cold table with its files, and say how many rows it held."""
-    settings = airflow_config.load_catalog(airflow_config.load_settings())
-    with closing(load_catalog(settings.name, **settings.pyiceberg)) as catalog:
-        table = catalog.load_table(target)
-        rows = sum(task.file.record_count for task in table.scan().plan_files())
-        catalog.drop_table(target)
-    shutil.rmtree(table.location().removeprefix("file://"))
-    return rows
 
 
 @dataclass

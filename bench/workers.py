@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import re
-import shutil
 import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import psutil
-from pyiceberg.catalog import load_catalog
 
+from bench.arrived import take_out
 from bench.bulk import BULK_ROWS
 from bench.measure import Contender, Cost, Meter, take_turns
 from bench.report import Curves, Figures, Section
 from bench.stack import MIDNIGHT, Platform
 from embedded.spark import SPARK_JOBS, submit_command, submit_environment
 from embedded.spark_standalone import StandaloneCluster, standalone_cluster
-from k2_offload.adapters import airflow_config
 from k2_offload.core.plan import Plan
 from k2_offload.core.tables import parse_tables
 from k2_offload.core.windows import parse_time
@@ -143,7 +140,8 @@ class Mover:
             cost = self._meter.call(submit)
             cpu_seconds = cost.cpu_seconds + self._workers_cpu_seconds() - before
             cycle.commit(table)
-        found = _take_out(target)
+        files_found = take_out(target)
+        found = sum(file.record_count for file in files_found), len(files_found)
         if found != (BULK_ROWS, files):
             raise RuntimeError(f"{found} are not {BULK_ROWS} rows in {files} files")
         return Run(replace(cost, cpu_seconds=cpu_seconds), _exports(output))
@@ -173,14 +171,3 @@ def _exports(output: str) -> list[tuple[float, float]]:
     times = [(parse_time(start).timestamp(), parse_time(end).timestamp()) for start, end in found]
     first = min(times)[0] if times else 0.0
     return [(start - first, end - first) for start, end in times]
-
-
-def _take_out(target: str) -> tuple[int, int]:
-    """Drop a cold table with its files, and say how many rows and files it held."""
-    settings = airflow_config.load_catalog(airflow_config.load_settings())
-    with closing(load_catalog(settings.name, **settings.pyiceberg)) as catalog:
-        table = catalog.load_table(target)
-        files = [task.file for task in table.scan().plan_files()]
-        catalog.drop_table(target)
-    shutil.rmtree(table.location().removeprefix("file://"))
-    return sum(file.record_count for file in files), len(files)

@@ -19,7 +19,6 @@ from k2_offload import spark_application
 from k2_offload.adapters import airflow_config
 
 _START_SECONDS = 60
-_JAVA_OPTIONS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class StandaloneCluster:
             "spark.driver.host": HOST,
             "spark.driver.bindAddress": HOST,
             "spark.executor.memory": "512m",
-            "spark.executor.extraJavaOptions": _JAVA_OPTIONS,
+            "spark.executor.extraJavaOptions": spark_application.SHORT_JOB,
         }
 
     def kill_worker(self, number: int) -> None:
@@ -103,7 +102,7 @@ def _variables() -> Mapping[str, str]:
         **spark_application.environment(python),
         "SPARK_LOCAL_IP": HOST,
         "SPARK_DAEMON_MEMORY": "256m",
-        "SPARK_DAEMON_JAVA_OPTS": _JAVA_OPTIONS,
+        "SPARK_DAEMON_JAVA_OPTS": spark_application.SHORT_JOB,
     }
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 
 from embedded.install.layout import Layout
+from embedded.install.machine import find_java
 from embedded.install.steps import SCHEME, STAMP_NAME, fingerprint, fresh_log, is_current, run, say
 
 
@@ -43,6 +44,5 @@ def install_class_archive(layout: Layout) -> bool:
 
 
 def _java_version() -> str:
-    home = os.environ.get("JAVA_HOME")
-    java = f"{home}/bin/java" if home else "java"
+    java = find_java(os.environ) or "java"
     return subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from embedded.install.layout import Layout
+from embedded.install.machine import find_java
 from embedded.install.steps import SCHEME, STAMP_NAME, SetupError, fingerprint, fresh_log, is_current, locked, run, say
 
 
@@ -28,7 +29,7 @@ def install_jars(layout: Layout, cache: Path) -> bool:
     started = time.monotonic()
     log = fresh_log(layout.logs, "setup-jars")
     ivy = next(layout.spark.path.glob("lib/python3*/site-packages/pyspark/jars/ivy-2*.jar"))
-    java = f"{os.environ['JAVA_HOME']}/bin/java" if os.environ.get("JAVA_HOME") else "java"
+    java = find_java(os.environ) or "java"
     incoming = layout.jars.with_name("jars.incoming")
     shutil.rmtree(incoming, ignore_errors=True)
     pattern = f"{incoming}/[artifact]-[revision](-[classifier]).[ext]"

@@ -37,6 +37,12 @@ def parse_java_version(text: str) -> int | None:
     return int(found.group(1)) if found else None
 
 
+def find_java(environment: Mapping[str, str]) -> str | None:
+    """The Java that Spark would run: JAVA_HOME's, else the first on PATH; None where there is neither."""
+    home = environment.get("JAVA_HOME")
+    return f"{home}/bin/java" if home else shutil.which("java", path=environment.get("PATH"))
+
+
 def java_problem(environment: Mapping[str, str]) -> str | None:
     """Say what is wrong with the Java that Spark would find (JAVA_HOME first, then PATH), or None when it will do."""
     install_hint = (
@@ -44,7 +50,7 @@ def java_problem(environment: Mapping[str, str]) -> str | None:
         "  Another one that is installed already: JAVA_HOME=/path/to/it make setup"
     )
     home = environment.get("JAVA_HOME")
-    java = f"{home}/bin/java" if home else shutil.which("java", path=environment.get("PATH"))
+    java = find_java(environment)
     needed = f"Spark needs Java {OLDEST_JAVA} to {NEWEST_JAVA}.\n{install_hint}"
     if java is None:
         return f"Java was not found (JAVA_HOME, then PATH); {needed}"

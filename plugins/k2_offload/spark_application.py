@@ -12,7 +12,7 @@ CLASS_ARCHIVE = JOBS / "class_archive.py"
 LOGGING = f"-Dlog4j2.configurationFile={(JOBS / 'log4j2.properties').as_uri()}"
 """Warnings and errors only."""
 
-_SHORT_JOB = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+SHORT_JOB = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 """A short job never earns back what the optimising compiler and several collector threads cost."""
 
 _QUIET = "-Xlog:disable -Xlog:all=error:stderr"
@@ -28,7 +28,7 @@ def driver_options(class_archive: str = "", *, short: bool = True) -> str:
     # py4j never answers a call that ran out of memory; a process that has ended is noticed.
     options = [LOGGING, "-XX:+ExitOnOutOfMemoryError"]
     if short:
-        options.append(_SHORT_JOB)
+        options.append(SHORT_JOB)
     if class_archive:
         # Quiet: an archive that does not fit is told by `k2 validate`, not by a line in every task's log.
         options.append(f'"-XX:SharedArchiveFile={class_archive}" -Xshare:auto {_QUIET}')
