@@ -10,8 +10,9 @@ from pathlib import Path
 
 import psutil
 
-from bench import bulk, cold_query, cycle, growth, job_profile, report, window_sizes, workers
-from bench.stack import running
+from bench.harness import report
+from bench.harness.stack import running
+from bench.sections import bulk, cold_query, cycle, growth, job_profile, window_sizes, workers
 from k2_offload.cli.console import screen, silence_airflow
 
 SECTIONS = {

@@ -16,22 +16,11 @@ from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.exactly_once import Snapshot, WindowId
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.plan import PlannedTable
-from k2_offload.core.queries import literal, of_split
+from k2_offload.core.queries import EXPORT_SETTINGS, literal, of_split
 from k2_offload.core.splits import Split
 
 if TYPE_CHECKING:
     from spark_cluster import SparkCluster
-
-_SETTINGS = (
-    "output_format_parquet_compression_method = 'zstd', output_format_compression_level = 2, "
-    "output_format_parquet_string_as_string = 1, "
-    # By default every column gets one; they are a third of the file and of the time, for point look-ups by any column.
-    "output_format_parquet_write_bloom_filter = 0, "
-    # The engine holds whole row groups in memory; by rows alone they grow with the raw messages.
-    "output_format_parquet_row_group_size_bytes = 33554432, "
-    # ClickHouse would read a folder name like day=2026-01-01 as a column that the rows lack.
-    "use_hive_partitioning = 0"
-)
 
 _PARALLEL_FOOTERS = 8
 
@@ -95,7 +84,7 @@ class ExportTransport:
             file = f"{planned.partition_field}={split.day.isoformat()}/{attempt}-{number}-{Export.TRY}.parquet"
             uri = f"{cold.location}/data/{file}"
             select = of_split(planned.select_split_sql, split)
-            statement = f"INSERT INTO FUNCTION {self._destination(uri)} {select} SETTINGS {_SETTINGS}"
+            statement = f"INSERT INTO FUNCTION {self._destination(uri)} {select} SETTINGS {EXPORT_SETTINGS}"
             exports.append(Export(uri, statement))
         return exports
 

@@ -11,10 +11,12 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 from pyiceberg.catalog import load_catalog
 
 from k2_offload.adapters import airflow_config
+from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.plan import Plan, PlannedTable
 from tests.faults.submit import COMPACTION, FAULTY_JOB, JOB, submit
 from tests.support import SharedStack, build_cycle, table_file
@@ -122,6 +124,18 @@ class Bench:
         for table in tables:
             cycle.commit(cycle.tables[table])
         return output
+
+    def check(self, cycle, tables):
+        """All rows of all tables are cold once, the ledger says what Iceberg says, nothing else is referred to."""
+        records = cycle.ledger.read_tables()
+        for table in tables:
+            assert self.cold_rows(table) == self.warm_rows(table), table
+            cold = cycle.catalog.load(cycle.tables[table])
+            assert records[table].watermark == watermark_of(cold.published), table
+            assert set(cold._table.metadata.refs) == {"main", "k2_published"}, table
+        sql = "SELECT table_name FROM k2_offload.offload_windows WHERE state = 'open' AND table_name = ANY(%s)"
+        with psycopg.connect(self.stack.ledger_dsn) as connection:
+            assert connection.execute(sql, (list(tables),)).fetchall() == []
 
     def warm_rows(self, table, until=None):
         """The source's rows as a multiset, in Python's exact types."""

@@ -48,23 +48,6 @@ class Matrix:
     def cycle(self, now):
         return self.bench.cycle(*(self.bench.spec(table) for table in self.tables), now=now)
 
-    def check(self, cycle):
-        """All rows of all tables are cold once, the ledger says what Iceberg says, nothing else is referred to."""
-        records = cycle.ledger.read_tables()
-        for table in self.tables:
-            assert self.bench.cold_rows(table) == self.bench.warm_rows(table), table
-            cold = cycle.catalog.load(cycle.tables[table])
-            assert records[table].watermark == watermark_of(cold.published), table
-            assert set(cold._table.metadata.refs) == {"main", "k2_published"}, table
-        [[opened]] = self.query("SELECT count(*) FROM k2_offload.offload_windows WHERE state = 'open'")
-        assert opened == 0
-
-    def query(self, sql):
-        settings = airflow_config.load_settings()
-        with airflow_config.load_ledger(settings)._transaction() as cursor:
-            cursor.execute(sql + " AND table_name = ANY(%s)", (self.tables,))
-            return cursor.fetchall()
-
     def recover(self):
         """The retry with the clock of the first attempt, then the next cycle with new rows; checked after each."""
         for now in (NOW, NEXT):
@@ -75,7 +58,7 @@ class Matrix:
                 assert code == 0, output
             for table in self.tables:
                 cycle.commit(cycle.tables[table])
-            self.check(cycle)
+            self.bench.check(cycle, self.tables)
             if now == NOW:
                 for table in self.tables:
                     self.bench.insert_trades(table, MIDNIGHT + timedelta(minutes=20), 300, start_sequence=5000)
@@ -89,7 +72,7 @@ class Matrix:
                 before = len(table.metadata.snapshots)
                 table.maintenance.expire_snapshots().older_than(datetime(2100, 1, 1)).commit()
                 assert len(table.metadata.snapshots) == 1 < before, name
-        self.check(self.cycle(NEXT))
+        self.bench.check(self.cycle(NEXT), self.tables)
 
 
 @pytest.fixture

@@ -27,7 +27,6 @@ from embedded.stack.settings import HOST
 from k2_offload.adapters import airflow_config
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.errors import Busy, ConfigurationError, Refused, Unreachable
-from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.persistence import persist
 from tests.faults.hook import Fault, Kind
@@ -88,18 +87,6 @@ class Network:
         for table in tables or self.tables:
             persist(partial(cycle.commit, cycle.tables[table]))
 
-    def check(self, cycle):
-        """All rows of all tables are cold once, the ledger says what Iceberg says, nothing else is referred to."""
-        records = cycle.ledger.read_tables()
-        for table in self.tables:
-            assert self.bench.cold_rows(table) == self.bench.warm_rows(table), table
-            cold = cycle.catalog.load(cycle.tables[table])
-            assert records[table].watermark == watermark_of(cold.published), table
-            assert set(cold._table.metadata.refs) == {"main", "k2_published"}, table
-        sql = "SELECT table_name FROM k2_offload.offload_windows WHERE state = 'open' AND table_name = ANY(%s)"
-        with psycopg.connect(self.bench.stack.ledger_dsn) as connection:
-            assert connection.execute(sql, (self.tables,)).fetchall() == []
-
     def recover(self):
         """What Airflow runs next: plan, the job if there is anything left to move, commit."""
         cycle = self.cycle()
@@ -108,7 +95,7 @@ class Network:
             code, output = self.bench.run_job(*planned)
             assert code == 0, output
         self.commit(cycle)
-        self.check(cycle)
+        self.bench.check(cycle, self.tables)
 
 
 @pytest.fixture
@@ -146,7 +133,7 @@ def test_plan_and_commit_go_on_when_a_service_comes_back_in_time(network):
         network.commit(cycle, table)
         timer.join()
     network.commit(cycle)
-    network.check(cycle)
+    network.bench.check(cycle, network.tables)
 
 
 def test_what_is_lost_while_planning_and_committing_is_tried_again(network):
@@ -179,7 +166,7 @@ def test_what_is_lost_while_planning_and_committing_is_tried_again(network):
         network.commit(cycle, table)
         assert rule.fired == 1
     network.commit(cycle)
-    network.check(cycle)
+    network.bench.check(cycle, network.tables)
 
 
 def test_the_job_outlives_the_loss_of_any_request_and_any_reply(network):
@@ -263,7 +250,7 @@ def test_a_slow_network_needs_no_second_try(network, caplog):
     code, output = network.bench.run_job(*network.plan(cycle))
     network.commit(cycle)
     assert (code, "Trying again" in output + caplog.text) == (0, False), output
-    network.check(cycle)
+    network.bench.check(cycle, network.tables)
 
 
 class Gateway:
@@ -343,7 +330,7 @@ def test_a_clickhouse_that_is_killed_during_an_export_and_started_again(network,
     assert (rule.fired, restarted.wait(30)) == (1, True)
     assert (code, "Trying again" in output) == (0, True), output
     network.commit(cycle)
-    network.check(cycle)
+    network.bench.check(cycle, network.tables)
 
 
 def assert_refused(step, connection, secret):

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 from rich.progress import track
 
-from bench.stack import MIDNIGHT, SYMBOLS, Platform
-from bench.warm_spark import WarmSpark, warm_spark
+from bench.harness.stack import MIDNIGHT, SYMBOLS, Platform
+from bench.harness.warm_spark import WarmSpark, warm_spark
 from k2_offload.adapters import airflow_config
 from k2_offload.cli.console import errors
 from k2_offload.cli.verify import compare

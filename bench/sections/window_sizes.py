@@ -11,14 +11,14 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from bench.arrived import take_out
-from bench.bulk import WINDOW_ROWS
-from bench.measure import Contender, Cost, Meter, take_turns
-from bench.report import Curves, Figures, Section, Target, against
-from bench.stack import MIDNIGHT, Platform
-from embedded.spark import SPARK_JOBS, submit_command, submit_environment
-from k2_offload.core.plan import Plan, PlannedTable
-from k2_offload.core.tables import TableOptions, Tables, parse_tables
+from bench.harness.arrived import take_out
+from bench.harness.job import job_command, tables_of_trades
+from bench.harness.measure import Contender, Cost, Meter, take_turns
+from bench.harness.report import Curves, Figures, Section, Target, against
+from bench.harness.stack import MIDNIGHT, Platform
+from bench.sections.bulk import WINDOW_ROWS
+from embedded.spark import submit_environment
+from k2_offload.core.tables import TableOptions
 from k2_offload.session import open_cycle
 
 _FACTORS = (1, 10, 100)
@@ -125,33 +125,21 @@ class Mover:
         """
         self._number += 1
         target = f"bench.backlog_{self._number}"
+        tables = tables_of_trades({target: _source(rows)}, max_window_rows=max_window_rows)
         costs = []
         with (
-            open_cycle("bench", _tables(rows, target, max_window_rows), lambda: MIDNIGHT + timedelta(days=2)) as cycle,
+            open_cycle("bench", tables, lambda: MIDNIGHT + timedelta(days=2)) as cycle,
             _watched_exports(self._platform) as watched,
         ):
             cycle.ledger.create_schema()
             [table] = cycle.tables.by_name.values()
             while (planned := cycle.plan(table)) is not None:
-                costs.append(self._submit(planned))
+                costs.append(self._meter.command(job_command(self._plan_file, planned), submit_environment()))
                 cycle.commit(table)
         arrived = sum(file.record_count for file in take_out(target))
         if arrived != rows:
             raise RuntimeError(f"{arrived} of {rows} rows arrived")
         return Backlog(costs, watched.peak_bytes)
-
-    def _submit(self, planned: PlannedTable) -> Cost:
-        self._plan_file.write_text(Plan("bench", (planned,)).to_json())
-        command = submit_command(SPARK_JOBS / "offload.py", str(self._plan_file))
-        return self._meter.command(command, submit_environment())
-
-
-def _tables(rows: int, target: str, max_window_rows: int) -> Tables:
-    return parse_tables(
-        f"tables:\n  {target.partition('.')[2]}:\n    layer: bronze\n    source: k2.{_source(rows)}\n"
-        f"    target: {target}\n    timestamp_column: exchange_timestamp\n"
-        f"    sort_columns: [symbol, exchange_timestamp]\n    max_window_rows: {max_window_rows}\n"
-    )
 
 
 @dataclass

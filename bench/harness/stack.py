@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ MIDNIGHT = datetime(2026, 3, 4, tzinfo=UTC)
 """When trades begin."""
 
 SYMBOLS = 12
+
+_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,11 @@ class Platform:
         with self.client() as client:
             rows: list[tuple[Any, ...]] = client.execute(statement)
             return rows
+
+    def wait_for_merges(self) -> None:
+        """Wait until ClickHouse is at rest: what it merges after an insert takes cores from what is measured."""
+        while self.sql("SELECT count() FROM system.merges") != [(0,)]:
+            time.sleep(_POLL_SECONDS)
 
     def create_trades(
         self, table: str, rows: int, first: datetime = MIDNIGHT, span: timedelta = timedelta(hours=23)

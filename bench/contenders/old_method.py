@@ -9,12 +9,12 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
 
 from pyspark.sql.functions import days  # noqa: TID253 - an application for spark-submit
 
-from bench import old_spark
+from bench.contenders import old_spark
 from k2_offload.core.connections import JobConnections
 
 source, target = sys.argv[1:]

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 
 from k2_offload.cli.console import number_table, show_table
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import psutil
 
-from bench.arrived import take_out
-from bench.bulk import BULK_ROWS
-from bench.measure import Contender, Cost, Meter, take_turns
-from bench.report import Curves, Figures, Section
-from bench.stack import MIDNIGHT, Platform
-from embedded.spark import SPARK_JOBS, submit_command, submit_environment
+from bench.harness.arrived import take_out
+from bench.harness.job import job_command, plan, tables_of_trades
+from bench.harness.measure import Contender, Cost, Meter, take_turns
+from bench.harness.report import Curves, Figures, Section
+from bench.harness.stack import MIDNIGHT, Platform
+from bench.sections.bulk import BULK_ROWS
+from embedded.spark import submit_environment
 from embedded.spark_standalone import StandaloneCluster, standalone_cluster
-from k2_offload.core.plan import Plan
-from k2_offload.core.tables import parse_tables
+from k2_offload.core.plan import PlannedTable
 from k2_offload.core.windows import parse_time
 from k2_offload.session import open_cycle
 
@@ -116,26 +116,18 @@ class Mover:
         """
         self._number += 1
         target = f"bench.spread_{self._number}"
-        spec = (
-            f"tables:\n  {target.partition('.')[2]}:\n    layer: bronze\n    source: k2.{_SOURCE}\n"
-            f"    target: {target}\n    timestamp_column: exchange_timestamp\n"
-            f"    sort_columns: [symbol, exchange_timestamp]\n    parallel_exports: {parallel_exports}\n"
-            # Trades are spread evenly but for a millisecond.
-            f"    max_file_rows: {BULK_ROWS // files + 100_000}\n"
-        )
+        file_rows = BULK_ROWS // files + 100_000  # trades are spread evenly but for a millisecond
+        tables = tables_of_trades({target: _SOURCE}, parallel_exports=parallel_exports, max_file_rows=file_rows)
         output = ""
 
         def submit() -> None:
             nonlocal output
-            output = self._submit(on_cluster)
+            output = self._submit(planned, on_cluster)
 
-        with open_cycle("bench", parse_tables(spec), now=lambda: MIDNIGHT + timedelta(days=2)) as cycle:
+        with open_cycle("bench", tables, now=lambda: MIDNIGHT + timedelta(days=2)) as cycle:
             cycle.ledger.create_schema()
             [table] = cycle.tables.by_name.values()
-            planned = cycle.plan(table)
-            if planned is None:
-                raise RuntimeError(f"nothing to move in {_SOURCE}")
-            self._plan_file.write_text(Plan("bench", (planned,)).to_json())
+            planned = plan(cycle, table)
             before = self._workers_cpu_seconds()
             cost = self._meter.call(submit)
             cpu_seconds = cost.cpu_seconds + self._workers_cpu_seconds() - before
@@ -146,10 +138,10 @@ class Mover:
             raise RuntimeError(f"{found} are not {BULK_ROWS} rows in {files} files")
         return Run(replace(cost, cpu_seconds=cpu_seconds), _exports(output))
 
-    def _submit(self, on_cluster: bool) -> str:
-        command = submit_command(
-            SPARK_JOBS / "offload.py",
-            str(self._plan_file),
+    def _submit(self, planned: PlannedTable, on_cluster: bool) -> str:
+        command = job_command(
+            self._plan_file,
+            planned,
             master=self._cluster.master if on_cluster else "local[2]",
             conf=self._cluster.submit_options if on_cluster else {},
         )

@@ -13,10 +13,10 @@ from typing import Any
 import yaml
 from clickhouse_driver import Client
 
-from bench.measure import Contender, take_turns
-from bench.report import Bars, Figures, Section, Target, against
-from bench.scheduled_stack import Run, ScheduledStack, Task, scheduling
-from bench.stack import Platform
+from bench.harness.measure import Contender, take_turns
+from bench.harness.report import Bars, Figures, Section, Target, against
+from bench.harness.scheduled_stack import Run, ScheduledStack, Task, scheduling
+from bench.harness.stack import Platform
 from embedded.install.layout import ROOT
 from embedded.stack import clickhouse
 from embedded.stack.settings import HOST
@@ -27,7 +27,7 @@ TABLES = (3, 9, 30)
 TRADES_PER_SECOND = 76
 """On both exchanges: 53,000 in a quarter of an hour on the busier one."""
 
-_HERE = Path(__file__).parent
+_DAGS = Path(__file__).with_name("cycle_dags.py")
 _QUARTER = timedelta(minutes=15)
 _IDLE_SECONDS = 20.0
 _MOST_OLD_TABLES = 9
@@ -43,7 +43,7 @@ def measure_cycle(_platform: Platform, rounds: int, _scratch: Path) -> Section:
     lines: list[tuple[str, ...]] = []
     seconds: dict[str, float] = {}
     profile = targets = Figures((), ())
-    with scheduling(_HERE / "cycle_dags.py", {**files, "tables.yaml": files[f"tables_{TABLES[0]}.yaml"]}) as stack:
+    with scheduling(_DAGS, {**files, "tables.yaml": files[f"tables_{TABLES[0]}.yaml"]}) as stack:
         stack.wait_for_dags([*_LAYER_DAGS, *(f"old_tables_{number}" for number in TABLES)])
         market = Market(stack, first=datetime.now(UTC) - _QUARTER * (len(TABLES) * (rounds + 1) + 1))
         for number in TABLES:

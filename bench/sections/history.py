@@ -14,15 +14,16 @@ from pyiceberg.catalog import load_catalog
 from pyiceberg.table import Table
 from rich.progress import track
 
-from bench.measure import Meter
-from bench.stack import MIDNIGHT, Platform
-from bench.warm_spark import WarmSpark, warm_spark
-from embedded.spark import SPARK_JOBS, submit_command, submit_environment
+from bench.harness.arrived import take_out
+from bench.harness.job import job_command, plan, tables_of_trades
+from bench.harness.measure import Meter
+from bench.harness.stack import MIDNIGHT, Platform
+from bench.harness.warm_spark import WarmSpark, warm_spark
+from embedded.spark import submit_environment
 from k2_offload.adapters import airflow_config
 from k2_offload.cli.console import errors
 from k2_offload.cli.verify import compare
-from k2_offload.core.plan import Plan, PlannedTable
-from k2_offload.core.tables import Tables, TableSpec, parse_tables
+from k2_offload.core.tables import Tables, TableSpec
 from k2_offload.cycle import Cycle
 from k2_offload.session import open_cycle
 
@@ -30,14 +31,9 @@ ROWS_PER_CYCLE = 5_000
 CYCLES_PER_DAY = 96
 _SMOOTHED_CYCLES = 20
 _INTERVAL = timedelta(days=1) / CYCLES_PER_DAY
-MAINTAINED, UNMAINTAINED = "maintained", "unmaintained"
-_SOURCE = "growth_trades"
-_TABLES = "tables:\n" + "".join(
-    f"  {name}:\n    layer: bronze\n    source: k2.{_SOURCE}\n    target: bench.{name}\n"
-    "    timestamp_column: exchange_timestamp\n    sort_columns: [symbol, exchange_timestamp]\n"
-    "    warm_retention_days: 30\n"
-    for name in (MAINTAINED, UNMAINTAINED)
-)
+MAINTAINED, UNMAINTAINED, NEW = "maintained", "unmaintained", "new"
+_SOURCE, _NEW_SOURCE = "growth_trades", "growth_new_trades"
+_TARGETS = [f"bench.{name}" for name in (MAINTAINED, UNMAINTAINED)]
 
 
 @dataclass(frozen=True)
@@ -103,20 +99,20 @@ class History:
         self._plan_file = scratch / "plan.json"
         self._spark = spark
         self._meter = Meter(platform.clickhouse_pid)
-        self._tables: Tables = parse_tables(_TABLES)
+        self._tables = tables_of_trades(dict.fromkeys(_TARGETS, _SOURCE), warm_retention_days=30)
         self._now = MIDNIGHT
         self._cycles = 0
         self._planning: dict[str, list[float]] = {name: [] for name in self._tables.by_name}
         self._resources = ExitStack()
-        self._cycle = self._resources.enter_context(self._open_cycle())
+        self._cycle = self._resources.enter_context(self._open_cycle(self._tables))
         self._cycle.ledger.create_schema()
 
     def close(self) -> None:
         """End its connections."""
         self._resources.close()
 
-    def _open_cycle(self) -> AbstractContextManager[Cycle]:
-        return open_cycle("bench", self._tables, lambda: self._now)
+    def _open_cycle(self, tables: Tables) -> AbstractContextManager[Cycle]:
+        return open_cycle("bench", tables, lambda: self._now)
 
     @property
     def _specs(self) -> Sequence[TableSpec]:
@@ -125,11 +121,11 @@ class History:
     def go_on_until(self, cycles: int) -> None:
         """Let cycles pass until there have been so many."""
         for _ in track(range(self._cycles, cycles), f"to {cycles} cycles", console=errors, transient=True):
-            self._let_trades_arrive()
+            self._let_trades_arrive(_SOURCE)
             planned = []
             for spec in self._specs:
                 started = time.perf_counter()
-                planned.append(_plan(self._cycle, spec))
+                planned.append(plan(self._cycle, spec))
                 self._planning[spec.name].append(time.perf_counter() - started)
             self._spark.move(*planned)
             for spec in self._specs:
@@ -137,32 +133,49 @@ class History:
             self._end_cycle()
 
     def measure(self, rounds: int) -> dict[str, list[CycleCost]]:
-        """The next cycles, of each table by itself, as Airflow's tasks run them."""
-        runs: dict[str, list[CycleCost]] = {name: [] for name in self._tables.by_name}
-        for _ in track(range(rounds), "measuring", console=errors, transient=True):
-            self._let_trades_arrive()
-            for spec in self._specs:
-                runs[spec.name].append(self._measure_one(spec))
-            self._end_cycle()
+        """The next cycles, each table's by itself, as Airflow's tasks run them; beside them those of a new table."""
+        runs: dict[str, list[CycleCost]] = {name: [] for name in (NEW, *self._tables.by_name)}
+        with self._new_table() as new:
+            turns = [(NEW, new, spec) for spec in new.by_name.values()]
+            turns += [(spec.name, self._tables, spec) for spec in self._specs]
+            for number in track(range(rounds), "measuring", console=errors, transient=True):
+                self._let_trades_arrive(_SOURCE, _NEW_SOURCE)
+                self._platform.wait_for_merges()
+                first = number % len(turns)
+                for name, tables, spec in turns[first:] + turns[:first]:
+                    runs[name].append(self._measure_one(tables, spec))
+                self._end_cycle()
         return runs
 
-    def _measure_one(self, spec: TableSpec) -> CycleCost:
+    @contextmanager
+    def _new_table(self) -> Iterator[Tables]:
+        """A table after its first cycle; it goes afterwards."""
+        self._platform.create_trades_table(_NEW_SOURCE)
+        self._platform.insert_trades(_NEW_SOURCE, ROWS_PER_CYCLE, self._now - _INTERVAL, _INTERVAL)
+        tables = tables_of_trades({f"bench.{NEW}_{self._cycles}": _NEW_SOURCE}, warm_retention_days=30)
+        [spec] = tables.by_name.values()
+        with self._open_cycle(tables) as cycle:
+            self._spark.move(plan(cycle, spec))
+            cycle.commit(spec)
+        yield tables
+        take_out(spec.target)
+        self._platform.sql(f"DROP TABLE {_NEW_SOURCE}")
+
+    def _measure_one(self, tables: Tables, spec: TableSpec) -> CycleCost:
         started = time.perf_counter()
-        with self._open_cycle() as cycle:
+        with self._open_cycle(tables) as cycle:
             cycle.ledger.create_schema()  # as the task does every time
-            planned = _plan(cycle, spec)
+            planned = plan(cycle, spec)
         plan_seconds = time.perf_counter() - started
-        self._plan_file.write_text(Plan("bench", (planned,)).to_json())
-        cost = self._meter.command(
-            submit_command(SPARK_JOBS / "offload.py", str(self._plan_file)), submit_environment()
-        )
+        cost = self._meter.command(job_command(self._plan_file, planned), submit_environment())
         started = time.perf_counter()
-        with self._open_cycle() as cycle:
+        with self._open_cycle(tables) as cycle:
             cycle.commit(spec)
         return CycleCost(plan_seconds, cost.seconds, time.perf_counter() - started, cost.cpu_seconds)
 
-    def _let_trades_arrive(self) -> None:
-        self._platform.insert_trades(_SOURCE, ROWS_PER_CYCLE, self._now, _INTERVAL)
+    def _let_trades_arrive(self, *sources: str) -> None:
+        for source in sources:
+            self._platform.insert_trades(source, ROWS_PER_CYCLE, self._now, _INTERVAL)
         self._now += _INTERVAL
 
     def _end_cycle(self) -> None:
@@ -204,13 +217,6 @@ class History:
             result = compare(self._cycle, spec)
             if not (result.equal and result.warm_rows):
                 raise RuntimeError(f"the tiers differ: {result}")
-
-
-def _plan(cycle: Cycle, spec: TableSpec) -> PlannedTable:
-    planned = cycle.plan(spec)
-    if planned is None:
-        raise RuntimeError(f"{spec.name}: nothing to move")
-    return planned
 
 
 def _metadata_of(table: Table) -> Metadata:

@@ -1,7 +1,8 @@
 """A Spark application that stays up, for what a benchmark needs between its measurements.
 
-For spark-submit, started by :mod:`bench.warm_spark`. It answers requests over a connection: ``("sql", statement)`` with
-seconds and rows, ``("move", plan)`` with whether all of it is published; what goes wrong comes back as an exception.
+For spark-submit, started by :mod:`bench.harness.warm_spark`. It answers requests over a connection: ``("sql",
+statement)`` with seconds and rows, ``("move", plan)`` with whether all of it is published; what goes wrong comes back
+as an exception.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "include" / "spark_jobs"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "include" / "spark_jobs"))
 
 import offload
 from cold_table import ColdTable
-from export_transport import _SETTINGS, ExportTransport
+from export_transport import ExportTransport
 from jvm import end_with_parent
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.exactly_once import Snapshot, WindowId
 from k2_offload.core.plan import Plan, PlannedTable
-from k2_offload.core.queries import of_split
+from k2_offload.core.queries import EXPORT_SETTINGS, of_split
 from k2_offload.core.splits import Split
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class QuarterHourExport(ExportTransport):
                 select = of_split(planned.select_split_sql, split)
                 quarter = f"toString(intDiv(toUnixTimestamp({column}), {_QUARTER_SECONDS}))"
                 clickhouse.execute(
-                    f"INSERT INTO FUNCTION {destination} PARTITION BY {quarter} {select} SETTINGS {_SETTINGS}"
+                    f"INSERT INTO FUNCTION {destination} PARTITION BY {quarter} {select} SETTINGS {EXPORT_SETTINGS}"
                 )
                 written = sorted(Path(unquote(urlparse(folder).path)).glob(f"{attempt}-{number}-*.parquet"))
                 uris = [f"{folder}/{file.name}" for file in written]

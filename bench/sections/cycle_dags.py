@@ -1,24 +1,23 @@
-"""DAGs for the scheduler that ``bench/cycle.py`` measures: this project's, and those of the method it replaces.
+"""DAGs for the scheduler that the section ``cycle`` measures: this project's, and those of the method it replaces.
 
 None has a schedule: the benchmark starts every run, and nothing else runs meanwhile.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk import DAG
 
-import bench
+from embedded.install.layout import ROOT
 from k2_offload import spark_application
 from k2_offload.adapters.airflow_config import load_job_connections, load_settings, load_tables
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.tables import LAYERS, Tables, parse_tables
 from k2_offload.dag_factory import build_dag, dag_id
 
-_BENCH = Path(str(bench.__path__[0]))
+_CONTENDERS = ROOT / "bench" / "contenders"
 
 
 class PlainSubmitOperator(SparkSubmitOperator):
@@ -43,7 +42,7 @@ def build_old_dag(name: str, tables: Tables) -> DAG:
             tasks = [
                 PlainSubmitOperator(
                     task_id=table.name,
-                    application=str(_BENCH / "old_window.py"),
+                    application=str(_CONTENDERS / "old_window.py"),
                     application_args=[
                         *(table.source, f"old_{table.target}", table.timestamp_column, table.partition_column),
                         *("{{ dag_run.conf['low'] }}", "{{ dag_run.conf['high'] }}"),

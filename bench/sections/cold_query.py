@@ -11,10 +11,10 @@ from random import Random
 from clickhouse_driver import Client
 from rich.progress import track
 
-from bench.cold_data import CANDLES_TABLE, DAYS, TRADES, TRADES_TABLE, ColdData, Stored, cold_data
-from bench.questions import QUESTIONS, Parameters
-from bench.report import Bars, Figures, Section, Target, against
-from bench.stack import MIDNIGHT, SYMBOLS, Platform
+from bench.harness.report import Bars, Figures, Section, Target, against
+from bench.harness.stack import MIDNIGHT, SYMBOLS, Platform
+from bench.sections.cold_data import CANDLES_TABLE, DAYS, TRADES, TRADES_TABLE, ColdData, Stored, cold_data
+from bench.sections.questions import QUESTIONS, Parameters
 from k2_offload.cli.console import errors
 
 _LEAST_RUNS = 20

@@ -6,9 +6,9 @@ import json
 import statistics
 from pathlib import Path
 
-from bench.bulk import BULK_ROWS, SMALL_ROWS, Bulk
-from bench.report import Figures, Section
-from bench.stack import Platform
+from bench.harness.report import Figures, Section
+from bench.harness.stack import Platform
+from bench.sections.bulk import BULK_ROWS, SMALL_ROWS, Bulk
 
 _APPLICATION = Path(__file__).with_name("timed_job.py")
 _REST = "everything else, until the process has ended"

@@ -12,26 +12,24 @@ from types import MappingProxyType
 
 from pyiceberg.table import StaticTable
 
-from bench.arrived import take_out
-from bench.measure import Contender, Cost, Meter, take_turns
-from bench.report import Bars, Figures, Section, Target, against
-from bench.stack import MIDNIGHT, Platform
+from bench.harness.arrived import take_out
+from bench.harness.job import job_command, plan, tables_of_trades
+from bench.harness.measure import Contender, Cost, Meter, take_turns
+from bench.harness.report import Bars, Figures, Section, Target, against
+from bench.harness.stack import MIDNIGHT, Platform
+from embedded.install.layout import ROOT
 from embedded.spark import submit_command, submit_environment
 from k2_offload import spark_application
 from k2_offload.adapters import airflow_config
-from k2_offload.core.plan import Plan
-from k2_offload.core.tables import parse_tables
+from k2_offload.core.queries import EXPORT_SETTINGS
 from k2_offload.session import open_cycle
 
-_HERE = Path(__file__).parent
-_PARQUET = (  # as `export` has them
-    "output_format_parquet_compression_method = 'zstd', output_format_compression_level = 2, "
-    "output_format_parquet_write_bloom_filter = 0"
-)
+_CONTENDERS = ROOT / "bench" / "contenders"
 
 _OLD = "old: Spark JDBC, one sorted stream"
 _SCRIPT = "script: Arrow into pyiceberg"
 _FLOOR = "floor: ClickHouse to Parquet"
+_DEFAULTS = "use_hive_partitioning = 0"  # nothing that changes the file
 
 BULK_ROWS = 3_777_490
 WINDOW_ROWS = 53_000
@@ -141,15 +139,18 @@ class Bulk:
             Contender(_SCRIPT, self._script),
             Contender("dlt: Arrow into its Iceberg destination", self._dlt),
             Contender("ClickHouse's own Iceberg insert", self._insert_into_iceberg),
-            Contender(_FLOOR, self._floor),
+            Contender(_FLOOR, lambda: self._floor(EXPORT_SETTINGS)),
+            Contender("floor, by ClickHouse's defaults", lambda: self._floor(_DEFAULTS)),
         ]
 
     def _old_method(self) -> tuple[Cost, int]:
-        application = _HERE / "old_method.py"
+        application = _CONTENDERS / "old_method.py"
         return self._append(lambda table, target: submit_command(application, table, target, java_options=""))
 
     def _script(self) -> tuple[Cost, int]:
-        return self._append(lambda table, target: [sys.executable, str(_HERE / "pyiceberg_script.py"), table, target])
+        return self._append(
+            lambda table, target: [sys.executable, str(_CONTENDERS / "pyiceberg_script.py"), table, target]
+        )
 
     def _append(self, command: Callable[[str, str], list[str]]) -> tuple[Cost, int]:
         """Run one command per table, given source and target."""
@@ -161,7 +162,7 @@ class Bulk:
 
     def _dlt(self) -> tuple[Cost, int]:
         folders = {table: self._new_folder(table) for table in self._tables}
-        command = [str(self._platform.settings.layout.bench.python), str(_HERE / "dlt_pipeline.py")]
+        command = [str(self._platform.settings.layout.bench.python), str(_CONTENDERS / "dlt_pipeline.py")]
         cost = self._meter.commands([[*command, *map(str, each)] for each in folders.items()], submit_environment())
         for table, folder in folders.items():
             versions = sorted((folder / "bench" / "trades" / "metadata").glob("*.metadata.json"))
@@ -181,21 +182,14 @@ class Bulk:
         :param variables: its environment, beside the connections
         """
         targets = self._new_targets()
-        spec = "tables:\n" + "".join(
-            f"  {target.partition('.')[2]}:\n    layer: bronze\n    source: k2.{table}\n"
-            f"    target: {target}\n    timestamp_column: exchange_timestamp\n"
-            f"    sort_columns: [symbol, exchange_timestamp]\n    transport: {transport}\n"
-            for table, target in targets.items()
-        )
-        with open_cycle("bench", parse_tables(spec), now=lambda: MIDNIGHT + timedelta(days=2)) as cycle:
+        specs = tables_of_trades({target: table for table, target in targets.items()}, transport=transport)
+        archive = airflow_config.load_settings().spark_class_archive
+        options = spark_application.driver_options(archive, short=transport == "export")
+        with open_cycle("bench", specs, now=lambda: MIDNIGHT + timedelta(days=2)) as cycle:
             cycle.ledger.create_schema()
             tables = list(cycle.tables.by_name.values())
-            planned = [planned for table in tables if (planned := cycle.plan(table))]
-            plan_file = self._scratch / "plan.json"
-            plan_file.write_text(Plan("bench", tuple(planned)).to_json())
-            archive = airflow_config.load_settings().spark_class_archive
-            options = spark_application.driver_options(archive, short=transport == "export")
-            command = submit_command(application, str(plan_file), java_options=options)
+            planned = [plan(cycle, table) for table in tables]
+            command = job_command(self._scratch / "plan.json", *planned, application=application, java_options=options)
             cost = self._meter.command(command, {**submit_environment(), **variables})
             for table in tables:
                 cycle.commit(table)
@@ -224,11 +218,11 @@ class Bulk:
             size += _bytes_below(folder)
         return cost, size
 
-    def _floor(self) -> tuple[Cost, int]:
+    def _floor(self, settings: str) -> tuple[Cost, int]:
         folders = {table: self._new_folder(table) for table in self._tables}
         inserts = [
             f"INSERT INTO FUNCTION file('{folder}/floor.parquet', 'Parquet') SELECT * FROM {table} "
-            f"ORDER BY symbol, exchange_timestamp SETTINGS {_PARQUET}"
+            f"ORDER BY symbol, exchange_timestamp SETTINGS {settings}"
             for table, folder in folders.items()
         ]
         cost, size = self._meter.call(lambda: [self._platform.sql(insert) for insert in inserts]), 0

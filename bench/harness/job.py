@@ -1,0 +1,53 @@
+"""This project's job, for a benchmark's own tables of trades."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from embedded.spark import submit_command
+from k2_offload import spark_application
+from k2_offload.core.plan import Plan, PlannedTable
+from k2_offload.core.tables import Tables, TableSpec, parse_tables
+from k2_offload.cycle import Cycle
+
+
+def tables_of_trades(sources: Mapping[str, str], **options: object) -> Tables:
+    """A table file.
+
+    :param sources: cold table (``namespace.table``) → table of trades in ClickHouse's database ``k2``
+    :param options: of every table
+    """
+    written = "".join(f"    {name}: {value}\n" for name, value in options.items())
+    return parse_tables(
+        "tables:\n"
+        + "".join(
+            f"  {target.partition('.')[2]}:\n    layer: bronze\n    source: k2.{source}\n    target: {target}\n"
+            f"    timestamp_column: exchange_timestamp\n    sort_columns: [symbol, exchange_timestamp]\n{written}"
+            for target, source in sources.items()
+        )
+    )
+
+
+def plan(cycle: Cycle, table: TableSpec) -> PlannedTable:
+    """The table's next window.
+
+    :raises RuntimeError: if there is none
+    """
+    planned = cycle.plan(table)
+    if planned is None:
+        raise RuntimeError(f"{table.name}: nothing to move")
+    return planned
+
+
+def job_command(
+    plan_file: Path, *planned: PlannedTable, application: Path = spark_application.OFFLOAD, **options: Any
+) -> list[str]:
+    """Write a plan and say how to submit it.
+
+    :param application: the job, or one that wraps it
+    :param options: as :func:`embedded.spark.submit_command` takes them
+    """
+    plan_file.write_text(Plan("bench", planned).to_json())
+    return submit_command(application, str(plan_file), **options)

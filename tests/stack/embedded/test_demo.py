@@ -1,0 +1,56 @@
+"""``make demo`` as a stranger runs it, on a stack of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedded.stack import Ports, StackSettings, airflow_services, down
+from tests.support import free_stack_ports
+
+RECORDED_TRADES = {"bronze_trades_binance": 12_477, "bronze_trades_kraken": 148}
+
+
+@pytest.fixture
+def settings(tmp_path: Path, session_settings: StackSettings) -> Iterator[StackSettings]:
+    settings = StackSettings(tmp_path.resolve(), free_stack_ports(), session_settings.clickhouse_version)
+    yield settings
+    down(settings)
+
+
+@pytest.fixture
+def environment(settings: StackSettings) -> Mapping[str, str]:
+    ports = {Ports.variable(name): str(port) for name, port in asdict(settings.ports).items()}
+    own = {"K2_STATE_DIR": str(settings.state), "K2_CLICKHOUSE_VERSION": settings.clickhouse_version}
+    return airflow_services.without_foreign_settings(os.environ) | ports | own | {"COLUMNS": "160"}
+
+
+def test_demo_moves_recorded_and_fresh_trades(settings: StackSettings, environment: Mapping[str, str]) -> None:
+    demo = subprocess.run(
+        [sys.executable, "-m", "embedded.demo"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert "all 9 tables equal" in demo.stdout
+    assert demo.stdout.count("✓ gold   success") == 2, demo.stdout
+
+    cold = {line["table"]: line["cold_rows"] for line in _status(settings)}
+    assert all(cold[table] > recorded for table, recorded in RECORDED_TRADES.items()), cold
+    assert cold["silver_trades"] == sum(cold[table] for table in RECORDED_TRADES)
+    assert all(cold.values()), cold
+
+
+def _status(settings: StackSettings) -> list[dict[str, Any]]:
+    own = airflow_services.without_foreign_settings(os.environ) | airflow_services.own_variables(settings)
+    status = subprocess.run(
+        [sys.executable, "-m", "k2_offload", "status", "--json"], env=own, capture_output=True, text=True, check=True
+    )
+    lines: list[dict[str, Any]] = json.loads(status.stdout)
+    return lines
