@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import threading
+
+import pytest
 
 
 class Output:
@@ -31,6 +34,9 @@ class Output:
 
     def wait_for_end(self, seconds=60):
         """Returns ``(exit code, output)``."""
-        code = self.process.wait(timeout=seconds)
+        try:
+            code = self.process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"The job has not ended after {seconds} s. So far it said:\n{self.text}")
         self._reader.join(timeout=seconds)
         return code, self.text

@@ -34,10 +34,11 @@ def environment(settings: StackSettings) -> Mapping[str, str]:
 
 
 def test_demo_moves_recorded_and_fresh_trades(settings: StackSettings, environment: Mapping[str, str]) -> None:
+    command = [sys.executable, "-m", "embedded.demo"]
     demo = subprocess.run(
-        [sys.executable, "-m", "embedded.demo"], env=environment, capture_output=True, text=True, check=False
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
-    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert demo.returncode == 0, demo.stdout
     assert "all 9 tables equal" in demo.stdout
     assert demo.stdout.count("✓ gold   success") == 2, demo.stdout
 
