@@ -171,6 +171,10 @@ class Proxy:
 
     async def _stop(self, *, listening: bool):
         if listening and self._server is not None:
+            # asyncio forgets what it has accepted when it closes meanwhile, and that client would wait for ever.
+            for listener in self._server.sockets:
+                self._loop.remove_reader(listener.fileno())
+            await asyncio.sleep(0)
             self._server.close()
             self._server = None
         for link in [] if listening else list(self._links):
@@ -188,6 +192,8 @@ class Proxy:
         except OSError:
             return client.transport.abort()
         link = _Link(client, server)
+        if self._server is None:  # since it was accepted
+            return link.end(reset=True)
         self._links.add(link)
         try:
             await asyncio.gather(self._pump(link, reader, server, True), self._pump(link, from_server, client, False))

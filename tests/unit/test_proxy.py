@@ -7,6 +7,7 @@ import socket
 import socketserver
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -23,6 +24,7 @@ class Shout(socketserver.StreamRequestHandler):
 class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
+    request_queue_size = 128  # the kernel makes those beyond it wait for a second
 
     def __init__(self):
         super().__init__((HOST, 0), Shout)
@@ -106,6 +108,21 @@ def test_an_unplugged_service_comes_back(proxy):
     proxy.unplug(0.2).join()
     with connect(proxy) as client:
         assert ask(client, b"back\n") == b"BACK\n"
+
+
+def test_nobody_who_comes_while_it_is_unplugged_is_left_hanging(proxy):
+    def knock():
+        with contextlib.suppress(ConnectionError), connect(proxy) as client:
+            client.settimeout(1)
+            client.recv(1)
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(40):
+            proxy.forward()
+            knocks = [pool.submit(knock) for _ in range(8)]
+            proxy.unplug()
+            for each in knocks:
+                each.result()
 
 
 @pytest.mark.parametrize("to_server", [True, False])

@@ -54,7 +54,7 @@ class ClickHouse:
         import clickhouse_driver  # noqa: PLC0415
 
         endpoint = self._endpoint
-        return clickhouse_driver.Client(
+        client = clickhouse_driver.Client(
             host=endpoint.host,
             port=endpoint.native_port,
             user=endpoint.user,
@@ -65,6 +65,8 @@ class ClickHouse:
             send_receive_timeout=self._query_timeout_seconds,
             client_name="k2-offload",
         )
+        _limit_greeting(client.connection)
+        return client
 
     def execute(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
         """Run one query and return its rows.
@@ -169,6 +171,20 @@ class ClickHouse:
                 f"{table.name}: {key} '{column}' is {types[column]}, not a time (DateTime or DateTime64). "
                 "Nothing was moved. Correct the table file; then run `k2 validate`."
             )
+
+
+def _limit_greeting(connection: Any) -> None:
+    """Let who accepts a connection and says nothing (a balancer without servers) count as down.
+
+    The driver would wait for the greeting as long as for a query.
+    """
+    receive = connection.receive_hello
+
+    def receive_hello() -> None:
+        with connection.timeout_setter(_CONNECT_TIMEOUT_SECONDS):
+            receive()
+
+    connection.receive_hello = receive_hello
 
 
 def _check_exists(table: TableSpec, column: str, types: Mapping[str, str]) -> None:

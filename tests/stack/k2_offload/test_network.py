@@ -24,7 +24,7 @@ from clickhouse_driver.errors import NetworkError, ServerException
 
 from embedded.stack.processes import STACK_VARIABLE
 from embedded.stack.settings import HOST
-from k2_offload.adapters import airflow_config
+from k2_offload.adapters import airflow_config, clickhouse
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.errors import Busy, ConfigurationError, Refused, Unreachable
 from k2_offload.core.fault_points import FaultPoint
@@ -446,6 +446,20 @@ def test_a_ledger_whose_table_another_run_holds(network, monkeypatch):
 
     with pytest.raises(Unreachable, match="terminating connection due to idle-in-transaction timeout"):
         hold()
+
+
+def test_a_clickhouse_that_accepts_connections_and_never_greets_is_given_up(network, monkeypatch):
+    monkeypatch.setattr(clickhouse, "_CONNECT_TIMEOUT_SECONDS", 1)
+    network.add_table()
+    cycle = network.cycle()
+    network.clickhouse.blackhole()
+    started = time.monotonic()
+    with pytest.raises(Unreachable, match="far_clickhouse"):
+        cycle.clickhouse.now()
+    assert time.monotonic() - started < 3
+    assert network.clickhouse.swallowed > 0
+    network.clickhouse.forward()
+    network.recover()
 
 
 def test_a_ledger_that_swallows_everything_is_given_up(network, monkeypatch):
