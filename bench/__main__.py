@@ -12,7 +12,7 @@ import psutil
 
 from bench.harness import report
 from bench.harness.stack import running
-from bench.sections import bulk, cold_query, cycle, growth, job_profile, window_sizes, workers
+from bench.sections import bulk, cold_query, cycle, growth, imports, job_profile, window_sizes, workers
 from k2_offload.cli.console import screen, silence_airflow
 
 SECTIONS = {
@@ -21,6 +21,7 @@ SECTIONS = {
     "small": bulk.measure_small,
     "two": bulk.measure_two,
     "profile": job_profile.measure_profile,
+    "imports": imports.measure_imports,
     "growth": growth.measure_growth,
     "windows": window_sizes.measure_windows,
     "queries": cold_query.measure_queries,

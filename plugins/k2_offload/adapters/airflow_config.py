@@ -57,7 +57,10 @@ class Settings:
 
 
 def load_settings() -> Settings:
-    """Read the section; every key has a default that suits a deployment with Airflow's usual folders."""
+    """Read the section; every key has a default that suits a deployment with Airflow's usual folders.
+
+    :raises ConfigurationError: if one is not what it should be
+    """
     from airflow.configuration import conf  # noqa: PLC0415 - the CLI answers --help without loading Airflow
 
     def get(key: str, default: str) -> str:
@@ -74,8 +77,17 @@ def load_settings() -> Settings:
         spark_jars=get("spark_jars", ""),
         spark_class_archive=get("spark_class_archive", ""),
         lake_collection=get("lake_collection", "k2_lake"),
-        parallel_tables=int(get("parallel_tables", "4")),
+        parallel_tables=_at_least_one("parallel_tables", get("parallel_tables", "4")),
     )
+
+
+def _at_least_one(key: str, text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise ConfigurationError(
+            f"[{_SECTION}] {key} is '{text}', not a whole number of at least 1. Nothing was moved. Correct it in "
+            f"airflow.cfg or AIRFLOW__{_SECTION.upper()}__{key.upper()}; then run `k2 validate`."
+        )
+    return int(text)
 
 
 def load_tables(settings: Settings) -> Tables:

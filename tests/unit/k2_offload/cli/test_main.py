@@ -77,6 +77,17 @@ def test_a_wrong_table_file_exits_with_2_and_one_line_that_names_it(tmp_path, mo
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize("text", ["many", "0", "-1", "1.5"])
+@pytest.mark.parametrize("command", ["validate", "status", "verify", "run"])
+def test_a_wrong_setting_is_one_line_that_names_it(monkeypatch, command, text):
+    monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__PARALLEL_TABLES", text)
+    result = invoke(command)
+    assert result.exit_code == 1
+    [line] = result.stderr.splitlines()
+    assert f"parallel_tables is '{text}'" in line
+    assert result.stdout == ""
+
+
 def test_a_table_that_is_not_in_the_file_exits_with_2_and_names_those_that_are():
     result = invoke("run", "ohlcv_7m")
     assert result.exit_code == 2

@@ -1,0 +1,56 @@
+"""What Airflow loads before a task of this project begins."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from bench.harness.report import Figures, Section
+from bench.harness.stack import Platform
+from embedded.install.layout import ROOT
+
+_PROGRAM = """
+import json, sys, time
+loaded, seconds, steps = set(sys.modules), {}, json.loads(sys.argv[1])
+for name, statement in steps.items():
+    started = time.perf_counter()
+    exec(statement, {})
+    seconds[name] = time.perf_counter() - started, len(set(sys.modules) - loaded)
+    loaded = set(sys.modules)
+print(json.dumps(seconds))
+"""
+_STEPS = {
+    "Airflow: what any DAG file needs": "from airflow.sdk import DAG, BaseOperator",
+    "Airflow: SparkSubmitOperator": (
+        "from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator"
+    ),
+    "Airflow: ExternalTaskSensor": "from airflow.providers.standard.sensors.external_task import ExternalTaskSensor",
+    "this package": "import k2_offload.dag_factory",
+    "`dags/offload_layers.py`": f"import runpy; runpy.run_path({str(ROOT / 'dags' / 'offload_layers.py')!r})",
+}
+
+
+def measure_imports(_: Platform, rounds: int, __: Path) -> Section:
+    """The DAG file, step by step, in a new process each time."""
+    runs = [_run() for _ in range(rounds)]
+    lines = [
+        (name, f"{statistics.median(run[name][0] for run in runs):.2f}", f"{runs[0][name][1]:,}") for name in _STEPS
+    ]
+    remarks = (
+        "The DAG processor reads the DAG file in a new process, and so does every task. Each step counts what the ones "
+        "before it have not loaded."
+    )
+    return Section(
+        "imports", "What Airflow loads before a task begins", (remarks, Figures(("step", "seconds", "modules"), lines))
+    )
+
+
+def _run() -> dict[str, tuple[float, int]]:
+    command = [sys.executable, "-c", _PROGRAM, json.dumps(_STEPS)]
+    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=True)
+    seconds: dict[str, tuple[float, int]] = json.loads(done.stdout.splitlines()[-1])
+    return seconds
