@@ -151,7 +151,7 @@ def _plot(plot: Bars | Curves, file: Path) -> None:
     mpl.rcParams.update({"svg.hashsalt": "k2", "svg.fonttype": "none", "font.size": 14})
     height = 0.6 * len(plot.values) + 1.2 if isinstance(plot, Bars) else 4.5
     figure, axes = plt.subplots(figsize=(7, height), layout="constrained")
-    axes.set_title(plot.title, loc="left")
+    figure.suptitle(plot.title, x=0.01, horizontalalignment="left")  # over the labels, too, which may be long
     if isinstance(plot, Bars):
         names = list(plot.values)[::-1]
         colours = ["#d95f02" if name in plot.highlighted else "#7a8ba3" for name in names]

@@ -49,7 +49,7 @@ def measure_queries(platform: Platform, rounds: int, scratch: Path) -> Section: 
         raise RuntimeError("compaction changed an answer")
     remarks, size_remarks = _remarks(runs)
     bytes_per_row = {name: stored.size_bytes / stored.rows for name, stored in sizes.items()}
-    bars = Bars("Trades on disk, bytes per row", bytes_per_row, "%.1f", [_COMPACTED])
+    bars = Bars("Bytes per row on disk", bytes_per_row, "%.1f", [_COMPACTED])
     targets = [
         Target(f"slowest p99 {when}, seconds", _slowest_p99(phase), 5)
         for when, phase in (("before compaction", before), ("compacted", after))

@@ -41,8 +41,8 @@ def measure_imports(_: Platform, rounds: int, __: Path) -> Section:
         (name, f"{statistics.median(run[name][0] for run in runs):.2f}", f"{runs[0][name][1]:,}") for name in _STEPS
     ]
     remarks = (
-        "The DAG processor reads the DAG file in a new process, and so does every task. Each step counts what the ones "
-        "before it have not loaded."
+        "In a bare process; each step counts what the ones before it have not loaded. Airflow's own task processes are "
+        "forked from one that has most of Airflow loaded, and so start sooner."
     )
     return Section(
         "imports", "What Airflow loads before a task begins", (remarks, Figures(("step", "seconds", "modules"), lines))
