@@ -98,6 +98,7 @@ def running() -> Iterator[Platform]:
     settings = StackSettings(state=state, ports=Ports(*free_ports(4)))
     airflow_home.write(settings, Secrets.load_or_make(state))
     os.environ["AIRFLOW_HOME"] = str(settings.airflow_home)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody would run a script so, and pay for compiling every time
     try:
         up(settings, airflow=False)
         yield Platform(settings)
