@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -51,6 +50,6 @@ def measure_imports(_: Platform, rounds: int, __: Path) -> Section:
 
 def _run() -> dict[str, tuple[float, int]]:
     command = [sys.executable, "-c", _PROGRAM, json.dumps(_STEPS)]
-    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     seconds: dict[str, tuple[float, int]] = json.loads(done.stdout.splitlines()[-1])
     return seconds

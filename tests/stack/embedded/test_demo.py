@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from embedded.demo import Demo
 from embedded.stack import Ports, StackSettings, airflow_services, down
-from tests.support import free_stack_ports
+from embedded.stack.secrets import Secrets
+from tests.support import SharedStack, free_stack_ports
 
 RECORDED_TRADES = {"bronze_trades_binance": 12_477, "bronze_trades_kraken": 148}
 
@@ -42,16 +42,8 @@ def test_demo_moves_recorded_and_fresh_trades(settings: StackSettings, environme
     assert "all 9 tables equal" in demo.stdout
     assert demo.stdout.count("✓ gold   success") == 2, demo.stdout
 
-    cold = {line["table"]: line["cold_rows"] for line in _status(settings)}
+    stack = SharedStack(settings, Secrets.load_or_make(settings.state))
+    cold = {line["table"]: line["cold_rows"] for line in Demo(stack.environment).k2_json("status")}
     assert all(cold[table] > recorded for table, recorded in RECORDED_TRADES.items()), cold
     assert cold["silver_trades"] == sum(cold[table] for table in RECORDED_TRADES)
     assert all(cold.values()), cold
-
-
-def _status(settings: StackSettings) -> list[dict[str, Any]]:
-    own = airflow_services.without_foreign_settings(os.environ) | airflow_services.own_variables(settings)
-    status = subprocess.run(
-        [sys.executable, "-m", "k2_offload", "status", "--json"], env=own, capture_output=True, text=True, check=True
-    )
-    lines: list[dict[str, Any]] = json.loads(status.stdout)
-    return lines
