@@ -11,8 +11,6 @@ from k2_offload import spark_application
 from k2_offload.adapters import airflow_config
 from k2_offload.core.connections import JobConnections
 
-SPARK_JOBS = spark_application.JOBS
-
 
 def submit_command(
     application: Path,

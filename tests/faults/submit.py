@@ -5,9 +5,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from embedded.spark import SPARK_JOBS, submit_command, submit_environment
+from embedded.spark import submit_command, submit_environment
+from k2_offload import spark_application
 
-JOB = SPARK_JOBS / "offload.py"
+JOB = spark_application.OFFLOAD
 FAULTY_JOB = Path(__file__).with_name("job.py")
 COMPACTION = Path(__file__).with_name("compact.py")
 
