@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from k2_offload import spark_application
-from k2_offload.adapters import airflow_config
+from k2_offload.adapters import connections, spark_submit
+from k2_offload.adapters.settings import load_settings
 from k2_offload.core.connections import JobConnections
 
 
@@ -24,17 +24,17 @@ def submit_command(
     :param java_options: of the driver; as for a job that exports when left out
     :param conf: Spark's settings beside those of every job
     """
-    settings = airflow_config.load_settings()
+    settings = load_settings()
     if java_options is None:
-        java_options = spark_application.driver_options(settings.spark_class_archive)
+        java_options = spark_submit.driver_options(settings.spark_class_archive)
     else:
-        java_options = f"{spark_application.LOGGING} {java_options}".rstrip()
+        java_options = f"{spark_submit.LOGGING} {java_options}".rstrip()
     return [
         settings.spark_binary,
         *("--master", master, "--conf", "spark.ui.enabled=false"),
         *(option for name, value in conf.items() for option in ("--conf", f"{name}={value}")),
         *("--conf", f"spark.driver.extraJavaOptions={java_options}"),
-        *("--driver-class-path", spark_application.classpath(settings.spark_jars)),
+        *("--driver-class-path", spark_submit.classpath(settings.spark_jars)),
         str(application),
         *arguments,
     ]
@@ -42,9 +42,9 @@ def submit_command(
 
 def submit_environment() -> Mapping[str, str]:
     """This process's environment, with Spark's Python and the connections."""
-    settings = airflow_config.load_settings()
+    settings = load_settings()
     return {
         **os.environ,
-        **spark_application.environment(settings.spark_python),
-        JobConnections.VARIABLE: airflow_config.load_job_connections(settings).to_json(),
+        **spark_submit.environment(settings.spark_python),
+        JobConnections.VARIABLE: connections.job_connections(settings).to_json(),
     }

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from embedded.stack.ports import free_ports
 from embedded.stack.settings import HOST
-from k2_offload import spark_application
-from k2_offload.adapters import airflow_config
+from k2_offload.adapters import spark_submit
+from k2_offload.adapters.settings import load_settings
 
 _START_SECONDS = 60
 
@@ -43,7 +43,7 @@ class StandaloneCluster:
             "spark.driver.host": HOST,
             "spark.driver.bindAddress": HOST,
             "spark.executor.memory": "512m",
-            "spark.executor.extraJavaOptions": spark_application.SHORT_JOB,
+            "spark.executor.extraJavaOptions": spark_submit.SHORT_JOB,
         }
 
     def kill_worker(self, number: int) -> None:
@@ -89,7 +89,7 @@ def standalone_cluster(folder: Path, workers: int, environment: Mapping[str, str
 
 
 def _spark_class() -> str:
-    return str(Path(airflow_config.load_settings().spark_binary).with_name("spark-class"))
+    return str(Path(load_settings().spark_binary).with_name("spark-class"))
 
 
 def _addresses(port: int, page: int) -> list[str]:
@@ -97,12 +97,12 @@ def _addresses(port: int, page: int) -> list[str]:
 
 
 def _variables() -> Mapping[str, str]:
-    python = airflow_config.load_settings().spark_python
+    python = load_settings().spark_python
     return {
-        **spark_application.environment(python),
+        **spark_submit.environment(python),
         "SPARK_LOCAL_IP": HOST,
         "SPARK_DAEMON_MEMORY": "256m",
-        "SPARK_DAEMON_JAVA_OPTS": spark_application.SHORT_JOB,
+        "SPARK_DAEMON_JAVA_OPTS": spark_submit.SHORT_JOB,
     }
 
 

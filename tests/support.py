@@ -17,9 +17,15 @@ from embedded.stack.ports import free_ports
 from embedded.stack.processes import STACK_VARIABLE
 from embedded.stack.secrets import Secrets
 from embedded.stack.settings import HOST
-from k2_offload.core.tables import parse_tables
-from k2_offload.cycle import Cycle
-from k2_offload.session import open_cycle
+from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.adapters.cold_catalog import ColdCatalog
+from k2_offload.adapters.ledger import Ledger
+from k2_offload.adapters.table_file import parse_tables
+from k2_offload.core.exactly_once import Published
+from k2_offload.core.plan import PlannedWindow
+from k2_offload.core.tables import Tables, TableSpec
+from k2_offload.work import cycle
+from k2_offload.work.tiers import Tiers, open_tiers
 
 
 def free_stack_ports() -> Ports:
@@ -77,6 +83,39 @@ def table_file(specs: Sequence[str]) -> str:
     return "tables:\n" + textwrap.indent("\n".join(specs), "  ")
 
 
+@dataclass(frozen=True)
+class Cycle:
+    """Plan and commit as the tasks of one run do them."""
+
+    tiers: Tiers
+    dag_run_id: str
+
+    @property
+    def tables(self) -> Tables:
+        return self.tiers.tables
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.tiers.ledger
+
+    @property
+    def clickhouse(self) -> ClickHouse:
+        return self.tiers.clickhouse
+
+    @property
+    def catalog(self) -> ColdCatalog:
+        return self.tiers.catalog
+
+    def plan(self, table: TableSpec) -> PlannedWindow | None:
+        return cycle.plan(self.tiers, table, self.dag_run_id)
+
+    def commit(self, table: TableSpec) -> tuple[Published | None, datetime | None]:
+        return cycle.commit(self.tiers, table)
+
+    def mark_failed(self, table: TableSpec) -> None:
+        cycle.mark_failed(self.tiers, table)
+
+
 def build_cycle(resources: ExitStack, now: datetime | None, tables: str, dag_run_id: str) -> Cycle:
     """A cycle over the tables of a table file, with the connections of this session's AIRFLOW_HOME.
 
@@ -84,4 +123,4 @@ def build_cycle(resources: ExitStack, now: datetime | None, tables: str, dag_run
     :param now: stands still when given
     """
     clock = (lambda: now) if now else (lambda: datetime.now(UTC))
-    return resources.enter_context(open_cycle(dag_run_id, parse_tables(tables), clock))
+    return Cycle(resources.enter_context(open_tiers(parse_tables(tables), clock)), dag_run_id)

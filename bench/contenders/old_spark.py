@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pyspark.sql import DataFrame, SparkSession  # noqa: TID253 - of applications for spark-submit
 
-from k2_offload.core.connections import Catalog, ClickHouseEndpoint
+from k2_offload.core.connections import CatalogSettings, ClickHouseEndpoint
 
 
-def open_session(catalog: Catalog) -> SparkSession:
+def open_session(catalog: CatalogSettings) -> SparkSession:
     """A session that knows the catalog, by its name."""
     builder = SparkSession.builder.config(f"spark.sql.catalog.{catalog.name}", "org.apache.iceberg.spark.SparkCatalog")
     for key, value in catalog.java.items():

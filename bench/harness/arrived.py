@@ -9,7 +9,8 @@ from contextlib import closing
 from pyiceberg.catalog import load_catalog
 from pyiceberg.manifest import DataFile
 
-from k2_offload.adapters import airflow_config
+from k2_offload.adapters import connections
+from k2_offload.adapters.settings import load_settings
 
 
 def take_out(target: str) -> Sequence[DataFile]:
@@ -18,7 +19,7 @@ def take_out(target: str) -> Sequence[DataFile]:
     :param target: ``namespace.table``
     :returns: the data files it had
     """
-    settings = airflow_config.load_catalog(airflow_config.load_settings())
+    settings = connections.catalog_settings(load_settings())
     with closing(load_catalog(settings.name, **settings.pyiceberg)) as catalog:
         table = catalog.load_table(target)
         files = [task.file for task in table.scan().plan_files()]

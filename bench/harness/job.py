@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from embedded.spark import submit_command
-from k2_offload import spark_application
-from k2_offload.core.plan import Plan, PlannedTable
-from k2_offload.core.tables import Tables, TableSpec, parse_tables
-from k2_offload.cycle import Cycle
+from k2_offload.adapters import spark_submit
+from k2_offload.adapters.table_file import parse_tables
+from k2_offload.core.plan import Plan, PlannedWindow
+from k2_offload.core.tables import Tables, TableSpec
+from k2_offload.work import cycle
+from k2_offload.work.tiers import Tiers
 
 
 def tables_of_trades(sources: Mapping[str, str], **options: object) -> Tables:
@@ -30,19 +32,19 @@ def tables_of_trades(sources: Mapping[str, str], **options: object) -> Tables:
     )
 
 
-def plan(cycle: Cycle, table: TableSpec) -> PlannedTable:
+def plan(tiers: Tiers, table: TableSpec) -> PlannedWindow:
     """The table's next window.
 
     :raises RuntimeError: if there is none
     """
-    planned = cycle.plan(table)
+    planned = cycle.plan(tiers, table, "bench")
     if planned is None:
         raise RuntimeError(f"{table.name}: nothing to move")
     return planned
 
 
 def job_command(
-    plan_file: Path, *planned: PlannedTable, application: Path = spark_application.OFFLOAD, **options: Any
+    plan_file: Path, *planned: PlannedWindow, application: Path = spark_submit.OFFLOAD, **options: Any
 ) -> list[str]:
     """Write a plan and say how to submit it.
 

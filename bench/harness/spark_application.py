@@ -21,16 +21,20 @@ from urllib.parse import unquote, urlparse
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "include" / "spark_jobs"))
 
-import offload
-from cold_table import ColdTable
-from export_transport import ExportTransport
-from jvm import end_with_parent
+import offload  # noqa: F401 - finds the package
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.exactly_once import Snapshot, WindowId
-from k2_offload.core.plan import Plan, PlannedTable
+from k2_offload.core.lake import parquet_file
+from k2_offload.core.plan import Plan, PlannedWindow
 from k2_offload.core.queries import EXPORT_SETTINGS, of_split
 from k2_offload.core.splits import Split
+from k2_offload.core.transports import TRANSPORTS, Transport
+from offload_job.application import Job, run
+from offload_job.cold_table_writer import ColdTableWriter
+from offload_job.jvm import end_with_parent, start_jvm
+from offload_job.session import start_session
+from offload_job.transports.export import ExportTransport
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -48,8 +52,8 @@ class QuarterHourExport(ExportTransport):
     def stage(
         self,
         clickhouse: ClickHouse,
-        cold: ColdTable,
-        planned: PlannedTable,
+        cold: ColdTableWriter,
+        planned: PlannedWindow,
         window_id: WindowId,
         splits: Sequence[Split],
         attempt: str,
@@ -60,7 +64,9 @@ class QuarterHourExport(ExportTransport):
         with ThreadPoolExecutor(_PARALLEL) as pool:
             for number, split in enumerate(splits):
                 folder = f"{cold.location}/data/{planned.partition_field}={split.day.isoformat()}"
-                destination = self._destination(f"{folder}/{attempt}-{number}-{{_partition_id}}.parquet")
+                destination = parquet_file(
+                    f"{folder}/{attempt}-{number}-{{_partition_id}}.parquet", self._connections.lake_collection
+                )
                 select = of_split(planned.select_split_sql, split)
                 quarter = f"toString(intDiv(toUnixTimestamp({column}), {_QUARTER_SECONDS}))"
                 clickhouse.execute(
@@ -72,33 +78,24 @@ class QuarterHourExport(ExportTransport):
         return cold.stage_files(files, window_id, attempt)
 
 
-class WarmJob(offload.Job):
-    """The job, with one more transport and a session for SQL."""
+TRANSPORTS["quarter-hours"] = Transport(f"{__name__}:QuarterHourExport")
 
-    def __init__(self, connections: JobConnections) -> None:
-        super().__init__(connections)
-        self._transports["quarter-hours"] = QuarterHourExport(connections)
+
+class WarmJob(Job):
+    """The job, with a session for SQL."""
 
     def answer(self, kind: str, text: str) -> object:
         """What a request asks for."""
         if kind == "move":
-            return offload.run(self, Plan.from_json(text), _PARALLEL)
+            return run(self, Plan.from_json(text), _PARALLEL)
         started = time.perf_counter()
         rows = self._session.sql(text).collect()
         return time.perf_counter() - started, [tuple(row) for row in rows]
 
     @cached_property
     def _session(self) -> SparkSession:
-        from pyspark.sql import SparkSession
-
-        catalog = self._connections.catalog
-        prefix = f"spark.sql.catalog.{catalog.name}"
         # Not cached: the job commits behind the session's back.
-        options = {prefix: "org.apache.iceberg.spark.SparkCatalog", f"{prefix}.cache-enabled": "false"}
-        options |= {f"{prefix}.{key}": value for key, value in catalog.java.items()}
-        options["spark.sql.extensions"] = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
-        options["spark.sql.session.timeZone"] = "UTC"
-        return SparkSession.builder.config(map=options).getOrCreate()
+        return start_session(self.connections.catalog, procedures=True, cached=False)
 
 
 def _requests(connection: Connection) -> Iterator[tuple[str, str]]:
@@ -113,7 +110,7 @@ def main() -> None:
     """Answer until the other side hangs up."""
     end_with_parent()
     connection = Client(os.environ["K2_BENCH_SOCKET"], authkey=bytes.fromhex(os.environ["K2_BENCH_KEY"]))
-    job = WarmJob(JobConnections.from_json(os.environ[JobConnections.VARIABLE]))
+    job = WarmJob(JobConnections.from_json(os.environ[JobConnections.VARIABLE]), start_jvm())
     for request in _requests(connection):
         try:
             answer = job.answer(*request)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from embedded.spark import submit_command, submit_environment
-from k2_offload.core.plan import Plan, PlannedTable
+from k2_offload.core.plan import Plan, PlannedWindow
 
 _APPLICATION = Path(__file__).with_name("spark_application.py")
 
@@ -24,7 +24,7 @@ class WarmSpark:
         self._connection = connection
         self._log = log
 
-    def move(self, *tables: PlannedTable) -> None:
+    def move(self, *tables: PlannedWindow) -> None:
         """Publish their windows.
 
         :raises RuntimeError: if one of them is not published, with the end of the application's log

@@ -19,10 +19,11 @@ from bench.harness.report import Bars, Figures, Section, Target, against
 from bench.harness.stack import MIDNIGHT, Platform
 from embedded.install.layout import ROOT
 from embedded.spark import submit_command, submit_environment
-from k2_offload import spark_application
-from k2_offload.adapters import airflow_config
+from k2_offload.adapters import connections, spark_submit
+from k2_offload.adapters.settings import load_settings
 from k2_offload.core.queries import EXPORT_SETTINGS
-from k2_offload.session import open_cycle
+from k2_offload.work.cycle import commit
+from k2_offload.work.tiers import open_tiers
 
 _CONTENDERS = ROOT / "bench" / "contenders"
 
@@ -154,7 +155,7 @@ class Bulk:
 
     def _append(self, command: Callable[[str, str], list[str]]) -> tuple[Cost, int]:
         """Run one command per table, given source and target."""
-        settings = airflow_config.load_catalog(airflow_config.load_settings()).pyiceberg
+        settings = connections.catalog_settings(load_settings()).pyiceberg
         catalog = {"K2_BENCH_URI": settings["uri"], "K2_BENCH_WAREHOUSE": settings["warehouse"]}
         targets = self._new_targets()
         commands = [command(table, target) for table, target in targets.items()]
@@ -173,7 +174,7 @@ class Bulk:
     def offload(
         self,
         transport: str,
-        application: Path = spark_application.OFFLOAD,
+        application: Path = spark_submit.OFFLOAD,
         variables: Mapping[str, str] = MappingProxyType({}),
     ) -> tuple[Cost, int]:
         """From submitted to published; the plan was made before, as Airflow's task does.
@@ -183,16 +184,16 @@ class Bulk:
         """
         targets = self._new_targets()
         specs = tables_of_trades({target: table for table, target in targets.items()}, transport=transport)
-        archive = airflow_config.load_settings().spark_class_archive
-        options = spark_application.driver_options(archive, short=transport == "export")
-        with open_cycle("bench", specs, now=lambda: MIDNIGHT + timedelta(days=2)) as cycle:
-            cycle.ledger.create_schema()
-            tables = list(cycle.tables.by_name.values())
-            planned = [plan(cycle, table) for table in tables]
+        archive = load_settings().spark_class_archive
+        options = spark_submit.driver_options(archive, short=transport == "export")
+        with open_tiers(specs, lambda: MIDNIGHT + timedelta(days=2)) as tiers:
+            tiers.ledger.migrate()
+            tables = list(tiers.tables.by_name.values())
+            planned = [plan(tiers, table) for table in tables]
             command = job_command(self._scratch / "plan.json", *planned, application=application, java_options=options)
             cost = self._meter.command(command, {**submit_environment(), **variables})
             for table in tables:
-                cycle.commit(table)
+                commit(tiers, table)
         return cost, self._check(targets)
 
     def _insert_into_iceberg(self) -> tuple[Cost, int]:

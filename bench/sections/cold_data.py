@@ -11,13 +11,14 @@ from rich.progress import track
 
 from bench.harness.stack import MIDNIGHT, SYMBOLS, Platform
 from bench.harness.warm_spark import WarmSpark, warm_spark
-from k2_offload.adapters import airflow_config
+from k2_offload.adapters import connections
+from k2_offload.adapters.settings import load_settings
+from k2_offload.adapters.table_file import parse_tables
 from k2_offload.cli.console import errors
-from k2_offload.cli.verify import compare
-from k2_offload.core.tables import parse_tables
-from k2_offload.core.verification import cold_table_function
-from k2_offload.cycle import Cycle
-from k2_offload.session import open_cycle
+from k2_offload.core.lake import iceberg_table
+from k2_offload.work import cycle
+from k2_offload.work.compare import compare
+from k2_offload.work.tiers import Tiers, open_tiers
 
 DAYS = 90
 TRADES = 4_000_000
@@ -55,14 +56,14 @@ class ColdData:
     """Both tables.
 
     :param spark: reads and compacts them
-    :param cycle: moves into them; its clock is ``now``
+    :param tiers: moves into them; the clock is set for each day
     """
 
-    def __init__(self, platform: Platform, spark: WarmSpark, cycle: Cycle) -> None:
+    def __init__(self, platform: Platform, spark: WarmSpark, tiers: Tiers) -> None:
         self.spark = spark
         self._platform = platform
-        self._cycle = cycle
-        self._catalog = airflow_config.load_catalog(airflow_config.load_settings()).name
+        self._tiers = tiers
+        self._catalog = connections.catalog_settings(load_settings()).name
 
     def fill(self) -> None:
         """Make the rows, and move them day by day.
@@ -71,17 +72,17 @@ class ColdData:
         """
         self._platform.create_trades(TRADES_TABLE, TRADES, MIDNIGHT, DAYS * _DAY)
         self._create_candles()
-        self._cycle.ledger.create_schema()
-        specs = list(self._cycle.tables.by_name.values())
+        self._tiers.ledger.migrate()
+        specs = list(self._tiers.tables.by_name.values())
         for day in track(range(1, DAYS + 1), "90 days", console=errors, transient=True):
             # The last trade is older than that, the last candle ends right then: the source is idle.
             now = MIDNIGHT + day * _DAY + timedelta(seconds=day == DAYS)
-            self._cycle.now = lambda now=now: now  # type: ignore[misc]
-            planned = [self._cycle.plan(spec) for spec in specs]
+            at_that_time = replace(self._tiers, now=lambda now=now: now)  # type: ignore[misc]
+            planned = [cycle.plan(at_that_time, spec, "bench") for spec in specs]
             # One statement for 96 files; see QuarterHourExport.
             self.spark.move(*(replace(each, transport="quarter-hours") for each in planned if each is not None))
             for spec in specs:
-                self._cycle.commit(spec)
+                cycle.commit(at_that_time, spec)
         self.check()
 
     def _create_candles(self) -> None:
@@ -112,17 +113,17 @@ class ColdData:
 
         :raises RuntimeError: if they differ
         """
-        for spec in self._cycle.tables.by_name.values():
-            result = compare(self._cycle, spec)
+        for spec in self._tiers.tables.by_name.values():
+            result = compare(self._tiers, spec)
             if not (result.equal and result.cold_rows):
                 raise RuntimeError(f"the tiers differ: {result}")
 
     def in_clickhouse(self, name: str) -> str:
         """A table function for a cold table as it is now."""
-        cold = self._cycle.catalog.load(self._cycle.tables[name])
+        cold = self._tiers.catalog.load(self._tiers.tables[name])
         if cold is None:
             raise RuntimeError(f"{name} has gone")
-        return cold_table_function(cold.location, cold.metadata_location, self._cycle.lake_collection)
+        return iceberg_table(cold.location, cold.metadata_location, self._tiers.lake_collection)
 
     def in_spark(self, name: str) -> str:
         """A cold table's name."""
@@ -169,9 +170,9 @@ def cold_data(platform: Platform) -> Iterator[ColdData]:
     """Both tables, filled; their sources go afterwards."""
     with (
         warm_spark() as spark,
-        open_cycle("bench", parse_tables(_TABLES), lambda: MIDNIGHT) as cycle,
+        open_tiers(parse_tables(_TABLES), lambda: MIDNIGHT) as tiers,
     ):
-        data = ColdData(platform, spark, cycle)
+        data = ColdData(platform, spark, tiers)
         data.fill()
         yield data
         for name in (TRADES_TABLE, CANDLES_TABLE):

@@ -11,11 +11,14 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk import DAG
 
 from embedded.install.layout import ROOT
-from k2_offload import spark_application
-from k2_offload.adapters.airflow_config import load_job_connections, load_settings, load_tables
+from k2_offload.adapters import spark_submit
+from k2_offload.adapters.connections import job_connections
+from k2_offload.adapters.settings import load_settings
+from k2_offload.adapters.table_file import load_tables
+from k2_offload.airflow_tasks.dag_ids import dag_id
+from k2_offload.airflow_tasks.layer_dag import build_dag
 from k2_offload.core.connections import JobConnections
-from k2_offload.core.tables import LAYERS, Tables, parse_tables
-from k2_offload.dag_factory import build_dag, dag_id
+from k2_offload.core.tables import LAYERS, Tables
 
 _CONTENDERS = ROOT / "bench" / "contenders"
 
@@ -27,8 +30,8 @@ class PlainSubmitOperator(SparkSubmitOperator):
         """Submit, with the connections in the environment as this project's own job gets them."""
         settings = load_settings()
         self.env_vars = {
-            **spark_application.environment(settings.spark_python),
-            JobConnections.VARIABLE: load_job_connections(settings).to_json(),
+            **spark_submit.environment(settings.spark_python),
+            JobConnections.VARIABLE: job_connections(settings).to_json(),
         }
         super().execute(context)
 
@@ -49,10 +52,10 @@ def build_old_dag(name: str, tables: Tables) -> DAG:
                     ],
                     conn_id=settings.spark_conn_id,
                     spark_binary=settings.spark_binary,
-                    driver_class_path=spark_application.classpath(settings.spark_jars),
+                    driver_class_path=spark_submit.classpath(settings.spark_jars),
                     conf={
                         "spark.ui.enabled": "false",
-                        "spark.driver.extraJavaOptions": spark_application.LOGGING,
+                        "spark.driver.extraJavaOptions": spark_submit.LOGGING,
                     },
                 )
                 for table in tables.in_layer(layer)
@@ -65,6 +68,6 @@ def build_old_dag(name: str, tables: Tables) -> DAG:
 
 tables_file = load_settings().tables_file
 for layer in LAYERS:
-    globals()[dag_id(layer)] = build_dag(layer, load_tables(load_settings()), load_settings(), schedule=None)
+    globals()[dag_id(layer)] = build_dag(layer, load_tables(tables_file), schedule=None)
 for file in sorted(tables_file.parent.glob("tables_*.yaml")):
-    globals()[f"old_{file.stem}"] = build_old_dag(f"old_{file.stem}", parse_tables(file.read_text()))
+    globals()[f"old_{file.stem}"] = build_old_dag(f"old_{file.stem}", load_tables(file))

@@ -20,12 +20,13 @@ from bench.harness.measure import Meter
 from bench.harness.stack import MIDNIGHT, Platform
 from bench.harness.warm_spark import WarmSpark, warm_spark
 from embedded.spark import submit_environment
-from k2_offload.adapters import airflow_config
+from k2_offload.adapters import connections
+from k2_offload.adapters.settings import load_settings
 from k2_offload.cli.console import errors
-from k2_offload.cli.verify import compare
 from k2_offload.core.tables import Tables, TableSpec
-from k2_offload.cycle import Cycle
-from k2_offload.session import open_cycle
+from k2_offload.work.compare import compare
+from k2_offload.work.cycle import commit
+from k2_offload.work.tiers import Tiers, open_tiers
 
 ROWS_PER_CYCLE = 5_000
 CYCLES_PER_DAY = 96
@@ -104,15 +105,15 @@ class History:
         self._cycles = 0
         self._planning: dict[str, list[float]] = {name: [] for name in self._tables.by_name}
         self._resources = ExitStack()
-        self._cycle = self._resources.enter_context(self._open_cycle(self._tables))
-        self._cycle.ledger.create_schema()
+        self._tiers = self._resources.enter_context(self._open(self._tables))
+        self._tiers.ledger.migrate()
 
     def close(self) -> None:
         """End its connections."""
         self._resources.close()
 
-    def _open_cycle(self, tables: Tables) -> AbstractContextManager[Cycle]:
-        return open_cycle("bench", tables, lambda: self._now)
+    def _open(self, tables: Tables) -> AbstractContextManager[Tiers]:
+        return open_tiers(tables, lambda: self._now)
 
     @property
     def _specs(self) -> Sequence[TableSpec]:
@@ -125,11 +126,11 @@ class History:
             planned = []
             for spec in self._specs:
                 started = time.perf_counter()
-                planned.append(plan(self._cycle, spec))
+                planned.append(plan(self._tiers, spec))
                 self._planning[spec.name].append(time.perf_counter() - started)
             self._spark.move(*planned)
             for spec in self._specs:
-                self._cycle.commit(spec)
+                commit(self._tiers, spec)
             self._end_cycle()
 
     def measure(self, rounds: int) -> dict[str, list[CycleCost]]:
@@ -154,23 +155,23 @@ class History:
         self._platform.insert_trades(_NEW_SOURCE, ROWS_PER_CYCLE, self._now - _INTERVAL, _INTERVAL)
         tables = tables_of_trades({f"bench.{NEW}_{self._cycles}": _NEW_SOURCE}, warm_retention_days=30)
         [spec] = tables.by_name.values()
-        with self._open_cycle(tables) as cycle:
-            self._spark.move(plan(cycle, spec))
-            cycle.commit(spec)
+        with self._open(tables) as tiers:
+            self._spark.move(plan(tiers, spec))
+            commit(tiers, spec)
         yield tables
         take_out(spec.target)
         self._platform.sql(f"DROP TABLE {_NEW_SOURCE}")
 
     def _measure_one(self, tables: Tables, spec: TableSpec) -> CycleCost:
         started = time.perf_counter()
-        with self._open_cycle(tables) as cycle:
-            cycle.ledger.create_schema()  # as the task does every time
-            planned = plan(cycle, spec)
+        with self._open(tables) as tiers:
+            tiers.ledger.migrate()  # as the task does every time
+            planned = plan(tiers, spec)
         plan_seconds = time.perf_counter() - started
         cost = self._meter.command(job_command(self._plan_file, planned), submit_environment())
         started = time.perf_counter()
-        with self._open_cycle(tables) as cycle:
-            cycle.commit(spec)
+        with self._open(tables) as tiers:
+            commit(tiers, spec)
         return CycleCost(plan_seconds, cost.seconds, time.perf_counter() - started, cost.cpu_seconds)
 
     def _let_trades_arrive(self, *sources: str) -> None:
@@ -184,7 +185,7 @@ class History:
             self._maintain(self._tables[MAINTAINED].target)
 
     def _maintain(self, target: str) -> None:
-        procedures = f"CALL {airflow_config.load_catalog(airflow_config.load_settings()).name}.system"
+        procedures = f"CALL {connections.catalog_settings(load_settings()).name}.system"
         self._spark.sql(f"{procedures}.rewrite_data_files(table => '{target}')")
         self._spark.sql(f"{procedures}.rewrite_manifests(table => '{target}')")
         self._spark.sql(
@@ -194,7 +195,7 @@ class History:
 
     def metadata(self) -> dict[str, Metadata]:
         """Of both tables, as they are now."""
-        settings = airflow_config.load_catalog(airflow_config.load_settings())
+        settings = connections.catalog_settings(load_settings())
         with closing(load_catalog(settings.name, **settings.pyiceberg)) as catalog:
             return {spec.name: _metadata_of(catalog.load_table(spec.target)) for spec in self._specs}
 
@@ -214,7 +215,7 @@ class History:
         :raises RuntimeError: otherwise
         """
         for spec in self._specs:
-            result = compare(self._cycle, spec)
+            result = compare(self._tiers, spec)
             if not (result.equal and result.warm_rows):
                 raise RuntimeError(f"the tiers differ: {result}")
 

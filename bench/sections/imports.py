@@ -28,7 +28,7 @@ _STEPS = {
         "from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator"
     ),
     "Airflow: ExternalTaskSensor": "from airflow.providers.standard.sensors.external_task import ExternalTaskSensor",
-    "this package": "import k2_offload.dag_factory",
+    "this package": "import k2_offload.airflow_tasks.layer_dag",
     "`dags/offload_layers.py`": f"import runpy; runpy.run_path({str(ROOT / 'dags' / 'offload_layers.py')!r})",
 }
 

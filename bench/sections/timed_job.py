@@ -15,10 +15,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "include" / "spark_jobs"))
 
-import export_transport
-import offload
-from cold_table import ColdTable
+import offload  # noqa: F401 - finds the package
 from k2_offload.adapters.clickhouse import ClickHouse
+from offload_job import application, jvm
+from offload_job.cold_table_writer import ColdTableWriter
+from offload_job.transports import export
 
 
 def start_time(pid: int) -> float:
@@ -48,14 +49,14 @@ def watch(owner: Any, function: str, step: str) -> None:
     setattr(owner, function, timed)
 
 
-watch(offload, "start_jvm", "open the catalog")
-watch(offload, "open_catalog", "open the catalog")
-watch(ColdTable, "__init__", "load the table")
+watch(jvm, "start_jvm", "open the catalog")
+watch(application, "open_catalog", "open the catalog")
+watch(ColdTableWriter, "__init__", "load the table")
 watch(ClickHouse, "rows_per_slot", "count the rows")
-watch(export_transport, "run_export", "export")
-watch(ColdTable, "data_file", "read the footer")
-watch(ColdTable, "stage_files", "stage")
-watch(ColdTable, "fast_forward", "publish")
-code = offload.main()
+watch(export, "run_export", "export")
+watch(ColdTableWriter, "data_file", "read the footer")
+watch(ColdTableWriter, "stage_files", "stage")
+watch(ColdTableWriter, "fast_forward", "publish")
+code = application.main(jvm.start_jvm)
 Path(os.environ["K2_BENCH_STEPS"]).write_text(json.dumps(steps))
 sys.exit(code)

@@ -19,7 +19,8 @@ from bench.harness.stack import MIDNIGHT, Platform
 from bench.sections.bulk import WINDOW_ROWS
 from embedded.spark import submit_environment
 from k2_offload.core.tables import TableOptions
-from k2_offload.session import open_cycle
+from k2_offload.work import cycle
+from k2_offload.work.tiers import open_tiers
 
 _FACTORS = (1, 10, 100)
 _UNCUT_ROWS = TableOptions().max_window_rows
@@ -128,14 +129,14 @@ class Mover:
         tables = tables_of_trades({target: _source(rows)}, max_window_rows=max_window_rows)
         costs = []
         with (
-            open_cycle("bench", tables, lambda: MIDNIGHT + timedelta(days=2)) as cycle,
+            open_tiers(tables, lambda: MIDNIGHT + timedelta(days=2)) as tiers,
             _watched_exports(self._platform) as watched,
         ):
-            cycle.ledger.create_schema()
-            [table] = cycle.tables.by_name.values()
-            while (planned := cycle.plan(table)) is not None:
+            tiers.ledger.migrate()
+            [table] = tiers.tables.by_name.values()
+            while (planned := cycle.plan(tiers, table, "bench")) is not None:
                 costs.append(self._meter.command(job_command(self._plan_file, planned), submit_environment()))
-                cycle.commit(table)
+                cycle.commit(tiers, table)
         arrived = sum(file.record_count for file in take_out(target))
         if arrived != rows:
             raise RuntimeError(f"{arrived} of {rows} rows arrived")

@@ -21,9 +21,10 @@ from bench.harness.stack import MIDNIGHT, Platform
 from bench.sections.bulk import BULK_ROWS
 from embedded.spark import submit_environment
 from embedded.spark_standalone import StandaloneCluster, standalone_cluster
-from k2_offload.core.plan import PlannedTable
+from k2_offload.core.plan import PlannedWindow
 from k2_offload.core.windows import parse_time
-from k2_offload.session import open_cycle
+from k2_offload.work.cycle import commit
+from k2_offload.work.tiers import open_tiers
 
 _WORKERS = 4
 _SOURCE = "spread_trades"
@@ -124,21 +125,21 @@ class Mover:
             nonlocal output
             output = self._submit(planned, on_cluster)
 
-        with open_cycle("bench", tables, now=lambda: MIDNIGHT + timedelta(days=2)) as cycle:
-            cycle.ledger.create_schema()
-            [table] = cycle.tables.by_name.values()
-            planned = plan(cycle, table)
+        with open_tiers(tables, lambda: MIDNIGHT + timedelta(days=2)) as tiers:
+            tiers.ledger.migrate()
+            [table] = tiers.tables.by_name.values()
+            planned = plan(tiers, table)
             before = self._workers_cpu_seconds()
             cost = self._meter.call(submit)
             cpu_seconds = cost.cpu_seconds + self._workers_cpu_seconds() - before
-            cycle.commit(table)
+            commit(tiers, table)
         files_found = take_out(target)
         found = sum(file.record_count for file in files_found), len(files_found)
         if found != (BULK_ROWS, files):
             raise RuntimeError(f"{found} are not {BULK_ROWS} rows in {files} files")
         return Run(replace(cost, cpu_seconds=cpu_seconds), _exports(output))
 
-    def _submit(self, planned: PlannedTable, on_cluster: bool) -> str:
+    def _submit(self, planned: PlannedWindow, on_cluster: bool) -> str:
         command = job_command(
             self._plan_file,
             planned,

@@ -100,12 +100,11 @@ def write_k2_command(environment: Environment, root: Path) -> None:
     """Put `k2` beside the environment's other commands; it finds the embedded stack's AIRFLOW_HOME by itself."""
     script = environment.path / "bin" / "k2"
     state = shlex.quote(str(root / ".state"))
-    call = "from k2_offload.cli.main import app; app(prog_name='k2')"
     text = (
         "#!/bin/sh\n"
         "# Written by set-up. AIRFLOW_HOME says which Airflow's connections and settings apply.\n"
         f'[ -n "$AIRFLOW_HOME" ] || {{ state={state}; export AIRFLOW_HOME="${{K2_STATE_DIR:-$state}}/airflow"; }}\n'
-        f'exec {shlex.quote(str(environment.python))} -c "{call}" "$@"\n'
+        f'exec {shlex.quote(str(environment.python))} -m embedded.k2 "$@"\n'
     )
     if not script.exists() or script.read_text() != text:
         script.write_text(text)

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from embedded.install.layout import Layout
-from embedded.install.machine import find_java
 from embedded.install.steps import SCHEME, STAMP_NAME, SetupError, fingerprint, fresh_log, is_current, locked, run, say
+from k2_offload.adapters.java import find_java
 
 
 def install_jars(layout: Layout, cache: Path) -> bool:

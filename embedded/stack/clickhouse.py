@@ -66,7 +66,7 @@ def apply_schema(settings: StackSettings) -> None:
     """Create the database and whatever tables and views are missing in it."""
     from clickhouse_driver import Client  # noqa: PLC0415 - `status` and `down` do without it
 
-    from embedded.feed import schema  # noqa: PLC0415
+    from embedded.stack import schema  # noqa: PLC0415
 
     with Client(HOST, port=settings.ports.clickhouse_native) as client:
         client.execute(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")

@@ -3,7 +3,7 @@
     spark-submit --conf spark.driver.extraJavaOptions=-XX:ArchiveClassesAtExit=FILE --driver-class-path <jars> THIS
 
 It registers and publishes a file in a table of its own, in a folder that goes afterwards, and knocks at a catalog that
-is not there. See :func:`k2_offload.spark_application.class_archive_command`.
+is not there. See :func:`k2_offload.adapters.spark_submit.class_archive_command`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
 
-from cold_table import ColdTable
-from jvm import Jvm, java_map, start_jvm
 from k2_offload.core.exactly_once import WindowId
 from k2_offload.core.windows import Window
+from offload_job.cold_table_writer import ColdTableWriter
+from offload_job.jvm import Jvm, java_map, start_jvm
 
 _DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -48,7 +48,7 @@ def publish_a_file(jvm: Jvm, warehouse: Path) -> None:
     file = iceberg.parquet.Parquet.write(table.io().newOutputFile(uri)).schema(schema).named("trades").build()
     file.add(row)
     file.close()
-    cold = ColdTable(jvm, catalog, "archive.trades", "trades", "archive")
+    cold = ColdTableWriter(jvm, catalog, "archive.trades", "trades", "archive")
     window_id = WindowId(cold.uuid, Window(_DAY, _DAY.replace(day=2)))
     for attempt in ("first", "second"):
         cold.published()

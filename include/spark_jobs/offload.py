@@ -1,128 +1,16 @@
-"""The generic offload job: for each window of a plan, stage → audit → publish.
+"""Moves the windows of a plan: see :mod:`offload_job.application`.
 
-    spark-submit --driver-class-path <jars> offload.py PLAN.json
-
-It decides nothing: everything is in the plan. Connections come from the environment variable K2_OFFLOAD_CONNECTIONS.
-Each table is isolated: one that fails makes the job fail at the end, after the others have been published, and a retry
-finds those done.
+spark-submit --driver-class-path <jars> offload.py PLAN.json
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import os
 import sys
-import threading
-import time
-import traceback
-import uuid
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
 
-from cold_table import ColdTable, open_catalog
-from export_transport import ExportTransport
-from jdbc_transport import JdbcTransport
-from jvm import end_with_parent, start_jvm
-from k2_offload.adapters.clickhouse import ClickHouse
-from k2_offload.core.connections import JobConnections, is_cluster
-from k2_offload.core.errors import OffloadError
-from k2_offload.core.exactly_once import Snapshot, WindowId
-from k2_offload.core.plan import Plan, PlannedTable
-from k2_offload.persistence import persist
-from move import Transport, move
-from spark_cluster import SparkCluster
-
-
-class Job:
-    """One application's work.
-
-    :param connections: where ClickHouse and the catalog are
-    """
-
-    def __init__(self, connections: JobConnections) -> None:
-        # Loaded while Java connects to the catalog: each takes a tenth of a second.
-        threading.Thread(target=importlib.import_module, args=("clickhouse_driver",)).start()
-        self._connections = connections
-        self._jvm = start_jvm()
-        self._catalog = open_catalog(self._jvm, connections.catalog)
-        master = str(self._jvm.java.lang.System.getProperty("spark.master"))
-        cluster = SparkCluster(connections.clickhouse) if is_cluster(master) else None
-        self._transports: dict[str, Transport] = {
-            "export": ExportTransport(connections, cluster),
-            "jdbc": JdbcTransport(connections),
-        }
-
-    def move(self, planned: PlannedTable) -> str:
-        """Move one window.
-
-        :returns: what happened, for the log
-        :raises OffloadError: if nothing was published by this attempt
-        """
-        window_id = WindowId.parse(planned.window_id)
-        if window_id is None:
-            raise OffloadError(f"{planned.table}: '{planned.window_id}' is not a window id")
-        started = time.monotonic()
-        published = persist(lambda: self._move(planned, window_id))
-        seconds = time.monotonic() - started
-        name = f"{planned.table} {window_id.window}"
-        if published is None:
-            return f"{name}: already published"
-        return f"{name}: published {published.rows} rows, {published.size_bytes} bytes in {seconds:.1f} s"
-
-    def _move(self, planned: PlannedTable, window_id: WindowId) -> Snapshot | None:
-        catalog = self._connections.catalog
-        cold = ColdTable(self._jvm, self._catalog, planned.target, planned.table, catalog.connection_id)
-        transport = self._transports[planned.transport]
-        with closing(ClickHouse(self._connections.clickhouse)) as clickhouse:
-            return move(planned, window_id, cold, clickhouse, transport, lambda: uuid.uuid4().hex)
-
-
-def run(job: Job, plan: Plan, parallel_tables: int) -> bool:
-    """Move every window of the plan, several tables at once; says of each what became of it.
-
-    :returns: whether all of them are published now
-    """
-
-    def attempt(planned: PlannedTable) -> bool:
-        try:
-            say(job.move(planned))
-        except OffloadError as error:
-            say(f"ERROR {error}")
-            return False
-        except Exception:  # noqa: BLE001 - one table's surprise must not stop the others
-            traceback.print_exc()
-            say(f"ERROR {planned.table}: unexpected, see above. No row is lost; the retry moves the window.")
-            return False
-        return True
-
-    with ThreadPoolExecutor(parallel_tables) as pool:
-        return all(list(pool.map(attempt, plan.tables)))
-
-
-def say(line: str) -> None:
-    """Print a line in one write: several tables speak at once."""
-    print(f"{line}\n", end="", flush=True)
-
-
-def main() -> int:
-    """Move every window of the plan; 1 if any of them failed."""
-    parser = argparse.ArgumentParser(description="Move the windows of a plan from ClickHouse to Iceberg.")
-    parser.add_argument("plan", type=Path, help="file with the plan, as the task 'plan' returns it")
-    parser.add_argument("--parallel-tables", type=int, default=4, help="how many tables to move at once")
-    arguments = parser.parse_args()
-    end_with_parent()
-    plan = Plan.from_json(arguments.plan.read_text())
-    try:
-        job = Job(JobConnections.from_json(os.environ[JobConnections.VARIABLE]))
-    except OffloadError as error:
-        say(f"ERROR {error}")
-        return 1
-    return 0 if run(job, plan, arguments.parallel_tables) else 1
-
+from offload_job.application import main
 
 if __name__ == "__main__":
     sys.exit(main())

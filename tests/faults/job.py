@@ -14,13 +14,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "include" / "spark_jobs"))
 
-import jvm
-import offload
-from cold_table import open_catalog
+import offload  # noqa: F401 - finds the package
 from k2_offload.core import fault_points
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import Unreachable
 from k2_offload.core.fault_points import FaultPoint
+from offload_job import jvm
+from offload_job.application import main
+from offload_job.cold_table_writer import open_catalog
 from tests.faults.hook import Fault, Faults
 
 _machine = []
@@ -48,7 +49,6 @@ def interfere(table):
 
 
 if __name__ == "__main__":
-    offload.start_jvm = start_jvm
     faults = [Fault.from_json(values) for values in json.loads(os.environ["K2_TEST_FAULTS"])]
     fault_points.arm(Faults(faults, lose_reply, interfere, awake=Path(os.environ["K2_TEST_WAKE"]).exists))
-    sys.exit(offload.main())
+    sys.exit(main(start_jvm))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pyiceberg.catalog.sql  # noqa: F401
 
 import tests.faults.tasks  # noqa: F401
-from k2_offload.adapters import airflow_config
+from k2_offload.adapters import connections
+from k2_offload.adapters.settings import load_settings
+from k2_offload.work.tiers import open_ledger
 
-settings = airflow_config.load_settings()
-airflow_config.load_ledger(settings)
-airflow_config.load_clickhouse(settings)
-airflow_config.load_catalog(settings)
+settings = load_settings()
+open_ledger(settings)
+connections.clickhouse_endpoint(settings)
+connections.catalog_settings(settings)

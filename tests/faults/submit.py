@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 from embedded.spark import submit_command, submit_environment
-from k2_offload import spark_application
+from k2_offload.adapters import spark_submit
 
-JOB = spark_application.OFFLOAD
+JOB = spark_submit.OFFLOAD
 FAULTY_JOB = Path(__file__).with_name("job.py")
 COMPACTION = Path(__file__).with_name("compact.py")
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
 
-import cold_table
-from k2_offload.adapters.iceberg import ColdCatalog
+from k2_offload.adapters.cold_catalog import ColdCatalog
+from offload_job.cold_table_writer import ColdTableWriter
 from tests.model.actors import perform
 from tests.model.clickhouse import Row, Server
 
@@ -409,7 +409,7 @@ class _References:
         perform("fast-forward", lambda: commit(table.target, self._base, branches=self._branches), table.lost)
 
 
-class SimulatedColdTable(cold_table.ColdTable):
+class SimulatedColdTable(ColdTableWriter):
     """The job's real class; Iceberg's Java library underneath is simulated."""
 
     def __init__(self, lakehouse: Lakehouse, target: str, name: str):

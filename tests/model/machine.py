@@ -14,7 +14,7 @@ from tests.model.actors import Fate
 from tests.model.world import EXCHANGES, TABLES, World
 
 _RUNS_PER_LAYER = 4
-_log = logging.getLogger("k2_offload.cycle")
+_log = logging.getLogger("k2_offload.work.cycle")
 
 layers = st.sampled_from(LAYERS)
 names = st.sampled_from(list(TABLES.by_name))

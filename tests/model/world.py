@@ -9,20 +9,22 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
 
-import move as job
-from export_transport import ExportTransport
 from k2_offload.adapters.ledger import Ledger
+from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import AuditFailed, OffloadError, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, WindowId
-from k2_offload.core.plan import PlannedTable
-from k2_offload.core.tables import LAYERS, TableSpec, parse_tables
+from k2_offload.core.plan import PlannedWindow
+from k2_offload.core.tables import LAYERS, TableSpec
 from k2_offload.core.windows import TICK, to_micros
-from k2_offload.cycle import Cycle
+from k2_offload.work.tiers import Tiers
+from offload_job import move as job
+from offload_job.transports.export import ExportTransport
 from tests.model.actors import Actor
 from tests.model.clickhouse import Row, Server, SimulatedClickHouse
 from tests.model.iceberg import Lakehouse, SimulatedCatalog, SimulatedColdTable, SimulatedSnapshot
 from tests.model.ledger import Entry, Postgres
+from tests.support import Cycle
 
 EXCHANGES = ("bronze_a", "bronze_b")
 CANDLES = {"candles_1m": 1, "candles_5m": 5}
@@ -123,21 +125,22 @@ class World:
 
     def cycle(self, clock_off: timedelta = timedelta(0)) -> Cycle:
         """What the tasks of one run work with."""
-        return Cycle(
+        tiers = Tiers(
             TABLES,
             Ledger(self.postgres.connect, "ledger"),
             SimulatedClickHouse(self.clickhouse),
             SimulatedCatalog(self.lakehouse),
+            "lake",
             now=lambda: self.now + clock_off,
-            dag_run_id="model",
         )
+        return Cycle(tiers, "model")
 
     def _run(self, layer: str, clock_off: timedelta) -> None:
         cycle = self.cycle(clock_off)
         planned = []
         for table in TABLES.in_layer(layer):
             try:
-                planned.append(_persist(partial(cycle.plan, table)))
+                planned.append(_with_retries(partial(cycle.plan, table)))
             except Unreachable:
                 return
             except OffloadError:
@@ -146,19 +149,19 @@ class World:
         for entry in planned:
             if entry is not None:
                 with suppress(OffloadError):
-                    _persist(partial(self._move, entry))
+                    _with_retries(partial(self._move, entry))
         for table in TABLES.in_layer(layer):
             with suppress(OffloadError):
-                _persist(partial(cycle.commit, table))
+                _with_retries(partial(cycle.commit, table))
 
-    def _move(self, planned: PlannedTable) -> None:
+    def _move(self, planned: PlannedWindow) -> None:
         window_id = WindowId.parse(planned.window_id)
         job.move(
             planned,
             window_id,
             SimulatedColdTable(self.lakehouse, planned.target, planned.table),
             SimulatedClickHouse(self.clickhouse),
-            ExportTransport(JobConnections(None, None, "lake")),
+            ExportTransport(JobConnections(None, None, "lake"), "local"),
             lambda: f"attempt-{next(self._attempts)}",
         )
 
@@ -294,8 +297,8 @@ def _windows(history: list[SimulatedSnapshot]) -> list[WindowId]:
     return [window_id for window_id in ids if window_id is not None]
 
 
-def _persist(step: Callable[[], object]) -> object:
-    """As :func:`k2_offload.persistence.persist`, without its pauses."""
+def _with_retries(step: Callable[[], object]) -> object:
+    """As :func:`k2_offload.adapters.retry.with_retries`, without its pauses."""
     for _ in range(_ATTEMPTS - 1):
         with suppress(Unreachable, AuditFailed):
             return step()

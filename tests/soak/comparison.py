@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pyiceberg.catalog import load_catalog
 from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan
 
-from k2_offload.adapters import airflow_config
+from k2_offload.adapters import connections
+from k2_offload.adapters.settings import load_settings
 
 
 @dataclass
@@ -37,7 +38,7 @@ def compare_days(client, table, first, end, difference):
     bounds = {"first": first, "end": end}
     condition = f"{column} >= %(first)s AND {column} < %(end)s"
     warm = Counter(client.execute(f"SELECT * FROM {table.source} WHERE {condition}", bounds))
-    settings = airflow_config.load_catalog(airflow_config.load_settings())
+    settings = connections.catalog_settings(load_settings())
     with closing(load_catalog(settings.name, **settings.pyiceberg)) as catalog:
         row_filter = And(GreaterThanOrEqual(column, first.isoformat()), LessThan(column, end.isoformat()))
         rows = catalog.load_table(table.target).scan(row_filter=row_filter).to_arrow()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from k2_offload.adapters import airflow_config
+from k2_offload.adapters.settings import load_settings
+from k2_offload.work.tiers import open_ledger
 
 _PARTS = ("offload_watermarks", "offload_windows")
 
@@ -36,7 +37,7 @@ class LedgerDamage:
     def __init__(self, random, tables):
         self._random = random
         self._tables = tables
-        self._ledger = airflow_config.load_ledger(airflow_config.load_settings())
+        self._ledger = open_ledger(load_settings())
         self._backup = None
 
     def back_up(self):

@@ -16,11 +16,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "include" / "spark_jobs"))
 
-import offload
-from jvm import end_with_parent
+import offload  # noqa: F401 - finds the package
 from k2_offload.core import fault_points
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.plan import Plan
+from offload_job.application import Job, run
+from offload_job.jvm import end_with_parent
 from tests.faults import job as faulty
 from tests.faults.hook import Fault, Faults
 
@@ -40,14 +41,13 @@ def serve(connection, job):
         fault_points.arm(faults)
         plan = Plan.from_json(request["plan"])
         with ThreadPoolExecutor(request["copies"]) as pool:
-            done = list(pool.map(lambda _: offload.run(job, plan, _PARALLEL_TABLES), range(request["copies"])))  # noqa: B023
+            done = list(pool.map(lambda _: run(job, plan, _PARALLEL_TABLES), range(request["copies"])))  # noqa: B023
         connection.send(("done", all(done)))
 
 
 if __name__ == "__main__":
     end_with_parent()
-    offload.start_jvm = faulty.start_jvm
-    job = offload.Job(JobConnections.from_json(os.environ[JobConnections.VARIABLE]))
+    job = Job(JobConnections.from_json(os.environ[JobConnections.VARIABLE]), faulty.start_jvm())
     try:
         serve(Client(os.environ["K2_SOAK_SOCKET"], authkey=bytes.fromhex(os.environ["K2_SOAK_KEY"])), job)
     except EOFError:

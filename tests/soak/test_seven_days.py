@@ -55,7 +55,7 @@ class Soak:
         self.now = start
         self.cycle = build_cycle(resources, start, TABLES, "soak")
         self.cycle.now = lambda: self.now
-        self.cycle.ledger.create_schema()
+        self.cycle.ledger.migrate()
         self.jobs = Jobs(log)
         resources.callback(self.jobs.close)
         self.log = log

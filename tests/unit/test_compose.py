@@ -198,10 +198,10 @@ def test_connections_are_such_as_the_package_reads() -> None:
             name, *(entry.get(key) for key in ("host", "port", "login", "password", "schema")), entry.get("extra", {})
         )
 
-    clickhouse = connections.clickhouse_endpoint(fields("K2_CLICKHOUSE"))
+    clickhouse = connections.read_clickhouse(fields("K2_CLICKHOUSE"))
     assert (clickhouse.host, clickhouse.native_port, clickhouse.http_port) == ("clickhouse", 9000, 8123)
     assert (clickhouse.user, clickhouse.password, clickhouse.database) == ("k2", "c=2", "k2")
-    catalog = connections.catalog(fields("K2_ICEBERG"))
+    catalog = connections.read_catalog(fields("K2_ICEBERG"))
     assert catalog.java["io-impl"].endswith("S3FileIO")
     assert catalog.pyiceberg["s3.secret-access-key"] == catalog.java["s3.secret-access-key"] == "m=3"
     assert fields("K2_LEDGER").password == "p=1"

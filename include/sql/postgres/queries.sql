@@ -1,5 +1,24 @@
 -- The ledger's statements, by name. Parameters as the Postgres drivers write them: %(name)s.
 
+-- name: has_schema_versions
+SELECT to_regclass('k2_offload.schema_versions') IS NOT NULL;
+
+-- name: lock_schema
+SELECT pg_advisory_xact_lock(hashtext('k2_offload.schema'));
+
+-- name: create_schema
+CREATE SCHEMA IF NOT EXISTS k2_offload;
+CREATE TABLE IF NOT EXISTS k2_offload.schema_versions (
+    version    integer PRIMARY KEY,                     -- the number that a file of migrations/ begins with
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- name: applied_versions
+SELECT version FROM k2_offload.schema_versions;
+
+-- name: record_version
+INSERT INTO k2_offload.schema_versions (version) VALUES (%(version)s);
+
 -- name: lock_table
 SELECT last_offload_timestamp, cold_table_uuid
 FROM k2_offload.offload_watermarks

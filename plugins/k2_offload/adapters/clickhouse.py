@@ -7,21 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from k2_offload.core import queries
 from k2_offload.core.connections import ClickHouseEndpoint
 from k2_offload.core.errors import InvalidSource, OffloadError, Refused, Unreachable
+from k2_offload.core.limits import CONNECT_SECONDS, QUERY_SECONDS
+from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column, is_time, map_column
 from k2_offload.core.windows import Window, from_micros, to_micros
 
-if TYPE_CHECKING:  # the Spark job has no pydantic
-    from k2_offload.core.tables import TableSpec
-
 # At its import the driver would make a dictionary of all days since 1900, which takes 0.1 s. The name is its own.
 os.environ.setdefault("CLICKHOUSE_DRIVER_LASY_DATE_LUT", "on demand")
-
-_CONNECT_TIMEOUT_SECONDS = 10
 
 _REFUSED = {81, 192, 193, 497, 516}
 """Codes for: no such database, no such user, wrong password, not granted, authentication failed."""
@@ -44,7 +41,7 @@ class ClickHouse:
     :raises Refused: by every method, if it does not let the user in
     """
 
-    def __init__(self, endpoint: ClickHouseEndpoint, query_timeout_seconds: int = 600) -> None:
+    def __init__(self, endpoint: ClickHouseEndpoint, query_timeout_seconds: int = QUERY_SECONDS) -> None:
         self._endpoint = endpoint
         self._query_timeout_seconds = query_timeout_seconds
 
@@ -61,7 +58,7 @@ class ClickHouse:
             password=endpoint.password,
             database=endpoint.database,
             secure=endpoint.secure,
-            connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+            connect_timeout=CONNECT_SECONDS,
             send_receive_timeout=self._query_timeout_seconds,
             client_name="k2-offload",
         )
@@ -181,7 +178,7 @@ def _limit_greeting(connection: Any) -> None:
     receive = connection.receive_hello
 
     def receive_hello() -> None:
-        with connection.timeout_setter(_CONNECT_TIMEOUT_SECONDS):
+        with connection.timeout_setter(CONNECT_SECONDS):
             receive()
 
     connection.receive_hello = receive_hello

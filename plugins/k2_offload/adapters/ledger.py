@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from k2_offload.core.errors import Busy, ConfigurationError, OffloadError, Refused, Unreachable, is_refusal
+from k2_offload.adapters.postgres import Connect, is_refusal
+from k2_offload.core.errors import Busy, ConfigurationError, OffloadError, Refused, Unreachable
 from k2_offload.core.exactly_once import LedgerEntry, Published, WindowId, watermark_of
-
-_SQL = Path(__file__).parents[3] / "include" / "sql" / "postgres"
-
-Connect = Callable[[], Any]
-"""Opens a DB-API connection (psycopg 2 or 3); its transaction may have begun."""
+from k2_offload.files import LEDGER_SQL
 
 _LOCK_NOT_AVAILABLE = "55P03"
 
 
 @cache
-def _queries() -> Mapping[str, str]:
-    parts = re.split(r"^-- name: (\w+)\n", (_SQL / "queries.sql").read_text(), flags=re.MULTILINE)
+def statements() -> Mapping[str, str]:
+    """The ledger's statements, by the names that queries.sql gives them."""
+    parts = re.split(r"^-- name: (\w+)\n", (LEDGER_SQL / "queries.sql").read_text(), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@cache
+def migrations() -> Mapping[int, str]:
+    """The scripts that make the schema what it is, by version; to be run in their order.
+
+    They only add: a version of this package goes on working on a schema that a later one has migrated, so that going
+    back is nothing but installing it again.
+    """
+    return {int(file.name.partition("_")[0]): file.read_text() for file in sorted(LEDGER_SQL.glob("migrations/*.sql"))}
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class LockedTable:
         self._watermark, self._table_uuid = row
 
     def _run(self, query: str, **values: object) -> None:
-        self._cursor.execute(_queries()[query], {"table": self._table, **values})
+        self._cursor.execute(statements()[query], {"table": self._table, **values})
 
     def entry(self) -> LedgerEntry:
         """What the ledger believes of the table."""
@@ -133,12 +140,24 @@ class Ledger:
         self._connect = connect
         self._connection_id = connection_id
 
-    def create_schema(self) -> None:
-        """Create what is missing; safe at every start, also by several processes at once."""
+    def migrate(self) -> None:
+        """Bring the schema to this version's, or make it; safe at every start, also by several processes at once."""
         with self._transaction() as cursor:
-            # CREATE … IF NOT EXISTS still collides when two sessions run it at the same moment.
-            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('k2_offload.schema'))")
-            cursor.execute((_SQL / "schema.sql").read_text())
+            if self._missing_versions(cursor):
+                # Two sessions that create the same thing at the same moment collide, IF NOT EXISTS or not.
+                cursor.execute(statements()["lock_schema"])
+                cursor.execute(statements()["create_schema"])
+                for version in self._missing_versions(cursor):
+                    cursor.execute(migrations()[version])
+                    cursor.execute(statements()["record_version"], {"version": version})
+
+    @staticmethod
+    def _missing_versions(cursor: Any) -> list[int]:
+        cursor.execute(statements()["has_schema_versions"])
+        if not cursor.fetchone()[0]:
+            return list(migrations())
+        cursor.execute(statements()["applied_versions"])
+        return sorted(migrations().keys() - {version for (version,) in cursor.fetchall()})
 
     def check(self) -> None:
         """Make sure that Postgres answers and the schema is there or may be created. Changes nothing.
@@ -146,7 +165,7 @@ class Ledger:
         :raises ConfigurationError: if it may not
         """
         with self._transaction() as cursor:
-            cursor.execute(_queries()["may_keep_ledger"])
+            cursor.execute(statements()["may_keep_ledger"])
             if not cursor.fetchone()[0]:
                 raise ConfigurationError(
                     f"Airflow connection '{self._connection_id}': the user may not create the schema k2_offload. "
@@ -162,7 +181,7 @@ class Ledger:
     def read_tables(self) -> dict[str, TableRecord]:
         """Every table the ledger knows, by name."""
         with self._transaction() as cursor:
-            cursor.execute(_queries()["read_tables"])
+            cursor.execute(statements()["read_tables"])
             return {row[0]: TableRecord(*row) for row in cursor.fetchall()}
 
     @contextmanager

@@ -6,8 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from k2_offload import spark_application
-from k2_offload.adapters.airflow_config import load_settings
+from k2_offload.adapters import spark_submit
+from k2_offload.adapters.settings import load_settings
 from k2_offload.cli.console import JsonOption, command, errors, print_json, screen
 from k2_offload.core.errors import ConfigurationError, OffloadError
 
@@ -30,8 +30,8 @@ def class_archive(as_json: JsonOption = False) -> None:
         raise ConfigurationError(
             f"{error.filename}: {error.strerror}; correct [k2_offload] spark_class_archive"
         ) from None
-    arguments = spark_application.class_archive_command(settings.spark_binary, settings.spark_jars, file)
-    environment = {**os.environ, **spark_application.environment(settings.spark_python)}
+    arguments = spark_submit.class_archive_command(settings.spark_binary, settings.spark_jars, file)
+    environment = {**os.environ, **spark_submit.environment(settings.spark_python)}
     try:
         with errors.status("a Spark job that loads every class"):
             done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)

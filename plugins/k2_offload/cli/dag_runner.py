@@ -19,10 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from k2_offload.adapters.airflow_config import load_ledger, load_settings
 from k2_offload.adapters.ledger import TableRecord
+from k2_offload.adapters.settings import load_settings
+from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.cli.run_log import as_console
 from k2_offload.core.windows import format_time
+from k2_offload.work.tiers import open_ledger
 
 _POLL_SECONDS = 0.5
 
@@ -75,8 +77,8 @@ class LedgerWatch:
 
     def __init__(self, events: Events) -> None:
         self._events = events
-        self._ledger = load_ledger(load_settings())
-        self._ledger.create_schema()
+        self._ledger = open_ledger(load_settings())
+        self._ledger.migrate()
         self._seen = {record.table: _progress(record) for record in self._ledger.read_tables().values()}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -128,7 +130,7 @@ def main() -> None:
     with LedgerWatch(events) as watch:
         for layer in request["layers"]:
             started = time.monotonic()
-            dag = dags.get(f"k2_offload_{layer}")
+            dag = dags.get(dag_id(layer))
             state = "missing" if dag is None else _run(dag, request["tables"])
             watch.look()
             events.send(LayerEnded(layer, state, time.monotonic() - started))

@@ -1,8 +1,6 @@
-"""The ``k2`` command: validate, run, status, verify, watermark, class-archive, feed."""
+"""The ``k2`` command: validate, run, status, verify, watermark, class-archive."""
 
 from __future__ import annotations
-
-from importlib.util import find_spec
 
 import typer
 
@@ -22,8 +20,3 @@ app.command("status")(status.status)
 app.command("verify")(verify.verify)
 app.add_typer(watermark.app, name="watermark")
 app.command("class-archive")(class_archive.class_archive)
-
-if find_spec("embedded"):  # local tooling, absent where production runs
-    from embedded.feed.cli import app as feed
-
-    app.add_typer(feed, name="feed")

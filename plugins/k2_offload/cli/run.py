@@ -14,7 +14,8 @@ from pathlib import Path
 import typer
 from rich.markup import escape
 
-from k2_offload.adapters.airflow_config import load_settings, load_tables
+from k2_offload.adapters.settings import load_settings
+from k2_offload.adapters.table_file import load_tables
 from k2_offload.cli.console import (
     FAILED,
     FINDING,
@@ -52,7 +53,7 @@ def run(tables: TablesArgument = None, layer: LayerOption = None, as_json: JsonO
 
     Example: [bold]k2 run --layer bronze[/bold]
     """
-    chosen = load_tables(load_settings()).select(tables or [], layer)
+    chosen = load_tables(load_settings().tables_file).select(tables or [], layer)
     layers = [each for each in LAYERS if any(table.layer == each for table in chosen)]
     log = Path(tempfile.mkdtemp(prefix="k2-run-")) / "airflow.log"
     moved: dict[str, WindowMoved] = {}

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
-from k2_offload.adapters.iceberg import ColdTable
-from k2_offload.adapters.ledger import TableRecord
 from k2_offload.cli.console import (
     FINDING,
     JsonOption,
@@ -27,44 +24,11 @@ from k2_offload.cli.console import (
     show_time,
     with_progress,
 )
-from k2_offload.core import queries
-from k2_offload.core.errors import OffloadError, Unreachable
-from k2_offload.core.exactly_once import watermark_of
-from k2_offload.core.lag import lag
-from k2_offload.core.late_rows import late_rows
-from k2_offload.core.tables import TableSpec
-from k2_offload.core.verification import window_to_verify
 from k2_offload.core.windows import format_time
-from k2_offload.cycle import Cycle
-from k2_offload.session import open_cycle
+from k2_offload.work.status import TableStatus, read_status
+from k2_offload.work.tiers import open_tiers
 
 _COLOURS = {"success": "green", "failed": "red", "running": "yellow"}
-
-
-@dataclass(frozen=True)
-class TableStatus:
-    """Where one table stands, in all three places.
-
-    :param record: what the ledger says
-    :param watermark: what the cold table says
-    :param lag: see :func:`k2_offload.core.lag.lag`
-    :param late: see :func:`k2_offload.core.late_rows.late_rows`
-    :param problem: why the table could not be looked at; what is not known is ``None`` then
-    """
-
-    table: TableSpec
-    record: TableRecord | None
-    watermark: datetime | None = None
-    lag: timedelta | None = None
-    warm_rows: int | None = None
-    cold_rows: int | None = None
-    late: dict[date, int] | None = None
-    problem: str | None = None
-
-    @property
-    def late_rows(self) -> int | None:
-        """Late rows of all days."""
-        return None if self.late is None else sum(self.late.values())
 
 
 @command
@@ -82,12 +46,12 @@ def status(
 
     Example: [bold]k2 status --layer gold[/bold]
     """
-    with open_cycle("status") as cycle:
-        chosen = cycle.tables.select(tables or [], layer)
-        cycle.ledger.create_schema()
-        records = cycle.ledger.read_tables()
+    with open_tiers() as tiers:
+        chosen = tiers.tables.select(tables or [], layer)
+        tiers.ledger.migrate()
+        records = tiers.ledger.read_tables()
         lines = [
-            read_status(cycle, table, records.get(table.name), counts) for table in with_progress("looking at", chosen)
+            read_status(tiers, table, records.get(table.name), counts) for table in with_progress("looking at", chosen)
         ]
     if as_json:
         print_json([_document(line) for line in lines])
@@ -98,42 +62,6 @@ def status(
         show_error(problem)
     if problems:
         raise typer.Exit(FINDING)
-
-
-def read_status(cycle: Cycle, table: TableSpec, record: TableRecord | None, counts: bool) -> TableStatus:
-    """Look at one table; what is wrong with it alone becomes its ``problem``.
-
-    :raises Unreachable: if a service is down
-    """
-    try:
-        cold = cycle.catalog.load(table)
-        watermark = watermark_of(cold.published) if cold and cold.published else None
-        cycle.clickhouse.columns(table)
-        return TableStatus(
-            table,
-            record,
-            watermark,
-            lag(watermark, cycle.clickhouse.newest_row(table, before=cycle.now())),
-            cycle.clickhouse.count(table) if counts else None,
-            cold.total_rows if cold else 0,
-            _find_late_rows(cycle, table, cold) if counts else None,
-        )
-    except Unreachable:
-        raise
-    except OffloadError as error:
-        return TableStatus(table, record, problem=str(error))
-
-
-def _find_late_rows(cycle: Cycle, table: TableSpec, cold: ColdTable | None) -> dict[date, int] | None:
-    watermark = watermark_of(cold.published if cold else None)
-    window = window_to_verify(watermark, table.warm_retention, cycle.now())
-    if cold is None or window is None:
-        return {}
-    since = window.low.date()
-    cold_rows = cold.rows_per_day(table.partition_column, since)
-    if cold_rows is None:
-        return None
-    return late_rows(cycle.clickhouse.rows_per_day(queries.rows_per_day(table, window)), cold_rows, since)
 
 
 def _document(line: TableStatus) -> dict[str, object]:

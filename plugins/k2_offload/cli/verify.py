@@ -23,13 +23,9 @@ from k2_offload.cli.console import (
     window_document,
     with_progress,
 )
-from k2_offload.core import queries
-from k2_offload.core.errors import OffloadError, Unreachable
-from k2_offload.core.exactly_once import watermark_of
-from k2_offload.core.tables import TableSpec
-from k2_offload.core.verification import Comparison, cold_table_function, window_to_verify
-from k2_offload.cycle import Cycle
-from k2_offload.session import open_cycle
+from k2_offload.core.comparison import Comparison
+from k2_offload.work.compare import compare
+from k2_offload.work.tiers import open_tiers
 
 
 @command
@@ -41,41 +37,15 @@ def verify(tables: TablesArgument = None, layer: LayerOption = None, as_json: Js
 
     Example: [bold]k2 verify silver_trades --json[/bold]
     """
-    with open_cycle("verify") as cycle:
-        chosen = cycle.tables.select(tables or [], layer)
-        results = [_compared(cycle, table) for table in with_progress("comparing", chosen)]
+    with open_tiers() as tiers:
+        chosen = tiers.tables.select(tables or [], layer)
+        results = [compare(tiers, table) for table in with_progress("comparing", chosen)]
     if as_json:
         print_json([_document(result) for result in results])
     else:
         _print(results)
     if not all(result.equal for result in results):
         raise typer.Exit(FINDING)
-
-
-def compare(cycle: Cycle, table: TableSpec) -> Comparison:
-    """Compare one table as it is now.
-
-    :raises OffloadError: if one of the two tiers cannot be read
-    """
-    cold = cycle.catalog.load(table)
-    window = window_to_verify(watermark_of(cold.published if cold else None), table.warm_retention, cycle.now())
-    if cold is None or window is None:
-        return Comparison(table.name, None)
-    columns = cycle.clickhouse.columns(table)
-    reader = cold_table_function(cold.location, cold.metadata_location, cycle.lake_collection)
-    [(warm_rows, warm_hash)] = cycle.clickhouse.execute(queries.warm_hash(table, columns, window))
-    [(cold_rows, cold_hash)] = cycle.clickhouse.execute(queries.cold_hash(table, columns, window, reader))
-    return Comparison(table.name, window, warm_rows, cold_rows, warm_hash, cold_hash)
-
-
-def _compared(cycle: Cycle, table: TableSpec) -> Comparison:
-    """One table that cannot be read must not keep the others from being compared."""
-    try:
-        return compare(cycle, table)
-    except Unreachable:
-        raise
-    except OffloadError as error:
-        return Comparison(table.name, None, problem=str(error))
 
 
 def _document(result: Comparison) -> dict[str, object]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import typer
 
-from k2_offload.adapters.iceberg import ColdTable
 from k2_offload.adapters.ledger import TableRecord
 from k2_offload.cli.console import (
     FINDING,
@@ -23,36 +20,14 @@ from k2_offload.cli.console import (
     show_window,
 )
 from k2_offload.cli.watermark_set import DryRunOption, TableArgument, YesOption, confirmed, set_watermark
-from k2_offload.core.errors import DamagedTable
-from k2_offload.core.exactly_once import FIRST_WATERMARK, Published, WindowId, adopted, watermark_of
+from k2_offload.core.exactly_once import FIRST_WATERMARK, watermark_of
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import format_time
-from k2_offload.cycle import Cycle
-from k2_offload.session import open_cycle
+from k2_offload.work.tiers import Tiers, open_tiers
+from k2_offload.work.watermarks import ColdReading, accept, difference, read_cold_table
 
 app = typer.Typer(help="Look at a table's watermark, rebuild it from the cold table, or set it.", no_args_is_help=True)
 app.command("set")(set_watermark)
-
-
-@dataclass(frozen=True)
-class Found:
-    """What the cold table says of itself.
-
-    :param cold: ``None`` if there is no such table yet
-    :param published: its newest window
-    :param adopt: the window it holds all the same, where its history cannot say
-    :param problem: why its history cannot say
-    """
-
-    cold: ColdTable | None
-    published: Published | None = None
-    adopt: WindowId | None = None
-    problem: str | None = None
-
-    @property
-    def watermark(self) -> str:
-        """Where the next cycle goes on after a rebuild."""
-        return format_time(self.adopt.window.high if self.adopt else watermark_of(self.published))
 
 
 @app.command("show")
@@ -64,12 +39,12 @@ def show(table: TableArgument, as_json: JsonOption = False) -> None:
 
     Example: [bold]k2 watermark show silver_trades[/bold]
     """
-    with open_cycle("watermark") as cycle:
-        spec = cycle.tables[table]
-        cycle.ledger.create_schema()
-        record = cycle.ledger.read_tables().get(table)
-        found = _look(cycle, spec)
-    differs = found.problem or _difference(table, found, record)
+    with open_tiers() as tiers:
+        spec = tiers.tables[table]
+        tiers.ledger.migrate()
+        record = tiers.ledger.read_tables().get(table)
+        found = _read(tiers, spec)
+    differs = difference(table, found, record)
     if as_json:
         print_json(_document(table, found, record) | {"problem": differs})
     else:
@@ -94,74 +69,45 @@ def rebuild(
 
     Example: [bold]k2 watermark rebuild silver_trades --dry-run[/bold]
     """
-    with open_cycle("watermark") as cycle:
-        spec = cycle.tables[table]
-        cycle.ledger.create_schema()
-        found = _look(cycle, spec)
+    with open_tiers() as tiers:
+        spec = tiers.tables[table]
+        tiers.ledger.migrate()
+        found = _read(tiers, spec)
         if not as_json:
-            _print(found, cycle.ledger.read_tables().get(table))
+            _print(found, tiers.ledger.read_tables().get(table))
             screen.print(_explain(found), soft_wrap=True)
         if not dry_run and (yes or confirmed("Accept that?")):
-            _accept(cycle, spec, found)
+            accept(tiers, spec, found)
         if as_json:
-            print_json(_document(table, found, cycle.ledger.read_tables().get(table)))
+            print_json(_document(table, found, tiers.ledger.read_tables().get(table)))
         elif not dry_run:
-            screen.print(f"[green]✓[/green] {table}: the watermark is {found.watermark}")
+            screen.print(f"[green]✓[/green] {table}: the watermark is {format_time(found.watermark)}")
 
 
-def _look(cycle: Cycle, table: TableSpec) -> Found:
-    cold = cycle.catalog.load(table)
-    if cold is None:
-        return Found(None)
-    try:
-        return Found(cold, cold.published)
-    except DamagedTable as error:
-        with errors.status("reading the cold table for its newest row"):
-            newest = cold.newest_row(table.timestamp_column)
-        return Found(cold, None, adopted(cold.uuid, newest) if newest else None, str(error))
+def _read(tiers: Tiers, table: TableSpec) -> ColdReading:
+    with errors.status("reading the cold table"):
+        return read_cold_table(tiers, table)
 
 
-def _accept(cycle: Cycle, table: TableSpec, found: Found) -> None:
-    if found.cold is not None and found.adopt is not None:
-        found.cold.adopt(found.adopt)
-    with cycle.ledger.locked(table.name) as locked:
-        locked.forget_cold_table()
-    cycle.commit(table)
-
-
-def _explain(found: Found) -> str:
+def _explain(found: ColdReading) -> str:
     if found.cold is None:
         return "There is no cold table. The next cycle creates it and moves everything that ClickHouse has."
     if found.adopt is not None:
         return (
             "The cold table's history does not say what it holds, so its newest row does: the next cycle goes on at "
-            f"{found.watermark}. A snapshot without rows records that."
+            f"{format_time(found.watermark)}. A snapshot without rows records that."
         )
     if found.published is None:
         return "The cold table is empty. The next cycle moves everything that ClickHouse has."
-    return f"The next cycle goes on at {found.watermark}."
+    return f"The next cycle goes on at {format_time(found.watermark)}."
 
 
-def _difference(table: str, found: Found, record: TableRecord | None) -> str | None:
-    """What a person should look at, if anything."""
-    if found.cold is None or record is None or record.table_uuid is None:
-        return None
-    if found.cold.uuid != record.table_uuid:
-        return (
-            f"{table}: the cold table was dropped and recreated since the ledger last looked. Nothing is lost yet. If "
-            f"that was meant, run `k2 watermark rebuild {table}`."
-        )
-    if record.watermark != watermark_of(found.published):
-        return f"{table}: the ledger says another watermark. The next cycle sets it to what the cold table holds."
-    return None
-
-
-def _document(table: str, found: Found, record: TableRecord | None) -> dict[str, object]:
+def _document(table: str, found: ColdReading, record: TableRecord | None) -> dict[str, object]:
     published = found.published
     opened = record if record and record.state == "open" else None
     return {
         "table": table,
-        "cold_watermark": found.watermark if found.cold else None,
+        "cold_watermark": format_time(found.watermark) if found.cold else None,
         "cold_table_uuid": found.cold.uuid if found.cold else None,
         "snapshot_id": str(published.snapshot.snapshot_id) if published else None,
         "ledger_watermark": format_time(record.watermark) if record and record.watermark else None,
@@ -171,7 +117,7 @@ def _document(table: str, found: Found, record: TableRecord | None) -> dict[str,
     }
 
 
-def _print(found: Found, record: TableRecord | None) -> None:
+def _print(found: ColdReading, record: TableRecord | None) -> None:
     shown = number_table(["", "cold table", "ledger"], [])
     cold, published = found.cold, found.published
     window = published.window_id.window if published else None

@@ -42,7 +42,7 @@ class ClickHouseEndpoint:
 
 
 @dataclass(frozen=True)
-class Catalog:
+class CatalogSettings:
     """An Iceberg catalog as pyiceberg and as Iceberg's Java library want it described."""
 
     connection_id: str
@@ -61,7 +61,7 @@ class JobConnections:
     VARIABLE: ClassVar[str] = "K2_OFFLOAD_CONNECTIONS"
 
     clickhouse: ClickHouseEndpoint
-    catalog: Catalog
+    catalog: CatalogSettings
     lake_collection: str
 
     def to_json(self) -> str:
@@ -73,11 +73,13 @@ class JobConnections:
         """The inverse of :meth:`to_json`."""
         document = json.loads(text)
         return JobConnections(
-            ClickHouseEndpoint(**document["clickhouse"]), Catalog(**document["catalog"]), document["lake_collection"]
+            ClickHouseEndpoint(**document["clickhouse"]),
+            CatalogSettings(**document["catalog"]),
+            document["lake_collection"],
         )
 
 
-def clickhouse_endpoint(fields: ConnectionFields) -> ClickHouseEndpoint:
+def read_clickhouse(fields: ConnectionFields) -> ClickHouseEndpoint:
     """Read a ClickHouse connection: ``port`` is the native one, extra may hold ``http_port`` and ``secure``.
 
     :raises ConfigurationError: if the host is missing or a port is no number
@@ -99,7 +101,7 @@ def clickhouse_endpoint(fields: ConnectionFields) -> ClickHouseEndpoint:
     )
 
 
-def catalog(fields: ConnectionFields) -> Catalog:
+def read_catalog(fields: ConnectionFields) -> CatalogSettings:
     """Read an Iceberg catalog connection.
 
     Extra holds ``catalog_type`` (``rest``, or ``sql`` for a catalog in Postgres), ``catalog_name``, ``warehouse``;
@@ -136,10 +138,10 @@ def catalog(fields: ConnectionFields) -> Catalog:
         )
     if common.get("warehouse", "").startswith("s3"):
         java_side["io-impl"] = "org.apache.iceberg.aws.s3.S3FileIO"
-    return Catalog(fields.connection_id, name, python_side, java_side)
+    return CatalogSettings(fields.connection_id, name, python_side, java_side)
 
 
-def spark_master(connection_id: str, kind: str, host: str | None, port: int | None) -> str:
+def read_spark_master(connection_id: str, kind: str, host: str | None, port: int | None) -> str:
     """The master that Airflow's Spark provider reads out of a connection.
 
     :param kind: the connection's type

@@ -84,27 +84,3 @@ class Refused(ConfigurationError):
             "Nothing was moved and no row is lost. Correct its user, password or database, or grant the user what it "
             "needs; then run `k2 validate`."
         )
-
-
-_REFUSED_STATES = ("28", "3D", "42501")
-"""SQLSTATEs, or classes of them: who logs in, the database's name, and what a user may do."""
-
-_REFUSED_LOGINS = (
-    "authentication failed",
-    "no password supplied",
-    "does not exist",  # the database, or a role without a password
-    "pg_hba.conf",
-    "not permitted to log in",
-    "permission denied for database",
-)
-
-
-def is_refusal(sqlstate: str | None, message: str) -> bool:
-    """Whether Postgres refused a login or a right, rather than being down or busy.
-
-    A failed login has no SQLSTATE in libpq and is told by its English words; in another language it is only tried
-    again, in vain.
-    """
-    if sqlstate is not None:
-        return sqlstate.startswith(_REFUSED_STATES)
-    return "FATAL" in message and any(words in message for words in _REFUSED_LOGINS)

@@ -12,14 +12,14 @@ A cold table's history is a chain of snapshots. A snapshot that publishes a wind
    a compaction) either is part of S's history, and was checked, or makes the fast-forward fail; then stage again.
 
 By induction, main always holds contiguous windows, each once. The watermark is merely read off that chain
-(:func:`find_published`): the ledger follows it and never leads it (:func:`reconcile`), so a ledger that was lost,
+(:func:`find_published`): the ledger follows it and never leads it (:func:`follow_chain`), so a ledger that was lost,
 restored or edited is repaired by looking, and killing any process at any point leaves one of two states: the window
 is in the chain, or it is not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -76,6 +76,25 @@ class Snapshot:
     size_bytes: int
     rows_before: int = 0
     rows_after: int = 0
+
+    @staticmethod
+    def read(snapshot_id: int, parent_id: int | None, sequence_number: int, summary: Mapping[str, str]) -> Snapshot:
+        """From what Iceberg's libraries show of a snapshot.
+
+        :param summary: as the Iceberg spec names its keys; a count that is missing is zero
+        """
+        added = int(summary.get("added-records") or 0)
+        total = int(summary.get("total-records") or 0)
+        return Snapshot(
+            snapshot_id,
+            parent_id,
+            sequence_number,
+            WindowId.parse(summary.get(WINDOW_PROPERTY)),
+            rows=added,
+            size_bytes=int(summary.get("added-files-size") or 0),
+            rows_before=total - added + int(summary.get("deleted-records") or 0),
+            rows_after=total,
+        )
 
 
 @dataclass(frozen=True)
@@ -217,7 +236,7 @@ class LedgerEntry:
 
 
 @dataclass(frozen=True)
-class Reconciled:
+class LedgerUpdate:
     """How the ledger follows the cold table.
 
     :param watermark: what the cold table says
@@ -234,7 +253,7 @@ class Reconciled:
     moved: bool
 
 
-def reconcile(table: str, ledger: LedgerEntry, table_uuid: str, published: Published | None) -> Reconciled:
+def follow_chain(table: str, ledger: LedgerEntry, table_uuid: str, published: Published | None) -> LedgerUpdate:
     """Make the ledger say what the cold table holds.
 
     An open window keeps its bounds for as long as it still comes next, whatever the clock says.
@@ -258,4 +277,4 @@ def reconcile(table: str, ledger: LedgerEntry, table_uuid: str, published: Publi
         else:
             abandoned = opened
     moved = ledger.watermark is not None and ledger.watermark != watermark
-    return Reconciled(watermark, committed, resume, abandoned, moved)
+    return LedgerUpdate(watermark, committed, resume, abandoned, moved)

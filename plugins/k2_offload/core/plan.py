@@ -12,7 +12,7 @@ from typing import Any
 
 from k2_offload.core.errors import ConfigurationError
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class PlannedColumn:
 
 
 @dataclass(frozen=True)
-class PlannedTable:
+class PlannedWindow:
     """One window of one table, ready to be moved.
 
     :param table: its name in the table file
@@ -50,11 +50,20 @@ class PlannedTable:
 
 
 @dataclass(frozen=True)
+class RefusedTable:
+    """A table that could not be planned, and why."""
+
+    table: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What one Spark application moves."""
+    """What one Spark application moves, and which tables of its job group it cannot."""
 
     job_group: str
-    tables: tuple[PlannedTable, ...]
+    windows: tuple[PlannedWindow, ...] = ()
+    refused: tuple[RefusedTable, ...] = ()
 
     def to_json(self) -> str:
         """The form in which the plan travels."""
@@ -70,21 +79,29 @@ class Plan:
             document: dict[str, Any] = json.loads(text)
             if document["version"] != _VERSION:
                 raise ConfigurationError(f"the plan is of version {document['version']}, this job reads {_VERSION}")
-            tables = [
-                PlannedTable(**(entry | {"columns": tuple(PlannedColumn(**column) for column in entry["columns"])}))
-                for entry in document["tables"]
+            windows = [
+                PlannedWindow(**(entry | {"columns": tuple(PlannedColumn(**column) for column in entry["columns"])}))
+                for entry in document["windows"]
             ]
-            return Plan(document["job_group"], tuple(tables))
+            refused = [RefusedTable(**entry) for entry in document["refused"]]
+            return Plan(document["job_group"], tuple(windows), tuple(refused))
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(f"not a plan: {error!r}") from None
 
 
-def group_plans(planned: Sequence[tuple[str, PlannedTable]]) -> list[Plan]:
+def group_plans(outcomes: Sequence[tuple[str, PlannedWindow | RefusedTable]]) -> list[Plan]:
     """One plan per job group, in the order in which the groups first appear.
 
-    :param planned: pairs of job group and table
+    :param outcomes: pairs of job group and what became of planning one of its tables
     """
-    groups: dict[str, list[PlannedTable]] = {}
-    for job_group, table in planned:
-        groups.setdefault(job_group, []).append(table)
-    return [Plan(job_group, tuple(tables)) for job_group, tables in groups.items()]
+    groups: dict[str, list[PlannedWindow | RefusedTable]] = {}
+    for job_group, outcome in outcomes:
+        groups.setdefault(job_group, []).append(outcome)
+    return [
+        Plan(
+            job_group,
+            tuple(each for each in members if isinstance(each, PlannedWindow)),
+            tuple(each for each in members if isinstance(each, RefusedTable)),
+        )
+        for job_group, members in groups.items()
+    ]

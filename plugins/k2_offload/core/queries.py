@@ -1,18 +1,14 @@
-"""The ClickHouse queries of one table, as text. Every name in them is quoted, every value is a number or a date."""
+"""The ClickHouse queries of one table, as text."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from k2_offload.core.splits import SLOT, Split
-from k2_offload.core.type_mapping import Column, quote
+from k2_offload.core.sql import between, fill, instant, placeholder, quote, source_column
+from k2_offload.core.tables import TableSpec
+from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import TICK, Window, to_micros
-
-if TYPE_CHECKING:  # the Spark job has no pydantic
-    from k2_offload.core.tables import TableSpec
-
-_LOW, _HIGH = "{split_low}", "{split_high}"
 
 EXPORT_SETTINGS = (
     "output_format_parquet_compression_method = 'zstd', output_format_compression_level = 2, "
@@ -27,19 +23,13 @@ EXPORT_SETTINGS = (
 """Of every statement that writes a Parquet file."""
 
 
-def literal(text: str) -> str:
-    """A ClickHouse string literal."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
 def newest_row(table: TableSpec, since_micros: int, before_micros: int | None = None) -> str:
     """One row: newest timestamp in ``[since, before)`` (NULL if none), and how many timestamps are NULL."""
-    time = _column(table.timestamp_column)
+    time = source_column(table.timestamp_column)
     return (
         f"SELECT toUnixTimestamp64Micro(CAST(maxOrNull({time}), 'Nullable(DateTime64(6, \\'UTC\\'))')), "
-        f"countIf(isNull({time})) FROM {_source(table)} WHERE {time} >= {_time(since_micros)}"
-        + (f" AND {time} < {_time(before_micros)}" if before_micros is not None else "")
+        f"countIf(isNull({time})) FROM {_source(table)} WHERE {time} >= {instant(since_micros)}"
+        + (f" AND {time} < {instant(before_micros)}" if before_micros is not None else "")
         + f" OR isNull({time})"
     )
 
@@ -51,8 +41,8 @@ def count(table: TableSpec) -> str:
 
 def rows_per_hour(table: TableSpec, window: Window) -> str:
     """Rows ``(start of the hour in seconds since 1970, rows, highest sequence or NULL)``; empty hours are missing."""
-    hour = f"toUnixTimestamp(toStartOfHour(CAST({_column(table.timestamp_column)}, 'DateTime(\\'UTC\\')')))"
-    sequence = f"max({_column(table.sequence_column)})" if table.sequence_column else "NULL"
+    hour = f"toUnixTimestamp(toStartOfHour(CAST({source_column(table.timestamp_column)}, 'DateTime(\\'UTC\\')')))"
+    sequence = f"max({source_column(table.sequence_column)})" if table.sequence_column else "NULL"
     return (
         f"SELECT {hour} AS hour, count(), {sequence} FROM {_source(table)} WHERE {_within(table, window)} GROUP BY hour"
     )
@@ -68,7 +58,7 @@ def rows_per_day(table: TableSpec, window: Window) -> str:
 
 def rows_per_slot(table: TableSpec, window: Window) -> str:
     """Rows ``(start of the partition column's slot in microseconds since 1970, rows)`` of the window."""
-    time = f"toUnixTimestamp64Micro(CAST({_column(table.partition_column)}, 'DateTime64(6, \\'UTC\\')'))"
+    time = f"toUnixTimestamp64Micro(CAST({source_column(table.partition_column)}, 'DateTime64(6, \\'UTC\\')'))"
     return (
         f"SELECT {time} - positiveModulo({time}, {SLOT // TICK}) AS slot, count() FROM {_source(table)} "
         f"WHERE {_within(table, window)} GROUP BY slot"
@@ -78,17 +68,18 @@ def rows_per_slot(table: TableSpec, window: Window) -> str:
 def select_split(table: TableSpec, columns: Sequence[Column], window: Window) -> str:
     """The window's rows of one split, cast for Iceberg, in the table's sort order; complete after :func:`of_split`."""
     selected = ", ".join(f"{column.expression} AS {quote(column.name)}" for column in columns)
-    order = ", ".join(_column(name) for name in table.sort_columns)
-    time = _column(table.partition_column)
+    order = ", ".join(source_column(name) for name in table.sort_columns)
+    time = source_column(table.partition_column)
     return (
         f"SELECT {selected} FROM {_source(table)} WHERE {_within(table, window)} "
-        f"AND {time} >= {_time(_LOW)} AND {time} < {_time(_HIGH)}" + (f" ORDER BY {order}" if order else "")
+        f"AND {time} >= {instant(placeholder('split_low'))} AND {time} < {instant(placeholder('split_high'))}"
+        + (f" ORDER BY {order}" if order else "")
     )
 
 
 def of_split(select: str, split: Split) -> str:
     """The query of :func:`select_split` for one split."""
-    return select.replace(_LOW, str(to_micros(split.low))).replace(_HIGH, str(to_micros(split.high)))
+    return fill(select, split_low=to_micros(split.low), split_high=to_micros(split.high))
 
 
 def warm_hash(table: TableSpec, columns: Sequence[Column], window: Window) -> str:
@@ -103,7 +94,7 @@ def cold_hash(table: TableSpec, columns: Sequence[Column], window: Window, cold_
     :param cold_table: a table function that reads the cold table
     """
     names = ", ".join(quote(column.name) for column in columns)
-    within = _between(quote(table.timestamp_column), window)
+    within = between(quote(table.timestamp_column), window)
     return _content_hash(columns, f"(SELECT {names} FROM {cold_table} WHERE {within})")
 
 
@@ -118,21 +109,9 @@ def _source(table: TableSpec) -> str:
     return f"{name} AS source{' FINAL' if table.final else ''}"
 
 
-def _column(name: str) -> str:
-    return f"source.{quote(name)}"
-
-
 def _day(table: TableSpec) -> str:
-    return f"toDate({_column(table.partition_column)}, 'UTC')"
+    return f"toDate({source_column(table.partition_column)}, 'UTC')"
 
 
 def _within(table: TableSpec, window: Window) -> str:
-    return _between(_column(table.timestamp_column), window)
-
-
-def _between(expression: str, window: Window) -> str:
-    return f"{expression} >= {_time(to_micros(window.low))} AND {expression} < {_time(to_micros(window.high))}"
-
-
-def _time(micros: int | str) -> str:
-    return f"fromUnixTimestamp64Micro({micros}, 'UTC')"
+    return between(source_column(table.timestamp_column), window)

@@ -14,9 +14,6 @@ from itertools import groupby
 SLOT = timedelta(minutes=5)
 """Rows are counted by it, and it is never split. At a billion rows a day it holds 3.5 million."""
 
-MAX_READ_ROWS = 1_000_000
-"""What one task of Spark reads over JDBC, and writes into one file: a backlog keeps several tasks busy."""
-
 
 @dataclass(frozen=True)
 class Split:

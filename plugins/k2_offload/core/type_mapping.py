@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from k2_offload.core.errors import UnsupportedType
+from k2_offload.core.sql import literal, source_column
 
 _TIMESTAMP = "DateTime64(6, 'UTC')"
 
@@ -58,12 +59,6 @@ class Column:
     expression: str
 
 
-def quote(identifier: str) -> str:
-    """A ClickHouse identifier in backquotes."""
-    escaped = identifier.replace("\\", "\\\\").replace("`", "\\`")
-    return f"`{escaped}`"
-
-
 def map_column(table: str, name: str, clickhouse_type: str) -> Column:
     """Map one column.
 
@@ -71,15 +66,14 @@ def map_column(table: str, name: str, clickhouse_type: str) -> Column:
     :raises UnsupportedType: if Iceberg has no type that keeps every value
     """
     bare, nullable = _unwrap(clickhouse_type)
-    reference = f"source.{quote(name)}"
+    reference = source_column(name)
     if bare.startswith("FixedString("):
         return Column(name, "string", nullable, f"toStringCutToZero({reference})")
     iceberg_type, target = _target(table, name, clickhouse_type, bare)
     if nullable:
         target = f"Nullable({target})"
     same = clickhouse_type == target
-    escaped = target.replace("'", "\\'")
-    return Column(name, iceberg_type, nullable, reference if same else f"CAST({reference}, '{escaped}')")
+    return Column(name, iceberg_type, nullable, reference if same else f"CAST({reference}, {literal(target)})")
 
 
 def is_time(clickhouse_type: str) -> bool:

@@ -15,9 +15,10 @@ import psycopg
 import pytest
 from pyiceberg.catalog import load_catalog
 
-from k2_offload.adapters import airflow_config
+from k2_offload.adapters import connections
+from k2_offload.adapters.settings import load_settings
 from k2_offload.core.exactly_once import watermark_of
-from k2_offload.core.plan import Plan, PlannedTable
+from k2_offload.core.plan import Plan, PlannedWindow
 from tests.faults.submit import COMPACTION, FAULTY_JOB, JOB, submit
 from tests.support import SharedStack, build_cycle, table_file
 
@@ -79,10 +80,10 @@ class Bench:
     def cycle(self, *specs, now=None, resources=None):
         """A cycle over these tables alone; ``now`` stands still when given."""
         cycle = build_cycle(resources or self.resources, now, table_file(specs), f"test__{self.name}")
-        cycle.ledger.create_schema()
+        cycle.ledger.migrate()
         return cycle
 
-    def start_job(self, *planned: PlannedTable, faults=(), parallel_tables=4, **spark):
+    def start_job(self, *planned: PlannedWindow, faults=(), parallel_tables=4, **spark):
         """Submit the real job with real Spark; returns the process.
 
         :param faults: what is to happen in it, see :mod:`tests.faults`
@@ -108,7 +109,7 @@ class Bench:
         assert process.returncode == 0, output
         return output
 
-    def run_job(self, *planned: PlannedTable, faults=(), parallel_tables=4):
+    def run_job(self, *planned: PlannedWindow, faults=(), parallel_tables=4):
         """Run the job to its end; returns ``(exit code, output)``."""
         process = self.start_job(*planned, faults=faults, parallel_tables=parallel_tables)
         output, _ = process.communicate(timeout=180)
@@ -144,8 +145,8 @@ class Bench:
 
     def cold_rows(self, table):
         """The Iceberg table's rows as a multiset, read by pyiceberg: nobody who wrote them."""
-        settings = airflow_config.load_settings()
-        with closing(load_catalog("demo", **airflow_config.load_catalog(settings).pyiceberg)) as catalog:
+        settings = load_settings()
+        with closing(load_catalog("demo", **connections.catalog_settings(settings).pyiceberg)) as catalog:
             rows = catalog.load_table(f"cold.{table}").scan().to_arrow()
         return Counter(tuple(row.values()) for row in rows.to_pylist())
 

@@ -15,9 +15,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pyiceberg.catalog import load_catalog
 
-from k2_offload.adapters import airflow_config
+from k2_offload.adapters import connections
+from k2_offload.adapters.settings import load_settings
 from k2_offload.core.errors import DamagedTable
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH, watermark_of
+from k2_offload.work.tiers import open_ledger
 from tests.soak.damage import copy_ledger, restore_ledger
 from tests.support import table_file
 
@@ -32,10 +34,10 @@ class Damaged:
         self.bench = bench
         self.tables = {name: bench.create_trades(name) for name in names}
         self.specs = [bench.spec(table) for table in self.tables.values()]
-        settings = airflow_config.load_settings()
-        self.catalog = load_catalog("demo", **airflow_config.load_catalog(settings).pyiceberg)
+        settings = load_settings()
+        self.catalog = load_catalog("demo", **connections.catalog_settings(settings).pyiceberg)
         bench.resources.enter_context(closing(self.catalog))
-        self.ledger = airflow_config.load_ledger(settings)
+        self.ledger = open_ledger(settings)
         self.backup = None
         for hour in range(2):
             self.add_rows(hour)

@@ -14,7 +14,8 @@ import psutil
 import pytest
 from pyiceberg.catalog import load_catalog
 
-from k2_offload.adapters import airflow_config
+from k2_offload.adapters import connections
+from k2_offload.adapters.settings import load_settings
 from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.fault_points import FaultPoint
 from tests.faults.hook import COMMIT_POINTS, JOB_POINTS, PLAN_POINTS, Fault, Kind, faults_at, kinds_at
@@ -65,8 +66,8 @@ class Matrix:
 
     def maintain(self):
         """Expire all snapshots that may be: what faults have left must be among them, and the rows must stay."""
-        settings = airflow_config.load_settings()
-        with closing(load_catalog("demo", **airflow_config.load_catalog(settings).pyiceberg)) as catalog:
+        settings = load_settings()
+        with closing(load_catalog("demo", **connections.catalog_settings(settings).pyiceberg)) as catalog:
             for name in self.tables:
                 table = catalog.load_table(f"cold.{name}")
                 before = len(table.metadata.snapshots)

@@ -24,11 +24,12 @@ from clickhouse_driver.errors import NetworkError, ServerException
 
 from embedded.stack.processes import STACK_VARIABLE
 from embedded.stack.settings import HOST
-from k2_offload.adapters import airflow_config, clickhouse
+from k2_offload.adapters import clickhouse, connections, postgres
 from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.adapters.retry import with_retries
+from k2_offload.adapters.settings import load_settings
 from k2_offload.core.errors import Busy, ConfigurationError, Refused, Unreachable
 from k2_offload.core.fault_points import FaultPoint
-from k2_offload.persistence import persist
 from tests.faults.hook import Fault, Kind
 from tests.faults.output import Output
 from tests.proxy import Proxy
@@ -48,8 +49,7 @@ class Network:
         self.tables = []
         self._monkeypatch = monkeypatch
         self._real = {
-            name: BaseHook.get_connection(getattr(airflow_config.load_settings(), setting))
-            for name, setting in SETTINGS.items()
+            name: BaseHook.get_connection(getattr(load_settings(), setting)) for name, setting in SETTINGS.items()
         }
         self.proxies = {name: resources.enter_context(Proxy(real.port)) for name, real in self._real.items()}
         self.clickhouse, self.ledger, self.catalog = (self.proxies[name] for name in SETTINGS)
@@ -81,11 +81,11 @@ class Network:
 
     def plan(self, cycle, *tables):
         """As the task does."""
-        return [persist(partial(cycle.plan, cycle.tables[table])) for table in tables or self.tables]
+        return [with_retries(partial(cycle.plan, cycle.tables[table])) for table in tables or self.tables]
 
     def commit(self, cycle, *tables):
         for table in tables or self.tables:
-            persist(partial(cycle.commit, cycle.tables[table]))
+            with_retries(partial(cycle.commit, cycle.tables[table]))
 
     def recover(self):
         """What Airflow runs next: plan, the job if there is anything left to move, commit."""
@@ -238,7 +238,7 @@ def test_a_service_that_stays_away_fails_the_attempt_and_the_next_one_resumes_th
 def network_cycle_without_schema(network):
     """A cycle that has not talked to the ledger yet."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("k2_offload.adapters.ledger.Ledger.create_schema", lambda _: None)
+        patch.setattr("k2_offload.adapters.ledger.Ledger.migrate", lambda _: None)
         return network.cycle()
 
 
@@ -336,7 +336,7 @@ def test_a_clickhouse_that_is_killed_during_an_export_and_started_again(network,
 def assert_refused(step, connection, secret):
     started = time.monotonic()
     with pytest.raises(ConfigurationError) as refusal:
-        persist(step)
+        with_retries(step)
     assert time.monotonic() - started < 3
     assert isinstance(refusal.value, Refused)
     assert f"refuses Airflow connection '{connection}'" in str(refusal.value)
@@ -404,7 +404,7 @@ def test_what_a_user_may_not_do_fails_at_once(network):
         cycle = network.cycle()
         assert_refused(partial(cycle.plan, cycle.tables[table]), "far_catalog", "wrong one")
         for code in (81, 192, 193, 497, 516):
-            clickhouse = ClickHouse(airflow_config.load_clickhouse(airflow_config.load_settings()))
+            clickhouse = ClickHouse(connections.clickhouse_endpoint(load_settings()))
             clickhouse._client.execute = partial(_raise, ServerException("default: no", code))
             assert_refused(clickhouse.now, "far_clickhouse", "nothing")
     finally:
@@ -433,7 +433,7 @@ def test_a_ledger_whose_table_another_run_holds(network, monkeypatch):
         cursor.execute("SELECT current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout')")
         assert cursor.fetchone() == ("1min", "10min")
     limits = "SET LOCAL lock_timeout = '100ms'; SET LOCAL idle_in_transaction_session_timeout = '500ms'"
-    monkeypatch.setattr(airflow_config, "_TRANSACTION_LIMITS", limits)
+    monkeypatch.setattr(postgres, "TRANSACTION_LIMITS", limits)
 
     def hold():
         with cycle.ledger.locked(table) as holder:
@@ -449,7 +449,7 @@ def test_a_ledger_whose_table_another_run_holds(network, monkeypatch):
 
 
 def test_a_clickhouse_that_accepts_connections_and_never_greets_is_given_up(network, monkeypatch):
-    monkeypatch.setattr(clickhouse, "_CONNECT_TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr(clickhouse, "CONNECT_SECONDS", 1)
     network.add_table()
     cycle = network.cycle()
     network.clickhouse.blackhole()
@@ -463,7 +463,7 @@ def test_a_clickhouse_that_accepts_connections_and_never_greets_is_given_up(netw
 
 
 def test_a_ledger_that_swallows_everything_is_given_up(network, monkeypatch):
-    monkeypatch.setitem(airflow_config._LIBPQ, "connect_timeout", 2)
+    monkeypatch.setattr(postgres, "LIBPQ_LIMITS", postgres.LIBPQ_LIMITS | {"connect_timeout": 2})
     network.add_table()
     network.ledger.blackhole()
     started = time.monotonic()

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from pyiceberg.catalog import load_catalog
 
-from k2_offload.adapters import airflow_config
+from k2_offload.adapters import connections
+from k2_offload.adapters.settings import load_settings
 from tests.support import SharedStack
 
 RECORDING = Path(__file__).parents[2] / "data" / "binance_xrpeth_2019-10-11_2019-10-13.csv"
@@ -38,7 +39,7 @@ def verify(stack: SharedStack) -> dict[str, dict[str, object]]:
 
 
 def cold_rows(table: str) -> list[dict[str, object]]:
-    settings = airflow_config.load_catalog(airflow_config.load_settings())
+    settings = connections.catalog_settings(load_settings())
     with closing(load_catalog(settings.name, **settings.pyiceberg)) as catalog:
         return catalog.load_table(f"cold.{table}").scan().to_arrow().to_pylist()
 

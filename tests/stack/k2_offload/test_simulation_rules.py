@@ -14,16 +14,17 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from cold_table import ColdTable, open_catalog
-from export_transport import ExportTransport
-from k2_offload.adapters import airflow_config
-from k2_offload.adapters.ledger import LockedTable, _queries
+from k2_offload.adapters import connections
+from k2_offload.adapters.ledger import LockedTable, statements
+from k2_offload.adapters.settings import load_settings
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import AuditFailed, OffloadError
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH, WindowId, audit
 from k2_offload.core.splits import split_days
 from k2_offload.core.windows import Window
-from move import move
+from offload_job.cold_table_writer import ColdTableWriter, open_catalog
+from offload_job.move import move
+from offload_job.transports.export import ExportTransport
 from tests.model.actors import Blocked
 from tests.model.iceberg import SimulatedColdTable
 from tests.model.world import World
@@ -115,9 +116,8 @@ class RealLab(Lab):
         name = bench.create_trades(uuid.uuid4().hex[:8])
         spec = bench.spec(name, sequence_column=None)
         super().__init__(bench.cycle(spec, now=LATER), name)
-        connections = airflow_config.load_job_connections(airflow_config.load_settings())
-        self.transport = ExportTransport(connections)
-        self._connections = connections
+        self._connections = connections.job_connections(load_settings())
+        self.transport = ExportTransport(self._connections, "local")
 
     def insert(self, *seconds):
         for each in seconds:
@@ -125,7 +125,7 @@ class RealLab(Lab):
 
     def job_table(self):
         catalog = open_catalog(self._jvm, self._connections.catalog)
-        return ColdTable(self._jvm, catalog, self.table.target, self.table.name, "catalog")
+        return ColdTableWriter(self._jvm, catalog, self.table.target, self.table.name, "catalog")
 
     def compact(self):
         """As Iceberg's own procedure does, but that the new files are copies."""
@@ -161,7 +161,7 @@ class RealLab(Lab):
 @pytest.fixture(scope="module")
 def java():
     """py4j as the job has it, and a Java virtual machine of these tests' own."""
-    settings = airflow_config.load_settings()
+    settings = load_settings()
     [site_packages] = Path(settings.spark_python).parents[1].glob("lib/python*/site-packages")
     jars = site_packages / "pyspark" / "jars"
     with pytest.MonkeyPatch.context() as patch:
@@ -312,8 +312,8 @@ def lock(bench, connection):
     values = {"table": bench.table.name}
     try:
         with connection.cursor() as cursor:
-            cursor.execute(_queries()["add_table"], values)
-            cursor.execute(_queries()["lock_table"], values)
+            cursor.execute(statements()["add_table"], values)
+            cursor.execute(statements()["lock_table"], values)
     except (Blocked, psycopg.errors.LockNotAvailable):
         return False
     return True

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from k2_offload.cli.status import read_status
+from k2_offload.work.status import read_status
 
 START = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(hours=4)
 STALL, RETURN = timedelta(minutes=10), timedelta(minutes=30)

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-import move
-from k2_offload import cycle
 from k2_offload.adapters import ledger
 from k2_offload.core import queries
 from k2_offload.core.errors import DamagedTable
-from k2_offload.core.exactly_once import FIRST_WATERMARK, PublishDecision, Reconciled
+from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerUpdate, PublishDecision
 from k2_offload.core.windows import Window, window_high
+from k2_offload.work import cycle
+from offload_job import move
 from tests.model.iceberg import Lakehouse
 from tests.model.machine import Offload
 
@@ -36,11 +36,11 @@ def believing(entry, published):
     committed = entry.open_window if published and published.window_id == entry.open_window else None
     resume = None if committed else entry.open_window
     watermark = committed.window.high if committed else entry.watermark or FIRST_WATERMARK
-    return Reconciled(watermark, committed, resume, None, moved=False)
+    return LedgerUpdate(watermark, committed, resume, None, moved=False)
 
 
 def believe_the_ledger(patch):
-    patch.setattr(cycle, "reconcile", lambda _table, entry, _uuid, published: believing(entry, published))
+    patch.setattr(cycle, "follow_chain", lambda _table, entry, _uuid, published: believing(entry, published))
 
 
 def publish_whatever_the_chain_holds(patch):
@@ -48,7 +48,7 @@ def publish_whatever_the_chain_holds(patch):
 
 
 def keep_no_window_id(patch):
-    patch.setattr("cold_table.WINDOW_PROPERTY", "another.key")
+    patch.setattr("offload_job.cold_table_writer.WINDOW_PROPERTY", "another.key")
 
 
 def advance_the_watermark_first(patch):
@@ -63,10 +63,10 @@ def advance_the_watermark_first(patch):
 
 
 def export_everything_below_the_window(patch):
-    within = queries._between
+    within = queries.between
     patch.setattr(
         queries,
-        "_between",
+        "between",
         lambda expression, window: within(expression, Window(FIRST_WATERMARK, window.high)),
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from clickhouse_driver import Client
 
-from embedded.feed.schema import apply_schema
+from embedded.stack.schema import apply_schema
 from tests.support import SharedStack
 
 

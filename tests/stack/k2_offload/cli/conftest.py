@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from pyiceberg.catalog import load_catalog
 
-from k2_offload.adapters import airflow_config
+from k2_offload.adapters import connections
+from k2_offload.adapters.settings import load_settings
 from tests.stack.k2_offload.conftest import Bench
 
 START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
@@ -54,7 +55,7 @@ class Shell:
 
     def cold(self, table: str):
         catalog = self.bench.resources.enter_context(
-            closing(load_catalog("demo", **airflow_config.load_catalog(airflow_config.load_settings()).pyiceberg))
+            closing(load_catalog("demo", **connections.catalog_settings(load_settings()).pyiceberg))
         )
         return catalog.load_table(f"cold.{table}")
 

@@ -11,9 +11,10 @@ from unittest import mock
 
 from pyiceberg.catalog import load_catalog
 
-from k2_offload.adapters import airflow_config
+from k2_offload.adapters import connections
+from k2_offload.adapters.settings import load_settings
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH
-from k2_offload.core.verification import cold_table_function
+from k2_offload.core.lake import iceberg_table
 from tests.stack.k2_offload.cli.conftest import START, Shell
 
 
@@ -63,7 +64,7 @@ def test_clickhouse_reads_the_cold_table_as_of_the_metadata_it_is_pinned_to(shel
     after = cycle.catalog.load(cycle.tables[moved])
     newest = []
     for cold in (before, after):
-        reader = cold_table_function(cold.location, cold.metadata_location, "k2_lake")
+        reader = iceberg_table(cold.location, cold.metadata_location, "k2_lake")
         newest.append(cycle.clickhouse.execute(f"SELECT max(at) FROM {reader}"))
         assert cycle.clickhouse.execute(f"SELECT count() FROM {reader}") == [(cold.total_rows,)]
     assert newest[0] < newest[1]
@@ -198,8 +199,8 @@ def test_a_job_starts_whatever_the_class_archive_is(shell, moved, tmp_path):
 
 
 def test_a_recreated_cold_table_is_accepted_by_rebuilding_and_filled_anew(shell, moved):
-    settings = airflow_config.load_settings()
-    with closing(load_catalog("demo", **airflow_config.load_catalog(settings).pyiceberg)) as catalog:
+    settings = load_settings()
+    with closing(load_catalog("demo", **connections.catalog_settings(settings).pyiceberg)) as catalog:
         catalog.drop_table(f"cold.{moved}")
     spec = shell.bench.spec(moved)
     cycle = shell.bench.cycle(spec)

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from k2_offload.cli.main import app
+from embedded.k2 import app
 
 
 def commands(command=None, path=()) -> Iterator[tuple[str, ...]]:

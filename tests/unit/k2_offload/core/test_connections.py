@@ -7,10 +7,10 @@ import pytest
 from k2_offload.core.connections import (
     ConnectionFields,
     JobConnections,
-    catalog,
-    clickhouse_endpoint,
     is_cluster,
-    spark_master,
+    read_catalog,
+    read_clickhouse,
+    read_spark_master,
 )
 from k2_offload.core.errors import ConfigurationError
 
@@ -29,7 +29,7 @@ def fields(**values):
 
 
 def test_a_catalog_in_postgres_is_described_to_both_libraries():
-    settings = catalog(
+    settings = read_catalog(
         fields(port=5433, login="me", password="p@ss/word", schema="iceberg",
                extra={"catalog_type": "sql", "catalog_name": "demo", "warehouse": "file:///w"})
     )  # fmt: skip
@@ -42,7 +42,9 @@ def test_a_catalog_in_postgres_is_described_to_both_libraries():
 
 
 def test_a_rest_catalog_on_an_object_store_passes_the_stores_settings_on():
-    settings = catalog(fields(host="http://rest:8181", extra={"warehouse": "s3://lake/w", "s3.endpoint": "http://s3"}))
+    settings = read_catalog(
+        fields(host="http://rest:8181", extra={"warehouse": "s3://lake/w", "s3.endpoint": "http://s3"})
+    )
     for side in (settings.pyiceberg, settings.java):
         assert (side["type"], side["uri"], side["s3.endpoint"]) == ("rest", "http://rest:8181", "http://s3")
     assert settings.java["io-impl"] == "org.apache.iceberg.aws.s3.S3FileIO"
@@ -51,10 +53,10 @@ def test_a_rest_catalog_on_an_object_store_passes_the_stores_settings_on():
 @pytest.mark.parametrize(
     ("build", "values", "message"),
     [
-        (catalog, {"extra": {"catalog_type": "hadoop"}}, "'catalog_type' is 'hadoop'; expected 'rest' or 'sql'"),
-        (catalog, {"host": None}, "connection 'c' has no host"),
-        (clickhouse_endpoint, {"host": ""}, "connection 'c' has no host"),
-        (clickhouse_endpoint, {"extra": {"http_port": "x"}}, "'http_port' must be a number"),
+        (read_catalog, {"extra": {"catalog_type": "hadoop"}}, "'catalog_type' is 'hadoop'; expected 'rest' or 'sql'"),
+        (read_catalog, {"host": None}, "connection 'c' has no host"),
+        (read_clickhouse, {"host": ""}, "connection 'c' has no host"),
+        (read_clickhouse, {"extra": {"http_port": "x"}}, "'http_port' must be a number"),
     ],
 )
 def test_a_wrong_connection_is_named(build, values, message):
@@ -64,12 +66,12 @@ def test_a_wrong_connection_is_named(build, values, message):
 
 @pytest.mark.parametrize(("secure", "native", "http"), [(False, 9000, 8123), (True, 9440, 8443)])
 def test_clickhouse_ports_default_to_the_servers_own(secure, native, http):
-    endpoint = clickhouse_endpoint(fields(extra={"secure": secure}))
+    endpoint = read_clickhouse(fields(extra={"secure": secure}))
     assert (endpoint.native_port, endpoint.http_port, endpoint.user) == (native, http, "default")
 
 
 def test_what_the_job_needs_survives_its_environment():
-    connections = JobConnections(clickhouse_endpoint(fields()), catalog(fields(extra={"warehouse": "w"})), "k2_lake")
+    connections = JobConnections(read_clickhouse(fields()), read_catalog(fields(extra={"warehouse": "w"})), "k2_lake")
     assert JobConnections.from_json(connections.to_json()) == connections
 
 
@@ -84,7 +86,7 @@ def test_what_the_job_needs_survives_its_environment():
     ],
 )
 def test_the_spark_master_is_the_one_that_the_provider_reads(kind, host, port, master):
-    assert spark_master("c", kind, host, port) == master
+    assert read_spark_master("c", kind, host, port) == master
 
 
 @pytest.mark.parametrize(
@@ -97,4 +99,4 @@ def test_a_cluster_is_what_has_executors_elsewhere(master, cluster):
 
 def test_a_spark_connection_without_a_master_is_refused():
     with pytest.raises(ConfigurationError, match="connection 'c' has no host"):
-        spark_master("c", "spark", None, None)
+        read_spark_master("c", "spark", None, None)

@@ -21,7 +21,7 @@ from k2_offload.core.exactly_once import (
     audit,
     decide_publish,
     find_published,
-    reconcile,
+    follow_chain,
     watermark_of,
 )
 from k2_offload.core.windows import Window
@@ -158,7 +158,7 @@ def test_the_audit_refuses_any_difference():
     ],
 )  # fmt: skip
 def test_the_ledger_follows_the_cold_table(ledger, published, watermark, committed, resume, abandoned):
-    state = reconcile("t", ledger, UUID, published)
+    state = follow_chain("t", ledger, UUID, published)
     assert (state.watermark, state.committed, state.resume, state.abandoned) == (
         watermark,
         committed,
@@ -169,7 +169,7 @@ def test_the_ledger_follows_the_cold_table(ledger, published, watermark, committ
 
 def test_a_recreated_table_stops_until_a_person_accepts_it():
     with pytest.raises(DamagedTable, match="k2 watermark rebuild t"):
-        reconcile("t", LedgerEntry("old", W1.window.high, None), UUID, None)
+        follow_chain("t", LedgerEntry("old", W1.window.high, None), UUID, None)
 
 
 @dataclass

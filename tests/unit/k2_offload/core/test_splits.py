@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
+from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core import queries
 from k2_offload.core.splits import SLOT, split_days
-from k2_offload.core.tables import parse_tables
 from k2_offload.core.type_mapping import map_column
 from k2_offload.core.windows import TICK, Window, from_micros, to_micros
 

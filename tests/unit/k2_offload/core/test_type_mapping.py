@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from k2_offload.core.errors import UnsupportedType
-from k2_offload.core.type_mapping import is_time, map_column, quote
+from k2_offload.core.sql import quote
+from k2_offload.core.type_mapping import is_time, map_column
 
 
 @pytest.mark.parametrize(

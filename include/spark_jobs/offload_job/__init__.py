@@ -1,0 +1,1 @@
+"""The Spark application that moves windows, and what it is made of."""

@@ -1,0 +1,128 @@
+"""The generic offload job: for each window of a plan, stage → audit → publish.
+
+It decides nothing: everything is in the plan. Connections come from the environment variable K2_OFFLOAD_CONNECTIONS.
+Each table is isolated: one that fails makes the job fail at the end, after the others have been published, and a retry
+finds those done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.adapters.retry import with_retries
+from k2_offload.core.connections import JobConnections
+from k2_offload.core.errors import OffloadError
+from k2_offload.core.exactly_once import Snapshot, WindowId
+from k2_offload.core.plan import Plan, PlannedWindow
+from k2_offload.core.transports import TRANSPORTS
+from offload_job.cold_table_writer import ColdTableWriter, open_catalog
+from offload_job.jvm import Jvm, end_with_parent, start_jvm
+from offload_job.move import move
+from offload_job.transport import Transport, load_transport
+
+
+class Job:
+    """One application's work.
+
+    :param connections: where ClickHouse and the catalog are
+    :param jvm: of the spark-submit that this runs in
+    """
+
+    def __init__(self, connections: JobConnections, jvm: Jvm) -> None:
+        # Loaded while Java connects to the catalog: each takes a tenth of a second.
+        threading.Thread(target=importlib.import_module, args=("clickhouse_driver",)).start()
+        self.connections = connections
+        self._jvm = jvm
+        self._catalog = open_catalog(jvm, connections.catalog)
+        self._master = str(jvm.java.lang.System.getProperty("spark.master"))
+        self._transports: dict[str, Transport] = {}
+        self._loading = threading.Lock()
+
+    def move(self, planned: PlannedWindow) -> str:
+        """Move one window.
+
+        :returns: what happened, for the log
+        :raises OffloadError: if nothing was published by this attempt
+        """
+        window_id = WindowId.parse(planned.window_id)
+        if window_id is None:
+            raise OffloadError(f"{planned.table}: '{planned.window_id}' is not a window id")
+        started = time.monotonic()
+        published = with_retries(lambda: self._move(planned, window_id))
+        seconds = time.monotonic() - started
+        name = f"{planned.table} {window_id.window}"
+        if published is None:
+            return f"{name}: already published"
+        return f"{name}: published {published.rows} rows, {published.size_bytes} bytes in {seconds:.1f} s"
+
+    def _move(self, planned: PlannedWindow, window_id: WindowId) -> Snapshot | None:
+        catalog = self.connections.catalog
+        cold = ColdTableWriter(self._jvm, self._catalog, planned.target, planned.table, catalog.connection_id)
+        cold.require(TRANSPORTS[planned.transport].table_properties)
+        transport = self._transport(planned.transport)
+        with closing(ClickHouse(self.connections.clickhouse)) as clickhouse:
+            return move(planned, window_id, cold, clickhouse, transport, lambda: uuid.uuid4().hex)
+
+    def _transport(self, name: str) -> Transport:
+        with self._loading:
+            if name not in self._transports:
+                self._transports[name] = load_transport(name, self.connections, self._master)
+            return self._transports[name]
+
+
+def run(job: Job, plan: Plan, parallel_tables: int) -> bool:
+    """Move every window of the plan, several tables at once; says of each what became of it.
+
+    :returns: whether all of them are published now
+    """
+
+    def attempt(planned: PlannedWindow) -> bool:
+        try:
+            say(job.move(planned))
+        except OffloadError as error:
+            say(f"ERROR {error}")
+            return False
+        except Exception:  # noqa: BLE001 - one table's surprise must not stop the others
+            traceback.print_exc()
+            say(f"ERROR {planned.table}: unexpected, see above. No row is lost; the retry moves the window.")
+            return False
+        return True
+
+    with ThreadPoolExecutor(parallel_tables) as pool:
+        return all(list(pool.map(attempt, plan.windows)))
+
+
+def say(line: str) -> None:
+    """Print a line in one write: several tables speak at once."""
+    print(f"{line}\n", end="", flush=True)
+
+
+def main(start: Callable[[], Jvm] = start_jvm) -> int:
+    """Move every window of the plan that the command line names.
+
+    :param start: gives the virtual machine
+    :returns: 1 if any window failed
+    """
+    parser = argparse.ArgumentParser(description="Move the windows of a plan from ClickHouse to Iceberg.")
+    parser.add_argument("plan", type=Path, help="file with the plan, as the task 'plan' returns it")
+    parser.add_argument("--parallel-tables", type=int, default=4, help="how many tables to move at once")
+    arguments = parser.parse_args()
+    end_with_parent()
+    plan = Plan.from_json(arguments.plan.read_text())
+    try:
+        job = Job(JobConnections.from_json(os.environ[JobConnections.VARIABLE]), start())
+    except OffloadError as error:
+        say(f"ERROR {error}")
+        return 1
+    return 0 if run(job, plan, arguments.parallel_tables) else 1

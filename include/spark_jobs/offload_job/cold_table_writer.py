@@ -1,0 +1,284 @@
+"""One Iceberg table through Iceberg's own Java library: reads its chain of snapshots, stages, fast-forwards main."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+from k2_offload.adapters.postgres import JDBC_LIMITS, is_refusal
+from k2_offload.adapters.retry import with_retries
+from k2_offload.core.connections import CatalogSettings
+from k2_offload.core.errors import ConfigurationError, OffloadError, Refused, Unreachable
+from k2_offload.core.exactly_once import (
+    PUBLISHED_BRANCH,
+    WINDOW_PROPERTY,
+    Published,
+    Snapshot,
+    WindowId,
+    find_published,
+)
+from k2_offload.core.fault_points import FaultPoint, reached
+from k2_offload.core.limits import STAGE_ATTEMPTS
+from offload_job.jvm import Jvm, java_map
+
+ATTEMPT_PROPERTY = "k2.attempt"
+"""Snapshot summary key that tells one attempt's staged snapshot from another's."""
+
+_MAIN = "main"
+
+_REFUSALS = ("ForbiddenException", "NotAuthorizedException", "AccessDeniedException", "AccessControlException")
+"""What a REST catalog, files and Hadoop throw at a user who may not."""
+
+
+def open_catalog(jvm: Jvm, settings: CatalogSettings) -> Any:
+    """Connect to the catalog, with some patience.
+
+    :raises Unreachable: if it does not answer
+    :raises Refused: if it does not let the user in
+    """
+    properties = java_map(jvm, {**JDBC_LIMITS, **settings.java})
+
+    def connect() -> Any:
+        with _failures_translated(settings.connection_id):
+            return jvm.org.apache.iceberg.CatalogUtil.buildIcebergCatalog(
+                settings.name, properties, jvm.org.apache.hadoop.conf.Configuration()
+            )
+
+    return with_retries(connect)
+
+
+class ColdTableWriter:
+    """A cold table as it was when last refreshed.
+
+    :param target: ``namespace.table``
+    :param name: the table's name in messages
+    :param connection_id: the Airflow connection of the catalog, named in errors
+    :raises Unreachable: by every method, if the catalog or its storage does not answer
+    :raises Refused: by every method, if either does not let the user in
+    """
+
+    def __init__(self, jvm: Jvm, catalog: Any, target: str, name: str, connection_id: str) -> None:
+        self._jvm = jvm
+        self._target = target
+        self._name = name
+        self._connection_id = connection_id
+        with _failures_translated(connection_id):
+            identifier = jvm.org.apache.iceberg.catalog.TableIdentifier.parse(target)
+            if not catalog.tableExists(identifier):
+                raise OffloadError(
+                    f"{name}: the cold table {target} has gone since this window was planned. Nothing was moved and no "
+                    f"row is lost. If it was dropped on purpose, run `k2 watermark rebuild {name}`."
+                )
+            self.java = catalog.loadTable(identifier)
+
+    @property
+    def uuid(self) -> str:
+        """Identity of this incarnation of the table."""
+        return str(self.java.uuid())
+
+    @property
+    def location(self) -> str:
+        """URI of the table's folder, without a trailing slash."""
+        return str(self.java.location()).rstrip("/")
+
+    def published(self, head: int | None = None) -> Published | None:
+        """The newest window in the chain from ``head`` (``None``: from what readers see) backwards.
+
+        :raises DamagedTable: if the table cannot say
+        """
+        branch = self.java.refs().get(PUBLISHED_BRANCH)
+        if head is None:
+            current = self.java.currentSnapshot()
+            head = current.snapshotId() if current is not None else None
+        last_published = branch.snapshotId() if branch is not None else None
+        return find_published(self._name, self.uuid, head, last_published, self._snapshot)
+
+    def require(self, properties: Mapping[str, str]) -> None:
+        """Refuse a table without the properties that its transport needs.
+
+        :raises ConfigurationError: naming the first that differs, and the statement that sets all of them
+        """
+        present = self.java.properties()
+        for name, wanted in properties.items():
+            if present.get(name) != wanted:
+                listed = ", ".join(f"'{key}' = '{value}'" for key, value in properties.items())
+                raise ConfigurationError(
+                    f"{self._name}: the cold table's property '{name}' is not '{wanted}', so Spark could publish "
+                    f"rows before they are audited. Nothing was moved and no row is lost. Set it: ALTER TABLE "
+                    f"{self._target} SET TBLPROPERTIES ({listed})."
+                )
+
+    def parent_of(self, snapshot_id: int) -> int | None:
+        """The snapshot that this one was staged on."""
+        parent: int | None = self.java.snapshot(snapshot_id).parentId()
+        return parent
+
+    def stage_files(self, files: Iterable[Any], window_id: WindowId, attempt: str) -> Snapshot:
+        """Make the data files a snapshot on top of the current head that no reader sees.
+
+        :param files: Iceberg ``DataFile`` objects; may be empty
+        """
+        append = self.java.newAppend().set(WINDOW_PROPERTY, str(window_id)).set(ATTEMPT_PROPERTY, attempt).stageOnly()
+        for file in files:
+            append.appendFile(file)
+        with _failures_translated(self._connection_id):
+            self._commit_staged(append, attempt)
+            reached(FaultPoint.STAGED, self._name)
+        return self.staged_by(attempt)
+
+    def _commit_staged(self, append: Any, attempt: str) -> None:
+        """Commit a staged append in place of Iceberg's own ``commit``, which publishes it when a reply is lost.
+
+        Iceberg's JDBC catalog sends a commit again when the connection breaks before the reply. The first one has
+        taken effect, so the second conflicts; ``commit`` retries, finds its snapshot in the table, takes the whole
+        for a rollback and moves main to the snapshot: unaudited, and whatever main has come to meanwhile. Here a
+        conflict is followed by a look at the table.
+        """
+        from py4j.protocol import Py4JJavaError  # noqa: PLC0415
+
+        operations = self.java.operations()
+        for remaining in reversed(range(STAGE_ATTEMPTS)):
+            snapshot = append.apply()  # writes manifests, on top of the table as it is now; commits nothing
+            base = operations.current()
+            updated = self._jvm.org.apache.iceberg.TableMetadata.buildFrom(base).addSnapshot(snapshot).build()
+            try:
+                operations.commit(base, updated)
+            except Py4JJavaError as error:
+                self.java.refresh()
+                if self._find_staged(attempt) is not None:
+                    return
+                if not remaining or not _is_conflict(error):
+                    raise
+            else:
+                return
+
+    def stage_again(self, snapshot_id: int, attempt: str) -> int:
+        """Stage the files of a staged snapshot once more, on top of the head as it is now."""
+        staged = self.java.snapshot(snapshot_id)
+        window_id = self._snapshot(snapshot_id)
+        if window_id is None or window_id.window_id is None:
+            raise OffloadError(f"{self._name}: the staged snapshot {snapshot_id} has gone; the retry stages it again.")
+        return self.stage_files(staged.addedDataFiles(self.java.io()), window_id.window_id, attempt).snapshot_id
+
+    def staged_by(self, attempt: str) -> Snapshot:
+        """The snapshot that an attempt has staged."""
+        with _failures_translated(self._connection_id):
+            self.java.refresh()
+        staged = self._find_staged(attempt)
+        if staged is None:
+            raise OffloadError(
+                f"{self._name}: the staged snapshot has gone. Nothing was published; the retry stages again."
+            )
+        return staged
+
+    def fast_forward(self, snapshot_id: int) -> bool:
+        """Move main, and the marker of the last published window, to a staged snapshot in one atomic commit.
+
+        :returns: ``False`` if main is no longer an ancestor of it, or another commit came between: stage again
+        """
+        from py4j.protocol import Py4JJavaError  # noqa: PLC0415
+
+        try:
+            refs = self.java.manageSnapshots()
+            if self.java.refs().containsKey(PUBLISHED_BRANCH):
+                refs = refs.replaceBranch(PUBLISHED_BRANCH, snapshot_id)
+            else:
+                refs = refs.createBranch(PUBLISHED_BRANCH, snapshot_id)
+            refs.fastForwardBranch(_MAIN, PUBLISHED_BRANCH).commit()
+            reached(FaultPoint.PUBLISHED, self._name)
+        except Py4JJavaError as error:
+            with _failures_translated(self._connection_id):
+                self.java.refresh()
+                current = self.java.currentSnapshot()
+                if current is not None and current.snapshotId() == snapshot_id:
+                    return True  # the reply was lost, not the commit
+                if _is_conflict(error):
+                    return False
+                raise
+        return True
+
+    def data_file(self, uri: str, partition_field: str, day: date) -> Any:
+        """Describe a Parquet file that is already in place, from its footer.
+
+        :raises OffloadError: if it lacks a column of the table
+        """
+        iceberg = self._jvm.org.apache.iceberg
+        file = self.java.io().newInputFile(uri)
+        mapping = iceberg.mapping.NameMappingParser.fromJson(self.java.properties().get("schema.name-mapping.default"))
+        with _failures_translated(self._connection_id):
+            metrics = iceberg.parquet.ParquetUtil.fileMetrics(file, iceberg.MetricsConfig.forTable(self.java), mapping)
+        if metrics.columnSizes().size() != self.java.schema().columns().size():
+            raise OffloadError(
+                f"{self._name}: {uri} has {metrics.columnSizes().size()} of the table's "
+                f"{self.java.schema().columns().size()} columns. Nothing was published and no row is lost."
+            )
+        return (
+            iceberg.DataFiles.builder(self.java.spec())
+            .withInputFile(file)
+            .withFormat("PARQUET")
+            .withPartitionPath(f"{partition_field}={day.isoformat()}")
+            .withMetrics(metrics)
+            .withSortOrder(self.java.sortOrder())
+            .build()
+        )
+
+    def _find_staged(self, attempt: str) -> Snapshot | None:
+        snapshots = self.java.snapshots()
+        for position in range(snapshots.size() - 1, -1, -1):
+            snapshot = snapshots.get(position)
+            if snapshot.summary().get(ATTEMPT_PROPERTY) == attempt:
+                return _to_snapshot(snapshot)
+        return None
+
+    def _snapshot(self, snapshot_id: int) -> Snapshot | None:
+        snapshot = self.java.snapshot(snapshot_id)
+        return None if snapshot is None else _to_snapshot(snapshot)
+
+
+def _to_snapshot(snapshot: Any) -> Snapshot:
+    return Snapshot.read(snapshot.snapshotId(), snapshot.parentId(), snapshot.sequenceNumber(), snapshot.summary())
+
+
+@contextmanager
+def _failures_translated(connection_id: str) -> Iterator[None]:
+    from py4j.protocol import Py4JJavaError  # noqa: PLC0415
+
+    try:
+        yield
+    except Py4JJavaError as error:
+        kind = Refused if _is_refusal(error) else Unreachable
+        raise kind("The Iceberg catalog or its storage", connection_id, _message(error)) from error
+
+
+def _is_conflict(error: Any) -> bool:
+    kind = error.java_exception.getClass().getSimpleName()
+    return kind == "CommitFailedException" or "fast-forward" in str(error.java_exception.getMessage())
+
+
+def _is_refusal(error: Any) -> bool:
+    for exception in _causes(error):
+        if exception.getClass().getSimpleName() in _REFUSALS:
+            return True
+        if exception.getClass().getSimpleName() == "PSQLException":
+            return is_refusal(exception.getSQLState(), str(exception.getMessage()))
+    return False
+
+
+def _causes(error: Any) -> Iterator[Any]:
+    exception = error.java_exception
+    while exception is not None:
+        yield exception
+        exception = exception.getCause()
+
+
+def _message(error: Any) -> str:
+    """The outermost exception and, where there is one, the innermost: the first rarely says what happened."""
+    outermost, *causes = _causes(error)
+    return ": ".join(dict.fromkeys(map(_describe, [outermost, *causes[-1:]])))
+
+
+def _describe(exception: Any) -> str:
+    text = next(iter(str(exception.getMessage()).splitlines()), "")
+    return f"{exception.getClass().getSimpleName()}: {text}"

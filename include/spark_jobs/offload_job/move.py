@@ -1,0 +1,64 @@
+"""Moves one window: stage → audit → publish, in the order that :mod:`k2_offload.core.exactly_once` asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from k2_offload.core.errors import OffloadError
+from k2_offload.core.exactly_once import PublishDecision, Snapshot, WindowId, audit, decide_publish
+from k2_offload.core.fault_points import FaultPoint, reached
+from k2_offload.core.limits import PUBLISH_ATTEMPTS
+from k2_offload.core.plan import PlannedWindow
+from k2_offload.core.splits import split_days
+
+if TYPE_CHECKING:
+    from k2_offload.adapters.clickhouse import ClickHouse
+    from offload_job.cold_table_writer import ColdTableWriter
+    from offload_job.transport import Transport
+
+
+def move(
+    planned: PlannedWindow,
+    window_id: WindowId,
+    cold: ColdTableWriter,
+    clickhouse: ClickHouse,
+    transport: Transport,
+    new_attempt: Callable[[], str],
+) -> Snapshot | None:
+    """Move one window. Any number of processes may try that at the same time, and any of them die.
+
+    :param new_attempt: gives a name that was never used before
+    :returns: what was published; ``None`` if the cold table held the window already
+    :raises OffloadError: if nothing was published by this call
+    """
+    reached(FaultPoint.JOB_STARTED, planned.table)
+    if decide_publish(planned.table, window_id, cold.uuid, cold.published()) is PublishDecision.ALREADY_PUBLISHED:
+        return None
+    splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
+    staged = transport.stage(clickhouse, cold, planned, window_id, splits, new_attempt())
+    audit(planned.table, window_id.window, staged.rows, sum(split.rows for split in splits))
+    reached(FaultPoint.AUDITED, planned.table)
+    return staged if _publish(planned.table, window_id, cold, staged.snapshot_id, new_attempt) else None
+
+
+def _publish(
+    table: str, window_id: WindowId, cold: ColdTableWriter, snapshot_id: int, new_attempt: Callable[[], str]
+) -> bool:
+    """Check the staged snapshot's ancestors and move main to it; where main has moved on, stage again on top.
+
+    :returns: ``False`` if the cold table held the window already
+    """
+    for _ in range(PUBLISH_ATTEMPTS):
+        ancestors = cold.published(cold.parent_of(snapshot_id))
+        if decide_publish(table, window_id, cold.uuid, ancestors) is PublishDecision.ALREADY_PUBLISHED:
+            return False
+        reached(FaultPoint.ANCESTORS_CHECKED, table)
+        if cold.fast_forward(snapshot_id):
+            return True
+        snapshot_id = cold.stage_again(snapshot_id, new_attempt())
+        reached(FaultPoint.STAGED_AGAIN, table)
+    raise OffloadError(
+        f"{table} {window_id.window}: other writers committed to the cold table {PUBLISH_ATTEMPTS} times in a row "
+        "while this window was being published. Nothing was published and no row is lost; the retry tries again."
+    )

@@ -1,0 +1,28 @@
+"""The one way to a Spark session that knows the cold tables' catalog."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from k2_offload.core.connections import CatalogSettings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def start_session(catalog: CatalogSettings, *, procedures: bool = False, cached: bool = True) -> SparkSession:
+    """Start Spark's context, which takes seconds, or take the one that runs.
+
+    :param procedures: whether Iceberg's SQL is wanted: CALL …, and its kinds of ALTER TABLE
+    :param cached: whether the session may remember tables; one beside which others commit must not
+    """
+    from pyspark.sql import SparkSession
+
+    prefix = f"spark.sql.catalog.{catalog.name}"
+    options = {prefix: "org.apache.iceberg.spark.SparkCatalog", "spark.sql.session.timeZone": "UTC"}
+    options |= {f"{prefix}.{key}": value for key, value in catalog.java.items()}
+    if not cached:
+        options[f"{prefix}.cache-enabled"] = "false"
+    if procedures:
+        options["spark.sql.extensions"] = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
+    return SparkSession.builder.config(map=options).getOrCreate()

@@ -1,0 +1,49 @@
+"""What a transport is, to the job; what planning knows of each is in :mod:`k2_offload.core.transports`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from k2_offload.core.transports import TRANSPORTS
+
+if TYPE_CHECKING:
+    from k2_offload.adapters.clickhouse import ClickHouse
+    from k2_offload.core.connections import JobConnections
+    from k2_offload.core.exactly_once import Snapshot, WindowId
+    from k2_offload.core.plan import PlannedWindow
+    from k2_offload.core.splits import Split
+    from offload_job.cold_table_writer import ColdTableWriter
+
+
+class Transport(Protocol):
+    """Brings a window's rows into the cold table's storage and stages them as a snapshot.
+
+    :param connections: where ClickHouse and the catalog are
+    :param master: Spark's, as the application was submitted
+    """
+
+    def __init__(self, connections: JobConnections, master: str) -> None: ...
+
+    def stage(
+        self,
+        clickhouse: ClickHouse,
+        cold: ColdTableWriter,
+        planned: PlannedWindow,
+        window_id: WindowId,
+        splits: Sequence[Split],
+        attempt: str,
+    ) -> Snapshot:
+        """Move and stage; nothing is visible to readers afterwards.
+
+        :param splits: they hold every row of the window once; empty if there are no rows
+        :param attempt: unique; names this attempt's files and its snapshot
+        """
+
+
+def load_transport(name: str, connections: JobConnections, master: str) -> Transport:
+    """The transport of that name, from the module that the registry names."""
+    module, _, kind = TRANSPORTS[name].implementation.partition(":")
+    transport: type[Transport] = getattr(importlib.import_module(module), kind)
+    return transport(connections, master)

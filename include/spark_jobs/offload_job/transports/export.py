@@ -1,0 +1,94 @@
+"""Transport ``export``: ClickHouse writes the Parquet files straight into the table's folder; rows pass nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+
+from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.core.connections import JobConnections, is_cluster
+from k2_offload.core.exactly_once import Snapshot, WindowId
+from k2_offload.core.fault_points import FaultPoint, reached
+from k2_offload.core.lake import parquet_file
+from k2_offload.core.plan import PlannedWindow
+from k2_offload.core.queries import EXPORT_SETTINGS, of_split
+from k2_offload.core.splits import Split
+from offload_job.cold_table_writer import ColdTableWriter
+from offload_job.export_task import TRY, Export, Exported, run_export
+from offload_job.spark_cluster import SparkCluster
+
+_PARALLEL_FOOTERS = 8
+
+
+class ExportTransport:
+    """One file per split, in the table's sort order.
+
+    :param master: where that is a cluster, it runs the exports of a window that one file cannot hold; otherwise
+        threads of this process do
+    """
+
+    def __init__(self, connections: JobConnections, master: str) -> None:
+        self._connections = connections
+        self._cluster = SparkCluster(connections.clickhouse) if is_cluster(master) else None
+
+    def stage(
+        self,
+        clickhouse: ClickHouse,
+        cold: ColdTableWriter,
+        planned: PlannedWindow,
+        window_id: WindowId,
+        splits: Sequence[Split],
+        attempt: str,
+    ) -> Snapshot:
+        """Export the window and stage its files.
+
+        Files of an attempt that dies are never referenced; orphan-file removal takes them.
+        """
+        exports = self._exports(cold, planned, splits, attempt)
+
+        def register(split: Split, exported: Exported) -> Any:
+            reached(FaultPoint.FILE_EXPORTED, planned.table)
+            return cold.data_file(exported.uri, planned.partition_field, split.day)
+
+        def export_and_register(split: Split, export: Export) -> Any:
+            with closing(ClickHouse(self._connections.clickhouse)) as own:
+                exported = run_export(export, 0, own)
+            _say(planned, exported)
+            return register(split, exported)
+
+        at_once = min(planned.parallel_exports, len(splits))
+        # The two small files of a window across midnight are not worth a Spark context.
+        if self._cluster is not None and sum(split.rows for split in splits) > planned.max_file_rows:
+            exported = self._cluster.run(exports)
+            for each in exported:
+                _say(planned, each)
+            with ThreadPoolExecutor(_PARALLEL_FOOTERS) as pool:
+                files = list(pool.map(register, splits, exported))
+        elif at_once > 1:
+            with ThreadPoolExecutor(at_once) as pool:
+                files = list(pool.map(export_and_register, splits, exports))
+        else:
+            files = [
+                register(split, run_export(export, 0, clickhouse))
+                for split, export in zip(splits, exports, strict=True)
+            ]
+        return cold.stage_files(files, window_id, attempt)
+
+    def _exports(
+        self, cold: ColdTableWriter, planned: PlannedWindow, splits: Sequence[Split], attempt: str
+    ) -> list[Export]:
+        exports = []
+        for number, split in enumerate(splits):
+            file = f"{planned.partition_field}={split.day.isoformat()}/{attempt}-{number}-{TRY}.parquet"
+            uri = f"{cold.location}/data/{file}"
+            select = of_split(planned.select_split_sql, split)
+            destination = parquet_file(uri, self._connections.lake_collection)
+            statement = f"INSERT INTO FUNCTION {destination} {select} SETTINGS {EXPORT_SETTINGS}"
+            exports.append(Export(uri, statement))
+        return exports
+
+
+def _say(planned: PlannedWindow, exported: Exported) -> None:
+    print(f"{planned.table}: {exported}\n", end="", flush=True)

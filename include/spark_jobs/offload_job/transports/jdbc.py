@@ -1,0 +1,106 @@
+"""Transport ``jdbc``: Spark reads the window from ClickHouse in parallel and writes the files itself.
+
+For a ClickHouse server that cannot write to the lake's storage. Iceberg's writer stages the snapshot, by the same
+write-audit-publish properties that ``export`` sets by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.core.connections import JobConnections
+from k2_offload.core.exactly_once import Snapshot, WindowId
+from k2_offload.core.fault_points import FaultPoint, reached
+from k2_offload.core.plan import PlannedColumn, PlannedWindow
+from k2_offload.core.queries import of_split
+from k2_offload.core.splits import Split
+from k2_offload.core.sql import quote
+from offload_job.cold_table_writer import ATTEMPT_PROPERTY, ColdTableWriter
+from offload_job.session import start_session
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+
+class JdbcTransport:
+    """Each split of the window is read, and written as a file, by one task."""
+
+    def __init__(self, connections: JobConnections, master: str) -> None:  # noqa: ARG002 - Spark knows its master
+        self._connections = connections
+        self._spark: SparkSession | None = None
+        self._starting = Lock()
+
+    def stage(
+        self,
+        clickhouse: ClickHouse,  # noqa: ARG002 - Spark has connections of its own
+        cold: ColdTableWriter,
+        planned: PlannedWindow,
+        window_id: WindowId,
+        splits: Sequence[Split],
+        attempt: str,
+    ) -> Snapshot:
+        """Read the window through Spark and stage what it wrote."""
+        if not splits:
+            return cold.stage_files([], window_id, attempt)
+        # A session of its own: spark.wap.id is a setting of the session, and tables run side by side.
+        spark = self._session().newSession()
+        spark.conf.set("spark.wap.id", str(window_id))
+        rows = reduce(lambda left, right: left.unionAll(right), (self._read(spark, planned, split) for split in splits))
+        catalog = self._connections.catalog.name
+        writer = rows.writeTo(f"{catalog}.{planned.target}").option(f"snapshot-property.{ATTEMPT_PROPERTY}", attempt)
+        # A task's rows are of one day and come sorted: Spark would read them twice to shuffle and sort them again.
+        writer.option("use-table-distribution-and-ordering", "false").append()
+        reached(FaultPoint.STAGED, planned.table)
+        return cold.staged_by(attempt)
+
+    def _read(self, spark: SparkSession, planned: PlannedWindow, split: Split) -> DataFrame:
+        select = of_split(planned.select_split_sql, split)
+        names = ", ".join(_portable(column) for column in planned.columns)
+        endpoint = self._connections.clickhouse
+        address = f"{endpoint.host}:{endpoint.http_port}/{endpoint.database}"
+        frame = spark.read.jdbc(
+            url=f"jdbc:clickhouse://{address}?ssl={str(endpoint.secure).lower()}&compress=0",
+            table=f"(SELECT {names} FROM ({select})) AS k2_rows",
+            properties={
+                "driver": "com.clickhouse.jdbc.ClickHouseDriver",
+                "user": endpoint.user,
+                "password": endpoint.password,
+            },
+        )
+        return frame.select(*_restored(planned.columns))
+
+    def _session(self) -> SparkSession:
+        with self._starting:
+            if self._spark is None:
+                self._spark = start_session(self._connections.catalog)
+            return self._spark
+
+
+def _portable(column: PlannedColumn) -> str:
+    """Times and dates travel as integers: drivers disagree about time zones, but not about numbers."""
+    name = quote(column.name)
+    if column.iceberg_type == "timestamptz":
+        return f"toUnixTimestamp64Micro({name}) AS {name}"
+    if column.iceberg_type == "date":
+        return f"toInt32({name}) AS {name}"
+    if column.iceberg_type.startswith("decimal"):
+        return f"toString({name}) AS {name}"
+    return name
+
+
+def _restored(columns: tuple[PlannedColumn, ...]) -> Iterator[Any]:
+    from pyspark.sql import functions
+
+    for column in columns:
+        value = functions.col(column.name)
+        if column.iceberg_type == "timestamptz":
+            value = functions.timestamp_micros(value)
+        elif column.iceberg_type == "date":
+            value = functions.date_from_unix_date(value.cast("int"))
+        elif column.iceberg_type in ("int", "long", "float", "double", "boolean") or "decimal" in column.iceberg_type:
+            value = value.cast({"long": "bigint"}.get(column.iceberg_type, column.iceberg_type))
+        yield value.alias(column.name)

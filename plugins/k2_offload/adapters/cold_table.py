@@ -1,0 +1,175 @@
+"""One cold table as pyiceberg shows it: what it holds, and a mark for what it holds all the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, StaleWindow
+from k2_offload.core.exactly_once import (
+    PUBLISHED_BRANCH,
+    WINDOW_PROPERTY,
+    Published,
+    Snapshot,
+    WindowId,
+    find_published,
+)
+from k2_offload.core.type_mapping import Column
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+
+
+class ColdTable:
+    """One Iceberg table as it was when it was loaded."""
+
+    def __init__(self, table: Table, name: str) -> None:
+        self._table = table
+        self._name = name
+
+    @property
+    def uuid(self) -> str:
+        """Identity of this incarnation of the table."""
+        return str(self._table.metadata.table_uuid)
+
+    @property
+    def location(self) -> str:
+        """URI of the table's folder."""
+        return self._table.location()
+
+    @property
+    def metadata_location(self) -> str:
+        """URI of the metadata file that is current."""
+        return self._table.metadata_location
+
+    @property
+    def partition_field(self) -> str:
+        """Name of the daily partition field."""
+        return self._table.spec().fields[0].name
+
+    @cached_property
+    def published(self) -> Published | None:
+        """The newest published window.
+
+        :raises DamagedTable: if the table cannot say
+        """
+        branch = self._table.metadata.refs.get(PUBLISHED_BRANCH)
+        return self._published_in(self._table.metadata.current_snapshot_id, branch.snapshot_id if branch else None)
+
+    def _published_in(self, head: int | None, marker: int | None) -> Published | None:
+        snapshots = {snapshot.snapshot_id: snapshot for snapshot in self._table.metadata.snapshots}
+
+        def snapshot_of(snapshot_id: int) -> Snapshot | None:
+            if (found := snapshots.get(snapshot_id)) is None:
+                return None
+            summary = found.summary.additional_properties if found.summary else {}
+            return Snapshot.read(snapshot_id, found.parent_snapshot_id, found.sequence_number or 0, summary)
+
+        return find_published(self._name, self.uuid, head, marker, snapshot_of)
+
+    def newest_row(self, column: str) -> datetime | None:
+        """The newest time in a column, read from the data; ``None`` if the table is empty."""
+        import pyarrow.compute
+
+        batches = self._table.scan(selected_fields=(column,)).to_arrow_batch_reader()
+        newest = (pyarrow.compute.max(batch.column(0)).as_py() for batch in batches)
+        return max((time.astimezone(UTC) for time in newest if time is not None), default=None)
+
+    def published_until(self, time: datetime) -> Published | None:
+        """The newest window in the chain that ends at or before a time, as far as the chain can be read.
+
+        :raises DamagedTable: if the table cannot even say which is its newest window
+        """
+        published = self.published
+        try:
+            while published is not None and published.window_id.window.high > time:
+                published = self._published_in(published.snapshot.parent_id, marker=None)
+        except DamagedTable:
+            return None
+        return published
+
+    def rollback_statement(self, snapshot_id: int) -> str:
+        """The Spark SQL that takes everything after a snapshot out of the table."""
+        name = ".".join(self._table.name())
+        return f"CALL {self._table.catalog.name}.system.rollback_to_snapshot('{name}', {snapshot_id})"
+
+    def rows_per_day(self, column: str, since: date) -> dict[date, int] | None:
+        """Rows by partition day, from metadata alone: what another writer removed by delete files still counts.
+
+        :param column: the time that the partitions are days of
+        :param since: the first day
+        :returns: ``None`` if some files are partitioned in another way
+        :raises OffloadError: if the metadata cannot be read
+        """
+        from pyiceberg.transforms import DayTransform  # noqa: PLC0415
+
+        schema = self._table.schema()
+        daily = {
+            spec_id
+            for spec_id, spec in self._table.specs().items()
+            if [(schema.find_column_name(field.source_id), field.transform) for field in spec.fields]
+            == [(column, DayTransform())]
+        }
+        if not daily:
+            return None
+        rows: Counter[date] = Counter()
+        try:
+            for task in self._table.scan(f"\"{column}\" >= '{since}T00:00:00+00:00'").plan_files():
+                if task.file.spec_id not in daily:
+                    return None
+                rows[date(1970, 1, 1) + timedelta(days=task.file.partition[0])] += task.file.record_count
+        except Exception as error:
+            raise OffloadError(
+                f"{self._name}: the cold table's metadata cannot be read: {error}. Nothing was changed. "
+                "Run `k2 validate`."
+            ) from error
+        return rows
+
+    def adopt(self, window_id: WindowId) -> None:
+        """Record that the table holds a window: a snapshot without rows that carries its identity.
+
+        :raises StaleWindow: if another writer committed since the table was loaded; nothing has changed then
+        """
+        from pyiceberg.exceptions import CommitFailedException  # noqa: PLC0415
+        from pyiceberg.table import TableProperties  # noqa: PLC0415
+        from pyiceberg.table.update.snapshot import ManageSnapshots  # noqa: PLC0415
+
+        # A retry would put the snapshot on top of what another writer has published meanwhile: unseen, and perhaps
+        # beyond the window's end. Set in memory only, never in the table.
+        self._table.metadata.properties[TableProperties.COMMIT_NUM_RETRIES] = "0"
+        try:
+            with self._table.transaction() as transaction:
+                transaction.update_snapshot({WINDOW_PROPERTY: str(window_id)}).fast_append().commit()
+                snapshot_id = transaction.table_metadata.current_snapshot_id
+                if snapshot_id is not None:
+                    ManageSnapshots(transaction).create_branch(snapshot_id, PUBLISHED_BRANCH).commit()
+        except CommitFailedException:
+            raise StaleWindow(
+                f"{self._name}: another writer committed to the cold table meanwhile. Nothing was changed. "
+                "Run the command again."
+            ) from None
+
+    @property
+    def total_rows(self) -> int:
+        """Rows that readers see, from the current snapshot's summary."""
+        snapshot = self._table.current_snapshot()
+        return int(snapshot.summary["total-records"] or 0) if snapshot and snapshot.summary else 0
+
+    def check_columns(self, columns: Sequence[Column]) -> None:
+        """Refuse a source whose columns are not the cold table's.
+
+        :raises InvalidSource: naming the first column that differs
+        """
+        cold = {field.name: str(field.field_type) for field in self._table.schema().fields}
+        warm = {column.name: column.iceberg_type for column in columns}
+        for name in {**cold, **warm}:
+            if cold.get(name) != warm.get(name):
+                raise InvalidSource(
+                    f"{self._name}: column '{name}' is {warm.get(name, 'missing')} in the source and "
+                    f"{cold.get(name, 'missing')} in the cold table. Nothing was moved and no row is lost. "
+                    "Change one of the two tables, or point 'source' at a view with the cold table's columns; "
+                    "then run `k2 validate`."
+                )

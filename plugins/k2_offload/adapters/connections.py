@@ -1,0 +1,80 @@
+"""What Airflow's connections say, for each side that needs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from k2_offload.adapters.settings import Settings
+from k2_offload.core.connections import (
+    CatalogSettings,
+    ClickHouseEndpoint,
+    ConnectionFields,
+    JobConnections,
+    read_catalog,
+    read_clickhouse,
+    read_spark_master,
+)
+from k2_offload.core.errors import ConfigurationError
+
+
+def clickhouse_endpoint(settings: Settings) -> ClickHouseEndpoint:
+    """Where ClickHouse is.
+
+    :raises ConfigurationError: if the connection is missing or incomplete
+    """
+    return read_clickhouse(_fields(settings.clickhouse_conn_id))
+
+
+def catalog_settings(settings: Settings) -> CatalogSettings:
+    """Where the Iceberg catalog is.
+
+    :raises ConfigurationError: if the connection is missing or incomplete
+    """
+    return read_catalog(_fields(settings.catalog_conn_id))
+
+
+def job_connections(settings: Settings) -> JobConnections:
+    """All that the Spark application reaches; holds secrets.
+
+    :raises ConfigurationError: if a connection is missing or incomplete
+    """
+    return JobConnections(clickhouse_endpoint(settings), catalog_settings(settings), settings.lake_collection)
+
+
+def spark_master(settings: Settings) -> str:
+    """Where Spark runs, as Airflow's Spark provider reads it.
+
+    :raises ConfigurationError: if the connection is missing or names no master
+    """
+    connection = get_connection(settings.spark_conn_id)
+    return read_spark_master(settings.spark_conn_id, connection.conn_type, connection.host, connection.port)
+
+
+def get_connection(connection_id: str) -> Any:
+    """An Airflow connection that exists; some hooks fall back to a default that nobody wants.
+
+    :raises ConfigurationError: if it does not
+    """
+    from airflow.sdk import BaseHook  # noqa: PLC0415
+    from airflow.sdk.exceptions import AirflowNotFoundException  # noqa: PLC0415
+
+    try:
+        return BaseHook.get_connection(connection_id)
+    except AirflowNotFoundException:
+        raise ConfigurationError(
+            f"Airflow connection '{connection_id}' does not exist. Nothing was moved. Add it "
+            f"(`airflow connections add {connection_id} …`, see docs/configuration.md), then run `k2 validate`."
+        ) from None
+
+
+def _fields(connection_id: str) -> ConnectionFields:
+    connection = get_connection(connection_id)
+    return ConnectionFields(
+        connection_id=connection_id,
+        host=connection.host,
+        port=connection.port,
+        login=connection.login,
+        password=connection.password,
+        schema=connection.schema,
+        extra=connection.extra_dejson,
+    )

@@ -1,0 +1,57 @@
+"""The package's settings: section ``[k2_offload]`` of Airflow's configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from k2_offload.core.errors import ConfigurationError
+from k2_offload.files import TABLES_FILE
+
+_SECTION = "k2_offload"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Section ``[k2_offload]`` of ``airflow.cfg`` (or ``AIRFLOW__K2_OFFLOAD__…``); see docs/configuration.md.
+
+    The defaults suit a deployment with Airflow's usual folders.
+    """
+
+    tables_file: Path = TABLES_FILE
+    ledger_conn_id: str = "k2_ledger"
+    clickhouse_conn_id: str = "k2_clickhouse"
+    catalog_conn_id: str = "k2_iceberg"
+    spark_conn_id: str = "k2_spark"
+    spark_binary: str = "spark-submit"
+    spark_python: str = "python3"
+    spark_jars: str = ""
+    spark_class_archive: str = ""
+    lake_collection: str = "k2_lake"
+    parallel_tables: int = 4
+
+
+def load_settings() -> Settings:
+    """Read the section; an empty value counts as none.
+
+    :raises ConfigurationError: if one is not what it should be
+    """
+    from airflow.configuration import conf  # noqa: PLC0415 - the CLI answers --help without loading Airflow
+
+    read = {field.name: conf.get(_SECTION, field.name, fallback="") for field in fields(Settings)}
+    given: dict[str, Any] = {key: text for key, text in read.items() if text}
+    if "tables_file" in given:
+        given["tables_file"] = Path(given["tables_file"])
+    if "parallel_tables" in given:
+        given["parallel_tables"] = _at_least_one(given["parallel_tables"])
+    return Settings(**given)
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise ConfigurationError(
+            f"[{_SECTION}] parallel_tables is '{text}', not a whole number of at least 1. Nothing was moved. Correct "
+            f"it in airflow.cfg or AIRFLOW__{_SECTION.upper()}__PARALLEL_TABLES; then run `k2 validate`."
+        )
+    return int(text)

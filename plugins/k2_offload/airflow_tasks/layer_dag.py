@@ -1,0 +1,66 @@
+"""Renders a layer of the table file into an Airflow DAG: wait → plan → offload (mapped) → commit."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from airflow.sdk import DAG, Param
+
+from k2_offload.airflow_tasks.commit import CommitWatermarkOperator
+from k2_offload.airflow_tasks.dag_ids import dag_id
+from k2_offload.airflow_tasks.offload import OffloadOperator
+from k2_offload.airflow_tasks.plan import PlanOffloadOperator
+from k2_offload.airflow_tasks.wait import UpstreamLayerSensor
+from k2_offload.core.limits import TASK_RETRIES, TASK_RETRY_SECONDS, TASK_SECONDS
+from k2_offload.core.tables import LAYERS, Tables
+
+_DOC = Path(__file__).with_suffix(".md")
+_DEFAULTS = {
+    "owner": "k2",
+    "retries": TASK_RETRIES,
+    "retry_delay": timedelta(seconds=TASK_RETRY_SECONDS),
+    "execution_timeout": timedelta(seconds=TASK_SECONDS),
+}
+
+
+def build_dag(layer: str, tables: Tables, schedule: str | None = "*/15 * * * *") -> DAG:
+    """The DAG of one layer.
+
+    ``plan`` and ``commit`` are set-up and teardown of ``offload``: clearing ``offload`` clears them with it, and
+    ``commit`` runs, and records what was published, also when ``offload`` failed. A teardown has no say in the run's
+    state unless told to, and then it alone has; so ``offload`` decides, and a lost ``commit`` is made up by ``plan``.
+
+    :param schedule: the same for all layers, for they wait for each other's run of the same time; ``None`` for none
+    """
+    specs = tables.in_layer(layer)
+    names = [table.name for table in specs]
+    with DAG(
+        dag_id=dag_id(layer),
+        description=f"Moves what is new in the {layer} tables from ClickHouse to Iceberg, exactly once",
+        schedule=schedule,
+        catchup=False,
+        max_active_runs=1,
+        default_args=_DEFAULTS,
+        tags=["k2", "offload", layer],
+        doc_md=_DOC.read_text().format(layer=layer, tables="\n".join(f"- `{t.source}` → `{t.target}`" for t in specs)),
+        params={
+            "tables": Param(
+                [],
+                type="array",
+                title="Tables",
+                description="Which tables to move; none chosen means all.",
+                examples=names,
+                items={"type": "string", "enum": names},
+            )
+        },
+    ) as dag:
+        plan = PlanOffloadOperator(task_id="plan", layer=layer).as_setup()  # type: ignore[no-untyped-call]
+        offload = OffloadOperator.partial(task_id="offload", max_active_tis_per_dagrun=2).expand_kwargs(plan.output)
+        commit = CommitWatermarkOperator(task_id="commit", layer=layer).as_teardown()
+        plan >> offload >> commit
+        plan >> commit
+        if layer != LAYERS[0]:
+            below = LAYERS[LAYERS.index(layer) - 1]
+            UpstreamLayerSensor(task_id=f"wait_for_{below}", external_dag_id=dag_id(below)) >> plan
+    return dag

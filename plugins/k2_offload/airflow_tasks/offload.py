@@ -1,0 +1,73 @@
+"""The ``offload`` task: one Spark application that moves the windows of one plan."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from k2_offload.adapters import spark_submit
+from k2_offload.adapters.connections import get_connection, job_connections
+from k2_offload.adapters.java import check_java
+from k2_offload.adapters.settings import Settings, load_settings
+from k2_offload.core.connections import JobConnections
+from k2_offload.core.plan import Plan
+from k2_offload.core.transports import TRANSPORTS
+
+
+class OffloadOperator(SparkSubmitOperator):
+    """Submits ``include/spark_jobs/offload.py`` with one plan.
+
+    Secrets travel in the application's environment only, set when the task runs: they are in no rendered template,
+    argument or log. Everything else of the application comes from the package's settings.
+
+    :param job_group: names the application
+    :param plan: :class:`~k2_offload.core.plan.Plan` as JSON, from ``plan``
+    """
+
+    def __init__(self, *, job_group: str, plan: str, **kwargs: Any) -> None:
+        settings = load_settings()
+        super().__init__(
+            application=str(spark_submit.OFFLOAD),
+            name=f"k2-offload-{job_group}",
+            conn_id=settings.spark_conn_id,
+            spark_binary=settings.spark_binary,
+            **kwargs,
+        )
+        self.job_group = job_group
+        self.plan = plan
+        self.settings = settings
+
+    def execute(self, context: Any) -> None:
+        """Move the windows, then fail with the tables that were refused; what is published stays published.
+
+        :raises AirflowFailException: if a table was refused; another attempt would not help
+        """
+        plan = Plan.from_json(self.plan)
+        if plan.windows:
+            get_connection(self.settings.spark_conn_id)
+            check_java()
+            self._configure(plan, self.settings)
+            with tempfile.TemporaryDirectory(prefix="k2-offload-") as folder:
+                plan_file = Path(folder) / "plan.json"
+                plan_file.write_text(self.plan)
+                self.application_args = [str(plan_file), "--parallel-tables", str(self.settings.parallel_tables)]
+                super().execute(context)
+        if plan.refused:
+            raise AirflowFailException("\n".join(refused.reason for refused in plan.refused))
+
+    def _configure(self, plan: Plan, settings: Settings) -> None:
+        short = all(TRANSPORTS[window.transport].short for window in plan.windows)
+        java_options = spark_submit.driver_options(settings.spark_class_archive, short=short)
+        self.driver_class_path = spark_submit.classpath(settings.spark_jars)
+        self.conf = {
+            "spark.ui.enabled": "false",
+            "spark.driver.extraJavaOptions": java_options,
+        } | (self.conf or {})
+        self.env_vars = {
+            **spark_submit.environment(settings.spark_python),
+            JobConnections.VARIABLE: job_connections(settings).to_json(),
+        }

@@ -1,0 +1,46 @@
+"""How ClickHouse reaches the lake's storage: table functions for one Parquet file and for one Iceberg table."""
+
+from __future__ import annotations
+
+from posixpath import relpath
+from urllib.parse import unquote, urlparse
+
+from k2_offload.core.errors import ConfigurationError
+from k2_offload.core.sql import literal
+
+
+def parquet_file(uri: str, lake_collection: str) -> str:
+    """A table function that writes one Parquet file.
+
+    :param uri: where the file will be
+    :param lake_collection: named collection for object stores
+    :raises ConfigurationError: for a storage that ClickHouse cannot write
+    """
+    parts = urlparse(uri)
+    path = unquote(parts.path)
+    if parts.scheme in ("", "file"):
+        return f"file({literal(path)}, 'Parquet')"
+    if parts.scheme in ("s3", "s3a"):
+        return f"s3({lake_collection}, filename = {literal(path.lstrip('/'))}, format = 'Parquet')"
+    raise ConfigurationError(
+        f"ClickHouse cannot export to {parts.scheme}://; use a file or s3 warehouse, or 'transport: jdbc'"
+    )
+
+
+def iceberg_table(location: str, metadata_location: str, lake_collection: str) -> str:
+    """A table function that reads an Iceberg table as one metadata file describes it.
+
+    :param location: URI of the table's folder
+    :param metadata_location: URI of the metadata file the catalog calls current, below that folder; without it
+        ClickHouse would take the newest file, also one whose commit the catalog refused
+    :param lake_collection: named collection for object stores
+    :raises ConfigurationError: for a storage that ClickHouse cannot read
+    """
+    table, metadata = urlparse(location), urlparse(metadata_location)
+    pinned = literal(relpath(unquote(metadata.path), unquote(table.path)))
+    settings = f"SETTINGS iceberg_metadata_file_path = {pinned}"
+    if table.scheme in ("", "file"):
+        return f"icebergLocal({literal(unquote(table.path))}, {settings})"
+    if table.scheme in ("s3", "s3a"):
+        return f"icebergS3({lake_collection}, filename = {literal(unquote(table.path).lstrip('/'))}, {settings})"
+    raise ConfigurationError(f"ClickHouse cannot read {table.scheme}://, so the two tiers cannot be compared there")

@@ -1,0 +1,52 @@
+"""ClickHouse SQL as text, safely: every name is quoted, every text escaped, every time a number."""
+
+from __future__ import annotations
+
+from k2_offload.core.windows import Window, to_micros
+
+
+def quote(identifier: str) -> str:
+    """An identifier in backquotes."""
+    escaped = identifier.replace("\\", "\\\\").replace("`", "\\`")
+    return f"`{escaped}`"
+
+
+def literal(text: str) -> str:
+    """A string literal."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def source_column(name: str) -> str:
+    """A column of the source, which every query calls ``source``: a SELECT list may give the same name to a cast."""
+    return f"source.{quote(name)}"
+
+
+def instant(micros: int | str) -> str:
+    """A time.
+
+    :param micros: microseconds since 1970 UTC, or a placeholder for :func:`fill`
+    """
+    return f"fromUnixTimestamp64Micro({micros}, 'UTC')"
+
+
+def between(expression: str, window: Window) -> str:
+    """Whether a time lies in ``[low, high)``."""
+    return f"{expression} >= {instant(to_micros(window.low))} AND {expression} < {instant(to_micros(window.high))}"
+
+
+def placeholder(name: str) -> str:
+    """What stands in a text for a value that is not known yet; :func:`fill` puts that in."""
+    return f"{{{name}}}"
+
+
+def fill(text: str, **values: int) -> str:
+    """Put numbers in for their placeholders. Braces around anything else are left alone.
+
+    :raises KeyError: if the text lacks a placeholder
+    """
+    for name, value in values.items():
+        if placeholder(name) not in text:
+            raise KeyError(f"no {placeholder(name)} in: {text}")
+        text = text.replace(placeholder(name), str(value))
+    return text

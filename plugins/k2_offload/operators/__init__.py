@@ -1,1 +1,0 @@
-"""The Airflow tasks of one cycle: plan, offload, commit."""

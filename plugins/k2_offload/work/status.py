@@ -1,0 +1,81 @@
+"""Reads where a table stands: in ClickHouse, in Iceberg and in the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from k2_offload.adapters.cold_table import ColdTable
+from k2_offload.adapters.ledger import TableRecord
+from k2_offload.core import queries
+from k2_offload.core.comparison import window_to_compare
+from k2_offload.core.errors import OffloadError, Unreachable
+from k2_offload.core.exactly_once import watermark_of
+from k2_offload.core.lag import lag
+from k2_offload.core.late_rows import late_rows
+from k2_offload.core.tables import TableSpec
+from k2_offload.work.tiers import Tiers
+
+
+@dataclass(frozen=True)
+class TableStatus:
+    """Where one table stands, in all three places.
+
+    :param record: what the ledger says
+    :param watermark: what the cold table says
+    :param lag: see :func:`k2_offload.core.lag.lag`
+    :param late: see :func:`k2_offload.core.late_rows.late_rows`
+    :param problem: why the table could not be looked at; what is not known is ``None`` then
+    """
+
+    table: TableSpec
+    record: TableRecord | None
+    watermark: datetime | None = None
+    lag: timedelta | None = None
+    warm_rows: int | None = None
+    cold_rows: int | None = None
+    late: dict[date, int] | None = None
+    problem: str | None = None
+
+    @property
+    def late_rows(self) -> int | None:
+        """Late rows of all days."""
+        return None if self.late is None else sum(self.late.values())
+
+
+def read_status(tiers: Tiers, table: TableSpec, record: TableRecord | None, counts: bool) -> TableStatus:
+    """Look at one table; what is wrong with it alone becomes its ``problem``.
+
+    :param record: what the ledger says of it
+    :param counts: whether to count warm and late rows
+    :raises Unreachable: if a service is down
+    """
+    try:
+        cold = tiers.catalog.load(table)
+        watermark = watermark_of(cold.published) if cold and cold.published else None
+        tiers.clickhouse.columns(table)
+        return TableStatus(
+            table,
+            record,
+            watermark,
+            lag(watermark, tiers.clickhouse.newest_row(table, before=tiers.now())),
+            tiers.clickhouse.count(table) if counts else None,
+            cold.total_rows if cold else 0,
+            _find_late_rows(tiers, table, cold) if counts else None,
+        )
+    except Unreachable:
+        raise
+    except OffloadError as error:
+        return TableStatus(table, record, problem=str(error))
+
+
+def _find_late_rows(tiers: Tiers, table: TableSpec, cold: ColdTable | None) -> dict[date, int] | None:
+    watermark = watermark_of(cold.published if cold else None)
+    window = window_to_compare(watermark, table.warm_retention, tiers.now())
+    if cold is None or window is None:
+        return {}
+    since = window.low.date()
+    cold_rows = cold.rows_per_day(table.partition_column, since)
+    if cold_rows is None:
+        return None
+    return late_rows(tiers.clickhouse.rows_per_day(queries.rows_per_day(table, window)), cold_rows, since)

@@ -1,0 +1,66 @@
+"""Both tiers, the ledger and the clock, opened once for a task or a command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.adapters.cold_catalog import ColdCatalog
+from k2_offload.adapters.connections import catalog_settings, clickhouse_endpoint, get_connection
+from k2_offload.adapters.ledger import Ledger
+from k2_offload.adapters.postgres import airflow_connect
+from k2_offload.adapters.settings import Settings, load_settings
+from k2_offload.adapters.table_file import load_tables
+from k2_offload.core.tables import Tables
+
+
+@dataclass(frozen=True)
+class Tiers:
+    """What every piece of work is done with.
+
+    :param clickhouse: the warm tier
+    :param catalog: of the cold tier
+    :param lake_collection: ClickHouse named collection of the lake's object store
+    :param now: the clock; returns an aware UTC time
+    """
+
+    tables: Tables
+    ledger: Ledger
+    clickhouse: ClickHouse
+    catalog: ColdCatalog
+    lake_collection: str
+    now: Callable[[], datetime]
+
+
+def wall_clock() -> datetime:
+    """The time in UTC."""
+    return datetime.now(UTC)
+
+
+def open_ledger(settings: Settings) -> Ledger:
+    """The ledger, reached through its Airflow connection; each of its transactions connects anew.
+
+    :raises ConfigurationError: if the connection is missing
+    """
+    get_connection(settings.ledger_conn_id)
+    return Ledger(airflow_connect(settings.ledger_conn_id), settings.ledger_conn_id)
+
+
+@contextmanager
+def open_tiers(tables: Tables | None = None, now: Callable[[], datetime] = wall_clock) -> Iterator[Tiers]:
+    """All of it, from Airflow's settings and connections; closed at the end. Nothing connects before it is used.
+
+    :param tables: those of the table file when left out
+    :raises OffloadError: if a setting, a connection or the table file is wrong
+    """
+    settings = load_settings()
+    tables = tables or load_tables(settings.tables_file)
+    ledger = open_ledger(settings)
+    with (
+        closing(ClickHouse(clickhouse_endpoint(settings))) as clickhouse,
+        closing(ColdCatalog(catalog_settings(settings))) as catalog,
+    ):
+        yield Tiers(tables, ledger, clickhouse, catalog, settings.lake_collection, now)

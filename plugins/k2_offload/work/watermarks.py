@@ -1,0 +1,166 @@
+"""A table's watermark: what the cold table says of it, accepting that, and letting the table go on at a later time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from k2_offload.adapters.cold_table import ColdTable
+from k2_offload.adapters.ledger import TableRecord
+from k2_offload.core.errors import DamagedTable, OffloadError
+from k2_offload.core.exactly_once import Published, WindowId, adopted, decide_publish, watermark_of
+from k2_offload.core.tables import TableSpec
+from k2_offload.core.type_mapping import Column
+from k2_offload.core.windows import Window, format_time
+from k2_offload.work.cycle import commit
+from k2_offload.work.tiers import Tiers
+
+
+@dataclass(frozen=True)
+class ColdReading:
+    """What the cold table says of itself.
+
+    :param cold: ``None`` if there is no such table yet
+    :param published: its newest window
+    :param adopt: the window it holds all the same, where its history cannot say
+    :param problem: why its history cannot say
+    """
+
+    cold: ColdTable | None
+    published: Published | None = None
+    adopt: WindowId | None = None
+    problem: str | None = None
+
+    @property
+    def watermark(self) -> datetime:
+        """Where the next cycle goes on once this is accepted."""
+        return self.adopt.window.high if self.adopt else watermark_of(self.published)
+
+
+def read_cold_table(tiers: Tiers, table: TableSpec) -> ColdReading:
+    """Ask the cold table; where its history cannot say, its newest row does, which means reading a whole column.
+
+    :raises OffloadError: if it cannot be read
+    """
+    cold = tiers.catalog.load(table)
+    if cold is None:
+        return ColdReading(None)
+    try:
+        return ColdReading(cold, cold.published)
+    except DamagedTable as error:
+        newest = cold.newest_row(table.timestamp_column)
+        return ColdReading(cold, None, adopted(cold.uuid, newest) if newest else None, str(error))
+
+
+def accept(tiers: Tiers, table: TableSpec, reading: ColdReading) -> None:
+    """Let the ledger follow the cold table as it is.
+
+    :raises StaleWindow: if another writer committed to the cold table meanwhile; nothing has changed then
+    """
+    if reading.cold is not None and reading.adopt is not None:
+        reading.cold.adopt(reading.adopt)
+    with tiers.ledger.locked(table.name) as locked:
+        locked.forget_cold_table()
+    commit(tiers, table)
+
+
+def difference(table: str, reading: ColdReading, record: TableRecord | None) -> str | None:
+    """What a person should look at, if anything: the cold table and the ledger do not say the same."""
+    if reading.problem:
+        return reading.problem
+    if reading.cold is None or record is None or record.table_uuid is None:
+        return None
+    if reading.cold.uuid != record.table_uuid:
+        return (
+            f"{table}: the cold table was dropped and recreated since the ledger last looked. Nothing is lost yet. If "
+            f"that was meant, run `k2 watermark rebuild {table}`."
+        )
+    if record.watermark != watermark_of(reading.published):
+        return f"{table}: the ledger says another watermark. The next cycle sets it to what the cold table holds."
+    return None
+
+
+@dataclass(frozen=True)
+class Skip:
+    """What would be skipped if a table went on at a later time.
+
+    :param cold: ``None`` if there is no such table yet
+    :param columns: of its source
+    :param watermark: where it would go on otherwise
+    :param window: what is to count as moved though it is not; ``None`` if the watermark is there already
+    :param rows: how many ClickHouse has in it
+    """
+
+    cold: ColdTable | None
+    columns: tuple[Column, ...]
+    watermark: datetime
+    window: Window | None
+    rows: int
+
+
+def find_skip(tiers: Tiers, table: TableSpec, time: datetime) -> Skip:
+    """What would happen if the watermark went forward to a time.
+
+    :raises OffloadError: if that is not possible, or not safe
+    """
+    columns = tiers.clickhouse.columns(table)
+    now = tiers.clickhouse.now()
+    if time > now:
+        raise OffloadError(
+            f"{table.name}: {format_time(time)} is in the future; ClickHouse's clock says {format_time(now)}. "
+            "Nothing was changed."
+        )
+    cold = tiers.catalog.load(table)
+    record = tiers.ledger.read_tables().get(table.name)
+    if record and record.table_uuid and record.table_uuid != (cold.uuid if cold else None):
+        raise DamagedTable(
+            f"{table.name}: the cold table that the ledger has followed was dropped. Nothing was changed. If that was "
+            f"meant, run first `k2 watermark rebuild {table.name}`."
+        )
+    watermark = watermark_of(cold.published if cold else None)
+    if cold is not None and time < watermark:
+        raise OffloadError(_refusal_to_go_back(table, cold, watermark, time, now))
+    window = Window(watermark, time) if watermark < time else None
+    rows = sum(tiers.clickhouse.rows_per_hour(table, window).rows.values()) if window else 0
+    return Skip(cold, columns, watermark, window, rows)
+
+
+def skip(tiers: Tiers, table: TableSpec, found: Skip) -> None:
+    """Let the table go on at the end of what is to be skipped, if there is anything.
+
+    :raises StaleWindow: if another writer has published, or committed, meanwhile; nothing has changed then
+    """
+    if found.window is None:
+        return
+    commit(tiers, table)  # what has been published already is to be recorded as that
+    with tiers.ledger.locked(table.name) as locked:
+        opened = locked.entry().open_window
+        cold = found.cold or tiers.catalog.load_or_create(table, found.columns)
+        window_id = WindowId(cold.uuid, found.window)
+        decide_publish(table.name, window_id, cold.uuid, cold.published)
+        cold.adopt(window_id)
+        if opened is not None:  # also one with the very same bounds, which would otherwise pass for moved
+            locked.abandon(opened)
+            locked.set_status("initialized")
+    commit(tiers, table)
+
+
+def _refusal_to_go_back(table: TableSpec, cold: ColdTable, watermark: datetime, time: datetime, now: datetime) -> str:
+    message = (
+        f"{table.name}: the cold table holds everything up to {format_time(watermark)}; from {format_time(time)} on, "
+        "rows would be moved a second time. Nothing was changed. "
+    )
+    published = cold.published_until(time)
+    if published is None:
+        return message + "To take rows out and move them again, it would need a snapshot that ends there: none is left."
+    end = published.window_id.window.high
+    if end < now - table.warm_retention:
+        return message + (
+            f"Its newest snapshot that ends there is of {format_time(end)}, and ClickHouse no longer has all rows from "
+            f"then on: it keeps {table.warm_retention_text}. Going back would lose them."
+        )
+    return message + (
+        f"What is safe as long as ClickHouse has all rows from {format_time(end)} on (it keeps "
+        f"{table.warm_retention_text}): go back to the snapshot that ends there, with Spark: "
+        f"{cold.rollback_statement(published.snapshot.snapshot_id)} - the next cycle follows by itself."
+    )

@@ -1,0 +1,47 @@
+"""How ClickHouse is told where the cold tier's files are."""
+
+from __future__ import annotations
+
+import pytest
+
+from k2_offload.core.errors import ConfigurationError
+from k2_offload.core.lake import iceberg_table, parquet_file
+
+
+def test_a_file_on_s3_is_written_through_the_named_collection():
+    assert parquet_file("s3://lake/cold/t/data/a%20b.parquet", "k2_lake") == (
+        "s3(k2_lake, filename = 'cold/t/data/a b.parquet', format = 'Parquet')"
+    )
+
+
+def test_a_local_file_is_written_by_its_path():
+    assert parquet_file("file:///la'ke/a.parquet", "k2_lake") == "file('/la\\'ke/a.parquet', 'Parquet')"
+
+
+def test_a_storage_that_clickhouse_cannot_write_is_named_with_the_way_out():
+    with pytest.raises(ConfigurationError, match=r"gs://.*transport: jdbc"):
+        parquet_file("gs://lake/a.parquet", "k2_lake")
+
+
+def test_a_local_table_is_pinned_to_one_metadata_file():
+    reader = iceberg_table("file:///lake/cold/t", "file:///lake/cold/t/metadata/00002-ab.metadata.json", "k2_lake")
+    assert reader == (
+        "icebergLocal('/lake/cold/t', SETTINGS iceberg_metadata_file_path = 'metadata/00002-ab.metadata.json')"
+    )
+
+
+def test_a_table_on_s3_is_read_through_the_named_collection():
+    reader = iceberg_table("s3://lake/cold/t", "s3://lake/cold/t/metadata/2-ab.metadata.json", "k2_lake")
+    assert reader == (
+        "icebergS3(k2_lake, filename = 'cold/t', SETTINGS iceberg_metadata_file_path = 'metadata/2-ab.metadata.json')"
+    )
+
+
+def test_a_quote_in_a_path_stays_in_its_literal():
+    reader = iceberg_table("file:///la'ke/t", "file:///la'ke/t/metadata/1.json", "k2_lake")
+    assert reader.startswith("icebergLocal('/la\\'ke/t', ")
+
+
+def test_a_storage_that_clickhouse_cannot_read_is_named():
+    with pytest.raises(ConfigurationError, match="gs://"):
+        iceberg_table("gs://lake/t", "gs://lake/t/metadata/1.json", "k2_lake")
