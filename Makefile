@@ -67,10 +67,11 @@ bench: ## This project against what else moves rows, side by side; writes docs/b
 	@$(install) --quiet --with-bench
 	@.venv/bin/python -m bench $(ARGS)
 
-lint: ready ## ruff and mypy
+lint: ready ## ruff, mypy, and who imports whom
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	PYTHONPATH=include/spark_jobs .venv/bin/lint-imports --no-logo --no-cache
 
 format: ready ## Put imports and layout in order
 	.venv/bin/ruff check --select I --fix

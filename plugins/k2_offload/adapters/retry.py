@@ -30,7 +30,7 @@ def with_retries(step: Callable[[], Result]) -> Result:
 
     retrying = Retrying(
         stop=stop_after_attempt(STEP_ATTEMPTS),
-        wait=wait_exponential_jitter(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS),
+        wait=wait_exponential_jitter(multiplier=FIRST_PAUSE_SECONDS, max=LONGEST_PAUSE_SECONDS),
         retry=retry_if_exception_type((Unreachable, AuditFailed)),
         before_sleep=_say,
         reraise=True,

@@ -85,7 +85,7 @@ class Lab:
 
 
 class SimulatedLab(Lab):
-    transport = ExportTransport(JobConnections(None, None, "lake"))
+    transport = ExportTransport(JobConnections(None, None, "lake"), "local")
 
     def __init__(self):
         self.world = World()

@@ -1,0 +1,83 @@
+-- The ledger's statements, by name. Parameters as the Postgres drivers write them: %(name)s.
+
+-- name: lock_table
+SELECT last_offload_timestamp, cold_table_uuid
+FROM k2_offload.offload_watermarks
+WHERE table_name = %(table)s
+FOR UPDATE;
+
+-- name: add_table
+INSERT INTO k2_offload.offload_watermarks (table_name) VALUES (%(table)s)
+ON CONFLICT DO NOTHING;
+
+-- name: open_window_of
+SELECT window_id, planned_rows
+FROM k2_offload.offload_windows
+WHERE table_name = %(table)s AND state = 'open';
+
+-- name: open_window
+INSERT INTO k2_offload.offload_windows
+    (window_id, table_name, low, high, state, dag_run_id, planned_rows, max_sequence, planned_at)
+VALUES
+    (%(window_id)s, %(table)s, %(low)s, %(high)s, 'open', %(dag_run_id)s, %(rows)s, %(max_sequence)s, %(now)s)
+ON CONFLICT (window_id) DO UPDATE SET
+    state = 'open', dag_run_id = excluded.dag_run_id, attempts = offload_windows.attempts + 1,
+    planned_rows = excluded.planned_rows, max_sequence = excluded.max_sequence, planned_at = excluded.planned_at;
+
+-- name: resume_window
+UPDATE k2_offload.offload_windows
+SET attempts = attempts + 1, dag_run_id = %(dag_run_id)s
+WHERE window_id = %(window_id)s;
+
+-- name: abandon_window
+UPDATE k2_offload.offload_windows
+SET state = 'abandoned'
+WHERE window_id = %(window_id)s;
+
+-- name: commit_window
+UPDATE k2_offload.offload_windows
+SET state = 'committed', committed_at = %(now)s, rows = %(rows)s, size_bytes = %(size_bytes)s,
+    snapshot_id = %(snapshot_id)s
+WHERE window_id = %(window_id)s;
+
+-- name: record_success
+UPDATE k2_offload.offload_watermarks AS watermarks
+SET last_offload_max_sequence = windows.max_sequence,
+    last_offload_row_count = windows.rows,
+    last_run_duration_seconds = extract(epoch FROM windows.committed_at - windows.planned_at),
+    last_successful_run = windows.committed_at,
+    status = 'success'
+FROM k2_offload.offload_windows AS windows
+WHERE windows.window_id = %(window_id)s AND watermarks.table_name = windows.table_name;
+
+-- name: set_watermark
+UPDATE k2_offload.offload_watermarks
+SET last_offload_timestamp = %(watermark)s, cold_table_uuid = %(table_uuid)s, last_snapshot_id = %(snapshot_id)s
+WHERE table_name = %(table)s;
+
+-- name: set_status
+UPDATE k2_offload.offload_watermarks
+SET status = %(status)s
+WHERE table_name = %(table)s;
+
+-- name: forget_cold_table
+UPDATE k2_offload.offload_watermarks
+SET cold_table_uuid = NULL
+WHERE table_name = %(table)s;
+
+-- name: may_keep_ledger
+SELECT to_regnamespace('k2_offload') IS NOT NULL OR has_database_privilege(current_database(), 'CREATE');
+
+-- name: read_tables
+SELECT watermarks.table_name, watermarks.last_offload_timestamp, watermarks.status,
+       watermarks.last_successful_run, watermarks.last_run_duration_seconds,
+       last_window.low, last_window.high, last_window.state, last_window.rows, last_window.planned_rows,
+       watermarks.cold_table_uuid
+FROM k2_offload.offload_watermarks AS watermarks
+LEFT JOIN LATERAL (
+    SELECT low, high, state, rows, planned_rows
+    FROM k2_offload.offload_windows AS windows
+    WHERE windows.table_name = watermarks.table_name AND state <> 'abandoned'
+    ORDER BY planned_at DESC
+    LIMIT 1
+) AS last_window ON true;

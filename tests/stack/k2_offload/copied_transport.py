@@ -1,0 +1,48 @@
+"""A transport that only tests know: ClickHouse writes beside the lake, and the job copies the files into it.
+
+One class, and one line of the registry. Run by spark-submit, this file is the real job with that line added.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path[:0] = [str(ROOT / "plugins"), str(ROOT / "include" / "spark_jobs")]
+
+from k2_offload.core.lake import parquet_file
+from k2_offload.core.queries import EXPORT_SETTINGS, of_split
+from k2_offload.core.transports import TRANSPORTS, Transport
+
+
+class CopiedTransport:
+    def __init__(self, connections, master):
+        self._collection = connections.lake_collection
+
+    def stage(self, clickhouse, cold, planned, window_id, splits, attempt):
+        files = []
+        for number, split in enumerate(splits):
+            name = f"{attempt}-{number}.parquet"
+            beside = Path(tempfile.gettempdir()) / name
+            select = of_split(planned.select_split_sql, split)
+            destination = parquet_file(beside.as_uri(), self._collection)
+            clickhouse.execute(f"INSERT INTO FUNCTION {destination} {select} SETTINGS {EXPORT_SETTINGS}")
+            uri = f"{cold.location}/data/{planned.partition_field}={split.day.isoformat()}/{name}"
+            inside = Path(unquote(urlparse(uri).path))
+            inside.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(beside, inside)
+            files.append(cold.data_file(uri, planned.partition_field, split.day))
+        return cold.stage_files(files, window_id, attempt)
+
+
+TRANSPORT = Transport("copied_transport:CopiedTransport", 300, table_properties={"k2.test.copied": "yes"})
+
+if __name__ == "__main__":
+    from offload_job.application import main
+
+    TRANSPORTS["copied"] = TRANSPORT
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""The ledger's schema from version to version: upgraded with a window open, and gone back from."""
+
+from __future__ import annotations
+
+import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from k2_offload.adapters.ledger import Ledger, migrations
+from k2_offload.core.exactly_once import WindowId
+from k2_offload.core.windows import Window
+
+OLD = Path(__file__).parents[2] / "data" / "ledger-0.1.0"
+OLD_STATEMENTS = dict(
+    zip(
+        *[iter(re.split(r"^-- name: (\w+)\n", (OLD / "queries.sql").read_text(), flags=re.MULTILINE)[1:])] * 2,
+        strict=True,
+    )
+)
+NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
+WINDOW_ID = WindowId("uuid", Window(NOW.replace(hour=10), NOW.replace(hour=11)))
+
+
+@pytest.fixture
+def database(stack, request):
+    """A database of this test's own, as a URL."""
+    name = f"ledger_{abs(hash(request.node.name))}"
+    with psycopg.connect(stack.ledger_dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield stack.ledger_dsn.rpartition("/")[0] + f"/{name}"
+    with psycopg.connect(stack.ledger_dsn, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def ledger(database):
+    return Ledger(lambda: psycopg.connect(database), "test")
+
+
+def old_version(database, *statements, **values):
+    """What version 0.1.0 ran, word for word."""
+    with psycopg.connect(database) as connection:
+        connection.execute((OLD / "schema.sql").read_text())  # as it did before every plan
+        for name in statements:
+            found = connection.execute(OLD_STATEMENTS[name], {"table": "trades", **values})
+        return found.fetchall() if found.description else None
+
+
+def old_version_plans_a_window(database):
+    old_version(
+        database, "add_table", "open_window", window_id=str(WINDOW_ID), low=WINDOW_ID.window.low,
+        high=WINDOW_ID.window.high, dag_run_id="old", rows=5, max_sequence=None, now=NOW,
+    )  # fmt: skip
+    old_version(database, "set_watermark", watermark=WINDOW_ID.window.low, table_uuid="uuid", snapshot_id=1)
+
+
+def versions(database):
+    with psycopg.connect(database) as connection:
+        return [row[0] for row in connection.execute("SELECT version FROM k2_offload.schema_versions ORDER BY 1")]
+
+
+def test_an_upgrade_keeps_the_open_window_and_what_was_known(database, ledger):
+    old_version_plans_a_window(database)
+    ledger.migrate()
+    assert versions(database) == list(migrations())
+    with ledger.locked("trades") as locked:
+        entry = locked.entry()
+        assert (entry.open_window, entry.watermark, entry.table_uuid) == (WINDOW_ID, WINDOW_ID.window.low, "uuid")
+        locked.resume(WINDOW_ID, "new")
+
+
+def test_the_old_version_goes_on_with_the_schema_of_the_new_one_and_the_new_one_after_it(database, ledger):
+    old_version_plans_a_window(database)
+    ledger.migrate()
+    [(opened, planned_rows)] = old_version(database, "open_window_of")
+    assert (WindowId.parse(opened), planned_rows) == (WINDOW_ID, 5)
+    values = {"window_id": str(WINDOW_ID), "rows": 5, "size_bytes": 9, "snapshot_id": 2, "now": NOW}
+    old_version(database, "commit_window", "record_success", **values)
+    [shown] = old_version(database, "read_tables")
+    assert shown[0] == "trades"
+    ledger.migrate()
+    record = ledger.read_tables()["trades"]
+    assert (record.status, record.state, record.rows) == ("success", "committed", 5)
+
+
+def test_processes_that_start_at_the_same_moment_migrate_once(database):
+    together = threading.Barrier(4)
+
+    def start(_):
+        together.wait()
+        Ledger(lambda: psycopg.connect(database), "test").migrate()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(start, range(4)))
+    assert versions(database) == list(migrations())
+
+
+def test_a_migration_that_fails_leaves_the_schema_as_it_was(database, ledger, monkeypatch):
+    old_version_plans_a_window(database)
+    broken = migrations() | {len(migrations()) + 1: "CREATE TABLE k2_offload.half (x int); SELECT 1/0;"}
+    monkeypatch.setattr("k2_offload.adapters.ledger.migrations", lambda: broken)
+    with pytest.raises(Exception, match="division by zero"):
+        ledger.migrate()
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT to_regclass('k2_offload.half')").fetchone() == (None,)
+    assert old_version(database, "open_window_of")
+
+
+def test_a_user_who_may_not_create_anything_can_use_a_schema_that_is_up_to_date(database, ledger):
+    ledger.migrate()
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS k2_reader")
+        connection.execute("CREATE ROLE k2_reader LOGIN PASSWORD 'of a test'")
+        connection.execute("GRANT USAGE ON SCHEMA k2_offload TO k2_reader")
+        connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA k2_offload TO k2_reader")
+    try:
+        reader = re.sub(r"//[^@]*@", "//k2_reader:of%20a%20test@", database)
+        Ledger(lambda: psycopg.connect(reader), "test").migrate()
+    finally:
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute("DROP OWNED BY k2_reader")
+            connection.execute("DROP ROLE k2_reader")

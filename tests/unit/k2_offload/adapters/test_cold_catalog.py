@@ -1,0 +1,161 @@
+"""Cold tables through the real pyiceberg, with a catalog that lives in this process and files in a folder."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
+import pytest
+from pyiceberg.catalog import load_catalog
+from pyiceberg.exceptions import ForbiddenError
+
+from k2_offload.adapters import cold_catalog
+from k2_offload.adapters.cold_catalog import ColdCatalog
+from k2_offload.adapters.table_file import parse_tables
+from k2_offload.core.connections import CatalogSettings
+from k2_offload.core.errors import DamagedTable, InvalidSource, Refused, StaleWindow, Unreachable
+from k2_offload.core.exactly_once import PUBLISHED_BRANCH, WindowId, adopted, watermark_of
+from k2_offload.core.transports import TRANSPORTS
+from k2_offload.core.type_mapping import map_column
+from k2_offload.core.windows import Window
+
+TABLE = parse_tables("tables: {trades: {layer: bronze, source: k2.trades, target: cold.trades, timestamp_column: at}}")[
+    "trades"
+]
+COLUMNS = tuple(
+    map_column("trades", name, kind)
+    for name, kind in {"at": "DateTime64(6, 'UTC')", "id": "UInt64", "note": "Nullable(String)"}.items()
+)
+DAY = datetime(2026, 3, 4, tzinfo=UTC)
+NOON = DAY.replace(hour=12)
+
+
+@pytest.fixture
+def lake(tmp_path, monkeypatch):
+    """pyiceberg's own catalog for tests, which every connection of this test shares."""
+    shared = load_catalog("test", type="in-memory", warehouse=tmp_path.as_uri())
+    monkeypatch.setattr("pyiceberg.catalog.load_catalog", lambda *_, **__: shared)
+    return shared
+
+
+@pytest.fixture
+def catalog(lake):  # noqa: ARG001 - connects to it
+    with closing(ColdCatalog(CatalogSettings("lake", "test", {}, {}))) as catalog:
+        yield catalog
+
+
+def fill(lake, *times):
+    """Rows that no window brought, as another writer would add them."""
+    import pyarrow as pa
+
+    table = lake.load_table("cold.trades")
+    rows = [{"at": time, "id": number, "note": None} for number, time in enumerate(times)]
+    table.append(pa.Table.from_pylist(rows, schema=table.schema().as_arrow()))
+
+
+def test_a_table_is_created_at_first_contact_and_found_afterwards(catalog):
+    assert catalog.load(TABLE) is None
+    created = catalog.load_or_create(TABLE, COLUMNS)
+    found = catalog.load_or_create(TABLE, COLUMNS)
+    assert (found.uuid, found.partition_field, found.published) == (created.uuid, "at_day", None)
+    assert found.total_rows == 0
+
+
+@pytest.mark.parametrize("transport", list(TRANSPORTS))
+def test_it_has_the_properties_that_its_transport_needs(catalog, lake, transport):
+    catalog.load_or_create(replace(TABLE, transport=transport), COLUMNS)
+    properties = lake.load_table("cold.trades").properties
+    assert TRANSPORTS[transport].table_properties.items() <= properties.items()
+    assert properties["write.wap.enabled"] == "true"
+    assert '"names": ["note"]' in properties["schema.name-mapping.default"].replace('":["', '": ["')
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda columns: columns[:2], "column 'note' is missing in the source and string in the cold table"),
+        (
+            lambda columns: (*columns, map_column("trades", "more", "Int8")),
+            "column 'more' is int in the source and missing in the cold table",
+        ),
+        (
+            lambda columns: (columns[0], map_column("trades", "id", "String"), columns[2]),
+            r"column 'id' is string in the source and decimal\(20, 0\) in the cold table",
+        ),
+    ],
+)
+def test_a_source_with_other_columns_is_refused_by_the_first_that_differs(catalog, change, words):
+    catalog.load_or_create(TABLE, COLUMNS)
+    with pytest.raises(InvalidSource, match=words):
+        catalog.load_or_create(TABLE, change(COLUMNS))
+
+
+def test_rows_that_no_window_brought_are_not_taken_for_moved(catalog, lake):
+    catalog.load_or_create(TABLE, COLUMNS)
+    fill(lake, NOON)
+    cold = catalog.load(TABLE)
+    with pytest.raises(DamagedTable, match="1 rows that no offloaded window brought"):
+        _ = cold.published
+    assert cold.newest_row("at") == NOON
+
+
+def test_an_adopted_window_is_the_newest_and_has_its_branch(catalog, lake):
+    catalog.load_or_create(TABLE, COLUMNS)
+    fill(lake, NOON)
+    cold = catalog.load(TABLE)
+    window_id = adopted(cold.uuid, NOON)
+    cold.adopt(window_id)
+    again = catalog.load(TABLE)
+    assert again.published.window_id == window_id
+    assert PUBLISHED_BRANCH in lake.load_table("cold.trades").refs()
+    assert again.published_until(NOON) is None
+    assert again.published_until(window_id.window.high).window_id == window_id
+
+
+def test_adopting_refuses_a_table_to_which_another_writer_has_committed_meanwhile(catalog, lake):
+    cold = catalog.load_or_create(TABLE, COLUMNS)
+    fill(lake, NOON)
+    with pytest.raises(StaleWindow, match="another writer committed"):
+        cold.adopt(WindowId(cold.uuid, Window(DAY, NOON)))
+    with pytest.raises(DamagedTable):
+        watermark_of(catalog.load(TABLE).published)
+
+
+def test_rows_are_counted_by_day_from_metadata(catalog, lake):
+    catalog.load_or_create(TABLE, COLUMNS)
+    fill(lake, DAY, NOON, NOON.replace(day=5))
+    cold = catalog.load(TABLE)
+    assert cold.rows_per_day("at", date(2026, 3, 1)) == {date(2026, 3, 4): 2, date(2026, 3, 5): 1}
+    assert cold.rows_per_day("at", date(2026, 3, 5)) == {date(2026, 3, 5): 1}
+    assert cold.rows_per_day("id", date(2026, 3, 1)) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"), [(ForbiddenError("no"), Refused), (OSError("no route to host"), Unreachable)]
+)
+def test_what_the_catalog_throws_is_a_refusal_or_a_service_that_is_down(catalog, lake, monkeypatch, error, kind):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(lake, "load_table", fail)
+    monkeypatch.setattr(lake, "list_namespaces", fail)
+    for ask in (lambda: catalog.load(TABLE), catalog.ping):
+        with pytest.raises(kind, match="'lake'"):
+            ask()
+
+
+def test_waiting_for_a_catalog_in_postgres_has_limits():
+    connected = {}
+
+    def connect(_, **properties):
+        connected.update(properties)
+        raise OSError("far away")
+
+    settings = CatalogSettings("lake", "test", {"type": "sql", "uri": "postgresql+psycopg://u:p@h:1/d"}, {})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pyiceberg.catalog.load_catalog", connect)
+        with pytest.raises(Unreachable, match="far away"):
+            cold_catalog.ColdCatalog(settings).ping()
+    assert connected["uri"].startswith("postgresql+psycopg://u:p@h:1/d?connect_timeout=10&")
+    assert "tcp_user_timeout=60000" in connected["uri"]

@@ -1,0 +1,48 @@
+"""The DAG of a layer: its order, its limits, and what its form offers."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from k2_offload.adapters.settings import Settings
+from k2_offload.adapters.table_file import load_tables
+from k2_offload.airflow_tasks.layer_dag import build_dag
+from k2_offload.core.limits import LAYER_SECONDS, TASK_SECONDS
+
+TABLES = load_tables(Settings().tables_file)
+
+
+@pytest.mark.parametrize(("layer", "waits_for"), [("bronze", None), ("silver", "bronze"), ("gold", "silver")])
+def test_each_layer_plans_moves_and_commits_after_the_one_below(layer, waits_for):
+    dag = build_dag(layer, TABLES)
+    assert dag.dag_id == f"k2_offload_{layer}"
+    waits = {f"wait_for_{waits_for}"} if waits_for else set()
+    assert {task.task_id for task in dag.tasks} == waits | {"plan", "offload", "commit"}
+    assert dag.get_task("plan").upstream_task_ids == waits
+    assert dag.get_task("offload").upstream_task_ids == {"plan"}
+    assert dag.get_task("commit").upstream_task_ids == {"plan", "offload"}
+
+
+def test_commit_runs_whatever_became_of_offload_and_goes_with_it_when_that_is_cleared():
+    dag = build_dag("bronze", TABLES)
+    assert dag.get_task("plan").is_setup
+    assert dag.get_task("commit").is_teardown
+
+
+def test_one_run_at_a_time_none_of_the_past_and_no_task_for_ever():
+    dag = build_dag("gold", TABLES)
+    assert (dag.max_active_runs, dag.catchup) == (1, False)
+    for task_id in ("plan", "commit"):
+        assert dag.get_task(task_id).execution_timeout == timedelta(seconds=TASK_SECONDS)
+    assert dag.get_task("wait_for_silver").timeout == LAYER_SECONDS
+
+
+def test_the_form_offers_the_layers_tables():
+    schema = build_dag("gold", TABLES).params.get_param("tables").schema
+    assert schema["items"]["enum"] == ["ohlcv_1m", "ohlcv_5m", "ohlcv_15m", "ohlcv_30m", "ohlcv_1h", "ohlcv_1d"]
+
+
+def test_the_description_names_sources_and_targets():
+    assert "`k2.silver_trades` → `cold.silver_trades`" in build_dag("silver", TABLES).doc_md

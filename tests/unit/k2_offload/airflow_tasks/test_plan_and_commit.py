@@ -1,0 +1,125 @@
+"""The two tasks around the job, over simulated services: tables are isolated, and nothing secret is handed on."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from k2_offload.adapters import retry
+from k2_offload.airflow_tasks import commit, plan
+from k2_offload.core.errors import InvalidSource, OffloadError, Unreachable
+from k2_offload.core.exactly_once import FIRST_WATERMARK
+from k2_offload.core.plan import Plan
+from k2_offload.core.windows import format_time
+from tests.model.world import World
+
+BRONZE = ["bronze_a", "bronze_b"]
+
+
+class Events:
+    def __init__(self):
+        self.sent = []
+
+    def __getitem__(self, _):
+        return self
+
+    def add(self, asset, extra):
+        self.sent.append((asset.name, extra))
+
+
+@pytest.fixture
+def world(monkeypatch):
+    world = World()
+    for _ in range(20):
+        world.now += timedelta(minutes=1)
+        for bronze in BRONZE:
+            world.trade(bronze, world.now)
+
+    @contextmanager
+    def open_tiers():
+        yield world.cycle().tiers
+
+    for task in (plan, commit):
+        monkeypatch.setattr(task, "open_tiers", open_tiers)
+    monkeypatch.setattr("k2_offload.adapters.ledger.Ledger.migrate", lambda _: None)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(retry, "LONGEST_PAUSE_SECONDS", 0)
+    return world
+
+
+def planned(**params):
+    task = plan.PlanOffloadOperator(task_id="plan", layer="bronze")
+    return task.execute({"run_id": "run", "params": {"tables": []} | params})
+
+
+def committed():
+    events = Events()
+    task = commit.CommitWatermarkOperator(task_id="commit", layer="bronze")
+    return task.execute({"run_id": "run", "outlet_events": events}), events.sent
+
+
+def failing_for(monkeypatch, module, function, table, error):
+    real = getattr(module, function)
+
+    def fail(tiers, spec, *rest):
+        if spec.name == table:
+            raise error
+        return real(tiers, spec, *rest)
+
+    monkeypatch.setattr(module, function, fail)
+
+
+@pytest.mark.usefixtures("world")
+def test_the_tables_of_one_job_group_share_an_application():
+    [arguments] = planned()
+    assert arguments.keys() == {"job_group", "plan"}
+    assert [window.table for window in Plan.from_json(arguments["plan"]).windows] == BRONZE
+
+
+@pytest.mark.usefixtures("world")
+def test_a_run_may_choose_its_tables_and_a_wrong_name_fails_it_for_good():
+    [arguments] = planned(tables=["bronze_b"])
+    assert [window.table for window in Plan.from_json(arguments["plan"]).windows] == ["bronze_b"]
+    with pytest.raises(AirflowFailException, match="no table 'x'"):
+        planned(tables=["x"])
+
+
+def test_a_table_that_cannot_be_planned_is_refused_in_the_plan_and_failed_in_the_ledger(world, monkeypatch):
+    failing_for(monkeypatch, plan, "plan", "bronze_a", InvalidSource("bronze_a: no such source"))
+    [arguments] = planned()
+    made = Plan.from_json(arguments["plan"])
+    assert [window.table for window in made.windows] == ["bronze_b"]
+    assert [(refused.table, refused.reason) for refused in made.refused] == [("bronze_a", "bronze_a: no such source")]
+    assert world.postgres.entries["bronze_a"].row.status == "failed"
+
+
+@pytest.mark.usefixtures("world")
+def test_a_service_that_is_down_fails_the_task_so_that_airflow_tries_again(monkeypatch):
+    failing_for(monkeypatch, plan, "plan", "bronze_b", Unreachable("ClickHouse", "c", "gone"))
+    with pytest.raises(Unreachable):
+        planned()
+
+
+def test_commit_follows_what_was_published_and_tells_of_each_window(world):
+    world.begin("bronze").proceed(("ledger commit",))
+    actor = world.running("bronze")[0]
+    while world.head("bronze_a") is None or world.head("bronze_b") is None:
+        actor.go()
+    actor.crash()
+    watermarks, events = committed()
+    assert watermarks == {name: format_time(world.watermark(name)) for name in BRONZE}
+    assert min(watermarks.values()) > format_time(FIRST_WATERMARK)
+    assert [name for name, _ in events] == ["k2/cold.bronze_a", "k2/cold.bronze_b"]
+    assert all(extra["rows"] == len(world.cold(table)) > 0 for table, (_, extra) in zip(BRONZE, events, strict=True))
+    assert committed() == (watermarks, [])
+
+
+def test_a_table_that_cannot_be_read_fails_commit_after_the_others(world, monkeypatch):
+    world.begin("bronze").proceed()
+    failing_for(monkeypatch, commit, "commit", "bronze_a", OffloadError("bronze_a: unreadable"))
+    with pytest.raises(OffloadError, match="bronze_a: unreadable"):
+        committed()
+    assert world.postgres.entries["bronze_b"].row.status == "success"

@@ -1,0 +1,61 @@
+"""Queries by what they read: the bounds of the window, half-open, on the right column of the right table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from k2_offload.adapters.table_file import parse_tables
+from k2_offload.core import queries
+from k2_offload.core.splits import Split
+from k2_offload.core.type_mapping import map_column
+from k2_offload.core.windows import Window, to_micros
+
+CANDLES = parse_tables(
+    "tables: {candles: {layer: gold, source: k2.candles, target: cold.candles, timestamp_column: window_end, "
+    "partition_column: window_start, sort_columns: [symbol, window_start], sequence_column: number}}"
+)["candles"]
+WINDOW = Window(datetime(2026, 3, 4, 10, tzinfo=UTC), datetime(2026, 3, 4, 11, tzinfo=UTC))
+LOW, HIGH = to_micros(WINDOW.low), to_micros(WINDOW.high)
+WITHIN = (
+    f"source.`window_end` >= fromUnixTimestamp64Micro({LOW}, 'UTC') "
+    f"AND source.`window_end` < fromUnixTimestamp64Micro({HIGH}, 'UTC')"
+)
+COLUMNS = (map_column("candles", "window_end", "DateTime64(6, 'UTC')"), map_column("candles", "n", "UInt64"))
+
+
+def test_every_query_of_a_window_has_the_same_half_open_bounds():
+    texts = [
+        queries.rows_per_hour(CANDLES, WINDOW),
+        queries.rows_per_day(CANDLES, WINDOW),
+        queries.rows_per_slot(CANDLES, WINDOW),
+        queries.select_split(CANDLES, COLUMNS, WINDOW),
+        queries.warm_hash(CANDLES, COLUMNS, WINDOW),
+    ]
+    assert all(WITHIN in text and "FROM `k2`.`candles` AS source WHERE" in text for text in texts)
+
+
+def test_a_source_whose_rows_merge_is_read_with_final():
+    merging = replace(CANDLES, final=True)
+    assert queries.count(merging) == "SELECT count() FROM `k2`.`candles` AS source FINAL"
+    assert "AS source FINAL WHERE" in queries.select_split(merging, COLUMNS, WINDOW)
+
+
+def test_a_split_is_cut_on_the_partition_column_and_sorted():
+    split = Split(WINDOW.low, WINDOW.high, 1)
+    text = queries.of_split(queries.select_split(CANDLES, COLUMNS, WINDOW), split)
+    assert f"source.`window_start` >= fromUnixTimestamp64Micro({LOW}, 'UTC')" in text
+    assert f"source.`window_start` < fromUnixTimestamp64Micro({HIGH}, 'UTC')" in text
+    assert text.endswith("ORDER BY source.`symbol`, source.`window_start`")
+
+
+def test_the_highest_sequence_is_read_where_there_is_one():
+    assert "max(source.`number`)" in queries.rows_per_hour(CANDLES, WINDOW)
+    assert "NULL" in queries.rows_per_hour(replace(CANDLES, sequence_column=None), WINDOW)
+
+
+def test_both_tiers_are_hashed_by_the_same_expression():
+    warm = queries.warm_hash(CANDLES, COLUMNS, WINDOW)
+    cold = queries.cold_hash(CANDLES, COLUMNS, WINDOW, "icebergLocal('/t')")
+    assert warm.partition(" FROM ")[0] == cold.partition(" FROM ")[0]
+    assert "(SELECT `window_end`, `n` FROM icebergLocal('/t') WHERE `window_end` >= " in cold
