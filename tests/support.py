@@ -12,14 +12,20 @@ from typing import Any
 
 from clickhouse_driver import Client
 
-from embedded.stack import Ports, StackSettings, airflow_services, clickhouse, postgres
-from embedded.stack.ports import free_ports
+from embedded.stack import Ports, StackSettings, airflow_services, clickhouse, ports, postgres
 from embedded.stack.processes import STACK_VARIABLE
 from embedded.stack.secrets import Secrets
 from embedded.stack.settings import HOST
 from k2_offload.core.tables import parse_tables
 from k2_offload.cycle import Cycle
 from k2_offload.session import open_cycle
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports for servers of a test's own; no other worker is given them."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    return ports.free_ports(count, ports.server_ports()[worker::workers])
 
 
 def free_stack_ports() -> Ports:
