@@ -1,39 +1,31 @@
-"""A Spark application that stays up, for what a benchmark needs between its measurements.
+"""The Spark application that stays up, with what a benchmark needs between its measurements.
 
-For spark-submit, started by :mod:`bench.harness.warm_spark`. It answers requests over a connection: ``("sql",
-statement)`` with seconds and rows, ``("move", plan)`` with whether all of it is published; what goes wrong comes back
-as an exception.
+For spark-submit, started by :mod:`bench.harness.warm_spark`.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
-from multiprocessing.connection import Client, Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote, urlparse
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "include" / "spark_jobs"))
 
 import offload
 from cold_table import ColdTable
+from embedded.warm_application import WarmApplication, serve
 from export_transport import ExportTransport
-from jvm import end_with_parent
 from k2_offload.adapters.clickhouse import ClickHouse
-from k2_offload.core.connections import JobConnections
 from k2_offload.core.exactly_once import Snapshot, WindowId
-from k2_offload.core.plan import Plan, PlannedTable
+from k2_offload.core.plan import PlannedTable
 from k2_offload.core.queries import EXPORT_SETTINGS, of_split
 from k2_offload.core.splits import Split
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 _PARALLEL = 4
 _QUARTER_SECONDS = 900
@@ -72,55 +64,21 @@ class QuarterHourExport(ExportTransport):
         return cold.stage_files(files, window_id, attempt)
 
 
-class WarmJob(offload.Job):
-    """The job, with one more transport and a session for SQL."""
+class BenchApplication(WarmApplication):
+    """The job, with one more transport, and SQL by the clock."""
 
-    def __init__(self, connections: JobConnections) -> None:
-        super().__init__(connections)
-        self._transports["quarter-hours"] = QuarterHourExport(connections)
+    def make_job(self) -> offload.Job:
+        """The job with ``quarter-hours``."""
+        job = super().make_job()
+        job._transports["quarter-hours"] = QuarterHourExport(self.connections)
+        return job
 
-    def answer(self, kind: str, text: str) -> object:
-        """What a request asks for."""
-        if kind == "move":
-            return offload.run(self, Plan.from_json(text), _PARALLEL)
+    def timed_sql(self, statement: str) -> tuple[float, list[tuple[Any, ...]]]:
+        """Seconds from the statement's text to its last row, and the rows."""
         started = time.perf_counter()
-        rows = self._session.sql(text).collect()
-        return time.perf_counter() - started, [tuple(row) for row in rows]
-
-    @cached_property
-    def _session(self) -> SparkSession:
-        from pyspark.sql import SparkSession
-
-        catalog = self._connections.catalog
-        prefix = f"spark.sql.catalog.{catalog.name}"
-        # Not cached: the job commits behind the session's back.
-        options = {prefix: "org.apache.iceberg.spark.SparkCatalog", f"{prefix}.cache-enabled": "false"}
-        options |= {f"{prefix}.{key}": value for key, value in catalog.java.items()}
-        options["spark.sql.extensions"] = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
-        options["spark.sql.session.timeZone"] = "UTC"
-        return SparkSession.builder.config(map=options).getOrCreate()
-
-
-def _requests(connection: Connection) -> Iterator[tuple[str, str]]:
-    while True:
-        try:
-            yield connection.recv()
-        except EOFError:
-            return
-
-
-def main() -> None:
-    """Answer until the other side hangs up."""
-    end_with_parent()
-    connection = Client(os.environ["K2_BENCH_SOCKET"], authkey=bytes.fromhex(os.environ["K2_BENCH_KEY"]))
-    job = WarmJob(JobConnections.from_json(os.environ[JobConnections.VARIABLE]))
-    for request in _requests(connection):
-        try:
-            answer = job.answer(*request)
-        except Exception as error:  # noqa: BLE001 - for the other side to raise
-            answer = RuntimeError(f"{type(error).__name__}: {str(error)[:4000]}")
-        connection.send(answer)
+        rows = self.sql(statement)
+        return time.perf_counter() - started, rows
 
 
 if __name__ == "__main__":
-    main()
+    serve(BenchApplication)

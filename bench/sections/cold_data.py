@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from rich.progress import track
 
 from bench.harness.stack import MIDNIGHT, SYMBOLS, Platform
-from bench.harness.warm_spark import WarmSpark, warm_spark
+from bench.harness.warm_spark import BenchSpark, warm_spark
 from k2_offload.adapters import airflow_config
 from k2_offload.cli.console import errors
 from k2_offload.cli.verify import compare
@@ -58,7 +58,7 @@ class ColdData:
     :param cycle: moves into them; its clock is ``now``
     """
 
-    def __init__(self, platform: Platform, spark: WarmSpark, cycle: Cycle) -> None:
+    def __init__(self, platform: Platform, spark: BenchSpark, cycle: Cycle) -> None:
         self.spark = spark
         self._platform = platform
         self._cycle = cycle

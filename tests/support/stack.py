@@ -1,13 +1,10 @@
-"""What tests share beyond fixtures."""
+"""Stacks for tests: the one they share, and ports for one of their own."""
 
 from __future__ import annotations
 
 import os
-import textwrap
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from clickhouse_driver import Client
@@ -16,9 +13,6 @@ from embedded.stack import Ports, StackSettings, airflow_services, clickhouse, p
 from embedded.stack.processes import STACK_VARIABLE
 from embedded.stack.secrets import Secrets
 from embedded.stack.settings import HOST
-from k2_offload.core.tables import parse_tables
-from k2_offload.cycle import Cycle
-from k2_offload.session import open_cycle
 
 
 def free_ports(count: int) -> list[int]:
@@ -76,18 +70,3 @@ class SharedStack:
             **airflow_services.own_variables(self.settings),
             STACK_VARIABLE: str(self.settings.state),
         }
-
-
-def table_file(specs: Sequence[str]) -> str:
-    """A table file with these entries."""
-    return "tables:\n" + textwrap.indent("\n".join(specs), "  ")
-
-
-def build_cycle(resources: ExitStack, now: datetime | None, tables: str, dag_run_id: str) -> Cycle:
-    """A cycle over the tables of a table file, with the connections of this session's AIRFLOW_HOME.
-
-    :param resources: closes the connections
-    :param now: stands still when given
-    """
-    clock = (lambda: now) if now else (lambda: datetime.now(UTC))
-    return resources.enter_context(open_cycle(dag_run_id, parse_tables(tables), clock))
