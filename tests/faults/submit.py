@@ -10,7 +10,6 @@ from k2_offload import spark_application
 
 JOB = spark_application.OFFLOAD
 FAULTY_JOB = Path(__file__).with_name("job.py")
-COMPACTION = Path(__file__).with_name("compact.py")
 
 
 def submit(application, *arguments, variables=None, stdout=subprocess.PIPE, **spark):

@@ -205,4 +205,4 @@ _STATEMENTS = {
 
 @cache
 def _names() -> Mapping[str, str]:
-    return {sql: name for name, sql in ledger._queries().items()}
+    return {sql: name for name, sql in ledger.statements().items()}

@@ -110,7 +110,7 @@ class Workbench:
 
     def compact(self, *tables):
         """Rewrite all files of cold tables with Iceberg's own Spark procedure; returns how many files of each."""
-        return [self.spark.sql(compaction(f"cold.{table}"))[0][0] for table in tables]
+        return [self.spark.ask("sql", compaction(f"cold.{table}"))[0][0] for table in tables]
 
     def run_job(self, *planned: PlannedTable, faults=(), parallel_tables=4):
         """Run the job to its end; returns ``(exit code, output)``."""
@@ -172,6 +172,4 @@ class Workbench:
 def compaction(target: str) -> str:
     """The statement that rewrites all files of a cold table; its first column counts them."""
     catalog = airflow_config.load_catalog(airflow_config.load_settings()).name
-    return (
-        f"CALL {catalog}.system.rewrite_data_files(table => '{target}', options => map('rewrite-all', 'true'))"
-    )
+    return f"CALL {catalog}.system.rewrite_data_files(table => '{target}', options => map('rewrite-all', 'true'))"

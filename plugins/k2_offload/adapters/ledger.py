@@ -23,7 +23,8 @@ _LOCK_NOT_AVAILABLE = "55P03"
 
 
 @cache
-def _queries() -> Mapping[str, str]:
+def statements() -> Mapping[str, str]:
+    """The ledger's statements, by the names that queries.sql gives them."""
     parts = re.split(r"^-- name: (\w+)\n", (_SQL / "queries.sql").read_text(), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
@@ -70,7 +71,7 @@ class LockedTable:
         self._watermark, self._table_uuid = row
 
     def _run(self, query: str, **values: object) -> None:
-        self._cursor.execute(_queries()[query], {"table": self._table, **values})
+        self._cursor.execute(statements()[query], {"table": self._table, **values})
 
     def entry(self) -> LedgerEntry:
         """What the ledger believes of the table."""
@@ -146,7 +147,7 @@ class Ledger:
         :raises ConfigurationError: if it may not
         """
         with self._transaction() as cursor:
-            cursor.execute(_queries()["may_keep_ledger"])
+            cursor.execute(statements()["may_keep_ledger"])
             if not cursor.fetchone()[0]:
                 raise ConfigurationError(
                     f"Airflow connection '{self._connection_id}': the user may not create the schema k2_offload. "
@@ -162,7 +163,7 @@ class Ledger:
     def read_tables(self) -> dict[str, TableRecord]:
         """Every table the ledger knows, by name."""
         with self._transaction() as cursor:
-            cursor.execute(_queries()["read_tables"])
+            cursor.execute(statements()["read_tables"])
             return {row[0]: TableRecord(*row) for row in cursor.fetchall()}
 
     @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from embedded.spark import submit_environment
 from embedded.warm_spark import WarmSpark
 from tests.support import SharedStack
 from tests.support.workbench import Workbench
@@ -20,9 +21,12 @@ def start_spark(stack: SharedStack) -> Iterator[Callable[[], WarmSpark]]:
     with ExitStack() as resources:
         log = resources.enter_context((stack.settings.logs / "warm-spark.log").open("w"))
 
+        environment = submit_environment()  # now: a test may point the connections elsewhere
+
         @cache
         def start() -> WarmSpark:
-            return resources.enter_context(closing(WarmSpark(log, java_options="-XX:TieredStopAtLevel=1")))
+            spark = WarmSpark(log, java_options="-XX:TieredStopAtLevel=1", variables=environment)
+            return resources.enter_context(closing(spark))
 
         yield start
 
