@@ -5,7 +5,9 @@ SHELL := /bin/bash
 .PHONY: help setup ready up down status demo k2 airflow test test-unit test-stack soak bench lint format lock clean
 
 PYTHON ?=
-PYTEST := .venv/bin/python -m pytest --durations=15 --durations-min=1
+PYTEST := .venv/bin/python -m pytest
+# Two workers, with a stack each: most tests wait for processes to start. The tests of a file stay together.
+SIDE_BY_SIDE = -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder
 LOCK   := .venv/bin/uv pip compile --quiet --universal --generate-hashes --no-header$(if $(UPGRADE), --upgrade)
 
 # Run set-up with the newest Python on PATH that the lock files cover; PYTHON=… takes precedence. Where none does,
@@ -50,14 +52,15 @@ k2: ready ## The command line: make k2 ARGS="status"
 airflow: ready ## Airflow's own command: make airflow ARGS="dags test k2_offload_bronze"
 	@environment="$$(.venv/bin/python -m embedded.stack env)" && eval "$$environment" && airflow $(ARGS)
 
-test: ready ## All tests: unit tests, then those on an embedded stack of their own
-	@$(PYTEST) tests/unit tests/stack $(ARGS)
+test: ready ## All tests, unit tests and those on embedded stacks of their own, and what they cover (WORKERS=2)
+	@rm -rf .state/coverage
+	@$(PYTEST) $(SIDE_BY_SIDE) --cov --cov-report=term tests/unit tests/stack $(ARGS)
 
 test-unit: ready ## Unit tests only: seconds, no service
-	@$(PYTEST) tests/unit $(ARGS)
+	@$(PYTEST) $(SIDE_BY_SIDE) tests/unit $(ARGS)
 
 test-stack: ready ## Tests on an embedded stack only
-	@$(PYTEST) tests/stack $(ARGS)
+	@$(PYTEST) $(SIDE_BY_SIDE) tests/stack $(ARGS)
 
 soak: ready ## Seven days of cycles with random faults, compared row by row; under an hour (SEED=1 CYCLES=60)
 	@K2_MODEL_EXAMPLES=1000 $(PYTEST) tests/unit/k2_offload/test_model.py
@@ -82,6 +85,7 @@ lock: ready ## Compile the lock files from pyproject.toml (UPGRADE=1 takes newer
 	$(LOCK) --group bootstrap -o requirements/bootstrap.txt
 	$(LOCK) --group dev -c requirements.txt -o requirements/dev.txt
 	$(LOCK) --group spark -o requirements/spark.txt
+	$(LOCK) --group coverage -c requirements/dev.txt -o requirements/coverage.txt
 	$(LOCK) --group bench -o requirements/bench.txt
 	$(LOCK) --group clickhouse-26.9 -o requirements/clickhouse-26.9.txt
 	$(LOCK) --group clickhouse-25.8 -o requirements/clickhouse-25.8.txt

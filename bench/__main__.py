@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import platform as machine
+import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import psutil
 
 from bench.harness import report
-from bench.harness.stack import running
+from bench.harness.failures import Failures
+from bench.harness.report import Section
+from bench.harness.stack import Platform, running
 from bench.sections import bulk, cold_query, cycle, growth, imports, job_profile, window_sizes, workers
-from k2_offload.cli.console import screen, silence_airflow
+from k2_offload.cli.console import errors, screen, silence_airflow
 
 SECTIONS = {
     "bulk": bulk.measure_bulk,
@@ -31,8 +34,11 @@ SECTIONS = {
 """By name: measures on a running stack, in so many rounds, with a folder for its files."""
 
 
-def main() -> None:
-    """Run the benchmarks, print what they cost and write it into docs/benchmarks.md."""
+def main() -> int:
+    """Run the benchmarks, print what they cost and write it into docs/benchmarks.md.
+
+    :returns: 1 if anything failed, after everything else was measured
+    """
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; without any, all")
     parser.add_argument("--rounds", type=int, default=3, help="how often each way takes its turn")
@@ -43,12 +49,26 @@ def main() -> None:
     silence_airflow()
     measured_on = describe_machine()
     screen.print(measured_on)
-    with running() as platform, tempfile.TemporaryDirectory() as scratch:
+    failures = Failures.of_run(datetime.now(UTC))
+    with running(failures) as platform:
         for name in arguments.sections or SECTIONS:
-            section = SECTIONS[name](platform, arguments.rounds, Path(scratch))
-            report.show(section)
-            if not arguments.look:
-                report.write(section, measured_on)
+            if section := measure(name, platform, arguments.rounds):
+                report.show(section)
+                if not arguments.look:
+                    report.write(section, measured_on)
+    for failure in failures.all:
+        errors.print(f"{failure.name} failed, see {failure.log}", style="red", markup=False, highlight=False)
+    return 1 if failures.all else 0
+
+
+def measure(name: str, platform: Platform, rounds: int) -> Section | None:
+    """One section; ``None`` if it failed, which :attr:`Platform.failures` then tells, so that the others go on."""
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            return SECTIONS[name](platform, rounds, Path(scratch))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this section's
+            platform.failures.keep(f"section {name}", error)
+            return None
 
 
 def describe_machine() -> str:
@@ -61,4 +81,4 @@ def describe_machine() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import resource
+import statistics
 import subprocess
 import threading
 import time
@@ -14,6 +16,7 @@ from typing import Generic, TypeVar
 import psutil
 from rich.progress import track
 
+from bench.harness.failures import Failure, Failures
 from k2_offload.cli.console import errors
 
 _SAMPLE_SECONDS = 0.05
@@ -33,13 +36,52 @@ class Contender(Generic[Measured]):
     run: Callable[[], Measured]
 
 
-def take_turns(contenders: Sequence[Contender[Measured]], rounds: int) -> dict[str, list[Measured]]:
-    """Each contender once per round, so that a slow minute of the machine hits all of them."""
+@dataclass(frozen=True)
+class Turns(Generic[Measured]):
+    """What became of the contenders.
+
+    :param runs: by the names of those that came through all rounds
+    :param failed: the others
+    """
+
+    runs: dict[str, list[Measured]]
+    failed: Sequence[Failure]
+
+
+def take_turns(contenders: Sequence[Contender[Measured]], rounds: int, failures: Failures) -> Turns[Measured]:
+    """Each contender once per round, so that a slow minute of the machine hits all of them.
+
+    One that fails takes no further turn, and the rest go on: figures of fewer rounds would look like the others'.
+
+    :param failures: keeps what is known of a failure
+    """
     turns = [contender for _ in range(rounds) for contender in contenders]
     runs: dict[str, list[Measured]] = {contender.name: [] for contender in contenders}
+    failed: list[Failure] = []
     for contender in track(turns, "measuring", console=errors, transient=True):
-        runs[contender.name].append(contender.run())
-    return runs
+        if contender.name not in runs:
+            continue
+        try:
+            runs[contender.name].append(contender.run())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this contender's
+            del runs[contender.name]
+            failed.append(failures.keep(contender.name, error))
+    return Turns(runs, failed)
+
+
+def median_of(runs: Mapping[str, Sequence[Measured]], value: Callable[[Measured], float]) -> dict[str, float]:
+    """The median of something over the rounds, by contender; not a number for one that failed."""
+    return _Figures({name: statistics.median(map(value, each)) for name, each in runs.items()})
+
+
+def highest_of(runs: Mapping[str, Sequence[Measured]], value: Callable[[Measured], float]) -> dict[str, float]:
+    """As :func:`median_of`, the highest."""
+    return _Figures({name: max(map(value, each)) for name, each in runs.items()})
+
+
+class _Figures(dict[str, float]):
+    def __missing__(self, name: str) -> float:
+        return math.nan
 
 
 @dataclass(frozen=True)

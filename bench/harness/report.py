@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,7 @@ class Section:
 class Target:
     """What a figure should be.
 
+    :param measured: not a number if what is measured, or compared with, failed
     :param bound: the highest that will do; with ``at_least``, the lowest
     """
 
@@ -96,7 +98,7 @@ def against(targets: Sequence[Target]) -> Figures:
             (
                 target.what,
                 f"{'at least' if target.at_least else 'at most'} {target.bound:g}",
-                f"{target.measured:.2f}",
+                "failed" if math.isnan(target.measured) else f"{target.measured:.2f}",
                 "yes" if target.met else "no",
             )
             for target in targets

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import psycopg
 
+from bench.harness.failures import Failures, LoggedError
 from embedded.install.layout import ROOT
 from embedded.stack import Ports, StackSettings, airflow_services, down, postgres, status, up
 from embedded.stack.ports import free_ports
@@ -118,9 +119,9 @@ class ScheduledStack:
     def run(self, name: str, dags: Sequence[str], logical_date: datetime, conf: object) -> Run:
         """Start these DAGs for one logical date, as the scheduler would, and wait for their end.
 
-        :raises RuntimeError: if a task did not succeed
+        :raises LoggedError: if a task did not succeed
         """
-        starter = str(Path(__file__).with_name("start_runs.py"))
+        starter = str(ROOT / "embedded" / "stack" / "start_runs.py")
         began, cpu_before = time.monotonic(), self.cpu_seconds()
         self.command("python", starter, name, logical_date.isoformat(), json.dumps(conf), *dags)
 
@@ -131,7 +132,7 @@ class ScheduledStack:
             return bool(running == 0)
 
         if not wait_until(ended, _RUN_SECONDS, poll_seconds=_POLL_SECONDS):
-            raise RuntimeError(f"{name} did not end")
+            raise LoggedError(f"{name} did not end", self.settings.logs)
         time.sleep(_REAPED_SECONDS)  # a process's time counts once its parent has taken leave of it
         cpu_seconds = self.cpu_seconds() - cpu_before - self.idle_cpu_per_second * (time.monotonic() - began)
         tasks = [
@@ -143,7 +144,7 @@ class ScheduledStack:
             )
         ]
         if failed := [f"{task.dag}.{task.name}: {task.state}" for task in tasks if task.state != "success"]:
-            raise RuntimeError(f"{name}: {', '.join(failed)}; logs are in {self.settings.logs}")
+            raise LoggedError(f"{name}: {', '.join(failed)}", self.settings.logs)
         return Run(name, tasks, cpu_seconds, self._committed(name))
 
     def _committed(self, run: str) -> datetime | None:
@@ -182,10 +183,11 @@ def _cpu_seconds(process: psutil.Process) -> float:
 
 
 @contextmanager
-def scheduling(dags_file: Path, tables: dict[str, str]) -> Iterator[ScheduledStack]:
+def scheduling(dags_file: Path, tables: dict[str, str], failures: Failures) -> Iterator[ScheduledStack]:
     """Start a stack with DAGs and table files of its own; it goes afterwards.
 
     :param tables: texts of table files by name; ``tables.yaml`` is the one in use
+    :param failures: keeps the logs if the block fails
     """
     state = Path(tempfile.mkdtemp(prefix="k2-bench-")).resolve()
     root = state / "checkout"
@@ -200,6 +202,10 @@ def scheduling(dags_file: Path, tables: dict[str, str]) -> Iterator[ScheduledSta
     try:
         up(settings)
         yield ScheduledStack(settings)
+    except Exception as error:
+        kept = failures.keep("the stack with Airflow's scheduler", LoggedError(str(error), settings.logs))
+        error.add_note(f"The stack's logs are in {kept.log.parent}.")
+        raise
     finally:
         down(settings)
         shutil.rmtree(state, ignore_errors=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 from clickhouse_driver import Client
 
+from bench.harness.failures import Failures
 from embedded.stack import Ports, StackSettings, airflow_home, clickhouse, down, status, up
 from embedded.stack.ports import free_ports
 from embedded.stack.secrets import Secrets
@@ -30,9 +31,13 @@ _POLL_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Platform:
-    """A running stack."""
+    """A running stack.
+
+    :param failures: what failed on it so far
+    """
 
     settings: StackSettings
+    failures: Failures
 
     @property
     def clickhouse_pid(self) -> int:
@@ -92,7 +97,7 @@ class Platform:
 
 
 @contextmanager
-def running() -> Iterator[Platform]:
+def running(failures: Failures) -> Iterator[Platform]:
     """Start a stack; Airflow's settings in this process point at it from then on."""
     state = Path(tempfile.mkdtemp(prefix="k2-bench-")).resolve()
     settings = StackSettings(state=state, ports=Ports(*free_ports(4)))
@@ -101,7 +106,7 @@ def running() -> Iterator[Platform]:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody would run a script so, and pay for compiling every time
     try:
         up(settings, airflow=False)
-        yield Platform(settings)
+        yield Platform(settings, failures)
     finally:
         down(settings)
         shutil.rmtree(state, ignore_errors=True)

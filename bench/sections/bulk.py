@@ -14,7 +14,7 @@ from pyiceberg.table import StaticTable
 
 from bench.harness.arrived import take_out
 from bench.harness.job import job_command, plan, tables_of_trades
-from bench.harness.measure import Contender, Cost, Meter, take_turns
+from bench.harness.measure import Contender, Cost, Meter, Turns, median_of, take_turns
 from bench.harness.report import Bars, Figures, Section, Target, against
 from bench.harness.stack import MIDNIGHT, Platform
 from embedded.install.layout import ROOT
@@ -61,13 +61,13 @@ def _measure(platform: Platform, rounds: int, scratch: Path, name: str, rows: Se
     tables = {f"{name}_trades_{number}": each for number, each in enumerate(rows)}
     for table, each in tables.items():
         platform.create_trades(table, each)
-    runs = take_turns(Bulk(platform, tables, scratch).contenders, rounds)
+    turns = take_turns(Bulk(platform, tables, scratch).contenders, rounds, platform.failures)
     for table in tables:
         platform.sql(f"DROP TABLE {table}")
     title = f"{name.capitalize()}: {' and '.join(f'{each:,} rows' for each in rows)}"
-    seconds = {way: statistics.median(cost.seconds for cost, _ in each) for way, each in runs.items()}
-    cpu = {way: statistics.median(cost.cpu_seconds for cost, _ in each) for way, each in runs.items()}
-    parts = (Bars(title, seconds, "%.2f s", ["export", "jdbc"]), _figures(sum(rows), runs))
+    seconds = median_of(turns.runs, lambda run: run[0].seconds)
+    cpu = median_of(turns.runs, lambda run: run[0].cpu_seconds)
+    parts = (Bars(title, seconds, "%.2f s", ["export", "jdbc"]), _figures(sum(rows), turns))
     targets = _targets(name, seconds, cpu)
     return Section(name, title, (*parts, against(targets)) if targets else parts)
 
@@ -93,14 +93,14 @@ def _targets(name: str, seconds: Mapping[str, float], cpu: Mapping[str, float]) 
     return []
 
 
-def _figures(rows: int, runs: Mapping[str, Sequence[tuple[Cost, int]]]) -> Figures:
+def _figures(rows: int, turns: Turns[tuple[Cost, int]]) -> Figures:
     """Medians, their ratios to ``export``, and peaks.
 
-    :param runs: by way: cost and bytes of data files, of every round
+    :param turns: cost and bytes of data files, of every round
     """
     columns = ("way", "time of export", "seconds", "CPU of export", "CPU s", "peak MiB", "ClickHouse MiB", "bytes/row")
-    seconds = {way: statistics.median(cost.seconds for cost, _ in each) for way, each in runs.items()}
-    cpu = {way: statistics.median(cost.cpu_seconds for cost, _ in each) for way, each in runs.items()}
+    seconds = median_of(turns.runs, lambda run: run[0].seconds)
+    cpu = median_of(turns.runs, lambda run: run[0].cpu_seconds)
     lines = [
         (
             way,
@@ -112,9 +112,9 @@ def _figures(rows: int, runs: Mapping[str, Sequence[tuple[Cost, int]]]) -> Figur
             f"{max(cost.server_peak_bytes for cost, _ in each) / 2**20:,.0f}",
             f"{statistics.median(size for _, size in each) / rows:.1f}",
         )
-        for way, each in runs.items()
+        for way, each in turns.runs.items()
     ]
-    return Figures(columns, lines)
+    return Figures(columns, [*lines, *(failure.line(len(columns)) for failure in turns.failed)])
 
 
 class Bulk:

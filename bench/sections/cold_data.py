@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from rich.progress import track
 
 from bench.harness.stack import MIDNIGHT, SYMBOLS, Platform
-from bench.harness.warm_spark import WarmSpark, warm_spark
+from bench.harness.warm_spark import BenchSpark, warm_spark
 from k2_offload.adapters import connections
 from k2_offload.adapters.settings import load_settings
 from k2_offload.adapters.table_file import parse_tables
@@ -59,7 +59,7 @@ class ColdData:
     :param tiers: moves into them; the clock is set for each day
     """
 
-    def __init__(self, platform: Platform, spark: WarmSpark, tiers: Tiers) -> None:
+    def __init__(self, platform: Platform, spark: BenchSpark, tiers: Tiers) -> None:
         self.spark = spark
         self._platform = platform
         self._tiers = tiers

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from clickhouse_driver import Client
 
-from bench.harness.measure import Contender, take_turns
+from bench.harness.measure import Contender, median_of, take_turns
 from bench.harness.report import Bars, Figures, Section, Target, against
 from bench.harness.scheduled_stack import Run, ScheduledStack, Task, scheduling
 from bench.harness.stack import Platform
@@ -37,13 +37,14 @@ _OURS, _OLD = "this project", "old: one Spark application per table"
 _LAYER_DAGS = [f"k2_offload_{layer}" for layer in LAYERS]
 
 
-def measure_cycle(_platform: Platform, rounds: int, _scratch: Path) -> Section:
+def measure_cycle(platform: Platform, rounds: int, _scratch: Path) -> Section:
     """Cycles of 3, 9 and 30 tables, each with a quarter of an hour of new trades."""
     files = {f"tables_{number}.yaml": _table_file(number) for number in TABLES}
+    columns = ("tables", "way", "time of this project", "seconds", "CPU of this project", "CPU s")
     lines: list[tuple[str, ...]] = []
     seconds: dict[str, float] = {}
     profile = targets = Figures((), ())
-    with scheduling(_DAGS, {**files, "tables.yaml": files[f"tables_{TABLES[0]}.yaml"]}) as stack:
+    with scheduling(_DAGS, {**files, "tables.yaml": files[f"tables_{TABLES[0]}.yaml"]}, platform.failures) as stack:
         stack.wait_for_dags([*_LAYER_DAGS, *(f"old_tables_{number}" for number in TABLES)])
         market = Market(stack, first=datetime.now(UTC) - _QUARTER * (len(TABLES) * (rounds + 1) + 1))
         for number in TABLES:
@@ -52,18 +53,17 @@ def measure_cycle(_platform: Platform, rounds: int, _scratch: Path) -> Section:
             cycles.ours()  # creates the cold tables
             stack.rest(_IDLE_SECONDS)
             ways = [Contender(_OURS, cycles.ours), Contender(_OLD, cycles.old)]
-            runs = take_turns(ways if number <= _MOST_OLD_TABLES else ways[:1], rounds)
+            turns = take_turns(ways if number <= _MOST_OLD_TABLES else ways[:1], rounds, platform.failures)
+            runs = turns.runs
             lines += _lines(number, runs)
-            seconds |= {
-                f"{number} tables, {way.partition(':')[0]}": statistics.median(run.seconds for run in each)
-                for way, each in runs.items()
-            }
-            if number == 9:  # noqa: PLR2004 - what is deployed
+            lines += [(str(number), *failure.line(len(columns) - 1)) for failure in turns.failed]
+            for way, median in median_of(runs, lambda run: run.seconds).items():
+                seconds[f"{number} tables, {way.partition(':')[0]}"] = median
+            if number == 9 and _OURS in runs:  # noqa: PLR2004 - what is deployed
                 profile = _profile(stack, runs[_OURS])
                 targets = _targets(runs)
         idle = stack.idle_cpu_per_second
     title = "Whole cycles through the scheduler"
-    columns = ("tables", "way", "time of this project", "seconds", "CPU of this project", "CPU s")
     note = (
         "CPU is that of scheduler, DAG processor, triggerer, API server, Postgres, ClickHouse and all they start, less "
         f"what the idle stack uses ({idle:.2f} s per second)."
@@ -146,8 +146,7 @@ class Cycles:
 
 
 def _lines(number: int, runs: Mapping[str, Sequence[Run]]) -> list[tuple[str, ...]]:
-    seconds = {way: statistics.median(run.seconds for run in each) for way, each in runs.items()}
-    cpu = {way: statistics.median(run.cpu_seconds for run in each) for way, each in runs.items()}
+    seconds, cpu = median_of(runs, lambda run: run.seconds), median_of(runs, lambda run: run.cpu_seconds)
     return [
         (
             str(number),
@@ -162,10 +161,10 @@ def _lines(number: int, runs: Mapping[str, Sequence[Run]]) -> list[tuple[str, ..
 
 
 def _targets(runs: Mapping[str, Sequence[Run]]) -> Figures:
-    cpu = {way: statistics.median(run.cpu_seconds for run in each) for way, each in runs.items()}
+    cpu = median_of(runs, lambda run: run.cpu_seconds)
     return against(
         [
-            Target("seconds of a nine-table cycle", statistics.median(run.seconds for run in runs[_OURS]), 40),
+            Target("seconds of a nine-table cycle", median_of(runs, lambda run: run.seconds)[_OURS], 40),
             Target("times less CPU than the old method", cpu[_OLD] / cpu[_OURS], 3, at_least=True),
         ]
     )

@@ -18,7 +18,7 @@ from bench.harness.arrived import take_out
 from bench.harness.job import job_command, plan, tables_of_trades
 from bench.harness.measure import Meter
 from bench.harness.stack import MIDNIGHT, Platform
-from bench.harness.warm_spark import WarmSpark, warm_spark
+from bench.harness.warm_spark import BenchSpark, warm_spark
 from embedded.spark import submit_environment
 from k2_offload.adapters import connections
 from k2_offload.adapters.settings import load_settings
@@ -95,7 +95,7 @@ def running_history(platform: Platform, scratch: Path) -> Iterator[History]:
 class History:
     """Two tables of one source, one of them maintained, by a clock of their own."""
 
-    def __init__(self, platform: Platform, scratch: Path, spark: WarmSpark) -> None:
+    def __init__(self, platform: Platform, scratch: Path, spark: BenchSpark) -> None:
         self._platform = platform
         self._plan_file = scratch / "plan.json"
         self._spark = spark

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.harness.arrived import take_out
 from bench.harness.job import job_command, tables_of_trades
-from bench.harness.measure import Contender, Cost, Meter, take_turns
+from bench.harness.measure import Contender, Cost, Meter, Turns, highest_of, take_turns
 from bench.harness.report import Curves, Figures, Section, Target, against
 from bench.harness.stack import MIDNIGHT, Platform
 from bench.sections.bulk import WINDOW_ROWS
@@ -65,17 +65,24 @@ def measure_windows(platform: Platform, rounds: int, scratch: Path) -> Section:
     contenders = [
         Contender(f"{rows:,}, at most {limit:,} at once", partial(mover.move, rows, limit)) for rows, limit in sizes
     ]
-    runs = take_turns(contenders, rounds)
+    turns = take_turns(contenders, rounds, platform.failures)
     for rows, _ in sizes[:-1]:
         platform.sql(f"DROP TABLE {_source(rows)}")
-    return _section([rows for rows, _ in sizes], runs)
+    uncut = {contender.name: rows for contender, (rows, _) in zip(contenders[:-1], sizes, strict=False)}
+    return _section(uncut, turns)
 
 
-def _section(sizes: Sequence[int], runs: Mapping[str, Sequence[Backlog]]) -> Section:
-    driver = {name: max(cost.peak_bytes for run in each for cost in run.costs) for name, each in runs.items()}
-    query = {name: max(run.query_bytes for run in each) for name, each in runs.items()}
-    server = {name: max(cost.server_peak_bytes for run in each for cost in run.costs) for name, each in runs.items()}
-    first = next(iter(driver.values()))
+def _section(uncut: Mapping[str, int], turns: Turns[Backlog]) -> Section:
+    """Show all of them.
+
+    :param uncut: rows of one window, by what moved it
+    """
+    runs = turns.runs
+    driver = highest_of(runs, lambda run: max(cost.peak_bytes for cost in run.costs))
+    query = highest_of(runs, lambda run: run.query_bytes)
+    server = highest_of(runs, lambda run: max(cost.server_peak_bytes for cost in run.costs))
+    smallest, *_, largest = uncut
+    first = driver[smallest]
     lines = [
         (
             name,
@@ -87,11 +94,13 @@ def _section(sizes: Sequence[int], runs: Mapping[str, Sequence[Backlog]]) -> Sec
         )
         for name, each in runs.items()
     ]
-    columns = ("rows", "windows", "seconds", "CPU s", "driver's peak of the first", "driver's peak MiB")
-    figures = Figures((*columns, "export query's peak MiB", "ClickHouse process MiB"), lines)
-    uncut = list(runs)[:-1]
+    columns = (
+        *("rows", "windows", "seconds", "CPU s", "driver's peak of the first", "driver's peak MiB"),
+        *("export query's peak MiB", "ClickHouse process MiB"),
+    )
+    figures = Figures(columns, [*lines, *(failure.line(len(columns)) for failure in turns.failed)])
     curves = {
-        name: [(rows, peaks[way] / 2**20) for rows, way in zip(sizes, uncut, strict=False)]
+        name: [(rows, peaks[way] / 2**20) for way, rows in uncut.items() if way in runs]
         for name, peaks in (("Spark driver", driver), ("export query in ClickHouse", query))
     }
     title = "Windows: peak memory by rows of one window"
@@ -101,7 +110,7 @@ def _section(sizes: Sequence[int], runs: Mapping[str, Sequence[Backlog]]) -> Sec
         "The driver is all processes of the application. The query's memory is what ClickHouse itself counts in "
         "`system.processes`; the process is larger by its caches, and keeps what it once took."
     )
-    target = Target("driver's memory at 100 times the rows, of the first", driver[uncut[-1]] / first, 1.2)
+    target = Target("driver's memory at 100 times the rows, of the first", driver[largest] / first, 1.2)
     plot = Curves(title, "rows", "MiB", curves, logarithmic=True)
     return Section("windows", title, (remarks, figures, against([target]), plot))
 

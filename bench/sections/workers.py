@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
@@ -15,7 +15,7 @@ import psutil
 
 from bench.harness.arrived import take_out
 from bench.harness.job import job_command, plan, tables_of_trades
-from bench.harness.measure import Contender, Cost, Meter, take_turns
+from bench.harness.measure import Contender, Cost, Meter, Turns, median_of, take_turns
 from bench.harness.report import Curves, Figures, Section
 from bench.harness.stack import MIDNIGHT, Platform
 from bench.sections.bulk import BULK_ROWS
@@ -56,18 +56,22 @@ def measure_workers(platform: Platform, rounds: int, scratch: Path) -> Section:
             (f"{_WORKERS} files, {_WORKERS} threads", partial(mover.move, _WORKERS, _WORKERS)),
             (f"{_WORKERS} files, {_WORKERS} workers", partial(mover.move, _WORKERS, _WORKERS, on_cluster=True)),
         ]
-        runs = take_turns([Contender(name, run) for name, run in ways], rounds)
+        turns = take_turns([Contender(name, run) for name, run in ways], rounds, platform.failures)
     platform.sql(f"DROP TABLE {_SOURCE}")
-    return _section(runs)
+    return _section(ways[0][0], turns)
 
 
-def _section(runs: Mapping[str, Sequence[Run]]) -> Section:
-    seconds = {way: statistics.median(run.cost.seconds for run in each) for way, each in runs.items()}
-    first = next(iter(seconds.values()))
+def _section(first: str, turns: Turns[Run]) -> Section:
+    """Show all of them.
+
+    :param first: the way that the others are compared with
+    """
+    runs = turns.runs
+    seconds = median_of(runs, lambda run: run.cost.seconds)
     lines = [
         (
             way,
-            f"{seconds[way] / first:.2f}",
+            f"{seconds[way] / seconds[first]:.2f}",
             f"{seconds[way]:.2f}",
             f"{statistics.median(run.cost.cpu_seconds for run in each):.2f}",
             f"{max(run.cost.server_peak_bytes for run in each) / 2**20:,.0f}",
@@ -76,6 +80,7 @@ def _section(runs: Mapping[str, Sequence[Run]]) -> Section:
         for way, each in runs.items()
     ]
     columns = ("way", "time of one file", "seconds", "CPU s", "ClickHouse MiB", "exports at once")
+    figures = Figures(columns, [*lines, *(failure.line(len(columns)) for failure in turns.failed)])
     title = f"Workers: {BULK_ROWS:,} rows of a day, in one file and in several"
     curves = {way: _under_way(each[-1].exports) for way, each in runs.items() if each[0].exports}
     remarks = (
@@ -87,7 +92,7 @@ def _section(runs: Mapping[str, Sequence[Run]]) -> Section:
     return Section(
         "workers",
         title,
-        (remarks, Figures(columns, lines), Curves("Exports under way", "seconds", "exports", curves)),
+        (remarks, figures, Curves("Exports under way", "seconds", "exports", curves)),
     )
 
 

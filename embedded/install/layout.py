@@ -82,7 +82,11 @@ class Layout:
                 locks=(root / "requirements.txt", requirements / "dev.txt", bootstrap),
                 has_pip=True,
             ),
-            spark=Environment(title="Spark", path=state / "spark-venv", locks=(requirements / "spark.txt",)),
+            spark=Environment(
+                title="Spark",
+                path=state / "spark-venv",
+                locks=(requirements / "spark.txt", requirements / "coverage.txt"),
+            ),
             clickhouse=Environment(
                 title=f"ClickHouse {clickhouse_version}",
                 path=state / f"clickhouse-venv-{clickhouse_version}",

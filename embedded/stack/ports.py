@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import random
 import socket
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
 
 import psutil
 
 from embedded.stack.errors import StackError
 from embedded.stack.processes import wait_until
 from embedded.stack.settings import HOST, Ports
+
+_LOWEST_PORT = 10_000
 
 
 def require_free(ports: dict[str, int]) -> None:
@@ -60,13 +66,20 @@ def _next_free(number: int) -> int:
     return next((other for other in range(number + 1, min(number + 100, 65536)) if is_free(other)), number)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on just now, all different."""
-    probes = [socket.socket() for _ in range(count)]
+def server_ports() -> range:
+    """The ports that no outgoing connection takes by itself between looking and listening."""
     try:
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+        first_of_clients = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError):
+        first_of_clients = 0
+    return range(_LOWEST_PORT, first_of_clients if first_of_clients > 2 * _LOWEST_PORT else 1 << 16)
+
+
+def free_ports(count: int, among: Sequence[int] | None = None) -> list[int]:
+    """Ports that nobody listens on just now, all different.
+
+    :param among: to choose from, at random; :func:`server_ports` when left out
+    """
+    candidates = server_ports() if among is None else among
+    free = (number for number in random.sample(candidates, len(candidates)) if is_free(number))
+    return list(islice(free, count))

@@ -10,7 +10,6 @@ from k2_offload.adapters import spark_submit
 
 JOB = spark_submit.OFFLOAD
 FAULTY_JOB = Path(__file__).with_name("job.py")
-COMPACTION = Path(__file__).with_name("compact.py")
 
 
 def submit(application, *arguments, variables=None, stdout=subprocess.PIPE, **spark):

@@ -409,19 +409,27 @@ class _References:
         perform("fast-forward", lambda: commit(table.target, self._base, branches=self._branches), table.lost)
 
 
+SIMULATED_JVM = SimpleNamespace(
+    org=SimpleNamespace(
+        apache=SimpleNamespace(
+            iceberg=SimpleNamespace(
+                catalog=SimpleNamespace(TableIdentifier=SimpleNamespace(parse=str)),
+                TableMetadata=SimpleNamespace(buildFrom=_MetadataBuilder),
+            )
+        )
+    )
+)
+"""The Java packages and classes that the job names."""
+
+
 class SimulatedColdTable(ColdTableWriter):
     """The job's real class; Iceberg's Java library underneath is simulated."""
 
     def __init__(self, lakehouse: Lakehouse, target: str, name: str):
-        iceberg = SimpleNamespace(
-            catalog=SimpleNamespace(TableIdentifier=SimpleNamespace(parse=str)),
-            TableMetadata=SimpleNamespace(buildFrom=_MetadataBuilder),
-        )
-        jvm = SimpleNamespace(org=SimpleNamespace(apache=SimpleNamespace(iceberg=iceberg)))
         catalog = SimpleNamespace(
             tableExists=lakehouse.tables.__contains__, loadTable=lambda identifier: _JavaTable(lakehouse, identifier)
         )
-        super().__init__(jvm, catalog, target, name, "catalog")
+        super().__init__(SIMULATED_JVM, catalog, target, name, "catalog")
         self._files = lakehouse.clickhouse.files
 
     def data_file(self, uri, _partition_field, _day):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import closing
 from dataclasses import dataclass
 
-from pyiceberg.catalog import load_catalog
 from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan
 
-from k2_offload.adapters import connections
-from k2_offload.adapters.settings import load_settings
+from tests.support.cold import cold_catalog
 
 
 @dataclass
@@ -38,8 +35,7 @@ def compare_days(client, table, first, end, difference):
     bounds = {"first": first, "end": end}
     condition = f"{column} >= %(first)s AND {column} < %(end)s"
     warm = Counter(client.execute(f"SELECT * FROM {table.source} WHERE {condition}", bounds))
-    settings = connections.catalog_settings(load_settings())
-    with closing(load_catalog(settings.name, **settings.pyiceberg)) as catalog:
+    with cold_catalog() as catalog:
         row_filter = And(GreaterThanOrEqual(column, first.isoformat()), LessThan(column, end.isoformat()))
         rows = catalog.load_table(table.target).scan(row_filter=row_filter).to_arrow()
     difference.add(warm, Counter(zip(*(rows[name].to_pylist() for name in rows.column_names), strict=True)))

@@ -1,49 +1,43 @@
-"""The harness's side of the job server: start it, ask it to move a plan, kill it, leave it behind as a zombie."""
+"""Moves plans by jobs that stay up: kills one, leaves one behind as a zombie, and starts the next.
+
+Starting a virtual machine for each of two thousand plans would take hours.
+"""
 
 from __future__ import annotations
 
-import secrets
 import tempfile
 from collections import Counter
-from multiprocessing.connection import Listener
 from pathlib import Path
 
+from embedded.warm_spark import SparkDied, WarmSpark
 from tests.faults.hook import Kind
-from tests.faults.submit import submit
+from tests.support.workbench import compaction
 
-_APPLICATION = Path(__file__).with_name("job_server.py")
+_APPLICATION = Path(__file__).parents[1] / "faults" / "warm_job.py"
 _SECONDS = 180
 
 
-class JobServer:
+class WarmJob:
     """One process; ended by closing it."""
 
     def __init__(self, log):
-        key = secrets.token_bytes(16)
         self._folder = tempfile.TemporaryDirectory(prefix="k2-soak-")
-        address = str(Path(self._folder.name) / "socket")
         self.wake_file = Path(self._folder.name) / "wake"
-        with Listener(address, "AF_UNIX", authkey=key) as listener:
-            variables = {"K2_SOAK_SOCKET": address, "K2_SOAK_KEY": key.hex()}
-            self._process = submit(_APPLICATION, variables=variables, stdout=log)
-            self._connection = listener.accept()
+        self.spark = WarmSpark(log, _APPLICATION, java_options="-XX:TieredStopAtLevel=1")
 
     def send(self, plan, faults, copies):
-        request = {"plan": plan, "faults": [fault.to_json() for fault in faults], "copies": copies}
-        self._connection.send({**request, "wake_file": str(self.wake_file)})
+        told = [fault.to_json() for fault in faults]
+        self.spark.send("move_with_faults", plan, told, str(self.wake_file), copies)
 
     def next_event(self):
-        """``("fault", kind)``, ``("done", success)``, or ``("died", None)``."""
+        """``("event", kind)`` of a fault, ``("answer", success)``, or ``("died", None)``."""
         try:
-            assert self._connection.poll(_SECONDS), "the job neither ended nor died"
-            return self._connection.recv()
-        except (EOFError, ConnectionResetError):
+            return self.spark.receive(_SECONDS)
+        except SparkDied:
             return "died", None
 
     def close(self):
-        self._connection.close()
-        self._process.kill()
-        self._process.wait()
+        self.spark.close()
         self._folder.cleanup()
 
 
@@ -55,33 +49,38 @@ class Jobs:
 
     def __init__(self, log):
         self._log = log
-        self._server = JobServer(log)
+        self._job = WarmJob(log)
         self._zombies = []
         self.faults = Counter()
 
     def run(self, plan, faults=(), copies=1):
         """Whether everything in the plan is published now; a process that hangs is killed, as Airflow would."""
-        self._server.send(plan, faults, copies)
+        self._job.send(plan, faults, copies)
         while True:
-            event, detail = self._server.next_event()
-            if event == "done":
+            event, detail = self._job.next_event()
+            if event == "answer":
                 return detail
-            if event == "fault":
+            if event == "event":
                 self.faults[detail] += 1
             if detail == Kind.WAIT:
-                self._zombies.append(self._server)
+                self._zombies.append(self._job)
             elif detail == Kind.HANG or event == "died":
-                self._server.close()
+                self._job.close()
             else:
                 continue
-            self._server = JobServer(self._log)
+            self._job = WarmJob(self._log)
             return False
+
+    def compact(self, targets):
+        """Rewrite all files of cold tables."""
+        for target in targets:
+            self._job.spark.ask("sql", compaction(target))
 
     def wake_zombies(self):
         """Let what was left behind go on to its end."""
         for zombie in self._zombies:
             zombie.wake_file.touch()
-            while zombie.next_event()[0] == "fault":
+            while zombie.next_event()[0] == "event":
                 pass
             zombie.close()
         self._zombies.clear()
@@ -91,5 +90,5 @@ class Jobs:
         return bool(self._zombies)
 
     def close(self):
-        for server in (*self._zombies, self._server):
-            server.close()
+        for job in (*self._zombies, self._job):
+            job.close()

@@ -25,13 +25,13 @@ from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.plan import Plan
 from k2_offload.core.tables import LAYERS
 from tests.faults.hook import COMMIT_POINTS, JOB_POINTS, PLAN_POINTS, Fault, Kind, faults_at, kinds_at
-from tests.faults.submit import COMPACTION, submit
 from tests.faults.tasks import run_task
 from tests.soak.comparison import Difference, compare_days
 from tests.soak.damage import LedgerDamage
 from tests.soak.jobs import Jobs
 from tests.soak.market import Market
 from tests.support import build_cycle
+from tests.support.cold import cold_catalog
 
 INTERVAL = timedelta(minutes=15)
 DAY = timedelta(days=1)
@@ -55,11 +55,12 @@ class Soak:
         self.now = start
         self.cycle = build_cycle(resources, start, TABLES, "soak")
         self.cycle.now = lambda: self.now
+        self.catalog = resources.enter_context(cold_catalog())
         self.cycle.ledger.migrate()
         self.jobs = Jobs(log)
         resources.callback(self.jobs.close)
         self.log = log
-        self.damage = LedgerDamage(self.random, list(self.cycle.tables.by_name))
+        self.damage = LedgerDamage(self.random, list(self.cycle.tables.by_name), stack.ledger_dsn)
         self.events = Counter()
         self.difference = Difference()
         self.compared_until = start.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -132,14 +133,13 @@ class Soak:
 
     def _compact(self):
         targets = [table.target for table in self.cycle.tables.by_name.values()]
-        process = submit(COMPACTION, *targets, stdout=self.log)
-        assert process.wait(timeout=300) == 0, "the compaction failed: see the log"
+        self.jobs.compact(targets)
         self.events["compaction of all tables"] += 1
 
     def _expire_snapshots(self):
         older_than = datetime.now(UTC) - timedelta(minutes=1)
         for spec in self.cycle.tables.by_name.values():
-            table = self.cycle.catalog._catalog.load_table(spec.target)
+            table = self.catalog.load_table(spec.target)
             table.maintenance.expire_snapshots().older_than(older_than.replace(tzinfo=None)).commit()
         self.events["snapshots of all tables expired"] += 1
 
@@ -181,7 +181,7 @@ class Soak:
         for name, record in self.cycle.ledger.read_tables().items():
             assert record.watermark == self._watermark(name), name
             assert record.state == "committed", name
-            refs = self.cycle.catalog.load(self.cycle.tables[name])._table.metadata.refs
+            refs = self.catalog.load_table(self.cycle.tables[name].target).metadata.refs
             assert set(refs) == {"main", "k2_published"}, name
 
 

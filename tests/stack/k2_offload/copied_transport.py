@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-ROOT = Path(__file__).resolve().parents[3]
-sys.path[:0] = [str(ROOT / "plugins"), str(ROOT / "include" / "spark_jobs")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "plugins"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "include" / "spark_jobs"))
 
 from k2_offload.core.lake import parquet_file
 from k2_offload.core.queries import EXPORT_SETTINGS, of_split
@@ -20,7 +20,7 @@ from k2_offload.core.transports import TRANSPORTS, Transport
 
 
 class CopiedTransport:
-    def __init__(self, connections, master):
+    def __init__(self, connections, _master):
         self._collection = connections.lake_collection
 
     def stage(self, clickhouse, cold, planned, window_id, splits, attempt):

@@ -9,113 +9,134 @@ import pytest
 
 from k2_offload.core.errors import InvalidSource, OffloadError, Unreachable, UnsupportedType
 from k2_offload.core.exactly_once import FIRST_WATERMARK, Published, watermark_of
+from tests.support.ledger import change_ledger
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=20)
 
 
 @pytest.mark.parametrize("transport", ["export", "jdbc"])
-def test_a_second_cycle_moves_only_what_is_new(bench, transport):
-    table = bench.create_trades()
-    cycle = bench.cycle(bench.spec(table, transport=transport), now=LATER)
-    bench.insert_trades(table, NOON, 1000)
-    bench.move(cycle, table)
-    assert bench.cold_rows(table) == bench.warm_rows(table)
-    files_before = bench.sql(f"SELECT count() FROM {table}")
+def test_a_second_cycle_moves_only_what_is_new(workbench, transport):
+    table = workbench.create_trades()
+    cycle = workbench.cycle(workbench.spec(table, transport=transport), now=LATER)
+    workbench.insert_trades(table, NOON, 1000)
+    workbench.move(cycle, table)
+    assert workbench.cold_rows(table) == workbench.warm_rows(table)
+    files = len(workbench.cold_table(table).inspect.files())
+    snapshots = len(workbench.cold_table(table).metadata.snapshots)
 
-    bench.insert_trades(table, NOON + timedelta(hours=11, minutes=50), 1000)  # across midnight: two partitions
-    output = bench.move(cycle, table)
+    workbench.insert_trades(table, NOON + timedelta(hours=11, minutes=50), 1000)  # across midnight: two partitions
+    output = workbench.move(cycle, table)
     assert "published 1000 rows" in output
-    assert bench.cold_rows(table) == bench.warm_rows(table)
-    assert files_before == [(1000,)]
-    assert bench.move(cycle, table) is None
+    assert workbench.cold_rows(table) == workbench.warm_rows(table)
+    assert len(workbench.cold_table(table).metadata.snapshots) == snapshots + 1
+    assert len(workbench.cold_table(table).inspect.files()) == files + 2
+    assert workbench.move(cycle, table) is None
 
 
 @pytest.mark.parametrize("name", ["write.wap.enabled", "commit.retry.num-retries"])
-def test_jdbc_refuses_an_unsafe_table(bench, name):
-    table = bench.create_trades()
-    cycle = bench.cycle(bench.spec(table, transport="jdbc"), now=LATER)
-    bench.insert_trades(table, NOON, 10)
+def test_jdbc_refuses_an_unsafe_table(workbench, name):
+    table = workbench.create_trades()
+    cycle = workbench.cycle(workbench.spec(table, transport="jdbc"), now=LATER)
+    workbench.insert_trades(table, NOON, 10)
     planned = cycle.plan(cycle.tables[table])
-    with cycle.catalog._catalog.load_table(f"cold.{table}").transaction() as transaction:
+    with workbench.cold_catalog.load_table(f"cold.{table}").transaction() as transaction:
         transaction.remove_properties(name)
-    code, output = bench.run_job(planned)
+    code, output = workbench.run_job(planned)
     assert code == 1
     assert f"'{name}' is not" in output
     assert f"ALTER TABLE cold.{table} SET TBLPROPERTIES" in output
-    assert not bench.cold_rows(table)
+    assert not workbench.cold_rows(table)
 
 
-def test_prices_are_kept_to_the_last_digit(bench):
-    table = bench.create_trades()
+def test_prices_are_kept_to_the_last_digit(workbench):
+    table = workbench.create_trades()
     price = Decimal("12345678901234567890.123456789012345678")
-    bench.sql(f"INSERT INTO {table} VALUES", [(NOON, 2**64 - 1, "BTC/USDT", price, "ü'\\n")])
-    bench.move(bench.cycle(bench.spec(table), now=LATER), table)
-    assert list(bench.cold_rows(table)) == [(NOON, Decimal(2**64 - 1), "BTC/USDT", price, "ü'\\n")]
+    workbench.sql(f"INSERT INTO {table} VALUES", [(NOON, 2**64 - 1, "BTC/USDT", price, "ü'\\n")])
+    workbench.move(workbench.cycle(workbench.spec(table), now=LATER), table)
+    assert list(workbench.cold_rows(table)) == [(NOON, Decimal(2**64 - 1), "BTC/USDT", price, "ü'\\n")]
 
 
-def test_rows_younger_than_the_buffer_wait(bench):
-    table = bench.create_trades()
+def test_rows_younger_than_the_buffer_wait(workbench):
+    table = workbench.create_trades()
     now = NOON + timedelta(minutes=10)
-    cycle = bench.cycle(bench.spec(table, sequence_column=None), now=now)
-    bench.insert_trades(table, NOON, 600)
-    bench.move(cycle, table)
+    cycle = workbench.cycle(workbench.spec(table, sequence_column=None), now=now)
+    workbench.insert_trades(table, NOON, 600)
+    workbench.move(cycle, table)
     edge = now - timedelta(minutes=5)
-    assert bench.cold_rows(table) == bench.warm_rows(table, until=edge)
+    assert workbench.cold_rows(table) == workbench.warm_rows(table, until=edge)
     assert watermark_of(cycle.catalog.load(cycle.tables[table]).published) == edge
 
 
-def test_a_source_that_is_empty_or_has_nothing_new_starts_no_spark(bench):
-    table = bench.create_trades()
-    cycle = bench.cycle(bench.spec(table), now=LATER)
+def test_an_empty_source_starts_no_spark(workbench):
+    table = workbench.create_trades()
+    cycle = workbench.cycle(workbench.spec(table), now=LATER)
     assert cycle.plan(cycle.tables[table]) is None
     assert cycle.commit(cycle.tables[table]) == (None, FIRST_WATERMARK)
 
 
-def test_long_backlogs_are_cut_at_whole_hours(bench):
-    table = bench.create_trades()
-    cycle = bench.cycle(bench.spec(table, max_window_rows=2000), now=LATER)
-    bench.insert_trades(table, NOON, 3 * 3600)
+def test_a_source_with_nothing_new_starts_no_spark_and_leaves_the_cold_table_alone(workbench):
+    table = workbench.create_trades()
+    workbench.insert_trades(table, NOON, 600)
+    workbench.move(workbench.cycle(workbench.spec(table), now=LATER), table)
+    before = workbench.cold_table(table).metadata
+    # New rows, but younger than the buffer: there is something, and nothing to move.
+    workbench.insert_trades(table, LATER - timedelta(minutes=2), 60)
+    cycle = workbench.cycle(workbench.spec(table, idle_after_seconds=0), now=LATER)
+    watermark = watermark_of(cycle.catalog.load(cycle.tables[table]).published)
+    assert cycle.plan(cycle.tables[table]) is None
+    assert cycle.commit(cycle.tables[table]) == (None, watermark)
+    assert workbench.cold_table(table).metadata == before
+
+
+def test_long_backlogs_are_cut_at_whole_hours(workbench):
+    table = workbench.create_trades()
+    cycle = workbench.cycle(workbench.spec(table, max_window_rows=2000), now=LATER)
+    workbench.insert_trades(table, NOON, 3 * 3600)
     moved = []
-    while bench.move(cycle, table) is not None:
-        moved.append(sum(bench.cold_rows(table).values()))
+    while workbench.move(cycle, table) is not None:
+        moved.append(sum(workbench.cold_rows(table).values()))
     assert moved == [3600, 7200, 10800]
-    assert bench.cold_rows(table) == bench.warm_rows(table)
+    assert workbench.cold_rows(table) == workbench.warm_rows(table)
 
 
-def test_silver_waits_for_every_bronze_table(bench):
-    fast, slow, silver = (bench.create_trades(suffix) for suffix in ("fast", "slow", "silver"))
+def test_silver_waits_for_every_bronze_table(workbench):
+    fast, slow, silver = (workbench.create_trades(suffix) for suffix in ("fast", "slow", "silver"))
     now = NOON + timedelta(minutes=40)
-    specs = [bench.spec(fast), bench.spec(slow), bench.spec(silver, layer="silver", upstream=f"[{fast}, {slow}]")]
-    cycle = bench.cycle(*specs, now=now)
-    bench.insert_trades(fast, NOON, 2000)
-    bench.insert_trades(slow, NOON, 1200)  # stalled 20 minutes ago: not idle, its backlog may still come
-    bench.insert_trades(silver, NOON, 2000)
-    bench.move(cycle, fast, slow)
-    fresh = bench.cycle(*specs, now=now)
-    bench.move(fresh, silver)
+    specs = [
+        workbench.spec(fast),
+        workbench.spec(slow),
+        workbench.spec(silver, layer="silver", upstream=f"[{fast}, {slow}]"),
+    ]
+    cycle = workbench.cycle(*specs, now=now)
+    workbench.insert_trades(fast, NOON, 2000)
+    workbench.insert_trades(slow, NOON, 1200)  # stalled 20 minutes ago: not idle, its backlog may still come
+    workbench.insert_trades(silver, NOON, 2000)
+    workbench.move(cycle, fast, slow)
+    fresh = workbench.cycle(*specs, now=now)
+    workbench.move(fresh, silver)
     watermarks = {name: watermark_of(fresh.catalog.load(fresh.tables[name]).published) for name in (fast, slow, silver)}
     assert watermarks[silver] == watermarks[slow] < watermarks[fast]
 
 
-def test_one_failing_table_does_not_stop_the_others_of_its_job(bench):
-    good, bad = bench.create_trades("good"), bench.create_trades("bad")
-    cycle = bench.cycle(bench.spec(good), bench.spec(bad), now=LATER)
-    bench.insert_trades(good, NOON, 10)
-    bench.insert_trades(bad, NOON, 10)
+def test_one_failing_table_does_not_stop_the_others_of_its_job(workbench):
+    good, bad = workbench.create_trades("good"), workbench.create_trades("bad")
+    cycle = workbench.cycle(workbench.spec(good), workbench.spec(bad), now=LATER)
+    workbench.insert_trades(good, NOON, 10)
+    workbench.insert_trades(bad, NOON, 10)
     planned = [cycle.plan(cycle.tables[name]) for name in (bad, good)]
-    bench.sql(f"RENAME TABLE {bad} TO {bad}_gone")
-    code, output = bench.run_job(*planned)
+    workbench.sql(f"RENAME TABLE {bad} TO {bad}_gone")
+    code, output = workbench.run_job(*planned)
     assert code == 1
     assert "ERROR" in output
-    assert bench.cold_rows(good) == bench.warm_rows(good)
-    assert not bench.cold_rows(bad)
+    assert workbench.cold_rows(good) == workbench.warm_rows(good)
+    assert not workbench.cold_rows(bad)
 
-    bench.sql(f"RENAME TABLE {bad}_gone TO {bad}")
-    code, output = bench.run_job(*planned)
+    workbench.sql(f"RENAME TABLE {bad}_gone TO {bad}")
+    code, output = workbench.run_job(*planned)
     assert (code, "already published" in output) == (0, True)
-    assert bench.cold_rows(good) == bench.warm_rows(good)
-    assert bench.cold_rows(bad) == bench.warm_rows(bad)
+    assert workbench.cold_rows(good) == workbench.warm_rows(good)
+    assert workbench.cold_rows(bad) == workbench.warm_rows(bad)
 
 
 @pytest.mark.parametrize(
@@ -128,42 +149,42 @@ def test_one_failing_table_does_not_stop_the_others_of_its_job(bench):
         ({"timestamp_column": "sequence"}, InvalidSource, "is UInt64, not a time"),
     ],
 )
-def test_a_table_that_cannot_be_moved_says_why(bench, changes, error, message):
-    table = bench.create_trades()
-    bench.insert_trades(table, NOON, 10)
-    cycle = bench.cycle(bench.spec(table, **changes), now=LATER)
+def test_a_table_that_cannot_be_moved_says_why(workbench, changes, error, message):
+    table = workbench.create_trades()
+    workbench.insert_trades(table, NOON, 10)
+    cycle = workbench.cycle(workbench.spec(table, **changes), now=LATER)
     with pytest.raises(error) as refusal:
         cycle.plan(cycle.tables[table])
     assert message in str(refusal.value)
     assert "Nothing was moved" in str(refusal.value)
 
 
-def test_an_unmappable_column_is_named(bench):
-    table = bench.create_trades(extra=", tags Array(String)")
-    cycle = bench.cycle(bench.spec(table), now=LATER)
+def test_an_unmappable_column_is_named(workbench):
+    table = workbench.create_trades(extra=", tags Array(String)")
+    cycle = workbench.cycle(workbench.spec(table), now=LATER)
     with pytest.raises(UnsupportedType, match=r"column 'tags' is Array\(String\)"):
         cycle.plan(cycle.tables[table])
 
 
-def test_a_null_timestamp_is_refused_rather_than_lost(bench):
-    table = f"{bench.name}_nulls"
-    bench.sql(f"CREATE TABLE {table} (at Nullable(DateTime64(6, 'UTC')), x Int32) ENGINE = MergeTree ORDER BY x")
-    bench.sql(f"INSERT INTO {table} VALUES", [(NOON, 1), (None, 2)])
-    spec = bench.spec(table, sequence_column=None, sort_columns=None)
-    cycle = bench.cycle(spec, now=LATER)
+def test_a_null_timestamp_is_refused_rather_than_lost(workbench):
+    table = f"{workbench.name}_nulls"
+    workbench.sql(f"CREATE TABLE {table} (at Nullable(DateTime64(6, 'UTC')), x Int32) ENGINE = MergeTree ORDER BY x")
+    workbench.sql(f"INSERT INTO {table} VALUES", [(NOON, 1), (None, 2)])
+    spec = workbench.spec(table, sequence_column=None, sort_columns=None)
+    cycle = workbench.cycle(spec, now=LATER)
     with pytest.raises(InvalidSource, match=r"1 rows of .* have NULL in 'at'"):
         cycle.plan(cycle.tables[table])
-    bench.sql(f"ALTER TABLE {table} DELETE WHERE at IS NULL SETTINGS mutations_sync = 2")
-    bench.move(cycle, table)
-    assert bench.cold_rows(table) == bench.warm_rows(table)
+    workbench.sql(f"ALTER TABLE {table} DELETE WHERE at IS NULL SETTINGS mutations_sync = 2")
+    workbench.move(cycle, table)
+    assert workbench.cold_rows(table) == workbench.warm_rows(table)
 
 
-def test_a_source_that_changed_its_columns_is_stopped(bench):
-    table = bench.create_trades()
-    cycle = bench.cycle(bench.spec(table), now=LATER)
-    bench.insert_trades(table, NOON, 10)
-    bench.move(cycle, table)
-    bench.sql(f"ALTER TABLE {table} ADD COLUMN fee Float64")
+def test_a_source_that_changed_its_columns_is_stopped(workbench):
+    table = workbench.create_trades()
+    cycle = workbench.cycle(workbench.spec(table), now=LATER)
+    workbench.insert_trades(table, NOON, 10)
+    workbench.move(cycle, table)
+    workbench.sql(f"ALTER TABLE {table} ADD COLUMN fee Float64")
     with pytest.raises(InvalidSource, match="column 'fee' is double in the source and missing in the cold table"):
         cycle.plan(cycle.tables[table])
 
@@ -182,90 +203,89 @@ def test_a_source_that_changed_its_columns_is_stopped(bench):
         ),
     ],
 )
-def test_a_service_that_is_down_is_named_with_its_connection(bench, monkeypatch, setting, connection, service):
-    table = bench.create_trades()
+def test_a_service_that_is_down_is_named_with_its_connection(workbench, monkeypatch, setting, connection, service):
+    table = workbench.create_trades()
     # The stack's own connections stand in a file that takes precedence over the environment: point elsewhere.
     monkeypatch.setenv(f"AIRFLOW__K2_OFFLOAD__{setting.upper()}", "elsewhere")
     monkeypatch.setenv("AIRFLOW_CONN_ELSEWHERE", connection)
     with pytest.raises(Unreachable) as failure:
-        plan_one(bench, table)
+        plan_one(workbench, table)
     assert service in str(failure.value)
     assert "'elsewhere'" in str(failure.value)
     assert "sesame!" not in str(failure.value)
 
 
-def plan_one(bench, table):
-    cycle = bench.cycle(bench.spec(table), now=LATER)
+def plan_one(workbench, table):
+    cycle = workbench.cycle(workbench.spec(table), now=LATER)
     return cycle.plan(cycle.tables[table])
 
 
-def test_the_same_plan_run_twice_at_once_is_published_once(bench):
-    table = bench.create_trades()
-    cycle = bench.cycle(bench.spec(table), now=LATER)
-    bench.insert_trades(table, NOON, 5000)
+def test_the_same_plan_run_twice_at_once_is_published_once(workbench):
+    table = workbench.create_trades()
+    cycle = workbench.cycle(workbench.spec(table), now=LATER)
+    workbench.insert_trades(table, NOON, 5000)
     planned = cycle.plan(cycle.tables[table])
-    jobs = [bench.start_job(planned) for _ in range(2)]
+    jobs = [workbench.start_job(planned) for _ in range(2)]
     outputs = [job.communicate(timeout=180)[0] for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0], outputs
-    assert bench.cold_rows(table) == bench.warm_rows(table)
-    code, output = bench.run_job(planned)
+    assert workbench.cold_rows(table) == workbench.warm_rows(table)
+    code, output = workbench.run_job(planned)
     assert (code, "already published" in output) == (0, True)
-    assert bench.cold_rows(table) == bench.warm_rows(table)
+    assert workbench.cold_rows(table) == workbench.warm_rows(table)
 
 
-def test_a_window_planned_before_another_took_its_place_is_refused(bench):
-    table = bench.create_trades()
-    early = bench.cycle(bench.spec(table), now=NOON + timedelta(minutes=20))
-    bench.insert_trades(table, NOON, 3600)
+def test_a_window_planned_before_another_took_its_place_is_refused(workbench):
+    table = workbench.create_trades()
+    early = workbench.cycle(workbench.spec(table), now=NOON + timedelta(minutes=20))
+    workbench.insert_trades(table, NOON, 3600)
     zombie = early.plan(early.tables[table])
     with early.ledger.locked(table) as locked:
         locked.abandon(locked.entry().open_window)
-    bench.move(bench.cycle(bench.spec(table), now=LATER), table)
-    code, output = bench.run_job(zombie)
+    workbench.move(workbench.cycle(workbench.spec(table), now=LATER), table)
+    code, output = workbench.run_job(zombie)
     assert code == 1
     assert "no row is lost" in output
-    assert bench.cold_rows(table) == bench.warm_rows(table)
+    assert workbench.cold_rows(table) == workbench.warm_rows(table)
 
 
-def test_a_commit_whose_task_died_is_caught_up_by_the_next_plan(bench):
-    table = bench.create_trades()
-    cycle = bench.cycle(bench.spec(table), now=LATER)
-    bench.insert_trades(table, NOON, 100)
+def test_a_commit_whose_task_died_is_caught_up_by_the_next_plan(workbench):
+    table = workbench.create_trades()
+    cycle = workbench.cycle(workbench.spec(table), now=LATER)
+    workbench.insert_trades(table, NOON, 100)
     planned = cycle.plan(cycle.tables[table])
-    code, output = bench.run_job(planned)
+    code, output = workbench.run_job(planned)
     assert code == 0, output
     assert cycle.plan(cycle.tables[table]) is None
     record = cycle.ledger.read_tables()[table]
     assert (record.status, record.rows, record.state) == ("success", 100, "committed")
 
 
-def test_a_retry_resumes_the_same_window_whatever_the_clock_says(bench):
-    table = bench.create_trades()
-    bench.insert_trades(table, NOON, 3600)
-    early = bench.cycle(bench.spec(table), now=NOON + timedelta(minutes=20))
-    late = bench.cycle(bench.spec(table), now=LATER)
+def test_a_retry_resumes_the_same_window_whatever_the_clock_says(workbench):
+    table = workbench.create_trades()
+    workbench.insert_trades(table, NOON, 3600)
+    early = workbench.cycle(workbench.spec(table), now=NOON + timedelta(minutes=20))
+    late = workbench.cycle(workbench.spec(table), now=LATER)
     assert early.plan(early.tables[table]).window_id == late.plan(late.tables[table]).window_id
 
 
-def test_a_ledger_that_was_lost_is_rebuilt_from_the_cold_table(bench):
-    table = bench.create_trades()
-    cycle = bench.cycle(bench.spec(table), now=LATER)
-    bench.insert_trades(table, NOON, 100)
-    bench.move(cycle, table)
+def test_a_ledger_that_was_lost_is_rebuilt_from_the_cold_table(workbench):
+    table = workbench.create_trades()
+    cycle = workbench.cycle(workbench.spec(table), now=LATER)
+    workbench.insert_trades(table, NOON, 100)
+    workbench.move(cycle, table)
     published: Published = cycle.catalog.load(cycle.tables[table]).published
-    with cycle.ledger._transaction() as cursor:
-        cursor.execute("DELETE FROM k2_offload.offload_windows WHERE table_name = %s", (table,))
-        cursor.execute("DELETE FROM k2_offload.offload_watermarks WHERE table_name = %s", (table,))
+    for part in ("offload_windows", "offload_watermarks"):
+        change_ledger(workbench.stack.ledger_dsn, f"DELETE FROM k2_offload.{part}", table)
     assert cycle.plan(cycle.tables[table]) is None
     assert cycle.ledger.read_tables()[table].watermark == watermark_of(published)
-    assert bench.cold_rows(table) == bench.warm_rows(table)
+    assert workbench.cold_rows(table) == workbench.warm_rows(table)
 
 
-def test_a_recreated_cold_table_stops_its_table_alone(bench):
-    table = bench.create_trades()
-    cycle = bench.cycle(bench.spec(table), now=LATER)
-    bench.insert_trades(table, NOON, 100)
-    bench.move(cycle, table)
-    cycle.catalog._catalog.drop_table(f"cold.{table}")
+def test_a_recreated_cold_table_stops_its_table_alone(workbench):
+    table = workbench.create_trades()
+    cycle = workbench.cycle(workbench.spec(table), now=LATER)
+    workbench.insert_trades(table, NOON, 100)
+    workbench.move(cycle, table)
+    workbench.cold_catalog.drop_table(f"cold.{table}")
     with pytest.raises(OffloadError, match=f"recreated.*k2 watermark rebuild {table}"):
         cycle.plan(cycle.tables[table])

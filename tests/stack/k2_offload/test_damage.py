@@ -9,19 +9,14 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from pyiceberg.catalog import load_catalog
 
-from k2_offload.adapters import connections
-from k2_offload.adapters.settings import load_settings
 from k2_offload.core.errors import DamagedTable
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH, watermark_of
-from k2_offload.work.tiers import open_ledger
-from tests.soak.damage import copy_ledger, restore_ledger
 from tests.support import table_file
+from tests.support.ledger import change_ledger, copy_ledger, restore_ledger
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -30,14 +25,12 @@ HOUR = timedelta(hours=1)
 class Damaged:
     """Tables with two windows each in both tiers, to be damaged, and then a third hour of rows to be moved."""
 
-    def __init__(self, bench, names):
-        self.bench = bench
-        self.tables = {name: bench.create_trades(name) for name in names}
-        self.specs = [bench.spec(table) for table in self.tables.values()]
-        settings = load_settings()
-        self.catalog = load_catalog("demo", **connections.catalog_settings(settings).pyiceberg)
-        bench.resources.enter_context(closing(self.catalog))
-        self.ledger = open_ledger(settings)
+    def __init__(self, workbench, names):
+        self.workbench = workbench
+        self.tables = {name: workbench.create_trades(name) for name in names}
+        self.specs = [workbench.spec(table) for table in self.tables.values()]
+        self.catalog = workbench.cold_catalog
+        self.ledger = workbench.stack.ledger_dsn
         self.backup = None
         for hour in range(2):
             self.add_rows(hour)
@@ -46,13 +39,13 @@ class Damaged:
 
     def add_rows(self, hour):
         for table in self.tables.values():
-            self.bench.insert_trades(table, NOON + hour * HOUR, 300, start_sequence=1000 * hour)
+            self.workbench.insert_trades(table, NOON + hour * HOUR, 300, start_sequence=1000 * hour)
 
     def cycle(self, hour=9):
-        return self.bench.cycle(*self.specs, now=NOON + hour * HOUR + timedelta(minutes=59))
+        return self.workbench.cycle(*self.specs, now=NOON + hour * HOUR + timedelta(minutes=59))
 
     def move(self, hour=9, names=None):
-        self.bench.move(self.cycle(hour), *(self.tables[name] for name in names or self.tables))
+        self.workbench.move(self.cycle(hour), *(self.tables[name] for name in names or self.tables))
 
     def cold(self, name):
         return self.catalog.load_table(f"cold.{self.tables[name]}")
@@ -68,23 +61,22 @@ class Damaged:
         new.add_files(files)
 
     def sql(self, name, statement):
-        with self.ledger._transaction() as cursor:
-            cursor.execute(f"{statement} WHERE table_name = %s", (self.tables[name],))
+        change_ledger(self.ledger, statement, self.tables[name])
 
     def check(self, *names):
         cycle = self.cycle()
         records = cycle.ledger.read_tables()
         for name in names:
             table = self.tables[name]
-            assert self.bench.cold_rows(table) == self.bench.warm_rows(table), name
+            assert self.workbench.cold_rows(table) == self.workbench.warm_rows(table), name
             assert records[table].watermark == watermark_of(cycle.catalog.load(cycle.tables[table]).published), name
             assert records[table].state == "committed", name
 
     def rebuild(self, name):
         """Run the command that the error names; returns what it says."""
-        file = self.bench.folder / "tables.yaml"
+        file = self.workbench.folder / "tables.yaml"
         file.write_text(table_file(self.specs))
-        environment = {**self.bench.stack.environment, "AIRFLOW__K2_OFFLOAD__TABLES_FILE": str(file)}
+        environment = {**self.workbench.stack.environment, "AIRFLOW__K2_OFFLOAD__TABLES_FILE": str(file)}
         command = ["k2", "watermark", "rebuild", self.tables[name], "--yes", "--json"]
         result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
         assert result.returncode == 0, result.stdout + result.stderr
@@ -94,7 +86,7 @@ class Damaged:
 WATERMARKS = "UPDATE k2_offload.offload_watermarks SET last_offload_timestamp ="
 
 
-def test_what_befalls_the_ledger_is_repaired_by_the_next_cycle(bench):
+def test_what_befalls_the_ledger_is_repaired_by_the_next_cycle(workbench):
     damages = {
         "null": f"{WATERMARKS} NULL",
         "future": f"{WATERMARKS} '2099-01-01'",
@@ -102,7 +94,7 @@ def test_what_befalls_the_ledger_is_repaired_by_the_next_cycle(bench):
         "no_windows": "DELETE FROM k2_offload.offload_windows",
         "reopened": "UPDATE k2_offload.offload_windows SET state = 'abandoned'",
     }
-    damaged = Damaged(bench, [*damages, "nothing_left", "restored"])
+    damaged = Damaged(workbench, [*damages, "nothing_left", "restored"])
     for name, statement in damages.items():
         damaged.sql(name, statement)
     damaged.sql("nothing_left", "DELETE FROM k2_offload.offload_windows")
@@ -113,13 +105,13 @@ def test_what_befalls_the_ledger_is_repaired_by_the_next_cycle(bench):
     damaged.check(*damaged.tables)
 
 
-def test_a_backup_that_was_taken_while_a_window_was_open_neither_repeats_nor_skips_it(bench):
-    damaged = Damaged(bench, ["once"])
+def test_a_backup_that_was_taken_while_a_window_was_open_neither_repeats_nor_skips_it(workbench):
+    damaged = Damaged(workbench, ["once"])
     damaged.add_rows(2)
     cycle = damaged.cycle(2)
     planned = cycle.plan(cycle.tables[damaged.tables["once"]])
     backup = copy_ledger(damaged.ledger, [damaged.tables["once"]])
-    code, output = bench.run_job(planned)
+    code, output = workbench.run_job(planned)
     assert code == 0, output
     damaged.add_rows(3)
     damaged.move(3)
@@ -129,9 +121,9 @@ def test_a_backup_that_was_taken_while_a_window_was_open_neither_repeats_nor_ski
     damaged.check("once")
 
 
-def test_what_befalls_the_cold_table_is_repaired_or_stops_that_table_with_the_command_that_repairs_it(bench):
+def test_what_befalls_the_cold_table_is_repaired_or_stops_that_table_with_the_command_that_repairs_it(workbench):
     names = ["rolled_back", "expired", "marker_gone", "recreated", "cut", "copied"]
-    damaged = Damaged(bench, names)
+    damaged = Damaged(workbench, names)
     first = damaged.cold("rolled_back").history()[0].snapshot_id
     damaged.cold("rolled_back").manage_snapshots().set_current_snapshot(first).commit()
     for name in ("expired", "cut"):
@@ -164,8 +156,8 @@ def test_what_befalls_the_cold_table_is_repaired_or_stops_that_table_with_the_co
     damaged.check(*names)
 
 
-def test_a_copied_cold_table_without_a_ledger_is_not_filled_a_second_time(bench):
-    damaged = Damaged(bench, ["moved_house"])
+def test_a_copied_cold_table_without_a_ledger_is_not_filled_a_second_time(workbench):
+    damaged = Damaged(workbench, ["moved_house"])
     damaged.copy("moved_house")
     damaged.sql("moved_house", "DELETE FROM k2_offload.offload_windows")
     damaged.sql("moved_house", "DELETE FROM k2_offload.offload_watermarks")
@@ -179,18 +171,20 @@ def test_a_copied_cold_table_without_a_ledger_is_not_filled_a_second_time(bench)
     damaged.check("moved_house")
 
 
-def test_a_clock_that_jumps_back_or_ahead_moves_no_row_in_flight(bench):
-    table = bench.create_trades()
+def test_a_clock_that_jumps_back_or_ahead_moves_no_row_in_flight(workbench):
+    table = workbench.create_trades()
     now = datetime.now(UTC)
-    bench.insert_trades(table, now - timedelta(minutes=40), 2400)
+    workbench.insert_trades(table, now - timedelta(minutes=40), 2400)
     for clock in (now + HOUR, now - HOUR, now + HOUR):
-        cycle = bench.cycle(bench.spec(table), now=clock)
-        bench.move(cycle, table)
+        cycle = workbench.cycle(workbench.spec(table), now=clock)
+        workbench.move(cycle, table)
         watermark = watermark_of(cycle.catalog.load(cycle.tables[table]).published)
         assert watermark <= datetime.now(UTC) - timedelta(minutes=5)
-        assert bench.cold_rows(table) == bench.warm_rows(table, until=watermark)
-    bench.insert_trades(
+        assert workbench.cold_rows(table) == workbench.warm_rows(table, until=watermark)
+    workbench.insert_trades(
         table, now - timedelta(minutes=4), 60, start_sequence=9000
     )  # in flight when the clocks were wrong
-    bench.move(bench.cycle(bench.spec(table, buffer_seconds=0, idle_after_seconds=0), now=now + HOUR), table)
-    assert bench.cold_rows(table) == bench.warm_rows(table)
+    workbench.move(
+        workbench.cycle(workbench.spec(table, buffer_seconds=0, idle_after_seconds=0), now=now + HOUR), table
+    )
+    assert workbench.cold_rows(table) == workbench.warm_rows(table)

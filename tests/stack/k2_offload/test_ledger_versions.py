@@ -16,12 +16,8 @@ from k2_offload.core.exactly_once import WindowId
 from k2_offload.core.windows import Window
 
 OLD = Path(__file__).parents[2] / "data" / "ledger-0.1.0"
-OLD_STATEMENTS = dict(
-    zip(
-        *[iter(re.split(r"^-- name: (\w+)\n", (OLD / "queries.sql").read_text(), flags=re.MULTILINE)[1:])] * 2,
-        strict=True,
-    )
-)
+_, *OLD_PARTS = re.split(r"^-- name: (\w+)\n", (OLD / "queries.sql").read_text(), flags=re.MULTILINE)
+OLD_STATEMENTS = dict(zip(OLD_PARTS[::2], OLD_PARTS[1::2], strict=True))
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 WINDOW_ID = WindowId("uuid", Window(NOW.replace(hour=10), NOW.replace(hour=11)))
 

@@ -18,6 +18,7 @@ from functools import partial
 
 import psycopg
 import pytest
+from airflow.providers.postgres.hooks.postgres import PostgresHook
 from airflow.sdk import BaseHook
 from clickhouse_driver import Client
 from clickhouse_driver.errors import NetworkError, ServerException
@@ -42,10 +43,10 @@ SETTINGS = {"clickhouse": "clickhouse_conn_id", "ledger": "ledger_conn_id", "cat
 
 
 class Network:
-    """The bench's services behind proxies, and tables with rows to move."""
+    """The workbench's services behind proxies, and tables with rows to move."""
 
-    def __init__(self, bench, monkeypatch, resources):
-        self.bench = bench
+    def __init__(self, workbench, monkeypatch, resources):
+        self.workbench = workbench
         self.tables = []
         self._monkeypatch = monkeypatch
         self._real = {
@@ -71,13 +72,13 @@ class Network:
         self.reach(name, port=self._real[name].port)
 
     def add_table(self, suffix=None):
-        table = self.bench.create_trades(suffix or f"t{len(self.tables)}")
-        self.bench.insert_trades(table, FIRST, 1200)
+        table = self.workbench.create_trades(suffix or f"t{len(self.tables)}")
+        self.workbench.insert_trades(table, FIRST, 1200)
         self.tables.append(table)
         return table
 
     def cycle(self):
-        return self.bench.cycle(*(self.bench.spec(table) for table in self.tables), now=NOW)
+        return self.workbench.cycle(*(self.workbench.spec(table) for table in self.tables), now=NOW)
 
     def plan(self, cycle, *tables):
         """As the task does."""
@@ -92,16 +93,16 @@ class Network:
         cycle = self.cycle()
         planned = [entry for entry in self.plan(cycle) if entry is not None]
         if planned:
-            code, output = self.bench.run_job(*planned)
+            code, output = self.workbench.run_job(*planned)
             assert code == 0, output
         self.commit(cycle)
-        self.bench.check(cycle, self.tables)
+        self.workbench.check(cycle, self.tables)
 
 
 @pytest.fixture
-def network(bench, monkeypatch):
+def network(workbench, monkeypatch):
     with ExitStack() as resources:
-        yield Network(bench, monkeypatch, resources)
+        yield Network(workbench, monkeypatch, resources)
 
 
 def export_of(table):
@@ -125,7 +126,7 @@ def test_plan_and_commit_go_on_when_a_service_comes_back_in_time(network):
         timer.join()
     network.clickhouse.when(export_of(first), lambda: network.clickhouse.unplug(1.5))
     network.catalog.when(commit_of(second), lambda: network.catalog.unplug(1.5))
-    code, output = network.bench.run_job(*planned)
+    code, output = network.workbench.run_job(*planned)
     assert (code, output.count(": published 1200 rows")) == (0, 3), output
     assert "Trying again" in output
     for table, proxy in ((first, network.ledger), (second, network.catalog)):
@@ -133,7 +134,7 @@ def test_plan_and_commit_go_on_when_a_service_comes_back_in_time(network):
         network.commit(cycle, table)
         timer.join()
     network.commit(cycle)
-    network.bench.check(cycle, network.tables)
+    network.workbench.check(cycle, network.tables)
 
 
 def test_what_is_lost_while_planning_and_committing_is_tried_again(network):
@@ -154,7 +155,7 @@ def test_what_is_lost_while_planning_and_committing_is_tried_again(network):
         rule = lose()
         planned += network.plan(cycle, table)
         assert rule.fired == 1, what
-    code, output = network.bench.run_job(*planned)
+    code, output = network.workbench.run_job(*planned)
     assert (code, output.count(": published 1200 rows")) == (0, len(losses)), output
     losses_of_commit = [
         partial(network.ledger.lose_request, rb"COMMIT"),
@@ -166,7 +167,7 @@ def test_what_is_lost_while_planning_and_committing_is_tried_again(network):
         network.commit(cycle, table)
         assert rule.fired == 1
     network.commit(cycle)
-    network.bench.check(cycle, network.tables)
+    network.workbench.check(cycle, network.tables)
 
 
 def test_the_job_outlives_the_loss_of_any_request_and_any_reply(network):
@@ -185,7 +186,7 @@ def test_the_job_outlives_the_loss_of_any_request_and_any_reply(network):
         network.add_table(suffix)
     planned = network.plan(network.cycle())
     rules = [lose(table) for table, lose in zip(network.tables, losses.values(), strict=True)]
-    code, output = network.bench.run_job(*planned, parallel_tables=len(losses))
+    code, output = network.workbench.run_job(*planned, parallel_tables=len(losses))
     assert dict.fromkeys(losses, 1) == dict(zip(losses, (rule.fired for rule in rules), strict=True))
     assert (code, output.count(": published 1200 rows")) == (0, len(losses)), output
     network.recover()
@@ -195,13 +196,13 @@ def test_the_job_outlives_the_loss_of_any_request_and_any_reply(network):
 def test_a_lost_reply_never_publishes_what_was_only_staged(network, transport):
     """Iceberg's JDBC catalog repeats the commit, and its append then takes it for a rollback to what it staged."""
     table = network.add_table()
-    spec = network.bench.spec(table, transport=transport)
-    cycle = network.bench.cycle(spec, now=NOW)
+    spec = network.workbench.spec(table, transport=transport)
+    cycle = network.workbench.cycle(spec, now=NOW)
     [planned] = network.plan(cycle)
     rule = network.catalog.lose_reply(commit_of(table))
-    network.bench.run_job(planned, faults=[Fault(FaultPoint.AUDITED, Kind.KILL, table)])
+    network.workbench.run_job(planned, faults=[Fault(FaultPoint.AUDITED, Kind.KILL, table)])
     assert rule.fired == 1
-    metadata = cycle.catalog.load(cycle.tables[table])._table.metadata
+    metadata = network.workbench.cold_table(table).metadata
     assert (len(metadata.snapshots), metadata.refs) == (1, {})
     network.recover()
 
@@ -212,11 +213,11 @@ def test_a_service_that_stays_away_fails_the_attempt_and_the_next_one_resumes_th
     planned = dict(zip((exporting, staging), network.plan(cycle, exporting, staging), strict=True))
     network.clickhouse.when(export_of(exporting), network.clickhouse.unplug)
     network.reach_directly("catalog")
-    without_clickhouse = Output(network.bench.start_job(planned[exporting]))
+    without_clickhouse = Output(network.workbench.start_job(planned[exporting]))
     network.reach("catalog")
     network.reach_directly("clickhouse")
     network.catalog.when(commit_of(staging), network.catalog.unplug)
-    without_catalog = Output(network.bench.start_job(planned[staging]))
+    without_catalog = Output(network.workbench.start_job(planned[staging]))
     network.ledger.unplug()
     with pytest.raises(Unreachable, match="far_ledger"):
         network.plan(network_cycle_without_schema(network), opening)
@@ -247,10 +248,10 @@ def test_a_slow_network_needs_no_second_try(network, caplog):
     for proxy in network.proxies.values():
         proxy.slow(0.01, bytes_per_second=200_000)
     cycle = network.cycle()
-    code, output = network.bench.run_job(*network.plan(cycle))
+    code, output = network.workbench.run_job(*network.plan(cycle))
     network.commit(cycle)
     assert (code, "Trying again" in output + caplog.text) == (0, False), output
-    network.bench.check(cycle, network.tables)
+    network.workbench.check(cycle, network.tables)
 
 
 class Gateway:
@@ -297,10 +298,10 @@ class Gateway:
 @pytest.fixture
 def gateway(network, monkeypatch, tmp_path):
     """In place of the stack's ClickHouse, behind the same proxy."""
-    gateway = Gateway(network.bench.stack, tmp_path)
+    gateway = Gateway(network.workbench.stack, tmp_path)
     gateway.start()
     gateway.sql("CREATE DATABASE k2")
-    monkeypatch.setattr(network.bench, "sql", partial(gateway.sql, database="k2"))
+    monkeypatch.setattr(network.workbench, "sql", partial(gateway.sql, database="k2"))
     network.clickhouse.upstream_port = gateway.native_port
     network.reach("clickhouse", password="open sesame")
     yield gateway
@@ -309,12 +310,12 @@ def gateway(network, monkeypatch, tmp_path):
 
 def test_a_clickhouse_that_is_killed_during_an_export_and_started_again(network, gateway):
     table = network.add_table()
-    network.bench.insert_trades(table, MIDNIGHT + timedelta(minutes=10), 100_000, step_micros=1000)
+    network.workbench.insert_trades(table, MIDNIGHT + timedelta(minutes=10), 100_000, step_micros=1000)
     cycle = network.cycle()
     planned = network.plan(cycle)
     network.reach("clickhouse", password="wrong one")
     assert_refused(partial(network.plan, network.cycle()), "far_clickhouse", "wrong one")
-    code, output = network.bench.run_job(*planned)
+    code, output = network.workbench.run_job(*planned)
     assert (code, "Trying again" in output, "wrong one" in output) == (1, False, False)
     assert "refuses Airflow connection 'far_clickhouse'" in output
 
@@ -326,11 +327,11 @@ def test_a_clickhouse_that_is_killed_during_an_export_and_started_again(network,
         restarted.set()
 
     rule = network.clickhouse.when(export_of(table), restart)
-    code, output = network.bench.run_job(*planned)
+    code, output = network.workbench.run_job(*planned)
     assert (rule.fired, restarted.wait(30)) == (1, True)
     assert (code, "Trying again" in output) == (0, True), output
     network.commit(cycle)
-    network.bench.check(cycle, network.tables)
+    network.workbench.check(cycle, network.tables)
 
 
 def assert_refused(step, connection, secret):
@@ -352,7 +353,7 @@ def test_a_storage_that_is_away_for_a_moment(network):
         network.add_table(suffix)
     cycle = network.cycle()
     planned = network.plan(cycle)
-    folders = {table: network.bench.stack.settings.warehouse / "cold" / table for table in network.tables}
+    folders = {table: network.workbench.stack.settings.warehouse / "cold" / table for table in network.tables}
     faults = [
         Fault(point, Kind.WAIT, table, hit)
         for table, (point, hit) in zip(network.tables[1:], points.values(), strict=True)
@@ -362,11 +363,11 @@ def test_a_storage_that_is_away_for_a_moment(network):
         return folder.with_name(f"{folder.name}_away")
 
     folders[opening].rename(away(folders[opening]))
-    job = Output(network.bench.start_job(*planned, faults=faults))
+    job = Output(network.workbench.start_job(*planned, faults=faults))
     job.wait_for("FAULT wait", times=len(faults))
     for table in network.tables[1:]:
         folders[table].rename(away(folders[table]))
-    network.bench.wake_file.touch()
+    network.workbench.wake_file.touch()
     job.wait_for("Trying again", times=len(folders))
     for folder in folders.values():
         away(folder).rename(folder)
@@ -389,7 +390,7 @@ def test_a_login_that_postgres_refuses_fails_at_once(network, name, changes):
 
 
 def test_what_a_user_may_not_do_fails_at_once(network):
-    dsn = network.bench.stack.ledger_dsn
+    dsn = network.workbench.stack.ledger_dsn
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("DROP ROLE IF EXISTS k2_stranger")
         connection.execute("CREATE ROLE k2_stranger LOGIN PASSWORD 'wrong one'")
@@ -404,9 +405,11 @@ def test_what_a_user_may_not_do_fails_at_once(network):
         cycle = network.cycle()
         assert_refused(partial(cycle.plan, cycle.tables[table]), "far_catalog", "wrong one")
         for code in (81, 192, 193, 497, 516):
-            clickhouse = ClickHouse(connections.clickhouse_endpoint(load_settings()))
-            clickhouse._client.execute = partial(_raise, ServerException("default: no", code))
-            assert_refused(clickhouse.now, "far_clickhouse", "nothing")
+            refusing = partial(_raise, ServerException("default: no", code))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Client, "execute", refusing)
+                clickhouse = ClickHouse(connections.clickhouse_endpoint(load_settings()))
+                assert_refused(clickhouse.now, "far_clickhouse", "nothing")
     finally:
         with psycopg.connect(dsn, autocommit=True) as connection:
             connection.execute("DROP ROLE k2_stranger")
@@ -420,7 +423,7 @@ def test_the_job_says_at_once_that_the_catalog_refuses_it(network):
     network.add_table()
     planned = network.plan(network.cycle())
     network.reach("catalog", password="wrong one")
-    code, output = network.bench.run_job(*planned)
+    code, output = network.workbench.run_job(*planned)
     assert code != 0
     assert "refuses Airflow connection 'far_catalog'" in output
     assert (output.count("Trying again"), output.count("wrong one")) == (0, 0)
@@ -428,8 +431,11 @@ def test_the_job_says_at_once_that_the_catalog_refuses_it(network):
 
 def test_a_ledger_whose_table_another_run_holds(network, monkeypatch):
     table = network.add_table()
+    opened = []
+    connect = PostgresHook.get_conn
+    monkeypatch.setattr(PostgresHook, "get_conn", lambda hook: opened.append(connect(hook)) or opened[-1])
     cycle = network.cycle()
-    with cycle.ledger._transaction() as cursor:
+    with cycle.ledger.locked(table), opened[-1].cursor() as cursor:
         cursor.execute("SELECT current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout')")
         assert cursor.fetchone() == ("1min", "10min")
     limits = "SET LOCAL lock_timeout = '100ms'; SET LOCAL idle_in_transaction_session_timeout = '500ms'"
@@ -462,9 +468,9 @@ def test_a_clickhouse_that_accepts_connections_and_never_greets_is_given_up(netw
     network.recover()
 
 
-def test_a_ledger_that_swallows_everything_is_given_up(network, monkeypatch):
-    monkeypatch.setattr(postgres, "LIBPQ_LIMITS", postgres.LIBPQ_LIMITS | {"connect_timeout": 2})
+def test_a_ledger_that_swallows_everything_is_given_up(network):
     network.add_table()
+    network.reach("ledger", extra={"connect_timeout": 2})
     network.ledger.blackhole()
     started = time.monotonic()
     with pytest.raises(Unreachable, match="timeout"):

@@ -126,7 +126,7 @@ def test_layers_that_the_schedule_starts_together_run_one_after_the_other(schedu
     api = Api(scheduled.settings)
     dags = [f"k2_offload_{layer}" for layer in LAYERS]
     # The API starts manual runs only; those wait for no other layer.
-    starter = str(ROOT / "bench" / "harness" / "start_runs.py")
+    starter = str(ROOT / "embedded" / "stack" / "start_runs.py")
     command = ["python", starter, "together", "2026-01-01T00:15:00+00:00", "{}", *dags]
     subprocess.run(command, env=scheduled.environment, check=True, capture_output=True)
     ended = {}

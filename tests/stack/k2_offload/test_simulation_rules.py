@@ -19,14 +19,14 @@ from k2_offload.adapters.ledger import LockedTable, statements
 from k2_offload.adapters.settings import load_settings
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import AuditFailed, OffloadError
-from k2_offload.core.exactly_once import PUBLISHED_BRANCH, WindowId, audit
+from k2_offload.core.exactly_once import PUBLISHED_BRANCH, WINDOW_PROPERTY, WindowId, audit
 from k2_offload.core.splits import split_days
 from k2_offload.core.windows import Window
 from offload_job.cold_table_writer import ColdTableWriter, open_catalog
 from offload_job.move import move
 from offload_job.transports.export import ExportTransport
 from tests.model.actors import Blocked
-from tests.model.iceberg import SimulatedColdTable
+from tests.model.iceberg import SIMULATED_JVM, SimulatedColdTable
 from tests.model.world import World
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -67,7 +67,7 @@ class Lab:
 
     @property
     def metadata(self):
-        return self.cycle.catalog.load(self.table)._table.metadata
+        raise NotImplementedError
 
     @property
     def head(self):
@@ -85,6 +85,7 @@ class Lab:
 
 
 class SimulatedLab(Lab):
+    jvm = SIMULATED_JVM
     transport = ExportTransport(JobConnections(None, None, "lake"), "local")
 
     def __init__(self):
@@ -99,6 +100,10 @@ class SimulatedLab(Lab):
     def job_table(self):
         return SimulatedColdTable(self.world.lakehouse, self.table.target, self.table.name)
 
+    @property
+    def metadata(self):
+        return self.world.lakehouse.tables[self.table.target]
+
     def compact(self):
         self.world.lakehouse.compact(self.table.target)
 
@@ -110,27 +115,31 @@ class SimulatedLab(Lab):
 
 
 class RealLab(Lab):
-    def __init__(self, bench, jvm):
-        self._bench = bench
-        self._jvm = jvm
-        name = bench.create_trades(uuid.uuid4().hex[:8])
-        spec = bench.spec(name, sequence_column=None)
-        super().__init__(bench.cycle(spec, now=LATER), name)
+    def __init__(self, workbench, jvm):
+        self._workbench = workbench
+        self.jvm = jvm
+        name = workbench.create_trades(uuid.uuid4().hex[:8])
+        spec = workbench.spec(name, sequence_column=None)
+        super().__init__(workbench.cycle(spec, now=LATER), name)
         self._connections = connections.job_connections(load_settings())
         self.transport = ExportTransport(self._connections, "local")
 
     def insert(self, *seconds):
         for each in seconds:
-            self._bench.insert_trades(self.table.name, NOON + each * SECOND, 1)
+            self._workbench.insert_trades(self.table.name, NOON + each * SECOND, 1)
 
     def job_table(self):
-        catalog = open_catalog(self._jvm, self._connections.catalog)
-        return ColdTableWriter(self._jvm, catalog, self.table.target, self.table.name, "catalog")
+        catalog = open_catalog(self.jvm, self._connections.catalog)
+        return ColdTableWriter(self.jvm, catalog, self.table.target, self.table.name, "catalog")
+
+    @property
+    def metadata(self):
+        return self._workbench.cold_table(self.table.name).metadata
 
     def compact(self):
         """As Iceberg's own procedure does, but that the new files are copies."""
         table = self.job_table().java
-        old, new = self._jvm.java.util.HashSet(), self._jvm.java.util.HashSet()
+        old, new = self.jvm.java.util.HashSet(), self.jvm.java.util.HashSet()
         with closing(table.newScan().planFiles()) as tasks:
             left = tasks.iterator()
             while left.hasNext():
@@ -139,21 +148,21 @@ class RealLab(Lab):
                 copy = path.with_name(f"{uuid.uuid4().hex}.parquet")
                 shutil.copy(path, copy)
                 old.add(file)
-                builder = self._jvm.org.apache.iceberg.DataFiles.builder(table.spec())
+                builder = self.jvm.org.apache.iceberg.DataFiles.builder(table.spec())
                 new.add(builder.copy(file).withPath(str(copy)).build())
         table.newRewrite().rewriteFiles(old, new).commit()
 
     def expire(self, *, clear_parents):
         now = datetime.now(UTC)
         if clear_parents:
-            table = self.cycle.catalog._catalog.load_table(self.table.target)
+            table = self._workbench.cold_catalog.load_table(self.table.target)
             table.maintenance.expire_snapshots().older_than(now).commit()
         else:
             expiry = self.job_table().java.expireSnapshots().cleanExpiredFiles(False)
             expiry.expireOlderThan(int(now.timestamp() * 1000)).commit()
 
     def connect(self):
-        connection = self._bench.resources.enter_context(psycopg.connect(self._bench.stack.ledger_dsn))
+        connection = self._workbench.resources.enter_context(psycopg.connect(self._workbench.stack.ledger_dsn))
         connection.execute("SET lock_timeout = '300ms'")
         return connection
 
@@ -200,7 +209,7 @@ def lab(request, monkeypatch):
     jvm, modules = request.getfixturevalue("java")
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
-    return RealLab(request.getfixturevalue("bench"), jvm)
+    return RealLab(request.getfixturevalue("workbench"), jvm)
 
 
 def test_a_staged_snapshot_is_seen_by_no_reader_until_it_is_published(lab):
@@ -256,7 +265,7 @@ def test_a_staged_append_whose_base_has_changed_is_refused_by_the_catalog(lab):
     append = cold.java.newAppend().set("k2.attempt", "mine").stageOnly()
     snapshot, operations = append.apply(), cold.java.operations()
     base = operations.current()
-    updated = cold._jvm.org.apache.iceberg.TableMetadata.buildFrom(base).addSnapshot(snapshot).build()
+    updated = lab.jvm.org.apache.iceberg.TableMetadata.buildFrom(base).addSnapshot(snapshot).build()
     lab.stage(lab.job_table(), planned)
     with pytest.raises(Exception, match=r".") as refusal:
         operations.commit(base, updated)
@@ -276,10 +285,15 @@ def test_compaction_moves_main_and_keeps_the_rows_and_the_window_is_staged_again
     assert head != first
     assert lab.rows == 2
     assert not cold.fast_forward(staged.snapshot_id)
-    compacted = cold._snapshot(head)
-    assert (compacted.window_id, compacted.parent_id) == (None, first)
-    assert (compacted.rows, compacted.rows_before, compacted.rows_after) == (2, 2, 2)
-    again = cold.stage_again(staged.snapshot_id, uuid.uuid4().hex)
+    compacted = lab.snapshot(head)
+    assert compacted.parent_snapshot_id == first
+    counts = compacted.summary.additional_properties
+    assert WINDOW_PROPERTY not in counts
+    assert [counts[f"{what}-records"] for what in ("added", "deleted", "total")] == ["2", "2", "2"]
+    again = cold.stage_again(staged.snapshot_id, "again")
+    on_top = cold.staged_by("again")
+    assert (on_top.snapshot_id, on_top.parent_id) == (again, head)
+    assert (on_top.rows, on_top.rows_before, on_top.rows_after) == (1, 2, 3)
     assert cold.parent_of(again) == head
     assert cold.fast_forward(again)
     assert lab.rows == 3
@@ -307,9 +321,9 @@ def test_expiry_leaves_the_marker_and_the_head_and_takes_what_is_staged(lab, cle
     assert lab.job_table().published().window_id == published.window_id
 
 
-def lock(bench, connection):
+def lock(workbench, connection):
     """Whether the table's row in the ledger is now locked by this connection."""
-    values = {"table": bench.table.name}
+    values = {"table": workbench.table.name}
     try:
         with connection.cursor() as cursor:
             cursor.execute(statements()["add_table"], values)

@@ -16,35 +16,35 @@ LATER = NOON + timedelta(hours=20)
 
 
 @pytest.fixture
-def copied(bench, monkeypatch):
+def copied(workbench, monkeypatch):
     monkeypatch.setitem(TRANSPORTS, "copied", copied_transport.TRANSPORT)
-    table = bench.create_trades()
-    bench.insert_trades(table, NOON + timedelta(hours=11, minutes=50), 1000)  # across midnight
-    cycle = bench.cycle(bench.spec(table, transport="copied"), now=LATER)
+    table = workbench.create_trades()
+    workbench.insert_trades(table, NOON + timedelta(hours=11, minutes=50), 1000)  # across midnight
+    cycle = workbench.cycle(workbench.spec(table, transport="copied"), now=LATER)
     return table, cycle, cycle.plan(cycle.tables[table])
 
 
-def test_its_rows_arrive_once_in_files_as_small_as_it_wants_them(bench, copied):
+def test_its_rows_arrive_once_in_files_as_small_as_it_wants_them(workbench, copied):
     table, cycle, planned = copied
     assert planned.max_file_rows == 300
     for _ in range(2):  # a retry finds the window published
-        code, output = bench.run_job(planned, application=Path(copied_transport.__file__))
+        code, output = workbench.run_job(planned, application=Path(copied_transport.__file__))
         assert code == 0, output
     cycle.commit(cycle.tables[table])
-    bench.check(cycle, [table])
+    workbench.check(cycle, [table])
     assert "already published" in output
 
 
-def test_a_table_that_lacks_what_it_needs_is_refused(bench, copied):
+def test_a_table_that_lacks_what_it_needs_is_refused(workbench, copied):
     table, _, planned = copied
-    with bench.cold_table(table).transaction() as transaction:
+    with workbench.cold_table(table).transaction() as transaction:
         transaction.remove_properties("k2.test.copied")
-    code, output = bench.run_job(planned, application=Path(copied_transport.__file__))
+    code, output = workbench.run_job(planned, application=Path(copied_transport.__file__))
     assert code == 1
     assert f"ALTER TABLE cold.{table} SET TBLPROPERTIES ('k2.test.copied' = 'yes')" in output
-    assert not bench.cold_rows(table)
+    assert not workbench.cold_rows(table)
 
 
-def test_nobody_else_knows_it(bench):
-    with pytest.raises(InvalidTablesFile, match="'transport': expected one of export, jdbc$"):
-        bench.cycle(bench.spec("any", transport="copied"))
+def test_nobody_else_knows_it(workbench):
+    with pytest.raises(InvalidTablesFile, match=r"'transport': expected one of export, jdbc$"):
+        workbench.cycle(workbench.spec("any", transport="copied"))

@@ -29,21 +29,21 @@ def cluster(stack, tmp_path_factory):
         yield running
 
 
-def slow_source(bench):
+def slow_source(workbench):
     """Trades of two days that ClickHouse counts at once and exports in 1.5 s a file; returns table and view."""
-    table = bench.create_trades("t")
-    bench.insert_trades(table, FIRST, ROWS, STEP_MICROS)
+    table = workbench.create_trades("t")
+    workbench.insert_trades(table, FIRST, ROWS, STEP_MICROS)
     view = f"{table}_slow"
-    bench.sql(
+    workbench.sql(
         f"CREATE VIEW {view} AS SELECT at, sequence, symbol, price, if(sleepEachRow(0.0015) = 0, note, '') AS note "
         f"FROM {table}"
     )
     return table, view
 
 
-def plan(bench, view, **changes):
-    spec = bench.spec(view, max_file_rows=FILE_ROWS, **changes)
-    cycle = bench.cycle(spec, now=NOW)
+def plan(workbench, view, **changes):
+    spec = workbench.spec(view, max_file_rows=FILE_ROWS, **changes)
+    cycle = workbench.cycle(spec, now=NOW)
     return cycle, cycle.plan(cycle.tables[view])
 
 
@@ -57,22 +57,22 @@ def most_at_once(runs):
     return max(sum(start <= moment < end for _, start, end in runs) for _, moment, _ in runs)
 
 
-def test_threads_of_the_driver_export_side_by_side(bench):
-    table, view = slow_source(bench)
-    cycle, planned = plan(bench, view, parallel_exports=FILES)
-    code, output = bench.run_job(planned)
+def test_threads_of_the_driver_export_side_by_side(workbench):
+    table, view = slow_source(workbench)
+    cycle, planned = plan(workbench, view, parallel_exports=FILES)
+    code, output = workbench.run_job(planned)
     assert code == 0, output
     assert len(exports(output)) == FILES
     assert most_at_once(exports(output)) > 1
-    assert bench.cold_rows(view) == bench.warm_rows(table)
+    assert workbench.cold_rows(view) == workbench.warm_rows(table)
     cycle.commit(cycle.tables[view])
     assert cycle.plan(cycle.tables[view]) is None
 
 
-def test_four_workers_export_side_by_side(bench, cluster):
-    table, view = slow_source(bench)
-    cycle, planned = plan(bench, view)
-    job = Output(bench.start_job(planned, master=cluster.master, conf=cluster.submit_options))
+def test_four_workers_export_side_by_side(workbench, cluster):
+    table, view = slow_source(workbench)
+    cycle, planned = plan(workbench, view)
+    job = Output(workbench.start_job(planned, master=cluster.master, conf=cluster.submit_options))
     code, output = job.wait_for_end(_PATIENCE_SECONDS)
     assert code == 0, output
     runs = exports(output)
@@ -80,40 +80,40 @@ def test_four_workers_export_side_by_side(bench, cluster):
     assert len({process for process, _, _ in runs}) == WORKERS
     assert all(list(folder.glob("app-*/*/export_task.py")) for folder in cluster.folders)  # fetched by the first task
     assert most_at_once(runs) == WORKERS
-    assert bench.cold_rows(view) == bench.warm_rows(table)
+    assert workbench.cold_rows(view) == workbench.warm_rows(table)
     cycle.commit(cycle.tables[view])
     assert cycle.plan(cycle.tables[view]) is None
 
 
-def test_a_refused_export_fails_the_job_with_the_words_of_clickhouse(bench, cluster):
-    table, view = slow_source(bench)
-    _, planned = plan(bench, view)
-    bench.sql(f"ALTER TABLE {table} DROP COLUMN note")
-    job = Output(bench.start_job(planned, master=cluster.master, conf=cluster.submit_options))
+def test_a_refused_export_fails_the_job_with_the_words_of_clickhouse(workbench, cluster):
+    table, view = slow_source(workbench)
+    _, planned = plan(workbench, view)
+    workbench.sql(f"ALTER TABLE {table} DROP COLUMN note")
+    job = Output(workbench.start_job(planned, master=cluster.master, conf=cluster.submit_options))
     code, output = job.wait_for_end(_PATIENCE_SECONDS)
     assert code == 1
     assert "ERROR ClickHouse refused a query" in output
     assert "note" in output
-    assert not bench.cold_rows(view)
+    assert not workbench.cold_rows(view)
 
 
-def test_the_exports_of_a_worker_that_is_killed_move_to_another(bench, cluster):
-    table, view = slow_source(bench)
-    cycle, planned = plan(bench, view)
-    job = Output(bench.start_job(planned, master=cluster.master, conf=cluster.submit_options))
-    wait_for_exports(bench, view, 2)
+def test_the_exports_of_a_worker_that_is_killed_move_to_another(workbench, cluster):
+    table, view = slow_source(workbench)
+    cycle, planned = plan(workbench, view)
+    job = Output(workbench.start_job(planned, master=cluster.master, conf=cluster.submit_options))
+    wait_for_exports(workbench, view, 2)
     cluster.kill_worker(0)
     code, output = job.wait_for_end(_PATIENCE_SECONDS)
     assert code == 0, output
     assert len(exports(output)) == FILES
-    assert bench.cold_rows(view) == bench.warm_rows(table)
+    assert workbench.cold_rows(view) == workbench.warm_rows(table)
     cycle.commit(cycle.tables[view])
     assert cycle.plan(cycle.tables[view]) is None
 
 
-def wait_for_exports(bench, view, count):
+def wait_for_exports(workbench, view, count):
     running = f"SELECT count() FROM system.processes WHERE query LIKE 'INSERT INTO FUNCTION%{view}%'"
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while bench.sql(running) < [(count,)]:
+    while workbench.sql(running) < [(count,)]:
         assert time.monotonic() < deadline, "the exports have not begun"
         time.sleep(0.1)

@@ -10,8 +10,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from k2_offload.adapters import ledger
 from k2_offload.core import queries
-from k2_offload.core.errors import DamagedTable
-from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerUpdate, PublishDecision
+from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerUpdate, PublishDecision, find_published
 from k2_offload.core.windows import Window, window_high
 from k2_offload.work import cycle
 from offload_job import move
@@ -63,12 +62,13 @@ def advance_the_watermark_first(patch):
 
 
 def export_everything_below_the_window(patch):
-    within = queries.between
-    patch.setattr(
-        queries,
-        "between",
-        lambda expression, window: within(expression, Window(FIRST_WATERMARK, window.high)),
-    )
+    counted, selected = queries.rows_per_slot, queries.select_split
+
+    def all_below(window):
+        return Window(FIRST_WATERMARK, window.high)
+
+    patch.setattr(queries, "rows_per_slot", lambda table, window: counted(table, all_below(window)))
+    patch.setattr(queries, "select_split", lambda table, columns, window: selected(table, columns, all_below(window)))
 
 
 def skip_the_audit(patch):
@@ -109,10 +109,12 @@ def trust_a_clock_that_is_ahead(patch):
 
 
 def forget_the_marker(patch):
-    def refuse(table, *_):
-        raise DamagedTable(table)
-
-    patch.setattr("k2_offload.core.exactly_once._published_before", refuse)
+    """Published windows are looked for without the branch that remembers the last one."""
+    for reader in ("offload_job.cold_table_writer", "k2_offload.adapters.cold_table"):
+        patch.setattr(
+            f"{reader}.find_published",
+            lambda table, table_uuid, head, _, snapshot_of: find_published(table, table_uuid, head, None, snapshot_of),
+        )
 
 
 @pytest.mark.parametrize(

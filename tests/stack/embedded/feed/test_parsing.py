@@ -18,6 +18,11 @@ def rejections(client: Client) -> list[tuple[str, str, str]]:
     return select(client, "SELECT exchange, reason, raw_message FROM rejected_messages ORDER BY raw_message")
 
 
+def numbered(refused: list[tuple[str, str]]) -> list[str]:
+    """Names for messages that hold the time of the moment, in which workers differ."""
+    return [f"{number} {reason}" for number, (_, reason) in enumerate(refused)]
+
+
 def at_micros(micros: int) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
 
@@ -127,39 +132,39 @@ NOT_DECIMAL = "is not a positive decimal text that Decimal(38, 18) holds exactly
 BAD_TIME = "trade time is missing, finer than a microsecond, or outside [2000, 2100)"
 
 
-@pytest.mark.parametrize(
-    ("message", "reason"),
-    [
-        ("", "not a JSON object"),
-        ("hello", "not a JSON object"),
-        ('{"e":"trade","s":"BTCUSDT"', "not a JSON object"),
-        ("[1,2]", "not a JSON object"),
-        ('{"stream":"btcusdt@trade","data":null}', "not a JSON object"),
-        ('{"result":null,"id":1}', "not a trade event"),
-        (binance_message(e="aggTrade"), "not a trade event"),
-        (binance_message(t=None), "trade id is not a whole number"),
-        (binance_message(t="123"), "trade id is not a whole number"),
-        (binance_message(t=-1), "trade id is not a whole number"),
-        (binance_message(t=1.5), "trade id is not a whole number"),
-        (binance_message(s=None), "no symbol"),
-        (binance_message(T=None), BAD_TIME),
-        (binance_message(T=now_millis() * 1000), BAD_TIME),
-        (binance_message(T=now_millis() // 1000), BAD_TIME),
-        (binance_message(T=10**18), BAD_TIME),
-        (binance_message(p=None), f"price {NOT_DECIMAL}"),
-        (binance_message(p=0.5), f"price {NOT_DECIMAL}"),
-        (binance_message(p="0.0"), f"price {NOT_DECIMAL}"),
-        (binance_message(p="-1"), f"price {NOT_DECIMAL}"),
-        (binance_message(p="1e3"), f"price {NOT_DECIMAL}"),
-        (binance_message(p="0.1234567890123456789"), f"price {NOT_DECIMAL}"),
-        (binance_message(p="123456789012345678901"), f"price {NOT_DECIMAL}"),
-        (binance_message(q=1), f"quantity {NOT_DECIMAL}"),
-        (binance_message(q="NaN"), f"quantity {NOT_DECIMAL}"),
-        (binance_message(p="99999999999999999999", q="1.1"), "price times quantity overflows Decimal(38, 18)"),
-        (binance_message(m=None), "side is neither buy nor sell"),
-        (binance_message(m="true"), "side is neither buy nor sell"),
-    ],
-)
+BINANCE_REFUSED = [
+    ("", "not a JSON object"),
+    ("hello", "not a JSON object"),
+    ('{"e":"trade","s":"BTCUSDT"', "not a JSON object"),
+    ("[1,2]", "not a JSON object"),
+    ('{"stream":"btcusdt@trade","data":null}', "not a JSON object"),
+    ('{"result":null,"id":1}', "not a trade event"),
+    (binance_message(e="aggTrade"), "not a trade event"),
+    (binance_message(t=None), "trade id is not a whole number"),
+    (binance_message(t="123"), "trade id is not a whole number"),
+    (binance_message(t=-1), "trade id is not a whole number"),
+    (binance_message(t=1.5), "trade id is not a whole number"),
+    (binance_message(s=None), "no symbol"),
+    (binance_message(T=None), BAD_TIME),
+    (binance_message(T=now_millis() * 1000), BAD_TIME),
+    (binance_message(T=now_millis() // 1000), BAD_TIME),
+    (binance_message(T=10**18), BAD_TIME),
+    (binance_message(p=None), f"price {NOT_DECIMAL}"),
+    (binance_message(p=0.5), f"price {NOT_DECIMAL}"),
+    (binance_message(p="0.0"), f"price {NOT_DECIMAL}"),
+    (binance_message(p="-1"), f"price {NOT_DECIMAL}"),
+    (binance_message(p="1e3"), f"price {NOT_DECIMAL}"),
+    (binance_message(p="0.1234567890123456789"), f"price {NOT_DECIMAL}"),
+    (binance_message(p="123456789012345678901"), f"price {NOT_DECIMAL}"),
+    (binance_message(q=1), f"quantity {NOT_DECIMAL}"),
+    (binance_message(q="NaN"), f"quantity {NOT_DECIMAL}"),
+    (binance_message(p="99999999999999999999", q="1.1"), "price times quantity overflows Decimal(38, 18)"),
+    (binance_message(m=None), "side is neither buy nor sell"),
+    (binance_message(m="true"), "side is neither buy nor sell"),
+]
+
+
+@pytest.mark.parametrize(("message", "reason"), BINANCE_REFUSED, ids=numbered(BINANCE_REFUSED))
 def test_what_is_no_usable_binance_trade_is_kept_aside_and_stops_nothing(
     clickhouse: Client, message: str, reason: str
 ) -> None:
@@ -173,27 +178,27 @@ def good_trade(**changes: Any) -> list[Any]:
     return list((fields | changes).values())
 
 
-@pytest.mark.parametrize(
-    ("message", "reason"),
-    [
-        ("", "not JSON"),
-        ("[337,[[", "not JSON"),
-        ('{"event":"heartbeat"}', "not a trade message"),
-        ('{"connectionID":1,"event":"systemStatus","status":"online"}', "not a trade message"),
-        ('[0,{"as":[["5541.3","2.5","1534614248.123678"]]},"book-100","XBT/USD"]', "not a trade message"),
-        (kraken_message(), "no trades in the message"),
-        ('[337,"nothing","trade","XBT/USD"]', "no trades in the message"),
-        (kraken_message(good_trade(), channel_id="x"), "channel id is not a whole number"),
-        (kraken_message(good_trade(), pair=None), "no symbol"),
-        (kraken_message(good_trade(time=1534614057.321597)), BAD_TIME),
-        (kraken_message(good_trade(time="1534614057.3215971")), BAD_TIME),
-        (kraken_message(good_trade(time="soon")), BAD_TIME),
-        (kraken_message(good_trade(price=5541.2)), f"price {NOT_DECIMAL}"),
-        (kraken_message(good_trade(volume="")), f"quantity {NOT_DECIMAL}"),
-        (kraken_message(good_trade(side="x")), "side is neither buy nor sell"),
-        (kraken_message([]), BAD_TIME),
-    ],
-)
+KRAKEN_REFUSED = [
+    ("", "not JSON"),
+    ("[337,[[", "not JSON"),
+    ('{"event":"heartbeat"}', "not a trade message"),
+    ('{"connectionID":1,"event":"systemStatus","status":"online"}', "not a trade message"),
+    ('[0,{"as":[["5541.3","2.5","1534614248.123678"]]},"book-100","XBT/USD"]', "not a trade message"),
+    (kraken_message(), "no trades in the message"),
+    ('[337,"nothing","trade","XBT/USD"]', "no trades in the message"),
+    (kraken_message(good_trade(), channel_id="x"), "channel id is not a whole number"),
+    (kraken_message(good_trade(), pair=None), "no symbol"),
+    (kraken_message(good_trade(time=1534614057.321597)), BAD_TIME),
+    (kraken_message(good_trade(time="1534614057.3215971")), BAD_TIME),
+    (kraken_message(good_trade(time="soon")), BAD_TIME),
+    (kraken_message(good_trade(price=5541.2)), f"price {NOT_DECIMAL}"),
+    (kraken_message(good_trade(volume="")), f"quantity {NOT_DECIMAL}"),
+    (kraken_message(good_trade(side="x")), "side is neither buy nor sell"),
+    (kraken_message([]), BAD_TIME),
+]
+
+
+@pytest.mark.parametrize(("message", "reason"), KRAKEN_REFUSED, ids=numbered(KRAKEN_REFUSED))
 def test_what_is_no_usable_kraken_trade_is_kept_aside_and_stops_nothing(
     clickhouse: Client, message: str, reason: str
 ) -> None:

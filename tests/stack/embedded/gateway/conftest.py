@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +16,8 @@ from urllib.parse import urlencode
 import psutil
 import pytest
 from clickhouse_driver import Client  # type: ignore[import-untyped]
+
+from tests.support import free_ports
 
 PROJECT = Path(__file__).resolve().parents[4]
 _START_SECONDS = 60
@@ -36,20 +37,14 @@ def clickhouse_python() -> Path:
     return python
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @dataclass
 class Gateway:
     """A gateway process that tests can start, stop and kill."""
 
     data_path: Path
     arguments: list[str] = field(default_factory=list)
-    native_port: int = field(default_factory=free_port)
-    http_port: int = field(default_factory=free_port)
+    native_port: int = field(default_factory=lambda: free_ports(1)[0])
+    http_port: int = field(default_factory=lambda: free_ports(1)[0])
     process: subprocess.Popen[str] | None = None
     clients: list[Client] = field(default_factory=list)
 

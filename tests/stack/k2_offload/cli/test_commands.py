@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest import mock
 
-from pyiceberg.catalog import load_catalog
-
-from k2_offload.adapters import connections
-from k2_offload.adapters.settings import load_settings
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH
 from k2_offload.core.lake import iceberg_table
 from tests.stack.k2_offload.cli.conftest import START, Shell
@@ -38,29 +33,31 @@ def test_verify_is_content_with_equal_tiers_and_names_what_differs(shell, moved)
     assert (equal["warm_rows"], equal["cold_rows"]) == (1000, 1000)
     assert equal["warm_hash"] == equal["cold_hash"] != "0"
 
-    shell.bench.sql(f"ALTER TABLE {moved} UPDATE price = price + 1 WHERE sequence = 500 SETTINGS mutations_sync = 1")
+    shell.workbench.sql(
+        f"ALTER TABLE {moved} UPDATE price = price + 1 WHERE sequence = 500 SETTINGS mutations_sync = 1"
+    )
     [changed] = shell.json("verify", exit_code=1)
     assert (changed["warm_rows"], changed["cold_rows"]) == (1000, 1000)
     assert changed["warm_hash"] != changed["cold_hash"]
 
-    shell.bench.insert_trades(moved, START, 3, start_sequence=5000)
+    shell.workbench.insert_trades(moved, START, 3, start_sequence=5000)
     result = shell.k2("verify", exit_code=1)
     assert f"{moved}: 3 rows more in ClickHouse" in result.stderr
 
 
 def test_a_table_never_offloaded_is_equal_with_no_rows(shell):
-    table = shell.bench.create_trades()
-    shell.tables(shell.bench.spec(table))
+    table = shell.workbench.create_trades()
+    shell.tables(shell.workbench.spec(table))
     [line] = shell.json("verify")
     assert line["equal"]
     assert (line["warm_rows"], line["cold_rows"], line["low"], line["high"]) == (0, 0, None, None)
 
 
 def test_clickhouse_reads_the_cold_table_as_of_the_metadata_it_is_pinned_to(shell, moved):
-    cycle = shell.bench.cycle(shell.bench.spec(moved))
+    cycle = shell.workbench.cycle(shell.workbench.spec(moved))
     before = cycle.catalog.load(cycle.tables[moved])
-    shell.bench.insert_trades(moved, START + timedelta(hours=1), 10)
-    shell.bench.move(shell.bench.cycle(shell.bench.spec(moved)), moved)
+    shell.workbench.insert_trades(moved, START + timedelta(hours=1), 10)
+    shell.workbench.move(shell.workbench.cycle(shell.workbench.spec(moved)), moved)
     after = cycle.catalog.load(cycle.tables[moved])
     newest = []
     for cold in (before, after):
@@ -72,7 +69,7 @@ def test_clickhouse_reads_the_cold_table_as_of_the_metadata_it_is_pinned_to(shel
 
 def test_one_table_in_trouble_does_not_hide_the_others(shell, moved):
     broken = f"{moved}_gone"
-    shell.tables(shell.bench.spec(moved), shell.bench.spec(broken))
+    shell.tables(shell.workbench.spec(moved), shell.workbench.spec(broken))
     healthy, trouble = shell.json("status", exit_code=1)
     assert (healthy["warm_rows"], healthy["cold_rows"], healthy["lag_seconds"]) == (1000, 1000, 0)
     assert (healthy["status"], healthy["window_rows"], healthy["problem"]) == ("success", 1000, None)
@@ -89,10 +86,10 @@ def test_one_table_in_trouble_does_not_hide_the_others(shell, moved):
 
 
 def test_lag_leaves_rows_of_the_future_out(shell, moved):
-    shell.bench.insert_trades(moved, datetime.now(UTC) + timedelta(hours=1), 2)
+    shell.workbench.insert_trades(moved, datetime.now(UTC) + timedelta(hours=1), 2)
     [line] = shell.json("status")
     assert (line["lag_seconds"], line["warm_rows"]) == (0, 1002)
-    shell.bench.insert_trades(moved, START + timedelta(hours=1), 1)
+    shell.workbench.insert_trades(moved, START + timedelta(hours=1), 1)
     [line] = shell.json("status", "--no-counts")
     assert line["lag_seconds"] > 0
     assert line["warm_rows"] is None
@@ -100,12 +97,12 @@ def test_lag_leaves_rows_of_the_future_out(shell, moved):
 
 def test_late_rows_are_counted_but_not_those_on_time_nor_days_that_the_ttl_has_reached(shell, moved):
     long_ago = START - timedelta(days=30)
-    shell.bench.insert_trades(moved, START + timedelta(hours=1), 10)  # above the watermark: the next cycle's
+    shell.workbench.insert_trades(moved, START + timedelta(hours=1), 10)  # above the watermark: the next cycle's
     [line] = shell.json("status")
     assert (line["late_rows"], line["warm_rows"], line["cold_rows"]) == (0, 1010, 1000)
 
-    shell.bench.insert_trades(moved, long_ago, 40)  # a day of which the TTL may have taken any number
-    shell.bench.insert_trades(moved, START + timedelta(seconds=1), 7)
+    shell.workbench.insert_trades(moved, long_ago, 40)  # a day of which the TTL may have taken any number
+    shell.workbench.insert_trades(moved, START + timedelta(seconds=1), 7)
     [line] = shell.json("status")
     assert (line["late_rows"], line["warm_rows"], line["cold_rows"]) == (7, 1057, 1000)
     [line] = shell.json("status", "--no-counts")
@@ -119,15 +116,15 @@ def test_late_rows_are_counted_but_not_those_on_time_nor_days_that_the_ttl_has_r
 def test_late_rows_are_counted_by_the_day_of_the_partition_whatever_the_cold_tier_has_more(shell):
     """A candle: windows are cut on its end, partitions are days of its start."""
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=2)
-    candles = shell.bench.create_trades(extra=", start DateTime64(6, 'UTC') DEFAULT at - INTERVAL 1 HOUR")
-    spec = shell.bench.spec(candles, partition_column="start")
+    candles = shell.workbench.create_trades(extra=", start DateTime64(6, 'UTC') DEFAULT at - INTERVAL 1 HOUR")
+    spec = shell.workbench.spec(candles, partition_column="start")
     shell.tables(spec)
     for day in range(3):
-        shell.bench.insert_trades(candles, midnight + timedelta(days=day - 1, minutes=30), 100)
-    shell.bench.move(shell.bench.cycle(spec), candles)
+        shell.workbench.insert_trades(candles, midnight + timedelta(days=day - 1, minutes=30), 100)
+    shell.workbench.move(shell.workbench.cycle(spec), candles)
     assert shell.json("status")[0]["late_rows"] == 0
-    shell.bench.insert_trades(candles, midnight + timedelta(minutes=40), 3)  # started the day before
-    shell.bench.sql(
+    shell.workbench.insert_trades(candles, midnight + timedelta(minutes=40), 3)  # started the day before
+    shell.workbench.sql(
         f"ALTER TABLE {candles} DELETE WHERE at > toDateTime64('{midnight:%Y-%m-%d} 12:00:00', 6, 'UTC') "
         "SETTINGS mutations_sync = 1"
     )
@@ -136,7 +133,7 @@ def test_late_rows_are_counted_by_the_day_of_the_partition_whatever_the_cold_tie
 
 def failed_checks(shell: Shell, connections: dict[str, dict], **environment: str) -> dict[str, str]:
     """Subject and detail of the checks that fail once these connections are changed."""
-    file = shell.bench.stack.settings.airflow_home / "connections.json"
+    file = shell.workbench.stack.settings.airflow_home / "connections.json"
     changed = shell.tables_file.with_name("connections.json")
     changed.write_text(json.dumps(json.loads(file.read_text()) | connections))
     kwargs = json.dumps({"connections_file_path": str(changed)})
@@ -146,7 +143,7 @@ def failed_checks(shell: Shell, connections: dict[str, dict], **environment: str
 
 
 def test_validate_names_every_service_that_does_not_answer_by_its_connection(shell):
-    shell.tables(shell.bench.spec(shell.bench.create_trades()))
+    shell.tables(shell.workbench.spec(shell.workbench.create_trades()))
     nowhere = {"host": "127.0.0.1", "port": 1}
     failed = failed_checks(
         shell,
@@ -162,7 +159,7 @@ def test_validate_names_every_service_that_does_not_answer_by_its_connection(she
 
 
 def test_validate_names_everything_that_keeps_spark_from_starting(shell):
-    shell.tables(shell.bench.spec(shell.bench.create_trades()))
+    shell.tables(shell.workbench.spec(shell.workbench.create_trades()))
     failed = failed_checks(
         shell,
         {"k2_spark": {"conn_type": "spark", "host": "yarn"}},
@@ -180,7 +177,7 @@ def test_validate_names_everything_that_keeps_spark_from_starting(shell):
 
 
 def test_class_archive_is_made_and_one_older_than_a_jar_is_told(shell, tmp_path):
-    shell.tables(shell.bench.spec(shell.bench.create_trades()))
+    shell.tables(shell.workbench.spec(shell.workbench.create_trades()))
     file = tmp_path / "archives of mine" / "offload.jsa"
     setting = {"AIRFLOW__K2_OFFLOAD__SPARK_CLASS_ARCHIVE": str(file)}
     assert shell.json("class-archive", **setting) == {"file": str(file), "size_bytes": file.stat().st_size}
@@ -192,18 +189,20 @@ def test_class_archive_is_made_and_one_older_than_a_jar_is_told(shell, tmp_path)
 def test_a_job_starts_whatever_the_class_archive_is(shell, moved, tmp_path):
     broken = tmp_path / "broken.jsa"
     broken.write_bytes(b"not an archive")
-    shell.bench.insert_trades(moved, START + timedelta(hours=1), 10)
+    shell.workbench.insert_trades(moved, START + timedelta(hours=1), 10)
+    cycle = shell.workbench.cycle(shell.workbench.spec(moved))
+    planned = cycle.plan(cycle.tables[moved])
     with mock.patch.dict(os.environ, {"AIRFLOW__K2_OFFLOAD__SPARK_CLASS_ARCHIVE": str(broken)}):
-        shell.bench.move(shell.bench.cycle(shell.bench.spec(moved)), moved)
+        code, output = shell.workbench.run_job(planned)
+    assert code == 0, output
+    cycle.commit(cycle.tables[moved])
     assert shell.json("verify")[0]["equal"]
 
 
 def test_a_recreated_cold_table_is_accepted_by_rebuilding_and_filled_anew(shell, moved):
-    settings = load_settings()
-    with closing(load_catalog("demo", **connections.catalog_settings(settings).pyiceberg)) as catalog:
-        catalog.drop_table(f"cold.{moved}")
-    spec = shell.bench.spec(moved)
-    cycle = shell.bench.cycle(spec)
+    shell.workbench.cold_catalog.drop_table(f"cold.{moved}")
+    spec = shell.workbench.spec(moved)
+    cycle = shell.workbench.cycle(spec)
     cycle.catalog.load_or_create(cycle.tables[moved], cycle.clickhouse.columns(cycle.tables[moved]))
     assert "dropped and recreated" in shell.k2("watermark", "show", moved, exit_code=1).stderr
 
@@ -211,14 +210,14 @@ def test_a_recreated_cold_table_is_accepted_by_rebuilding_and_filled_anew(shell,
     assert shell.k2("watermark", "show", moved, exit_code=1)
     rebuilt = shell.json("watermark", "rebuild", moved, "--yes")
     assert rebuilt["ledger_table_uuid"] == rebuilt["cold_table_uuid"]
-    shell.bench.move(shell.bench.cycle(spec), moved)
-    assert shell.bench.cold_rows(moved) == shell.bench.warm_rows(moved)
+    shell.workbench.move(shell.workbench.cycle(spec), moved)
+    assert shell.workbench.cold_rows(moved) == shell.workbench.warm_rows(moved)
 
 
 def test_where_history_was_expired_the_marker_still_says_what_is_there(shell, moved):
     expire_history(shell, moved, branch=False)
     assert shell.json("watermark", "show", moved)["problem"] is None
-    assert shell.bench.move(shell.bench.cycle(shell.bench.spec(moved)), moved) is None
+    assert shell.workbench.move(shell.workbench.cycle(shell.workbench.spec(moved)), moved) is None
 
 
 def test_where_the_marker_is_gone_too_the_newest_row_says_it(shell, moved):
@@ -228,9 +227,9 @@ def test_where_the_marker_is_gone_too_the_newest_row_says_it(shell, moved):
     rebuilt = shell.json("watermark", "rebuild", moved, "--yes")
     assert rebuilt["cold_watermark"] == rebuilt["ledger_watermark"] == before["cold_watermark"]
 
-    shell.bench.insert_trades(moved, START + timedelta(hours=1), 10)
-    assert shell.bench.move(shell.bench.cycle(shell.bench.spec(moved)), moved)
-    assert shell.bench.cold_rows(moved) == shell.bench.warm_rows(moved)
+    shell.workbench.insert_trades(moved, START + timedelta(hours=1), 10)
+    assert shell.workbench.move(shell.workbench.cycle(shell.workbench.spec(moved)), moved)
+    assert shell.workbench.cold_rows(moved) == shell.workbench.warm_rows(moved)
 
 
 def test_without_consent_nothing_is_rebuilt(shell, moved):
@@ -241,10 +240,10 @@ def test_without_consent_nothing_is_rebuilt(shell, moved):
 
 
 def test_a_run_moves_what_it_can_and_says_why_the_rest_stays(shell):
-    good = shell.bench.create_trades()
-    shell.bench.insert_trades(good, START, 100)
+    good = shell.workbench.create_trades()
+    shell.workbench.insert_trades(good, START, 100)
     gone = f"{good}_gone"
-    shell.tables(shell.bench.spec(good), shell.bench.spec(gone))
+    shell.tables(shell.workbench.spec(good), shell.workbench.spec(gone))
     result = shell.k2("run", "--json", exit_code=1)
     document = json.loads(result.stdout)
     assert [(layer["layer"], layer["state"]) for layer in document["layers"]] == [("bronze", "failed")]

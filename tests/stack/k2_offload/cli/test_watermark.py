@@ -13,31 +13,7 @@ from k2_offload.core.errors import StaleWindow
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH
 from k2_offload.core.windows import format_time
 from tests.faults.output import Output
-from tests.faults.submit import submit
 from tests.stack.k2_offload.cli.conftest import START
-
-ROLLBACK = """
-import os, sys
-from pyspark.sql import SparkSession
-catalog, statement = sys.argv[1:]
-settings = {key: os.environ[key] for key in os.environ if key.startswith("spark.")}
-builder = SparkSession.builder.config(f"spark.sql.catalog.{catalog}", "org.apache.iceberg.spark.SparkCatalog")
-for key, value in settings.items():
-    builder = builder.config(key, value)
-extensions = "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions"
-builder.config("spark.sql.extensions", extensions).getOrCreate().sql(statement).show()
-"""
-
-
-def run_in_spark(shell, statement):
-    """What the refusal says to run, by the Spark that is installed here."""
-    script = shell.tables_file.with_name("rollback.py")
-    script.write_text(ROLLBACK)
-    catalog = shell.bench.cycle(shell.bench.spec("any")).catalog._settings
-    variables = {f"spark.sql.catalog.{catalog.name}.{key}": value for key, value in catalog.java.items()}
-    process = submit(script, catalog.name, statement, variables=variables)
-    output, _ = process.communicate(timeout=180)
-    assert process.returncode == 0, output
 
 
 def state_of(shell, table):
@@ -46,9 +22,9 @@ def state_of(shell, table):
 
 
 def test_a_newcomer_starts_at_a_date(shell):
-    table = shell.bench.create_trades()
-    shell.bench.insert_trades(table, START, 1000)
-    spec = shell.bench.spec(table)
+    table = shell.workbench.create_trades()
+    shell.workbench.insert_trades(table, START, 1000)
+    spec = shell.workbench.spec(table)
     shell.tables(spec)
     beginning = START + timedelta(seconds=600)
 
@@ -60,7 +36,7 @@ def test_a_newcomer_starts_at_a_date(shell):
         "rows_left_in_clickhouse": 600,
         "changed": False,
     }
-    cycle = shell.bench.cycle(spec)
+    cycle = shell.workbench.cycle(spec)
     assert cycle.catalog.load(cycle.tables[table]) is None
     assert "Nothing was changed" in shell.k2("watermark", "set", table, format_time(beginning), exit_code=1).stderr
     assert cycle.catalog.load(cycle.tables[table]) is None
@@ -71,18 +47,20 @@ def test_a_newcomer_starts_at_a_date(shell):
     again = shell.k2("watermark", "set", table, format_time(beginning))
     assert "There is nothing to change" in again.stdout
 
-    shell.bench.move(shell.bench.cycle(spec), table)
-    assert shell.bench.cold_rows(table) == shell.bench.warm_rows(table) - shell.bench.warm_rows(table, until=beginning)
+    shell.workbench.move(shell.workbench.cycle(spec), table)
+    assert shell.workbench.cold_rows(table) == shell.workbench.warm_rows(table) - shell.workbench.warm_rows(
+        table, until=beginning
+    )
     assert shell.json("status")[0]["late_rows"] == 600
 
 
 def test_a_window_that_is_open_is_abandoned_and_its_job_publishes_nothing(shell):
-    beyond, same = (shell.bench.create_trades(suffix) for suffix in ("beyond", "same"))
-    specs = [shell.bench.spec(table) for table in (beyond, same)]
+    beyond, same = (shell.workbench.create_trades(suffix) for suffix in ("beyond", "same"))
+    specs = [shell.workbench.spec(table) for table in (beyond, same)]
     shell.tables(*specs)
     for table in (beyond, same):
-        shell.bench.insert_trades(table, START, 1000)
-    cycle = shell.bench.cycle(*specs)
+        shell.workbench.insert_trades(table, START, 1000)
+    cycle = shell.workbench.cycle(*specs)
     planned = [cycle.plan(cycle.tables[table]) for table in (beyond, same)]
     high = shell.json("watermark", "show", same)["open_window_high"]
     assert shell.json("watermark", "set", same, high, "--yes")["changed"]
@@ -90,41 +68,41 @@ def test_a_window_that_is_open_is_abandoned_and_its_job_publishes_nothing(shell)
     for table in (beyond, same):
         assert state_of(shell, table)[:2] == ("initialized", None)
 
-    code, output = shell.bench.run_job(*planned)
+    code, output = shell.workbench.run_job(*planned)
     assert code == 1
     assert "Nothing was published and no row is lost" in output
-    assert not any(shell.bench.cold_rows(table) for table in (beyond, same))
+    assert not any(shell.workbench.cold_rows(table) for table in (beyond, same))
     for table in (beyond, same):
-        shell.bench.insert_trades(table, START + timedelta(hours=2), 10)
-    shell.bench.move(shell.bench.cycle(*specs), beyond, same)
-    assert [sum(shell.bench.cold_rows(table).values()) for table in (beyond, same)] == [10, 10]
+        shell.workbench.insert_trades(table, START + timedelta(hours=2), 10)
+    shell.workbench.move(shell.workbench.cycle(*specs), beyond, same)
+    assert [sum(shell.workbench.cold_rows(table).values()) for table in (beyond, same)] == [10, 10]
 
 
 def test_going_back_is_refused_and_the_way_that_is_named_moves_everything_again_once(shell, moved):
-    spec = shell.bench.spec(moved)
+    spec = shell.workbench.spec(moved)
     first = shell.json("watermark", "show", moved)
-    shell.bench.insert_trades(moved, START + timedelta(hours=1), 500)
-    shell.bench.move(shell.bench.cycle(spec), moved)
-    before = shell.bench.cold_rows(moved)
+    shell.workbench.insert_trades(moved, START + timedelta(hours=1), 500)
+    shell.workbench.move(shell.workbench.cycle(spec), moved)
+    before = shell.workbench.cold_rows(moved)
 
     too_early = shell.k2("watermark", "set", moved, format_time(START), "--yes", exit_code=1)
     assert "a second time" in too_early.stderr
     assert "none is left" in too_early.stderr
     refusal = shell.k2("watermark", "set", moved, format_time(START + timedelta(hours=1)), "--yes", exit_code=1).stderr
-    assert shell.bench.cold_rows(moved) == before
+    assert shell.workbench.cold_rows(moved) == before
     [statement] = re.findall(r"CALL \S+\('\S+', \d+\)", refusal)
     assert statement.endswith(f".system.rollback_to_snapshot('cold.{moved}', {first['snapshot_id']})")
     assert first["cold_watermark"] in refusal
 
-    run_in_spark(shell, statement)
-    assert sum(shell.bench.cold_rows(moved).values()) == 1000
-    assert shell.bench.move(shell.bench.cycle(spec), moved)
-    assert shell.bench.cold_rows(moved) == shell.bench.warm_rows(moved) == before
+    shell.workbench.spark.ask("sql", statement)
+    assert sum(shell.workbench.cold_rows(moved).values()) == 1000
+    assert shell.workbench.move(shell.workbench.cycle(spec), moved)
+    assert shell.workbench.cold_rows(moved) == shell.workbench.warm_rows(moved) == before
 
 
 def test_where_clickhouse_no_longer_has_the_rows_going_back_is_not_recommended(shell):
-    table = shell.bench.create_trades()
-    spec = shell.bench.spec(table)
+    table = shell.workbench.create_trades()
+    spec = shell.workbench.spec(table)
     shell.tables(spec)
     long_ago = START - timedelta(days=30)
     assert shell.json("watermark", "set", table, f"{long_ago:%Y-%m-%d}", "--yes")["changed"]
@@ -142,8 +120,8 @@ def test_the_future_is_refused(shell, moved):
 
 
 def test_a_job_that_publishes_while_a_person_thinks_wins(shell, moved):
-    spec = shell.bench.spec(moved)
-    shell.bench.insert_trades(moved, START + timedelta(hours=1), 10)
+    spec = shell.workbench.spec(moved)
+    shell.workbench.insert_trades(moved, START + timedelta(hours=1), 10)
     process = subprocess.Popen(
         ["k2", "watermark", "set", moved, format_time(START + timedelta(hours=2))],
         env={**shell.environment, "PYTHONUNBUFFERED": "1"},
@@ -154,7 +132,7 @@ def test_a_job_that_publishes_while_a_person_thinks_wins(shell, moved):
     )
     output = Output(process)
     output.wait_for("lie between")
-    shell.bench.move(shell.bench.cycle(spec), moved)
+    shell.workbench.move(shell.workbench.cycle(spec), moved)
     watermark = shell.json("watermark", "show", moved)["cold_watermark"]
     process.stdin.write("y\n")
     process.stdin.close()
@@ -163,12 +141,12 @@ def test_a_job_that_publishes_while_a_person_thinks_wins(shell, moved):
     assert "another writer committed to the cold table meanwhile. Nothing was changed." in text
     shown = shell.json("watermark", "show", moved)
     assert shown["cold_watermark"] == shown["ledger_watermark"] == watermark
-    assert shell.bench.cold_rows(moved) == shell.bench.warm_rows(moved)
+    assert shell.workbench.cold_rows(moved) == shell.workbench.warm_rows(moved)
 
 
 def test_a_snapshot_without_rows_is_never_put_on_top_of_what_was_not_seen(shell, moved):
     """The catalog's client would try again on top of whatever it finds there."""
-    cycle = shell.bench.cycle(shell.bench.spec(moved))
+    cycle = shell.workbench.cycle(shell.workbench.spec(moved))
     seen = cycle.catalog.load(cycle.tables[moved])
     with shell.cold(moved).transaction() as transaction:
         transaction.update_snapshot().fast_append().commit()
@@ -190,7 +168,7 @@ def test_a_cold_table_that_was_dropped_is_not_started_anew_unasked(shell, moved)
     shell.cold(moved).catalog.drop_table(f"cold.{moved}")
     result = shell.k2("watermark", "set", moved, format_time(START + timedelta(hours=1)), "--yes", exit_code=1)
     assert f"k2 watermark rebuild {moved}" in result.stderr
-    cycle = shell.bench.cycle(shell.bench.spec(moved))
+    cycle = shell.workbench.cycle(shell.workbench.spec(moved))
     assert cycle.catalog.load(cycle.tables[moved]) is None
     assert json.loads(shell.k2("watermark", "rebuild", moved, "--yes", "--json").stdout)["ledger_table_uuid"] is None
     assert shell.json("watermark", "set", moved, format_time(START + timedelta(hours=1)), "--yes")["changed"]

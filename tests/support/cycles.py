@@ -1,0 +1,67 @@
+"""Cycles over tables of a test's own."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.adapters.cold_catalog import ColdCatalog
+from k2_offload.adapters.ledger import Ledger
+from k2_offload.adapters.table_file import parse_tables
+from k2_offload.core.exactly_once import Published
+from k2_offload.core.plan import PlannedWindow
+from k2_offload.core.tables import Tables, TableSpec
+from k2_offload.work import cycle
+from k2_offload.work.tiers import Tiers, open_tiers
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """Plan and commit as the tasks of one run do them."""
+
+    tiers: Tiers
+    dag_run_id: str
+
+    @property
+    def tables(self) -> Tables:
+        return self.tiers.tables
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.tiers.ledger
+
+    @property
+    def clickhouse(self) -> ClickHouse:
+        return self.tiers.clickhouse
+
+    @property
+    def catalog(self) -> ColdCatalog:
+        return self.tiers.catalog
+
+    def plan(self, table: TableSpec) -> PlannedWindow | None:
+        return cycle.plan(self.tiers, table, self.dag_run_id)
+
+    def commit(self, table: TableSpec) -> tuple[Published | None, datetime | None]:
+        return cycle.commit(self.tiers, table)
+
+    def mark_failed(self, table: TableSpec) -> None:
+        cycle.mark_failed(self.tiers, table)
+
+
+def table_file(specs: Sequence[str]) -> str:
+    """A table file with these entries."""
+    return "tables:\n" + textwrap.indent("\n".join(specs), "  ")
+
+
+def build_cycle(resources: ExitStack, now: datetime | None, tables: str, dag_run_id: str) -> Cycle:
+    """A cycle over the tables of a table file, with the connections of this session's AIRFLOW_HOME.
+
+    :param resources: closes the connections
+    :param now: stands still when given
+    """
+    clock = (lambda: now) if now else (lambda: datetime.now(UTC))
+    return Cycle(resources.enter_context(open_tiers(parse_tables(tables), clock)), dag_run_id)

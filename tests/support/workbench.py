@@ -1,0 +1,175 @@
+"""A workbench for offloading tables of a test's own: plan, real Spark, commit, and a look at both tiers."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import textwrap
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from embedded.warm_spark import WarmSpark
+from k2_offload.adapters import connections
+from k2_offload.adapters.settings import load_settings
+from k2_offload.core.exactly_once import watermark_of
+from k2_offload.core.plan import Plan, PlannedWindow
+from tests.faults.submit import FAULTY_JOB, JOB, submit
+from tests.support.cold import cold_catalog, cold_rows, load_cold_table
+from tests.support.cycles import build_cycle, table_file
+from tests.support.ledger import open_windows
+from tests.support.stack import SharedStack
+
+
+@dataclass
+class Workbench:
+    """One test's tables, in the ClickHouse database ``k2``.
+
+    :param name: unique in the session; start table names with it
+    :param start_spark: gives the application that stays up; started when it is first needed
+    """
+
+    stack: SharedStack
+    folder: Path
+    name: str
+    resources: ExitStack
+    start_spark: Callable[[], WarmSpark]
+
+    @property
+    def spark(self):
+        return self.start_spark()
+
+    @property
+    def wake_file(self):
+        """Jobs that wait at a fault point go on when it exists."""
+        return self.folder / "wake"
+
+    def sql(self, statement, rows=None):
+        with self.stack.clickhouse_client() as client:
+            return client.execute(statement, rows)
+
+    def create_trades(self, suffix="trades", extra=""):
+        """A source table of trades; returns its name."""
+        table = f"{self.name}_{suffix}"
+        self.sql(
+            f"CREATE TABLE {table} (at DateTime64(6, 'UTC'), sequence UInt64, symbol LowCardinality(String), "
+            f"price Decimal(38, 18), note Nullable(String) {extra}) ENGINE = MergeTree "
+            f"PARTITION BY toDate(at) ORDER BY (symbol, at)"
+        )
+        return table
+
+    def insert_trades(self, table, first, count, step_micros=1_000_000, start_sequence=0):
+        """``count`` trades from ``first`` on; every third has no note, and pairs share a timestamp."""
+        micros = f"toUnixTimestamp64Micro(toDateTime64('{first:%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC'))"
+        self.sql(
+            f"INSERT INTO {table} (at, sequence, symbol, price, note) SELECT "
+            f"fromUnixTimestamp64Micro({micros} + intDiv(number, 2) * 2 * {step_micros}, 'UTC'), "
+            f"number + {start_sequence}, ['BTC/USDT', 'ETH/EUR'][1 + number % 2], toDecimal128(number, 18) / 7, "
+            f"if(number % 3 = 0, NULL, concat('n', toString(number))) FROM numbers({count})"
+        )
+
+    def spec(self, table, **changes):
+        """The entry of one table for :meth:`cycle`; in layer bronze unless told otherwise."""
+        values = {
+            "layer": "bronze",
+            "source": f"k2.{table}",
+            "target": f"cold.{table}",
+            "timestamp_column": "at",
+            "sequence_column": "sequence",
+            "sort_columns": "[symbol, at]",
+        } | changes
+        lines = "\n".join(f"{key}: {value}" for key, value in values.items() if value is not None)
+        return f"{table}:\n{textwrap.indent(lines, '  ')}"
+
+    def cycle(self, *specs, now=None, resources=None):
+        """A cycle over these tables alone; ``now`` stands still when given."""
+        cycle = build_cycle(resources or self.resources, now, table_file(specs), f"test__{self.name}")
+        cycle.ledger.migrate()
+        return cycle
+
+    def start_job(self, *planned: PlannedWindow, application=JOB, faults=(), parallel_tables=4, **spark):
+        """Submit the real job with real Spark; returns the process.
+
+        :param application: the job, or one that wraps it
+        :param faults: what is to happen in it, see :mod:`tests.faults`
+        :param spark: for :func:`embedded.spark.submit_command`
+        """
+        with tempfile.NamedTemporaryFile("w", dir=self.folder, suffix=".json", delete=False) as plan_file:
+            plan_file.write(Plan("test", planned).to_json())
+        hooks = {
+            "K2_TEST_FAULTS": json.dumps([fault.to_json() for fault in faults]),
+            "K2_TEST_WAKE": str(self.wake_file),
+        }
+        arguments = (plan_file.name, "--parallel-tables", str(parallel_tables))
+        process = submit(FAULTY_JOB if faults else application, *arguments, variables=hooks, **spark)
+        self.resources.callback(process.kill)
+        return process
+
+    def compact(self, *tables):
+        """Rewrite all files of cold tables with Iceberg's own Spark procedure; returns how many files of each."""
+        return [self.spark.ask("sql", compaction(f"cold.{table}"))[0][0] for table in tables]
+
+    def run_job(self, *planned: PlannedWindow, **options):
+        """Run the job to its end, with the options of :meth:`start_job`; returns ``(exit code, output)``."""
+        process = self.start_job(*planned, **options)
+        output, _ = process.communicate(timeout=180)
+        return process.returncode, output
+
+    def publish(self, *planned: PlannedWindow, parallel_tables=4):
+        """As :meth:`run_job`, in an application that is up already: where its start is not what is tested."""
+        done, output = self.spark.ask("move", Plan("test", planned).to_json(), parallel_tables)
+        assert done, output
+        return output
+
+    def move(self, cycle, *tables):
+        """Plan, publish and commit; returns the job's output, or ``None`` if there was nothing to move.
+
+        What needs a Spark context, which an application of its own has to configure, gets one.
+        """
+        planned = [entry for entry in (cycle.plan(cycle.tables[table]) for table in tables) if entry is not None]
+        if not planned:
+            return None
+        if all(entry.transport == "export" for entry in planned):
+            output = self.publish(*planned)
+        else:
+            code, output = self.run_job(*planned)
+            assert code == 0, output
+        for table in tables:
+            cycle.commit(cycle.tables[table])
+        return output
+
+    def check(self, cycle, tables):
+        """All rows of all tables are cold once, the ledger says what Iceberg says, nothing else is referred to."""
+        records = cycle.ledger.read_tables()
+        for table in tables:
+            assert self.cold_rows(table) == self.warm_rows(table), table
+            assert records[table].watermark == watermark_of(cycle.catalog.load(cycle.tables[table]).published), table
+            assert set(self.cold_table(table).metadata.refs) == {"main", "k2_published"}, table
+        assert open_windows(self.stack.ledger_dsn, tables) == []
+
+    def warm_rows(self, table, until=None):
+        """The source's rows as a multiset, in Python's exact types."""
+        condition = f"WHERE at < toDateTime64('{until:%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')" if until else ""
+        return Counter(self.sql(f"SELECT * FROM {table} {condition}"))
+
+    def cold_rows(self, table):
+        """The Iceberg table's rows as a multiset, read by pyiceberg: nobody who wrote them."""
+        return cold_rows(table)
+
+    def cold_table(self, table):
+        """The Iceberg table as pyiceberg shows it now."""
+        return load_cold_table(table)
+
+    @cached_property
+    def cold_catalog(self):
+        """To change cold tables as another program does."""
+        return self.resources.enter_context(cold_catalog())
+
+
+def compaction(target: str) -> str:
+    """The statement that rewrites all files of a cold table; its first column counts them."""
+    catalog = connections.catalog_settings(load_settings()).name
+    return f"CALL {catalog}.system.rewrite_data_files(table => '{target}', options => map('rewrite-all', 'true'))"
