@@ -43,7 +43,7 @@ down: ## Stop the embedded stack; data stays
 status: ready ## Show what runs, where, and where its log is
 	@.venv/bin/python -m embedded.stack status $(ARGS)
 
-demo: ready ## Two offload cycles of all nine tables, end to end, in a few minutes
+demo: ready ## Two offload cycles of all nine tables, end to end; about a minute
 	@.venv/bin/python -m embedded.demo $(ARGS)
 
 k2: ready ## The command line: make k2 ARGS="status"
@@ -56,7 +56,7 @@ test: ready ## All tests, unit tests and those on embedded stacks of their own, 
 	@rm -rf .state/coverage
 	@$(PYTEST) $(SIDE_BY_SIDE) --cov --cov-report=term tests/unit tests/stack $(ARGS)
 
-test-unit: ready ## Unit tests only: seconds, no service
+test-unit: ready ## Unit tests only: about a minute, no stack
 	@$(PYTEST) $(SIDE_BY_SIDE) tests/unit $(ARGS)
 
 test-stack: ready ## Tests on an embedded stack only
@@ -66,7 +66,7 @@ soak: ready ## Seven days of cycles with random faults, compared row by row; und
 	@K2_MODEL_EXAMPLES=1000 $(PYTEST) tests/unit/k2_offload/test_model.py
 	@K2_SOAK_SEED=$(SEED) K2_SOAK_CYCLES=$(or $(CYCLES),672) $(PYTEST) tests/soak -s -p no:logging
 
-bench: ## This project against what else moves rows, side by side; writes docs/benchmarks.md (ARGS="--rounds 5")
+bench: ## This project against what else moves rows, side by side; writes docs/benchmarks*.md (ARGS="--rounds 5")
 	@$(install) --quiet --with-bench
 	@.venv/bin/python -m bench $(ARGS)
 

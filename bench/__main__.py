@@ -35,14 +35,14 @@ SECTIONS = {
 
 
 def main() -> int:
-    """Run the benchmarks, print what they cost and write it into docs/benchmarks.md.
+    """Run the benchmarks, print what they cost, and write it into docs/benchmarks.md and docs/benchmarks-method.md.
 
     :returns: 1 if anything failed, after everything else was measured
     """
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; without any, all")
     parser.add_argument("--rounds", type=int, default=3, help="how often each way takes its turn")
-    parser.add_argument("--look", action="store_true", help="print only; leave docs/benchmarks.md as it is")
+    parser.add_argument("--look", action="store_true", help="print only; leave the pages in docs/ as they are")
     arguments = parser.parse_args()
     if unknown := set(arguments.sections) - set(SECTIONS):
         parser.error(f"there is no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")

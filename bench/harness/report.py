@@ -1,4 +1,4 @@
-"""What a run measured, on the screen and in docs/benchmarks.md: tables and plots."""
+"""What a run measured, on the screen and in docs/benchmarks.md; how it was measured, in docs/benchmarks-method.md."""
 
 from __future__ import annotations
 
@@ -59,16 +59,18 @@ class Curves:
 
 @dataclass(frozen=True)
 class Section:
-    """One part of the page.
+    """One part of both pages.
 
-    :param name: of the section on the command line and in file names
+    :param name: of the section on the command line, in the pages' marks and in file names
     :param title: its heading
-    :param parts: texts (Markdown), tables and plots in the order shown
+    :param parts: the results: texts (Markdown), tables and plots in the order shown
+    :param method: how they are measured (Markdown)
     """
 
     name: str
     title: str
     parts: Sequence[str | Figures | Bars | Curves]
+    method: str
 
 
 @dataclass(frozen=True)
@@ -118,9 +120,10 @@ def show(section: Section) -> None:
 
 
 def write(section: Section, measured_on: str, docs: Path = DOCS) -> None:
-    """Put the section between its marks in docs/benchmarks.md, and its plots beside it.
+    """Put results and plots of the section into benchmarks.md, and how it is measured into benchmarks-method.md.
 
     :param measured_on: the machine, and when
+    :raises RuntimeError: if a page has no place for the section
     """
     texts = [f"### {section.title}\n", f"{measured_on}.\n"]
     number = 0
@@ -134,13 +137,21 @@ def write(section: Section, measured_on: str, docs: Path = DOCS) -> None:
             file = f"benchmarks-{section.name}{f'-{number}' if number > 1 else ''}.svg"
             _plot(part, docs / file)
             texts.append(f"![{part.title}]({file})\n")
-    begin, end = f"<!-- {section.name} -->", f"<!-- /{section.name} -->"
-    page = docs / "benchmarks.md"
+    write_between_marks(docs / "benchmarks.md", section.name, "\n".join(texts))
+    write_between_marks(docs / "benchmarks-method.md", section.name, f"### {section.title}\n\n{section.method}\n")
+
+
+def write_between_marks(page: Path, name: str, text: str) -> None:
+    """Replace what stands between a section's marks.
+
+    :raises RuntimeError: if the page lacks one of them
+    """
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     before, found, rest = page.read_text().partition(begin)
     _, ended, after = rest.partition(end)
     if not (found and ended):
-        raise RuntimeError(f"docs/benchmarks.md has no place for {section.name}: {begin} … {end}")
-    page.write_text(f"{before}{begin}\n" + "\n".join(texts) + f"\n{end}{after}")
+        raise RuntimeError(f"docs/{page.name} has no place for {name}: {begin} … {end}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def _table(figures: Figures) -> str:

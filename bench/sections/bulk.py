@@ -69,7 +69,30 @@ def _measure(platform: Platform, rounds: int, scratch: Path, name: str, rows: Se
     cpu = median_of(turns.runs, lambda run: run[0].cpu_seconds)
     parts = (Bars(title, seconds, "%.2f s", ["export", "jdbc"]), _figures(sum(rows), turns))
     targets = _targets(name, seconds, cpu)
-    return Section(name, title, (*parts, against(targets)) if targets else parts)
+    return Section(name, title, (*parts, against(targets)) if targets else parts, method(name, rounds))
+
+
+_MOVED = {
+    "bulk": "A backlog: one table of trades, all of one day.",
+    "window": "What the busiest table gets in 15 minutes, in one table.",
+    "small": "What a quiet table gets in 15 minutes, in one table.",
+    "two": (
+        "A large table and a small one at once. *export* and *jdbc* move both in one application. Other ways with a "
+        "process start one per table, at the same time. Ways without a process write one table after the other."
+    ),
+}
+
+
+def method(name: str, rounds: int) -> str:
+    """How a section is measured."""
+    if name != "bulk":
+        return f"{_MOVED[name]} {rounds} rounds; everything else is as in the section about the backlog."
+    return (
+        f"{_MOVED[name]} Each way moves all rows into new tables, in each of {rounds} rounds; the benchmark fails if a "
+        "row is missing. Seconds and CPU are medians, the two peaks are the highest of all rounds. "
+        '"Time of export" and "CPU of export" are multiples of the figures of *export*. Bytes per row are those of the '
+        "data files."
+    )
 
 
 def _targets(name: str, seconds: Mapping[str, float], cpu: Mapping[str, float]) -> list[Target]:

@@ -47,7 +47,6 @@ def measure_queries(platform: Platform, rounds: int, scratch: Path) -> Section: 
         after, answers_after = _ask_all(data, client, runs)
     if any(answers_after[run] != answer for run, answer in answers.items() if run in answers_after):
         raise RuntimeError("compaction changed an answer")
-    remarks, size_remarks = _remarks(runs)
     bytes_per_row = {name: stored.size_bytes / stored.rows for name, stored in sizes.items()}
     bars = Bars("Bytes per row on disk", bytes_per_row, "%.1f", [_COMPACTED])
     targets = [
@@ -56,8 +55,8 @@ def measure_queries(platform: Platform, rounds: int, scratch: Path) -> Section: 
     ]
     targets.append(Target("size compacted, of unsorted", bytes_per_row[_COMPACTED] / bytes_per_row[_UNSORTED], 0.9))
     questions = _question_figures(before, after)
-    parts = (remarks, questions, size_remarks, bars, _size_figures(sizes), against(targets))
-    return Section("queries", f"{DAYS} days of trades and candles", parts)
+    parts = (questions, bars, _size_figures(sizes), against(targets))
+    return Section("queries", f"{DAYS} days of trades and candles", parts, method(runs))
 
 
 def _ask_all(data: ColdData, client: Client, runs: int) -> tuple[dict[str, Seconds], Answers]:
@@ -89,17 +88,22 @@ def _ask_all(data: ColdData, client: Client, runs: int) -> tuple[dict[str, Secon
     return seconds, answers
 
 
-def _remarks(runs: int) -> tuple[str, str]:
+def method(runs: int) -> str:
+    """How it is measured.
+
+    :param runs: of each question
+    """
     return (
-        f"{TRADES:,} trades and {SYMBOLS * DAYS * 24 * 60:,} one-minute candles of {SYMBOLS} symbols over {DAYS} days. "
-        f"Before compaction there is a file per table and quarter of an hour, {DAYS * 96:,} each, as `export` writes "
-        "them. Compaction is Iceberg's own `rewrite_data_files` in the table's sort order, then `rewrite_manifests` "
-        f"and `expire_snapshots`. Each question is asked {runs} times, about another symbol, day or time every time; "
-        f"fewer, once its runs have taken {_PATIENCE_SECONDS} s. p99 is about the slowest. ClickHouse reads by the "
-        "metadata file that the catalog calls current; Spark is one session that stays up. Every answer was the same "
-        "in both engines, before and after.",
-        "On disk, the trades. Spark's writer has its default settings and one file per day: unsorted, the rows come as "
-        "they lie in the small files.",
+        f"{TRADES:,} trades and {SYMBOLS * DAYS * 24 * 60:,} one-minute candles of {SYMBOLS} symbols over {DAYS} "
+        f"days. Before compaction, each table has one file per quarter of an hour, {DAYS * 96:,} files, as `export` "
+        "writes them. Compaction is Iceberg's own `rewrite_data_files` in the table's sort order, then "
+        f"`rewrite_manifests` and `expire_snapshots`. Each question is asked {runs} times, each time about another "
+        f"symbol, day or time, and no more after its runs have taken {_PATIENCE_SECONDS} s together. With so few "
+        "runs, p99 is nearly the slowest one. ClickHouse reads the metadata file that the catalog names as the "
+        "current one; Spark is one session that stays up. The benchmark fails unless both engines give the same "
+        "answer to every question, before and after compaction.\n\n"
+        "Sizes are those of the trades. Spark's writer has its default settings and writes one file per day; "
+        "*unsorted* means that the rows are in the order in which Spark reads them from the small files."
     )
 
 

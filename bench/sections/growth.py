@@ -34,19 +34,20 @@ def measure_growth(platform: Platform, rounds: int, scratch: Path) -> Section:
         )
     ratio = costs[MAINTAINED][-1].seconds / costs[NEW][-1].seconds
     target = Target(f"cycle of a maintained table after {MARKS[-1]}, of a new one", ratio, 1.2)
-    return Section(
-        "growth", title, (_remarks(), _cycle_figures(costs), against([target]), _size_figures(sizes), *plots)
-    )
+    parts = (_cycle_figures(costs), against([target]), _size_figures(sizes), *plots)
+    return Section("growth", title, parts, method(rounds))
 
 
-def _remarks() -> str:
+def method(rounds: int) -> str:
+    """How it is measured."""
     return (
-        f"Two tables take in the same {ROWS_PER_CYCLE:,} trades every 15 minutes. One is maintained daily, after every "
-        f"{CYCLES_PER_DAY} cycles, by Iceberg's own `rewrite_data_files`, `rewrite_manifests` and `expire_snapshots`, "
-        "which keep one day of snapshots; the other never. The cycles before each mark are moved by the same job in an "
-        "application that stays up; those measured are plan, `spark-submit` and commit, each with new connections. "
-        "A new table, after its first cycle, takes its turn beside them in every round. "
-        "At the end both tables are compared with ClickHouse, row by row."
+        f"Two tables get the same {ROWS_PER_CYCLE:,} trades every 15 minutes. One of them is maintained once a day, "
+        f"after {CYCLES_PER_DAY} cycles, by Iceberg's own `rewrite_data_files`, `rewrite_manifests` and "
+        "`expire_snapshots`, which keep one day of snapshots. The other one is never maintained. Most cycles are "
+        "moved by the same job in an application that stays up. The measured cycles are complete: plan, "
+        f"`spark-submit` and commit, each with new connections; medians of {rounds} rounds. A new table, after its "
+        'first cycle, takes its turn in every round: "of a new table" is a multiple of its time. At the end, both '
+        "tables are compared with ClickHouse, row by row."
     )
 
 

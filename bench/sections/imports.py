@@ -39,12 +39,16 @@ def measure_imports(_: Platform, rounds: int, __: Path) -> Section:
     lines = [
         (name, f"{statistics.median(run[name][0] for run in runs):.2f}", f"{runs[0][name][1]:,}") for name in _STEPS
     ]
-    remarks = (
-        "In a bare process; each step counts what the ones before it have not loaded. Airflow's own task processes are "
-        "forked from one that has most of Airflow loaded, and so start sooner."
-    )
-    return Section(
-        "imports", "What Airflow loads before a task begins", (remarks, Figures(("step", "seconds", "modules"), lines))
+    parts = (Figures(("step", "seconds", "modules"), lines),)
+    return Section("imports", "What Airflow loads before a task begins", parts, method(rounds))
+
+
+def method(rounds: int) -> str:
+    """How it is measured."""
+    return (
+        f"In a new process, medians of {rounds} rounds. Each step counts only what the steps before it have not "
+        "loaded. Airflow's own task processes are forked from a process that has most of Airflow loaded, so they "
+        "start sooner."
     )
 
 

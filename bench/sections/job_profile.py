@@ -21,7 +21,17 @@ def measure_profile(platform: Platform, rounds: int, scratch: Path) -> Section:
     steps = dict.fromkeys(step for profile in medians.values() for step in profile)
     lines = [(step, *(f"{profile.get(step, 0):.2f}" for profile in medians.values())) for step in steps]
     total = ("all", *(f"{sum(profile.values()):.2f}" for profile in medians.values()))
-    return Section("profile", "Where the time of a job goes", (Figures(columns, [*lines, total]),))
+    parts = (Figures(columns, [*lines, total]),)
+    return Section("profile", "Where the time of a job goes", parts, method(rounds))
+
+
+def method(rounds: int) -> str:
+    """How it is measured."""
+    return (
+        "The job of *export* writes down when each of its steps begins and ends; the first step begins when "
+        f"`spark-submit` starts. Medians of {rounds} rounds, so the sum of the steps is not exactly the time of one "
+        "run."
+    )
 
 
 def _profile(platform: Platform, rounds: int, scratch: Path, rows: int) -> dict[str, float]:

@@ -104,15 +104,22 @@ def _section(uncut: Mapping[str, int], turns: Turns[Backlog]) -> Section:
         for name, peaks in (("Spark driver", driver), ("export query in ClickHouse", query))
     }
     title = "Windows: peak memory by rows of one window"
-    remarks = (
-        "A backlog of one table, all of one day. `max_window_rows` cuts it at full hours; by default it is "
-        f"{_UNCUT_ROWS:,}. Each window is a cycle with a `spark-submit` of its own, whose start most of the time is. "
-        "The driver is all processes of the application. The query's memory is what ClickHouse itself counts in "
-        "`system.processes`; the process is larger by its caches, and keeps what it once took."
-    )
     target = Target("driver's memory at 100 times the rows, of the first", driver[largest] / first, 1.2)
     plot = Curves(title, "rows", "MiB", curves, logarithmic=True)
-    return Section("windows", title, (remarks, figures, against([target]), plot))
+    rounds = max(map(len, runs.values()), default=0)
+    return Section("windows", title, (figures, against([target]), plot), method(rounds))
+
+
+def method(rounds: int) -> str:
+    """How it is measured."""
+    return (
+        "A backlog of one table, all of one day. `max_window_rows` cuts it at full hours; its default is "
+        f"{_UNCUT_ROWS:,} rows. Each window is a cycle with its own `spark-submit`, and starting that takes most of "
+        f"the time. Seconds and CPU are medians of {rounds} rounds, peaks are the highest of all rounds. The driver's "
+        "memory is that of all processes of the application. The memory of the export query is what ClickHouse "
+        "itself counts in `system.processes`; ClickHouse's process is larger, because it has caches and keeps memory "
+        "that it once used."
+    )
 
 
 def _source(rows: int) -> str:

@@ -83,16 +83,17 @@ def _section(first: str, turns: Turns[Run]) -> Section:
     figures = Figures(columns, [*lines, *(failure.line(len(columns)) for failure in turns.failed)])
     title = f"Workers: {BULK_ROWS:,} rows of a day, in one file and in several"
     curves = {way: _under_way(each[-1].exports) for way, each in runs.items() if each[0].exports}
-    remarks = (
-        "From `spark-submit` to published, on one machine: ClickHouse, the driver and the workers share its cores, so "
-        "that this shows that exports overlap, not what more machines would bring. The cluster (a standalone master, "
-        f"{_WORKERS} workers of one core) is up before; starting a context and executors on it counts. CPU is that of "
-        "ClickHouse, the driver and the workers."
-    )
-    return Section(
-        "workers",
-        title,
-        (remarks, figures, Curves("Exports under way", "seconds", "exports", curves)),
+    parts = (figures, Curves("Exports under way", "seconds", "exports", curves))
+    return Section("workers", title, parts, method(max(map(len, runs.values()), default=0)))
+
+
+def method(rounds: int) -> str:
+    """How it is measured."""
+    return (
+        f"From `spark-submit` to published, all on one machine; medians of {rounds} rounds. ClickHouse, the driver "
+        "and the workers share its cores, so the figures show that exports run at the same time, not what more "
+        f"machines would bring. The cluster (a standalone master, {_WORKERS} workers of one core) is started before; "
+        "starting a Spark context and executors on it counts. CPU is that of ClickHouse, the driver and the workers."
     )
 
 

@@ -23,7 +23,10 @@ from k2_offload.core.tables import TableOptions, TableSpec
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATION = ROOT / "docs/configuration.md"
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = ROOT / "README.md"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+NOT_MEASURED = "\N{EN DASH}"
+CHANGES = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
 # What is said to operators while it runs names commands too.
 MESSAGES = [*sorted((ROOT / "plugins").rglob("*.py")), *sorted((ROOT / "plugins").rglob("*.md"))]
 
@@ -90,6 +93,84 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(file), target
 
 
+def links(page: Path) -> set[Path]:
+    """Files of the project that a page leads to."""
+    targets = re.findall(r"\]\(([^)\s#]+)[^)]*\)", page.read_text())
+    return {(page.parent / target).resolve() for target in targets if not re.match(r"https?://", target)}
+
+
+def test_every_page_and_picture_is_reached_from_the_readme() -> None:
+    reached, ahead = {README}, [README]
+    while ahead:
+        for target in links(ahead.pop()) - reached:
+            reached.add(target)
+            if target.suffix == ".md" and target.exists():
+                ahead.append(target)
+    pictures = [file for file in (ROOT / "docs").rglob("*") if file.suffix in {".svg", ".png"}]
+    assert len(pictures) > 5
+    assert {name_of(file) for file in {*PAGES, *pictures} - reached} == set()
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= 160
+    [excerpt] = blocks(README, "text")  # tests/stack/embedded/test_demo.py compares it with what the demo prints
+    assert len(excerpt.splitlines()) <= 16
+
+
+def tables(page: Path) -> Iterator[list[list[str]]]:
+    """Cells of every table, its header first."""
+    for lines in re.findall(r"(?:^\|.*\n)+", page.read_text(), re.MULTILINE):
+        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines.splitlines()]
+        yield [rows[0], *rows[2:]]
+
+
+def measured_seconds() -> dict[tuple[str, str], str]:
+    """What docs/benchmarks.md prints, by what is moved and by way."""
+    page = ROOT / "docs/benchmarks.md"
+    found: dict[tuple[str, str], str] = {}
+    for title, body in re.findall(r"^### \w+: ([\d,]+ rows)$(.*?)^<!-- /", page.read_text(), re.MULTILINE | re.DOTALL):
+        for way, seconds in re.findall(r"^\| ([^|]+) \| [\d.]+ \| ([\d.]+) \|", body, re.MULTILINE):
+            found[title, re.split(r"[:,]", way)[0]] = seconds
+    for header, *rows in tables(page):
+        if header[:4] == ["tables", "way", "time of this project", "seconds"]:
+            found |= {(f"{row[0]} tables", row[1].partition(":")[0]): row[3] for row in rows}
+    return found
+
+
+@pytest.mark.parametrize("page", [README, ROOT / "docs/alternatives.md"], ids=name_of)
+def test_quoted_figures_are_the_ones_that_were_measured(page: Path) -> None:
+    measured = measured_seconds()
+    [(header, *rows)] = [table for table in tables(page) if table[0][0] == "seconds"]
+    quoted = 0
+    for what, *figures in rows:
+        moved = "9 tables" if "nine tables" in what else " ".join(what.split()[:2])
+        for name, figure in zip(header[1:], figures, strict=True):
+            way = re.split(r"[:,(]", name)[0].strip()
+            if way == "this project" and moved != "9 tables":
+                way = "export"
+            assert measured.get((moved, way), NOT_MEASURED) == figure, (what, name)
+            quoted += figure != NOT_MEASURED
+    assert quoted >= 10
+
+
+def test_the_changelog_has_the_form_that_it_names() -> None:
+    """Keep a Changelog 1.1.0: Unreleased first, dated releases after it, and in each known kinds of changes."""
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert text.startswith("# Changelog\n")
+    assert "https://keepachangelog.com/en/1.1.0/" in text
+    titles = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert titles[0] == "[Unreleased]"
+    assert [title for title in titles[1:] if not re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", title)] == []
+    for release in re.split(r"^## .+\n", text, flags=re.MULTILINE)[1:]:
+        before, *kinds = re.split(r"^### ", release, flags=re.MULTILINE)
+        assert not before.strip(), "every entry stands below a kind of change"
+        names = [kind.partition("\n")[0] for kind in kinds]
+        assert names == [name for name in CHANGES if name in names], "known kinds, in this order, each once"
+        for kind in kinds:
+            entries = kind.partition("\n")[2].strip()
+            assert re.fullmatch(r"(?:- .+\n(?:  .+\n)*)+", entries + "\n"), "only entries below a kind of change"
+
+
 @pytest.mark.parametrize("page", [*PAGES, *MESSAGES], ids=name_of)
 def test_make_targets_exist(page: Path) -> None:
     named = {target for code in snippets(page.read_text()) for target in re.findall(r"\bmake ([a-z][a-z0-9-]*)", code)}
@@ -123,24 +204,20 @@ def test_every_key_of_the_table_file_is_documented() -> None:
     assert keys <= set(documented_defaults(CONFIGURATION)) | set(
         re.findall(r"^\| `(\w+)` \|", CONFIGURATION.read_text(), re.M)
     )
-    assert keys <= set(re.findall(r"`(\w+)`", (ROOT / "README.md").read_text()))
 
 
-@pytest.mark.parametrize("page", [CONFIGURATION, ROOT / "README.md"], ids=name_of)
-def test_defaults_of_the_table_file_are_the_documented_ones(page: Path) -> None:
-    documented = documented_defaults(page)
+def test_defaults_of_the_table_file_are_the_documented_ones() -> None:
+    documented = documented_defaults(CONFIGURATION)
     for field in dataclasses.fields(TableOptions):
         assert documented[field.name] == f"`{field.default}`", field.name
 
 
-@pytest.mark.parametrize("page", [CONFIGURATION, ROOT / "README.md"], ids=name_of)
-def test_every_setting_is_documented(page: Path) -> None:
-    assert {field.name for field in dataclasses.fields(Settings)} <= set(documented_defaults(page))
+def test_every_setting_is_documented() -> None:
+    assert {field.name for field in dataclasses.fields(Settings)} <= set(documented_defaults(CONFIGURATION))
 
 
-@pytest.mark.parametrize("page", [CONFIGURATION, ROOT / "README.md"], ids=name_of)
-def test_defaults_of_settings_are_the_documented_ones(page: Path) -> None:
-    documented = documented_defaults(page)
+def test_defaults_of_settings_are_the_documented_ones() -> None:
+    documented = documented_defaults(CONFIGURATION)
     for field in dataclasses.fields(Settings):
         if field.name != "tables_file":  # its default is a path
             assert documented[field.name] == (f"`{field.default}`" if field.default else "none"), field.name
@@ -148,11 +225,8 @@ def test_defaults_of_settings_are_the_documented_ones(page: Path) -> None:
 
 def test_ports_of_the_embedded_stack_are_documented() -> None:
     documented = documented_defaults(CONFIGURATION)
-    readme = (ROOT / "README.md").read_text()
     for field in dataclasses.fields(Ports):
         assert documented[Ports.variable(field.name)] == f"`{field.default}`"
-        assert f"`{Ports.variable(field.name)}`" in readme
-        assert f"`{field.default}`" in readme
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -168,17 +242,15 @@ def test_example_of_a_table_file_is_valid() -> None:
     assert len(parse_tables(example).by_name) == 2
 
 
-def test_entry_in_the_readme_is_valid() -> None:
-    [entry] = blocks(ROOT / "README.md", "yaml")
+def test_example_of_a_further_table_is_valid() -> None:
+    [entry] = blocks(ROOT / "docs/operations.md", "yaml")
     tables = parse_tables((ROOT / "include/tables.yaml").read_text() + "\n" + entry)
     assert "bronze_trades_coinbase" in tables["silver_trades"].upstream
 
 
 def test_example_connections_are_valid() -> None:
     examples = [json.loads(block) for block in blocks(CONFIGURATION, "json")]
-    examples += [
-        json.loads(text) for text in re.findall(r"--conn-json '(.*?)'", (ROOT / "README.md").read_text(), re.DOTALL)
-    ]
+    examples += [json.loads(text) for text in re.findall(r"--conn-json '(.*?)'", README.read_text(), re.DOTALL)]
     read = {"clickhouse": connections.read_clickhouse, "iceberg": connections.read_catalog}
     kinds = [example["conn_type"] for example in examples]
     assert {kind: kinds.count(kind) for kind in kinds} == {"postgres": 2, "clickhouse": 2, "iceberg": 3, "spark": 2}

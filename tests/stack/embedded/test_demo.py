@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from embedded.stack import Ports, StackSettings, airflow_services, down
 from embedded.stack.secrets import Secrets
 from tests.support import SharedStack, free_stack_ports
 
+README = Path(__file__).parents[3] / "README.md"
 RECORDED_TRADES = {"bronze_trades_binance": 12_477, "bronze_trades_kraken": 148}
 
 
@@ -33,6 +35,13 @@ def environment(settings: StackSettings) -> Mapping[str, str]:
     return airflow_services.without_foreign_settings(os.environ) | ports | own | {"COLUMNS": "160"}
 
 
+def form(text: str) -> list[str]:
+    """Its lines without what differs from run to run: numbers, hashes, widths of columns, progress."""
+    lines = (line for line in text.splitlines() if not line.startswith("comparing "))
+    plain = (re.sub(r"\b\d[\d,]*\b", "9", re.sub(r"\b[0-9a-f]{16}\b", "#", line)) for line in lines)
+    return [" ".join(line.split()) for line in plain]
+
+
 def test_demo_moves_recorded_and_fresh_trades(settings: StackSettings, environment: Mapping[str, str]) -> None:
     command = [sys.executable, "-m", "embedded.demo"]
     demo = subprocess.run(
@@ -41,6 +50,8 @@ def test_demo_moves_recorded_and_fresh_trades(settings: StackSettings, environme
     assert demo.returncode == 0, demo.stdout
     assert "all 9 tables equal" in demo.stdout
     assert demo.stdout.count("✓ gold   success") == 2, demo.stdout
+    [excerpt] = re.findall(r"^```text\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    assert "\n".join(form(excerpt)) in "\n".join(form(demo.stdout)), demo.stdout
 
     stack = SharedStack(settings, Secrets.load_or_make(settings.state))
     cold = {line["table"]: line["cold_rows"] for line in Demo(stack.environment).k2_json("status")}
