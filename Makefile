@@ -10,10 +10,10 @@ PYTEST := .venv/bin/python -m pytest
 SIDE_BY_SIDE = -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder
 LOCK   := .venv/bin/uv pip compile --quiet --universal --generate-hashes --no-header$(if $(UPGRADE), --upgrade)
 
-# Run set-up with the newest Python on PATH that the lock files cover; PYTHON=… takes precedence. Where none does,
-# set-up itself says what is missing.
+# Run set-up with PYTHON=…, else with the Python that .venv has (so that what was chosen once stays chosen), else with the
+# newest one on PATH that the lock files cover. Where none does, set-up itself says what is missing.
 define install
-for python in $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3; do \
+for python in $(PYTHON) .venv/bin/python python3.14 python3.13 python3.12 python3.11 python3; do \
   "$$python" -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && break; \
 done; \
 command -v "$$python" >/dev/null || \

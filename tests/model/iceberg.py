@@ -52,6 +52,9 @@ class JavaList(list):
 class DataFile:
     rows: tuple[Row, ...]
 
+    def location(self):
+        return "/lake/file.parquet"
+
 
 @dataclass(frozen=True)
 class SimulatedSnapshot:
@@ -119,6 +122,9 @@ class Metadata:
                 for name, head in self.branches.items()
             }
         )
+
+    def metadataFileLocation(self):  # noqa: N802
+        return "/lake/metadata.json"
 
     def chain(self, head: int | None):
         """Ids from a snapshot back to where the chain ends or is cut."""
@@ -317,7 +323,8 @@ class _JavaTable:
         return JavaList(self.metadata.snapshots)
 
     def io(self):
-        return None
+        """A storage that keeps what it was given."""
+        return SimpleNamespace(newInputFile=lambda _: SimpleNamespace(exists=lambda: True))
 
     def operations(self):
         return _Operations(self)

@@ -124,6 +124,7 @@ class ColdTableWriter:
         for file in files:
             append.appendFile(file)
         with _failures_translated(self._connection_id):
+            self._check_present([self._metadata_file()])
             self._commit_staged(append, attempt)
             reached(FaultPoint.STAGED, self._name)
         return self.staged_by(attempt)
@@ -172,6 +173,26 @@ class ColdTableWriter:
                 f"{self._name}: the staged snapshot has gone. Nothing was published; the retry stages again."
             )
         return staged
+
+    def check_stored(self, snapshot_id: int) -> None:
+        """Look once more for the files that a staged snapshot adds, and for the table's own metadata.
+
+        Whoever writes to a file system makes the folders above a file. Where a storage is away for a moment, that makes
+        the table's folder anew; what is written there is gone when the storage is back, and no writer has failed.
+
+        :raises Unreachable: if a file is missing
+        """
+        with _failures_translated(self._connection_id):
+            added = self.java.snapshot(snapshot_id).addedDataFiles(self.java.io())
+            self._check_present([*(str(file.location()) for file in added), self._metadata_file()])
+
+    def _metadata_file(self) -> str:
+        return str(self.java.operations().current().metadataFileLocation())
+
+    def _check_present(self, files: Iterable[str]) -> None:
+        for file in files:
+            if not self.java.io().newInputFile(file).exists():
+                raise Unreachable("The Iceberg catalog or its storage", self._connection_id, f"{file} is not there")
 
     def fast_forward(self, snapshot_id: int) -> bool:
         """Move main, and the marker of the last published window, to a staged snapshot in one atomic commit.

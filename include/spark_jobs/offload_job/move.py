@@ -38,6 +38,7 @@ def move(
     splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
     staged = transport.stage(clickhouse, cold, planned, window_id, splits, new_attempt())
     audit(planned.table, window_id.window, staged.rows, sum(split.rows for split in splits))
+    cold.check_stored(staged.snapshot_id)
     reached(FaultPoint.AUDITED, planned.table)
     return staged if _publish(planned.table, window_id, cold, staged.snapshot_id, new_attempt) else None
 

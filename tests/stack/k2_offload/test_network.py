@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -345,6 +346,25 @@ def assert_refused(step, connection, secret):
     assert secret not in str(refusal.value)
 
 
+class Storage:
+    """The folder of a cold table, as on a file system that is mounted there."""
+
+    def __init__(self, network, table):
+        self.folder = network.workbench.stack.settings.warehouse / "cold" / table
+        self._away = self.folder.with_name(f"{self.folder.name}_away")
+
+    def go(self):
+        self.folder.rename(self._away)
+
+    def come_back(self):
+        """What was written meanwhile, in a folder that was made anew, is out of everybody's reach."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._away.rename(self.folder)
+
+    def files(self):
+        return sorted(self.folder.rglob("*.parquet"))
+
+
 def test_a_storage_that_is_away_for_a_moment(network):
     """Before the job has opened the table, between two exports, and after the last one."""
     points = {"first_export": (FaultPoint.FILE_EXPORTED, 1), "last_export": (FaultPoint.FILE_EXPORTED, 2)}
@@ -353,26 +373,57 @@ def test_a_storage_that_is_away_for_a_moment(network):
         network.add_table(suffix)
     cycle = network.cycle()
     planned = network.plan(cycle)
-    folders = {table: network.workbench.stack.settings.warehouse / "cold" / table for table in network.tables}
+    storages = {table: Storage(network, table) for table in network.tables}
     faults = [
         Fault(point, Kind.WAIT, table, hit)
         for table, (point, hit) in zip(network.tables[1:], points.values(), strict=True)
     ]
 
-    def away(folder):
-        return folder.with_name(f"{folder.name}_away")
-
-    folders[opening].rename(away(folders[opening]))
+    storages[opening].go()
     job = Output(network.workbench.start_job(*planned, faults=faults))
     job.wait_for("FAULT wait", times=len(faults))
     for table in network.tables[1:]:
-        folders[table].rename(away(folders[table]))
+        storages[table].go()
     network.workbench.wake_file.touch()
-    job.wait_for("Trying again", times=len(folders))
-    for folder in folders.values():
-        away(folder).rename(folder)
+    job.wait_for("Trying again", times=len(storages))
+    for storage in storages.values():
+        storage.come_back()
     code, output = job.wait_for_end()
-    assert (code, output.count(": published 1200 rows")) == (0, len(folders)), output
+    assert (code, output.count(": published 1200 rows")) == (0, len(storages)), output
+    network.recover()
+
+
+def test_a_folder_that_is_made_anew_is_not_taken_for_the_table(network):
+    """Whoever writes a file makes the folders above it; nothing of that is there when the storage comes back."""
+    table = network.add_table()
+    planned = network.plan(network.cycle())
+    storage = Storage(network, table)
+    job = Output(network.workbench.start_job(*planned, faults=[Fault(FaultPoint.JOB_STARTED, Kind.WAIT, table)]))
+    job.wait_for("FAULT wait")
+    storage.go()
+    network.workbench.wake_file.touch()
+    job.wait_for("Trying again")
+    assert len(storage.files()) == 2, "both exports went into a folder that was made anew"
+    storage.come_back()
+    code, output = job.wait_for_end()
+    assert "metadata.json is not there" in output
+    assert (code, output.count(": published 1200 rows")) == (0, 1), output
+    network.recover()
+
+
+def test_a_file_that_vanishes_after_its_export_is_not_published(network):
+    table = network.add_table()
+    cycle = network.workbench.cycle(network.workbench.spec(table, parallel_exports=1), now=NOW)
+    planned = network.plan(cycle)
+    second_file = Fault(FaultPoint.FILE_EXPORTED, Kind.WAIT, table, hit=2)
+    job = Output(network.workbench.start_job(*planned, faults=[second_file]))
+    job.wait_for("FAULT wait")
+    first, _ = Storage(network, table).files()
+    first.unlink()
+    network.workbench.wake_file.touch()
+    code, output = job.wait_for_end()
+    assert f"{first.name} is not there" in output
+    assert (code, output.count(": published 1200 rows")) == (0, 1), output
     network.recover()
 
 
