@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 PYTHON ?=
 PYTEST := .venv/bin/python -m pytest
+# Coverage and its floor are those of all tests, and of nothing less.
+MEASURED := --cov --cov-report=term
 # Two workers, with a stack each: most tests wait for processes to start. The tests of a file stay together.
 SIDE_BY_SIDE = -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder
 LOCK   := .venv/bin/uv pip compile --quiet --universal --generate-hashes --no-header$(if $(UPGRADE), --upgrade)
@@ -52,9 +54,9 @@ k2: ready ## The command line: make k2 ARGS="status"
 airflow: ready ## Airflow's own command: make airflow ARGS="dags test k2_offload_bronze"
 	@environment="$$(.venv/bin/python -m embedded.stack env)" && eval "$$environment" && airflow $(ARGS)
 
-test: ready ## All tests, unit tests and those on embedded stacks of their own, and what they cover (WORKERS=2)
+test: ready ## All tests: unit tests and those on an embedded stack of their own; says what they cover (WORKERS=2)
 	@rm -rf .state/coverage
-	@$(PYTEST) $(SIDE_BY_SIDE) --cov --cov-report=term tests/unit tests/stack $(ARGS)
+	@$(PYTEST) $(SIDE_BY_SIDE) $(if $(ARGS),,$(MEASURED)) tests/unit tests/stack $(ARGS)
 
 test-unit: ready ## Unit tests only: about a minute, no stack
 	@$(PYTEST) $(SIDE_BY_SIDE) tests/unit $(ARGS)

@@ -22,6 +22,7 @@ _HOUR = 3_600_000_000
 _SLOT = 300_000_000
 _SECOND = 1_000_000
 _ENDPOINT = ClickHouseEndpoint("clickhouse", "simulated", 0, 0, "", "", "k2", False)
+_BOUND = re.compile(r"source\.`(\w+)` (>=|<) fromUnixTimestamp64Micro\((\d+), 'UTC'\)")
 _COMPARISONS = {">=": operator.ge, "<": operator.lt}
 _COLUMNS = {"at": "DateTime64(6, 'UTC')", "starts": "DateTime64(6, 'UTC')", "id": "UInt64"}
 
@@ -94,12 +95,11 @@ class Server:
 
     def _rows(self, sql: str) -> list[Row]:
         [table] = re.findall(r"FROM `k2`\.`(\w+)` AS source", sql)
-        bounds = re.findall(r"source\.`(\w+)` (>=|<) fromUnixTimestamp64Micro\((\d+), 'UTC'\)", sql)
-        return [
-            row
-            for row in self.tables.get(table, {}).values()
-            if all(_COMPARISONS[comparison](getattr(row, column), int(micros)) for column, comparison, micros in bounds)
-        ]
+        rows = list(self.tables.get(table, {}).values())
+        for column, comparison, micros in _BOUND.findall(sql):
+            value, holds, bound = operator.attrgetter(column), _COMPARISONS[comparison], int(micros)
+            rows = [row for row in rows if holds(value(row), bound)]
+        return rows
 
 
 class _Client:

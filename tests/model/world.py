@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from itertools import count
 
 from k2_offload.adapters.ledger import Ledger
@@ -293,8 +293,14 @@ class World:
 
 
 def _windows(history: list[SimulatedSnapshot]) -> list[WindowId]:
-    ids = (WindowId.parse(snapshot.properties.get("wap.id")) for snapshot in history)
+    ids = (_window_id(snapshot.properties.get("wap.id")) for snapshot in history)
     return [window_id for window_id in ids if window_id is not None]
+
+
+@cache
+def _window_id(text: str | None) -> WindowId | None:
+    """Parsed once: the world looks at its whole history after every step."""
+    return WindowId.parse(text)
 
 
 def _with_retries(step: Callable[[], object]) -> object:
