@@ -98,13 +98,13 @@ def bench_command(failures: Failures, monkeypatch: pytest.MonkeyPatch, tmp_path:
         contenders = [Contender("old", Old(tmp_path / "state").run), Contender("ours", lambda: 1.0)]
         turns = take_turns(contenders, rounds, platform.failures)
         lines = [("ours", "1.00", "1.00"), *(failure.line(len(COLUMNS)) for failure in turns.failed)]
-        return Section("contended", "Contended", [Figures(COLUMNS, lines)])
+        return Section("contended", "Contended", [Figures(COLUMNS, lines)], "in turns")
 
     def broken(*_: object) -> Section:
         raise RuntimeError("nothing works")
 
     def fine(*_: object) -> Section:
-        return Section("fine", "Fine", [])
+        return Section("fine", "Fine", [], "not at all")
 
     sections = {"contended": contended, "broken": broken, "fine": fine}
     monkeypatch.setattr(command, "SECTIONS", sections)
