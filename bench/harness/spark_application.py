@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "include" / "spark_
 import offload  # noqa: F401 - finds the package
 from embedded.warm_application import WarmApplication, serve
 from k2_offload.adapters.clickhouse import ClickHouse
-from k2_offload.core.exactly_once import Snapshot, WindowId
+from k2_offload.core.exactly_once import Snapshot, Stamp
 from k2_offload.core.lake import parquet_file
 from k2_offload.core.plan import PlannedWindow
 from k2_offload.core.queries import EXPORT_SETTINGS, of_split
@@ -44,9 +44,8 @@ class QuarterHourExport(ExportTransport):
         clickhouse: ClickHouse,
         cold: ColdTableWriter,
         planned: PlannedWindow,
-        window_id: WindowId,
         splits: Sequence[Split],
-        attempt: str,
+        stamp: Stamp,
     ) -> Snapshot:
         """Export the window and stage its files."""
         column = planned.partition_field.removesuffix("_day")
@@ -55,17 +54,17 @@ class QuarterHourExport(ExportTransport):
             for number, split in enumerate(splits):
                 folder = f"{cold.location}/data/{planned.partition_field}={split.day.isoformat()}"
                 destination = parquet_file(
-                    f"{folder}/{attempt}-{number}-{{_partition_id}}.parquet", self._connections.lake_collection
+                    f"{folder}/{stamp.attempt}-{number}-{{_partition_id}}.parquet", self._connections.lake_collection
                 )
                 select = of_split(planned.select_split_sql, split)
                 quarter = f"toString(intDiv(toUnixTimestamp({column}), {_QUARTER_SECONDS}))"
                 clickhouse.execute(
                     f"INSERT INTO FUNCTION {destination} PARTITION BY {quarter} {select} SETTINGS {EXPORT_SETTINGS}"
                 )
-                written = sorted(Path(unquote(urlparse(folder).path)).glob(f"{attempt}-{number}-*.parquet"))
+                written = sorted(Path(unquote(urlparse(folder).path)).glob(f"{stamp.attempt}-{number}-*.parquet"))
                 uris = [f"{folder}/{file.name}" for file in written]
                 files += pool.map(lambda uri, day=split.day: cold.data_file(uri, planned.partition_field, day), uris)
-        return cold.stage_files(files, window_id, attempt)
+        return cold.stage_files(files, stamp)
 
 
 TRANSPORTS["quarter-hours"] = Transport(f"{__name__}:QuarterHourExport")

@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
 
-from k2_offload.core.exactly_once import WindowId
+from k2_offload.core.exactly_once import Stamp, WindowId
 from k2_offload.core.windows import Window
 from offload_job.cold_table_writer import ColdTableWriter
 from offload_job.jvm import Jvm, java_map, start_jvm
@@ -52,7 +52,7 @@ def publish_a_file(jvm: Jvm, warehouse: Path) -> None:
     window_id = WindowId(cold.uuid, Window(_DAY, _DAY.replace(day=2)))
     for attempt in ("first", "second"):
         cold.published()
-        staged = cold.stage_files([cold.data_file(uri, "at_day", _DAY.date())], window_id, attempt)
+        staged = cold.stage_files([cold.data_file(uri, "at_day", _DAY.date())], Stamp(window_id, "at", attempt))
         cold.fast_forward(staged.snapshot_id)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from functools import cached_property
 from itertools import count
 from types import ModuleType, SimpleNamespace
@@ -50,7 +50,10 @@ class JavaList(list):
 
 @dataclass(frozen=True)
 class DataFile:
+    """:param day: the partition that it is registered in"""
+
     rows: tuple[Row, ...]
+    day: date
 
     def location(self):
         return "/lake/file.parquet"
@@ -276,6 +279,9 @@ class _PyTable:
     def spec(self):
         return self.metadata.partition_spec
 
+    def name(self):
+        return ("cold", "table")
+
     def schema(self):
         return self.metadata.schema
 
@@ -439,5 +445,5 @@ class SimulatedColdTable(ColdTableWriter):
         super().__init__(SIMULATED_JVM, catalog, target, name, "catalog")
         self._files = lakehouse.clickhouse.files
 
-    def data_file(self, uri, _partition_field, _day):
-        return DataFile(self._files[uri])
+    def data_file(self, uri, _partition_field, day):
+        return DataFile(self._files[uri], day)

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from k2_offload.adapters import ledger
+from k2_offload.core.windows import Window
 from tests.model.actors import Blocked, current_actor, perform
 
 
@@ -22,6 +23,7 @@ class WindowRow:
     low: datetime
     high: datetime
     state: str
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class TableRow:
     table_uuid: str | None = None
     status: str = "initialized"
     damaged: bool = False
+    looked_at: datetime | None = None
+    accepted_until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Entry:
 
     row: TableRow = TableRow()
     windows: Mapping[str, WindowRow] = field(default_factory=dict)
+    gaps: tuple[Window, ...] = ()
 
     @property
     def open_windows(self):
@@ -147,11 +152,11 @@ class Connection:
                 self._lock(table)
             if name == "lock_table":
                 row = self._work[table].row
-                self._result = [(row.watermark, row.table_uuid)]
+                self._result = [(row.watermark, row.table_uuid, row.looked_at, row.accepted_until)]
             return
         entry = self._work[table]  # every other statement follows lock_table
         if name == "open_window_of":
-            self._result = [(window_id, 0) for window_id in entry.open_windows]
+            self._result = [(window_id, entry.windows[window_id].rows) for window_id in entry.open_windows]
         else:
             self._work[table] = _STATEMENTS[name](entry, values)
 
@@ -165,7 +170,7 @@ class Connection:
 def _open(entry: Entry, values: Mapping[str, Any]) -> Entry:
     if any(window_id != values["window_id"] for window_id in entry.open_windows):
         raise PostgresError("duplicate key value violates unique constraint offload_windows_one_open")
-    return _with_window(entry, values["window_id"], WindowRow(values["low"], values["high"], "open"))
+    return _with_window(entry, values["window_id"], WindowRow(values["low"], values["high"], "open", values["rows"]))
 
 
 def _with_window(entry: Entry, window_id: str, window: WindowRow) -> Entry:
@@ -185,6 +190,20 @@ def _set_watermark(entry: Entry, values: Mapping[str, Any]) -> Entry:
     return replace(entry, row=row)
 
 
+def _set_looked(entry: Entry, values: Mapping[str, Any]) -> Entry:
+    row = replace(entry.row, looked_at=values["looked_at"], accepted_until=values["accepted_until"])
+    return replace(entry, row=row)
+
+
+def _accept_rows(entry: Entry, values: Mapping[str, Any]) -> Entry:
+    window = replace(entry.windows[values["window_id"]], rows=values["rows"])
+    return _with_window(entry, values["window_id"], window)
+
+
+def _record_gap(entry: Entry, values: Mapping[str, Any]) -> Entry:
+    return replace(entry, gaps=(*entry.gaps, Window(values["low"], values["high"])))
+
+
 def _set_status(status: str | None):
     def change(entry: Entry, values: Mapping[str, Any]) -> Entry:
         return replace(entry, row=replace(entry.row, status=status or values["status"]))
@@ -200,6 +219,9 @@ _STATEMENTS = {
     "record_success": _set_status("success"),
     "set_watermark": _set_watermark,
     "set_status": _set_status(None),
+    "set_looked": _set_looked,
+    "accept_rows": _accept_rows,
+    "record_gap": _record_gap,
 }
 
 

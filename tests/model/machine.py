@@ -98,9 +98,32 @@ class Offload(RuleBasedStateMachine):
     def a_late_trade_comes_in(self, exchange, minutes):
         self.world.trade(exchange, min(self.world.newest.values()) - timedelta(minutes=minutes))
 
+    @rule(exchange=exchanges)
+    def a_trade_from_the_future_comes_in(self, exchange):
+        """So far ahead that its time never comes here; once it has come, it is the newest like any other."""
+        self.world.trade(exchange, self.world.now + timedelta(days=365))
+
     @rule()
     def the_ttl_takes_old_rows(self):
         self.world.expire_warm_rows()
+
+    @rule(hours=st.integers(2, 5))
+    def nothing_runs_for_hours(self, hours):
+        """An outage longer than the TTL."""
+        for _ in range(hours):
+            self.world.now += timedelta(minutes=60)
+            for exchange in EXCHANGES:
+                self.world.trade(exchange, self.world.now - timedelta(seconds=1))
+        self.world.expire_warm_rows()
+
+    @rule(name=names)
+    def somebody_accepts_what_is_gone(self, name):
+        if not self.world.postgres.in_use(name):
+            self.world.accept(name)
+
+    @rule(name=st.sampled_from(["candles_1m", "candles_5m"]))
+    def somebody_edits_the_partition_column(self, name):
+        self.world.edit_partitions(name)
 
     # Runs.
 
@@ -180,6 +203,10 @@ class Offload(RuleBasedStateMachine):
     @rule(turn=turns)
     def a_reply_is_lost(self, turn):
         self.chosen(turn).go(Fate.LOSE_REPLY)
+
+    @rule(queries=st.integers(2, 6), rows=st.integers(1, 3))
+    def a_replica_lags(self, queries, rows):
+        self.world.clickhouse.lagging, self.world.clickhouse.hidden_rows = queries, rows
 
     @rule(exports=st.integers(1, 3))
     def exports_lose_a_row(self, exports):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from itertools import count
@@ -15,8 +16,9 @@ from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import AuditFailed, OffloadError, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, WindowId
 from k2_offload.core.plan import PlannedWindow
-from k2_offload.core.tables import LAYERS, TableSpec
-from k2_offload.core.windows import TICK, to_micros
+from k2_offload.core.tables import LAYERS, Tables, TableSpec
+from k2_offload.core.windows import TICK, Window, from_micros, to_micros
+from k2_offload.work.accept import accept_missed, find_missed
 from k2_offload.work.tiers import Tiers
 from offload_job import move as job
 from offload_job.transports.export import ExportTransport
@@ -46,6 +48,10 @@ TABLES = parse_tables(
         """
     )
 )
+TABLES = Tables(
+    # The model lives for hours; a table file has whole days.
+    {name: replace(spec, warm_retention_days=RETENTION / timedelta(days=1)) for name, spec in TABLES.by_name.items()}
+)
 BUFFER = TABLES["silver"].buffer
 IDLE_AFTER = TABLES["silver"].idle_after
 OUT_OF_ORDER = TABLES["silver"].out_of_order
@@ -53,11 +59,17 @@ OUT_OF_ORDER = TABLES["silver"].out_of_order
 
 class World:
     """:param bronze_of: trade → its bronze table
+    :param tables: as the table file says at the moment
+    :param gaps: table → what somebody has accepted, also if the ledger that has it on record was lost since
+    :param future: trades that came with a time that is still to come, and say nothing about their feed
     :param late: table → trades that came below what the table may have moved already, so that it owes nothing for them
     """
 
     def __init__(self) -> None:
         self.now = START
+        self.tables = TABLES
+        self.future: set[int] = set()
+        self.gaps: dict[str, list[Window]] = {name: [] for name in TABLES.by_name}
         self.clickhouse = Server(lambda: self.now)
         self.postgres = Postgres()
         self.lakehouse = Lakehouse(lambda: self.now, self.clickhouse)
@@ -79,10 +91,13 @@ class World:
         row = Row(next(self._ids), to_micros(at), to_micros(at))
         if at < self.now - BUFFER:
             for table in (bronze, "silver"):
-                if at < self._may_have_moved(table, bronze):
+                if at < max(self._may_have_moved(table, bronze), self.now - RETENTION / 2):
                     self.late[table].add(row.id)
-        self._wake(bronze)
-        self.newest[bronze] = max(at, self.newest.get(bronze, at))
+        if at <= self.now:
+            self._wake(bronze)
+            self.newest[bronze] = max(at, self.newest.get(bronze, at))
+        else:
+            self.future.add(row.id)
         self.bronze_of[row.id] = bronze
         self.trades[row.id] = row
         self.clickhouse.add(bronze, row)
@@ -106,10 +121,32 @@ class World:
                 self._floors[table, bronze] = self._may_have_moved(table, bronze)
 
     def expire_warm_rows(self) -> None:
-        """The TTL. It is longer than any table is behind, so it takes no row that some table has not moved."""
-        lowest = min(map(self.watermark, TABLES.by_name))
+        """The TTL: it takes rows that some table has not moved as well."""
         for name in self.clickhouse.tables:
-            self.clickhouse.drop_before(name, to_micros(min(lowest, self.now - RETENTION)))
+            before = set(self.clickhouse.tables[name])
+            self.clickhouse.drop_before(name, to_micros(self.now - RETENTION))
+            if self.watermark(name) == FIRST_WATERMARK:  # nobody has ever looked: what was there is nobody's loss
+                self.late[name] |= self._trades_of(name, before - set(self.clickhouse.tables[name]))
+
+    def _trades_of(self, name: str, holders: set[int]) -> set[int]:
+        if name not in CANDLES:
+            return holders
+        length = CANDLES[name] * 60_000_000
+        return {trade.id for trade in self.trades.values() if trade.at // length * length in holders}
+
+    def accept(self, name: str) -> None:
+        """Somebody looks why a table stops, and lets it go on."""
+        tiers = self.cycle().tiers
+        with suppress(OffloadError):
+            missed = find_missed(tiers, self.tables[name])
+            accept_missed(tiers, self.tables[name], missed)
+            self.gaps[name] += [each.gap.window for each in missed]
+
+    def edit_partitions(self, name: str) -> None:
+        """Somebody edits the table file, or puts it back."""
+        before = self.tables[name]
+        other = {"at": "starts", "starts": "at"}[before.partition_column]
+        self.tables = Tables({**self.tables.by_name, name: replace(before, partition_column=other)})
 
     # The offload.
 
@@ -126,7 +163,7 @@ class World:
     def cycle(self, clock_off: timedelta = timedelta(0)) -> Cycle:
         """What the tasks of one run work with."""
         tiers = Tiers(
-            TABLES,
+            self.tables,
             Ledger(self.postgres.connect, "ledger"),
             SimulatedClickHouse(self.clickhouse),
             SimulatedCatalog(self.lakehouse),
@@ -138,7 +175,7 @@ class World:
     def _run(self, layer: str, clock_off: timedelta) -> None:
         cycle = self.cycle(clock_off)
         planned = []
-        for table in TABLES.in_layer(layer):
+        for table in self.tables.in_layer(layer):
             try:
                 planned.append(_with_retries(partial(cycle.plan, table)))
             except Unreachable:
@@ -150,7 +187,7 @@ class World:
             if entry is not None:
                 with suppress(OffloadError):
                     _with_retries(partial(self._move, entry))
-        for table in TABLES.in_layer(layer):
+        for table in self.tables.in_layer(layer):
             with suppress(OffloadError):
                 _with_retries(partial(cycle.commit, table))
 
@@ -217,36 +254,58 @@ class World:
         cold = {row.id: row for row in rows}
         assert len(cold) == len(rows), f"{name}: a row stands twice"
         assert all(row.at < to_micros(watermark) for row in rows), f"{name}: a row at or above the watermark"
+        self._check_partitions(name)
         for trade_id, holder in self._owed(name, watermark):
             assert holder in cold, f"{name}: a row is missing"
             if name in CANDLES:
                 assert trade_id in cold[holder].made_of, f"{name}: a candle moved before it was complete"
         self._check_against_layer_below(name, cold)
 
+    def _check_partitions(self, name: str) -> None:
+        for snapshot in self.history(name):
+            for file in snapshot.files:
+                column = self._partition_column(name)
+                days = {from_micros(getattr(row, column)).date() for row in file.rows}
+                assert days <= {file.day}, f"{name}: rows in a partition where nobody looks for them"
+
+    def _partition_column(self, name: str) -> str:
+        """As readers are told."""
+        [field] = self.lakehouse.tables[f"cold.{name}"].partition_spec.fields
+        return field.name.removesuffix("_day")
+
+    def _gone(self, name: str, micros: int) -> bool:
+        """Whether it is on record that rows of that time may be missing."""
+        return any(to_micros(gap.low) <= micros < to_micros(gap.high) for gap in self.gaps[name])
+
     def _owed(self, name: str, watermark: datetime) -> Iterator[tuple[int, int]]:
         """Trades that came in time and lie below the watermark, each with the row that stands for it."""
         below = to_micros(watermark)
         if name in CANDLES:
             length = CANDLES[name] * 60_000_000
-            late = self.late["silver"]
+            late = self.late["silver"] | self.late[name]
             for trade in self.trades.values():
                 start = trade.at // length * length
-                if trade.id not in late and start + length < below:
+                if trade.id not in late and start + length < below and not self._gone(name, start + length):
                     yield trade.id, start
         else:
             for trade in self.trades.values():
                 mine = name == "silver" or self.bronze_of[trade.id] == name
-                if mine and trade.at < below and trade.id not in self.late[name]:
+                if mine and trade.at < below and trade.id not in self.late[name] and not self._gone(name, trade.at):
                     yield trade.id, trade.id
 
     def _check_against_layer_below(self, name: str, cold: dict[int, Row]) -> None:
         on_time = self.trades.keys() - self.late["silver"]
+        on_time -= {trade.id for trade in self.trades.values() if self._gone_below(name, trade)}
         if name == "silver":
             bronze = set().union(*(self.cold(each) for each in EXCHANGES))
             assert cold.keys() & on_time <= bronze, "silver holds a trade that bronze has not moved yet"
         if name in CANDLES:
             trades = set().union(*(row.made_of for row in cold.values()))
             assert trades & on_time <= self.cold("silver").keys(), f"{name} holds a trade that silver has not moved yet"
+
+    def _gone_below(self, name: str, trade: Row) -> bool:
+        below = ["silver"] if name in CANDLES else [self.bronze_of[trade.id]]
+        return any(self._gone(table, trade.at) or trade.id in self.late[table] for table in below)
 
     def settle(self, *, zombies_wake: bool) -> None:
         """With nothing going wrong any more, all that came in time moves.
@@ -264,7 +323,10 @@ class World:
             if not paused:
                 break
         assert not self.running(), "two runs wait for each other"
-        self.clickhouse.losses = 0
+        self.clickhouse.losses = self.clickhouse.lagging = 0
+        for name in TABLES.by_name:
+            if self.exists(name) and self.tables[name].partition_column != self._partition_column(name):
+                self.edit_partitions(name)
         self._run_until_nothing_moves()
         for name in EXCHANGES:
             self._check_moved(name, min(self.now - BUFFER, self.newest.get(name, self.now) - OUT_OF_ORDER))
@@ -277,6 +339,8 @@ class World:
         for _ in range(60):
             before = [self.head(name) for name in TABLES.by_name]
             for layer in LAYERS:
+                for table in TABLES.in_layer(layer):
+                    self.accept(table.name)
                 actor = self.begin(layer)
                 actor.proceed()
                 assert actor.dead

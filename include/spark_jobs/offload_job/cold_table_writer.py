@@ -12,19 +12,16 @@ from k2_offload.adapters.retry import with_retries
 from k2_offload.core.connections import CatalogSettings
 from k2_offload.core.errors import ConfigurationError, OffloadError, Refused, Unreachable
 from k2_offload.core.exactly_once import (
+    ATTEMPT_PROPERTY,
     PUBLISHED_BRANCH,
-    WINDOW_PROPERTY,
     Published,
     Snapshot,
-    WindowId,
+    Stamp,
     find_published,
 )
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.limits import STAGE_ATTEMPTS
 from offload_job.jvm import Jvm, java_map
-
-ATTEMPT_PROPERTY = "k2.attempt"
-"""Snapshot summary key that tells one attempt's staged snapshot from another's."""
 
 _MAIN = "main"
 
@@ -115,19 +112,21 @@ class ColdTableWriter:
         parent: int | None = self.java.snapshot(snapshot_id).parentId()
         return parent
 
-    def stage_files(self, files: Iterable[Any], window_id: WindowId, attempt: str) -> Snapshot:
+    def stage_files(self, files: Iterable[Any], stamp: Stamp) -> Snapshot:
         """Make the data files a snapshot on top of the current head that no reader sees.
 
         :param files: Iceberg ``DataFile`` objects; may be empty
         """
-        append = self.java.newAppend().set(WINDOW_PROPERTY, str(window_id)).set(ATTEMPT_PROPERTY, attempt).stageOnly()
+        append = self.java.newAppend().stageOnly()
+        for key, value in stamp.summary.items():
+            append.set(key, value)
         for file in files:
             append.appendFile(file)
         with _failures_translated(self._connection_id):
             self._check_present([self._metadata_file()])
-            self._commit_staged(append, attempt)
+            self._commit_staged(append, stamp.attempt)
             reached(FaultPoint.STAGED, self._name)
-        return self.staged_by(attempt)
+        return self.staged_by(stamp.attempt)
 
     def _commit_staged(self, append: Any, attempt: str) -> None:
         """Commit a staged append in place of Iceberg's own ``commit``, which publishes it when a reply is lost.
@@ -155,13 +154,12 @@ class ColdTableWriter:
             else:
                 return
 
-    def stage_again(self, snapshot_id: int, attempt: str) -> int:
+    def stage_again(self, snapshot_id: int, stamp: Stamp) -> int:
         """Stage the files of a staged snapshot once more, on top of the head as it is now."""
         staged = self.java.snapshot(snapshot_id)
-        window_id = self._snapshot(snapshot_id)
-        if window_id is None or window_id.window_id is None:
+        if staged is None:
             raise OffloadError(f"{self._name}: the staged snapshot {snapshot_id} has gone; the retry stages it again.")
-        return self.stage_files(staged.addedDataFiles(self.java.io()), window_id.window_id, attempt).snapshot_id
+        return self.stage_files(staged.addedDataFiles(self.java.io()), stamp).snapshot_id
 
     def staged_by(self, attempt: str) -> Snapshot:
         """The snapshot that an attempt has staged."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from k2_offload.core.errors import OffloadError
-from k2_offload.core.exactly_once import PublishDecision, Snapshot, WindowId, audit, decide_publish
+from k2_offload.core.exactly_once import PublishDecision, Snapshot, Stamp, WindowId, audit, decide_publish
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.limits import PUBLISH_ATTEMPTS
 from k2_offload.core.plan import PlannedWindow
@@ -33,33 +34,33 @@ def move(
     :raises OffloadError: if nothing was published by this call
     """
     reached(FaultPoint.JOB_STARTED, planned.table)
-    if decide_publish(planned.table, window_id, cold.uuid, cold.published()) is PublishDecision.ALREADY_PUBLISHED:
+    first = Stamp(window_id, planned.cut_on, new_attempt())
+    if decide_publish(planned.table, first, cold.uuid, cold.published()) is PublishDecision.ALREADY_PUBLISHED:
         return None
     splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
-    staged = transport.stage(clickhouse, cold, planned, window_id, splits, new_attempt())
-    audit(planned.table, window_id.window, staged.rows, sum(split.rows for split in splits))
+    staged = transport.stage(clickhouse, cold, planned, splits, first)
+    counted = sum(split.rows for split in splits)
+    audit(planned.table, window_id.window, staged_rows=staged.rows, source_rows=counted, planned_rows=planned.rows)
     cold.check_stored(staged.snapshot_id)
     reached(FaultPoint.AUDITED, planned.table)
-    return staged if _publish(planned.table, window_id, cold, staged.snapshot_id, new_attempt) else None
+    return staged if _publish(planned.table, first, cold, staged.snapshot_id, new_attempt) else None
 
 
-def _publish(
-    table: str, window_id: WindowId, cold: ColdTableWriter, snapshot_id: int, new_attempt: Callable[[], str]
-) -> bool:
+def _publish(table: str, stamp: Stamp, cold: ColdTableWriter, snapshot_id: int, new_attempt: Callable[[], str]) -> bool:
     """Check the staged snapshot's ancestors and move main to it; where main has moved on, stage again on top.
 
     :returns: ``False`` if the cold table held the window already
     """
     for _ in range(PUBLISH_ATTEMPTS):
         ancestors = cold.published(cold.parent_of(snapshot_id))
-        if decide_publish(table, window_id, cold.uuid, ancestors) is PublishDecision.ALREADY_PUBLISHED:
+        if decide_publish(table, stamp, cold.uuid, ancestors) is PublishDecision.ALREADY_PUBLISHED:
             return False
         reached(FaultPoint.ANCESTORS_CHECKED, table)
         if cold.fast_forward(snapshot_id):
             return True
-        snapshot_id = cold.stage_again(snapshot_id, new_attempt())
+        snapshot_id = cold.stage_again(snapshot_id, replace(stamp, attempt=new_attempt()))
         reached(FaultPoint.STAGED_AGAIN, table)
     raise OffloadError(
-        f"{table} {window_id.window}: other writers committed to the cold table {PUBLISH_ATTEMPTS} times in a row "
-        "while this window was being published. Nothing was published and no row is lost; the retry tries again."
+        f"{table} {stamp.window_id.window}: other writers committed to the cold table {PUBLISH_ATTEMPTS} times in a "
+        "row while this window was being published. Nothing was published and no row is lost; the retry tries again."
     )

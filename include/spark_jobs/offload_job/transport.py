@@ -11,7 +11,7 @@ from k2_offload.core.transports import TRANSPORTS
 if TYPE_CHECKING:
     from k2_offload.adapters.clickhouse import ClickHouse
     from k2_offload.core.connections import JobConnections
-    from k2_offload.core.exactly_once import Snapshot, WindowId
+    from k2_offload.core.exactly_once import Snapshot, Stamp
     from k2_offload.core.plan import PlannedWindow
     from k2_offload.core.splits import Split
     from offload_job.cold_table_writer import ColdTableWriter
@@ -31,14 +31,13 @@ class Transport(Protocol):
         clickhouse: ClickHouse,
         cold: ColdTableWriter,
         planned: PlannedWindow,
-        window_id: WindowId,
         splits: Sequence[Split],
-        attempt: str,
+        stamp: Stamp,
     ) -> Snapshot:
         """Move and stage; nothing is visible to readers afterwards.
 
         :param splits: they hold every row of the window once; empty if there are no rows
-        :param attempt: unique; names this attempt's files and its snapshot
+        :param stamp: what the snapshot must say of itself; its attempt also names the files
         """
 
 

@@ -20,7 +20,7 @@ SELECT version FROM k2_offload.schema_versions;
 INSERT INTO k2_offload.schema_versions (version) VALUES (%(version)s);
 
 -- name: lock_table
-SELECT last_offload_timestamp, cold_table_uuid
+SELECT last_offload_timestamp, cold_table_uuid, looked_at, accepted_until
 FROM k2_offload.offload_watermarks
 WHERE table_name = %(table)s
 FOR UPDATE;
@@ -79,9 +79,28 @@ UPDATE k2_offload.offload_watermarks
 SET status = %(status)s
 WHERE table_name = %(table)s;
 
+-- name: set_looked
+UPDATE k2_offload.offload_watermarks
+SET looked_at = %(looked_at)s, accepted_until = %(accepted_until)s
+WHERE table_name = %(table)s;
+
+-- name: accept_rows
+UPDATE k2_offload.offload_windows
+SET planned_rows = %(rows)s
+WHERE window_id = %(window_id)s;
+
+-- name: record_gap
+INSERT INTO k2_offload.offload_gaps (table_name, low, high, kind, rows, accepted_at)
+VALUES (%(table)s, %(low)s, %(high)s, %(kind)s, %(rows)s, %(now)s);
+
+-- name: read_gaps
+SELECT table_name, low, high, kind, rows, accepted_at
+FROM k2_offload.offload_gaps
+ORDER BY table_name, low, gap_id;
+
 -- name: forget_cold_table
 UPDATE k2_offload.offload_watermarks
-SET cold_table_uuid = NULL
+SET cold_table_uuid = NULL, looked_at = NULL, accepted_until = NULL
 WHERE table_name = %(table)s;
 
 -- name: may_keep_ledger

@@ -20,6 +20,18 @@ from k2_offload.core.windows import Window, from_micros, to_micros
 # At its import the driver would make a dictionary of all days since 1900, which takes 0.1 s. The name is its own.
 os.environ.setdefault("CLICKHOUSE_DRIVER_LASY_DATE_LUT", "on demand")
 
+_ALL_OR_AN_ERROR = {
+    "skip_unavailable_shards": 0,
+    "fallback_to_stale_replicas_for_distributed_queries": 0,
+    "read_overflow_mode": "throw",
+    "result_overflow_mode": "throw",
+    "group_by_overflow_mode": "throw",
+    "sort_overflow_mode": "throw",
+    "distinct_overflow_mode": "throw",
+    "timeout_overflow_mode": "throw",
+}
+"""Whatever the user's profile says: an answer with less than all rows is none."""
+
 _REFUSED = {81, 192, 193, 497, 516}
 """Codes for: no such database, no such user, wrong password, not granted, authentication failed."""
 
@@ -61,6 +73,7 @@ class ClickHouse:
             connect_timeout=CONNECT_SECONDS,
             send_receive_timeout=self._query_timeout_seconds,
             client_name="k2-offload",
+            settings=_ALL_OR_AN_ERROR,
         )
         _limit_greeting(client.connection)
         return client
@@ -136,6 +149,11 @@ class ClickHouse:
                 "at a view that does (or that leaves them out); then run `k2 validate`."
             )
         return None if newest_micros is None else from_micros(newest_micros)
+
+    def count_outside(self, table: TableSpec, before: datetime, future: datetime) -> tuple[int, int]:
+        """Rows of times that no window will hold for long: below ``before``, and at or above ``future``."""
+        [(early, late)] = self.execute(queries.count_outside(table, to_micros(before), to_micros(future)))
+        return int(early), int(late)
 
     def count(self, table: TableSpec) -> int:
         """All rows of the source."""

@@ -66,24 +66,17 @@ class ColdCatalog:
         except Exception as error:
             raise self._translated(error) from error
 
-    def load_or_create(self, table: TableSpec, columns: Sequence[Column]) -> ColdTable:
-        """The table as it is now, created from the source's columns if it does not exist.
-
-        :raises InvalidSource: if it exists with other columns
-        """
+    def create(self, table: TableSpec, columns: Sequence[Column]) -> ColdTable:
+        """The table, made from the source's columns, or as somebody else has made it meanwhile."""
         from pyiceberg.exceptions import TableAlreadyExistsError  # noqa: PLC0415
 
-        cold = self.load(table)
-        if cold is None:
-            try:
-                self._catalog.create_namespace_if_not_exists(table.target.split(".")[0])
-                cold = ColdTable(self._catalog.create_table(table.target, **_definition(table, columns)), table.name)
-            except TableAlreadyExistsError:
-                return self.load_or_create(table, columns)
-            except Exception as error:
-                raise self._translated(error) from error
-        cold.check_columns(columns)
-        return cold
+        try:
+            self._catalog.create_namespace_if_not_exists(table.target.split(".")[0])
+            return ColdTable(self._catalog.create_table(table.target, **_definition(table, columns)), table.name)
+        except TableAlreadyExistsError:
+            return self.load(table) or self.create(table, columns)
+        except Exception as error:
+            raise self._translated(error) from error
 
     def ping(self) -> None:
         """Ask the catalog something small."""

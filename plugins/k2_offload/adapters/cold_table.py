@@ -8,8 +8,9 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, StaleWindow
+from k2_offload.core.errors import ChangedTable, DamagedTable, InvalidSource, OffloadError, StaleWindow
 from k2_offload.core.exactly_once import (
+    CUT_PROPERTY,
     PUBLISHED_BRANCH,
     WINDOW_PROPERTY,
     Published,
@@ -128,9 +129,10 @@ class ColdTable:
             ) from error
         return rows
 
-    def adopt(self, window_id: WindowId) -> None:
+    def adopt(self, window_id: WindowId, cut_on: str) -> None:
         """Record that the table holds a window: a snapshot without rows that carries its identity.
 
+        :param cut_on: the column whose times the window's bounds are
         :raises StaleWindow: if another writer committed since the table was loaded; nothing has changed then
         """
         from pyiceberg.exceptions import CommitFailedException  # noqa: PLC0415
@@ -142,7 +144,9 @@ class ColdTable:
         self._table.metadata.properties[TableProperties.COMMIT_NUM_RETRIES] = "0"
         try:
             with self._table.transaction() as transaction:
-                transaction.update_snapshot({WINDOW_PROPERTY: str(window_id)}).fast_append().commit()
+                transaction.update_snapshot(
+                    {WINDOW_PROPERTY: str(window_id), CUT_PROPERTY: cut_on}
+                ).fast_append().commit()
                 snapshot_id = transaction.table_metadata.current_snapshot_id
                 if snapshot_id is not None:
                     ManageSnapshots(transaction).create_branch(snapshot_id, PUBLISHED_BRANCH).commit()
@@ -158,7 +162,37 @@ class ColdTable:
         snapshot = self._table.current_snapshot()
         return int(snapshot.summary["total-records"] or 0) if snapshot and snapshot.summary else 0
 
-    def check_columns(self, columns: Sequence[Column]) -> None:
+    def check_source(self, columns: Sequence[Column], partition_column: str) -> None:
+        """Refuse a source, or a table file, that no longer goes with this table.
+
+        :raises InvalidSource: if the columns are not the same
+        :raises ChangedTable: if the partitions are not
+        """
+        self._check_columns(columns)
+        self._check_partitions(partition_column)
+
+    def _check_partitions(self, column: str) -> None:
+        """Refuse a table file that names another partition column than the cold table is partitioned by.
+
+        Files would be registered in days that are not their rows' days, and readers would not look there.
+
+        :raises ChangedTable: with the way to change it on purpose
+        """
+        from pyiceberg.transforms import DayTransform  # noqa: PLC0415
+
+        schema = self._table.schema()
+        found = [(schema.find_column_name(field.source_id), field.transform) for field in self._table.spec().fields]
+        if found != [(column, DayTransform())]:
+            described = ", ".join(f"{transform} of '{name}'" for name, transform in found) or "nothing"
+            target = ".".join(self._table.name())
+            raise ChangedTable(
+                f"{self._name}: the cold table is partitioned by {described}, and the table file says day of "
+                f"'{column}' (partition_column). Nothing was moved and no row is lost. Put the old column back; or, to "
+                f"change it on purpose, change the cold table too, with Spark: ALTER TABLE {target} REPLACE PARTITION "
+                f"FIELD … WITH days({column}). Files that are there keep their partitions."
+            )
+
+    def _check_columns(self, columns: Sequence[Column]) -> None:
         """Refuse a source whose columns are not the cold table's.
 
         :raises InvalidSource: naming the first column that differs
@@ -172,4 +206,13 @@ class ColdTable:
                     f"{cold.get(name, 'missing')} in the cold table. Nothing was moved and no row is lost. "
                     "Change one of the two tables, or point 'source' at a view with the cold table's columns; "
                     "then run `k2 validate`."
+                )
+        required = {field.name for field in self._table.schema().fields if field.required}
+        for column in columns:
+            if column.nullable and column.name in required:
+                raise InvalidSource(
+                    f"{self._name}: column '{column.name}' may be NULL in the source and may not in the cold table. "
+                    "Nothing was moved and no row is lost. Make the cold table's column optional, with Spark: ALTER "
+                    f"TABLE {'.'.join(self._table.name())} ALTER COLUMN {column.name} DROP NOT NULL; or point 'source' "
+                    "at a view without NULLs. Then run `k2 validate`."
                 )

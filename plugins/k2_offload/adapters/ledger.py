@@ -13,6 +13,8 @@ from typing import Any
 from k2_offload.adapters.postgres import Connect, is_refusal
 from k2_offload.core.errors import Busy, ConfigurationError, OffloadError, Refused, Unreachable
 from k2_offload.core.exactly_once import LedgerEntry, Published, WindowId, watermark_of
+from k2_offload.core.gaps import Gap, GapKind, Looked
+from k2_offload.core.windows import Window
 from k2_offload.files import LEDGER_SQL
 
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -74,7 +76,8 @@ class LockedTable:
                 f"{table}: its row was deleted from the ledger just now. Nothing was recorded and no row is lost; the "
                 "next attempt adds it again."
             )
-        self._watermark, self._table_uuid = row
+        self._watermark, self._table_uuid, *looked = row
+        self._looked = Looked(*looked)
 
     def _run(self, query: str, **values: object) -> None:
         self._cursor.execute(statements()[query], {"table": self._table, **values})
@@ -82,8 +85,8 @@ class LockedTable:
     def entry(self) -> LedgerEntry:
         """What the ledger believes of the table."""
         self._run("open_window_of")
-        opened = self._cursor.fetchone()
-        return LedgerEntry(self._table_uuid, self._watermark, WindowId.parse(opened[0]) if opened else None)
+        opened, rows = self._cursor.fetchone() or (None, 0)
+        return LedgerEntry(self._table_uuid, self._watermark, WindowId.parse(opened), rows, self._looked)
 
     def open(self, window_id: WindowId, *, dag_run_id: str, rows: int, max_sequence: int | None, now: datetime) -> None:
         """Record a new window as planned.
@@ -119,6 +122,26 @@ class LockedTable:
         """Set the watermark to what the cold table holds."""
         snapshot_id = published.snapshot.snapshot_id if published else None
         self._run("set_watermark", watermark=watermark_of(published), table_uuid=table_uuid, snapshot_id=snapshot_id)
+
+    def set_looked(self, looked: Looked) -> None:
+        """Note what is known of rows that may have expired."""
+        self._run("set_looked", looked_at=looked.looked_at, accepted_until=looked.accepted_until)
+        self._looked = looked
+
+    def accept_rows(self, window_id: WindowId, rows: int) -> None:
+        """Let an open window have fewer rows than were planned."""
+        self._run("accept_rows", window_id=str(window_id), rows=rows)
+
+    def record_gap(self, gap: Gap) -> None:
+        """Keep on record, for ever, what the table has missed."""
+        self._run(
+            "record_gap",
+            low=gap.window.low,
+            high=gap.window.high,
+            kind=str(gap.kind),
+            rows=gap.rows,
+            now=gap.accepted_at,
+        )
 
     def forget_cold_table(self) -> None:
         """Accept whatever cold table is there at the next plan, even another incarnation."""
@@ -183,6 +206,15 @@ class Ledger:
         with self._transaction() as cursor:
             cursor.execute(statements()["read_tables"])
             return {row[0]: TableRecord(*row) for row in cursor.fetchall()}
+
+    def read_gaps(self) -> dict[str, list[Gap]]:
+        """What each table has missed, by name; tables without gaps are missing."""
+        gaps: dict[str, list[Gap]] = {}
+        with self._transaction() as cursor:
+            cursor.execute(statements()["read_gaps"])
+            for table, low, high, kind, rows, accepted_at in cursor.fetchall():
+                gaps.setdefault(table, []).append(Gap(Window(low, high), GapKind(kind), rows, accepted_at))
+        return gaps
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:

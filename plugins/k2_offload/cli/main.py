@@ -1,10 +1,10 @@
-"""The ``k2`` command: validate, run, status, verify, watermark, class-archive."""
+"""The ``k2`` command: validate, run, status, verify, watermark, accept, class-archive."""
 
 from __future__ import annotations
 
 import typer
 
-from k2_offload.cli import class_archive, run, status, validate, verify, watermark
+from k2_offload.cli import accept, class_archive, run, status, validate, verify, watermark
 
 app = typer.Typer(
     name="k2",
@@ -19,4 +19,5 @@ app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("verify")(verify.verify)
 app.add_typer(watermark.app, name="watermark")
+app.command("accept")(accept.accept)
 app.command("class-archive")(class_archive.class_archive)

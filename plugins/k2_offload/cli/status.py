@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from k2_offload.cli.console import (
     show_seconds,
     show_table,
     show_time,
+    show_window,
     with_progress,
 )
 from k2_offload.core.windows import format_time
@@ -49,9 +51,10 @@ def status(
     with open_tiers() as tiers:
         chosen = tiers.tables.select(tables or [], layer)
         tiers.ledger.migrate()
-        records = tiers.ledger.read_tables()
+        records, gaps = tiers.ledger.read_tables(), tiers.ledger.read_gaps()
         lines = [
-            read_status(tiers, table, records.get(table.name), counts) for table in with_progress("looking at", chosen)
+            read_status(tiers, table, records.get(table.name), counts, gaps.get(table.name, ()))
+            for table in with_progress("looking at", chosen)
         ]
     if as_json:
         print_json([_document(line) for line in lines])
@@ -81,6 +84,12 @@ def _document(line: TableStatus) -> dict[str, object]:
         "warm_rows": line.warm_rows,
         "cold_rows": line.cold_rows,
         "late_rows": line.late_rows,
+        "rows_before_2000": line.before_first,
+        "rows_from_the_future": line.future,
+        "gaps": [
+            {"low": _text(gap.window.low), "high": _text(gap.window.high), "kind": str(gap.kind), "rows": gap.rows}
+            for gap in line.gaps
+        ],
         "problem": line.problem,
     }
 
@@ -115,3 +124,17 @@ def _print(lines: list[TableStatus]) -> None:
             "them; they stay in ClickHouse until its TTL. `k2 verify TABLE` compares both tiers.",
             soft_wrap=True,
         )
+    for line in lines:
+        for note in _notes(line):
+            screen.print(f"[yellow]{line.table.name}[/yellow]: {note}", soft_wrap=True)
+
+
+def _notes(line: TableStatus) -> Iterator[str]:
+    """What a person should know of a table beside its numbers."""
+    if line.before_first:
+        yield f"{line.before_first:,} rows are of times before 2000-01-01. No cycle moves them."
+    if line.future:
+        yield f"{line.future:,} rows are from the future. They are moved when their time has come."
+    for gap in line.gaps:
+        rows = "an unknown number of" if gap.rows is None else f"{gap.rows:,}"
+        yield f"{rows} rows missed in {show_window(gap.window.low, gap.window.high)} ({gap.kind})."

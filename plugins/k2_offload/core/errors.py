@@ -66,6 +66,14 @@ class DamagedTable(OffloadError):
     """The cold table is not the one the ledger knows (recreated, rolled back): a person has to decide."""
 
 
+class ChangedTable(OffloadError):
+    """The table file, or the source, no longer goes with what the cold table holds. Nothing was moved."""
+
+
+class ExpiredRows(OffloadError):
+    """Rows may have expired in the warm tier before they were moved: a person has to accept that."""
+
+
 class ConfigurationError(OffloadError):
     """A setting or connection is missing or contradicts another."""
 

@@ -20,15 +20,25 @@ is in the chain, or it is not.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
 
-from k2_offload.core.errors import AuditFailed, DamagedTable, StaleWindow
+from k2_offload.core.errors import AuditFailed, ChangedTable, DamagedTable, StaleWindow
+from k2_offload.core.gaps import Looked
 from k2_offload.core.windows import TICK, Window, format_time, parse_time
 
 WINDOW_PROPERTY = "wap.id"
 """Snapshot summary key that holds the window's identity (Iceberg's own key for write-audit-publish)."""
+
+CUT_PROPERTY = "k2.cut-on"
+"""Snapshot summary key that holds the column whose times the window's bounds are."""
+
+ATTEMPT_PROPERTY = "k2.attempt"
+"""Snapshot summary key that tells one attempt's staged snapshot from another's."""
+
+_CHERRY_PICKED_PROPERTY = "published-wap-id"
+"""Where Iceberg keeps :data:`WINDOW_PROPERTY` of a staged snapshot that somebody has published by hand."""
 
 PUBLISHED_BRANCH = "k2_published"
 """Branch that points at the last published window, so that snapshot expiry never drops it."""
@@ -59,13 +69,37 @@ class WindowId:
 
 
 @dataclass(frozen=True)
+class Stamp:
+    """What a staged snapshot says of itself, in its summary.
+
+    :param cut_on: the column whose times the window's bounds are
+    :param attempt: unique; names one attempt's files and its snapshot
+    """
+
+    window_id: WindowId
+    cut_on: str
+    attempt: str
+
+    @property
+    def summary(self) -> dict[str, str]:
+        """Keys and values as they stand in the snapshot's summary."""
+        return {
+            WINDOW_PROPERTY: str(self.window_id),
+            CUT_PROPERTY: self.cut_on,
+            ATTEMPT_PROPERTY: self.attempt,
+        }
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """What the protocol reads of an Iceberg snapshot.
 
+    :param window_id: of the window it brought, if any
     :param rows: rows it added
     :param size_bytes: bytes of data files it added
     :param rows_before: rows the table held before it
     :param rows_after: rows the table held with it
+    :param cut_on: the column that its window was cut on; ``None`` where a version before 0.2 wrote it
     """
 
     snapshot_id: int
@@ -76,6 +110,7 @@ class Snapshot:
     size_bytes: int
     rows_before: int = 0
     rows_after: int = 0
+    cut_on: str | None = None
 
     @staticmethod
     def read(snapshot_id: int, parent_id: int | None, sequence_number: int, summary: Mapping[str, str]) -> Snapshot:
@@ -89,11 +124,12 @@ class Snapshot:
             snapshot_id,
             parent_id,
             sequence_number,
-            WindowId.parse(summary.get(WINDOW_PROPERTY)),
+            WindowId.parse(summary.get(WINDOW_PROPERTY)) or WindowId.parse(summary.get(_CHERRY_PICKED_PROPERTY)),
             rows=added,
             size_bytes=int(summary.get("added-files-size") or 0),
             rows_before=total - added + int(summary.get("deleted-records") or 0),
             rows_after=total,
+            cut_on=summary.get(CUT_PROPERTY),
         )
 
 
@@ -120,8 +156,9 @@ def find_published(
     """The newest window among the snapshots from ``head`` back to the first.
 
     Other writers' snapshots (compaction) are passed over. Where expiry has cut the chain, ``last_published``, the
-    snapshot of :data:`PUBLISHED_BRANCH`, stands in, provided it is older than all that is left of the chain. A chain
-    is cut where a parent is gone, and where the oldest snapshot found rows before it: some tools that expire
+    snapshot of :data:`PUBLISHED_BRANCH`, stands in, provided it is older than all that is left of the chain and left
+    as many rows as the oldest of those has found: after a rollback it may be of a branch that is no longer main's. A
+    chain is cut where a parent is gone, and where the oldest snapshot found rows before it: some tools that expire
     snapshots also clear the reference to the parent.
 
     :param snapshot_of: the snapshot of an id, ``None`` once expired
@@ -158,7 +195,13 @@ def _published_before(
     snapshot_of: Callable[[int], Snapshot | None],
 ) -> Published | None:
     marker = snapshot_of(last_published) if last_published is not None else None
-    if marker and oldest and marker.sequence_number < oldest.sequence_number:
+    # Older, and with as many rows as the oldest that is left has found: otherwise main was rolled back past it.
+    if (
+        marker
+        and oldest
+        and marker.sequence_number < oldest.sequence_number
+        and marker.rows_after == oldest.rows_before
+    ):
         window_id = marker.window_id
         if window_id is not None and window_id.table_uuid == table_uuid:
             return Published(marker, window_id)
@@ -166,6 +209,24 @@ def _published_before(
         f"{table}: the cold table's snapshots were expired past its last offloaded window, and branch "
         f"'{PUBLISHED_BRANCH}' does not say which that was. Nothing was changed and no row is lost. "
         f"Run `k2 watermark rebuild {table}` to see what the table holds and to set the watermark from it."
+    )
+
+
+def check_cut(table: str, published: Published | None, timestamp_column: str) -> None:
+    """Refuse to go on by another column than the one that the windows so far were cut on.
+
+    Their bounds mean nothing on it: rows below them may not have been moved, and rows above them may have been.
+
+    :param timestamp_column: what the table file says now
+    :raises ChangedTable: if it is another one
+    """
+    if published is None or published.snapshot.cut_on in (None, timestamp_column):
+        return
+    raise ChangedTable(
+        f"{table}: its windows were cut on '{published.snapshot.cut_on}', and the table file now says "
+        f"timestamp_column: {timestamp_column}. Going on would lose rows or move them twice. Nothing was moved and no "
+        f"row is lost. Put the old column back; or, to change it on purpose, run `k2 watermark rebuild {table}`, which "
+        "shows what would be left out."
     )
 
 
@@ -185,14 +246,15 @@ class PublishDecision(Enum):
     ALREADY_PUBLISHED = "already published"
 
 
-def decide_publish(table: str, window_id: WindowId, table_uuid: str, published: Published | None) -> PublishDecision:
+def decide_publish(table: str, stamp: Stamp, table_uuid: str, published: Published | None) -> PublishDecision:
     """Whether a window may follow what a chain of snapshots already holds.
 
+    :param stamp: of the staged snapshot; whether its rows are those of its window is the audit's business
     :param table_uuid: of the table as it is now
     :param published: newest window among the ancestors of the staged snapshot
     :raises StaleWindow: if another window has taken its place; it would leave a gap or an overlap
     """
-    window = window_id.window
+    window_id, window = stamp.window_id, stamp.window_id.window
     if table_uuid != window_id.table_uuid:
         raise StaleWindow(
             f"{table} {window}: the cold table was dropped and recreated after this window was planned. "
@@ -205,14 +267,27 @@ def decide_publish(table: str, window_id: WindowId, table_uuid: str, published: 
             f"{table} {window}: the cold table ends at {format_time(watermark_of(published))}. "
             "Nothing was published and no row is lost; the next cycle plans from there."
         )
+    if published is not None and published.snapshot.cut_on not in (None, stamp.cut_on):
+        raise StaleWindow(
+            f"{table} {window}: this window was cut on '{stamp.cut_on}', and those in the cold table are by now cut on "
+            f"'{published.snapshot.cut_on}'. Nothing was published and no row is lost; the next cycle plans anew."
+        )
     return PublishDecision.PUBLISH
 
 
-def audit(table: str, window: Window, staged_rows: int, source_rows: int) -> None:
-    """Rows staged = rows in the source.
+def audit(table: str, window: Window, *, staged_rows: int, source_rows: int, planned_rows: int) -> None:
+    """Rows staged = rows in the source, and those are no fewer than when the window was planned.
 
+    :param planned_rows: rows may have come since, but a source that shows fewer may not be showing all
     :raises AuditFailed: otherwise
     """
+    if source_rows < planned_rows:
+        raise AuditFailed(
+            f"{table} {window}: ClickHouse counts {source_rows} rows, {planned_rows - source_rows} fewer than the "
+            f"{planned_rows} when the window was planned. Nothing was published. Either it does not show all rows (a "
+            "replica that lags, a detached part, a shard that is skipped), and the next attempt finds them; or they "
+            f"have expired or were deleted: then `k2 accept {table}` goes on with what is there, on record."
+        )
     if staged_rows != source_rows:
         raise AuditFailed(
             f"{table} {window}: {staged_rows} rows were staged but ClickHouse counts {source_rows}. "
@@ -228,11 +303,31 @@ class LedgerEntry:
     :param table_uuid: of the cold table it has followed so far; ``None`` before the first window
     :param watermark: end of the last window it knows as published; ``None`` if it was never set, or was damaged
     :param open_window: planned and not yet known as published
+    :param planned_rows: of the open window
+    :param looked: what is known of rows that may have expired
     """
 
     table_uuid: str | None
     watermark: datetime | None
     open_window: WindowId | None
+    planned_rows: int = 0
+    looked: Looked = field(default_factory=Looked)
+
+
+def refuse_to_recreate(table: str, ledger: LedgerEntry) -> None:
+    """Do not make a cold table where one was that the ledger has followed.
+
+    In its place, readers would find an empty table, it could not be registered again, and its files would pass for
+    orphans.
+
+    :raises DamagedTable: if the ledger has followed one
+    """
+    if ledger.table_uuid is not None:
+        raise DamagedTable(
+            f"{table}: the cold table that the ledger has followed (UUID {ledger.table_uuid}) is not there. It was not "
+            "made anew, so that it can be registered again: its files may still be in place. Nothing was changed. If "
+            f"it was dropped on purpose, run `k2 watermark rebuild {table}`: the next cycle then starts a new one."
+        )
 
 
 @dataclass(frozen=True)

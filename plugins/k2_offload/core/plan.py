@@ -12,7 +12,7 @@ from typing import Any
 
 from k2_offload.core.errors import ConfigurationError
 
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class PlannedWindow:
     :param table: its name in the table file
     :param target: ``namespace.table`` in the catalog
     :param window_id: see :class:`k2_offload.core.exactly_once.WindowId`
+    :param rows: how many the source held in the window when it was planned
+    :param cut_on: the column whose times the window's bounds are
     :param partition_field: name of the Iceberg partition field (a day)
     :param max_file_rows: see :func:`k2_offload.core.splits.split_days`
     :param parallel_exports: how many files of the window may be written at once
@@ -40,6 +42,8 @@ class PlannedWindow:
     table: str
     target: str
     window_id: str
+    rows: int
+    cut_on: str
     transport: str
     partition_field: str
     columns: tuple[PlannedColumn, ...]

@@ -34,6 +34,13 @@ def newest_row(table: TableSpec, since_micros: int, before_micros: int | None = 
     )
 
 
+def count_outside(table: TableSpec, before_micros: int, future_micros: int) -> str:
+    """One row: how many timestamps lie below the one time, and how many at or above the other."""
+    time = source_column(table.timestamp_column)
+    early, late = f"{time} < {instant(before_micros)}", f"{time} >= {instant(future_micros)}"
+    return f"SELECT countIf({early}), countIf({late}) FROM {_source(table)} WHERE {early} OR {late}"
+
+
 def count(table: TableSpec) -> str:
     """One row: how many rows the source holds."""
     return f"SELECT count() FROM {_source(table)}"

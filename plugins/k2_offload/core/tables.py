@@ -47,6 +47,9 @@ class TableOptions:
     warm_retention_days: int = field(
         default=7, metadata={"ge": 1, "description": "the source's TTL; comparisons look no further back"}
     )
+    future_seconds: int | None = field(
+        default=None, metadata={"ge": 0, "description": "how far ahead of now the time of a good row may be"}
+    )
     transport: str = field(default="export", metadata={"description": "who moves the rows, see core/transports.py"})
 
     def __post_init__(self) -> None:
@@ -107,6 +110,17 @@ class TableSpec(TableOptions):
     def idle_after(self) -> timedelta:
         """How long a source must be silent before it is moved to its end and no longer holds back the layers above."""
         return timedelta(seconds=self.idle_after_seconds)
+
+    @property
+    def future(self) -> timedelta:
+        """How far ahead of now the time of a good row may be; anything beyond says nothing about the feed.
+
+        When the file does not say: not at all where rows are partitioned by the time that windows are cut on (a
+        trade), a day where they are not (a candle is cut on its end, and partitioned by its start).
+        """
+        if self.future_seconds is not None:
+            return timedelta(seconds=self.future_seconds)
+        return timedelta(0) if self.partition_column == self.timestamp_column else timedelta(days=1)
 
     @property
     def warm_retention(self) -> timedelta:

@@ -69,8 +69,8 @@ def parse_time(text: str) -> datetime:
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
 
 
-def upstream_limit(upstreams: Sequence[Upstream], now: datetime, idle_after: timedelta) -> datetime | None:
-    """The time that a layer must not pass: the lowest watermark among the tables it is made of.
+def upstream_limit(upstreams: Sequence[Upstream], now: datetime, idle_after: timedelta) -> Upstream | None:
+    """The table whose watermark a layer must not pass: the lowest among the tables it is made of.
 
     A table whose newest row is older than ``idle_after`` no longer holds the layers above back, once all it has is
     in the cold table; what it delivers later counts as late rows. A table that has not moved what it holds still does.
@@ -84,8 +84,8 @@ def upstream_limit(upstreams: Sequence[Upstream], now: datetime, idle_after: tim
         moved = upstream.watermark > upstream.last_row
         if moved and now - upstream.last_row > idle_after:
             continue
-        limits.append(upstream.watermark)
-    return min(limits, default=None)
+        limits.append(upstream)
+    return min(limits, key=lambda upstream: upstream.watermark, default=None)
 
 
 def window_high(

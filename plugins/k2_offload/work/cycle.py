@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger import LockedTable
 from k2_offload.core import queries
-from k2_offload.core.exactly_once import LedgerUpdate, Published, WindowId, follow_chain, watermark_of
+from k2_offload.core.errors import ExpiredRows
+from k2_offload.core.exactly_once import (
+    FIRST_WATERMARK,
+    LedgerEntry,
+    LedgerUpdate,
+    Published,
+    WindowId,
+    check_cut,
+    follow_chain,
+    refuse_to_recreate,
+    watermark_of,
+)
 from k2_offload.core.fault_points import FaultPoint, reached
+from k2_offload.core.gaps import Looked, may_have_expired
 from k2_offload.core.plan import PlannedColumn, PlannedWindow
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.type_mapping import Column
-from k2_offload.core.windows import Upstream, Window, cut_by_rows, format_time, upstream_limit, window_high
+from k2_offload.core.windows import TICK, Upstream, Window, cut_by_rows, format_time, upstream_limit, window_high
 from k2_offload.work.tiers import Tiers
 
 log = logging.getLogger(__name__)
@@ -35,17 +48,26 @@ def plan(tiers: Tiers, table: TableSpec, dag_run_id: str) -> PlannedWindow | Non
     reached(FaultPoint.PLAN_STARTED, table.name)
     columns = tiers.clickhouse.columns(table)
     with tiers.ledger.locked(table.name) as locked:
-        cold = tiers.catalog.load_or_create(table, columns)
+        entry = locked.entry()
+        cold = tiers.catalog.load(table)
+        if cold is None:
+            refuse_to_recreate(table.name, entry)
+            cold = tiers.catalog.create(table, columns)
+        cold.check_source(columns, table.partition_column)
         reached(FaultPoint.COLD_TABLE_CREATED, table.name)
+        check_cut(table.name, cold.published, table.timestamp_column)
         state = _follow(tiers, table, locked, cold)
+        # The earlier of the two clocks: one that is ahead would reach into rows still in flight.
+        now = min(tiers.now(), tiers.clickhouse.now())
+        _check_expired(table, locked.entry(), state.watermark, now)
         if state.resume is not None:
             locked.resume(state.resume, dag_run_id)
             log.info("%s %s: resumed", table.name, state.resume.window)
-            return _planned(table, columns, cold, state.resume)
-        window_id = _open(tiers, table, locked, cold, state.watermark, dag_run_id)
+            return _planned(table, columns, cold, state.resume, entry.planned_rows)
+        opened = _open(tiers, table, locked, cold, state.watermark, now, dag_run_id)
         reached(FaultPoint.WINDOW_WRITTEN, table.name)
     reached(FaultPoint.WINDOW_OPENED, table.name)
-    return _planned(table, columns, cold, window_id) if window_id else None
+    return _planned(table, columns, cold, *opened) if opened else None
 
 
 def commit(tiers: Tiers, table: TableSpec) -> tuple[Published | None, datetime | None]:
@@ -74,8 +96,10 @@ def mark_failed(tiers: Tiers, table: TableSpec) -> None:
 
 
 def _follow(tiers: Tiers, table: TableSpec, locked: LockedTable, cold: ColdTable) -> LedgerUpdate:
-    published = cold.published
-    state = follow_chain(table.name, locked.entry(), cold.uuid, published)
+    published, entry = cold.published, locked.entry()
+    state = follow_chain(table.name, entry, cold.uuid, published)
+    if entry.looked != Looked() and (entry.watermark is None or state.watermark < entry.watermark):
+        locked.set_looked(Looked())  # rows that had been moved no longer are
     if state.committed is not None and published is not None:
         locked.commit(published, tiers.now())
         log.info("%s %s: committed, %d rows", table.name, state.committed.window, published.snapshot.rows)
@@ -89,21 +113,34 @@ def _follow(tiers: Tiers, table: TableSpec, locked: LockedTable, cold: ColdTable
 
 
 def _open(
-    tiers: Tiers, table: TableSpec, locked: LockedTable, cold: ColdTable, watermark: datetime, dag_run_id: str
-) -> WindowId | None:
-    # The earlier of the two clocks: one that is ahead would reach into rows still in flight.
-    now = min(tiers.now(), tiers.clickhouse.now())
-    limit = upstream_limit([_upstream(tiers, name) for name in table.upstream], now, table.idle_after)
+    tiers: Tiers,
+    table: TableSpec,
+    locked: LockedTable,
+    cold: ColdTable,
+    watermark: datetime,
+    now: datetime,
+    dag_run_id: str,
+) -> tuple[WindowId, int] | None:
+    """Open the next window, if there is anything to move in it.
+
+    :returns: the window, and how many rows the source holds in it
+    """
+    limit = upstream_limit([_upstream(tiers, name, now) for name in table.upstream], now, table.idle_after)
+    last_row = tiers.clickhouse.newest_row(table, watermark, before=now + table.future + TICK)
     high = window_high(
         now=now,
         buffer=table.buffer,
-        last_row=tiers.clickhouse.newest_row(table, watermark),
+        last_row=last_row,
         out_of_order=table.out_of_order,
         idle_after=table.idle_after,
-        limit=limit,
+        limit=limit.watermark if limit else None,
     )
+    if limit is not None and high == limit.watermark:
+        log.info("%s: held back at %s by %s", table.name, format_time(limit.watermark), limit.table)
     if high is None or high <= watermark:
         log.info("%s: no new rows at or above %s", table.name, format_time(watermark))
+        if last_row is None:
+            locked.set_looked(replace(locked.entry().looked, looked_at=now))
         return None
     counts = tiers.clickhouse.rows_per_hour(table, Window(watermark, high))
     if not counts.rows:
@@ -111,32 +148,54 @@ def _open(
         return None
     window = cut_by_rows(Window(watermark, high), counts.rows, table.max_window_rows)
     hours = [hour for hour in counts.rows if hour < window.high]
-    window_id = WindowId(cold.uuid, window)
+    window_id, rows = WindowId(cold.uuid, window), sum(counts.rows[hour] for hour in hours)
     locked.open(
         window_id,
         dag_run_id=dag_run_id,
-        rows=sum(counts.rows[hour] for hour in hours),
+        rows=rows,
         max_sequence=max((counts.max_sequence[hour] for hour in hours if hour in counts.max_sequence), default=None),
         now=now,
     )
     log.info("%s %s: planned", table.name, window)
-    return window_id
+    return window_id, rows
 
 
-def _upstream(tiers: Tiers, name: str) -> Upstream:
+def _check_expired(table: TableSpec, entry: LedgerEntry, watermark: datetime, now: datetime) -> None:
+    """Stop where rows may have gone unseen; what is older than the first window is nobody's loss.
+
+    :raises ExpiredRows: until a person has accepted it
+    """
+    if watermark == FIRST_WATERMARK:
+        return
+    gap = may_have_expired(watermark, entry.looked, now, table.warm_retention)
+    if gap is not None:
+        hours = (gap.high - gap.low) / timedelta(hours=1)
+        raise ExpiredRows(
+            f"{table.name}: rows in {gap} ({hours:,.1f} hours) may have expired in ClickHouse before they were moved: "
+            f"it keeps {table.warm_retention_text}, and nobody has looked there since. Nothing was moved, and what is "
+            f"still there is not lost. `k2 accept {table.name}` shows how many rows are left in that range and goes on "
+            "with them; the gap stays on record."
+        )
+
+
+def _upstream(tiers: Tiers, name: str, now: datetime) -> Upstream:
     """Read anew for every table, after the clock: a market that has woken since would still pass for idle."""
     table = tiers.tables[name]
     cold = tiers.catalog.load(table)
     watermark = watermark_of(cold.published if cold else None)
-    newest = tiers.clickhouse.newest_row(table, watermark) or tiers.clickhouse.newest_row(table)
-    return Upstream(name, watermark, newest)
+    newest_row, before = tiers.clickhouse.newest_row, now + table.future + TICK
+    return Upstream(name, watermark, newest_row(table, watermark, before) or newest_row(table, before=before))
 
 
-def _planned(table: TableSpec, columns: Sequence[Column], cold: ColdTable, window_id: WindowId) -> PlannedWindow:
+def _planned(
+    table: TableSpec, columns: Sequence[Column], cold: ColdTable, window_id: WindowId, rows: int
+) -> PlannedWindow:
     return PlannedWindow(
         table=table.name,
         target=table.target,
         window_id=str(window_id),
+        rows=rows,
+        cut_on=table.timestamp_column,
         transport=table.transport,
         partition_field=cold.partition_field,
         columns=tuple(PlannedColumn(column.name, column.iceberg_type) for column in columns),

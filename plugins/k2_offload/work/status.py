@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -10,7 +11,8 @@ from k2_offload.adapters.ledger import TableRecord
 from k2_offload.core import queries
 from k2_offload.core.comparison import window_to_compare
 from k2_offload.core.errors import OffloadError, Unreachable
-from k2_offload.core.exactly_once import watermark_of
+from k2_offload.core.exactly_once import FIRST_WATERMARK, watermark_of
+from k2_offload.core.gaps import Gap
 from k2_offload.core.lag import lag
 from k2_offload.core.late_rows import late_rows
 from k2_offload.core.tables import TableSpec
@@ -25,6 +27,9 @@ class TableStatus:
     :param watermark: what the cold table says
     :param lag: see :func:`k2_offload.core.lag.lag`
     :param late: see :func:`k2_offload.core.late_rows.late_rows`
+    :param before_first: rows below the first watermark, which no window holds
+    :param future: rows from the future, which wait for their time
+    :param gaps: what the table has missed, on record
     :param problem: why the table could not be looked at; what is not known is ``None`` then
     """
 
@@ -35,6 +40,9 @@ class TableStatus:
     warm_rows: int | None = None
     cold_rows: int | None = None
     late: dict[date, int] | None = None
+    before_first: int | None = None
+    future: int | None = None
+    gaps: Sequence[Gap] = ()
     problem: str | None = None
 
     @property
@@ -43,10 +51,13 @@ class TableStatus:
         return None if self.late is None else sum(self.late.values())
 
 
-def read_status(tiers: Tiers, table: TableSpec, record: TableRecord | None, counts: bool) -> TableStatus:
+def read_status(
+    tiers: Tiers, table: TableSpec, record: TableRecord | None, counts: bool, gaps: Sequence[Gap] = ()
+) -> TableStatus:
     """Look at one table; what is wrong with it alone becomes its ``problem``.
 
     :param record: what the ledger says of it
+    :param gaps: what the ledger has on record of it
     :param counts: whether to count warm and late rows
     :raises Unreachable: if a service is down
     """
@@ -54,19 +65,26 @@ def read_status(tiers: Tiers, table: TableSpec, record: TableRecord | None, coun
         cold = tiers.catalog.load(table)
         watermark = watermark_of(cold.published) if cold and cold.published else None
         tiers.clickhouse.columns(table)
+        now = tiers.now()
+        early, future = (None, None)
+        if counts:
+            early, future = tiers.clickhouse.count_outside(table, FIRST_WATERMARK, now + table.future)
         return TableStatus(
             table,
             record,
             watermark,
-            lag(watermark, tiers.clickhouse.newest_row(table, before=tiers.now())),
+            lag(watermark, tiers.clickhouse.newest_row(table, before=now)),
             tiers.clickhouse.count(table) if counts else None,
             cold.total_rows if cold else 0,
             _find_late_rows(tiers, table, cold) if counts else None,
+            early,
+            future,
+            gaps,
         )
     except Unreachable:
         raise
     except OffloadError as error:
-        return TableStatus(table, record, problem=str(error))
+        return TableStatus(table, record, gaps=gaps, problem=str(error))
 
 
 def _find_late_rows(tiers: Tiers, table: TableSpec, cold: ColdTable | None) -> dict[date, int] | None:

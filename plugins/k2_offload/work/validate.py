@@ -130,7 +130,7 @@ def check_source(tiers: Tiers, table: TableSpec) -> SourceCheck:
         columns = tiers.clickhouse.columns(table)
         tiers.clickhouse.newest_row(table)
         if cold := tiers.catalog.load(table):
-            cold.check_columns(columns)
+            cold.check_source(columns, table.partition_column)
     except OffloadError as error:
         return SourceCheck(table, len(columns) if columns else None, str(error))
     return SourceCheck(table, len(columns), None)

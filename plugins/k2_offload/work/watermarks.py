@@ -7,8 +7,9 @@ from datetime import datetime
 
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger import TableRecord
-from k2_offload.core.errors import DamagedTable, OffloadError
-from k2_offload.core.exactly_once import Published, WindowId, adopted, decide_publish, watermark_of
+from k2_offload.core.errors import ChangedTable, DamagedTable, OffloadError
+from k2_offload.core.exactly_once import Published, Stamp, WindowId, adopted, check_cut, decide_publish, watermark_of
+from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import Window, format_time
@@ -46,8 +47,9 @@ def read_cold_table(tiers: Tiers, table: TableSpec) -> ColdReading:
     if cold is None:
         return ColdReading(None)
     try:
+        check_cut(table.name, cold.published, table.timestamp_column)
         return ColdReading(cold, cold.published)
-    except DamagedTable as error:
+    except (ChangedTable, DamagedTable) as error:
         newest = cold.newest_row(table.timestamp_column)
         return ColdReading(cold, None, adopted(cold.uuid, newest) if newest else None, str(error))
 
@@ -58,7 +60,7 @@ def accept(tiers: Tiers, table: TableSpec, reading: ColdReading) -> None:
     :raises StaleWindow: if another writer committed to the cold table meanwhile; nothing has changed then
     """
     if reading.cold is not None and reading.adopt is not None:
-        reading.cold.adopt(reading.adopt)
+        reading.cold.adopt(reading.adopt, table.timestamp_column)
     with tiers.ledger.locked(table.name) as locked:
         locked.forget_cold_table()
     commit(tiers, table)
@@ -135,10 +137,11 @@ def skip(tiers: Tiers, table: TableSpec, found: Skip) -> None:
     commit(tiers, table)  # what has been published already is to be recorded as that
     with tiers.ledger.locked(table.name) as locked:
         opened = locked.entry().open_window
-        cold = found.cold or tiers.catalog.load_or_create(table, found.columns)
+        cold = found.cold or tiers.catalog.create(table, found.columns)
         window_id = WindowId(cold.uuid, found.window)
-        decide_publish(table.name, window_id, cold.uuid, cold.published)
-        cold.adopt(window_id)
+        decide_publish(table.name, Stamp(window_id, table.timestamp_column, "skip"), cold.uuid, cold.published)
+        cold.adopt(window_id, table.timestamp_column)
+        locked.record_gap(Gap(found.window, GapKind.SKIPPED, found.rows, tiers.now()))
         if opened is not None:  # also one with the very same bounds, which would otherwise pass for moved
             locked.abandon(opened)
             locked.set_status("initialized")

@@ -23,10 +23,10 @@ class CopiedTransport:
     def __init__(self, connections, _master):
         self._collection = connections.lake_collection
 
-    def stage(self, clickhouse, cold, planned, window_id, splits, attempt):
+    def stage(self, clickhouse, cold, planned, splits, stamp):
         files = []
         for number, split in enumerate(splits):
-            name = f"{attempt}-{number}.parquet"
+            name = f"{stamp.attempt}-{number}.parquet"
             beside = Path(tempfile.gettempdir()) / name
             select = of_split(planned.select_split_sql, split)
             destination = parquet_file(beside.as_uri(), self._collection)
@@ -36,7 +36,7 @@ class CopiedTransport:
             inside.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(beside, inside)
             files.append(cold.data_file(uri, planned.partition_field, split.day))
-        return cold.stage_files(files, window_id, attempt)
+        return cold.stage_files(files, stamp)
 
 
 TRANSPORT = Transport("copied_transport:CopiedTransport", 300, table_properties={"k2.test.copied": "yes"})

@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from k2_offload.adapters.ledger import LockedTable, statements
 from k2_offload.adapters.settings import load_settings
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import AuditFailed, OffloadError
-from k2_offload.core.exactly_once import PUBLISHED_BRANCH, WINDOW_PROPERTY, WindowId, audit
+from k2_offload.core.exactly_once import PUBLISHED_BRANCH, WINDOW_PROPERTY, Stamp, WindowId, audit
 from k2_offload.core.splits import split_days
 from k2_offload.core.windows import Window
 from offload_job.cold_table_writer import ColdTableWriter, open_catalog
@@ -32,6 +33,10 @@ from tests.model.world import World
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=20)
 SECOND = timedelta(seconds=1)
+
+
+def stamp_of(planned):
+    return Stamp(WindowId.parse(planned.window_id), planned.cut_on, uuid.uuid4().hex)
 
 
 class Lab:
@@ -49,8 +54,7 @@ class Lab:
 
     def stage(self, cold, planned):
         splits = self.splits(planned)
-        window_id = WindowId.parse(planned.window_id)
-        return self.transport.stage(self.cycle.clickhouse, cold, planned, window_id, splits, uuid.uuid4().hex)
+        return self.transport.stage(self.cycle.clickhouse, cold, planned, splits, stamp_of(planned))
 
     def splits(self, planned):
         return split_days(self.cycle.clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
@@ -290,7 +294,7 @@ def test_compaction_moves_main_and_keeps_the_rows_and_the_window_is_staged_again
     counts = compacted.summary.additional_properties
     assert WINDOW_PROPERTY not in counts
     assert [counts[f"{what}-records"] for what in ("added", "deleted", "total")] == ["2", "2", "2"]
-    again = cold.stage_again(staged.snapshot_id, "again")
+    again = cold.stage_again(staged.snapshot_id, replace(stamp_of(planned), attempt="again"))
     on_top = cold.staged_by("again")
     assert (on_top.snapshot_id, on_top.parent_id) == (again, head)
     assert (on_top.rows, on_top.rows_before, on_top.rows_after) == (1, 2, 3)
@@ -400,10 +404,10 @@ def test_counts_and_exports_see_the_rows_of_their_own_moment(lab):
     splits = lab.splits(planned)
     counted = sum(split.rows for split in splits)
     lab.insert(5)
-    staged = lab.transport.stage(clickhouse, lab.job_table(), planned, window_id, splits, uuid.uuid4().hex)
+    staged = lab.transport.stage(clickhouse, lab.job_table(), planned, splits, stamp_of(planned))
     assert (counted, staged.rows) == (2, 3)
     with pytest.raises(AuditFailed):
-        audit("t", window_id.window, staged.rows, counted)
+        audit("t", window_id.window, staged_rows=staged.rows, source_rows=counted, planned_rows=planned.rows)
     assert sum(split.rows for split in lab.splits(planned)) == 3
 
 
@@ -412,5 +416,5 @@ def test_a_table_is_created_once(lab):
     columns = lab.cycle.clickhouse.columns(lab.table)
     catalog = lab.cycle.catalog
     assert catalog.load(lab.table) is None
-    first = catalog.load_or_create(lab.table, columns)
-    assert catalog.load_or_create(lab.table, columns).uuid == first.uuid
+    first = catalog.create(lab.table, columns)
+    assert catalog.create(lab.table, columns).uuid == first.uuid

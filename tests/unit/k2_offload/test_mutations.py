@@ -10,7 +10,15 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from k2_offload.adapters import ledger
 from k2_offload.core import queries
-from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerUpdate, PublishDecision, find_published
+from k2_offload.core.exactly_once import (
+    ATTEMPT_PROPERTY,
+    FIRST_WATERMARK,
+    LedgerUpdate,
+    PublishDecision,
+    Stamp,
+    audit,
+    find_published,
+)
 from k2_offload.core.windows import Window, window_high
 from k2_offload.work import cycle
 from offload_job import move
@@ -50,7 +58,7 @@ def publish_whatever_the_chain_holds(patch):
 
 
 def keep_no_window_id(patch):
-    patch.setattr("offload_job.cold_table_writer.WINDOW_PROPERTY", "another.key")
+    patch.setattr(Stamp, "summary", property(lambda stamp: {ATTEMPT_PROPERTY: stamp.attempt}))
 
 
 def advance_the_watermark_first(patch):
@@ -75,7 +83,24 @@ def export_everything_below_the_window(patch):
 
 
 def skip_the_audit(patch):
-    patch.setattr(move, "audit", lambda *_: None)
+    patch.setattr(move, "audit", lambda *_, **__: None)
+
+
+def forget_how_many_rows_were_planned(patch):
+    patch.setattr(move, "audit", lambda *about, **rows: audit(*about, **rows | {"planned_rows": 0}))
+
+
+def believe_rows_from_the_future(patch):
+    newest_row = queries.newest_row
+    patch.setattr(queries, "newest_row", lambda table, since, _before=None: newest_row(table, since))
+
+
+def register_files_in_another_partition(patch):
+    patch.setattr("k2_offload.adapters.cold_table.ColdTable.check_source", lambda *_: None)
+
+
+def let_the_ttl_overtake(patch):
+    patch.setattr(cycle, "may_have_expired", lambda *_: None)
 
 
 def replace_main(patch):
@@ -129,6 +154,10 @@ def forget_the_marker(patch):
         advance_the_watermark_first,
         export_everything_below_the_window,
         skip_the_audit,
+        forget_how_many_rows_were_planned,
+        believe_rows_from_the_future,
+        register_files_in_another_partition,
+        let_the_ttl_overtake,
         replace_main,
         leave_no_buffer,
         run_past_the_last_row,

@@ -9,7 +9,7 @@ from typing import Any
 
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import JobConnections, is_cluster
-from k2_offload.core.exactly_once import Snapshot, WindowId
+from k2_offload.core.exactly_once import Snapshot, Stamp
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.lake import parquet_file
 from k2_offload.core.plan import PlannedWindow
@@ -38,15 +38,14 @@ class ExportTransport:
         clickhouse: ClickHouse,
         cold: ColdTableWriter,
         planned: PlannedWindow,
-        window_id: WindowId,
         splits: Sequence[Split],
-        attempt: str,
+        stamp: Stamp,
     ) -> Snapshot:
         """Export the window and stage its files.
 
         Files of an attempt that dies are never referenced; orphan-file removal takes them.
         """
-        exports = self._exports(cold, planned, splits, attempt)
+        exports = self._exports(cold, planned, splits, stamp.attempt)
 
         def register(split: Split, exported: Exported) -> Any:
             reached(FaultPoint.FILE_EXPORTED, planned.table)
@@ -74,7 +73,7 @@ class ExportTransport:
                 register(split, run_export(export, 0, clickhouse))
                 for split, export in zip(splits, exports, strict=True)
             ]
-        return cold.stage_files(files, window_id, attempt)
+        return cold.stage_files(files, stamp)
 
     def _exports(
         self, cold: ColdTableWriter, planned: PlannedWindow, splits: Sequence[Split], attempt: str

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import JobConnections
-from k2_offload.core.exactly_once import Snapshot, WindowId
+from k2_offload.core.exactly_once import WINDOW_PROPERTY, Snapshot, Stamp
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.plan import PlannedColumn, PlannedWindow
 from k2_offload.core.queries import of_split
 from k2_offload.core.splits import Split
 from k2_offload.core.sql import quote
-from offload_job.cold_table_writer import ATTEMPT_PROPERTY, ColdTableWriter
+from offload_job.cold_table_writer import ColdTableWriter
 from offload_job.session import start_session
 
 if TYPE_CHECKING:
@@ -39,23 +39,25 @@ class JdbcTransport:
         clickhouse: ClickHouse,  # noqa: ARG002 - Spark has connections of its own
         cold: ColdTableWriter,
         planned: PlannedWindow,
-        window_id: WindowId,
         splits: Sequence[Split],
-        attempt: str,
+        stamp: Stamp,
     ) -> Snapshot:
         """Read the window through Spark and stage what it wrote."""
         if not splits:
-            return cold.stage_files([], window_id, attempt)
+            return cold.stage_files([], stamp)
         # A session of its own: spark.wap.id is a setting of the session, and tables run side by side.
         spark = self._session().newSession()
-        spark.conf.set("spark.wap.id", str(window_id))
+        spark.conf.set("spark.wap.id", str(stamp.window_id))
         rows = reduce(lambda left, right: left.unionAll(right), (self._read(spark, planned, split) for split in splits))
         catalog = self._connections.catalog.name
-        writer = rows.writeTo(f"{catalog}.{planned.target}").option(f"snapshot-property.{ATTEMPT_PROPERTY}", attempt)
+        writer = rows.writeTo(f"{catalog}.{planned.target}")
+        for key, value in stamp.summary.items():
+            if key != WINDOW_PROPERTY:  # Iceberg's writer takes that one from the session
+                writer.option(f"snapshot-property.{key}", value)
         # A task's rows are of one day and come sorted: Spark would read them twice to shuffle and sort them again.
         writer.option("use-table-distribution-and-ordering", "false").append()
         reached(FaultPoint.STAGED, planned.table)
-        return cold.staged_by(attempt)
+        return cold.staged_by(stamp.attempt)
 
     def _read(self, spark: SparkSession, planned: PlannedWindow, split: Split) -> DataFrame:
         select = of_split(planned.select_split_sql, split)

@@ -9,12 +9,13 @@ from datetime import UTC, date, datetime
 import pytest
 from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import ForbiddenError
+from pyiceberg.transforms import DayTransform
 
 from k2_offload.adapters import cold_catalog
 from k2_offload.adapters.cold_catalog import ColdCatalog
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.connections import CatalogSettings
-from k2_offload.core.errors import DamagedTable, InvalidSource, Refused, StaleWindow, Unreachable
+from k2_offload.core.errors import ChangedTable, DamagedTable, InvalidSource, Refused, StaleWindow, Unreachable
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH, WindowId, adopted, watermark_of
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.type_mapping import map_column
@@ -56,15 +57,15 @@ def fill(lake, *times):
 
 def test_a_table_is_created_at_first_contact_and_found_afterwards(catalog):
     assert catalog.load(TABLE) is None
-    created = catalog.load_or_create(TABLE, COLUMNS)
-    found = catalog.load_or_create(TABLE, COLUMNS)
+    created = catalog.create(TABLE, COLUMNS)
+    found = catalog.create(TABLE, COLUMNS)  # by two processes at the same moment
     assert (found.uuid, found.partition_field, found.published) == (created.uuid, "at_day", None)
     assert found.total_rows == 0
 
 
 @pytest.mark.parametrize("transport", list(TRANSPORTS))
 def test_it_has_the_properties_that_its_transport_needs(catalog, lake, transport):
-    catalog.load_or_create(replace(TABLE, transport=transport), COLUMNS)
+    catalog.create(replace(TABLE, transport=transport), COLUMNS)
     properties = lake.load_table("cold.trades").properties
     assert TRANSPORTS[transport].table_properties.items() <= properties.items()
     assert properties["write.wap.enabled"] == "true"
@@ -86,13 +87,43 @@ def test_it_has_the_properties_that_its_transport_needs(catalog, lake, transport
     ],
 )
 def test_a_source_with_other_columns_is_refused_by_the_first_that_differs(catalog, change, words):
-    catalog.load_or_create(TABLE, COLUMNS)
+    cold = catalog.create(TABLE, COLUMNS)
     with pytest.raises(InvalidSource, match=words):
-        catalog.load_or_create(TABLE, change(COLUMNS))
+        cold.check_source(change(COLUMNS), "at")
+
+
+def test_a_column_that_turns_nullable_is_refused_with_the_statement_that_makes_room_for_it(catalog):
+    cold = catalog.create(TABLE, COLUMNS)
+    nullable = (COLUMNS[0], map_column("trades", "id", "Nullable(UInt64)"), COLUMNS[2])
+    with pytest.raises(InvalidSource, match=r"ALTER TABLE cold.trades ALTER COLUMN id DROP NOT NULL"):
+        cold.check_source(nullable, "at")
+    never_null = (*COLUMNS[:2], map_column("trades", "note", "String"))
+    cold.check_source(never_null, "at")
+
+
+def test_another_partition_column_is_refused_until_the_cold_table_has_it_too(catalog, lake):
+    columns = (*COLUMNS, map_column("trades", "ingested_at", "DateTime64(6, 'UTC')"))
+    catalog.create(TABLE, columns)
+    with pytest.raises(ChangedTable, match=r"day of 'at', and the table file says day of 'ingested_at'.*REPLACE"):
+        catalog.load(TABLE).check_source(columns, "ingested_at")
+    with lake.load_table("cold.trades").update_spec() as spec:
+        spec.remove_field("at_day")
+        spec.add_field("ingested_at", DayTransform(), "ingested_at_day")
+    catalog.load(TABLE).check_source(columns, "ingested_at")
+    with pytest.raises(ChangedTable):
+        catalog.load(TABLE).check_source(columns, "at")
+
+
+def test_a_table_without_partitions_is_refused_and_not_a_stack_trace(catalog, lake):
+    catalog.create(TABLE, COLUMNS)
+    with lake.load_table("cold.trades").update_spec() as spec:
+        spec.remove_field("at_day")
+    with pytest.raises(ChangedTable, match="partitioned by nothing"):
+        catalog.load(TABLE).check_source(COLUMNS, "at")
 
 
 def test_rows_that_no_window_brought_are_not_taken_for_moved(catalog, lake):
-    catalog.load_or_create(TABLE, COLUMNS)
+    catalog.create(TABLE, COLUMNS)
     fill(lake, NOON)
     cold = catalog.load(TABLE)
     with pytest.raises(DamagedTable, match="1 rows that no offloaded window brought"):
@@ -101,11 +132,11 @@ def test_rows_that_no_window_brought_are_not_taken_for_moved(catalog, lake):
 
 
 def test_an_adopted_window_is_the_newest_and_has_its_branch(catalog, lake):
-    catalog.load_or_create(TABLE, COLUMNS)
+    catalog.create(TABLE, COLUMNS)
     fill(lake, NOON)
     cold = catalog.load(TABLE)
     window_id = adopted(cold.uuid, NOON)
-    cold.adopt(window_id)
+    cold.adopt(window_id, "at")
     again = catalog.load(TABLE)
     assert again.published.window_id == window_id
     assert PUBLISHED_BRANCH in lake.load_table("cold.trades").refs()
@@ -114,16 +145,16 @@ def test_an_adopted_window_is_the_newest_and_has_its_branch(catalog, lake):
 
 
 def test_adopting_refuses_a_table_to_which_another_writer_has_committed_meanwhile(catalog, lake):
-    cold = catalog.load_or_create(TABLE, COLUMNS)
+    cold = catalog.create(TABLE, COLUMNS)
     fill(lake, NOON)
     with pytest.raises(StaleWindow, match="another writer committed"):
-        cold.adopt(WindowId(cold.uuid, Window(DAY, NOON)))
+        cold.adopt(WindowId(cold.uuid, Window(DAY, NOON)), "at")
     with pytest.raises(DamagedTable):
         watermark_of(catalog.load(TABLE).published)
 
 
 def test_rows_are_counted_by_day_from_metadata(catalog, lake):
-    catalog.load_or_create(TABLE, COLUMNS)
+    catalog.create(TABLE, COLUMNS)
     fill(lake, DAY, NOON, NOON.replace(day=5))
     cold = catalog.load(TABLE)
     assert cold.rows_per_day("at", date(2026, 3, 1)) == {date(2026, 3, 4): 2, date(2026, 3, 5): 1}

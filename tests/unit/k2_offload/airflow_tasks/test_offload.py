@@ -20,7 +20,7 @@ SECRET = "a-secret-of-this-test"
 
 
 def window(transport="export"):
-    return PlannedWindow("t", "cold.t", "k2/u/a/b", transport, "t_day", (), 5, 2, "SELECT 1", "SELECT 2")
+    return PlannedWindow("t", "cold.t", "k2/u/a/b", 9, "t", transport, "t_day", (), 5, 2, "SELECT 1", "SELECT 2")
 
 
 @pytest.fixture

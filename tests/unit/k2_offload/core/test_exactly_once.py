@@ -10,18 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from k2_offload.core.errors import AuditFailed, DamagedTable, StaleWindow
+from k2_offload.core.errors import AuditFailed, ChangedTable, DamagedTable, StaleWindow
 from k2_offload.core.exactly_once import (
     FIRST_WATERMARK,
     LedgerEntry,
     PublishDecision,
     Published,
     Snapshot,
+    Stamp,
     WindowId,
     audit,
+    check_cut,
     decide_publish,
     find_published,
     follow_chain,
+    refuse_to_recreate,
     watermark_of,
 )
 from k2_offload.core.windows import Window
@@ -32,8 +35,12 @@ W1 = WindowId(UUID, Window(FIRST_WATERMARK, FIRST_WATERMARK + DAY))
 W2 = WindowId(UUID, Window(FIRST_WATERMARK + DAY, FIRST_WATERMARK + 2 * DAY))
 
 
-def snapshot(snapshot_id, parent_id, window_id=None):
-    return Snapshot(snapshot_id, parent_id, snapshot_id, window_id, rows=1, size_bytes=1)
+def snapshot(snapshot_id, parent_id, window_id=None, cut_on=None):
+    return Snapshot(snapshot_id, parent_id, snapshot_id, window_id, rows=1, size_bytes=1, cut_on=cut_on)
+
+
+def stamp(window_id, cut_on="at"):
+    return Stamp(window_id, cut_on, "attempt")
 
 
 def chain(*snapshots):
@@ -86,7 +93,8 @@ def test_the_marker_stands_in_where_expiry_has_cut_the_chain():
 
 def test_a_chain_is_cut_where_its_oldest_snapshot_found_rows_though_it_names_no_parent():
     oldest = replace(snapshot(9, None), rows_before=1)
-    assert find_published("t", UUID, 9, 1, chain(snapshot(1, None, W1), oldest)) == PUBLISHED_W1
+    marker = replace(snapshot(1, None, W1), rows_after=1)
+    assert find_published("t", UUID, 9, 1, chain(marker, oldest)) == Published(marker, W1)
     with pytest.raises(DamagedTable):
         find_published("t", UUID, 9, None, chain(oldest))
 
@@ -107,7 +115,7 @@ def test_a_cut_chain_without_an_older_marker_stops_the_table(marker):
     ],
 )
 def test_a_window_follows_where_the_chain_ends(window_id, published, decision):
-    assert decide_publish("t", window_id, UUID, published) is decision
+    assert decide_publish("t", stamp(window_id), UUID, published) is decision
 
 
 @pytest.mark.parametrize(
@@ -120,19 +128,66 @@ def test_a_window_follows_where_the_chain_ends(window_id, published, decision):
 )
 def test_a_window_that_would_leave_a_gap_or_an_overlap_is_refused(window_id, published):
     with pytest.raises(StaleWindow, match="no row is lost"):
-        decide_publish("t", window_id, UUID, published)
+        decide_publish("t", stamp(window_id), UUID, published)
 
 
 def test_a_recreated_table_refuses_the_old_ones_window():
     with pytest.raises(StaleWindow, match="recreated"):
-        decide_publish("t", W1, "new-uuid", None)
+        decide_publish("t", stamp(W1), "new-uuid", None)
 
 
 def test_the_audit_refuses_any_difference():
-    audit("t", W1.window, 5, 5)
+    audit("t", W1.window, staged_rows=5, source_rows=5, planned_rows=5)
+    audit("t", W1.window, staged_rows=5, source_rows=5, planned_rows=4)  # rows that came since
     for staged, source in [(4, 5), (6, 5)]:
         with pytest.raises(AuditFailed, match="Nothing was published"):
-            audit("t", W1.window, staged, source)
+            audit("t", W1.window, staged_rows=staged, source_rows=source, planned_rows=5)
+
+
+def test_the_audit_refuses_fewer_rows_than_were_planned_and_names_the_way_out():
+    with pytest.raises(AuditFailed, match=r"counts 4 rows, 20 fewer than the 24.*replica that lags.*k2 accept t"):
+        audit("t", W1.window, staged_rows=4, source_rows=4, planned_rows=24)
+
+
+def test_windows_cut_on_another_column_are_not_gone_on_from():
+    by_at = Published(snapshot(1, None, W1, "at"), W1)
+    check_cut("t", by_at, "at")
+    check_cut("t", None, "ingested_at")
+    check_cut("t", PUBLISHED_W1, "ingested_at")  # of a version that did not say
+    with pytest.raises(ChangedTable, match=r"cut on 'at'.*timestamp_column: ingested_at.*k2 watermark rebuild t"):
+        check_cut("t", by_at, "ingested_at")
+
+
+def test_a_forgotten_job_that_cut_on_another_column_publishes_nothing():
+    by_at = Published(snapshot(1, None, W1, "at"), W1)
+    assert decide_publish("t", stamp(W2, "at"), UUID, by_at) is PublishDecision.PUBLISH
+    with pytest.raises(StaleWindow, match=r"cut on 'ingested_at'.*by now cut on 'at'"):
+        decide_publish("t", stamp(W2, "ingested_at"), UUID, by_at)
+
+
+def test_a_snapshot_says_what_it_is_stamped_with():
+    read = Snapshot.read(7, 6, 3, stamp(W1).summary | {"added-records": "5", "total-records": "9"})
+    assert (read.window_id, read.cut_on, read.rows, read.rows_before, read.rows_after) == (W1, "at", 5, 4, 9)
+
+
+def test_a_staged_snapshot_that_somebody_cherry_picked_counts_as_its_window():
+    read = Snapshot.read(7, 6, 3, {"published-wap-id": str(W1)})
+    assert read.window_id == W1
+    assert Snapshot.read(7, 6, 3, {"published-wap-id": "my-etl-run-7"}).window_id is None
+
+
+def test_a_table_that_the_ledger_has_followed_is_not_made_anew():
+    refuse_to_recreate("t", LedgerEntry(None, None, None))
+    with pytest.raises(DamagedTable, match=r"UUID 0b5e.*not there.*k2 watermark rebuild t"):
+        refuse_to_recreate("t", LedgerEntry(UUID, None, None))
+
+
+def test_a_marker_that_main_was_rolled_back_past_does_not_stand_in():
+    """Main went back to 1, was compacted (4), and 1 expired: the marker 3 is older than 4, and no ancestor of it."""
+    marker = replace(snapshot(3, 2, W2), rows_after=2)
+    compacted = replace(snapshot(4, 1), rows_before=1, rows_after=1)
+    with pytest.raises(DamagedTable):
+        find_published("t", UUID, 4, 3, chain(marker, compacted))
 
 
 @pytest.mark.parametrize(
@@ -230,7 +285,7 @@ class Protocol(RuleBasedStateMachine):
     @rule(one=staged)
     def publish(self, one):
         try:
-            decision = decide_publish("t", one.window_id, UUID, self.table.published(one.parent_id))
+            decision = decide_publish("t", stamp(one.window_id), UUID, self.table.published(one.parent_id))
         except StaleWindow:
             return
         if decision is PublishDecision.PUBLISH:

@@ -10,7 +10,9 @@ from k2_offload.core.plan import Plan, PlannedColumn, PlannedWindow, RefusedTabl
 
 def planned(name):
     columns = (PlannedColumn("t", "timestamptz"), PlannedColumn("price", "decimal(38, 18)"))
-    return PlannedWindow(name, f"cold.{name}", "k2/u/a/b", "export", "t_day", columns, 5, 2, "SELECT 'ä'", "SELECT 1")
+    return PlannedWindow(
+        name, f"cold.{name}", "k2/u/a/b", 9, "t", "export", "t_day", columns, 5, 2, "SELECT 'ä'", "SELECT 1"
+    )
 
 
 def test_a_plan_survives_json():

@@ -91,14 +91,14 @@ def test_an_empty_source_has_no_window():
 def test_which_upstream_holds_a_layer_back(watermark_ago, last_row_ago, holds_back):
     watermark = NOW - timedelta(minutes=watermark_ago)
     upstream = Upstream("u", watermark, NOW - timedelta(minutes=last_row_ago))
-    assert upstream_limit([upstream], NOW, IDLE) == (watermark if holds_back else None)
+    assert upstream_limit([upstream], NOW, IDLE) == (upstream if holds_back else None)
 
 
 def test_the_slowest_upstream_is_the_limit_and_an_empty_one_is_none():
     live = Upstream("live", NOW - timedelta(minutes=6), NOW)
     slow = Upstream("slow", NOW - timedelta(minutes=40), NOW - timedelta(minutes=1))
     empty = Upstream("empty", datetime(2000, 1, 1, tzinfo=UTC), None)
-    assert upstream_limit([live, slow, empty], NOW, IDLE) == slow.watermark
+    assert upstream_limit([live, slow, empty], NOW, IDLE) == slow
     assert upstream_limit([], NOW, IDLE) is None
 
 

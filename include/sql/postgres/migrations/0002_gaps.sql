@@ -1,0 +1,18 @@
+-- What a table has missed, on record for ever: rows that expired or went before they were moved, and rows that were
+-- skipped on purpose. Ranges are half-open, on the table's timestamp column.
+CREATE TABLE k2_offload.offload_gaps (
+    gap_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    table_name  text NOT NULL REFERENCES k2_offload.offload_watermarks,
+    low         timestamptz NOT NULL,
+    high        timestamptz NOT NULL,
+    kind        text NOT NULL CHECK (kind IN ('expired', 'fewer rows', 'skipped')),
+    rows        bigint,                                 -- NULL where nobody can know
+    accepted_at timestamptz NOT NULL,
+    CHECK (low < high)
+);
+CREATE INDEX offload_gaps_by_table ON k2_offload.offload_gaps (table_name, low);
+
+-- When the source was last seen to hold no row that was not moved; and up to where a person has accepted that rows have
+-- expired. Both are forgotten when the cold table goes back to an earlier watermark.
+ALTER TABLE k2_offload.offload_watermarks ADD COLUMN looked_at timestamptz;
+ALTER TABLE k2_offload.offload_watermarks ADD COLUMN accepted_until timestamptz;

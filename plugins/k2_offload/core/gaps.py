@@ -1,0 +1,67 @@
+"""What a table has missed: rows that the warm tier no longer shows, and that nobody has moved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from k2_offload.core.windows import Window
+
+GRACE = timedelta(hours=1)
+"""More goes on record than is known to be gone: rows go on expiring until those that are left have been moved."""
+
+
+class GapKind(StrEnum):
+    """How the rows were missed."""
+
+    EXPIRED = "expired"
+    """The TTL was faster than the offload."""
+
+    FEWER_ROWS = "fewer rows"
+    """The source showed fewer rows than when the window was planned."""
+
+    SKIPPED = "skipped"
+    """A person let the table go on at a later time."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A range on the table's timestamp column in which rows may be missing from the cold tier.
+
+    :param rows: how many; ``None`` where nobody can know
+    """
+
+    window: Window
+    kind: GapKind
+    rows: int | None
+    accepted_at: datetime
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What is known of rows that may have expired before they were moved.
+
+    :param looked_at: when the source was last seen to hold no row that was not moved; ``None`` if never
+    :param accepted_until: below it, a person has accepted that rows are gone; ``None`` if nobody has
+    """
+
+    looked_at: datetime | None = None
+    accepted_until: datetime | None = None
+
+
+def may_have_expired(watermark: datetime, looked: Looked, now: datetime, retention: timedelta) -> Window | None:
+    """The range that the TTL may have taken before it was moved.
+
+    Everything below the watermark is in the cold tier. A source that was seen to hold nothing above it, within half of
+    the retention, has lost nothing, however long its market has been silent: a row that came since is younger than the
+    other half.
+
+    :param retention: how long the source keeps a row
+    :returns: ``[start, now - retention)``, ``None`` if that is empty
+    """
+    if looked.looked_at is not None and looked.looked_at >= now - retention / 2:
+        return None
+    start = watermark if looked.accepted_until is None else max(watermark, looked.accepted_until)
+    end = now - retention
+    return Window(start, end) if start < end else None

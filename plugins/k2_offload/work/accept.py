@@ -1,0 +1,67 @@
+"""Accepting that rows are gone: the one way past a table that stopped because it may have missed some."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry, WindowId, watermark_of
+from k2_offload.core.gaps import GRACE, Gap, GapKind, Looked, may_have_expired
+from k2_offload.core.tables import TableSpec
+from k2_offload.core.windows import Window
+from k2_offload.work.tiers import Tiers
+
+
+@dataclass(frozen=True)
+class Missed:
+    """What a table has missed and nobody has accepted yet.
+
+    :param rows_left: how many rows the source still holds in the gap's range
+    """
+
+    gap: Gap
+    rows_left: int
+
+
+def find_missed(tiers: Tiers, table: TableSpec) -> list[Missed]:
+    """Why the table stops, if it does so for rows that are gone.
+
+    :raises OffloadError: if one of the tiers cannot be read
+    """
+    with tiers.ledger.locked(table.name) as locked:
+        entry = locked.entry()
+    cold = tiers.catalog.load(table)
+    watermark = watermark_of(cold.published if cold else None)
+    now = min(tiers.now(), tiers.clickhouse.now())
+    missed = []
+    if entry.open_window is not None:
+        window, rows = entry.open_window.window, _rows(tiers, table, entry.open_window.window)
+        if rows < entry.planned_rows:
+            missed.append(Missed(Gap(window, GapKind.FEWER_ROWS, entry.planned_rows - rows, now), rows))
+    if watermark != FIRST_WATERMARK:
+        expired = may_have_expired(watermark, entry.looked, now, table.warm_retention)
+        if expired is not None:
+            window = Window(expired.low, expired.high + GRACE)
+            missed.append(Missed(Gap(window, GapKind.EXPIRED, None, now), _rows(tiers, table, window)))
+    return missed
+
+
+def accept_missed(tiers: Tiers, table: TableSpec, missed: Sequence[Missed]) -> None:
+    """Put it on record, and let the next cycle go on with what is there."""
+    with tiers.ledger.locked(table.name) as locked:
+        for each in missed:
+            opened = _opened_for(each.gap, locked.entry())
+            if each.gap.kind is GapKind.EXPIRED:
+                locked.set_looked(Looked(accepted_until=each.gap.window.high))
+            elif opened is not None:
+                locked.accept_rows(opened, each.rows_left)
+            locked.record_gap(each.gap)
+
+
+def _opened_for(gap: Gap, entry: LedgerEntry) -> WindowId | None:
+    opened = entry.open_window
+    return opened if opened is not None and opened.window == gap.window else None
+
+
+def _rows(tiers: Tiers, table: TableSpec, window: Window) -> int:
+    return sum(tiers.clickhouse.rows_per_hour(table, window).rows.values())
