@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from k2_offload.core.comparison import TTL_MARGIN
 from k2_offload.core.windows import Window
 
 GRACE = timedelta(hours=1)
@@ -58,10 +59,10 @@ def may_have_expired(watermark: datetime, looked: Looked, now: datetime, retenti
     other half.
 
     :param retention: how long the source keeps a row
-    :returns: ``[start, now - retention)``, ``None`` if that is empty
+    :returns: ``[start, now - retention + TTL_MARGIN)``, for clocks differ; ``None`` if that is empty
     """
     if looked.looked_at is not None and looked.looked_at >= now - retention / 2:
         return None
     start = watermark if looked.accepted_until is None else max(watermark, looked.accepted_until)
-    end = now - retention
+    end = now - retention + TTL_MARGIN
     return Window(start, end) if start < end else None

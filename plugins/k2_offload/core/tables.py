@@ -47,9 +47,6 @@ class TableOptions:
     warm_retention_days: int = field(
         default=7, metadata={"ge": 1, "description": "the source's TTL; comparisons look no further back"}
     )
-    future_seconds: int | None = field(
-        default=None, metadata={"ge": 0, "description": "how far ahead of now the time of a good row may be"}
-    )
     transport: str = field(default="export", metadata={"description": "who moves the rows, see core/transports.py"})
 
     def __post_init__(self) -> None:
@@ -70,6 +67,7 @@ class TableSpec(TableOptions):
     :param sort_columns: order of the rows within a file; the source's own sorting key reads fastest
     :param upstream: tables this one is made of; all of the layer below when left out
     :param final: read the source with ``FINAL`` (engines that merge rows with equal keys)
+    :param future_seconds: how far ahead of now the time of a good row may be, see :attr:`future`
     :param job_group: tables of a layer with the same group share one Spark application
     :raises ValueError: if a name could not be one
     """
@@ -84,6 +82,7 @@ class TableSpec(TableOptions):
     sort_columns: tuple[str, ...] = ()
     upstream: tuple[str, ...] = ()
     final: bool = False
+    future_seconds: int | None = field(default=None, metadata={"ge": 0})
     job_group: str
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry, WindowId,
 from k2_offload.core.gaps import GRACE, Gap, GapKind, Looked, may_have_expired
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import Window
+from k2_offload.work.cycle import commit
 from k2_offload.work.tiers import Tiers
 
 
@@ -47,7 +48,11 @@ def find_missed(tiers: Tiers, table: TableSpec) -> list[Missed]:
 
 
 def accept_missed(tiers: Tiers, table: TableSpec, missed: Sequence[Missed]) -> None:
-    """Put it on record, and let the next cycle go on with what is there."""
+    """Put it on record, and let the next cycle go on with what is there.
+
+    :raises OffloadError: if the cold table cannot be read, or is not the one that the ledger has followed
+    """
+    commit(tiers, table)  # a ledger that knows no watermark, or an old one, would forget what is accepted here
     with tiers.ledger.locked(table.name) as locked:
         for each in missed:
             opened = _opened_for(each.gap, locked.entry())

@@ -142,7 +142,7 @@ def test_what_befalls_the_cold_table_is_repaired_or_stops_that_table_with_the_co
     damaged.check(*repaired)
 
     for name, reason in (
-        ("recreated", "dropped and recreated"),
+        ("recreated", "is not there. It was not made anew"),
         ("cut", "expired"),
         ("copied", "600 rows that no offloaded window brought"),
     ):

@@ -203,7 +203,7 @@ def test_a_recreated_cold_table_is_accepted_by_rebuilding_and_filled_anew(shell,
     shell.workbench.cold_catalog.drop_table(f"cold.{moved}")
     spec = shell.workbench.spec(moved)
     cycle = shell.workbench.cycle(spec)
-    cycle.catalog.load_or_create(cycle.tables[moved], cycle.clickhouse.columns(cycle.tables[moved]))
+    cycle.catalog.create(cycle.tables[moved], cycle.clickhouse.columns(cycle.tables[moved]))
     assert "dropped and recreated" in shell.k2("watermark", "show", moved, exit_code=1).stderr
 
     assert shell.json("watermark", "rebuild", moved, "--dry-run")["ledger_table_uuid"] is not None

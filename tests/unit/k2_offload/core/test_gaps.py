@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from k2_offload.core.comparison import TTL_MARGIN
 from k2_offload.core.gaps import Looked, may_have_expired
 from k2_offload.core.windows import Window
 
 NOW = datetime(2026, 3, 20, tzinfo=UTC)
 WEEK = timedelta(days=7)
 DAY = timedelta(days=1)
+EDGE = NOW - WEEK + TTL_MARGIN
 times = st.datetimes(datetime(2026, 1, 1), datetime(2026, 4, 1), timezones=st.just(UTC))
 
 
@@ -21,15 +23,13 @@ times = st.datetimes(datetime(2026, 1, 1), datetime(2026, 4, 1), timezones=st.ju
     ("watermark", "looked", "gap"),
     [
         pytest.param(NOW - DAY, Looked(), None, id="offload in time"),
-        pytest.param(NOW - 10 * DAY, Looked(), Window(NOW - 10 * DAY, NOW - WEEK), id="ten days of outage"),
+        pytest.param(NOW - 10 * DAY, Looked(), Window(NOW - 10 * DAY, EDGE), id="ten days of outage"),
         pytest.param(NOW - 30 * DAY, Looked(NOW - DAY), None, id="a market silent for a month, watched"),
         pytest.param(
-            NOW - 30 * DAY, Looked(NOW - 4 * DAY), Window(NOW - 30 * DAY, NOW - WEEK), id="not watched for four days"
+            NOW - 30 * DAY, Looked(NOW - 4 * DAY), Window(NOW - 30 * DAY, EDGE), id="not watched for four days"
         ),
-        pytest.param(NOW - 10 * DAY, Looked(None, NOW - WEEK), None, id="accepted"),
-        pytest.param(
-            NOW - 10 * DAY, Looked(None, NOW - 8 * DAY), Window(NOW - 8 * DAY, NOW - WEEK), id="accepted a day ago"
-        ),
+        pytest.param(NOW - 10 * DAY, Looked(None, EDGE), None, id="accepted"),
+        pytest.param(NOW - 10 * DAY, Looked(None, NOW - 8 * DAY), Window(NOW - 8 * DAY, EDGE), id="accepted a day ago"),
     ],
 )
 def test_what_was_neither_moved_nor_watched_nor_accepted_may_have_gone(watermark, looked, gap):
@@ -40,5 +40,5 @@ def test_what_was_neither_moved_nor_watched_nor_accepted_may_have_gone(watermark
 def test_nothing_above_the_retention_and_nothing_that_was_moved_or_accepted_is_in_it(watermark, at, until, now):
     gap = may_have_expired(watermark, Looked(at, until), now, WEEK)
     if gap is not None:
-        assert gap.high == now - WEEK
+        assert gap.high == now - WEEK + TTL_MARGIN
         assert gap.low >= max(watermark, until or watermark)

@@ -1,0 +1,184 @@
+"""What people edit and what data does: either it is right, or the table stops with the reason and the command."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from k2_offload.core.errors import ChangedTable, DamagedTable, ExpiredRows, InvalidSource
+from k2_offload.core.exactly_once import watermark_of
+from k2_offload.core.fault_points import FaultPoint
+from k2_offload.core.gaps import GapKind
+from k2_offload.work.accept import accept_missed, find_missed
+from k2_offload.work.status import read_status
+from k2_offload.work.watermarks import accept, read_cold_table
+from tests.faults.hook import Fault, Kind
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+LATER = NOON + timedelta(hours=8)
+DAY = timedelta(days=1)
+
+
+def moved_table(workbench, **options):
+    """A table whose first 100 rows, from noon on, are cold; and its cycle."""
+    table = workbench.create_trades(**options)
+    cycle = workbench.cycle(workbench.spec(table), now=LATER)
+    workbench.insert_trades(table, NOON, 100)
+    workbench.move(cycle, table)
+    return table, cycle
+
+
+def gaps_of(cycle, table):
+    return [(gap.kind, gap.rows) for gap in cycle.ledger.read_gaps().get(table, [])]
+
+
+def test_another_timestamp_column_is_refused_until_it_is_changed_on_purpose(workbench):
+    table, cycle = moved_table(workbench, extra=", ingested_at DateTime64(6, 'UTC') DEFAULT at + INTERVAL 2 SECOND")
+    edited = workbench.cycle(workbench.spec(table, timestamp_column="ingested_at"), now=LATER)
+    with pytest.raises(ChangedTable, match=f"cut on 'at'.*k2 watermark rebuild {table}"):
+        edited.plan(edited.tables[table])
+    assert cycle.plan(cycle.tables[table]) is None, "put back, nothing has happened"
+
+    accept(edited.tiers, edited.tables[table], read_cold_table(edited.tiers, edited.tables[table]))
+    workbench.insert_trades(table, NOON + timedelta(hours=1), 100)
+    workbench.move(edited, table)
+    assert workbench.cold_rows(table) == workbench.warm_rows(table)
+    with pytest.raises(ChangedTable, match="cut on 'ingested_at'"):
+        cycle.plan(cycle.tables[table])
+
+
+def test_another_partition_column_is_refused(workbench):
+    table, _ = moved_table(workbench, extra=", ingested_at DateTime64(6, 'UTC') DEFAULT at + INTERVAL 2 DAY")
+    edited = workbench.cycle(workbench.spec(table, partition_column="ingested_at"), now=LATER)
+    workbench.insert_trades(table, NOON + timedelta(hours=1), 100)
+    with pytest.raises(ChangedTable, match=r"day of 'at', and the table file says day of 'ingested_at'"):
+        edited.plan(edited.tables[table])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sort_columns": "[at]"},
+        {"sequence_column": None},
+        {"buffer_seconds": 60},
+        {"out_of_order_seconds": 0, "idle_after_seconds": 60},
+        {"max_window_rows": 30},
+        {"max_file_rows": 7, "parallel_exports": 3},
+        {"final": "false", "job_group": "another", "upstream": "[]"},
+        {"warm_retention_days": 30, "future_seconds": 60},
+    ],
+    ids=", ".join,
+)
+def test_every_other_key_may_be_edited_between_cycles_and_while_a_window_is_open(workbench, changes):
+    table, cycle = moved_table(workbench)
+    workbench.insert_trades(table, NOON + timedelta(hours=1), 100)
+    assert cycle.plan(cycle.tables[table]) is not None
+    edited = workbench.cycle(workbench.spec(table, **changes), now=LATER)
+    while workbench.move(edited, table):
+        pass
+    workbench.insert_trades(table, NOON + timedelta(hours=2), 100)
+    while workbench.move(edited, table):
+        pass
+    workbench.check(edited, [table])
+
+
+def test_a_row_from_the_future_says_nothing_about_a_feed_that_stalls(workbench):
+    table = workbench.create_trades()
+    workbench.insert_trades(table, NOON, 120)
+    workbench.insert_trades(table, datetime(2099, 1, 1, tzinfo=UTC), 1, start_sequence=900)
+    stalled = workbench.cycle(workbench.spec(table), now=NOON + timedelta(minutes=20))
+    workbench.move(stalled, table)
+    last_row = NOON + timedelta(seconds=118)
+    assert watermark_of(stalled.catalog.load(stalled.tables[table]).published) == last_row - timedelta(seconds=10)
+    workbench.insert_trades(table, last_row - timedelta(seconds=4), 2, start_sequence=901)
+    workbench.move(workbench.cycle(workbench.spec(table), now=LATER), table)
+    assert workbench.cold_rows(table) == workbench.warm_rows(table, until=LATER)
+
+
+def test_rows_that_no_window_will_hold_are_counted(workbench):
+    table, cycle = moved_table(workbench)
+    workbench.insert_trades(table, datetime(1999, 12, 31, tzinfo=UTC), 3, start_sequence=900)
+    workbench.insert_trades(table, datetime(2099, 1, 1, tzinfo=UTC), 2, start_sequence=910)
+    status = read_status(cycle.tiers, cycle.tables[table], None, counts=True)
+    assert (status.before_first, status.future) == (3, 2)
+
+
+def test_a_column_that_turns_nullable_is_refused(workbench):
+    table, cycle = moved_table(workbench)
+    workbench.sql(f"ALTER TABLE {table} MODIFY COLUMN sequence Nullable(UInt64)")
+    with pytest.raises(InvalidSource, match="'sequence' may be NULL in the source and may not in the cold table"):
+        cycle.plan(cycle.tables[table])
+    workbench.sql(f"ALTER TABLE {table} MODIFY COLUMN sequence UInt64")
+    assert cycle.plan(cycle.tables[table]) is None
+
+
+def test_fewer_rows_than_were_planned_are_not_published_until_a_person_accepts_it(workbench):
+    """As a replica that lags answers the job, or as if rows had been deleted."""
+    table, cycle = moved_table(workbench)
+    workbench.insert_trades(table, NOON + timedelta(hours=1), 24, start_sequence=500)
+    planned = cycle.plan(cycle.tables[table])
+    workbench.sql(f"ALTER TABLE {table} DELETE WHERE sequence >= 504 SETTINGS mutations_sync = 2")
+    code, output = workbench.run_job(planned)
+    assert code == 1
+    assert "counts 4 rows, 20 fewer than the 24 when the window was planned. Nothing was published." in output
+    assert sum(workbench.cold_rows(table).values()) == 100
+
+    assert cycle.plan(cycle.tables[table]).rows == 24, "not forgotten by the next run"
+    accept_missed(cycle.tiers, cycle.tables[table], find_missed(cycle.tiers, cycle.tables[table]))
+    workbench.move(cycle, table)
+    assert workbench.cold_rows(table) == workbench.warm_rows(table)
+    assert gaps_of(cycle, table) == [(GapKind.FEWER_ROWS, 20)]
+
+
+def test_an_outage_longer_than_the_ttl_stops_the_table_until_a_person_accepts_the_gap(workbench):
+    table, _ = moved_table(workbench)
+    workbench.insert_trades(table, NOON + 9 * DAY, 50, start_sequence=500)
+    late = workbench.cycle(workbench.spec(table), now=NOON + 10 * DAY)
+    for _ in range(2):
+        with pytest.raises(ExpiredRows, match=r"may have expired.*k2 accept"):
+            late.plan(late.tables[table])
+    accept_missed(late.tiers, late.tables[table], find_missed(late.tiers, late.tables[table]))
+    workbench.move(late, table)
+    assert workbench.cold_rows(table) == workbench.warm_rows(table)
+    assert gaps_of(late, table) == [(GapKind.EXPIRED, None)]
+    status = read_status(late.tiers, late.tables[table], None, counts=False, gaps=late.ledger.read_gaps()[table])
+    assert status.gaps[0].window.low == NOON + timedelta(seconds=98, microseconds=1)
+
+
+def test_a_market_that_is_silent_for_weeks_and_watched_is_no_gap(workbench):
+    table, _ = moved_table(workbench)
+    for days in range(0, 21, 3):
+        watching = workbench.cycle(workbench.spec(table), now=LATER + days * DAY)
+        assert watching.plan(watching.tables[table]) is None
+    workbench.insert_trades(table, LATER + 21 * DAY, 50, start_sequence=500)
+    awake = workbench.cycle(workbench.spec(table), now=LATER + 21 * DAY + timedelta(hours=1))
+    workbench.move(awake, table)
+    workbench.check(awake, [table])
+    assert gaps_of(awake, table) == []
+
+
+def test_a_cold_table_that_was_dropped_is_not_made_anew_in_its_place(workbench):
+    table, cycle = moved_table(workbench)
+    metadata_file = workbench.cold_table(table).metadata_location
+    workbench.cold_catalog.drop_table(f"cold.{table}")
+    with pytest.raises(DamagedTable, match="not made anew, so that it can be registered again"):
+        cycle.plan(cycle.tables[table])
+    assert cycle.catalog.load(cycle.tables[table]) is None
+    workbench.cold_catalog.register_table(f"cold.{table}", metadata_file)
+    workbench.insert_trades(table, NOON + timedelta(hours=1), 100, start_sequence=500)
+    workbench.move(cycle, table)
+    workbench.check(cycle, [table])
+
+
+def test_a_staged_snapshot_that_somebody_publishes_by_hand_is_not_moved_again(workbench):
+    table, cycle = moved_table(workbench)
+    workbench.insert_trades(table, NOON + timedelta(hours=1), 100, start_sequence=500)
+    planned = cycle.plan(cycle.tables[table])
+    workbench.run_job(planned, faults=[Fault(FaultPoint.STAGED, Kind.KILL, table)])
+    staged = max(workbench.cold_table(table).metadata.snapshots, key=lambda each: each.sequence_number)
+    catalog = workbench.cold_catalog.name
+    workbench.spark.ask("sql", f"CALL {catalog}.system.cherrypick_snapshot('cold.{table}', {staged.snapshot_id})")
+    assert workbench.cold_rows(table) == workbench.warm_rows(table)
+    assert workbench.move(cycle, table) is None
+    assert workbench.cold_rows(table) == workbench.warm_rows(table)
