@@ -20,7 +20,7 @@ PAGE = (ROOT / "docs/compatibility.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAKEFILE = (ROOT / "Makefile").read_text()
 SECTIONS = ["Python", "ClickHouse", "Java"]
-RESULTS = {"✓", "✗", "not tried"}
+RESULTS = {"✓", "✗", "in parts", "not tried"}
 NOT_RESULTS = {"embedded as", "tried", "notes"}
 
 
