@@ -47,7 +47,6 @@ def java_problem(environment: Mapping[str, str]) -> str | None:
     """Say what is wrong with the Java that Spark would find (JAVA_HOME first, then PATH), or None when it will do."""
     install_hint = (
         "  On Debian or Ubuntu: sudo apt-get install default-jre-headless\n"
-        f"  Where that is newer than {NEWEST_JAVA}: sudo apt-get install openjdk-21-jre-headless\n"
         "  Another one that is installed already: JAVA_HOME=/path/to/it make setup"
     )
     home = environment.get("JAVA_HOME")

@@ -80,7 +80,6 @@ def test_the_embedded_engines_are_the_pinned_ones() -> None:
 
 def test_the_java_versions_are_those_that_spark_gets() -> None:
     assert list(table("Java")) == [str(version) for version in range(java.OLDEST_JAVA, java.NEWEST_JAVA + 1)]
-    assert (machine.OLDEST_JAVA, machine.NEWEST_JAVA) == (java.OLDEST_JAVA, java.NEWEST_JAVA)
 
 
 @pytest.mark.parametrize("section", SECTIONS)
