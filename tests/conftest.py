@@ -20,6 +20,7 @@ from embedded.stack import StackSettings, airflow_home
 from embedded.stack.airflow_services import without_foreign_settings
 from embedded.stack.secrets import Secrets
 from tests.support import free_stack_ports
+from tests.support.order import SLOWEST_FILES
 
 _CLICKHOUSE_VERSION = pytest.StashKey[str]()
 _SESSION_SETTINGS = pytest.StashKey[StackSettings]()
@@ -27,26 +28,6 @@ _FAILED = pytest.StashKey[bool]()
 _KEPT = pytest.StashKey[list[str]]()
 _PARTS = ("tests/unit", "tests/stack")
 _SLOWEST_SHOWN = 15
-
-SLOWEST_FILES = (
-    "tests/stack/k2_offload/test_network.py",
-    "tests/stack/k2_offload/test_fault_matrix.py",
-    "tests/stack/k2_offload/test_cycle.py",
-    "tests/stack/k2_offload/cli/test_commands.py",
-    "tests/stack/k2_offload/test_scheduler.py",
-    "tests/stack/k2_offload/cli/test_watermark.py",
-    "tests/stack/k2_offload/test_nine_tables.py",
-    "tests/stack/k2_offload/test_damage.py",
-    "tests/stack/k2_offload/test_workers.py",
-    "tests/stack/embedded/stack/test_airflow.py",
-    "tests/stack/k2_offload/test_races.py",
-    "tests/stack/embedded/test_demo.py",
-    "tests/stack/k2_offload/test_stall.py",
-    "tests/stack/k2_offload/test_simulation_rules.py",
-    "tests/unit/k2_offload/test_mutations.py",
-    "tests/unit/k2_offload/test_model.py",
-)
-"""They are begun first when there are several workers, so that none is left alone with a long one at the end."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -86,7 +86,7 @@ _MOVED = {
 def method(name: str, rounds: int) -> str:
     """How a section is measured."""
     if name != "bulk":
-        return f"{_MOVED[name]} {rounds} rounds; everything else is as in the section about the backlog."
+        return f"{_MOVED[name]} Rounds: {rounds}. Everything else is as in the section about the backlog."
     return (
         f"{_MOVED[name]} Each way moves all rows into new tables, in each of {rounds} rounds; the benchmark fails if a "
         "row is missing. Seconds and CPU are medians, the two peaks are the highest of all rounds. "

@@ -53,8 +53,7 @@ class Soak:
         sink = resources.enter_context(Sink(Target("127.0.0.1", port, "default", "k2")))
         self.market = Market(sink, self.random, start, rate)
         self.now = start
-        self.cycle = build_cycle(resources, start, TABLES, "soak")
-        self.cycle.now = lambda: self.now
+        self.cycle = build_cycle(resources, lambda: self.now, TABLES, "soak")
         self.catalog = resources.enter_context(cold_catalog())
         self.cycle.ledger.migrate()
         self.jobs = Jobs(log)

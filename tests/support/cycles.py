@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -57,11 +57,14 @@ def table_file(specs: Sequence[str]) -> str:
     return "tables:\n" + textwrap.indent("\n".join(specs), "  ")
 
 
-def build_cycle(resources: ExitStack, now: datetime | None, tables: str, dag_run_id: str) -> Cycle:
+Clock = Callable[[], datetime]
+
+
+def build_cycle(resources: ExitStack, now: datetime | Clock | None, tables: str, dag_run_id: str) -> Cycle:
     """A cycle over the tables of a table file, with the connections of this session's AIRFLOW_HOME.
 
     :param resources: closes the connections
-    :param now: stands still when given
+    :param now: a clock, or the time at which it stands still; the real one when left out
     """
-    clock = (lambda: now) if now else (lambda: datetime.now(UTC))
+    clock = now if callable(now) else (lambda: now or datetime.now(UTC))
     return Cycle(resources.enter_context(open_tiers(parse_tables(tables), clock)), dag_run_id)

@@ -14,7 +14,7 @@ OLDEST_JAVA, NEWEST_JAVA = 17, 23
 """What the Hadoop inside Spark 4.1 runs on: its log-in calls what JEP 486 took out of Java 24."""
 
 CURE = (
-    "On Debian or Ubuntu: sudo apt-get install default-jre-headless. "
+    "On Debian or Ubuntu: sudo apt-get install default-jre-headless (openjdk-21-jre-headless where that is too new). "
     "Another one that is installed already: set JAVA_HOME to its folder."
 )
 

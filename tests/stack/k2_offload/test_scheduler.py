@@ -45,7 +45,7 @@ class Api:
             if state in ("success", "failed"):
                 assert state == "success", f"{dag} {run_id}"
                 return
-            time.sleep(1)
+            time.sleep(0.2)
         pytest.fail(f"{dag} {run_id} did not end within three minutes")
 
 

@@ -78,7 +78,7 @@ def test_four_workers_export_side_by_side(workbench, cluster):
     runs = exports(output)
     assert len(runs) == FILES
     assert len({process for process, _, _ in runs}) == WORKERS
-    assert all(list(folder.glob("app-*/*/export_task.py")) for folder in cluster.folders)  # fetched by the first task
+    assert all(list(folder.glob("app-*/*/offload_job.zip")) for folder in cluster.folders)  # fetched by the first task
     assert most_at_once(runs) == WORKERS
     assert workbench.cold_rows(view) == workbench.warm_rows(table)
     cycle.commit(cycle.tables[view])

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.no_cover
 
 SETTINGS = settings(
     max_examples=400,
-    stateful_step_count=60,
+    stateful_step_count=100,  # what breaks late is found sooner by long runs than by many
     deadline=None,
     database=None,
     derandomize=True,

@@ -85,6 +85,12 @@ class Gateway:
         assert self.process is not None
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
+    def connected_ports(self) -> set[int]:
+        """The ports of the clients whose connections the gateway holds."""
+        assert self.process is not None
+        connections = psutil.Process(self.process.pid).net_connections("tcp")
+        return {connection.raddr.port for connection in connections if connection.raddr}
+
     def client(self, **options: Any) -> Client:
         client = Client("127.0.0.1", port=self.native_port, **options)
         self.clients.append(client)

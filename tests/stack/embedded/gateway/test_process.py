@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from clickhouse_driver.errors import ServerException  # type: ignore[import-untyped]
 
+from embedded.stack.processes import wait_until
+
 from .conftest import Gateway
 
 
@@ -105,7 +107,8 @@ def test_a_client_that_stops_reading_loses_its_connection(own_gateway: Gateway) 
     client = own_gateway.client()
     rows = client.execute_iter("SELECT number FROM numbers(100000000)")
     next(rows)
-    time.sleep(5)
+    mine = client.connection.socket.getsockname()[1]
+    assert wait_until(lambda: mine not in own_gateway.connected_ports(), 30), "the connection is still there"
     with pytest.raises((EOFError, OSError)):
         for _ in rows:
             pass

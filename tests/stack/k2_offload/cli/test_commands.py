@@ -170,7 +170,7 @@ def test_validate_names_everything_that_keeps_spark_from_starting(shell):
     )
     assert failed.keys() == {"Java", "spark-submit", "Spark jars", "Class archive", "Spark connection"}
     assert "/nowhere/offload.jsa is missing" in failed["Class archive"]
-    assert "JAVA_HOME (/nowhere) holds no bin/java" in failed["Java"]
+    assert "Java (JAVA_HOME=/nowhere) cannot be run" in failed["Java"]
     assert "'/nowhere/spark-submit' is not there" in failed["spark-submit"]
     assert "missing: /nowhere/iceberg.jar" in failed["Spark jars"]
     assert "'k2_spark' means YARN" in failed["Spark connection"]
