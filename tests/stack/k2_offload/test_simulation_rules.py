@@ -22,6 +22,7 @@ from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import AuditFailed, OffloadError
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH, WINDOW_PROPERTY, Stamp, WindowId, audit
 from k2_offload.core.splits import split_days
+from k2_offload.core.tables import Tables
 from k2_offload.core.windows import Window
 from offload_job.cold_table_writer import ColdTableWriter, open_catalog
 from offload_job.move import move
@@ -95,6 +96,9 @@ class SimulatedLab(Lab):
     def __init__(self):
         self.world = World()
         self.world.now = LATER
+        self.world.tables = Tables(
+            {name: replace(spec, warm_retention_days=7) for name, spec in self.world.tables.by_name.items()}
+        )
         super().__init__(self.world.cycle(), "bronze_a")
 
     def insert(self, *seconds):

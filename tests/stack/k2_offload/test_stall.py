@@ -57,7 +57,7 @@ def run_cycle(workbench, now, *markets):
     for layer in zip(*(market.layers for market in markets), strict=True):
         workbench.move(cycle, *(table for tables in layer for table in tables))
     tables = [table for market in markets for layer in market.layers for table in layer]
-    return {table: read_status(cycle, cycle.tables[table], None, counts=True) for table in tables}
+    return {table: read_status(cycle.tiers, cycle.tables[table], None, counts=True) for table in tables}
 
 
 @pytest.fixture
