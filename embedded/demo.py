@@ -63,7 +63,7 @@ class Demo:
         return document
 
     def _command(self, arguments: tuple[str, ...]) -> list[str]:
-        return [sys.executable, "-m", "k2_offload", *arguments]
+        return [sys.executable, "-m", "embedded.k2", *arguments]
 
 
 def main() -> int:

@@ -121,9 +121,9 @@ class ScheduledStack:
 
         :raises LoggedError: if a task did not succeed
         """
-        starter = str(ROOT / "embedded" / "stack" / "start_runs.py")
+        starter = ("python", "-m", "embedded.stack.start_runs")
         began, cpu_before = time.monotonic(), self.cpu_seconds()
-        self.command("python", starter, name, logical_date.isoformat(), json.dumps(conf), *dags)
+        self.command(*starter, name, logical_date.isoformat(), json.dumps(conf), *dags)
 
         def ended() -> bool:
             [(running,)] = self.query(

@@ -1,6 +1,6 @@
 """Starts runs as the scheduler would, in the Airflow of ``AIRFLOW_HOME``.
 
-start_runs.py RUN_ID LOGICAL_DATE CONF DAG… The API and the command line start manual runs only; those wait for no
+python -m embedded.stack.start_runs RUN_ID LOGICAL_DATE CONF DAG… The API and the command line start manual runs only; those wait for no
 other layer.
 """
 

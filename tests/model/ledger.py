@@ -35,7 +35,7 @@ class TableRow:
     status: str = "initialized"
     damaged: bool = False
     looked_at: datetime | None = None
-    accepted_until: datetime | None = None
+    cleared_until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Connection:
                 self._lock(table)
             if name == "lock_table":
                 row = self._work[table].row
-                self._result = [(row.watermark, row.table_uuid, row.looked_at, row.accepted_until)]
+                self._result = [(row.watermark, row.table_uuid, row.looked_at, row.cleared_until)]
             return
         entry = self._work[table]  # every other statement follows lock_table
         if name == "open_window_of":
@@ -191,7 +191,7 @@ def _set_watermark(entry: Entry, values: Mapping[str, Any]) -> Entry:
 
 
 def _set_looked(entry: Entry, values: Mapping[str, Any]) -> Entry:
-    row = replace(entry.row, looked_at=values["looked_at"], accepted_until=values["accepted_until"])
+    row = replace(entry.row, looked_at=values["looked_at"], cleared_until=values["cleared_until"])
     return replace(entry, row=row)
 
 

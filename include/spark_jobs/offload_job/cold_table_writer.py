@@ -159,7 +159,9 @@ class ColdTableWriter:
         staged = self.java.snapshot(snapshot_id)
         if staged is None:
             raise OffloadError(f"{self._name}: the staged snapshot {snapshot_id} has gone; the retry stages it again.")
-        return self.stage_files(staged.addedDataFiles(self.java.io()), stamp).snapshot_id
+        with _failures_translated(self._connection_id):
+            files = staged.addedDataFiles(self.java.io())
+        return self.stage_files(files, stamp).snapshot_id
 
     def staged_by(self, attempt: str) -> Snapshot:
         """The snapshot that an attempt has staged."""

@@ -20,7 +20,7 @@ SELECT version FROM k2_offload.schema_versions;
 INSERT INTO k2_offload.schema_versions (version) VALUES (%(version)s);
 
 -- name: lock_table
-SELECT last_offload_timestamp, cold_table_uuid, looked_at, accepted_until
+SELECT last_offload_timestamp, cold_table_uuid, looked_at, cleared_until
 FROM k2_offload.offload_watermarks
 WHERE table_name = %(table)s
 FOR UPDATE;
@@ -81,7 +81,7 @@ WHERE table_name = %(table)s;
 
 -- name: set_looked
 UPDATE k2_offload.offload_watermarks
-SET looked_at = %(looked_at)s, accepted_until = %(accepted_until)s
+SET looked_at = %(looked_at)s, cleared_until = %(cleared_until)s
 WHERE table_name = %(table)s;
 
 -- name: accept_rows
@@ -100,7 +100,7 @@ ORDER BY table_name, low, gap_id;
 
 -- name: forget_cold_table
 UPDATE k2_offload.offload_watermarks
-SET cold_table_uuid = NULL, looked_at = NULL, accepted_until = NULL
+SET cold_table_uuid = NULL, looked_at = NULL, cleared_until = NULL
 WHERE table_name = %(table)s;
 
 -- name: may_keep_ledger

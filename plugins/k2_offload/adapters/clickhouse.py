@@ -155,6 +155,11 @@ class ClickHouse:
         [(early, late)] = self.execute(queries.count_outside(table, to_micros(before), to_micros(future)))
         return int(early), int(late)
 
+    def count_left_out(self, table: TableSpec, old_column: str, since: datetime, below: datetime) -> int:
+        """Rows at or above one time on the column that windows were cut on, and below another on the one of now."""
+        [(rows,)] = self.execute(queries.count_left_out(table, old_column, to_micros(since), to_micros(below)))
+        return int(rows)
+
     def count(self, table: TableSpec) -> int:
         """All rows of the source."""
         [(rows,)] = self.execute(queries.count(table))

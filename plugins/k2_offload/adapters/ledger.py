@@ -125,7 +125,7 @@ class LockedTable:
 
     def set_looked(self, looked: Looked) -> None:
         """Note what is known of rows that may have expired."""
-        self._run("set_looked", looked_at=looked.looked_at, accepted_until=looked.accepted_until)
+        self._run("set_looked", looked_at=looked.looked_at, cleared_until=looked.cleared_until)
         self._looked = looked
 
     def accept_rows(self, window_id: WindowId, rows: int) -> None:

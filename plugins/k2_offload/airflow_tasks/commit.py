@@ -46,6 +46,7 @@ class CommitWatermarkOperator(BaseOperator):
         watermarks: dict[str, str] = {}
         failures: list[OffloadError] = []
         with open_tiers() as tiers:
+            with_retries(tiers.ledger.migrate)  # a run that an older version has planned
             for table in tiers.tables.in_layer(self.layer):
                 try:
                     committed, watermark = with_retries(partial(commit, tiers, table))

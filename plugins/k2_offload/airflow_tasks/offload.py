@@ -14,6 +14,7 @@ from k2_offload.adapters.connections import get_connection, job_connections
 from k2_offload.adapters.java import check_java
 from k2_offload.adapters.settings import Settings, load_settings
 from k2_offload.core.connections import JobConnections
+from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.plan import Plan
 from k2_offload.core.transports import TRANSPORTS
 
@@ -46,7 +47,15 @@ class OffloadOperator(SparkSubmitOperator):
 
         :raises AirflowFailException: if a table was refused; another attempt would not help
         """
-        plan = Plan.from_json(self.plan)
+        try:
+            plan = Plan.from_json(self.plan)
+        except ConfigurationError as error:
+            raise AirflowFailException(
+                f"{error}. It was made by another version of this package. Nothing was moved and no row is lost: the "
+                "next run plans again, or clear this run's `plan`."
+            ) from None
+        for refused in plan.refused:
+            self.log.error("%s", refused.reason)
         if plan.windows:
             get_connection(self.settings.spark_conn_id)
             check_java()

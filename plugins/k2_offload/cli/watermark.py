@@ -92,6 +92,12 @@ def _read(tiers: Tiers, table: TableSpec) -> ColdReading:
 def _explain(found: ColdReading) -> str:
     if found.cold is None:
         return "There is no cold table. The next cycle creates it and moves everything that ClickHouse has."
+    if found.adopt is not None and found.published is None and found.left_out:
+        return (
+            f"The next cycle goes on at {format_time(found.watermark)} by the new timestamp column. "
+            f"[bold]{found.left_out:,} rows[/bold] in ClickHouse that were not moved lie below it and will not be; "
+            "that stays on record. A snapshot without rows records where the table ends."
+        )
     if found.adopt is not None:
         return (
             "The cold table's history does not say what it holds, so its newest row does: the next cycle goes on at "

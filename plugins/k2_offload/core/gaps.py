@@ -9,7 +9,7 @@ from enum import StrEnum
 from k2_offload.core.comparison import TTL_MARGIN
 from k2_offload.core.windows import Window
 
-GRACE = timedelta(hours=1)
+GRACE = timedelta(days=1)
 """More goes on record than is known to be gone: rows go on expiring until those that are left have been moved."""
 
 
@@ -44,11 +44,12 @@ class Looked:
     """What is known of rows that may have expired before they were moved.
 
     :param looked_at: when the source was last seen to hold no row that was not moved; ``None`` if never
-    :param accepted_until: below it, a person has accepted that rows are gone; ``None`` if nobody has
+    :param cleared_until: below it, no row waits to be moved: none was there at the last look, or a person has accepted
+        that they are gone; ``None`` if that is not known
     """
 
     looked_at: datetime | None = None
-    accepted_until: datetime | None = None
+    cleared_until: datetime | None = None
 
 
 def may_have_expired(watermark: datetime, looked: Looked, now: datetime, retention: timedelta) -> Window | None:
@@ -63,6 +64,11 @@ def may_have_expired(watermark: datetime, looked: Looked, now: datetime, retenti
     """
     if looked.looked_at is not None and looked.looked_at >= now - retention / 2:
         return None
-    start = watermark if looked.accepted_until is None else max(watermark, looked.accepted_until)
+    start = watermark if looked.cleared_until is None else max(watermark, looked.cleared_until)
     end = now - retention + TTL_MARGIN
     return Window(start, end) if start < end else None
+
+
+def first_contact(now: datetime, retention: timedelta) -> Looked:
+    """What is known when a table's first window opens: what has expired by then, or does soon, is nobody's loss."""
+    return Looked(cleared_until=now - retention + TTL_MARGIN + GRACE)

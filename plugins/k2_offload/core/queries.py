@@ -41,6 +41,14 @@ def count_outside(table: TableSpec, before_micros: int, future_micros: int) -> s
     return f"SELECT countIf({early}), countIf({late}) FROM {_source(table)} WHERE {early} OR {late}"
 
 
+def count_left_out(table: TableSpec, old_column: str, since_micros: int, below_micros: int) -> str:
+    """One row: how many rows lie at or above one time on the old column, and below another on the timestamp column."""
+    return (
+        f"SELECT count() FROM {_source(table)} WHERE {source_column(old_column)} >= {instant(since_micros)} "
+        f"AND {source_column(table.timestamp_column)} < {instant(below_micros)}"
+    )
+
+
 def count(table: TableSpec) -> str:
     """One row: how many rows the source holds."""
     return f"SELECT count() FROM {_source(table)}"

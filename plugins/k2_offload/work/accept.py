@@ -57,9 +57,11 @@ def accept_missed(tiers: Tiers, table: TableSpec, missed: Sequence[Missed]) -> N
         for each in missed:
             opened = _opened_for(each.gap, locked.entry())
             if each.gap.kind is GapKind.EXPIRED:
-                locked.set_looked(Looked(accepted_until=each.gap.window.high))
-            elif opened is not None:
-                locked.accept_rows(opened, each.rows_left)
+                locked.set_looked(Looked(cleared_until=each.gap.window.high))
+            elif opened is None:
+                continue  # it was published meanwhile, with all its rows
+            else:
+                locked.accept_rows(opened, 0)  # also if more of them go before the next cycle
             locked.record_gap(each.gap)
 
 

@@ -27,7 +27,7 @@ from k2_offload.core.exactly_once import (
     watermark_of,
 )
 from k2_offload.core.fault_points import FaultPoint, reached
-from k2_offload.core.gaps import Looked, may_have_expired
+from k2_offload.core.gaps import Gap, GapKind, Looked, first_contact, may_have_expired
 from k2_offload.core.plan import PlannedColumn, PlannedWindow
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.transports import TRANSPORTS
@@ -103,6 +103,10 @@ def _follow(tiers: Tiers, table: TableSpec, locked: LockedTable, cold: ColdTable
     if state.committed is not None and published is not None:
         locked.commit(published, tiers.now())
         log.info("%s %s: committed, %d rows", table.name, state.committed.window, published.snapshot.rows)
+        missing = entry.planned_rows - published.snapshot.rows
+        if missing > 0:  # no audit has let that pass: somebody has published it by hand
+            log.warning("%s %s: %d rows fewer than planned", table.name, state.committed.window, missing)
+            locked.record_gap(Gap(state.committed.window, GapKind.FEWER_ROWS, missing, tiers.now()))
     if state.abandoned is not None:
         locked.abandon(state.abandoned)
         log.warning("%s %s: abandoned, the cold table has moved on", table.name, state.abandoned.window)
@@ -145,10 +149,15 @@ def _open(
     counts = tiers.clickhouse.rows_per_hour(table, Window(watermark, high))
     if not counts.rows:
         log.info("%s: no rows yet in %s", table.name, Window(watermark, high))
+        locked.set_looked(replace(locked.entry().looked, looked_at=high))
         return None
     window = cut_by_rows(Window(watermark, high), counts.rows, table.max_window_rows)
     hours = [hour for hour in counts.rows if hour < window.high]
     window_id, rows = WindowId(cold.uuid, window), sum(counts.rows[hour] for hour in hours)
+    if watermark == FIRST_WATERMARK:
+        locked.set_looked(first_contact(now, table.warm_retention))
+    else:
+        locked.set_looked(Looked(cleared_until=max(watermark, min(hours))))
     locked.open(
         window_id,
         dag_run_id=dag_run_id,

@@ -15,6 +15,7 @@ from k2_offload.adapters.connections import catalog_settings, clickhouse_endpoin
 from k2_offload.adapters.java import check_java
 from k2_offload.adapters.settings import Settings
 from k2_offload.core.errors import ConfigurationError, OffloadError
+from k2_offload.core.exactly_once import check_cut
 from k2_offload.core.tables import TableSpec
 from k2_offload.work.tiers import Tiers, open_ledger
 
@@ -131,6 +132,7 @@ def check_source(tiers: Tiers, table: TableSpec) -> SourceCheck:
         tiers.clickhouse.newest_row(table)
         if cold := tiers.catalog.load(table):
             cold.check_source(columns, table.partition_column)
+            check_cut(table.name, cold.published, table.timestamp_column)
     except OffloadError as error:
         return SourceCheck(table, len(columns) if columns else None, str(error))
     return SourceCheck(table, len(columns), None)

@@ -9,7 +9,7 @@ from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger import TableRecord
 from k2_offload.core.errors import ChangedTable, DamagedTable, OffloadError
 from k2_offload.core.exactly_once import Published, Stamp, WindowId, adopted, check_cut, decide_publish, watermark_of
-from k2_offload.core.gaps import Gap, GapKind
+from k2_offload.core.gaps import Gap, GapKind, first_contact
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import Window, format_time
@@ -25,12 +25,15 @@ class ColdReading:
     :param published: its newest window
     :param adopt: the window it holds all the same, where its history cannot say
     :param problem: why its history cannot say
+    :param left_out: rows in ClickHouse that were not moved and would not be any more, where windows were cut on
+        another column so far
     """
 
     cold: ColdTable | None
     published: Published | None = None
     adopt: WindowId | None = None
     problem: str | None = None
+    left_out: int = 0
 
     @property
     def watermark(self) -> datetime:
@@ -50,8 +53,18 @@ def read_cold_table(tiers: Tiers, table: TableSpec) -> ColdReading:
         check_cut(table.name, cold.published, table.timestamp_column)
         return ColdReading(cold, cold.published)
     except (ChangedTable, DamagedTable) as error:
+        tiers.clickhouse.columns(table)  # refuses a timestamp column that is none
         newest = cold.newest_row(table.timestamp_column)
-        return ColdReading(cold, None, adopted(cold.uuid, newest) if newest else None, str(error))
+        if newest is None:
+            return ColdReading(cold, problem=str(error))
+        if newest > tiers.now() + table.future:
+            raise DamagedTable(
+                f"{table.name}: the newest row of the cold table is of {format_time(newest)}, which is in the future: "
+                "a watermark there would stop the table until then. Nothing was changed. Take such rows out of the "
+                "cold table first."
+            ) from None
+        adopt = adopted(cold.uuid, newest)
+        return ColdReading(cold, None, adopt, str(error), _left_out(tiers, table, cold, adopt))
 
 
 def accept(tiers: Tiers, table: TableSpec, reading: ColdReading) -> None:
@@ -63,15 +76,29 @@ def accept(tiers: Tiers, table: TableSpec, reading: ColdReading) -> None:
         reading.cold.adopt(reading.adopt, table.timestamp_column)
     with tiers.ledger.locked(table.name) as locked:
         locked.forget_cold_table()
+        if reading.adopt is not None and reading.left_out:
+            locked.record_gap(Gap(reading.adopt.window, GapKind.SKIPPED, reading.left_out, tiers.now()))
     commit(tiers, table)
+
+
+def _left_out(tiers: Tiers, table: TableSpec, cold: ColdTable, adopt: WindowId) -> int:
+    try:
+        published = cold.published
+    except DamagedTable:
+        return 0
+    if published is None or published.snapshot.cut_on is None:
+        return 0
+    return tiers.clickhouse.count_left_out(table, published.snapshot.cut_on, watermark_of(published), adopt.window.high)
 
 
 def difference(table: str, reading: ColdReading, record: TableRecord | None) -> str | None:
     """What a person should look at, if anything: the cold table and the ledger do not say the same."""
     if reading.problem:
         return reading.problem
-    if reading.cold is None or record is None or record.table_uuid is None:
+    if record is None or record.table_uuid is None:
         return None
+    if reading.cold is None:
+        return f"{table}: the cold table that the ledger has followed is not there. `k2 status {table}` says more."
     if reading.cold.uuid != record.table_uuid:
         return (
             f"{table}: the cold table was dropped and recreated since the ledger last looked. Nothing is lost yet. If "
@@ -142,6 +169,7 @@ def skip(tiers: Tiers, table: TableSpec, found: Skip) -> None:
         decide_publish(table.name, Stamp(window_id, table.timestamp_column, "skip"), cold.uuid, cold.published)
         cold.adopt(window_id, table.timestamp_column)
         locked.record_gap(Gap(found.window, GapKind.SKIPPED, found.rows, tiers.now()))
+        locked.set_looked(first_contact(tiers.now(), table.warm_retention))
         if opened is not None:  # also one with the very same bounds, which would otherwise pass for moved
             locked.abandon(opened)
             locked.set_status("initialized")

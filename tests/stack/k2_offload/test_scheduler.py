@@ -10,7 +10,6 @@ import time
 import psycopg
 import pytest
 
-from embedded.install.layout import ROOT
 from embedded.stack import StackSettings, airflow_home, down, up
 from embedded.stack.secrets import Secrets
 from embedded.stack.settings import HOST
@@ -126,8 +125,8 @@ def test_layers_that_the_schedule_starts_together_run_one_after_the_other(schedu
     api = Api(scheduled.settings)
     dags = [f"k2_offload_{layer}" for layer in LAYERS]
     # The API starts manual runs only; those wait for no other layer.
-    starter = str(ROOT / "embedded" / "stack" / "start_runs.py")
-    command = ["python", starter, "together", "2026-01-01T00:15:00+00:00", "{}", *dags]
+    starter = ("python", "-m", "embedded.stack.start_runs")
+    command = [*starter, "together", "2026-01-01T00:15:00+00:00", "{}", *dags]
     subprocess.run(command, env=scheduled.environment, check=True, capture_output=True)
     ended = {}
     for dag, below in zip(dags, [None, *dags], strict=False):

@@ -12,7 +12,9 @@ CREATE TABLE k2_offload.offload_gaps (
 );
 CREATE INDEX offload_gaps_by_table ON k2_offload.offload_gaps (table_name, low);
 
--- When the source was last seen to hold no row that was not moved; and up to where a person has accepted that rows have
--- expired. Both are forgotten when the cold table goes back to an earlier watermark.
+-- When the source was last seen to hold no row that was not moved; and the time below which no row waits to be moved:
+-- none was there at the last look, or a person has accepted that they are gone. Both are forgotten when the cold table
+-- goes back to an earlier watermark. What version 0.1.0 may have missed, nobody can know: it counts as having looked.
 ALTER TABLE k2_offload.offload_watermarks ADD COLUMN looked_at timestamptz;
-ALTER TABLE k2_offload.offload_watermarks ADD COLUMN accepted_until timestamptz;
+ALTER TABLE k2_offload.offload_watermarks ADD COLUMN cleared_until timestamptz;
+UPDATE k2_offload.offload_watermarks SET looked_at = now() WHERE last_offload_timestamp IS NOT NULL;
