@@ -1,7 +1,8 @@
 """Starts runs as the scheduler would, in the Airflow of ``AIRFLOW_HOME``.
 
-python -m embedded.stack.start_runs RUN_ID LOGICAL_DATE CONF DAG… The API and the command line start manual runs only; those wait for no
-other layer.
+python -m embedded.stack.start_runs RUN_ID LOGICAL_DATE CONF DAG…
+
+The API and the command line start manual runs only; those wait for no other layer.
 """
 
 from __future__ import annotations

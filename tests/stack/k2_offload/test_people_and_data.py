@@ -12,8 +12,9 @@ from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.gaps import GapKind
 from k2_offload.work.accept import accept_missed, find_missed
+from k2_offload.work.compare import compare
 from k2_offload.work.status import read_status
-from k2_offload.work.watermarks import accept, read_cold_table
+from k2_offload.work.watermarks import accept, find_skip, read_cold_table, skip
 from tests.faults.hook import Fault, Kind
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -41,7 +42,15 @@ def test_another_timestamp_column_is_refused_until_it_is_changed_on_purpose(work
         edited.plan(edited.tables[table])
     assert cycle.plan(cycle.tables[table]) is None, "put back, nothing has happened"
 
-    accept(edited.tiers, edited.tables[table], read_cold_table(edited.tiers, edited.tables[table]))
+    workbench.sql(
+        f"INSERT INTO {table} SELECT * REPLACE(at + INTERVAL 1 HOUR AS at, sequence + 7000 AS sequence) "
+        f"FROM {table} LIMIT 3"
+    )
+    reading = read_cold_table(edited.tiers, edited.tables[table])
+    assert reading.left_out == 3, "not moved, and below the newest row by the new column"
+    accept(edited.tiers, edited.tables[table], reading)
+    assert gaps_of(edited, table) == [(GapKind.SKIPPED, 3)]
+    workbench.sql(f"ALTER TABLE {table} DELETE WHERE sequence >= 7000 SETTINGS mutations_sync = 2")
     workbench.insert_trades(table, NOON + timedelta(hours=1), 100)
     workbench.move(edited, table)
     assert workbench.cold_rows(table) == workbench.warm_rows(table)
@@ -183,3 +192,36 @@ def test_a_staged_snapshot_that_somebody_publishes_by_hand_is_not_moved_again(wo
     assert workbench.cold_rows(table) == workbench.warm_rows(table)
     assert workbench.move(cycle, table) is None
     assert workbench.cold_rows(table) == workbench.warm_rows(table)
+
+
+def test_a_table_that_was_just_added_and_one_told_to_begin_late_raise_no_alarm_for_what_was_never_theirs(workbench):
+    table = workbench.create_trades(uuid.uuid4().hex[:8])
+    cycle = workbench.cycle(workbench.spec(table, max_window_rows=100), now=NOON + 8 * DAY)
+    for hour in range(3):  # older than the retention, and still there
+        workbench.insert_trades(table, NOON + timedelta(hours=hour), 90, start_sequence=100 * hour)
+    while workbench.move(cycle, table):
+        pass
+    assert workbench.cold_rows(table) == workbench.warm_rows(table)
+
+    late = workbench.create_trades(uuid.uuid4().hex[:8])
+    workbench.insert_trades(late, NOON, 90)
+    cycle = workbench.cycle(workbench.spec(late), now=NOON + 8 * DAY)
+    skip(cycle.tiers, cycle.tables[late], find_skip(cycle.tiers, cycle.tables[late], NOON - DAY))
+    workbench.move(cycle, late)
+    assert workbench.cold_rows(late) == workbench.warm_rows(late)
+
+
+def test_a_watermark_in_the_future_is_not_rebuilt(workbench):
+    table, cycle = moved_table(workbench, extra=", other DateTime64(6, 'UTC') DEFAULT '2099-01-01 00:00:00'")
+    edited = workbench.cycle(workbench.spec(table, timestamp_column="other", partition_column="at", future_seconds=0))
+    with pytest.raises(DamagedTable, match="in the future"):
+        read_cold_table(edited.tiers, edited.tables[table])
+    assert cycle.plan(cycle.tables[table]) is None
+
+
+def test_what_validate_status_and_verify_say_of_a_cold_table_that_was_dropped(workbench):
+    table, cycle = moved_table(workbench)
+    workbench.cold_catalog.drop_table(f"cold.{table}")
+    record = cycle.ledger.read_tables()[table]
+    assert "not there" in read_status(cycle.tiers, cycle.tables[table], record, counts=False).problem
+    assert not compare(cycle.tiers, cycle.tables[table]).equal
