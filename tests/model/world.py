@@ -15,6 +15,7 @@ from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import AuditFailed, OffloadError, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, WindowId
+from k2_offload.core.gaps import soon_expired
 from k2_offload.core.plan import PlannedWindow
 from k2_offload.core.tables import LAYERS, Tables, TableSpec
 from k2_offload.core.windows import TICK, Window, from_micros, to_micros
@@ -60,6 +61,7 @@ OUT_OF_ORDER = TABLES["silver"].out_of_order
 class World:
     """:param bronze_of: trade → its bronze table
     :param tables: as the table file says at the moment
+    :param begun: table → when its first window was planned
     :param gaps: table → what somebody has accepted, also if the ledger that has it on record was lost since
     :param future: trades that came with a time that is still to come, and say nothing about their feed
     :param late: table → trades that came below what the table may have moved already, so that it owes nothing for them
@@ -69,6 +71,7 @@ class World:
         self.now = START
         self.tables = TABLES
         self.future: set[int] = set()
+        self.begun: dict[str, datetime] = {}
         self.gaps: dict[str, list[Window]] = {name: [] for name in TABLES.by_name}
         self.clickhouse = Server(lambda: self.now)
         self.postgres = Postgres()
@@ -236,6 +239,8 @@ class World:
 
     def _check_ledger(self, table: TableSpec) -> None:
         entry = self.postgres.entries.get(table.name, Entry())
+        if entry.windows:
+            self.begun.setdefault(table.name, self.now)
         assert len(entry.open_windows) <= 1, f"{table.name}: two windows in the air"
         believed = entry.row.watermark
         if believed is not None and not entry.row.damaged:
@@ -275,6 +280,8 @@ class World:
 
     def _gone(self, name: str, micros: int) -> bool:
         """Whether it is on record that rows of that time may be missing."""
+        if name in self.begun and micros < to_micros(soon_expired(self.begun[name], RETENTION)):
+            return True  # it was as good as gone before anybody looked
         return any(to_micros(gap.low) <= micros < to_micros(gap.high) for gap in self.gaps[name])
 
     def _owed(self, name: str, watermark: datetime) -> Iterator[tuple[int, int]]:

@@ -9,9 +9,6 @@ from enum import StrEnum
 from k2_offload.core.comparison import TTL_MARGIN
 from k2_offload.core.windows import Window
 
-GRACE = timedelta(days=1)
-"""More goes on record than is known to be gone: rows go on expiring until those that are left have been moved."""
-
 
 class GapKind(StrEnum):
     """How the rows were missed."""
@@ -71,4 +68,12 @@ def may_have_expired(watermark: datetime, looked: Looked, now: datetime, retenti
 
 def first_contact(now: datetime, retention: timedelta) -> Looked:
     """What is known when a table's first window opens: what has expired by then, or does soon, is nobody's loss."""
-    return Looked(cleared_until=now - retention + TTL_MARGIN + GRACE)
+    return Looked(cleared_until=soon_expired(now, retention))
+
+
+def soon_expired(now: datetime, retention: timedelta) -> datetime:
+    """What is older has expired, or does within an eighth of the retention.
+
+    That much is given up, on record where it is a loss: rows go on expiring until those that are left have been moved.
+    """
+    return now - retention + TTL_MARGIN + retention / 8

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry, WindowId, watermark_of
-from k2_offload.core.gaps import GRACE, Gap, GapKind, Looked, may_have_expired
+from k2_offload.core.gaps import Gap, GapKind, Looked, may_have_expired, soon_expired
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import Window
 from k2_offload.work.cycle import commit
@@ -42,7 +42,7 @@ def find_missed(tiers: Tiers, table: TableSpec) -> list[Missed]:
     if watermark != FIRST_WATERMARK:
         expired = may_have_expired(watermark, entry.looked, now, table.warm_retention)
         if expired is not None:
-            window = Window(expired.low, expired.high + GRACE)
+            window = Window(expired.low, soon_expired(now, table.warm_retention))
             missed.append(Missed(Gap(window, GapKind.EXPIRED, None, now), _rows(tiers, table, window)))
     return missed
 
