@@ -157,7 +157,8 @@ def _open(
     if watermark == FIRST_WATERMARK:
         locked.set_looked(first_contact(now, table.warm_retention))
     else:
-        locked.set_looked(Looked(cleared_until=max(watermark, min(hours))))
+        cleared = locked.entry().looked.cleared_until or watermark
+        locked.set_looked(Looked(cleared_until=max(cleared, watermark, min(hours))))
     locked.open(
         window_id,
         dag_run_id=dag_run_id,

@@ -169,11 +169,12 @@ def skip(tiers: Tiers, table: TableSpec, found: Skip) -> None:
         decide_publish(table.name, Stamp(window_id, table.timestamp_column, "skip"), cold.uuid, cold.published)
         cold.adopt(window_id, table.timestamp_column)
         locked.record_gap(Gap(found.window, GapKind.SKIPPED, found.rows, tiers.now()))
-        locked.set_looked(first_contact(tiers.now(), table.warm_retention))
         if opened is not None:  # also one with the very same bounds, which would otherwise pass for moved
             locked.abandon(opened)
             locked.set_status("initialized")
     commit(tiers, table)
+    with tiers.ledger.locked(table.name) as locked:
+        locked.set_looked(first_contact(tiers.now(), table.warm_retention))
 
 
 def _refusal_to_go_back(table: TableSpec, cold: ColdTable, watermark: datetime, time: datetime, now: datetime) -> str:
