@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import date
 from typing import Any
 
@@ -16,14 +16,14 @@ from k2_offload.core.exactly_once import (
     PUBLISHED_BRANCH,
     Published,
     Snapshot,
-    Stamp,
     find_published,
 )
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.limits import STAGE_ATTEMPTS
 from offload_job.jvm import Jvm, java_map
+from offload_job.transport import Stamped
 
-_MAIN = "main"
+MAIN = "main"
 
 _REFUSALS = ("ForbiddenException", "NotAuthorizedException", "AccessDeniedException", "AccessControlException")
 """What a REST catalog, files and Hadoop throw at a user who may not."""
@@ -90,7 +90,7 @@ class ColdTableWriter:
             current = self.java.currentSnapshot()
             head = current.snapshotId() if current is not None else None
         last_published = branch.snapshotId() if branch is not None else None
-        return find_published(self._name, self.uuid, head, last_published, self._snapshot)
+        return find_published(self._name, self.uuid, head, last_published, self.snapshot)
 
     def require(self, properties: Mapping[str, str]) -> None:
         """Refuse a table without the properties that its transport needs.
@@ -112,24 +112,31 @@ class ColdTableWriter:
         parent: int | None = self.java.snapshot(snapshot_id).parentId()
         return parent
 
-    def stage_files(self, files: Iterable[Any], stamp: Stamp) -> Snapshot:
+    def stage_files(self, files: Iterable[Any], stamp: Stamped) -> Snapshot:
         """Make the data files a snapshot on top of the current head that no reader sees.
 
         :param files: Iceberg ``DataFile`` objects; may be empty
         """
-        append = self.java.newAppend().stageOnly()
-        for key, value in stamp.summary.items():
-            append.set(key, value)
+        append = self.java.newAppend()
         for file in files:
             append.appendFile(file)
-        with _failures_translated(self._connection_id):
+        return self.stage(append, stamp)
+
+    def stage(self, update: Any, stamp: Stamped) -> Snapshot:
+        """Make an update a snapshot on top of the current head that no reader sees.
+
+        :param update: Iceberg's ``SnapshotUpdate``
+        """
+        for key, value in stamp.summary.items():
+            update.set(key, value)
+        with self.failures_translated():
             self._check_present([self._metadata_file()])
-            self._commit_staged(append, stamp.attempt)
+            self._commit_staged(update, stamp.attempt)
             reached(FaultPoint.STAGED, self._name)
         return self.staged_by(stamp.attempt)
 
-    def _commit_staged(self, append: Any, attempt: str) -> None:
-        """Commit a staged append in place of Iceberg's own ``commit``, which publishes it when a reply is lost.
+    def _commit_staged(self, update: Any, attempt: str) -> None:
+        """Commit a staged update in place of Iceberg's own ``commit``, which publishes it when a reply is lost.
 
         Iceberg's JDBC catalog sends a commit again when the connection breaks before the reply. The first one has
         taken effect, so the second conflicts; ``commit`` retries, finds its snapshot in the table, takes the whole
@@ -140,7 +147,7 @@ class ColdTableWriter:
 
         operations = self.java.operations()
         for remaining in reversed(range(STAGE_ATTEMPTS)):
-            snapshot = append.apply()  # writes manifests, on top of the table as it is now; commits nothing
+            snapshot = update.apply()  # writes manifests, on top of the table as it is now; commits nothing
             base = operations.current()
             updated = self._jvm.org.apache.iceberg.TableMetadata.buildFrom(base).addSnapshot(snapshot).build()
             try:
@@ -149,23 +156,23 @@ class ColdTableWriter:
                 self.java.refresh()
                 if self._find_staged(attempt) is not None:
                     return
-                if not remaining or not _is_conflict(error):
+                if not remaining or not is_conflict(error):
                     raise
             else:
                 return
 
-    def stage_again(self, snapshot_id: int, stamp: Stamp) -> int:
+    def stage_again(self, snapshot_id: int, stamp: Stamped) -> int:
         """Stage the files of a staged snapshot once more, on top of the head as it is now."""
         staged = self.java.snapshot(snapshot_id)
         if staged is None:
             raise OffloadError(f"{self._name}: the staged snapshot {snapshot_id} has gone; the retry stages it again.")
-        with _failures_translated(self._connection_id):
+        with self.failures_translated():
             files = staged.addedDataFiles(self.java.io())
         return self.stage_files(files, stamp).snapshot_id
 
     def staged_by(self, attempt: str) -> Snapshot:
         """The snapshot that an attempt has staged."""
-        with _failures_translated(self._connection_id):
+        with self.failures_translated():
             self.java.refresh()
         staged = self._find_staged(attempt)
         if staged is None:
@@ -182,9 +189,13 @@ class ColdTableWriter:
 
         :raises Unreachable: if a file is missing
         """
-        with _failures_translated(self._connection_id):
+        with self.failures_translated():
             added = self.java.snapshot(snapshot_id).addedDataFiles(self.java.io())
             self._check_present([*(str(file.location()) for file in added), self._metadata_file()])
+
+    def failures_translated(self) -> AbstractContextManager[None]:
+        """What Java throws becomes an error of this package."""
+        return _failures_translated(self._connection_id)
 
     def _metadata_file(self) -> str:
         return str(self.java.operations().current().metadataFileLocation())
@@ -207,15 +218,15 @@ class ColdTableWriter:
                 refs = refs.replaceBranch(PUBLISHED_BRANCH, snapshot_id)
             else:
                 refs = refs.createBranch(PUBLISHED_BRANCH, snapshot_id)
-            refs.fastForwardBranch(_MAIN, PUBLISHED_BRANCH).commit()
+            refs.fastForwardBranch(MAIN, PUBLISHED_BRANCH).commit()
             reached(FaultPoint.PUBLISHED, self._name)
         except Py4JJavaError as error:
-            with _failures_translated(self._connection_id):
+            with self.failures_translated():
                 self.java.refresh()
                 current = self.java.currentSnapshot()
                 if current is not None and current.snapshotId() == snapshot_id:
                     return True  # the reply was lost, not the commit
-                if _is_conflict(error):
+                if is_conflict(error):
                     return False
                 raise
         return True
@@ -228,7 +239,7 @@ class ColdTableWriter:
         iceberg = self._jvm.org.apache.iceberg
         file = self.java.io().newInputFile(uri)
         mapping = iceberg.mapping.NameMappingParser.fromJson(self.java.properties().get("schema.name-mapping.default"))
-        with _failures_translated(self._connection_id):
+        with self.failures_translated():
             metrics = iceberg.parquet.ParquetUtil.fileMetrics(file, iceberg.MetricsConfig.forTable(self.java), mapping)
         if metrics.columnSizes().size() != self.java.schema().columns().size():
             raise OffloadError(
@@ -253,7 +264,8 @@ class ColdTableWriter:
                 return _to_snapshot(snapshot)
         return None
 
-    def _snapshot(self, snapshot_id: int) -> Snapshot | None:
+    def snapshot(self, snapshot_id: int) -> Snapshot | None:
+        """A snapshot of the table, ``None`` once it has expired."""
         snapshot = self.java.snapshot(snapshot_id)
         return None if snapshot is None else _to_snapshot(snapshot)
 
@@ -273,7 +285,8 @@ def _failures_translated(connection_id: str) -> Iterator[None]:
         raise kind("The Iceberg catalog or its storage", connection_id, _message(error)) from error
 
 
-def _is_conflict(error: Any) -> bool:
+def is_conflict(error: Any) -> bool:
+    """Whether another writer's commit came between."""
     kind = error.java_exception.getClass().getSimpleName()
     return kind == "CommitFailedException" or "fast-forward" in str(error.java_exception.getMessage())
 

@@ -11,14 +11,30 @@ from k2_offload.core.transports import TRANSPORTS
 if TYPE_CHECKING:
     from k2_offload.adapters.clickhouse import ClickHouse
     from k2_offload.core.connections import JobConnections
-    from k2_offload.core.exactly_once import Snapshot, Stamp
-    from k2_offload.core.plan import PlannedWindow
+    from k2_offload.core.exactly_once import Snapshot
+    from k2_offload.core.plan import PlannedRows
     from k2_offload.core.splits import Split
     from offload_job.cold_table_writer import ColdTableWriter
 
 
+class Stamped(Protocol):
+    """What a staged snapshot says of itself: a window's :class:`~k2_offload.core.exactly_once.Stamp`, or a heal's."""
+
+    @property
+    def attempt(self) -> str:
+        """Unique; names one attempt's files and its snapshot."""
+
+    @property
+    def wap_id(self) -> str:
+        """What Spark's writer calls a snapshot that it stages."""
+
+    @property
+    def summary(self) -> dict[str, str]:
+        """Keys and values as they stand in the snapshot's summary."""
+
+
 class Transport(Protocol):
-    """Brings a window's rows into the cold table's storage and stages them as a snapshot.
+    """Brings rows into the cold table's storage and stages them as a snapshot.
 
     :param connections: where ClickHouse and the catalog are
     :param master: Spark's, as the application was submitted
@@ -30,13 +46,13 @@ class Transport(Protocol):
         self,
         clickhouse: ClickHouse,
         cold: ColdTableWriter,
-        planned: PlannedWindow,
+        planned: PlannedRows,
         splits: Sequence[Split],
-        stamp: Stamp,
+        stamp: Stamped,
     ) -> Snapshot:
         """Move and stage; nothing is visible to readers afterwards.
 
-        :param splits: they hold every row of the window once; empty if there are no rows
+        :param splits: they hold every row once; empty if there are no rows
         :param stamp: what the snapshot must say of itself; its attempt also names the files
         """
 

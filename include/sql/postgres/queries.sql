@@ -98,6 +98,24 @@ SELECT table_name, low, high, kind, rows, accepted_at
 FROM k2_offload.offload_gaps
 ORDER BY table_name, low, gap_id;
 
+-- name: record_day
+INSERT INTO k2_offload.offload_days
+    (table_name, day, verdict, compared_at, snapshot_id, below, warm_rows, cold_rows, late_rows, gone_rows,
+     differs_from, differs_until, problem)
+VALUES
+    (%(table)s, %(day)s, %(verdict)s, %(now)s, %(snapshot_id)s, %(below)s, %(warm_rows)s, %(cold_rows)s,
+     %(late_rows)s, %(gone_rows)s, %(differs_from)s, %(differs_until)s, %(problem)s)
+ON CONFLICT (table_name, day) DO UPDATE SET
+    verdict = excluded.verdict, compared_at = excluded.compared_at, snapshot_id = excluded.snapshot_id,
+    below = excluded.below, warm_rows = excluded.warm_rows, cold_rows = excluded.cold_rows,
+    late_rows = excluded.late_rows, gone_rows = excluded.gone_rows, differs_from = excluded.differs_from,
+    differs_until = excluded.differs_until, problem = excluded.problem;
+
+-- name: days_of
+SELECT day, verdict, compared_at
+FROM k2_offload.offload_days
+WHERE table_name = %(table)s;
+
 -- name: forget_cold_table
 UPDATE k2_offload.offload_watermarks
 SET cold_table_uuid = NULL, looked_at = NULL, cleared_until = NULL

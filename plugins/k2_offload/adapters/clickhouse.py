@@ -129,8 +129,9 @@ class ClickHouse:
             )
         for key in ("timestamp_column", "partition_column"):
             self._check_time(table, key, types)
-        for column in (*table.sort_columns, *([table.sequence_column] if table.sequence_column else [])):
-            _check_exists(table, column, types)
+        for column in (*table.sort_columns, table.sequence_column, table.version_column):
+            if column is not None:
+                _check_exists(table, column, types)
         return tuple(map_column(table.name, column, kind) for column, kind in types.items())
 
     def newest_row(

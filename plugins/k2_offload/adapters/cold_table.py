@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from k2_offload.core.exactly_once import (
 from k2_offload.core.type_mapping import Column
 
 if TYPE_CHECKING:
+    from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
 
@@ -50,6 +51,11 @@ class ColdTable:
     def partition_field(self) -> str:
         """Name of the daily partition field."""
         return self._table.spec().fields[0].name
+
+    @property
+    def snapshot_id(self) -> int:
+        """The snapshot that readers see; 0 while there is none."""
+        return self._table.metadata.current_snapshot_id or 0
 
     @cached_property
     def published(self) -> Published | None:
@@ -105,29 +111,44 @@ class ColdTable:
         :returns: ``None`` if some files are partitioned in another way
         :raises OffloadError: if the metadata cannot be read
         """
-        from pyiceberg.transforms import DayTransform  # noqa: PLC0415
-
-        schema = self._table.schema()
-        daily = {
-            spec_id
-            for spec_id, spec in self._table.specs().items()
-            if [(schema.find_column_name(field.source_id), field.transform) for field in spec.fields]
-            == [(column, DayTransform())]
-        }
-        if not daily:
+        if not any(self._is_daily(spec_id, column) for spec_id in self._table.specs()):
             return None
         rows: Counter[date] = Counter()
+        for file in self._files(f"\"{column}\" >= '{since}T00:00:00+00:00'"):
+            if not self._is_daily(file.spec_id, column):
+                return None
+            rows[_day_of(file)] += file.record_count
+        return rows
+
+    def files_of_day(self, column: str, day: date) -> list[str]:
+        """Paths of the files of one partition day.
+
+        :param column: the time that the partitions are days of
+        :raises OffloadError: if the metadata cannot be read
+        """
+        within = f"\"{column}\" >= '{day}T00:00:00+00:00' and \"{column}\" < '{day + timedelta(days=1)}T00:00:00+00:00'"
+        return [
+            file.file_path
+            for file in self._files(within)
+            if self._is_daily(file.spec_id, column) and _day_of(file) == day
+        ]
+
+    def _is_daily(self, spec_id: int, column: str) -> bool:
+        from pyiceberg.transforms import DayTransform  # noqa: PLC0415
+
+        schema, spec = self._table.schema(), self._table.specs()[spec_id]
+        fields = [(schema.find_column_name(field.source_id), field.transform) for field in spec.fields]
+        return fields == [(column, DayTransform())]
+
+    def _files(self, row_filter: str) -> Iterator[DataFile]:
         try:
-            for task in self._table.scan(f"\"{column}\" >= '{since}T00:00:00+00:00'").plan_files():
-                if task.file.spec_id not in daily:
-                    return None
-                rows[date(1970, 1, 1) + timedelta(days=task.file.partition[0])] += task.file.record_count
+            for task in self._table.scan(row_filter).plan_files():
+                yield task.file
         except Exception as error:
             raise OffloadError(
                 f"{self._name}: the cold table's metadata cannot be read: {error}. Nothing was changed. "
                 "Run `k2 validate`."
             ) from error
-        return rows
 
     def adopt(self, window_id: WindowId, cut_on: str) -> None:
         """Record that the table holds a window: a snapshot without rows that carries its identity.
@@ -216,3 +237,7 @@ class ColdTable:
                     f"TABLE {'.'.join(self._table.name())} ALTER COLUMN {column.name} DROP NOT NULL; or point 'source' "
                     "at a view without NULLs. Then run `k2 validate`."
                 )
+
+
+def _day_of(file: DataFile) -> date:
+    return date(1970, 1, 1) + timedelta(days=file.partition[0])

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
 from typing import Any
 
 from k2_offload.adapters.postgres import Connect, is_refusal
+from k2_offload.core.day_comparison import DayComparison, LastComparison, Verdict
 from k2_offload.core.errors import Busy, ConfigurationError, OffloadError, Refused, Unreachable
 from k2_offload.core.exactly_once import LedgerEntry, Published, WindowId, watermark_of
 from k2_offload.core.gaps import Gap, GapKind, Looked
@@ -215,6 +216,30 @@ class Ledger:
             for table, low, high, kind, rows, accepted_at in cursor.fetchall():
                 gaps.setdefault(table, []).append(Gap(Window(low, high), GapKind(kind), rows, accepted_at))
         return gaps
+
+    def record_day(self, found: DayComparison, problem: str | None, now: datetime) -> None:
+        """Keep what a comparison of one day has found, in place of the one before.
+
+        :param problem: why the day cannot be read, or was not healed
+        """
+        differing = found.differing
+        with self._transaction() as cursor:
+            cursor.execute(
+                statements()["record_day"],
+                {
+                    "table": found.table, "day": found.scope.day, "verdict": str(found.verdict), "now": now,
+                    "snapshot_id": found.snapshot_id, "below": found.scope.below, "warm_rows": found.warm_rows,
+                    "cold_rows": found.cold_rows, "late_rows": found.late_rows, "gone_rows": found.gone_rows,
+                    "differs_from": differing.low if differing else None,
+                    "differs_until": differing.high if differing else None, "problem": problem,
+                },
+            )  # fmt: skip
+
+    def read_days(self, table: str) -> dict[date, LastComparison]:
+        """What the last comparison of each day of a table has found."""
+        with self._transaction() as cursor:
+            cursor.execute(statements()["days_of"], {"table": table})
+            return {day: LastComparison(Verdict(verdict), at) for day, verdict, at in cursor.fetchall()}
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:

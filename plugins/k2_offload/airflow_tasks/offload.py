@@ -43,7 +43,7 @@ class OffloadOperator(SparkSubmitOperator):
         self.settings = settings
 
     def execute(self, context: Any) -> None:
-        """Move the windows, then fail with the tables that were refused; what is published stays published.
+        """Move and heal, then fail with the tables that were refused; what is published stays published.
 
         :raises AirflowFailException: if a table was refused; another attempt would not help
         """
@@ -56,7 +56,7 @@ class OffloadOperator(SparkSubmitOperator):
             ) from None
         for refused in plan.refused:
             self.log.error("%s", refused.reason)
-        if plan.windows:
+        if plan.windows or plan.heals:
             get_connection(self.settings.spark_conn_id)
             check_java()
             self._configure(plan, self.settings)
@@ -69,7 +69,7 @@ class OffloadOperator(SparkSubmitOperator):
             raise AirflowFailException("\n".join(refused.reason for refused in plan.refused))
 
     def _configure(self, plan: Plan, settings: Settings) -> None:
-        short = all(TRANSPORTS[window.transport].short for window in plan.windows)
+        short = all(TRANSPORTS[rows.transport].short for rows in (*plan.windows, *plan.heals))
         java_options = spark_submit.driver_options(settings.spark_class_archive, short=short)
         self.driver_class_path = spark_submit.classpath(settings.spark_jars)
         self.conf = {

@@ -81,6 +81,11 @@ class Stamp:
     attempt: str
 
     @property
+    def wap_id(self) -> str:
+        """What Spark's writer calls a snapshot that it stages."""
+        return str(self.window_id)
+
+    @property
     def summary(self) -> dict[str, str]:
         """Keys and values as they stand in the snapshot's summary."""
         return {
@@ -314,17 +319,18 @@ class LedgerEntry:
     looked: Looked = field(default_factory=Looked)
 
 
-def refuse_to_recreate(table: str, ledger: LedgerEntry) -> None:
+def refuse_to_recreate(table: str, table_uuid: str | None) -> None:
     """Do not make a cold table where one was that the ledger has followed.
 
     In its place, readers would find an empty table, it could not be registered again, and its files would pass for
     orphans.
 
+    :param table_uuid: of the cold table that the ledger has followed, if any
     :raises DamagedTable: if the ledger has followed one
     """
-    if ledger.table_uuid is not None:
+    if table_uuid is not None:
         raise DamagedTable(
-            f"{table}: the cold table that the ledger has followed (UUID {ledger.table_uuid}) is not there. It was not "
+            f"{table}: the cold table that the ledger has followed (UUID {table_uuid}) is not there. It was not "
             "made anew, so that it can be registered again: its files may still be in place. Nothing was changed. If "
             f"it was dropped on purpose, run `k2 watermark rebuild {table}`: the next cycle then starts a new one."
         )

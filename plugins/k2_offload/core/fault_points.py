@@ -29,6 +29,11 @@ class FaultPoint(StrEnum):
     WATERMARK_WRITTEN = "watermark written, not yet committed to the ledger"
     COMMITTED = "watermark committed to the ledger"
 
+    HEAL_STARTED = "heal started"
+    HEAL_AUDITED = "heal audited"
+    SWAP_STAGED = "swap staged"
+    HEALED = "healed"
+
 
 Hook = Callable[[FaultPoint, str], None]
 """Called with the point and the table's name; may raise, sleep or end the process."""

@@ -51,7 +51,7 @@ def plan(tiers: Tiers, table: TableSpec, dag_run_id: str) -> PlannedWindow | Non
         entry = locked.entry()
         cold = tiers.catalog.load(table)
         if cold is None:
-            refuse_to_recreate(table.name, entry)
+            refuse_to_recreate(table.name, entry.table_uuid)
             cold = tiers.catalog.create(table, columns)
         cold.check_source(columns, table.partition_column)
         reached(FaultPoint.COLD_TABLE_CREATED, table.name)
@@ -200,6 +200,7 @@ def _upstream(tiers: Tiers, name: str, now: datetime) -> Upstream:
 def _planned(
     table: TableSpec, columns: Sequence[Column], cold: ColdTable, window_id: WindowId, rows: int
 ) -> PlannedWindow:
+    condition = queries.within(table, window_id.window)
     return PlannedWindow(
         table=table.name,
         target=table.target,
@@ -211,6 +212,6 @@ def _planned(
         columns=tuple(PlannedColumn(column.name, column.iceberg_type) for column in columns),
         max_file_rows=TRANSPORTS[table.transport].limit_file_rows(table.max_file_rows),
         parallel_exports=table.parallel_exports,
-        rows_per_slot_sql=queries.rows_per_slot(table, window_id.window),
-        select_split_sql=queries.select_split(table, columns, window_id.window),
+        rows_per_slot_sql=queries.rows_per_slot(table, condition),
+        select_split_sql=queries.select_split(table, columns, condition),
     )

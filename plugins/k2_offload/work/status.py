@@ -11,7 +11,7 @@ from k2_offload.adapters.ledger import TableRecord
 from k2_offload.core import queries
 from k2_offload.core.comparison import window_to_compare
 from k2_offload.core.errors import OffloadError, Unreachable
-from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry, refuse_to_recreate, watermark_of
+from k2_offload.core.exactly_once import FIRST_WATERMARK, refuse_to_recreate, watermark_of
 from k2_offload.core.gaps import Gap
 from k2_offload.core.lag import lag
 from k2_offload.core.late_rows import late_rows
@@ -64,7 +64,7 @@ def read_status(
     try:
         cold = tiers.catalog.load(table)
         if cold is None and record is not None:
-            refuse_to_recreate(table.name, LedgerEntry(record.table_uuid, record.watermark, None))
+            refuse_to_recreate(table.name, record.table_uuid)
         watermark = watermark_of(cold.published) if cold and cold.published else None
         tiers.clickhouse.columns(table)
         now = tiers.now()

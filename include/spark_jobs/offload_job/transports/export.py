@@ -9,15 +9,16 @@ from typing import Any
 
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import JobConnections, is_cluster
-from k2_offload.core.exactly_once import Snapshot, Stamp
+from k2_offload.core.exactly_once import Snapshot
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.lake import parquet_file
-from k2_offload.core.plan import PlannedWindow
+from k2_offload.core.plan import PlannedRows
 from k2_offload.core.queries import EXPORT_SETTINGS, of_split
 from k2_offload.core.splits import Split
 from offload_job.cold_table_writer import ColdTableWriter
 from offload_job.export_task import TRY, Export, Exported, run_export
 from offload_job.spark_cluster import SparkCluster
+from offload_job.transport import Stamped
 
 _PARALLEL_FOOTERS = 8
 
@@ -37,9 +38,9 @@ class ExportTransport:
         self,
         clickhouse: ClickHouse,
         cold: ColdTableWriter,
-        planned: PlannedWindow,
+        planned: PlannedRows,
         splits: Sequence[Split],
-        stamp: Stamp,
+        stamp: Stamped,
     ) -> Snapshot:
         """Export the window and stage its files.
 
@@ -76,7 +77,7 @@ class ExportTransport:
         return cold.stage_files(files, stamp)
 
     def _exports(
-        self, cold: ColdTableWriter, planned: PlannedWindow, splits: Sequence[Split], attempt: str
+        self, cold: ColdTableWriter, planned: PlannedRows, splits: Sequence[Split], attempt: str
     ) -> list[Export]:
         exports = []
         for number, split in enumerate(splits):
@@ -89,5 +90,5 @@ class ExportTransport:
         return exports
 
 
-def _say(planned: PlannedWindow, exported: Exported) -> None:
+def _say(planned: PlannedRows, exported: Exported) -> None:
     print(f"{planned.table}: {exported}\n", end="", flush=True)

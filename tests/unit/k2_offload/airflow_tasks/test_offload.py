@@ -20,7 +20,20 @@ SECRET = "a-secret-of-this-test"
 
 
 def window(transport="export"):
-    return PlannedWindow("t", "cold.t", "k2/u/a/b", 9, "t", transport, "t_day", (), 5, 2, "SELECT 1", "SELECT 2")
+    return PlannedWindow(
+        table="t",
+        target="cold.t",
+        window_id="k2/u/a/b",
+        rows=9,
+        cut_on="t",
+        transport=transport,
+        partition_field="t_day",
+        columns=(),
+        max_file_rows=5,
+        parallel_exports=2,
+        rows_per_slot_sql="SELECT 1",
+        select_split_sql="SELECT 2",
+    )
 
 
 @pytest.fixture

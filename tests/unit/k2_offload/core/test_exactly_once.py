@@ -177,9 +177,9 @@ def test_a_staged_snapshot_that_somebody_cherry_picked_counts_as_its_window():
 
 
 def test_a_table_that_the_ledger_has_followed_is_not_made_anew():
-    refuse_to_recreate("t", LedgerEntry(None, None, None))
+    refuse_to_recreate("t", None)
     with pytest.raises(DamagedTable, match=r"UUID 0b5e.*not there.*k2 watermark rebuild t"):
-        refuse_to_recreate("t", LedgerEntry(UUID, None, None))
+        refuse_to_recreate("t", UUID)
 
 
 def test_a_marker_that_main_was_rolled_back_past_does_not_stand_in():
