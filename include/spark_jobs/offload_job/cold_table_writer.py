@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from typing import Any
@@ -18,12 +18,16 @@ from k2_offload.core.exactly_once import (
     Snapshot,
     Stamp,
     find_published,
+    may_drop,
 )
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.limits import STAGE_ATTEMPTS
 from offload_job.jvm import Jvm, java_map
 
 _MAIN = "main"
+
+_COMPARES_WHOLE_TABLE = "JdbcTableOperations"
+"""Commits through a SQL catalog fail after any other. A REST catalog drops a snapshot that a branch has just moved to."""
 
 _REFUSALS = ("ForbiddenException", "NotAuthorizedException", "AccessDeniedException", "AccessControlException")
 """What a REST catalog, files and Hadoop throw at a user who may not."""
@@ -61,6 +65,7 @@ class ColdTableWriter:
         self._target = target
         self._name = name
         self._connection_id = connection_id
+        self._named: set[str] = set()
         with _failures_translated(connection_id):
             identifier = jvm.org.apache.iceberg.catalog.TableIdentifier.parse(target)
             if not catalog.tableExists(identifier):
@@ -143,6 +148,7 @@ class ColdTableWriter:
             snapshot = append.apply()  # writes manifests, on top of the table as it is now; commits nothing
             base = operations.current()
             updated = self._jvm.org.apache.iceberg.TableMetadata.buildFrom(base).addSnapshot(snapshot).build()
+            self._named.add(attempt)
             try:
                 operations.commit(base, updated)
             except Py4JJavaError as error:
@@ -153,6 +159,82 @@ class ColdTableWriter:
                     raise
             else:
                 return
+
+    def may_be_named(self, attempt: str) -> bool:
+        """Whether a request to the catalog has named the files of an attempt; also one that failed may have worked."""
+        return attempt in self._named
+
+    @contextmanager
+    def removing_unnamed(self, attempt: str, files: Sequence[str]) -> Iterator[None]:
+        """Remove the files of an attempt that fails before the catalog may know of them.
+
+        :param files: URIs; may grow meanwhile, and hold some that were never written
+        """
+        try:
+            yield
+        except Exception:
+            if not self.may_be_named(attempt):
+                with self._clearing_up():
+                    self._remove(files)
+            raise
+
+    def discard(self, snapshot_id: int) -> None:
+        """Drop a staged snapshot that must never be published, then remove its files.
+
+        Where something else may refer to them, or the snapshot may still be there, both are left to maintenance.
+        """
+        with self._clearing_up():
+            self.java.refresh()
+            files = self._files_only_in(snapshot_id)
+            if files and self.drop(snapshot_id):
+                self._remove(files)
+
+    def drop(self, snapshot_id: int) -> bool:
+        """Take a staged snapshot out of the table as it was when last refreshed.
+
+        :returns: whether it is known to have gone, and no other to have come
+        """
+        operations = self.java.operations()
+        base = operations.current()
+        dropped = self._jvm.org.apache.iceberg.TableMetadata.buildFrom(base).removeSnapshots([snapshot_id]).build()
+        try:
+            operations.commit(base, dropped)
+            reached(FaultPoint.DROPPED, self._name)
+        except Exception:  # noqa: BLE001 - whatever it was, the table tells
+            self.java.refresh()
+            unchanged = bool(operations.current().lastSequenceNumber() == base.lastSequenceNumber())
+            return unchanged and self.java.snapshot(snapshot_id) is None
+        return True
+
+    def _files_only_in(self, snapshot_id: int) -> list[str]:
+        """Files that came with a staged snapshot; none if something else may refer to them."""
+        staged, operations, io = self.java.snapshot(snapshot_id), self.java.operations(), self.java.io()
+        heads = [ref.snapshotId() for ref in self.java.refs().values()]
+        if (
+            staged is None
+            or operations.getClass().getSimpleName() != _COMPARES_WHOLE_TABLE
+            or not may_drop(_to_snapshot(staged), operations.current().lastSequenceNumber(), heads)
+        ):
+            return []
+        self._check_present([self._metadata_file()])
+        own = [manifest for manifest in staged.allManifests(io) if manifest.snapshotId() == snapshot_id]
+        return [
+            *(str(file.location()) for file in staged.addedDataFiles(io)),
+            *(str(manifest.path()) for manifest in own),
+            str(staged.manifestListLocation()),
+        ]
+
+    def _remove(self, files: Sequence[str]) -> None:
+        """Iceberg logs what it cannot remove, and goes on."""
+        self._jvm.org.apache.iceberg.CatalogUtil.deleteFiles(self.java.io(), files, "left by a failed attempt")
+
+    @contextmanager
+    def _clearing_up(self) -> Iterator[None]:
+        """Whatever goes wrong here must not hide what went wrong before."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001
+            print(f"{self._name}: files of a failed attempt are left to maintenance: {error}\n", end="", flush=True)
 
     def stage_again(self, snapshot_id: int, stamp: Stamp) -> int:
         """Stage the files of a staged snapshot once more, on top of the head as it is now."""
