@@ -141,18 +141,34 @@ def read_catalog(fields: ConnectionFields) -> CatalogSettings:
     return CatalogSettings(fields.connection_id, name, python_side, java_side)
 
 
-def read_spark_master(connection_id: str, kind: str, host: str | None, port: int | None) -> str:
+def read_spark_master(
+    connection_id: str, kind: str, host: str | None, port: int | None, deploy_mode: str | None = None
+) -> str:
     """The master that Airflow's Spark provider reads out of a connection.
 
     :param kind: the connection's type
-    :raises ConfigurationError: if it names none; the provider would make something up
+    :param deploy_mode: its extra ``deploy-mode``
+    :raises ConfigurationError: if it names none (the provider would make something up), or one that cannot be used
     """
+    nothing_moved = "Nothing was moved and no row is lost."
     if not host:
         raise ConfigurationError(
-            f"connection '{connection_id}' has no host; expected the Spark master there: local[2], spark://…, k8s://…, "
-            "or yarn"
+            f"connection '{connection_id}' has no host; expected the Spark master there: local[2], spark://…, or yarn"
+        )
+    if deploy_mode not in (None, "", "client"):
+        raise ConfigurationError(
+            f"connection '{connection_id}' asks for deploy mode '{deploy_mode}'. The driver would run on another "
+            f"machine, and passwords could reach it only through command lines that others can read. {nothing_moved} "
+            "Take 'deploy-mode' out of its extra: large exports run on the cluster all the same; then run `k2 validate`."
         )
     master = host if kind == "spark" and ("://" in host or not port) else f"{kind}://{host}"
+    if "k8s" in master:
+        raise ConfigurationError(
+            f"connection '{connection_id}': master {master} means Kubernetes to Airflow's Spark provider (as every "
+            "address does that contains 'k8s'), which puts passwords on command lines there, and takes a driver "
+            f"outside of a pod for failed. {nothing_moved} Put another master into its host (local[2], spark://…, "
+            "yarn), or a name without 'k8s' for the same one; then run `k2 validate`."
+        )
     return f"{master}:{port}" if port else master
 
 
