@@ -14,6 +14,7 @@ from typing import Any
 from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
 
 from k2_offload.adapters.cold_catalog import ColdCatalog
+from k2_offload.core.errors import Unreachable
 from offload_job.cold_table_writer import ColdTableWriter
 from tests.model.actors import perform
 from tests.model.clickhouse import Row, Server
@@ -52,11 +53,12 @@ class JavaList(list):
 class DataFile:
     """:param day: the partition that it is registered in"""
 
+    path: str
     rows: tuple[Row, ...]
     day: date
 
     def location(self):
-        return "/lake/file.parquet"
+        return self.path
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,12 @@ class SimulatedSnapshot:
 
     def addedDataFiles(self, _io):  # noqa: N802
         return self.files
+
+    def allManifests(self, _io):  # noqa: N802
+        return [SimpleNamespace(snapshotId=lambda: self.snapshot_id, path=lambda: f"/lake/{self.snapshot_id}-m0.avro")]
+
+    def manifestListLocation(self):  # noqa: N802
+        return f"/lake/snap-{self.snapshot_id}.avro"
 
 
 class _Summary:
@@ -129,6 +137,9 @@ class Metadata:
     def metadataFileLocation(self):  # noqa: N802
         return "/lake/metadata.json"
 
+    def lastSequenceNumber(self):  # noqa: N802
+        return self.last_sequence_number
+
     def chain(self, head: int | None):
         """Ids from a snapshot back to where the chain ends or is cut."""
         while head in self.by_id:
@@ -144,6 +155,7 @@ class Lakehouse:
 
     :param whole: whether any other commit conflicts (SQL catalog), or only one that moved a branch (REST catalog)
     :param check_ancestry: of fast-forward; the protocol cannot do without
+    :param missed: files that were removed and that a snapshot referred to then or later, whether readers see it or not
     """
 
     def __init__(self, clock: Callable[[], datetime], clickhouse: Server):
@@ -153,6 +165,7 @@ class Lakehouse:
         self.clickhouse = clickhouse
         self.whole = True
         self.check_ancestry = True
+        self.missed: set[str] = set()
         self._ids = count(1)
 
     def create(self, target: str, schema: Any, partition_spec: Any) -> Metadata:
@@ -185,17 +198,21 @@ class Lakehouse:
             self.clock(),
         )
 
-    def commit(self, target: str, base: Metadata, *, added: SimulatedSnapshot | None = None, branches=None):
+    def commit(
+        self, target: str, base: Metadata, *, added: SimulatedSnapshot | None = None, branches=None, dropped=None
+    ):
         """Compare and swap.
 
         :param branches: as they are to be, if they change
+        :param dropped: the id of a snapshot that goes
         """
         current = self.tables[target]
         if self.check_ancestry and not self._may_follow(base, current, added, branches):
             raise JavaError("CommitFailedException", "the table was changed")
-        by_id = dict(current.by_id)
+        by_id = {each: snapshot for each, snapshot in current.by_id.items() if each != dropped}
         if added is not None:
             by_id[added.snapshot_id] = self.ever[added.snapshot_id] = added
+            self.missed |= {file.path for file in added.files} - self.clickhouse.files.keys()
         if branches is not None and not set(branches.values()) <= set(by_id):
             raise JavaError("ValidationException", "Cannot set a branch to an unknown snapshot")
         self.tables[target] = replace(
@@ -204,6 +221,13 @@ class Lakehouse:
             branches=current.branches if branches is None else branches,
             last_sequence_number=added.sequence_number if added else current.last_sequence_number,
         )
+
+    def remove_file(self, path: str):
+        if self.clickhouse.files.pop(path, None) is None:
+            return
+        for metadata in self.tables.values():
+            if any(path == file.path for snapshot in metadata.snapshots for file in snapshot.files):
+                self.missed.add(path)
 
     def _may_follow(self, base, current, added, branches) -> bool:
         if self.whole:
@@ -329,8 +353,11 @@ class _JavaTable:
         return JavaList(self.metadata.snapshots)
 
     def io(self):
-        """A storage that keeps what it was given."""
-        return SimpleNamespace(newInputFile=lambda _: SimpleNamespace(exists=lambda: True))
+        """A storage that keeps what it was given, until it is told to remove it."""
+        return SimpleNamespace(
+            newInputFile=lambda _: SimpleNamespace(exists=lambda: True),
+            deleteFile=lambda path: perform("remove file", lambda: self.lakehouse.remove_file(path), self.lost),
+        )
 
     def operations(self):
         return _Operations(self)
@@ -373,23 +400,37 @@ class _Operations:
     def current(self):
         return self._table.metadata
 
-    def commit(self, base: Metadata, updated: tuple[Metadata, SimulatedSnapshot]):
-        table, [_, added] = self._table, updated
-        perform("stage", lambda: table.lakehouse.commit(table.target, base, added=added), table.lost)
+    def commit(self, base: Metadata, change: Mapping[str, Any]):
+        table = self._table
+        name = "stage" if "added" in change else "drop"
+        perform(name, lambda: table.lakehouse.commit(table.target, base, **change), table.lost)
+
+    def getClass(self):  # noqa: N802
+        name = "JdbcTableOperations" if self._table.lakehouse.whole else "RESTTableOperations"
+        return SimpleNamespace(getSimpleName=lambda: name)
 
 
 class _MetadataBuilder:
-    """``TableMetadata.buildFrom(base).addSnapshot(snapshot).build()``."""
+    """``TableMetadata.buildFrom(base)`` with one change and ``build()``, which gives only the change."""
 
-    def __init__(self, base: Metadata):
-        self._base = base
+    def __init__(self, _base: Metadata):
+        self._change = {}
 
     def addSnapshot(self, snapshot: SimulatedSnapshot):  # noqa: N802
-        self._added = snapshot
+        self._change["added"] = snapshot
+        return self
+
+    def removeSnapshots(self, ids: list[int]):  # noqa: N802
+        [self._change["dropped"]] = ids
         return self
 
     def build(self):
-        return self._base, self._added
+        return self._change
+
+
+def _delete_files(io, files, _kind):
+    for file in files:
+        io.deleteFile(file)
 
 
 class _References:
@@ -428,6 +469,7 @@ SIMULATED_JVM = SimpleNamespace(
             iceberg=SimpleNamespace(
                 catalog=SimpleNamespace(TableIdentifier=SimpleNamespace(parse=str)),
                 TableMetadata=SimpleNamespace(buildFrom=_MetadataBuilder),
+                CatalogUtil=SimpleNamespace(deleteFiles=_delete_files),
             )
         )
     )
@@ -446,4 +488,5 @@ class SimulatedColdTable(ColdTableWriter):
         self._files = lakehouse.clickhouse.files
 
     def data_file(self, uri, _partition_field, day):
-        return DataFile(self._files[uri], day)
+        reading = perform("read footer", lambda: self._files[uri], lambda: Unreachable("storage", "catalog", "away"))
+        return DataFile(uri, reading, day)

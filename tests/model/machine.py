@@ -23,7 +23,10 @@ clock_errors = st.sampled_from([timedelta(0), timedelta(0), timedelta(hours=1), 
 turns = st.integers(0, 99)
 """Which of the runs under way; taken modulo their number."""
 stops = st.sampled_from(
-    ["export", "stage", "refresh", "fast-forward", "ledger lock_table", "ledger commit", "load table", "query"]
+    [
+        *("export", "read footer", "remove file", "stage", "refresh", "drop", "fast-forward"),
+        *("ledger lock_table", "ledger commit", "load table", "query"),
+    ]
 )
 
 
@@ -152,18 +155,11 @@ class Offload(RuleBasedStateMachine):
 
     @rule(
         layer=layers,
-        until=st.sampled_from(["export", "stage", "refresh", "fast-forward"]),
+        until=st.sampled_from(["export", "stage", "refresh", "drop", "fast-forward"]),
         interferes=st.sampled_from(["a run", "compaction", "both"]),
     )
     def a_run_with_something_to_move_is_overtaken(self, layer, until, interferes):
-        for _ in range(7):
-            self.world.now += timedelta(minutes=1)
-            for exchange in EXCHANGES:
-                self.world.trade(exchange, self.world.now)
-        for below in LAYERS[: LAYERS.index(layer)]:
-            self.begin(below, timedelta(0)).proceed()
-        slow = self.begin(layer, timedelta(0))
-        slow.proceed((until,))
+        slow = self.begin_with_something_to_move(layer, until)
         if interferes != "compaction":
             self.begin(layer, timedelta(0)).proceed()
         if interferes != "a run":
@@ -171,6 +167,28 @@ class Offload(RuleBasedStateMachine):
                 self.compact(table.name)
         if not slow.dead:
             slow.proceed()
+
+    @rule(layer=layers, until=st.sampled_from(["stage", "drop", "fast-forward"]))
+    def a_run_with_something_to_move_loses_two_replies(self, layer, until):
+        slow = self.begin_with_something_to_move(layer, until)
+        for _ in range(2):
+            if not slow.dead:
+                slow.go(Fate.LOSE_REPLY)
+        if not slow.dead:
+            slow.proceed()
+
+    def begin_with_something_to_move(self, layer, until):
+        for _ in range(7):
+            self.world.now += timedelta(minutes=1)
+            for exchange in EXCHANGES:
+                self.world.trade(exchange, self.world.now)
+        for below in LAYERS[: LAYERS.index(layer)]:
+            self.begin(below, timedelta(0)).proceed()
+        slow = self.begin(layer, timedelta(0))
+        if until == "drop":
+            self.world.clickhouse.losses = 1
+        slow.proceed((until,))
+        return slow
 
     def chosen(self, turn):
         running = self.world.running()

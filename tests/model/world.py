@@ -230,6 +230,7 @@ class World:
     # What must be true.
 
     def check(self) -> None:
+        assert not self.lakehouse.missed, f"files that a snapshot refers to were removed: {self.lakehouse.missed}"
         for table in TABLES.by_name.values():
             self._check_ledger(table)
             state = self.head(table.name), self.clickhouse.versions[table.name]

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 from embedded.warm_spark import WarmSpark
 from k2_offload.adapters import connections
@@ -162,6 +163,18 @@ class Workbench:
     def cold_table(self, table):
         """The Iceberg table as pyiceberg shows it now."""
         return load_cold_table(table)
+
+    def files_on_disk(self, table):
+        """The data files in the cold table's folder."""
+        folder = self.stack.settings.warehouse / "cold" / table
+        return {str(file) for file in folder.rglob("*.parquet")}
+
+    def files_referred_to(self, table):
+        """The data files of all snapshots, also of those that no reader sees."""
+        cold = self.cold_table(table)
+        manifests = {each.manifest_path: each for shot in cold.metadata.snapshots for each in shot.manifests(cold.io)}
+        entries = (entry for each in manifests.values() for entry in each.fetch_manifest_entry(cold.io))
+        return {unquote(urlparse(entry.data_file.file_path).path) for entry in entries}
 
     @cached_property
     def cold_catalog(self):

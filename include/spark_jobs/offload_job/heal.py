@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from k2_offload.core.day_queries import hash_of_files
-from k2_offload.core.errors import OffloadError
+from k2_offload.core.errors import AuditFailed, OffloadError
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.heal import HealId, HealStamp, audit_heal, check_swap
 from k2_offload.core.limits import PUBLISH_ATTEMPTS
@@ -44,11 +44,15 @@ def heal(
     _check(planned, heal_id, cold, swap, current.snapshotId() if current is not None else None)
     splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
     staged = transport.stage(clickhouse, cold, planned, splits, HealStamp(heal_id, new_attempt()))
-    rows, content = _content(planned, cold, clickhouse, staged.snapshot_id, lake_collection)
-    audit_heal(
-        planned.table, heal_id, staged_rows=rows, staged_hash=content, planned_rows=planned.rows,
-        planned_hash=planned.content_hash,
-    )  # fmt: skip
+    rows, content = _content(planned, swap, clickhouse, staged.snapshot_id, lake_collection)
+    try:
+        audit_heal(
+            planned.table, heal_id, staged_rows=rows, staged_hash=content, planned_rows=planned.rows,
+            planned_hash=planned.content_hash,
+        )  # fmt: skip
+    except AuditFailed:
+        cold.discard(staged.snapshot_id)
+        raise
     cold.check_stored(staged.snapshot_id)
     reached(FaultPoint.HEAL_AUDITED, planned.table)
     for _ in range(PUBLISH_ATTEMPTS):
@@ -77,9 +81,7 @@ def _check(planned: PlannedHeal, heal_id: HealId, cold: ColdTableWriter, swap: S
 
 
 def _content(
-    planned: PlannedHeal, cold: ColdTableWriter, clickhouse: ClickHouse, snapshot_id: int, lake_collection: str
+    planned: PlannedHeal, swap: Swap, clickhouse: ClickHouse, snapshot_id: int, lake_collection: str
 ) -> tuple[int, int]:
-    with cold.failures_translated():
-        files = [str(file.location()) for file in cold.java.snapshot(snapshot_id).addedDataFiles(cold.java.io())]
-    [(rows, content)] = clickhouse.execute(hash_of_files(planned.columns, files, lake_collection))
+    [(rows, content)] = clickhouse.execute(hash_of_files(planned.columns, swap.added(snapshot_id), lake_collection))
     return int(rows), int(content)

@@ -11,7 +11,8 @@ from k2_offload.core.exactly_once import Snapshot
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.heal import HealStamp
 from k2_offload.core.windows import to_micros
-from offload_job.cold_table_writer import MAIN, ColdTableWriter, is_conflict
+from offload_job.cold_table_writer import MAIN, ColdTableWriter
+from offload_job.java_errors import failures_translated, is_conflict
 from offload_job.jvm import Jvm
 
 
@@ -32,8 +33,14 @@ class Swap:
 
     def files(self, snapshot_id: int) -> list[str]:
         """What a snapshot holds of the day, by path."""
-        with self._cold.failures_translated():
+        with failures_translated(self._cold.connection_id):
             return [str(file.location()) for file in self._files(snapshot_id)]
+
+    def added(self, snapshot_id: int) -> list[str]:
+        """Files that came with a snapshot, by path."""
+        java = self._cold.java
+        with failures_translated(self._cold.connection_id):
+            return [str(file.location()) for file in java.snapshot(snapshot_id).addedDataFiles(java.io())]
 
     def stage(self, removed: Collection[str], added_by: int, stamp: HealStamp) -> Snapshot:
         """Stage a snapshot, on top of the table as it is now, without these files and with those of a staged snapshot.
@@ -44,7 +51,7 @@ class Swap:
         :param added_by: the staged snapshot
         """
         java = self._cold.java
-        with self._cold.failures_translated():
+        with failures_translated(self._cold.connection_id):
             java.refresh()
             overwrite = java.newOverwrite()
             for file in self._files(java.currentSnapshot().snapshotId()):
@@ -63,7 +70,7 @@ class Swap:
 
         java = self._cold.java
         operations = java.operations()
-        with self._cold.failures_translated():
+        with failures_translated(self._cold.connection_id):
             java.refresh()
             base = operations.current()
             if base.currentSnapshot().snapshotId() != self._cold.parent_of(snapshot_id):
@@ -73,7 +80,7 @@ class Swap:
             operations.commit(base, builder.setBranchSnapshot(snapshot_id, MAIN).build())
             reached(FaultPoint.HEALED, self._name)
         except Py4JJavaError as error:
-            with self._cold.failures_translated():
+            with failures_translated(self._cold.connection_id):
                 java.refresh()
                 if self._published(snapshot_id):
                     return True  # the reply was lost, not the commit

@@ -11,26 +11,11 @@ from k2_offload.core.transports import TRANSPORTS
 if TYPE_CHECKING:
     from k2_offload.adapters.clickhouse import ClickHouse
     from k2_offload.core.connections import JobConnections
-    from k2_offload.core.exactly_once import Snapshot
+    from k2_offload.core.exactly_once import Snapshot, Stamp
+    from k2_offload.core.heal import HealStamp
     from k2_offload.core.plan import PlannedRows
     from k2_offload.core.splits import Split
     from offload_job.cold_table_writer import ColdTableWriter
-
-
-class Stamped(Protocol):
-    """What a staged snapshot says of itself: a window's :class:`~k2_offload.core.exactly_once.Stamp`, or a heal's."""
-
-    @property
-    def attempt(self) -> str:
-        """Unique; names one attempt's files and its snapshot."""
-
-    @property
-    def wap_id(self) -> str:
-        """What Spark's writer calls a snapshot that it stages."""
-
-    @property
-    def summary(self) -> dict[str, str]:
-        """Keys and values as they stand in the snapshot's summary."""
 
 
 class Transport(Protocol):
@@ -48,7 +33,7 @@ class Transport(Protocol):
         cold: ColdTableWriter,
         planned: PlannedRows,
         splits: Sequence[Split],
-        stamp: Stamped,
+        stamp: Stamp | HealStamp,
     ) -> Snapshot:
         """Move and stage; nothing is visible to readers afterwards.
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters import spark_submit
-from k2_offload.adapters.connections import get_connection, job_connections
+from k2_offload.adapters.connections import job_connections, spark_master
 from k2_offload.adapters.java import check_java
 from k2_offload.adapters.settings import Settings, load_settings
 from k2_offload.core.connections import JobConnections
@@ -22,8 +25,9 @@ from k2_offload.core.transports import TRANSPORTS
 class OffloadOperator(SparkSubmitOperator):
     """Submits ``include/spark_jobs/offload.py`` with one plan.
 
-    Secrets travel in the application's environment only, set when the task runs: they are in no rendered template,
-    argument or log. Everything else of the application comes from the package's settings.
+    Secrets travel in the application's environment only, which it inherits from the task's process: they are in no
+    rendered template, argument or log. The provider's ``env_vars`` would put them on the command line for some masters.
+    Everything else of the application comes from the package's settings.
 
     :param job_group: names the application
     :param plan: :class:`~k2_offload.core.plan.Plan` as JSON, from ``plan``
@@ -57,10 +61,14 @@ class OffloadOperator(SparkSubmitOperator):
         for refused in plan.refused:
             self.log.error("%s", refused.reason)
         if plan.windows or plan.heals:
-            get_connection(self.settings.spark_conn_id)
+            spark_master(self.settings)
             check_java()
             self._configure(plan, self.settings)
-            with tempfile.TemporaryDirectory(prefix="k2-offload-") as folder:
+            variables = {
+                **spark_submit.environment(self.settings.spark_python),
+                JobConnections.VARIABLE: job_connections(self.settings).to_json(),
+            }
+            with tempfile.TemporaryDirectory(prefix="k2-offload-") as folder, _environment(variables):
                 plan_file = Path(folder) / "plan.json"
                 plan_file.write_text(self.plan)
                 self.application_args = [str(plan_file), "--parallel-tables", str(self.settings.parallel_tables)]
@@ -76,7 +84,15 @@ class OffloadOperator(SparkSubmitOperator):
             "spark.ui.enabled": "false",
             "spark.driver.extraJavaOptions": java_options,
         } | (self.conf or {})
-        self.env_vars = {
-            **spark_submit.environment(settings.spark_python),
-            JobConnections.VARIABLE: job_connections(settings).to_json(),
-        }
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Variables of this process, which runs one task, and of what it starts."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -19,7 +19,7 @@ is in the chain, or it is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -299,6 +299,17 @@ def audit(table: str, window: Window, *, staged_rows: int, source_rows: int, pla
             "Nothing was published and no row is lost; the retry exports the window again. If it goes on, look for "
             "rows arriving late or expiring: `k2 status`."
         )
+
+
+def may_drop(staged: Snapshot, last_sequence_number: int, heads: Collection[int]) -> bool:
+    """Whether nothing but a staged snapshot itself can refer to its files, so that they may go with it.
+
+    What refers to them was made after it: a snapshot with a higher sequence number, or a branch or tag.
+
+    :param last_sequence_number: of the table; all are zero in Iceberg's format 1, which tells nothing
+    :param heads: the snapshots that branches and tags are at
+    """
+    return staged.snapshot_id not in heads and staged.sequence_number == last_sequence_number > 0
 
 
 @dataclass(frozen=True)

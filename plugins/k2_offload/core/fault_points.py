@@ -21,6 +21,7 @@ class FaultPoint(StrEnum):
     JOB_STARTED = "job started"
     FILE_EXPORTED = "file exported"
     STAGED = "staged"
+    DROPPED = "staged snapshot dropped after its audit has failed"
     AUDITED = "audited"
     ANCESTORS_CHECKED = "ancestors checked"
     STAGED_AGAIN = "staged again"

@@ -22,6 +22,7 @@ from k2_offload.core.exactly_once import (
 from k2_offload.core.windows import Window, window_high
 from k2_offload.work import cycle
 from offload_job import move
+from offload_job.cold_table_writer import ColdTableWriter
 from tests.model.iceberg import Lakehouse
 from tests.model.machine import Offload
 
@@ -136,6 +137,15 @@ def trust_a_clock_that_is_ahead(patch):
     patch.setattr("k2_offload.adapters.clickhouse.ClickHouse.now", lambda _: FIRST_WATERMARK.replace(year=2100))
 
 
+def remove_files_after_a_reply_was_lost(patch):
+    patch.setattr(ColdTableWriter, "may_be_named", lambda *_: False)
+
+
+def remove_files_of_a_snapshot_that_may_be_there(patch):
+    drop = ColdTableWriter.drop
+    patch.setattr(ColdTableWriter, "drop", lambda *about: drop(*about) or True)
+
+
 def forget_the_marker(patch):
     """Published windows are looked for without the branch that remembers the last one."""
     for reader in ("offload_job.cold_table_writer", "k2_offload.adapters.cold_table"):
@@ -165,6 +175,8 @@ def forget_the_marker(patch):
         run_past_the_layer_below,
         trust_a_clock_that_is_ahead,
         forget_the_marker,
+        remove_files_after_a_reply_was_lost,
+        remove_files_of_a_snapshot_that_may_be_there,
     ],
     ids=lambda mutation: mutation.__name__.replace("_", " "),
 )

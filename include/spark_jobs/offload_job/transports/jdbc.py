@@ -15,13 +15,13 @@ from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.exactly_once import WINDOW_PROPERTY, Snapshot
 from k2_offload.core.fault_points import FaultPoint, reached
+from k2_offload.core.heal import HealStamp
 from k2_offload.core.plan import PlannedColumn, PlannedRows
 from k2_offload.core.queries import of_split
 from k2_offload.core.splits import Split
 from k2_offload.core.sql import quote
 from offload_job.cold_table_writer import ColdTableWriter
 from offload_job.session import start_session
-from offload_job.transport import Stamped
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -41,7 +41,7 @@ class JdbcTransport:
         cold: ColdTableWriter,
         planned: PlannedRows,
         splits: Sequence[Split],
-        stamp: Stamped,
+        stamp: Stamp | HealStamp,
     ) -> Snapshot:
         """Read the window through Spark and stage what it wrote."""
         if not splits:

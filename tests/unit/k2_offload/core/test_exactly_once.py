@@ -24,6 +24,7 @@ from k2_offload.core.exactly_once import (
     decide_publish,
     find_published,
     follow_chain,
+    may_drop,
     refuse_to_recreate,
     watermark_of,
 )
@@ -41,6 +42,20 @@ def snapshot(snapshot_id, parent_id, window_id=None, cut_on=None):
 
 def stamp(window_id, cut_on="at"):
     return Stamp(window_id, cut_on, "attempt")
+
+
+@pytest.mark.parametrize(
+    ("number", "last_sequence_number", "heads", "may"),
+    [
+        (3, 3, [], True),
+        (3, 3, [1, 2], True),
+        (3, 4, [], False),  # a newer snapshot may hold its files
+        (3, 3, [3], False),  # a branch is at it
+        (0, 0, [], False),  # format 1 numbers nothing
+    ],
+)
+def test_only_what_nothing_else_can_refer_to_is_dropped(number, last_sequence_number, heads, may):
+    assert may_drop(snapshot(number, None, W1), last_sequence_number, heads) is may
 
 
 def chain(*snapshots):
