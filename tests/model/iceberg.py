@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cached_property
@@ -15,6 +16,7 @@ from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
 
 from k2_offload.adapters.cold_catalog import ColdCatalog
 from k2_offload.core.errors import Unreachable
+from k2_offload.core.windows import from_micros
 from offload_job.cold_table_writer import ColdTableWriter
 from tests.model.actors import perform
 from tests.model.clickhouse import Row, Server
@@ -63,15 +65,21 @@ class DataFile:
 
 @dataclass(frozen=True)
 class SimulatedSnapshot:
-    """:param rows: all that a reader of this snapshot finds, in the order in which it came"""
+    """:param files: that came with it
+    :param held: all that its readers look into
+    """
 
     snapshot_id: int
     parent_snapshot_id: int | None
     sequence_number: int
     properties: Mapping[str, str]
     files: tuple[DataFile, ...]
-    rows: tuple[Row, ...]
+    held: tuple[DataFile, ...]
     made_at: datetime
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        return tuple(row for file in self.held for row in file.rows)
 
     @property
     def summary(self):
@@ -146,8 +154,14 @@ class Metadata:
             yield head
             head = self.by_id[head].parent_snapshot_id
 
+    def held(self) -> tuple[DataFile, ...]:
+        return self.by_id[self.branches[MAIN]].held if MAIN in self.branches else ()
+
     def rows(self) -> tuple[Row, ...]:
         return self.by_id[self.branches[MAIN]].rows if MAIN in self.branches else ()
+
+    def currentSnapshot(self):  # noqa: N802
+        return self.by_id.get(self.current_snapshot_id)
 
 
 class Lakehouse:
@@ -166,6 +180,7 @@ class Lakehouse:
         self.whole = True
         self.check_ancestry = True
         self.missed: set[str] = set()
+        clickhouse.read_lake = lambda metadata: self.ever[int(metadata)].rows
         self._ids = count(1)
 
     def create(self, target: str, schema: Any, partition_spec: Any) -> Metadata:
@@ -175,15 +190,15 @@ class Lakehouse:
         return self.tables[target]
 
     def prepare(
-        self, base: Metadata, properties: Mapping[str, str], files: tuple[DataFile, ...] = (), replaced: int = 0
+        self, base: Metadata, properties: Mapping[str, str], files: tuple[DataFile, ...] = (), removed: Collection = ()
     ) -> SimulatedSnapshot:
         """A snapshot on top of a table's head, not yet in the table.
 
-        :param replaced: rows that are written anew, as compaction does
+        :param removed: paths of files that are not to be there any more; those that are not there are no mistake
         """
-        added = tuple(row for file in files for row in file.rows)
-        rows = (*base.rows(), *added)
-        counts = {"added-records": len(added) + replaced, "deleted-records": replaced}
+        held = (*(file for file in base.held() if file.path not in removed), *files)
+        added, total = _count(files), _count(held)
+        counts = {"added-records": added, "deleted-records": _count(base.held()) + added - total}
         return SimulatedSnapshot(
             next(self._ids),
             base.current_snapshot_id,
@@ -191,10 +206,10 @@ class Lakehouse:
             {
                 **properties,
                 **{key: str(value) for key, value in counts.items() if value},
-                "total-records": str(len(rows)),
+                "total-records": str(total),
             },
             files,
-            rows,
+            held,
             self.clock(),
         )
 
@@ -239,7 +254,16 @@ class Lakehouse:
     def compact(self, target: str):
         """Another writer's commit to main: other files, the same rows."""
         base = self.tables[target]
-        snapshot = self.prepare(base, {}, replaced=len(base.rows()))
+        files = tuple(
+            DataFile(
+                f"/lake/{target}/compacted-{next(self._ids)}-{day}",
+                tuple(row for file in held for row in file.rows),
+                day,
+            )
+            for day, held in _by_day(base.held())
+        )
+        self.clickhouse.files.update({file.path: file.rows for file in files})
+        snapshot = self.prepare(base, {}, files, removed={file.path for file in base.held()})
         self.commit(target, base, added=snapshot, branches={**base.branches, MAIN: snapshot.snapshot_id})
 
     def expire(self, target: str, older_than: datetime, *, clear_parents: bool):
@@ -268,6 +292,17 @@ class Lakehouse:
             chain.append(self.ever[head])
             head = self.ever[head].parent_snapshot_id
         return chain[::-1]
+
+
+def _count(files: Iterable[DataFile]) -> int:
+    return sum(len(file.rows) for file in files)
+
+
+def _by_day(files: Iterable[DataFile]):
+    days: dict[date, list[DataFile]] = {}
+    for file in files:
+        days.setdefault(file.day, []).append(file)
+    return days.items()
 
 
 def _lost():
@@ -299,6 +334,7 @@ class _PyTable:
         if metadata is None:
             raise NoSuchTableError(target)
         self.metadata = metadata
+        self._target = target
 
     def spec(self):
         return self.metadata.partition_spec
@@ -308,6 +344,31 @@ class _PyTable:
 
     def schema(self):
         return self.metadata.schema
+
+    def specs(self):
+        return {0: self.metadata.partition_spec}
+
+    def location(self):
+        return f"/lake/{self._target}"
+
+    @property
+    def metadata_location(self):
+        """Names the snapshot: that is all that a reader wants of it."""
+        return f"{self.location()}/{self.metadata.current_snapshot_id}"
+
+    def scan(self, row_filter: str):
+        low, *high = [date.fromisoformat(day) for day in re.findall(r"'(\d{4}-\d\d-\d\d)T", row_filter)]
+        files = [file for file in self.metadata.held() if low <= file.day and (not high or file.day < high[0])]
+        return SimpleNamespace(plan_files=lambda: [SimpleNamespace(file=_PyFile(file)) for file in files])
+
+
+class _PyFile:
+    spec_id = 0
+
+    def __init__(self, file: DataFile):
+        self.file_path = file.path
+        self.record_count = len(file.rows)
+        self.partition = [(file.day - date(1970, 1, 1)).days]
 
 
 class SimulatedCatalog(ColdCatalog):
@@ -363,32 +424,77 @@ class _JavaTable:
         return _Operations(self)
 
     def newAppend(self):  # noqa: N802
-        return _StagedAppend(self)
+        return _StagedUpdate(self)
+
+    newOverwrite = newAppend  # noqa: N815
+
+    def newScan(self):  # noqa: N802
+        return _Scan(self)
 
     def manageSnapshots(self):  # noqa: N802
         self.refresh()
         return _References(self)
 
 
-class _StagedAppend:
+class _StagedUpdate:
     def __init__(self, table: _JavaTable):
         self._table = table
         self._properties: dict[str, str] = {}
         self._files: list[DataFile] = []
+        self._removed: set[str] = set()
 
     def set(self, key: str, value: str):
         self._properties[key] = value
         return self
 
-    def stageOnly(self):  # noqa: N802
-        return self
-
     def appendFile(self, file: DataFile):  # noqa: N802
         self._files.append(file)
 
+    addFile = appendFile  # noqa: N815
+
+    def deleteFile(self, file: DataFile):  # noqa: N802
+        self._removed.add(file.path)
+
     def apply(self):
         self._table.refresh()
-        return self._table.lakehouse.prepare(self._table.metadata, self._properties, tuple(self._files))
+        return self._table.lakehouse.prepare(self._table.metadata, self._properties, tuple(self._files), self._removed)
+
+
+class _Scan:
+    """Of the files of one day."""
+
+    def __init__(self, table: _JavaTable):
+        self._table = table
+
+    def useSnapshot(self, snapshot_id: int):  # noqa: N802
+        self._held = self._table.snapshot(snapshot_id).held
+        return self
+
+    def filter(self, low_micros: int):
+        day = from_micros(low_micros).date()
+        self._files = [SimpleNamespace(file=lambda file=file: file) for file in self._held if file.day == day]
+        return self
+
+    def planFiles(self):  # noqa: N802
+        files = iter(self._files)
+        left = len(self._files)
+
+        class Files:
+            def iterator(self):
+                return self
+
+            def hasNext(self):  # noqa: N802
+                return left > 0
+
+            def next(self):
+                nonlocal left
+                left -= 1
+                return next(files)
+
+            def close(self):
+                pass
+
+        return Files()
 
 
 class _Operations:
@@ -402,7 +508,7 @@ class _Operations:
 
     def commit(self, base: Metadata, change: Mapping[str, Any]):
         table = self._table
-        name = "stage" if "added" in change else "drop"
+        name = "stage" if "added" in change else "swap" if "branches" in change else "drop"
         perform(name, lambda: table.lakehouse.commit(table.target, base, **change), table.lost)
 
     def getClass(self):  # noqa: N802
@@ -413,7 +519,8 @@ class _Operations:
 class _MetadataBuilder:
     """``TableMetadata.buildFrom(base)`` with one change and ``build()``, which gives only the change."""
 
-    def __init__(self, _base: Metadata):
+    def __init__(self, base: Metadata):
+        self._base = base
         self._change = {}
 
     def addSnapshot(self, snapshot: SimulatedSnapshot):  # noqa: N802
@@ -422,6 +529,10 @@ class _MetadataBuilder:
 
     def removeSnapshots(self, ids: list[int]):  # noqa: N802
         [self._change["dropped"]] = ids
+        return self
+
+    def setBranchSnapshot(self, snapshot_id: int, name: str):  # noqa: N802
+        self._change["branches"] = {**self._base.branches, name: snapshot_id}
         return self
 
     def build(self):
@@ -470,6 +581,13 @@ SIMULATED_JVM = SimpleNamespace(
                 catalog=SimpleNamespace(TableIdentifier=SimpleNamespace(parse=str)),
                 TableMetadata=SimpleNamespace(buildFrom=_MetadataBuilder),
                 CatalogUtil=SimpleNamespace(deleteFiles=_delete_files),
+                expressions=SimpleNamespace(
+                    Expressions=SimpleNamespace(
+                        greaterThanOrEqual=lambda _, micros: micros,
+                        lessThan=lambda _, micros: micros,
+                        **{"and": lambda low, _: low},
+                    )
+                ),
             )
         )
     )

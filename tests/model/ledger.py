@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from k2_offload.adapters import ledger
@@ -45,6 +46,7 @@ class Entry:
     row: TableRow = TableRow()
     windows: Mapping[str, WindowRow] = field(default_factory=dict)
     gaps: tuple[Window, ...] = ()
+    days: Mapping[date, tuple[str, datetime]] = field(default_factory=dict)
 
     @property
     def open_windows(self):
@@ -99,7 +101,10 @@ class Connection:
     def __exit__(self, *_):
         pass
 
-    def execute(self, sql: str, values: Mapping[str, Any]):
+    def fetchall(self):
+        return self._result
+
+    def execute(self, sql: str, values: Mapping[str, Any] = MappingProxyType({})):
         name = _names()[sql]
         try:
             perform(f"ledger {name}", lambda: self._execute(name, values), self._lost)
@@ -144,9 +149,30 @@ class Connection:
     def _execute(self, name: str, values: Mapping[str, Any]):
         if self.closed:
             raise PostgresError("the connection is gone")
+        self._result = []
+        if name == "read_gaps":
+            self._result = [
+                (table, gap.low, gap.high, "skipped", 0, gap.high)
+                for table, entry in self._server.entries.items()
+                for gap in entry.gaps
+            ]
+            return
+        if name == "read_tables":
+            self._result = [
+                (table, entry.row.watermark, entry.row.status, *[None] * 7, entry.row.table_uuid)
+                for table, entry in self._server.entries.items()
+            ]
+            return
         table = values["table"]
         self.touched.add(table)
-        self._result = []
+        if name in ("days_of", "record_day"):
+            entry = self._server.entries.get(table, Entry())
+            if name == "days_of":
+                self._result = [(day, *found) for day, found in entry.days.items()]
+            else:
+                days = {**entry.days, values["day"]: (values["verdict"], values["now"])}
+                self._server.entries[table] = replace(entry, days=days)
+            return
         if name in ("add_table", "lock_table"):
             if name == "lock_table" or table not in self._server.entries:
                 self._lock(table)

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from k2_offload.core.tables import LAYERS
 from tests.model.actors import Fate
-from tests.model.world import EXCHANGES, TABLES, World
+from tests.model.world import EXCHANGES, LONG, SHORT, TABLES, World
 
 _RUNS_PER_LAYER = 4
 _log = logging.getLogger("k2_offload.work.cycle")
@@ -24,7 +24,7 @@ turns = st.integers(0, 99)
 """Which of the runs under way; taken modulo their number."""
 stops = st.sampled_from(
     [
-        *("export", "read footer", "remove file", "stage", "refresh", "drop", "fast-forward"),
+        *("export", "read footer", "remove file", "stage", "refresh", "drop", "fast-forward", "swap"),
         *("ledger lock_table", "ledger commit", "load table", "query"),
     ]
 )
@@ -38,9 +38,10 @@ class Offload(RuleBasedStateMachine):
         self.backup = self.world.postgres.copy()
         self.zombies_wake = True
 
-    @initialize(whole=st.booleans(), zombies_wake=st.booleans())
-    def choose(self, whole, zombies_wake):
+    @initialize(whole=st.booleans(), zombies_wake=st.booleans(), retention=st.sampled_from([SHORT, LONG]))
+    def choose(self, whole, zombies_wake, retention):
         self.world.lakehouse.whole = whole
+        self.world.keep_for(retention)
         self.zombies_wake = zombies_wake
 
     # Trades and time.
@@ -189,6 +190,42 @@ class Offload(RuleBasedStateMachine):
             self.world.clickhouse.losses = 1
         slow.proceed((until,))
         return slow
+
+    @rule()
+    def a_heal_goes_through(self):
+        self.world.begin_heal().proceed()
+
+    @rule(until=stops)
+    def a_heal_begins_and_pauses(self, until):
+        self.world.begin_heal().proceed((until,))
+
+    @rule(
+        exchange=exchanges,
+        until=st.sampled_from(["export", "stage", "swap", "refresh", "query"]),
+        interferes=st.sampled_from(["a heal", "a run", "compaction", "lost reply", "late trade"]),
+    )
+    def a_heal_with_something_to_heal_is_overtaken(self, exchange, until, interferes):
+        for layer in LAYERS:
+            self.begin(layer, timedelta(0)).proceed()
+        if self.world.newest:
+            self.world.trade(exchange, min(self.world.newest.values()) - timedelta(minutes=40))
+        slow = self.world.begin_heal()
+        slow.proceed((until,))
+        if interferes == "a heal":
+            self.world.begin_heal().proceed()
+        elif interferes == "late trade" and self.world.newest:
+            self.world.trade(exchange, min(self.world.newest.values()) - timedelta(minutes=50))
+        elif interferes == "lost reply" and not slow.dead:
+            slow.go(Fate.LOSE_REPLY)
+        elif interferes == "compaction":
+            for name in TABLES.by_name:
+                self.compact(name)
+        else:
+            self.world.now += timedelta(minutes=7)
+            for layer in LAYERS:
+                self.begin(layer, timedelta(0)).proceed()
+        if not slow.dead:
+            slow.proceed()
 
     def chosen(self, turn):
         running = self.world.running()

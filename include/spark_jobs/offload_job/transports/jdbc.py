@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import JobConnections
-from k2_offload.core.exactly_once import WINDOW_PROPERTY, Snapshot
+from k2_offload.core.exactly_once import WINDOW_PROPERTY, Snapshot, Stamp
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.heal import HealStamp
 from k2_offload.core.plan import PlannedColumn, PlannedRows
