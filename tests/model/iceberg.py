@@ -532,7 +532,7 @@ class _MetadataBuilder:
         return self
 
     def setBranchSnapshot(self, snapshot_id: int, name: str):  # noqa: N802
-        self._change["branches"] = {**self._base.branches, name: snapshot_id}
+        self._change["branches"] = {**self._base.branches, **self._change.get("branches", {}), name: snapshot_id}
         return self
 
     def build(self):

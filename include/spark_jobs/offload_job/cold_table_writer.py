@@ -12,6 +12,7 @@ from k2_offload.core.connections import CatalogSettings
 from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable
 from k2_offload.core.exactly_once import (
     ATTEMPT_PROPERTY,
+    HEALED_BRANCH,
     PUBLISHED_BRANCH,
     Published,
     Snapshot,
@@ -88,12 +89,13 @@ class ColdTableWriter:
 
         :raises DamagedTable: if the table cannot say
         """
-        branch = self.java.refs().get(PUBLISHED_BRANCH)
         if head is None:
             current = self.java.currentSnapshot()
             head = current.snapshotId() if current is not None else None
-        last_published = branch.snapshotId() if branch is not None else None
-        return find_published(self._name, self.uuid, head, last_published, self.snapshot)
+        refs = self.java.refs()
+        known = (PUBLISHED_BRANCH, HEALED_BRANCH)
+        branches = {name: refs.get(name).snapshotId() for name in known if refs.containsKey(name)}
+        return find_published(self._name, self.uuid, head, branches, self.snapshot)
 
     def require(self, properties: Mapping[str, str]) -> None:
         """Refuse a table without the properties that its transport needs.

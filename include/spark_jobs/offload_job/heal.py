@@ -15,7 +15,7 @@ from k2_offload.core.splits import split_days
 
 if TYPE_CHECKING:
     from k2_offload.adapters.clickhouse import ClickHouse
-    from k2_offload.core.exactly_once import Snapshot
+    from k2_offload.core.exactly_once import Snapshot, WindowId
     from offload_job.cold_table_writer import ColdTableWriter
     from offload_job.swap import Swap
     from offload_job.transport import Transport
@@ -41,9 +41,9 @@ def heal(
     """
     reached(FaultPoint.HEAL_STARTED, planned.table)
     current = cold.java.currentSnapshot()
-    _check(planned, heal_id, cold, swap, current.snapshotId() if current is not None else None)
+    follows = _check(planned, heal_id, cold, swap, current.snapshotId() if current is not None else None)
     splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
-    staged = transport.stage(clickhouse, cold, planned, splits, HealStamp(heal_id, new_attempt()))
+    staged = transport.stage(clickhouse, cold, planned, splits, HealStamp(heal_id, follows, new_attempt()))
     rows, content = _content(planned, swap, clickhouse, staged.snapshot_id, lake_collection)
     try:
         audit_heal(
@@ -56,10 +56,10 @@ def heal(
     cold.check_stored(staged.snapshot_id)
     reached(FaultPoint.HEAL_AUDITED, planned.table)
     for _ in range(PUBLISH_ATTEMPTS):
-        swapped = swap.stage(planned.files, staged.snapshot_id, HealStamp(heal_id, new_attempt()))
+        swapped = swap.stage(planned.files, staged.snapshot_id, HealStamp(heal_id, follows, new_attempt()))
         reached(FaultPoint.SWAP_STAGED, planned.table)
-        _check(planned, heal_id, cold, swap, cold.parent_of(swapped.snapshot_id))
-        if swap.publish(swapped.snapshot_id):
+        said, follows = follows, _check(planned, heal_id, cold, swap, cold.parent_of(swapped.snapshot_id))
+        if said == follows and swap.publish(swapped.snapshot_id):
             return swapped
     raise OffloadError(
         f"{planned.table} {heal_id.day}: other writers committed to the cold table {PUBLISH_ATTEMPTS} times in a row "
@@ -67,7 +67,17 @@ def heal(
     )
 
 
-def _check(planned: PlannedHeal, heal_id: HealId, cold: ColdTableWriter, swap: Swap, parent: int | None) -> None:
+def _check(
+    planned: PlannedHeal,
+    heal_id: HealId,
+    cold: ColdTableWriter,
+    swap: Swap,
+    parent: int | None,
+) -> WindowId:
+    """Whether the heal may be put on top of a snapshot.
+
+    :returns: the newest window among that snapshot and its ancestors
+    """
     check_swap(
         planned.table,
         heal_id,
@@ -78,6 +88,10 @@ def _check(planned: PlannedHeal, heal_id: HealId, cold: ColdTableWriter, swap: S
         parent_files=swap.files(parent) if parent is not None else (),
         snapshot_of=cold.snapshot,
     )
+    published = cold.published(parent)
+    if published is None:
+        raise OffloadError(f"{planned.table}: the cold table holds no window any more. Nothing was changed.")
+    return published.window_id
 
 
 def _content(

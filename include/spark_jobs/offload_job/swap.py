@@ -7,7 +7,7 @@ from datetime import date
 from typing import Any
 
 from k2_offload.core.day_comparison import day_window
-from k2_offload.core.exactly_once import Snapshot
+from k2_offload.core.exactly_once import HEALED_BRANCH, Snapshot
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.heal import HealStamp
 from k2_offload.core.windows import to_micros
@@ -62,7 +62,7 @@ class Swap:
         return self._cold.stage(overwrite, stamp)
 
     def publish(self, snapshot_id: int) -> bool:
-        """Move main from a staged snapshot's parent to the snapshot, in one atomic commit.
+        """Move main from a staged snapshot's parent to the snapshot, and the branch of the last heal, in one commit.
 
         :returns: ``False`` if main is somewhere else, or another commit came between: stage again
         """
@@ -77,7 +77,9 @@ class Swap:
                 return self._published(snapshot_id)
         builder = self._jvm.org.apache.iceberg.TableMetadata.buildFrom(base)
         try:
-            operations.commit(base, builder.setBranchSnapshot(snapshot_id, MAIN).build())
+            for branch in (MAIN, HEALED_BRANCH):
+                builder = builder.setBranchSnapshot(snapshot_id, branch)
+            operations.commit(base, builder.build())
             reached(FaultPoint.HEALED, self._name)
         except Py4JJavaError as error:
             with failures_translated(self._cold.connection_id):

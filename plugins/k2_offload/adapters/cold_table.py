@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -63,10 +63,10 @@ class ColdTable:
 
         :raises DamagedTable: if the table cannot say
         """
-        branch = self._table.metadata.refs.get(PUBLISHED_BRANCH)
-        return self._published_in(self._table.metadata.current_snapshot_id, branch.snapshot_id if branch else None)
+        branches = {name: branch.snapshot_id for name, branch in self._table.metadata.refs.items()}
+        return self._published_in(self._table.metadata.current_snapshot_id, branches)
 
-    def _published_in(self, head: int | None, marker: int | None) -> Published | None:
+    def _published_in(self, head: int | None, branches: Mapping[str, int]) -> Published | None:
         snapshots = {snapshot.snapshot_id: snapshot for snapshot in self._table.metadata.snapshots}
 
         def snapshot_of(snapshot_id: int) -> Snapshot | None:
@@ -75,7 +75,7 @@ class ColdTable:
             summary = found.summary.additional_properties if found.summary else {}
             return Snapshot.read(snapshot_id, found.parent_snapshot_id, found.sequence_number or 0, summary)
 
-        return find_published(self._name, self.uuid, head, marker, snapshot_of)
+        return find_published(self._name, self.uuid, head, branches, snapshot_of)
 
     def newest_row(self, column: str) -> datetime | None:
         """The newest time in a column, read from the data; ``None`` if the table is empty."""
@@ -93,7 +93,7 @@ class ColdTable:
         published = self.published
         try:
             while published is not None and published.window_id.window.high > time:
-                published = self._published_in(published.snapshot.parent_id, marker=None)
+                published = self._published_in(published.snapshot.parent_id, {})
         except DamagedTable:
             return None
         return published

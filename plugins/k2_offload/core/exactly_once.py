@@ -40,8 +40,14 @@ ATTEMPT_PROPERTY = "k2.attempt"
 _CHERRY_PICKED_PROPERTY = "published-wap-id"
 """Where Iceberg keeps :data:`WINDOW_PROPERTY` of a staged snapshot that somebody has published by hand."""
 
+FOLLOWS_PROPERTY = "k2.follows"
+"""Snapshot summary key of a heal: the newest window among the snapshot's ancestors."""
+
 PUBLISHED_BRANCH = "k2_published"
 """Branch that points at the last published window, so that snapshot expiry never drops it."""
+
+HEALED_BRANCH = "k2_healed"
+"""Branch that points at the last heal, for the same reason: it adds rows between windows."""
 
 
 FIRST_WATERMARK = datetime(2000, 1, 1, tzinfo=UTC)
@@ -105,6 +111,7 @@ class Snapshot:
     :param rows_before: rows the table held before it
     :param rows_after: rows the table held with it
     :param cut_on: the column that its window was cut on; ``None`` where a version before 0.2 wrote it
+    :param follows: of a heal, the newest window among its ancestors
     """
 
     snapshot_id: int
@@ -116,6 +123,7 @@ class Snapshot:
     rows_before: int = 0
     rows_after: int = 0
     cut_on: str | None = None
+    follows: WindowId | None = None
 
     @staticmethod
     def read(snapshot_id: int, parent_id: int | None, sequence_number: int, summary: Mapping[str, str]) -> Snapshot:
@@ -135,6 +143,7 @@ class Snapshot:
             rows_before=total - added + int(summary.get("deleted-records") or 0),
             rows_after=total,
             cut_on=summary.get(CUT_PROPERTY),
+            follows=WindowId.parse(summary.get(FOLLOWS_PROPERTY)),
         )
 
 
@@ -155,34 +164,36 @@ def find_published(
     table: str,
     table_uuid: str,
     head: int | None,
-    last_published: int | None,
+    branches: Mapping[str, int],
     snapshot_of: Callable[[int], Snapshot | None],
 ) -> Published | None:
     """The newest window among the snapshots from ``head`` back to the first.
 
-    Other writers' snapshots (compaction) are passed over. Where expiry has cut the chain, ``last_published``, the
-    snapshot of :data:`PUBLISHED_BRANCH`, stands in, provided it is older than all that is left of the chain and left
-    as many rows as the oldest of those has found: after a rollback it may be of a branch that is no longer main's. A
-    chain is cut where a parent is gone, and where the oldest snapshot found rows before it: some tools that expire
-    snapshots also clear the reference to the parent.
+    Other writers' snapshots (compaction) are passed over, and heals. Where expiry has cut the chain, the snapshot of
+    :data:`PUBLISHED_BRANCH` stands in, provided that it came before all that is left of the chain: see
+    :func:`_comes_before`. A chain is cut where a parent is gone, and where the oldest snapshot found rows before it:
+    some tools that expire snapshots also clear the reference to the parent.
 
+    :param branches: the snapshots that the table's branches point at
     :param snapshot_of: the snapshot of an id, ``None`` once expired
     :returns: ``None`` if the chain is whole, holds no window and the table no rows
     :raises DamagedTable: if the chain is cut and nothing says what the missing part held, or if the table holds rows
         that no window brought (a copy of another table): moving the first window might bring them a second time
     """
     newest = snapshot_of(head) if head is not None else None
-    oldest: Snapshot | None = None
-    current = head
+    left: list[Snapshot] = []
+    current, cut = head, False
     while current is not None:
         snapshot = snapshot_of(current)
         if snapshot is None:
-            return _published_before(table, table_uuid, oldest, last_published, snapshot_of)
+            cut = True
+            break
         if snapshot.window_id is not None and snapshot.window_id.table_uuid == table_uuid:
             return Published(snapshot, snapshot.window_id)
-        oldest, current = snapshot, snapshot.parent_id
-    if oldest is not None and oldest.rows_before > 0:
-        return _published_before(table, table_uuid, oldest, last_published, snapshot_of)
+        left.append(snapshot)
+        current = snapshot.parent_id
+    if cut or (left and left[-1].rows_before > 0):
+        return _published_before(table, table_uuid, left, branches, snapshot_of)
     if newest is not None and newest.rows_after > 0:
         raise DamagedTable(
             f"{table}: the cold table holds {newest.rows_after} rows that no offloaded window brought. Nothing was "
@@ -195,25 +206,38 @@ def find_published(
 def _published_before(
     table: str,
     table_uuid: str,
-    oldest: Snapshot | None,
-    last_published: int | None,
+    left: Sequence[Snapshot],
+    branches: Mapping[str, int],
     snapshot_of: Callable[[int], Snapshot | None],
 ) -> Published | None:
-    marker = snapshot_of(last_published) if last_published is not None else None
-    # Older, and with as many rows as the oldest that is left has found: otherwise main was rolled back past it.
-    if (
-        marker
-        and oldest
-        and marker.sequence_number < oldest.sequence_number
-        and marker.rows_after == oldest.rows_before
-    ):
+    marker = snapshot_of(branches[PUBLISHED_BRANCH]) if PUBLISHED_BRANCH in branches else None
+    healed = snapshot_of(branches[HEALED_BRANCH]) if HEALED_BRANCH in branches else None
+    if marker is not None and left:
         window_id = marker.window_id
-        if window_id is not None and window_id.table_uuid == table_uuid:
+        if window_id is not None and window_id.table_uuid == table_uuid and _comes_before(left, marker, healed):
             return Published(marker, window_id)
     raise DamagedTable(
         f"{table}: the cold table's snapshots were expired past its last offloaded window, and branch "
         f"'{PUBLISHED_BRANCH}' does not say which that was. Nothing was changed and no row is lost. "
         f"Run `k2 watermark rebuild {table}` to see what the table holds and to set the watermark from it."
+    )
+
+
+def _comes_before(left: Sequence[Snapshot], marker: Snapshot, healed: Snapshot | None) -> bool:
+    """Whether the snapshot of the last window is an ancestor of what is left of a chain, as far as that can be told.
+
+    Either a heal that is left says so; or the oldest that is left is younger, and has found as many rows as the last
+    window left, or as the last heal left that followed it. Otherwise main was rolled back past it.
+
+    :param left: from the head to the oldest; not empty
+    """
+    if any(snapshot.follows is not None for snapshot in left):
+        return all(snapshot.follows in (None, marker.window_id) for snapshot in left)
+    last = healed if healed is not None and healed.follows == marker.window_id else marker
+    oldest = left[-1]
+    return any(
+        each.sequence_number < oldest.sequence_number and each.rows_after == oldest.rows_before
+        for each in (last, marker)
     )
 
 

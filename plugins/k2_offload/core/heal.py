@@ -5,8 +5,9 @@ snapshot, B, and takes only rows below the watermark that is read off B. Its own
 that B holds of that day, by name, and adds new ones. So:
 
 1. *It is no window.* H says :data:`HEAL_PROPERTY`, never ``wap.id``: whoever looks for the newest window passes H over
-   (:func:`k2_offload.core.exactly_once.find_published`), so the watermark stays where the last window ended. Only main
-   moves; the branch ``k2_published`` stays at the last window.
+   (:func:`k2_offload.core.exactly_once.find_published`), so the watermark stays where the last window ended. The branch
+   ``k2_published`` stays at the last window. H names that window (``k2.follows``), and a branch of its own points at H:
+   so that row totals lead from one to the other when expiry has removed what lies between.
 2. *B is an ancestor of H* (:func:`check_swap`). Everything that was committed between them is in H's chain and can be
    looked at: later windows, which begin at or above B's watermark and so hold no row of the heal, as long as they are
    cut on the same column; other heals and compactions, which matter only if they have removed one of B's files.
@@ -31,7 +32,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from k2_offload.core.errors import AuditFailed, StaleWindow
-from k2_offload.core.exactly_once import ATTEMPT_PROPERTY, Snapshot
+from k2_offload.core.exactly_once import ATTEMPT_PROPERTY, FOLLOWS_PROPERTY, Snapshot, WindowId
 
 HEAL_PROPERTY = "k2.heal"
 """Snapshot summary key that holds the heal's identity."""
@@ -62,10 +63,12 @@ class HealId:
 class HealStamp:
     """What a heal's snapshot says of itself, in its summary.
 
+    :param follows: the newest window among the snapshot's ancestors
     :param attempt: unique; names one attempt's files and its snapshot
     """
 
     heal_id: HealId
+    follows: WindowId
     attempt: str
 
     @property
@@ -76,7 +79,11 @@ class HealStamp:
     @property
     def summary(self) -> dict[str, str]:
         """Keys and values as they stand in the snapshot's summary."""
-        return {HEAL_PROPERTY: str(self.heal_id), ATTEMPT_PROPERTY: self.attempt}
+        return {
+            HEAL_PROPERTY: str(self.heal_id),
+            FOLLOWS_PROPERTY: str(self.follows),
+            ATTEMPT_PROPERTY: self.attempt,
+        }
 
 
 def check_swap(

@@ -174,7 +174,7 @@ def forget_the_marker(patch):
     for reader in ("offload_job.cold_table_writer", "k2_offload.adapters.cold_table"):
         patch.setattr(
             f"{reader}.find_published",
-            lambda table, table_uuid, head, _, snapshot_of: find_published(table, table_uuid, head, None, snapshot_of),
+            lambda table, table_uuid, head, _, snapshot_of: find_published(table, table_uuid, head, {}, snapshot_of),
         )
 
 

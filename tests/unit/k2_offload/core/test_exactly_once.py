@@ -13,6 +13,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from k2_offload.core.errors import AuditFailed, ChangedTable, DamagedTable, StaleWindow
 from k2_offload.core.exactly_once import (
     FIRST_WATERMARK,
+    HEALED_BRANCH,
+    PUBLISHED_BRANCH,
     LedgerEntry,
     PublishDecision,
     Published,
@@ -79,46 +81,69 @@ def test_another_writers_id_is_no_window_id(text):
 
 
 def test_the_newest_window_is_found_below_other_writers_snapshots():
-    found = find_published("t", UUID, 3, None, chain(snapshot(1, None, W1), snapshot(2, 1), snapshot(3, 2)))
+    found = find_published("t", UUID, 3, {}, chain(snapshot(1, None, W1), snapshot(2, 1), snapshot(3, 2)))
     assert found == PUBLISHED_W1
 
 
 def test_a_whole_chain_without_windows_holds_none():
-    assert find_published("t", UUID, 2, None, chain(snapshot(1, None), snapshot(2, 1))) is None
-    assert find_published("t", UUID, None, None, chain()) is None
+    assert find_published("t", UUID, 2, {}, chain(snapshot(1, None), snapshot(2, 1))) is None
+    assert find_published("t", UUID, None, {}, chain()) is None
 
 
 def test_rows_that_no_window_brought_stop_the_table():
     copied = replace(snapshot(1, None), rows_after=5)
     with pytest.raises(DamagedTable, match=r"5 rows that no offloaded window brought.*k2 watermark rebuild t"):
-        find_published("t", UUID, 2, None, chain(copied, replace(snapshot(2, 1), rows_after=5)))
+        find_published("t", UUID, 2, {}, chain(copied, replace(snapshot(2, 1), rows_after=5)))
     emptied = replace(snapshot(2, 1), rows_after=0)
-    assert find_published("t", UUID, 2, None, chain(copied, emptied)) is None
+    assert find_published("t", UUID, 2, {}, chain(copied, emptied)) is None
 
 
 def test_a_window_of_another_incarnation_is_not_ours():
     other = replace(W1, table_uuid="other")
-    assert find_published("t", UUID, 1, None, chain(snapshot(1, None, other))) is None
+    assert find_published("t", UUID, 1, {}, chain(snapshot(1, None, other))) is None
 
 
 def test_the_marker_stands_in_where_expiry_has_cut_the_chain():
-    found = find_published("t", UUID, 9, 1, chain(snapshot(1, None, W1), snapshot(9, 8)))
+    found = find_published("t", UUID, 9, {PUBLISHED_BRANCH: 1}, chain(snapshot(1, None, W1), snapshot(9, 8)))
     assert found == PUBLISHED_W1
 
 
 def test_a_chain_is_cut_where_its_oldest_snapshot_found_rows_though_it_names_no_parent():
     oldest = replace(snapshot(9, None), rows_before=1)
     marker = replace(snapshot(1, None, W1), rows_after=1)
-    assert find_published("t", UUID, 9, 1, chain(marker, oldest)) == Published(marker, W1)
+    assert find_published("t", UUID, 9, {PUBLISHED_BRANCH: 1}, chain(marker, oldest)) == Published(marker, W1)
     with pytest.raises(DamagedTable):
-        find_published("t", UUID, 9, None, chain(oldest))
+        find_published("t", UUID, 9, {}, chain(oldest))
+
+
+def test_a_heal_that_is_left_says_which_window_it_came_after():
+    """The window brought 10 rows, a first heal 2 more and has expired, a second one is left."""
+    window = replace(snapshot(1, None, W1), rows_after=10)
+    healed = replace(snapshot(3, 2), rows_before=12, rows_after=13, follows=W1)
+    branches = {PUBLISHED_BRANCH: 1, HEALED_BRANCH: 3}
+    assert find_published("t", UUID, 3, branches, chain(window, healed)) == Published(window, W1)
+    assert find_published("t", UUID, 4, branches, chain(window, healed, snapshot(4, 3))) == Published(window, W1)
+    with pytest.raises(DamagedTable):  # main was rolled back to before the window
+        find_published("t", UUID, 3, branches, chain(window, replace(healed, follows=W2)))
+
+
+def test_the_last_heal_stands_in_where_it_was_cut_off_too():
+    window = replace(snapshot(1, None, W1), rows_after=10)
+    healed = replace(snapshot(3, 2), rows_before=12, rows_after=13, follows=W1)
+    compacted = replace(snapshot(5, 4), rows_before=13, rows_after=13)
+    branches = {PUBLISHED_BRANCH: 1, HEALED_BRANCH: 3}
+    assert find_published("t", UUID, 5, branches, chain(window, healed, compacted)) == Published(window, W1)
+    with pytest.raises(DamagedTable):
+        find_published("t", UUID, 5, {PUBLISHED_BRANCH: 1}, chain(window, healed, compacted))
+    with pytest.raises(DamagedTable):
+        find_published("t", UUID, 5, branches, chain(window, replace(healed, follows=W2), compacted))
 
 
 @pytest.mark.parametrize("marker", [None, 7, 99])
 def test_a_cut_chain_without_an_older_marker_stops_the_table(marker):
     later = snapshot(99, 98, W2)
     with pytest.raises(DamagedTable, match="k2 watermark rebuild t"):
-        find_published("t", UUID, 9, marker, chain(snapshot(9, 8), later))
+        find_published("t", UUID, 9, {} if marker is None else {PUBLISHED_BRANCH: marker}, chain(snapshot(9, 8), later))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +227,7 @@ def test_a_marker_that_main_was_rolled_back_past_does_not_stand_in():
     marker = replace(snapshot(3, 2, W2), rows_after=2)
     compacted = replace(snapshot(4, 1), rows_before=1, rows_after=1)
     with pytest.raises(DamagedTable):
-        find_published("t", UUID, 4, 3, chain(marker, compacted))
+        find_published("t", UUID, 4, {PUBLISHED_BRANCH: 3}, chain(marker, compacted))
 
 
 @pytest.mark.parametrize(
@@ -260,7 +285,7 @@ class IcebergModel:
             snapshot_id = self.snapshots[snapshot_id].parent_id
 
     def published(self, head):
-        return find_published("t", UUID, head, None, self.snapshots.get)
+        return find_published("t", UUID, head, {}, self.snapshots.get)
 
     def fast_forward(self, snapshot_id):
         if self.main is not None and self.main not in [each.snapshot_id for each in self.ancestors(snapshot_id)]:

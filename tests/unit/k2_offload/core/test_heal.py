@@ -49,10 +49,12 @@ def test_an_identity_survives_text_and_is_no_windows(snapshot_id, day):
 
 
 def test_a_heals_snapshot_is_no_window():
-    stamp = HealStamp(HEAL, "attempt")
+    follows = WindowId(UUID, Window(NOON, NOON + timedelta(hours=1)))
+    stamp = HealStamp(HEAL, follows, "attempt")
     assert stamp.summary[HEAL_PROPERTY] == str(HEAL)
     assert WINDOW_PROPERTY not in stamp.summary
-    assert Snapshot.read(9, 8, 9, stamp.summary).window_id is None
+    read = Snapshot.read(9, 8, 9, stamp.summary)
+    assert (read.window_id, read.follows) == (None, follows)
 
 
 @pytest.mark.parametrize("parent", [2, 3, 4])
