@@ -2,8 +2,8 @@
 
     python3 docker/write_env.py
 
-Needs nothing but Python. What stands in an existing .env stays, because the volumes were made with its passwords; what it
-lacks (a newer version may need more) is added.
+Needs nothing but Python. What stands in an existing .env stays, because the volumes were made with its passwords; what
+it lacks (a newer version may need more) is added.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def main(project: Path = PROJECT) -> int:
         os.fchmod(env.fileno(), 0o600)
         env.write(added if not existing or existing.endswith("\n") else f"\n{added}")
     if not existing:
-        print(f"Wrote {target}. Next: docker compose up --build --detach. The UI's password is K2_AIRFLOW_PASSWORD in it.")
+        print(
+            f"Wrote {target}. Next: docker compose up --build --detach. The UI's password is K2_AIRFLOW_PASSWORD in it."
+        )
     elif added:
         print(f"Added to {target}: {', '.join(_NAME.findall(added))}. What was there is as it was.")
     else:

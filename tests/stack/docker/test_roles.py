@@ -1,4 +1,4 @@
-"""The services' roles in a Postgres of these tests' own, made by docker/postgres/roles.sql as the image would run it."""
+"""Roles that docker/postgres/roles.sql makes, in a Postgres of these tests' own."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def test_airflow_may_create_its_tables_which_the_ledger_may_not_read(server: str
 
 def test_the_catalog_creates_its_tables(server: str) -> None:
     uri = f"postgresql+psycopg://iceberg:{PASSWORDS['iceberg']}@{server}/iceberg"
-    catalog = SqlCatalog("demo", uri=uri, warehouse="file:///nowhere")
-    catalog.create_namespace("cold")
-    assert catalog.list_namespaces() == [("cold",)]
+    with SqlCatalog("demo", uri=uri, warehouse="file:///nowhere") as catalog:
+        catalog.create_namespace("cold")
+        assert catalog.list_namespaces() == [("cold",)]
 
 
 @pytest.mark.parametrize(
@@ -98,5 +98,7 @@ def test_no_role_enters_the_database_of_another(server: str, role: str, database
 @pytest.mark.parametrize("role", PASSWORDS)
 def test_no_role_has_more_than_its_login(server: str, role: str) -> None:
     with connect(server, role, "iceberg" if role == "iceberg" else "airflow") as connection:
-        query = "SELECT rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls FROM pg_roles WHERE rolname = %s"
+        query = (
+            "SELECT rolsuper, rolcreatedb, rolcreaterole, rolreplication, rolbypassrls FROM pg_roles WHERE rolname = %s"
+        )
         assert connection.execute(query, [role]).fetchone() == (False,) * 5

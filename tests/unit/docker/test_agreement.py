@@ -8,7 +8,7 @@ import re
 import subprocess
 from dataclasses import fields
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
@@ -58,9 +58,13 @@ OF_IMAGES = {
 IN_THE_IMAGE = {DOCKER / "airflow" / name for name in ("k2", "with_spark_secret")}
 
 
+def clickhouse_file(name: str) -> ET.Element:
+    return ET.parse(DOCKER / "clickhouse" / name).getroot()  # noqa: S314 - of this project
+
+
 def users() -> dict[str, list[str]]:
     """ClickHouse's users, with their grants."""
-    found = ElementTree.parse(DOCKER / "clickhouse/k2_users.xml").getroot().find("users")
+    found = clickhouse_file("k2_users.xml").find("users")
     assert found is not None
     return {
         user.tag: [query.text or "" for query in user.iter("query")] for user in found if user.get("remove") is None
@@ -109,7 +113,7 @@ def test_services_listen_where_the_others_look_for_them() -> None:
     assert "--port :7070" in commands["object-store"]
     assert "--host spark-master --port 7077" in commands["spark-master"]
     assert "listen 8181;" in (DOCKER / "catalog/default.conf.template").read_text()
-    server = ElementTree.parse(DOCKER / "clickhouse/k2_server.xml").getroot()
+    server = clickhouse_file("k2_server.xml")
     assert server.findtext("prometheus/port") == "9363"
 
 
@@ -117,12 +121,16 @@ def test_services_listen_where_the_others_look_for_them() -> None:
 def test_every_variable_is_read_and_what_is_read_is_set(service: str) -> None:
     given = set(environment(service))
     text = "\n".join(file.read_text() for file in files_read_in(service))
-    named = {name for names in re.findall(r"\$\{?([A-Z]\w+)|from_env=\"(\w+)\"|\\getenv \w+ (\w+)", text) for name in names}
+    named = {
+        name for names in re.findall(r"\$\{?([A-Z]\w+)|from_env=\"(\w+)\"|\\getenv \w+ (\w+)", text) for name in names
+    }
     named |= set(re.findall(r"environ\[\"(\w+)\"\]", text))
     named -= {"", *re.findall(r"export (\w+)=", text), *re.findall(r" (ADMIN_\w+)=", text)}
     checked = " ".join(services()[service].get("healthcheck", {}).get("test", []))
     by_code = {"K2_CLICKHOUSE_PASSWORD"} if service == "feed" else set()
-    unread = {name for name in given - named - by_code if not name.startswith(OF_IMAGES[service]) and name not in checked}
+    unread = {
+        name for name in given - named - by_code if not name.startswith(OF_IMAGES[service]) and name not in checked
+    }
     assert unread == set()
     of_spark = {"SPARK_CONF_DIR", "K2_SPARK_SECRET"} if "K2_SPARK_SECRET" not in given else set()
     of_init = {"K2_AIRFLOW_PASSWORD"} if service != "airflow-init" else set()
@@ -220,7 +228,11 @@ def test_the_feed_is_started_with_options_that_it_has() -> None:
 
 
 def test_everybody_means_the_same_object_store() -> None:
-    setup, catalog, clickhouse = environment("object-store-setup"), environment("iceberg-rest"), environment("clickhouse")
+    setup, catalog, clickhouse = (
+        environment("object-store-setup"),
+        environment("iceberg-rest"),
+        environment("clickhouse"),
+    )
     lake = connections.read_catalog(connection("K2_ICEBERG")).pyiceberg
     endpoint, bucket, key, secret, region = (
         setup[f"K2_S3_{name}"] for name in ("ENDPOINT", "BUCKET", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "REGION")
@@ -236,7 +248,7 @@ def test_everybody_means_the_same_object_store() -> None:
 
 
 def test_the_named_collections_are_those_that_are_used() -> None:
-    root = ElementTree.parse(DOCKER / "clickhouse/k2_collections.xml").getroot().find("named_collections")
+    root = clickhouse_file("k2_collections.xml").find("named_collections")
     assert root is not None
     for entry in root.iter():
         assert not (entry.text or "").strip(), f"{entry.tag} has a value of its own"
@@ -346,9 +358,7 @@ def test_prometheus_asks_services_and_its_rules_need_nothing_else() -> None:
     assert receivers["route"]["receiver"] in {receiver["name"] for receiver in receivers["receivers"]}
 
 
-@pytest.mark.parametrize(
-    "script", [*sorted(DOCKER.rglob("*.sh")), *sorted(IN_THE_IMAGE)], ids=lambda path: path.name
-)
+@pytest.mark.parametrize("script", [*sorted(DOCKER.rglob("*.sh")), *sorted(IN_THE_IMAGE)], ids=lambda path: path.name)
 def test_shell_scripts_are_valid(script: Path) -> None:
     assert subprocess.run(["sh", "-n", script], check=False).returncode == 0
     assert script.suffix or os.access(script, os.X_OK)

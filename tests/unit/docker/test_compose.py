@@ -128,7 +128,9 @@ def test_services_wait_only_for_services_that_can_satisfy_the_condition() -> Non
     for name, service in services().items():
         for other, condition in waits_for(name).items():
             if condition["condition"] == "service_healthy":
-                assert "test" in services()[other]["healthcheck"], f"{name} waits for {other}, which has no health check"
+                assert "test" in services()[other]["healthcheck"], (
+                    f"{name} waits for {other}, which has no health check"
+                )
             else:
                 assert condition["condition"] == "service_completed_successfully"
             optional = not set(services()[other].get("profiles", [])) <= set(service.get("profiles", []))
