@@ -34,6 +34,9 @@ WINDOW_PROPERTY = "wap.id"
 CUT_PROPERTY = "k2.cut-on"
 """Snapshot summary key that holds the column whose times the window's bounds are."""
 
+SKIPPED_PROPERTY = "k2.skipped-rows"
+"""Snapshot summary key of a window without rows that a person has published: how many rows it leaves out for good."""
+
 ATTEMPT_PROPERTY = "k2.attempt"
 """Snapshot summary key that tells one attempt's staged snapshot from another's."""
 
@@ -100,6 +103,7 @@ class Snapshot:
     :param rows_before: rows the table held before it
     :param rows_after: rows the table held with it
     :param cut_on: the column that its window was cut on; ``None`` where a version before 0.2 wrote it
+    :param skipped_rows: how many its window leaves out, by a person's decision; ``None`` where it leaves out none
     """
 
     snapshot_id: int
@@ -111,6 +115,7 @@ class Snapshot:
     rows_before: int = 0
     rows_after: int = 0
     cut_on: str | None = None
+    skipped_rows: int | None = None
 
     @staticmethod
     def read(snapshot_id: int, parent_id: int | None, sequence_number: int, summary: Mapping[str, str]) -> Snapshot:
@@ -120,6 +125,7 @@ class Snapshot:
         """
         added = int(summary.get("added-records") or 0)
         total = int(summary.get("total-records") or 0)
+        skipped = summary.get(SKIPPED_PROPERTY)
         return Snapshot(
             snapshot_id,
             parent_id,
@@ -130,6 +136,7 @@ class Snapshot:
             rows_before=total - added + int(summary.get("deleted-records") or 0),
             rows_after=total,
             cut_on=summary.get(CUT_PROPERTY),
+            skipped_rows=int(skipped) if skipped is not None else None,
         )
 
 
@@ -139,6 +146,10 @@ class Published:
 
     snapshot: Snapshot
     window_id: WindowId
+
+    def brought(self, window_id: WindowId) -> bool:
+        """Whether it is that window, with its rows: one that was skipped has the same name and none."""
+        return self.window_id == window_id and self.snapshot.skipped_rows is None
 
 
 def watermark_of(published: Published | None) -> datetime:
@@ -260,7 +271,7 @@ def decide_publish(table: str, stamp: Stamp, table_uuid: str, published: Publish
             f"{table} {window}: the cold table was dropped and recreated after this window was planned. "
             "Nothing was published; the next cycle plans anew."
         )
-    if published is not None and published.window_id == window_id:
+    if published is not None and published.brought(window_id):
         return PublishDecision.ALREADY_PUBLISHED
     if watermark_of(published) != window.low:
         raise StaleWindow(
@@ -314,17 +325,18 @@ class LedgerEntry:
     looked: Looked = field(default_factory=Looked)
 
 
-def refuse_to_recreate(table: str, ledger: LedgerEntry) -> None:
+def refuse_to_recreate(table: str, table_uuid: str | None) -> None:
     """Do not make a cold table where one was that the ledger has followed.
 
     In its place, readers would find an empty table, it could not be registered again, and its files would pass for
     orphans.
 
+    :param table_uuid: of the one that the ledger has followed so far, ``None`` before the first window
     :raises DamagedTable: if the ledger has followed one
     """
-    if ledger.table_uuid is not None:
+    if table_uuid is not None:
         raise DamagedTable(
-            f"{table}: the cold table that the ledger has followed (UUID {ledger.table_uuid}) is not there. It was not "
+            f"{table}: the cold table that the ledger has followed (UUID {table_uuid}) is not there. It was not "
             "made anew, so that it can be registered again: its files may still be in place. Nothing was changed. If "
             f"it was dropped on purpose, run `k2 watermark rebuild {table}`: the next cycle then starts a new one."
         )
@@ -365,7 +377,7 @@ def follow_chain(table: str, ledger: LedgerEntry, table_uuid: str, published: Pu
     opened = ledger.open_window
     committed = resume = abandoned = None
     if opened is not None:
-        if published is not None and published.window_id == opened:
+        if published is not None and published.brought(opened):
             committed = opened
         elif opened.table_uuid == table_uuid and watermark == opened.window.low:
             resume = opened

@@ -177,9 +177,9 @@ def test_a_staged_snapshot_that_somebody_cherry_picked_counts_as_its_window():
 
 
 def test_a_table_that_the_ledger_has_followed_is_not_made_anew():
-    refuse_to_recreate("t", LedgerEntry(None, None, None))
+    refuse_to_recreate("t", None)
     with pytest.raises(DamagedTable, match=r"UUID 0b5e.*not there.*k2 watermark rebuild t"):
-        refuse_to_recreate("t", LedgerEntry(UUID, None, None))
+        refuse_to_recreate("t", UUID)
 
 
 def test_a_marker_that_main_was_rolled_back_past_does_not_stand_in():
@@ -220,6 +220,15 @@ def test_the_ledger_follows_the_cold_table(ledger, published, watermark, committ
         resume,
         abandoned,
     )
+
+
+def test_a_window_that_was_skipped_is_neither_committed_nor_published_though_its_name_is_the_same():
+    skipped = Published(replace(PUBLISHED_W1.snapshot, skipped_rows=3), W1)
+    state = follow_chain("t", LedgerEntry(UUID, FIRST_WATERMARK, W1), UUID, skipped)
+    assert (state.committed, state.resume, state.abandoned) == (None, None, W1)
+    with pytest.raises(StaleWindow, match="the cold table ends at"):
+        decide_publish("t", stamp(W1), UUID, skipped)
+    assert decide_publish("t", stamp(W1), UUID, PUBLISHED_W1) is PublishDecision.ALREADY_PUBLISHED
 
 
 def test_a_recreated_table_stops_until_a_person_accepts_it():
