@@ -211,6 +211,7 @@ def _upstream(tiers: Tiers, name: str, now: datetime, watermarks: dict[str, date
     table = tiers.tables[name]
     if name not in watermarks:
         cold = tiers.catalog.load(table)
+        check_cut(name, cold.published if cold else None, table.timestamp_column)  # its newest row would mean nothing
         watermarks[name] = watermark_of(cold.published if cold else None)
     watermark = watermarks[name]
     newest_row, before = tiers.clickhouse.newest_row, now + table.future + TICK
