@@ -32,7 +32,7 @@ class TableFile:
 
     @property
     def text(self):
-        return yaml.safe_dump(self._document)
+        return yaml.safe_dump(self._document, sort_keys=False)
 
     def _some_table(self):
         return self._random.choice(list(self._document["tables"]))
@@ -74,5 +74,7 @@ class Columns:
         self._client.execute(f"ALTER TABLE {self.refused} MODIFY COLUMN {_RAW} Nullable(String)")
 
     def put_back(self):
-        self._client.execute(f"ALTER TABLE {self.refused} MODIFY COLUMN {_RAW} String SETTINGS mutations_sync = 2")
+        self._client.execute(
+            f"ALTER TABLE {self.refused} MODIFY COLUMN {_RAW} String DEFAULT '' SETTINGS mutations_sync = 2"
+        )
         self.refused = None

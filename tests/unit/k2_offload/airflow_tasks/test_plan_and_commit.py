@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from k2_offload.airflow_tasks import commit, plan
 from k2_offload.core.errors import InvalidSource, OffloadError, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.plan import Plan
+from k2_offload.core.tables import Tables
 from k2_offload.core.windows import format_time
 from tests.model.iceberg import SimulatedCatalog
 from tests.model.world import World
@@ -130,6 +132,17 @@ def test_a_run_loads_each_table_of_the_layer_below_once(world, monkeypatch):
     monkeypatch.setattr(SimulatedCatalog, "load", load)
     assert planned(layer="gold")
     assert loaded == {"silver": 1, "candles_1m": 1, "candles_5m": 1}
+
+
+def test_nothing_goes_by_the_newest_row_of_a_table_whose_timestamp_column_was_edited(world):
+    for layer in ("bronze", "silver"):
+        world.begin(layer).proceed()
+    edited = replace(world.tables["silver"], timestamp_column="starts", partition_column="at")
+    world.tables = Tables({**world.tables.by_name, "silver": edited})
+    [arguments] = planned(layer="gold")
+    made = Plan.from_json(arguments["plan"])
+    assert made.windows == ()
+    assert all("silver: its windows were cut on 'at'" in refused.reason for refused in made.refused)
 
 
 @pytest.mark.usefixtures("world")
