@@ -37,6 +37,7 @@ class TableRow:
     damaged: bool = False
     looked_at: datetime | None = None
     cleared_until: datetime | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -227,14 +228,20 @@ def _accept_rows(entry: Entry, values: Mapping[str, Any]) -> Entry:
 
 
 def _record_gap(entry: Entry, values: Mapping[str, Any]) -> Entry:
-    return replace(entry, gaps=(*entry.gaps, Window(values["low"], values["high"])))
+    gap = Window(values["low"], values["high"])
+    return entry if gap in entry.gaps else replace(entry, gaps=(*entry.gaps, gap))
 
 
 def _set_status(status: str | None):
     def change(entry: Entry, values: Mapping[str, Any]) -> Entry:
-        return replace(entry, row=replace(entry.row, status=status or values["status"]))
+        return replace(entry, row=replace(entry.row, status=status or values["status"], reason=None))
 
     return change
+
+
+def _set_failed(entry: Entry, values: Mapping[str, Any]) -> Entry:
+    reason = (values["keep"] and entry.row.reason) or values["reason"]
+    return replace(entry, row=replace(entry.row, status="failed", reason=reason))
 
 
 _STATEMENTS = {
@@ -245,6 +252,7 @@ _STATEMENTS = {
     "record_success": _set_status("success"),
     "set_watermark": _set_watermark,
     "set_status": _set_status(None),
+    "set_failed": _set_failed,
     "set_looked": _set_looked,
     "accept_rows": _accept_rows,
     "record_gap": _record_gap,

@@ -185,15 +185,15 @@ class World:
 
     def _run(self, layer: str, clock_off: timedelta) -> None:
         cycle = self.cycle(clock_off)
-        planned = []
+        planned, upstream_watermarks = [], {}
         for table in self.tables.in_layer(layer):
             try:
-                planned.append(_with_retries(partial(cycle.plan, table)))
+                planned.append(_with_retries(partial(cycle.plan, table, upstream_watermarks)))
             except Unreachable:
                 return
-            except OffloadError:
+            except OffloadError as error:
                 with suppress(OffloadError):
-                    cycle.mark_failed(table)
+                    cycle.mark_failed(table, str(error))
         for entry in planned:
             if entry is not None:
                 with suppress(OffloadError):

@@ -65,7 +65,7 @@ SET last_offload_max_sequence = windows.max_sequence,
     last_offload_row_count = windows.rows,
     last_run_duration_seconds = extract(epoch FROM windows.committed_at - windows.planned_at),
     last_successful_run = windows.committed_at,
-    status = 'success'
+    status = 'success', reason = NULL
 FROM k2_offload.offload_windows AS windows
 WHERE windows.window_id = %(window_id)s AND watermarks.table_name = windows.table_name;
 
@@ -76,7 +76,12 @@ WHERE table_name = %(table)s;
 
 -- name: set_status
 UPDATE k2_offload.offload_watermarks
-SET status = %(status)s
+SET status = %(status)s, reason = NULL
+WHERE table_name = %(table)s;
+
+-- name: set_failed
+UPDATE k2_offload.offload_watermarks
+SET status = 'failed', reason = CASE WHEN %(keep)s THEN coalesce(reason, %(reason)s) ELSE %(reason)s END
 WHERE table_name = %(table)s;
 
 -- name: set_looked
@@ -91,7 +96,12 @@ WHERE window_id = %(window_id)s;
 
 -- name: record_gap
 INSERT INTO k2_offload.offload_gaps (table_name, low, high, kind, rows, accepted_at)
-VALUES (%(table)s, %(low)s, %(high)s, %(kind)s, %(rows)s, %(now)s);
+SELECT %(table)s, %(low)s, %(high)s, %(kind)s, %(rows)s, %(now)s
+WHERE NOT EXISTS (
+    SELECT FROM k2_offload.offload_gaps
+    WHERE table_name = %(table)s AND low = %(low)s AND high = %(high)s AND kind = %(kind)s
+          AND rows IS NOT DISTINCT FROM %(rows)s
+);
 
 -- name: read_gaps
 SELECT table_name, low, high, kind, rows, accepted_at
@@ -128,7 +138,7 @@ SELECT to_regnamespace('k2_offload') IS NOT NULL OR has_database_privilege(curre
 SELECT watermarks.table_name, watermarks.last_offload_timestamp, watermarks.status,
        watermarks.last_successful_run, watermarks.last_run_duration_seconds,
        last_window.low, last_window.high, last_window.state, last_window.rows, last_window.planned_rows,
-       watermarks.cold_table_uuid
+       watermarks.cold_table_uuid, watermarks.reason
 FROM k2_offload.offload_watermarks AS watermarks
 LEFT JOIN LATERAL (
     SELECT low, high, state, rows, planned_rows

@@ -166,6 +166,11 @@ class ClickHouse:
             )
         return None if newest_micros is None else from_micros(newest_micros)
 
+    def oldest_row(self, table: TableSpec, since: datetime, before: datetime) -> datetime | None:
+        """Oldest timestamp of the source in ``[since, before)``; ``None`` if there is none."""
+        [(micros,)] = self.execute(queries.oldest_row(table, to_micros(since), to_micros(before)))
+        return None if micros is None else from_micros(micros)
+
     def count_outside(self, table: TableSpec, before: datetime, future: datetime) -> tuple[int, int]:
         """Rows of times that no window will hold for long: below ``before``, and at or above ``future``."""
         [(early, late)] = self.execute(queries.count_outside(table, to_micros(before), to_micros(future)))

@@ -12,6 +12,7 @@ from k2_offload.core.errors import ChangedTable, DamagedTable, InvalidSource, Of
 from k2_offload.core.exactly_once import (
     CUT_PROPERTY,
     PUBLISHED_BRANCH,
+    SKIPPED_PROPERTY,
     WINDOW_PROPERTY,
     Published,
     Snapshot,
@@ -145,15 +146,18 @@ class ColdTable:
             for task in self._table.scan(row_filter).plan_files():
                 yield task.file
         except Exception as error:
-            raise OffloadError(
-                f"{self._name}: the cold table's metadata cannot be read: {error}. Nothing was changed. "
-                "Run `k2 validate`."
-            ) from error
+            raise self._unreadable(error) from error
 
-    def adopt(self, window_id: WindowId, cut_on: str) -> None:
+    def _unreadable(self, error: Exception) -> OffloadError:
+        return OffloadError(
+            f"{self._name}: the cold table's metadata cannot be read: {error}. Nothing was changed. Run `k2 validate`."
+        )
+
+    def adopt(self, window_id: WindowId, cut_on: str, skipped_rows: int | None = None) -> None:
         """Record that the table holds a window: a snapshot without rows that carries its identity.
 
         :param cut_on: the column whose times the window's bounds are
+        :param skipped_rows: how many of its rows are left out for good; who reads the chain next puts that on record
         :raises StaleWindow: if another writer committed since the table was loaded; nothing has changed then
         """
         from pyiceberg.exceptions import CommitFailedException  # noqa: PLC0415
@@ -163,11 +167,12 @@ class ColdTable:
         # A retry would put the snapshot on top of what another writer has published meanwhile: unseen, and perhaps
         # beyond the window's end. Set in memory only, never in the table.
         self._table.metadata.properties[TableProperties.COMMIT_NUM_RETRIES] = "0"
+        summary = {WINDOW_PROPERTY: str(window_id), CUT_PROPERTY: cut_on}
+        if skipped_rows is not None:
+            summary[SKIPPED_PROPERTY] = str(skipped_rows)
         try:
             with self._table.transaction() as transaction:
-                transaction.update_snapshot(
-                    {WINDOW_PROPERTY: str(window_id), CUT_PROPERTY: cut_on}
-                ).fast_append().commit()
+                transaction.update_snapshot(summary).fast_append().commit()
                 snapshot_id = transaction.table_metadata.current_snapshot_id
                 if snapshot_id is not None:
                     ManageSnapshots(transaction).create_branch(snapshot_id, PUBLISHED_BRANCH).commit()
@@ -176,6 +181,29 @@ class ColdTable:
                 f"{self._name}: another writer committed to the cold table meanwhile. Nothing was changed. "
                 "Run the command again."
             ) from None
+
+    @property
+    def snapshot_count(self) -> int:
+        """Snapshots that have not expired, staged ones included."""
+        return len(self._table.metadata.snapshots)
+
+    def metadata_bytes(self) -> int:
+        """Size of the current metadata file, which every load reads.
+
+        :raises OffloadError: if the storage does not say
+        """
+        try:
+            return len(self._table.io.new_input(self.metadata_location))
+        except Exception as error:
+            raise self._unreadable(error) from error
+
+    def expiry_statement(self, older_than: date) -> str:
+        """The Spark SQL that expires the snapshots from before a day."""
+        name = ".".join(self._table.name())
+        return (
+            f"CALL {self._table.catalog.name}.system.expire_snapshots(table => '{name}', "
+            f"older_than => TIMESTAMP '{older_than} 00:00:00')"
+        )
 
     @property
     def total_rows(self) -> int:

@@ -19,6 +19,7 @@ from k2_offload.core.windows import Window
 from k2_offload.files import LEDGER_SQL
 
 _LOCK_NOT_AVAILABLE = "55P03"
+_MAX_REASON_CHARACTERS = 1000
 
 
 @cache
@@ -35,7 +36,8 @@ def migrations() -> Mapping[int, str]:
     They only add: a version of this package goes on working on a schema that a later one has migrated, so that going
     back is nothing but installing it again.
     """
-    return {int(file.name.partition("_")[0]): file.read_text() for file in sorted(LEDGER_SQL.glob("migrations/*.sql"))}
+    files = {int(file.name.partition("_")[0]): file for file in LEDGER_SQL.glob("migrations/*.sql")}
+    return {version: files[version].read_text() for version in sorted(files)}
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class TableRecord:
     :param low: with ``high``, the last window that was planned, half-open
     :param rows: rows published with that window
     :param table_uuid: of the cold table that was followed so far
+    :param reason: why the status is ``failed``
     """
 
     table: str
@@ -58,12 +61,15 @@ class TableRecord:
     rows: int | None
     planned_rows: int | None
     table_uuid: str | None
+    reason: str | None = None
 
 
 class LockedTable:
     """One table's entry, locked until the transaction ends.
 
     What is read elsewhere while the lock is held cannot be older than what the ledger says.
+
+    :ivar looked: what is known of rows that may have expired
     """
 
     def __init__(self, cursor: Any, table: str) -> None:
@@ -78,7 +84,7 @@ class LockedTable:
                 "next attempt adds it again."
             )
         self._watermark, self._table_uuid, *looked = row
-        self._looked = Looked(*looked)
+        self.looked = Looked(*looked)
 
     def _run(self, query: str, **values: object) -> None:
         self._cursor.execute(statements()[query], {"table": self._table, **values})
@@ -87,7 +93,7 @@ class LockedTable:
         """What the ledger believes of the table."""
         self._run("open_window_of")
         opened, rows = self._cursor.fetchone() or (None, 0)
-        return LedgerEntry(self._table_uuid, self._watermark, WindowId.parse(opened), rows, self._looked)
+        return LedgerEntry(self._table_uuid, self._watermark, WindowId.parse(opened), rows, self.looked)
 
     def open(self, window_id: WindowId, *, dag_run_id: str, rows: int, max_sequence: int | None, now: datetime) -> None:
         """Record a new window as planned.
@@ -127,14 +133,14 @@ class LockedTable:
     def set_looked(self, looked: Looked) -> None:
         """Note what is known of rows that may have expired."""
         self._run("set_looked", looked_at=looked.looked_at, cleared_until=looked.cleared_until)
-        self._looked = looked
+        self.looked = looked
 
     def accept_rows(self, window_id: WindowId, rows: int) -> None:
         """Let an open window have fewer rows than were planned."""
         self._run("accept_rows", window_id=str(window_id), rows=rows)
 
     def record_gap(self, gap: Gap) -> None:
-        """Keep on record, for ever, what the table has missed."""
+        """Keep on record, for ever, what the table has missed; the same gap once, however often it is recorded."""
         self._run(
             "record_gap",
             low=gap.window.low,
@@ -149,8 +155,16 @@ class LockedTable:
         self._run("forget_cold_table")
 
     def set_status(self, status: str) -> None:
-        """``initialized``, ``running``, ``success`` or ``failed``."""
+        """``initialized``, ``running`` or ``success``; a failure has a reason, see :meth:`set_failed`."""
         self._run("set_status", status=status)
+
+    def set_failed(self, reason: str, *, keep: bool = False) -> None:
+        """Show that the table did not move.
+
+        :param reason: what a person should know, without secrets; only its beginning is kept
+        :param keep: leave a reason that stands there already, which knows more
+        """
+        self._run("set_failed", reason=reason[:_MAX_REASON_CHARACTERS], keep=keep)
 
 
 class Ledger:

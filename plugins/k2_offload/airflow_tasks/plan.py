@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -41,14 +42,15 @@ class PlanOffloadOperator(BaseOperator):
             except InvalidTablesFile as error:
                 raise AirflowFailException(str(error)) from None
             with_retries(tiers.ledger.migrate)
+            upstream_watermarks: dict[str, datetime] = {}
             for table in tables:
                 try:
-                    window = with_retries(partial(plan, tiers, table, context["run_id"]))
+                    window = with_retries(partial(plan, tiers, table, context["run_id"], upstream_watermarks))
                 except Unreachable:
                     raise
                 except OffloadError as error:
                     self.log.error("%s", error)
-                    mark_failed(tiers, table)
+                    mark_failed(tiers, table, str(error))
                     outcomes.append((table.job_group, RefusedTable(table.name, str(error))))
                 else:
                     if window is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from k2_offload.cli.console import (
     FINDING,
@@ -17,6 +18,7 @@ from k2_offload.cli.console import (
     number_table,
     print_json,
     screen,
+    show_bytes,
     show_duration,
     show_error,
     show_number,
@@ -26,6 +28,8 @@ from k2_offload.cli.console import (
     show_window,
     with_progress,
 )
+from k2_offload.cli.fail_on import check_known, find_reasons, show_failure, show_overdue, show_refusal, show_silence
+from k2_offload.core.conditions import FORMS, Condition, parse_conditions
 from k2_offload.core.windows import format_time
 from k2_offload.work.status import TableStatus, read_status
 from k2_offload.work.tiers import open_tiers
@@ -38,16 +42,23 @@ def status(
     tables: TablesArgument = None,
     layer: LayerOption = None,
     counts: Annotated[bool, typer.Option("--counts/--no-counts", help="Count warm and late rows.")] = True,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(metavar="CONDITIONS", help=f"Exit with 1 if one holds, of: {FORMS}.", show_default=False),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show watermark, lag, last window and rows of every table.
 
-    "moved" and "took" are the last window's rows and seconds. Lag is measured against the newest row in ClickHouse: a
-    quiet market is no lag. Late rows came below the watermark: no cycle moves them. All times are UTC. Exit code 1 if a
-    table cannot be looked at.
+    "moved" and "took" are the last window's rows and seconds. Lag is the age of the oldest row that has not been moved;
+    "silent" is for how long ClickHouse has got no row. Late rows came below the watermark: no cycle moves them.
+    "snapshots" and "metadata" are what every load of the cold table reads. All times are UTC. Exit code 1 if a table
+    cannot be looked at, or for the reasons that --fail-on names, one line each on standard error.
 
-    Example: [bold]k2 status --layer gold[/bold]
+    Example: [bold]k2 status --fail-on 'lag>30m,failed,late'[/bold]
     """
+    conditions = [] if fail_on is None else parse_conditions(fail_on)
+    check_known(conditions, counts)
     with open_tiers() as tiers:
         chosen = tiers.tables.select(tables or [], layer)
         tiers.ledger.migrate()
@@ -56,25 +67,33 @@ def status(
             read_status(tiers, table, records.get(table.name), counts, gaps.get(table.name, ()))
             for table in with_progress("looking at", chosen)
         ]
+        now = tiers.now()
+    reasons = {line.table.name: list(find_reasons(line, conditions, now)) for line in lines if line.problem is None}
     if as_json:
-        print_json([_document(line) for line in lines])
+        print_json([_document(line, reasons.get(line.table.name, ())) for line in lines])
     else:
-        _print(lines)
-    problems = [line.problem for line in lines if line.problem is not None]
-    for problem in problems:
-        show_error(problem)
-    if problems:
+        _print(lines, now)
+    findings = [line.problem for line in lines if line.problem is not None]
+    findings += [reason for found in reasons.values() for _, reason in found]
+    for finding in findings:
+        show_error(finding)
+    if findings:
         raise typer.Exit(FINDING)
 
 
-def _document(line: TableStatus) -> dict[str, object]:
-    record = line.record
+def _document(line: TableStatus, reasons: Sequence[tuple[Condition, str]]) -> dict[str, object]:
+    record, metadata = line.record, line.metadata
+    failed = record is not None and record.status == "failed"
     return {
         "table": line.table.name,
         "layer": line.table.layer,
         "watermark": _text(line.watermark),
-        "lag_seconds": line.lag.total_seconds() if line.lag is not None else None,
+        "lag_seconds": line.lag.total_seconds() if line.lag is not None and not line.silent else None,
+        "silent": line.silence is not None if line.problem is None else None,
+        "silent_since": _text(line.silence.since if line.silence else None),
         "status": record.status if record else "initialized",
+        "failure": record.reason if record and failed else None,
+        "refusal": line.refusal,
         "window_low": _text(record.low if record else None),
         "window_high": _text(record.high if record else None),
         "window_state": record.state if record else None,
@@ -90,7 +109,11 @@ def _document(line: TableStatus) -> dict[str, object]:
             {"low": _text(gap.window.low), "high": _text(gap.window.high), "kind": str(gap.kind), "rows": gap.rows}
             for gap in line.gaps
         ],
+        "snapshots": metadata.snapshots if metadata else None,
+        "metadata_bytes": metadata.size_bytes if metadata else None,
+        "maintenance": metadata.overdue if metadata else None,
         "problem": line.problem,
+        "reasons": [{"condition": condition.text, "reason": reason} for condition, reason in reasons],
     }
 
 
@@ -98,8 +121,8 @@ def _text(time: datetime | None) -> str | None:
     return format_time(time) if time else None
 
 
-def _print(lines: list[TableStatus]) -> None:
-    numbers = ["moved", "took", "lag", "warm rows", "cold rows", "late"]
+def _print(lines: list[TableStatus], now: datetime) -> None:
+    numbers = ["moved", "took", "lag", "warm rows", "cold rows", "late", "snapshots", "metadata"]
     shown = number_table(["table", "status", "watermark (UTC)"], numbers)
     for line in lines:
         record = line.record
@@ -112,10 +135,12 @@ def _print(lines: list[TableStatus]) -> None:
             show_time(line.watermark),
             show_number(record.rows if record else None),
             show_seconds(record.last_run_duration_seconds if record else None),
-            show_duration(line.lag),
+            _lag(line, now),
             show_number(line.warm_rows),
             show_number(line.cold_rows),
             f"[yellow]{late}[/yellow]" if line.late else late,
+            show_number(line.metadata.snapshots if line.metadata else None),
+            show_bytes(line.metadata.size_bytes if line.metadata else None),
         )
     show_table(shown)
     if days := sorted({day for line in lines for day in line.late or {}}):
@@ -125,12 +150,19 @@ def _print(lines: list[TableStatus]) -> None:
             soft_wrap=True,
         )
     for line in lines:
-        for note in _notes(line):
-            screen.print(f"[yellow]{line.table.name}[/yellow]: {note}", soft_wrap=True)
+        for note in _notes(line, now):
+            screen.print(f"[yellow]{line.table.name}[/yellow]: {escape(note)}", soft_wrap=True)
 
 
-def _notes(line: TableStatus) -> Iterator[str]:
+def _lag(line: TableStatus, now: datetime) -> str:
+    if line.silence is None or not line.silent:
+        return show_duration(line.lag)
+    return "[yellow]silent[/yellow]" + (f" {show_duration(now - line.silence.since)}" if line.silence.since else "")
+
+
+def _notes(line: TableStatus, now: datetime) -> Iterator[str]:
     """What a person should know of a table beside its numbers."""
+    yield from filter(None, (show_failure(line), show_refusal(line), show_silence(line, now), show_overdue(line)))
     if line.before_first:
         yield f"{line.before_first:,} rows are of times before 2000-01-01. No cycle moves them."
     if line.future:

@@ -18,6 +18,10 @@ class InvalidTablesFile(OffloadError):
     """``tables.yaml`` does not describe a usable set of tables."""
 
 
+class InvalidCondition(OffloadError):
+    """What was asked of ``k2 status --fail-on`` is no condition."""
+
+
 class UnsupportedType(OffloadError):
     """A column's ClickHouse type has no faithful Iceberg type."""
 

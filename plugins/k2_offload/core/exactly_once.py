@@ -34,6 +34,9 @@ WINDOW_PROPERTY = "wap.id"
 CUT_PROPERTY = "k2.cut-on"
 """Snapshot summary key that holds the column whose times the window's bounds are."""
 
+SKIPPED_PROPERTY = "k2.skipped-rows"
+"""Snapshot summary key of a window without rows that a person has published: how many rows it leaves out for good."""
+
 ATTEMPT_PROPERTY = "k2.attempt"
 """Snapshot summary key that tells one attempt's staged snapshot from another's."""
 
@@ -112,6 +115,7 @@ class Snapshot:
     :param rows_after: rows the table held with it
     :param cut_on: the column that its window was cut on; ``None`` where a version before 0.2 wrote it
     :param follows: of a heal, the newest window among its ancestors
+    :param skipped_rows: how many its window leaves out, by a person's decision; ``None`` where it leaves out none
     """
 
     snapshot_id: int
@@ -124,6 +128,7 @@ class Snapshot:
     rows_after: int = 0
     cut_on: str | None = None
     follows: WindowId | None = None
+    skipped_rows: int | None = None
 
     @staticmethod
     def read(snapshot_id: int, parent_id: int | None, sequence_number: int, summary: Mapping[str, str]) -> Snapshot:
@@ -133,6 +138,7 @@ class Snapshot:
         """
         added = int(summary.get("added-records") or 0)
         total = int(summary.get("total-records") or 0)
+        skipped = summary.get(SKIPPED_PROPERTY)
         return Snapshot(
             snapshot_id,
             parent_id,
@@ -144,6 +150,7 @@ class Snapshot:
             rows_after=total,
             cut_on=summary.get(CUT_PROPERTY),
             follows=WindowId.parse(summary.get(FOLLOWS_PROPERTY)),
+            skipped_rows=int(skipped) if skipped is not None else None,
         )
 
 
@@ -153,6 +160,10 @@ class Published:
 
     snapshot: Snapshot
     window_id: WindowId
+
+    def brought(self, window_id: WindowId) -> bool:
+        """Whether it is that window, with its rows: one that was skipped has the same name and none."""
+        return self.window_id == window_id and self.snapshot.skipped_rows is None
 
 
 def watermark_of(published: Published | None) -> datetime:
@@ -289,7 +300,7 @@ def decide_publish(table: str, stamp: Stamp, table_uuid: str, published: Publish
             f"{table} {window}: the cold table was dropped and recreated after this window was planned. "
             "Nothing was published; the next cycle plans anew."
         )
-    if published is not None and published.window_id == window_id:
+    if published is not None and published.brought(window_id):
         return PublishDecision.ALREADY_PUBLISHED
     if watermark_of(published) != window.low:
         raise StaleWindow(
@@ -360,7 +371,7 @@ def refuse_to_recreate(table: str, table_uuid: str | None) -> None:
     In its place, readers would find an empty table, it could not be registered again, and its files would pass for
     orphans.
 
-    :param table_uuid: of the cold table that the ledger has followed, if any
+    :param table_uuid: of the one that the ledger has followed so far, ``None`` before the first window
     :raises DamagedTable: if the ledger has followed one
     """
     if table_uuid is not None:
@@ -406,7 +417,7 @@ def follow_chain(table: str, ledger: LedgerEntry, table_uuid: str, published: Pu
     opened = ledger.open_window
     committed = resume = abandoned = None
     if opened is not None:
-        if published is not None and published.window_id == opened:
+        if published is not None and published.brought(opened):
             committed = opened
         elif opened.table_uuid == table_uuid and watermark == opened.window.low:
             resume = opened

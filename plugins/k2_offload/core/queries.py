@@ -35,6 +35,15 @@ def newest_row(table: TableSpec, since_micros: int, before_micros: int | None = 
     )
 
 
+def oldest_row(table: TableSpec, since_micros: int, before_micros: int) -> str:
+    """One row: oldest timestamp in ``[since, before)``, NULL if none."""
+    time = source_column(table.timestamp_column)
+    return (
+        f"SELECT toUnixTimestamp64Micro(CAST(minOrNull({time}), 'Nullable(DateTime64(6, \\'UTC\\'))')) "
+        f"FROM {source_of(table)} WHERE {time} >= {instant(since_micros)} AND {time} < {instant(before_micros)}"
+    )
+
+
 def count_outside(table: TableSpec, before_micros: int, future_micros: int) -> str:
     """One row: how many timestamps lie below the one time, and how many at or above the other."""
     time = source_column(table.timestamp_column)

@@ -262,6 +262,15 @@ def test_the_ledger_follows_the_cold_table(ledger, published, watermark, committ
     )
 
 
+def test_a_window_that_was_skipped_is_neither_committed_nor_published_though_its_name_is_the_same():
+    skipped = Published(replace(PUBLISHED_W1.snapshot, skipped_rows=3), W1)
+    state = follow_chain("t", LedgerEntry(UUID, FIRST_WATERMARK, W1), UUID, skipped)
+    assert (state.committed, state.resume, state.abandoned) == (None, None, W1)
+    with pytest.raises(StaleWindow, match="the cold table ends at"):
+        decide_publish("t", stamp(W1), UUID, skipped)
+    assert decide_publish("t", stamp(W1), UUID, PUBLISHED_W1) is PublishDecision.ALREADY_PUBLISHED
+
+
 def test_a_recreated_table_stops_until_a_person_accepts_it():
     with pytest.raises(DamagedTable, match="k2 watermark rebuild t"):
         follow_chain("t", LedgerEntry("old", W1.window.high, None), UUID, None)
