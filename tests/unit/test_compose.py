@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import re
@@ -16,6 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
+from embedded.stack import Ports, StackSettings, airflow_home
+from embedded.stack.secrets import Secrets
 from k2_offload.core import connections
 from k2_offload.core.connections import ConnectionFields
 
@@ -206,6 +209,16 @@ def test_connections_are_such_as_the_package_reads() -> None:
     assert catalog.pyiceberg["s3.secret-access-key"] == catalog.java["s3.secret-access-key"] == "m=3"
     assert fields("K2_LEDGER").password == "p=1"
     assert fields("K2_SPARK").host == "local[2]"
+
+
+def test_what_was_killed_is_noticed_as_soon_as_on_the_embedded_stack(tmp_path: Path) -> None:
+    settings = StackSettings(tmp_path, Ports(1, 2, 3, 4))
+    embedded = configparser.ConfigParser()
+    embedded.read_string(airflow_home.configuration_text(settings, Secrets.load_or_make(tmp_path)))
+    environment = services()["airflow-scheduler"]["environment"]
+    for name, value in embedded["scheduler"].items():
+        assert environment[f"AIRFLOW__SCHEDULER__{name.upper()}"] == value
+    assert len(embedded["scheduler"]) == 4
 
 
 def test_exports_reach_the_bucket_that_the_catalog_names() -> None:

@@ -7,7 +7,10 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
+from k2_offload.adapters.dag_runs import ActiveRun, read_active_runs
+from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.cli.console import (
     FINDING,
     JsonOption,
@@ -28,7 +31,7 @@ from k2_offload.cli.console import (
 )
 from k2_offload.core.windows import format_time
 from k2_offload.work.status import TableStatus, read_status
-from k2_offload.work.tiers import open_tiers
+from k2_offload.work.tiers import open_tiers, wall_clock
 
 _COLOURS = {"success": "green", "failed": "red", "running": "yellow"}
 
@@ -56,10 +59,13 @@ def status(
             read_status(tiers, table, records.get(table.name), counts, gaps.get(table.name, ()))
             for table in with_progress("looking at", chosen)
         ]
+    runs = {name: read_active_runs([name]) for name in dict.fromkeys(dag_id(table.layer) for table in chosen)}
     if as_json:
-        print_json([_document(line) for line in lines])
+        print_json([_document(line) | _run_document(runs[dag_id(line.table.layer)]) for line in lines])
     else:
         _print(lines)
+        for active in filter(None, runs.values()):
+            screen.print(_describe(active), soft_wrap=True)
     problems = [line.problem for line in lines if line.problem is not None]
     for problem in problems:
         show_error(problem)
@@ -90,8 +96,37 @@ def _document(line: TableStatus) -> dict[str, object]:
             {"low": _text(gap.window.low), "high": _text(gap.window.high), "kind": str(gap.kind), "rows": gap.rows}
             for gap in line.gaps
         ],
+        "held_back_by": line.held_back_by.table if line.held_back_by else None,
+        "held_back_at": _text(line.held_back_by.watermark if line.held_back_by else None),
         "problem": line.problem,
     }
+
+
+def _run_document(runs: list[ActiveRun]) -> dict[str, object]:
+    """The run of the table's layer that goes on, and how many wait for it."""
+    if not runs:
+        return {"run": None}
+    first = runs[0]
+    return {
+        "run": {
+            "id": first.run_id,
+            "state": first.state,
+            "since": format_time(first.since),
+            "abandoned": first.is_abandoned(wall_clock()),
+            "waiting_runs": len(runs) - 1,
+        }
+    }
+
+
+def _describe(runs: list[ActiveRun]) -> str:
+    first, now = runs[0], wall_clock()
+    text = f"[yellow]{first.dag_id}[/yellow]: run {escape(first.run_id)} has been {first.state} since "
+    text += f"{show_time(first.since)} ({show_duration(now - first.since)})"
+    if len(runs) > 1:
+        text += f"; runs that wait for it: {len(runs) - 1}"
+    if first.is_abandoned(now):
+        text += ". The process that ran it is gone: `k2 run` ends it"
+    return text + "."
 
 
 def _text(time: datetime | None) -> str | None:
@@ -131,6 +166,8 @@ def _print(lines: list[TableStatus]) -> None:
 
 def _notes(line: TableStatus) -> Iterator[str]:
     """What a person should know of a table beside its numbers."""
+    if line.held_back_by:
+        yield f"held back by {line.held_back_by.table} at {show_time(line.held_back_by.watermark)}."
     if line.before_first:
         yield f"{line.before_first:,} rows are of times before 2000-01-01. No cycle moves them."
     if line.future:

@@ -129,7 +129,7 @@ def _open(
 
     :returns: the window, and how many rows the source holds in it
     """
-    limit = upstream_limit([_upstream(tiers, name, now) for name in table.upstream], now, table.idle_after)
+    limit = upstream_limit([read_upstream(tiers, name, now) for name in table.upstream], now, table.idle_after)
     last_row = tiers.clickhouse.newest_row(table, watermark, before=now + table.future + TICK)
     high = window_high(
         now=now,
@@ -141,8 +141,9 @@ def _open(
     )
     if limit is not None and high == limit.watermark:
         log.info("%s: held back at %s by %s", table.name, format_time(limit.watermark), limit.table)
-    if high is None or high <= watermark:
+    elif high is None or high <= watermark:
         log.info("%s: no new rows at or above %s", table.name, format_time(watermark))
+    if high is None or high <= watermark:
         if last_row is None:
             locked.set_looked(replace(locked.entry().looked, looked_at=now))
         return None
@@ -188,7 +189,7 @@ def _check_expired(table: TableSpec, entry: LedgerEntry, watermark: datetime, no
         )
 
 
-def _upstream(tiers: Tiers, name: str, now: datetime) -> Upstream:
+def read_upstream(tiers: Tiers, name: str, now: datetime) -> Upstream:
     """Read anew for every table, after the clock: a market that has woken since would still pass for idle."""
     table = tiers.tables[name]
     cold = tiers.catalog.load(table)
