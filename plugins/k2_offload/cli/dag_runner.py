@@ -12,7 +12,6 @@ with it, and what others have left behind is ended first. With ``"tables": null`
 
 from __future__ import annotations
 
-import _thread
 import json
 import os
 import signal
@@ -20,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -38,7 +37,6 @@ from k2_offload.core.windows import format_time
 from k2_offload.work.tiers import open_ledger, wall_clock
 
 _POLL_SECONDS = 0.5
-_WATCH_SECONDS = 15
 
 
 @dataclass(frozen=True)
@@ -212,29 +210,39 @@ def _run_here(dag: Any, tables: list[str], events: Events) -> str:
         task.retries = 0
     now = wall_clock()
     run_id = DagRun.generate_run_id(run_type=DagRunType.MANUAL, logical_date=now, run_after=now)
-    ended = threading.Event()
-    threading.Thread(target=_interrupt_if_stuck, args=(dag.dag_id, run_id, ended, events), daemon=True).start()
     try:
-        return str(dag.test(logical_date=now, run_conf=conf_of_this_process({"tables": tables})).state)
+        with interrupted_when_stuck(dag.dag_id, run_id, events):
+            return str(dag.test(logical_date=now, run_conf=conf_of_this_process({"tables": tables})).state)
     except BaseException:
         try:
             with_retries(partial(end_run, dag.dag_id, run_id))
         except OffloadError as error:
             events.send(Notice(f"{dag.dag_id}: run {run_id} is left behind; the next `k2 run` ends it. {error}"))
         raise
+
+
+@contextmanager
+def interrupted_when_stuck(dag_id: str, run_id: str, events: Events, look_seconds: float = 15) -> Iterator[None]:
+    """Interrupt the main thread if none of a run's tasks has changed for longer than one may take.
+
+    Airflow's loop waits for ever for a task whose end it could not write down, as when Postgres was away.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(look_seconds):
+            with suppress(OffloadError):
+                for run in read_active_runs([dag_id]):
+                    if run.run_id == run_id and run.is_unchanged(wall_clock()):
+                        events.send(Notice(f"{dag_id}: run {run_id} does not go on ({_since(run)}); ending it"))
+                        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                        return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
     finally:
         ended.set()
-
-
-def _interrupt_if_stuck(dag_id: str, run_id: str, ended: threading.Event, events: Events) -> None:
-    """Airflow's loop waits for ever for a task whose state it could not write down, as when Postgres was away."""
-    while not ended.wait(_WATCH_SECONDS):
-        with suppress(OffloadError):
-            for run in read_active_runs([dag_id]):
-                if run.run_id == run_id and run.is_unchanged(wall_clock()):
-                    events.send(Notice(f"{dag_id}: run {run_id} does not go on ({_since(run)}); ending it"))
-                    _thread.interrupt_main()
-                    return
 
 
 def _scheduler_takes(dag_id: str) -> bool:

@@ -86,7 +86,7 @@ def read_status(
             early,
             future,
             gaps,
-            _held_back_by(tiers, table, watermark or FIRST_WATERMARK, now),
+            find_holder(tiers, table, watermark or FIRST_WATERMARK, now),
         )
     except Unreachable:
         raise
@@ -94,7 +94,8 @@ def read_status(
         return TableStatus(table, record, gaps=gaps, problem=str(error))
 
 
-def _held_back_by(tiers: Tiers, table: TableSpec, watermark: datetime, now: datetime) -> Upstream | None:
+def find_holder(tiers: Tiers, table: TableSpec, watermark: datetime, now: datetime) -> Upstream | None:
+    """The table that holds this one back, if one does: see :func:`k2_offload.core.windows.held_back_by`."""
     if not table.upstream:
         return None
     high = window_high(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import os
+import random
+import signal
 import subprocess
 import time
 
@@ -11,11 +15,16 @@ import psycopg
 import pytest
 
 from embedded.stack import StackSettings, airflow_home, down, up
+from embedded.stack.processes import STACK_VARIABLE, find_marked
 from embedded.stack.secrets import Secrets
 from embedded.stack.settings import HOST
 from tests.support import SharedStack, free_stack_ports
 
 LAYERS = ("bronze", "silver", "gold")
+DAGS = [f"k2_offload_{layer}" for layer in LAYERS]
+AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer")
+KILLS = int(os.environ.get("K2_KILLS", "1"))
+KILL_SEED = int(os.environ.get("K2_KILL_SEED", "20261126"))
 
 
 class Api:
@@ -37,12 +46,12 @@ class Api:
         assert answer.status < 300, text
         return json.loads(text)
 
-    def wait_for(self, dag: str, run_id: str) -> None:
+    def wait_for(self, dag: str, run_id: str, expected: str = "success") -> None:
         deadline = time.monotonic() + 180
         while time.monotonic() < deadline:
             state = self.call("GET", f"/api/v2/dags/{dag}/dagRuns/{run_id}")["state"]
             if state in ("success", "failed"):
-                assert state == "success", f"{dag} {run_id}"
+                assert state == expected, f"{dag} {run_id}"
                 return
             time.sleep(0.2)
         pytest.fail(f"{dag} {run_id} did not end within three minutes")
@@ -56,7 +65,7 @@ def scheduled(tmp_path_factory, session_settings):
     up(settings)
     try:
         stack = SharedStack(settings, Secrets.load_or_make(state))
-        trade(stack, "--seed", "3", "--starting-ago", "1200", "--for", "600")
+        trade(stack, "--seed", "3", "--starting-ago", "5400", "--for", "600")
         yield stack
     finally:
         down(settings)
@@ -69,16 +78,25 @@ def trade(stack: SharedStack, *options: str) -> None:
     assert sent.returncode == 0, sent.stderr
 
 
-def verify(stack: SharedStack) -> list[dict]:
-    command = ["k2", "verify", "--json"]
+def k2(stack: SharedStack, *arguments: str) -> list[dict]:
+    command = ["k2", *arguments, "--json"]
     return json.loads(subprocess.run(command, env=stack.environment, stdout=subprocess.PIPE, check=False).stdout)
+
+
+def verify(stack: SharedStack) -> list[dict]:
+    return k2(stack, "verify")
+
+
+def start_together(stack: SharedStack, run_id: str, logical_date: str) -> None:
+    """As the schedule does it; the API starts manual runs only, and those wait for no other layer."""
+    command = ["python", "-m", "embedded.stack.start_runs", run_id, logical_date, "{}", *DAGS]
+    subprocess.run(command, env=stack.environment, check=True, capture_output=True)
 
 
 def test_a_run_moves_the_rows_and_clearing_all_its_tasks_changes_none(scheduled):
     api = Api(scheduled.settings)
     runs = {}
-    for layer in LAYERS:
-        dag = f"k2_offload_{layer}"
+    for dag in DAGS:
         runs[dag] = api.call("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None})["dag_run_id"]
         api.wait_for(dag, runs[dag])
     before = verify(scheduled)
@@ -104,7 +122,7 @@ def test_an_old_run_cleared_and_a_dag_tested_beside_a_new_run_double_nothing(sch
     dag = "k2_offload_bronze"
     [old, *_] = [run["dag_run_id"] for run in api.call("GET", f"/api/v2/dags/{dag}/dagRuns")["dag_runs"]]
     before = {line["table"]: line["cold_rows"] for line in verify(scheduled)}
-    trade(scheduled, "--seed", "4", "--starting-ago", "590", "--for", "280")
+    trade(scheduled, "--seed", "4", "--starting-ago", "4790", "--for", "280")
     new = api.call("POST", f"/api/v2/dags/{dag}/dagRuns", {"logical_date": None})["dag_run_id"]
     beside = subprocess.Popen(
         ["airflow", "dags", "test", dag], env=scheduled.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -123,13 +141,9 @@ def test_an_old_run_cleared_and_a_dag_tested_beside_a_new_run_double_nothing(sch
 
 def test_layers_that_the_schedule_starts_together_run_one_after_the_other(scheduled):
     api = Api(scheduled.settings)
-    dags = [f"k2_offload_{layer}" for layer in LAYERS]
-    # The API starts manual runs only; those wait for no other layer.
-    starter = ("python", "-m", "embedded.stack.start_runs")
-    command = [*starter, "together", "2026-01-01T00:15:00+00:00", "{}", *dags]
-    subprocess.run(command, env=scheduled.environment, check=True, capture_output=True)
+    start_together(scheduled, "together", "2026-01-01T00:15:00+00:00")
     ended = {}
-    for dag, below in zip(dags, [None, *dags], strict=False):
+    for dag, below in zip(DAGS, [None, *DAGS], strict=False):
         api.wait_for(dag, "together")
         tasks = api.call("GET", f"/api/v2/dags/{dag}/dagRuns/together/taskInstances")["task_instances"]
         # What was skipped has no end.
@@ -149,3 +163,67 @@ def test_no_secret_reaches_a_log_an_xcom_or_a_rendered_field(scheduled):
             found = connection.execute(query, (f"%{secrets.postgres_password}%",)).fetchone()
             assert found == (0,)
             assert connection.execute(f"SELECT count(*) > 0 FROM {table}").fetchone() == (True,)
+
+
+def test_one_red_table_holds_back_what_is_made_of_it_and_stops_no_layer(scheduled):
+    api = Api(scheduled.settings)
+    trade(scheduled, "--seed", "5", "--starting-ago", "4500", "--for", "1800")
+    with scheduled.clickhouse_client() as client:
+        client.execute("ALTER TABLE bronze_trades_kraken ADD COLUMN added UInt8")
+    start_together(scheduled, "red", "2026-01-01T00:30:00+00:00")
+    api.wait_for("k2_offload_bronze", "red", "failed")
+    for dag in DAGS[1:]:
+        api.wait_for(dag, "red")
+    tables = {line["table"]: line for line in k2(scheduled, "status")}
+    red, green, silver = (tables[name] for name in ("bronze_trades_kraken", "bronze_trades_binance", "silver_trades"))
+    assert red["watermark"] == silver["watermark"] < green["watermark"]
+    assert (silver["held_back_by"], silver["held_back_at"]) == ("bronze_trades_kraken", red["watermark"])
+    assert (tables["ohlcv_1m"]["held_back_by"], green["held_back_by"]) == ("silver_trades", None)
+
+    with scheduled.clickhouse_client() as client:
+        client.execute("ALTER TABLE bronze_trades_kraken DROP COLUMN added")
+    start_together(scheduled, "mended", "2026-01-01T00:45:00+00:00")
+    for dag in DAGS:
+        api.wait_for(dag, "mended")
+    assert [line["table"] for line in k2(scheduled, "status") if line["held_back_by"]] == []
+    assert [line["table"] for line in verify(scheduled) if not line["equal"]] == []
+
+
+def kill_airflow(stack: SharedStack) -> None:
+    """All of it at once: the services, their workers, the tasks, and the Spark job that one of them has started."""
+
+    def find() -> list[int]:
+        stack_processes = {STACK_VARIABLE: str(stack.settings.state)}
+        return [pid for name in AIRFLOW for pid in find_marked({**stack_processes, "K2_STACK_SERVICE": name})]
+
+    while pids := find():
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("kill", range(KILLS))
+def test_after_all_of_airflow_was_killed_the_window_is_published_within_three_minutes(scheduled, kill, capsys):
+    """At a random moment, in each kill of another part of the cycle; ``K2_KILLS`` kills it more often."""
+    moment = (kill % 8 + random.Random(KILL_SEED + kill).random()) * 4  # noqa: S311 - a seed for the repeat
+    before = {line["table"]: line["cold_rows"] for line in verify(scheduled)}
+    trade(scheduled, "--seed", str(10 + kill), "--starting-ago", str(2600 - 30 * kill), "--for", "25")
+    run_id = f"killed-{kill}"
+    start_together(scheduled, run_id, f"2026-02-01T{kill // 4:02}:{kill % 4 * 15:02}:00+00:00")
+    time.sleep(moment)
+    kill_airflow(scheduled)
+    up(scheduled.settings)
+    healthy = time.monotonic()
+    api = Api(scheduled.settings)
+    for dag in DAGS:
+        api.wait_for(dag, run_id)
+    seconds = time.monotonic() - healthy
+    with capsys.disabled():
+        print(f"\nkilled {moment:.1f} s after the runs had been started: published {seconds:.0f} s after the restart")
+    assert seconds < 180
+    after = verify(scheduled)
+    assert [line["table"] for line in after if not line["equal"]] == []
+    assert {line["table"] for line in after if line["cold_rows"] > before[line["table"]]} >= {
+        "silver_trades",
+        "ohlcv_1m",
+    }

@@ -16,7 +16,7 @@ def begin(shell: Shell) -> tuple[subprocess.Popen[str], psutil.Process]:
     """Start a run, and wait until its job works; returns the command and the process that runs the DAG."""
     command = subprocess.Popen(["k2", "run"], env=shell.environment, stderr=subprocess.PIPE, text=True)
     began = psutil.Process(command.pid)
-    assert wait_until(lambda: any("java" in child.name() for child in began.children(recursive=True)), 60)
+    assert wait_until(lambda: any("java" in child.name() for child in began.children(recursive=True)), 180)
     [runner] = began.children()
     return command, runner
 
