@@ -274,6 +274,8 @@ def _run_by_scheduler(dag_id: str, tables: list[str], events: Events) -> str:
         if now.state in ("success", "failed"):
             sys.stderr.writelines(f"{line}\n" for line in _task_logs(dag_id, run.run_id))
             return str(now.state)
+        if now.state == "queued":
+            _end_abandoned(dag_id, events)
         if _scheduler_takes(dag_id):
             last_seen = time.monotonic()
         elif time.monotonic() - last_seen > MISSING_RUN_SECONDS:

@@ -94,8 +94,10 @@ def _runner(layers: list[str], tables: list[str], log: Path) -> Iterator[Iterato
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             if process.wait() < 0:  # killed, so that it could not end its run itself
-                with _start_runner(layers, None, log_file):
-                    pass
+                with _start_runner(layers, None, log_file) as cleaner:
+                    for event in map(_read_event, cleaner.stdout or ()):
+                        if isinstance(event, Notice):
+                            _show_notice(event)
 
 
 def _start_runner(layers: list[str], tables: list[str] | None, log_file: TextIO) -> subprocess.Popen[str]:
@@ -115,6 +117,10 @@ def _read_event(line: str) -> Event:
     return kinds[event.pop("event")](**event)
 
 
+def _show_notice(notice: Notice) -> None:
+    errors.print(escape(notice.text), soft_wrap=True)
+
+
 def _with_progress(events: Iterator[Event], layers: list[str]) -> Iterator[LayerEnded | WindowMoved]:
     """Show the events as they come: a bar where there is a terminal, and a line for each layer that ended."""
     running = iter(layers)
@@ -122,7 +128,7 @@ def _with_progress(events: Iterator[Event], layers: list[str]) -> Iterator[Layer
         task = bar.add_task(f"{next(running)}: loading Airflow", total=len(layers)) if bar else None
         for event in events:
             if isinstance(event, Notice):
-                errors.print(escape(event.text), soft_wrap=True)
+                _show_notice(event)
                 continue
             if isinstance(event, LayerEnded):
                 mark = PASSED if event.state == "success" else FAILED
