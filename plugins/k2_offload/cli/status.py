@@ -46,8 +46,9 @@ def status(
     """Show watermark, lag, last window and rows of every table.
 
     "moved" and "took" are the last window's rows and seconds. Lag is measured against the newest row in ClickHouse: a
-    quiet market is no lag. Late rows came below the watermark: no cycle moves them. All times are UTC. Exit code 1 if a
-    table cannot be looked at.
+    quiet market is no lag. Late rows came below the watermark: no cycle moves them. Lines below the table name what is
+    held back by another table, and a layer's run that goes on. All times are UTC. Exit code 1 if a table cannot be
+    looked at.
 
     Example: [bold]k2 status --layer gold[/bold]
     """
