@@ -8,7 +8,7 @@ import subprocess
 import psutil
 import psycopg
 
-from embedded.stack.processes import wait_until
+from embedded.stack.processes import start_moment, wait_until
 from tests.stack.k2_offload.cli.conftest import START, Shell
 
 
@@ -25,7 +25,7 @@ def end(command: subprocess.Popen[str], runner: psutil.Process) -> str:
     """Wait until nothing is left of it, and return what it said last."""
     _, said = command.communicate(timeout=120)
     assert command.returncode != 0
-    assert not runner.is_running()
+    assert wait_until(lambda: start_moment(runner.pid) is None, 30)
     return said
 
 
