@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from k2_offload.adapters.dag_runs import ActiveRun, read_active_runs
+from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.cli.console import (
     FINDING,
     JsonOption,
@@ -32,7 +34,7 @@ from k2_offload.cli.fail_on import check_known, find_reasons, show_failure, show
 from k2_offload.core.conditions import FORMS, Condition, parse_conditions
 from k2_offload.core.windows import format_time
 from k2_offload.work.status import TableStatus, read_status
-from k2_offload.work.tiers import open_tiers
+from k2_offload.work.tiers import open_tiers, wall_clock
 
 _COLOURS = {"success": "green", "failed": "red", "running": "yellow"}
 
@@ -51,9 +53,10 @@ def status(
     """Show watermark, lag, last window and rows of every table.
 
     "moved" and "took" are the last window's rows and seconds. Lag is the age of the oldest row that has not been moved;
-    "silent" is for how long ClickHouse has got no row. Late rows came below the watermark: no cycle moves them.
-    "snapshots" and "metadata" are what every load of the cold table reads. All times are UTC. Exit code 1 if a table
-    cannot be looked at, or for the reasons that --fail-on names, one line each on standard error.
+    "silent" is for how long ClickHouse has got no row. Late rows came below the watermark: no window holds them.
+    "snapshots" and "metadata" are what every load of the cold table reads. Lines below the table name what is held
+    back by another table, and a layer's run that goes on. All times are UTC. Exit code 1 if a table cannot be looked
+    at, or for the reasons that --fail-on names, one line each on standard error.
 
     Example: [bold]k2 status --fail-on 'lag>30m,failed,late'[/bold]
     """
@@ -68,11 +71,17 @@ def status(
             for table in with_progress("looking at", chosen)
         ]
         now = tiers.now()
+    runs = {name: read_active_runs([name]) for name in dict.fromkeys(dag_id(table.layer) for table in chosen)}
     reasons = {line.table.name: list(find_reasons(line, conditions, now)) for line in lines if line.problem is None}
     if as_json:
-        print_json([_document(line, reasons.get(line.table.name, ())) for line in lines])
+        documents = (_document(line, reasons.get(line.table.name, ())) for line in lines)
+        print_json(
+            [each | _run_document(runs[dag_id(line.table.layer)]) for each, line in zip(documents, lines, strict=True)]
+        )
     else:
         _print(lines, now)
+        for active in filter(None, runs.values()):
+            screen.print(_describe(active), soft_wrap=True)
     findings = [line.problem for line in lines if line.problem is not None]
     findings += [reason for found in reasons.values() for _, reason in found]
     for finding in findings:
@@ -112,9 +121,38 @@ def _document(line: TableStatus, reasons: Sequence[tuple[Condition, str]]) -> di
         "snapshots": metadata.snapshots if metadata else None,
         "metadata_bytes": metadata.size_bytes if metadata else None,
         "maintenance": metadata.overdue if metadata else None,
+        "held_back_by": line.held_back_by.table if line.held_back_by else None,
+        "held_back_at": _text(line.held_back_by.watermark if line.held_back_by else None),
         "problem": line.problem,
         "reasons": [{"condition": condition.text, "reason": reason} for condition, reason in reasons],
     }
+
+
+def _run_document(runs: list[ActiveRun]) -> dict[str, object]:
+    """The run of the table's layer that goes on, and how many wait for it."""
+    if not runs:
+        return {"run": None}
+    first = runs[0]
+    return {
+        "run": {
+            "id": first.run_id,
+            "state": first.state,
+            "since": format_time(first.since),
+            "abandoned": first.is_abandoned(wall_clock()),
+            "waiting_runs": len(runs) - 1,
+        }
+    }
+
+
+def _describe(runs: list[ActiveRun]) -> str:
+    first, now = runs[0], wall_clock()
+    text = f"[yellow]{first.dag_id}[/yellow]: run {escape(first.run_id)} has been {first.state} since "
+    text += f"{show_time(first.since)} ({show_duration(now - first.since)})"
+    if len(runs) > 1:
+        text += f"; runs that wait for it: {len(runs) - 1}"
+    if first.is_abandoned(now):
+        text += ". The process that ran it is gone: `k2 run` ends it"
+    return text + "."
 
 
 def _text(time: datetime | None) -> str | None:
@@ -163,6 +201,8 @@ def _lag(line: TableStatus, now: datetime) -> str:
 def _notes(line: TableStatus, now: datetime) -> Iterator[str]:
     """What a person should know of a table beside its numbers."""
     yield from filter(None, (show_failure(line), show_refusal(line), show_silence(line, now), show_overdue(line)))
+    if line.held_back_by:
+        yield f"held back by {line.held_back_by.table} at {show_time(line.held_back_by.watermark)}."
     if line.before_first:
         yield f"{line.before_first:,} rows are of times before 2000-01-01. No cycle moves them."
     if line.future:

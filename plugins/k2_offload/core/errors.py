@@ -70,6 +70,20 @@ class StoreFailed(Unreachable):
         )
 
 
+class NoAirflowDatabase(Unreachable):
+    """Airflow's own database does not answer.
+
+    :param reason: the driver's own words, without secrets
+    """
+
+    def __init__(self, reason: str) -> None:
+        OffloadError.__init__(
+            self,
+            f"Airflow's database does not answer: {reason}. No row was moved and none is lost. Start it, or correct "
+            "Airflow's setting `sql_alchemy_conn`; then run the command again.",
+        )
+
+
 class AuditFailed(OffloadError):
     """The rows staged for a window are not the rows ClickHouse holds in it. Nothing was published."""
 

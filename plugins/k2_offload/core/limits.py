@@ -6,6 +6,8 @@ answer and not the task that was killed.
 
 from __future__ import annotations
 
+from math import ceil
+
 TASK_SECONDS = 600
 """Airflow's execution timeout of one attempt of a task."""
 
@@ -13,8 +15,17 @@ TASK_RETRIES = 2
 TASK_RETRY_SECONDS = 30
 """Airflow tries a failed task again that often, after that long."""
 
+PARALLEL_APPLICATIONS = 2
+"""How many Spark applications of a run work at once."""
+
 LAYER_SECONDS = 14 * 60
 """How long a layer waits for the one below: less than the quarter of an hour after which the next cycle is due."""
+
+MISSING_RUN_SECONDS = 120
+"""How long it waits where the layer below has no run of the same time: its DAG is paused, or an earlier run goes on."""
+
+UNCHANGED_SECONDS = TASK_SECONDS + 60
+"""A run outside of the scheduler of which no task has changed for so long was left: no attempt takes longer."""
 
 CONNECT_SECONDS = 10
 """To open a connection to any service, its greeting included. A balancer without servers accepts and says nothing."""
@@ -45,3 +56,12 @@ LONGEST_PAUSE_SECONDS = 8.0
 STAGE_ATTEMPTS = 5
 PUBLISH_ATTEMPTS = 5
 """How often the job stages, or publishes, again because another writer came between; then the task's retry does."""
+
+
+def run_seconds(applications: int) -> int:
+    """Airflow fails a run after that: its wait and all attempts of its tasks, each of which took as long as it may.
+
+    :param applications: how many ``offload`` tasks it may have
+    """
+    task_seconds = TASK_SECONDS + TASK_RETRIES * (TASK_RETRY_SECONDS + TASK_SECONDS)
+    return LAYER_SECONDS + (2 + ceil(applications / PARALLEL_APPLICATIONS)) * task_seconds

@@ -69,7 +69,9 @@ def plan(
             log.info("%s %s: resumed", table.name, state.resume.window)
             return _planned(table, columns, cold, state.resume, entry.planned_rows)
         below = {} if upstream_watermarks is None else upstream_watermarks
-        limit = upstream_limit([_upstream(tiers, name, now, below) for name in table.upstream], now, table.idle_after)
+        limit = upstream_limit(
+            [read_upstream(tiers, name, now, below) for name in table.upstream], now, table.idle_after
+        )
         opened = _open(tiers, table, locked, cold, state.watermark, now, limit, dag_run_id)
         reached(FaultPoint.WINDOW_WRITTEN, table.name)
     reached(FaultPoint.WINDOW_OPENED, table.name)
@@ -155,8 +157,9 @@ def _open(
     )
     if limit is not None and high == limit.watermark:
         log.info("%s: held back at %s by %s", table.name, format_time(limit.watermark), limit.table)
-    if high is None or high <= watermark:
+    elif high is None or high <= watermark:
         log.info("%s: no new rows at or above %s", table.name, format_time(watermark))
+    if high is None or high <= watermark:
         if last_row is None:
             locked.set_looked(replace(locked.looked, looked_at=now))
         return None
@@ -202,7 +205,7 @@ def _check_expired(table: TableSpec, looked: Looked, watermark: datetime, now: d
         )
 
 
-def _upstream(tiers: Tiers, name: str, now: datetime, watermarks: dict[str, datetime]) -> Upstream:
+def read_upstream(tiers: Tiers, name: str, now: datetime, watermarks: dict[str, datetime]) -> Upstream:
     """Its newest row, read anew for every table, after the clock: a market that has woken would still pass for idle.
 
     Its watermark may be of a moment ago: watermarks only grow, and a lower one only holds back more. (A rollback is no

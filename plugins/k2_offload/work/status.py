@@ -18,7 +18,8 @@ from k2_offload.core.late_rows import late_rows
 from k2_offload.core.maintenance import is_overdue
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
-from k2_offload.core.windows import TICK
+from k2_offload.core.windows import TICK, Upstream, held_back_by, upstream_limit, window_high
+from k2_offload.work.cycle import read_upstream
 from k2_offload.work.tiers import Tiers
 
 
@@ -49,6 +50,7 @@ class TableStatus:
     :param before_first: rows below the first watermark, which no window holds
     :param future: rows from the future, which wait for their time
     :param gaps: what the table has missed, on record
+    :param held_back_by: the table whose watermark this one must not pass, if it waits for that
     :param problem: why the table could not be looked at; what is not known is ``None`` then
     """
 
@@ -65,6 +67,7 @@ class TableStatus:
     before_first: int | None = None
     future: int | None = None
     gaps: Sequence[Gap] = ()
+    held_back_by: Upstream | None = None
     problem: str | None = None
 
     @property
@@ -114,6 +117,7 @@ def read_status(
             early,
             future,
             gaps,
+            find_holder(tiers, table, watermark or FIRST_WATERMARK, now),
         )
     except Unreachable:
         raise
@@ -134,6 +138,22 @@ def _refusal(table: TableSpec, cold: ColdTable, columns: Sequence[Column]) -> st
     except (ChangedTable, InvalidSource) as error:
         return str(error)
     return None
+
+
+def find_holder(tiers: Tiers, table: TableSpec, watermark: datetime, now: datetime) -> Upstream | None:
+    """The table that holds this one back, if one does: see :func:`k2_offload.core.windows.held_back_by`."""
+    if not table.upstream:
+        return None
+    high = window_high(
+        now=now,
+        buffer=table.buffer,
+        last_row=tiers.clickhouse.newest_row(table, watermark, before=now + table.future + TICK),
+        out_of_order=table.out_of_order,
+        idle_after=table.idle_after,
+        limit=None,
+    )
+    upstreams = [read_upstream(tiers, name, now, {}) for name in table.upstream]
+    return held_back_by(upstream_limit(upstreams, now, table.idle_after), high)
 
 
 def _find_late_rows(tiers: Tiers, table: TableSpec, cold: ColdTable | None) -> dict[date, int] | None:

@@ -9,7 +9,7 @@ import pytest
 from k2_offload.adapters.settings import Settings
 from k2_offload.adapters.table_file import load_tables
 from k2_offload.airflow_tasks.layer_dag import build_dag
-from k2_offload.core.limits import LAYER_SECONDS, TASK_SECONDS
+from k2_offload.core.limits import LAYER_SECONDS, TASK_RETRIES, TASK_SECONDS, run_seconds
 
 TABLES = load_tables(Settings().tables_file)
 
@@ -37,6 +37,14 @@ def test_one_run_at_a_time_none_of_the_past_and_no_task_for_ever():
     for task_id in ("plan", "commit"):
         assert dag.get_task(task_id).execution_timeout == timedelta(seconds=TASK_SECONDS)
     assert dag.get_task("wait_for_silver").timeout == LAYER_SECONDS
+    assert dag.dagrun_timeout == timedelta(seconds=run_seconds(1))
+
+
+@pytest.mark.parametrize(("applications", "one_after_the_other"), [(1, 1), (2, 1), (3, 2), (6, 3)])
+def test_a_run_may_take_as_long_as_its_tasks_with_all_their_attempts(applications, one_after_the_other):
+    attempts = 1 + TASK_RETRIES
+    longest = LAYER_SECONDS + (2 + one_after_the_other) * attempts * TASK_SECONDS
+    assert longest < run_seconds(applications) < longest * 1.1
 
 
 def test_the_form_offers_the_layers_tables():
