@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
-from k2_offload.adapters.postgres import JDBC_LIMITS, is_refusal
 from k2_offload.adapters.retry import with_retries
 from k2_offload.core.connections import CatalogSettings
-from k2_offload.core.errors import ConfigurationError, OffloadError, Refused, Unreachable
+from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable
 from k2_offload.core.exactly_once import (
     ATTEMPT_PROPERTY,
     PUBLISHED_BRANCH,
@@ -22,15 +21,13 @@ from k2_offload.core.exactly_once import (
 )
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.limits import STAGE_ATTEMPTS
+from offload_job.java_errors import failures_translated, is_conflict
 from offload_job.jvm import Jvm, java_map
 
 _MAIN = "main"
 
 _COMPARES_WHOLE_TABLE = "JdbcTableOperations"
-"""Commits through a SQL catalog fail after any other. A REST catalog drops a snapshot that a branch has just moved to."""
-
-_REFUSALS = ("ForbiddenException", "NotAuthorizedException", "AccessDeniedException", "AccessControlException")
-"""What a REST catalog, files and Hadoop throw at a user who may not."""
+"""A SQL catalog's fail after any other; a REST catalog drops a snapshot that a branch has just moved to."""
 
 
 def open_catalog(jvm: Jvm, settings: CatalogSettings) -> Any:
@@ -39,10 +36,10 @@ def open_catalog(jvm: Jvm, settings: CatalogSettings) -> Any:
     :raises Unreachable: if it does not answer
     :raises Refused: if it does not let the user in
     """
-    properties = java_map(jvm, {**JDBC_LIMITS, **settings.java})
+    properties = java_map(jvm, settings.java)
 
     def connect() -> Any:
-        with _failures_translated(settings.connection_id):
+        with failures_translated(settings.connection_id):
             return jvm.org.apache.iceberg.CatalogUtil.buildIcebergCatalog(
                 settings.name, properties, jvm.org.apache.hadoop.conf.Configuration()
             )
@@ -66,7 +63,7 @@ class ColdTableWriter:
         self._name = name
         self._connection_id = connection_id
         self._named: set[str] = set()
-        with _failures_translated(connection_id):
+        with failures_translated(connection_id):
             identifier = jvm.org.apache.iceberg.catalog.TableIdentifier.parse(target)
             if not catalog.tableExists(identifier):
                 raise OffloadError(
@@ -127,7 +124,7 @@ class ColdTableWriter:
             append.set(key, value)
         for file in files:
             append.appendFile(file)
-        with _failures_translated(self._connection_id):
+        with failures_translated(self._connection_id):
             self._check_present([self._metadata_file()])
             self._commit_staged(append, stamp.attempt)
             reached(FaultPoint.STAGED, self._name)
@@ -155,7 +152,7 @@ class ColdTableWriter:
                 self.java.refresh()
                 if self._find_staged(attempt) is not None:
                     return
-                if not remaining or not _is_conflict(error):
+                if not remaining or not is_conflict(error):
                     raise
             else:
                 return
@@ -196,7 +193,8 @@ class ColdTableWriter:
         """
         operations = self.java.operations()
         base = operations.current()
-        dropped = self._jvm.org.apache.iceberg.TableMetadata.buildFrom(base).removeSnapshots([snapshot_id]).build()
+        staged = self.java.snapshot(snapshot_id)
+        dropped = self._jvm.org.apache.iceberg.TableMetadata.buildFrom(base).removeSnapshots([staged]).build()
         try:
             operations.commit(base, dropped)
             reached(FaultPoint.DROPPED, self._name)
@@ -241,13 +239,13 @@ class ColdTableWriter:
         staged = self.java.snapshot(snapshot_id)
         if staged is None:
             raise OffloadError(f"{self._name}: the staged snapshot {snapshot_id} has gone; the retry stages it again.")
-        with _failures_translated(self._connection_id):
+        with failures_translated(self._connection_id):
             files = staged.addedDataFiles(self.java.io())
         return self.stage_files(files, stamp).snapshot_id
 
     def staged_by(self, attempt: str) -> Snapshot:
         """The snapshot that an attempt has staged."""
-        with _failures_translated(self._connection_id):
+        with failures_translated(self._connection_id):
             self.java.refresh()
         staged = self._find_staged(attempt)
         if staged is None:
@@ -264,7 +262,7 @@ class ColdTableWriter:
 
         :raises Unreachable: if a file is missing
         """
-        with _failures_translated(self._connection_id):
+        with failures_translated(self._connection_id):
             added = self.java.snapshot(snapshot_id).addedDataFiles(self.java.io())
             self._check_present([*(str(file.location()) for file in added), self._metadata_file()])
 
@@ -292,12 +290,12 @@ class ColdTableWriter:
             refs.fastForwardBranch(_MAIN, PUBLISHED_BRANCH).commit()
             reached(FaultPoint.PUBLISHED, self._name)
         except Py4JJavaError as error:
-            with _failures_translated(self._connection_id):
+            with failures_translated(self._connection_id):
                 self.java.refresh()
                 current = self.java.currentSnapshot()
                 if current is not None and current.snapshotId() == snapshot_id:
                     return True  # the reply was lost, not the commit
-                if _is_conflict(error):
+                if is_conflict(error):
                     return False
                 raise
         return True
@@ -310,7 +308,7 @@ class ColdTableWriter:
         iceberg = self._jvm.org.apache.iceberg
         file = self.java.io().newInputFile(uri)
         mapping = iceberg.mapping.NameMappingParser.fromJson(self.java.properties().get("schema.name-mapping.default"))
-        with _failures_translated(self._connection_id):
+        with failures_translated(self._connection_id):
             metrics = iceberg.parquet.ParquetUtil.fileMetrics(file, iceberg.MetricsConfig.forTable(self.java), mapping)
         if metrics.columnSizes().size() != self.java.schema().columns().size():
             raise OffloadError(
@@ -342,46 +340,3 @@ class ColdTableWriter:
 
 def _to_snapshot(snapshot: Any) -> Snapshot:
     return Snapshot.read(snapshot.snapshotId(), snapshot.parentId(), snapshot.sequenceNumber(), snapshot.summary())
-
-
-@contextmanager
-def _failures_translated(connection_id: str) -> Iterator[None]:
-    from py4j.protocol import Py4JJavaError  # noqa: PLC0415
-
-    try:
-        yield
-    except Py4JJavaError as error:
-        kind = Refused if _is_refusal(error) else Unreachable
-        raise kind("The Iceberg catalog or its storage", connection_id, _message(error)) from error
-
-
-def _is_conflict(error: Any) -> bool:
-    kind = error.java_exception.getClass().getSimpleName()
-    return kind == "CommitFailedException" or "fast-forward" in str(error.java_exception.getMessage())
-
-
-def _is_refusal(error: Any) -> bool:
-    for exception in _causes(error):
-        if exception.getClass().getSimpleName() in _REFUSALS:
-            return True
-        if exception.getClass().getSimpleName() == "PSQLException":
-            return is_refusal(exception.getSQLState(), str(exception.getMessage()))
-    return False
-
-
-def _causes(error: Any) -> Iterator[Any]:
-    exception = error.java_exception
-    while exception is not None:
-        yield exception
-        exception = exception.getCause()
-
-
-def _message(error: Any) -> str:
-    """The outermost exception and, where there is one, the innermost: the first rarely says what happened."""
-    outermost, *causes = _causes(error)
-    return ": ".join(dict.fromkeys(map(_describe, [outermost, *causes[-1:]])))
-
-
-def _describe(exception: Any) -> str:
-    text = next(iter(str(exception.getMessage()).splitlines()), "")
-    return f"{exception.getClass().getSimpleName()}: {text}"

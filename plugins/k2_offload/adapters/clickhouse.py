@@ -11,8 +11,16 @@ from typing import Any
 
 from k2_offload.core import queries
 from k2_offload.core.connections import ClickHouseEndpoint
-from k2_offload.core.errors import InvalidSource, OffloadError, Refused, Unreachable
-from k2_offload.core.limits import CONNECT_SECONDS, QUERY_SECONDS
+from k2_offload.core.errors import (
+    InvalidSource,
+    OffloadError,
+    Refused,
+    StoreFailed,
+    StoreRefused,
+    Unreachable,
+    is_store_refusal,
+)
+from k2_offload.core.limits import CONNECT_SECONDS, QUERY_SECONDS, STORE_ATTEMPTS
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column, is_time, map_column
 from k2_offload.core.windows import Window, from_micros, to_micros
@@ -32,8 +40,13 @@ _ALL_OR_AN_ERROR = {
 }
 """Whatever the user's profile says: an answer with less than all rows is none."""
 
+_SETTINGS = {**_ALL_OR_AN_ERROR, "s3_retry_attempts": STORE_ATTEMPTS}
+"""By default ClickHouse asks a store 500 times, longer than a task lives."""
+
 _REFUSED = {81, 192, 193, 497, 516}
 """Codes for: no such database, no such user, wrong password, not granted, authentication failed."""
+
+_STORE_FAILED = 499
 
 
 @dataclass(frozen=True)
@@ -73,7 +86,7 @@ class ClickHouse:
             connect_timeout=CONNECT_SECONDS,
             send_receive_timeout=self._query_timeout_seconds,
             client_name="k2-offload",
-            settings=_ALL_OR_AN_ERROR,
+            settings=_SETTINGS,
         )
         _limit_greeting(client.connection)
         return client
@@ -96,6 +109,8 @@ class ClickHouse:
             message = str(error.message).split("Stack trace:")[0].strip()
             if error.code in _REFUSED:
                 raise Refused("ClickHouse", self._endpoint.connection_id, message) from error
+            if error.code == _STORE_FAILED:
+                raise (StoreRefused if is_store_refusal(message) else StoreFailed)(message) from error
             raise OffloadError(f"ClickHouse refused a query (code {error.code}): {message}") from error
         return rows
 

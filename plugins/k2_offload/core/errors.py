@@ -54,6 +54,18 @@ class Busy(Unreachable):
         )
 
 
+class StoreFailed(Unreachable):
+    """ClickHouse gets no answer from the lake's object store.
+
+    :param reason: ClickHouse's own words
+    """
+
+    def __init__(self, reason: str) -> None:
+        OffloadError.__init__(
+            self, f"ClickHouse does not reach the lake's object store: {reason.rstrip('.')}. {_STORE}"
+        )
+
+
 class AuditFailed(OffloadError):
     """The rows staged for a window are not the rows ClickHouse holds in it. Nothing was published."""
 
@@ -78,6 +90,16 @@ class ConfigurationError(OffloadError):
     """A setting or connection is missing or contradicts another."""
 
 
+class StoreRefused(ConfigurationError):
+    """The lake's object store answers ClickHouse, and does not let it in or has no such bucket.
+
+    :param reason: ClickHouse's own words
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The lake's object store refuses ClickHouse: {reason.rstrip('.')}. {_STORE}")
+
+
 class Refused(ConfigurationError):
     """A service answers, and does not let this connection in; trying again cannot help.
 
@@ -89,6 +111,29 @@ class Refused(ConfigurationError):
     def __init__(self, service: str, connection_id: str, reason: str) -> None:
         super().__init__(
             f"{service} refuses Airflow connection '{connection_id}': {reason.rstrip('.')}. "
-            "Nothing was moved and no row is lost. Correct its user, password or database, or grant the user what it "
-            "needs; then run `k2 validate`."
+            "Nothing was moved and no row is lost. Correct its user, password or database (for a storage: its keys and "
+            "bucket), or grant the user what it needs; then run `k2 validate`."
         )
+
+
+_STORE = (
+    "No row was moved and none is lost: the next attempt exports the window again. Check the store, and the address "
+    "and keys in the named collection that [k2_offload] lake_collection names; then run `k2 validate`."
+)
+
+_STORE_REFUSALS = (
+    "AccessDenied",
+    "Access Denied",
+    "Forbidden",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "NoSuchBucket",
+    "NoSuchKey",
+    "Status Code: 403",
+    "HTTP response code: 403",
+)
+
+
+def is_store_refusal(words: str) -> bool:
+    """Whether an object store refused a request, rather than being down; in its own words, whoever passes them on."""
+    return any(refusal in words for refusal in _STORE_REFUSALS)

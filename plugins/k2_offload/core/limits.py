@@ -25,6 +25,12 @@ QUERY_SECONDS = 600
 SILENCE_SECONDS = 60
 """A server that acknowledges nothing for so long has gone."""
 
+CATALOG_SECONDS = 30
+"""For an answer of a REST catalog or an object store. `plan` holds a row of the ledger meanwhile."""
+
+STORE_ATTEMPTS = 8
+"""How often ClickHouse asks an object store: some seconds if nothing listens there, four minutes if it is silent."""
+
 LOCK_SECONDS = 60
 """For a row of the ledger that another run holds."""
 

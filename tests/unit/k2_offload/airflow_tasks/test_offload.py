@@ -86,7 +86,8 @@ def test_the_plan_goes_into_a_file_and_secrets_into_the_environment_only(submitt
     ],
     ids=str,
 )
-def test_no_secret_is_on_the_command_line_that_others_can_list(submitted, monkeypatch, tmp_path, spark):
+@pytest.mark.usefixtures("submitted")
+def test_no_secret_is_on_the_command_line_that_others_can_list(monkeypatch, tmp_path, spark):
     binary = tmp_path / "spark-submit"
     listing = "ps -ww -o args= -p $$; ps -ww -o args= -p $PPID"
     binary.write_text(f"#!/bin/sh\n({listing}) > {tmp_path}/listed\nenv > {tmp_path}/environment\n")
