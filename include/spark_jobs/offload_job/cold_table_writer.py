@@ -27,7 +27,7 @@ from offload_job.jvm import Jvm, java_map
 _MAIN = "main"
 
 _COMPARES_WHOLE_TABLE = "JdbcTableOperations"
-"""A SQL catalog's fail after any other; a REST catalog drops a snapshot that a branch has just moved to."""
+"""Iceberg's class whose commits fail after any other; a REST catalog drops even what a branch has just moved to."""
 
 
 def open_catalog(jvm: Jvm, settings: CatalogSettings) -> Any:

@@ -16,7 +16,7 @@ from tests.faults.output import Output
 
 FIRST = datetime(2026, 3, 5, tzinfo=UTC)
 NOW = FIRST + timedelta(hours=1)
-MARK = "distinctive0secret"
+MARK = "zq7distinctive"  # holds no word that would hide it by itself
 
 # What a REST catalog and object stores are given; a catalog in Postgres leaves it unread, and Spark is told it as well.
 SECRETS = {
@@ -38,7 +38,7 @@ def marked(monkeypatch):
     clickhouse = BaseHook.get_connection(load_settings().clickhouse_conn_id)
     for name, real, changes in (
         ("catalog", catalog, {"extra": catalog.extra_dejson | SECRETS}),
-        ("clickhouse", clickhouse, {"password": f"{MARK}-9"}),
+        ("clickhouse", clickhouse, {"extra": clickhouse.extra_dejson, "password": f"{MARK}-9"}),
     ):
         fields = {key: getattr(real, key) for key in ("conn_type", "host", "port", "login", "password", "schema")}
         monkeypatch.setenv(f"AIRFLOW_CONN_MARKED_{name.upper()}", json.dumps(fields | changes))
