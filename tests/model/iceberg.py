@@ -527,8 +527,8 @@ class _MetadataBuilder:
         self._change["added"] = snapshot
         return self
 
-    def removeSnapshots(self, ids: list[int]):  # noqa: N802
-        [self._change["dropped"]] = ids
+    def removeSnapshots(self, snapshots: list[SimulatedSnapshot]):  # noqa: N802
+        [self._change["dropped"]] = [each.snapshot_id for each in snapshots]
         return self
 
     def setBranchSnapshot(self, snapshot_id: int, name: str):  # noqa: N802

@@ -29,7 +29,7 @@ from offload_job.jvm import Jvm, java_map
 MAIN = "main"
 
 _COMPARES_WHOLE_TABLE = "JdbcTableOperations"
-"""A SQL catalog's fail after any other; a REST catalog drops a snapshot that a branch has just moved to."""
+"""Iceberg's class whose commits fail after any other; a REST catalog drops even what a branch has just moved to."""
 
 
 def open_catalog(jvm: Jvm, settings: CatalogSettings) -> Any:
@@ -203,7 +203,8 @@ class ColdTableWriter:
         """
         operations = self.java.operations()
         base = operations.current()
-        dropped = self._jvm.org.apache.iceberg.TableMetadata.buildFrom(base).removeSnapshots([snapshot_id]).build()
+        staged = self.java.snapshot(snapshot_id)
+        dropped = self._jvm.org.apache.iceberg.TableMetadata.buildFrom(base).removeSnapshots([staged]).build()
         try:
             operations.commit(base, dropped)
             reached(FaultPoint.DROPPED, self._name)

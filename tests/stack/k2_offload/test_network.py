@@ -206,6 +206,8 @@ def test_a_lost_reply_never_publishes_what_was_only_staged(network, transport):
     assert rule.fired == 1
     metadata = network.workbench.cold_table(table).metadata
     assert (len(metadata.snapshots), metadata.refs) == (1, {})
+    if transport == "export":
+        assert network.workbench.files_referred_to(table) == network.workbench.files_on_disk(table)
     network.recover()
 
 
@@ -536,6 +538,7 @@ def test_a_rest_catalog_that_accepts_connections_and_stays_silent_is_given_up_by
 
 def test_an_object_store_that_stays_away_fails_an_export_in_seconds(network):
     [closed] = free_ports(1)
+    network.add_table()
     clickhouse = network.cycle().clickhouse
     assert clickhouse.execute("SELECT getSetting('s3_retry_attempts')") == [(STORE_ATTEMPTS,)]
     started = time.monotonic()
