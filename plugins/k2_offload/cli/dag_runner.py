@@ -1,6 +1,8 @@
 """Runs layers' DAGs one after another, so that Airflow is loaded once for all of them.
 
-    python -m k2_offload.cli.dag_runner '{"layers": ["bronze"], "tables": []}'
+    python -m k2_offload.cli.dag_runner '{"layers": ["bronze"], "tables": [], "conf": {}}'
+
+In place of a layer may stand the id of another DAG; "conf" is what its run is told besides.
 
 Where a scheduler is at work, it runs them: a run in this process would be taken up by both. Otherwise they run in this
 process, as with ``airflow dags test``, without retries. Standard output gets one JSON line per event; the log of it all
@@ -33,6 +35,7 @@ from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.cli.run_log import as_console
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.limits import MISSING_RUN_SECONDS
+from k2_offload.core.tables import LAYERS
 from k2_offload.core.windows import format_time
 from k2_offload.work.tiers import open_ledger, wall_clock
 
@@ -150,19 +153,23 @@ def main() -> None:
 
     layers = request["layers"]
     for layer in layers:
-        _end_abandoned(dag_id(layer), events)
+        _end_abandoned(_id(layer), events)
     if request["tables"] is None:
         return
     dags = _load_dags()
     with LedgerWatch(events) as watch:
         for layer in layers:
             started = time.monotonic()
-            dag = dags.get(dag_id(layer))
-            state = "missing" if dag is None else _run(dag, request["tables"], events)
+            dag = dags.get(_id(layer))
+            state = "missing" if dag is None else _run(dag, request["tables"], request["conf"], events)
             watch.look()
             events.send(LayerEnded(layer, state, time.monotonic() - started))
             if state != "success":
                 sys.exit(1)
+
+
+def _id(name: str) -> str:
+    return dag_id(name) if name in LAYERS else name
 
 
 def _end_abandoned(dag_id: str, events: Events) -> None:
@@ -194,15 +201,16 @@ def _load_dags() -> dict[str, Any]:
     return dags
 
 
-def _run(dag: Any, tables: list[str], events: Events) -> str:
+def _run(dag: Any, tables: list[str], conf: dict[str, Any], events: Events) -> str:
     # The names of other layers' tables mean nothing to this DAG's trigger form.
     chosen = [name for name in tables if name in dag.params.get_param("tables").schema["examples"]]
+    conf = {**conf, "tables": chosen}
     if _scheduler_takes(dag.dag_id):
-        return _run_by_scheduler(dag.dag_id, chosen, events)
-    return _run_here(dag, chosen, events)
+        return _run_by_scheduler(dag.dag_id, conf, events)
+    return _run_here(dag, conf, events)
 
 
-def _run_here(dag: Any, tables: list[str], events: Events) -> str:
+def _run_here(dag: Any, conf: dict[str, Any], events: Events) -> str:
     from airflow.models.dagrun import DagRun  # noqa: PLC0415
     from airflow.utils.types import DagRunType  # noqa: PLC0415
 
@@ -212,7 +220,7 @@ def _run_here(dag: Any, tables: list[str], events: Events) -> str:
     run_id = DagRun.generate_run_id(run_type=DagRunType.MANUAL, logical_date=now, run_after=now)
     try:
         with interrupted_when_stuck(dag.dag_id, run_id, events):
-            return str(dag.test(logical_date=now, run_conf=conf_of_this_process({"tables": tables})).state)
+            return str(dag.test(logical_date=now, run_conf=conf_of_this_process(conf)).state)
     except BaseException:
         try:
             with_retries(partial(end_run, dag.dag_id, run_id))
@@ -255,7 +263,7 @@ def _scheduler_takes(dag_id: str) -> bool:
     return job is not None and job.is_alive() and model is not None and not model.is_paused
 
 
-def _run_by_scheduler(dag_id: str, tables: list[str], events: Events) -> str:
+def _run_by_scheduler(dag_id: str, conf: dict[str, Any], events: Events) -> str:
     """Trigger a run and wait for its end, and say what it waits for itself."""
     from airflow.api.common.trigger_dag import trigger_dag  # noqa: PLC0415
     from airflow.models.dagrun import DagRun  # noqa: PLC0415
@@ -263,7 +271,7 @@ def _run_by_scheduler(dag_id: str, tables: list[str], events: Events) -> str:
 
     for earlier in read_active_runs([dag_id]):
         events.send(Notice(f"{dag_id}: waiting for run {earlier.run_id}, {_since(earlier)}"))
-    run = trigger_dag(dag_id, conf={"tables": tables}, triggered_by=DagRunTriggeredByType.CLI)
+    run = trigger_dag(dag_id, conf=conf, triggered_by=DagRunTriggeredByType.CLI)
     if run is None:
         return "missing"
     print(f"{dag_id} {run.run_id}: run by the scheduler", file=sys.stderr)

@@ -1,10 +1,10 @@
-"""The ``k2`` command: validate, run, status, verify, watermark, accept, class-archive."""
+"""The ``k2`` command: validate, run, status, verify, watermark, accept, heal, class-archive."""
 
 from __future__ import annotations
 
 import typer
 
-from k2_offload.cli import accept, class_archive, run, status, validate, verify, watermark
+from k2_offload.cli import accept, class_archive, heal, run, status, validate, verify, watermark
 
 app = typer.Typer(
     name="k2",
@@ -20,4 +20,5 @@ app.command("status")(status.status)
 app.command("verify")(verify.verify)
 app.add_typer(watermark.app, name="watermark")
 app.command("accept")(accept.accept)
+app.command("heal")(heal.heal)
 app.command("class-archive")(class_archive.class_archive)

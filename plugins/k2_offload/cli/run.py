@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import TextIO
 
 import typer
@@ -74,15 +75,34 @@ def run(tables: TablesArgument = None, layer: LayerOption = None, as_json: JsonO
     else:
         _print(chosen, moved)
     if [each.state for each in ended] != ["success"] * len(layers):
-        _explain(log)
+        explain(log)
         raise typer.Exit(FINDING)
 
 
+def run_dag(dag_id: str, tables: list[str], log: Path, conf: Mapping[str, object]) -> str:
+    """Run another DAG, and show what a person should know of it.
+
+    :param log: gets Airflow's log
+    :param conf: of the run, besides its tables
+    :returns: the run's state
+    """
+    state = "missing"
+    with _runner([dag_id], tables, log, conf) as events:
+        for event in _waiting(f"running {dag_id}", events):
+            if isinstance(event, Notice):
+                _show_notice(event)
+            elif isinstance(event, LayerEnded):
+                state = event.state
+    return state
+
+
 @contextmanager
-def _runner(layers: list[str], tables: list[str], log: Path) -> Iterator[Iterator[Event]]:
+def _runner(
+    layers: list[str], tables: list[str], log: Path, conf: Mapping[str, object] = MappingProxyType({})
+) -> Iterator[Iterator[Event]]:
     """Run the layers in a process of its own; it and all that it started ends with this block, its run too."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with log.open("w") as log_file, _start_runner(layers, tables, log_file) as process:
+    with log.open("w") as log_file, _start_runner(layers, tables, log_file, conf) as process:
         try:
             yield map(_read_event, process.stdout or ())
             process.wait()
@@ -100,8 +120,10 @@ def _runner(layers: list[str], tables: list[str], log: Path) -> Iterator[Iterato
                             _show_notice(event)
 
 
-def _start_runner(layers: list[str], tables: list[str] | None, log_file: TextIO) -> subprocess.Popen[str]:
-    request = json.dumps({"layers": layers, "tables": tables})
+def _start_runner(
+    layers: list[str], tables: list[str] | None, log_file: TextIO, conf: Mapping[str, object] = MappingProxyType({})
+) -> subprocess.Popen[str]:
+    request = json.dumps({"layers": layers, "tables": tables, "conf": dict(conf)})
     return subprocess.Popen(
         [sys.executable, "-m", "k2_offload.cli.dag_runner", request],
         stdout=subprocess.PIPE,
@@ -145,6 +167,13 @@ def _with_progress(events: Iterator[Event], layers: list[str]) -> Iterator[Layer
             yield event
 
 
+def _waiting(text: str, events: Iterator[Event]) -> Iterator[Event]:
+    with new_progress() if errors.is_terminal else nullcontext() as bar:
+        if bar is not None:
+            bar.add_task(text, total=None)
+        yield from events
+
+
 def _document(table: TableSpec, moved: WindowMoved | None) -> dict[str, object]:
     return {
         "table": table.name,
@@ -167,7 +196,8 @@ def _print(chosen: list[TableSpec], moved: dict[str, WindowMoved]) -> None:
     show_table(shown)
 
 
-def _explain(log: Path) -> None:
+def explain(log: Path) -> None:
+    """Say why a run failed, as far as its log tells."""
     text = log.read_text(errors="replace")
     reasons = find_reasons(text)
     for reason in reasons:

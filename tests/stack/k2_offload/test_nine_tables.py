@@ -38,6 +38,14 @@ def verify(stack: SharedStack) -> dict[str, dict[str, object]]:
     return {line["table"]: line for line in json.loads(run(stack, "k2", "verify", "--json"))}
 
 
+def verify_finding(stack: SharedStack) -> dict[str, dict[str, object]]:
+    """As :func:`verify`, where not all are equal."""
+    command = ["k2", "verify", "--json"]
+    result = subprocess.run(command, env=stack.environment, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 1, result.stderr
+    return {line["table"]: line for line in json.loads(result.stdout)}
+
+
 def cold_rows(table: str) -> list[dict[str, object]]:
     settings = connections.catalog_settings(load_settings())
     with closing(load_catalog(settings.name, **settings.pyiceberg)) as catalog:
@@ -153,6 +161,23 @@ def test_status_and_validate_look_without_changing_anything(stack):
     assert [check for check in validated["checks"] if not check["passed"]] == []
     assert [line["table"] for line in validated["tables"]] == TABLES
     assert [line for line in validated["tables"] if line["problem"]] == []
+
+
+@pytest.mark.usefixtures("recorded")
+def test_late_trades_are_healed_in_every_table_and_candles_agree_with_them(stack):
+    port = str(stack.settings.ports.clickhouse_native)
+    generate = ("k2", "feed", "generate", "--rate", "2", "--seed", "6", "--starting-ago", "9000", "--for", "60")
+    run(stack, *generate, "--port", port)
+    late = {name for name, line in verify_finding(stack).items() if not line["equal"]}
+    assert {"silver_trades", "ohlcv_1m", "ohlcv_1d"} <= late
+    healed = json.loads(run(stack, "k2", "heal", "--yes", "--json"))
+    assert {line["result"] for line in healed} == {"equal"}
+    assert [name for name, line in verify(stack).items() if not line["equal"]] == []
+    candles = cold_rows("ohlcv_1m")
+    edge = max(candle["window_end"] for candle in candles)
+    trades = [trade for trade in cold_rows("silver_trades") if trade["exchange_timestamp"] < edge]
+    assert sum(candle["trade_count"] for candle in candles) == len(trades)
+    assert sum(candle["volume"] for candle in candles) == sum(trade["quantity"] for trade in trades)
 
 
 @pytest.mark.usefixtures("recorded")
