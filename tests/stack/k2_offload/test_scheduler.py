@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from embedded.stack import StackSettings, airflow_home, down, up
-from embedded.stack.processes import STACK_VARIABLE, find_marked
+from embedded.stack.processes import STACK_VARIABLE, find_marked, start_moment, wait_until
 from embedded.stack.secrets import Secrets
 from embedded.stack.settings import HOST
 from tests.support import SharedStack, free_stack_ports
@@ -211,6 +211,7 @@ def kill_airflow(stack: SharedStack) -> None:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        assert wait_until(lambda killed=pids: not any(map(start_moment, killed)), 30)
 
 
 @pytest.mark.parametrize("kill", range(KILLS))

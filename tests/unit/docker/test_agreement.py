@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import re
@@ -15,6 +16,8 @@ import yaml
 from typer.main import get_command
 
 from embedded.feed.cli import app as feed
+from embedded.stack import Ports, StackSettings, airflow_home
+from embedded.stack.secrets import Secrets
 from k2_offload.adapters.settings import Settings
 from k2_offload.core import connections
 from k2_offload.core.connections import ConnectionFields
@@ -362,3 +365,12 @@ def test_prometheus_asks_services_and_its_rules_need_nothing_else() -> None:
 def test_shell_scripts_are_valid(script: Path) -> None:
     assert subprocess.run(["sh", "-n", script], check=False).returncode == 0
     assert script.suffix or os.access(script, os.X_OK)
+
+
+def test_what_was_killed_is_noticed_as_soon_as_on_the_embedded_stack(tmp_path: Path) -> None:
+    settings = StackSettings(tmp_path, Ports(1, 2, 3, 4))
+    embedded = configparser.ConfigParser()
+    embedded.read_string(airflow_home.configuration_text(settings, Secrets.load_or_make(tmp_path)))
+    assert len(embedded["scheduler"]) == 4
+    for name, value in embedded["scheduler"].items():
+        assert SCHEDULER[f"AIRFLOW__SCHEDULER__{name.upper()}"] == value
