@@ -43,13 +43,12 @@ def heal(
     current = cold.java.currentSnapshot()
     follows = _check(planned, heal_id, cold, swap, current.snapshotId() if current is not None else None)
     splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
+    _audit(planned, heal_id, sum(split.rows for split in splits), planned.content_hash)
     staged = transport.stage(clickhouse, cold, planned, splits, HealStamp(heal_id, follows, new_attempt()))
-    rows, content = _content(planned, swap, clickhouse, staged.snapshot_id, lake_collection)
     try:
-        audit_heal(
-            planned.table, heal_id, staged_rows=rows, staged_hash=content, planned_rows=planned.rows,
-            planned_hash=planned.content_hash,
-        )  # fmt: skip
+        added = swap.added(staged.snapshot_id)
+        [(rows, content)] = clickhouse.execute(hash_of_files(planned.columns, added, lake_collection))
+        _audit(planned, heal_id, rows, content)
     except AuditFailed:
         cold.discard(staged.snapshot_id)
         raise
@@ -94,8 +93,12 @@ def _check(
     return published.window_id
 
 
-def _content(
-    planned: PlannedHeal, swap: Swap, clickhouse: ClickHouse, snapshot_id: int, lake_collection: str
-) -> tuple[int, int]:
-    [(rows, content)] = clickhouse.execute(hash_of_files(planned.columns, swap.added(snapshot_id), lake_collection))
-    return int(rows), int(content)
+def _audit(planned: PlannedHeal, heal_id: HealId, rows: int, content: int) -> None:
+    audit_heal(
+        planned.table,
+        heal_id,
+        staged_rows=rows,
+        staged_hash=content,
+        planned_rows=planned.rows,
+        planned_hash=planned.content_hash,
+    )
