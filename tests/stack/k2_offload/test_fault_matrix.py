@@ -178,7 +178,9 @@ def faulty_job(stack, start_spark, tmp_path_factory):
 def test_one_job_with_every_other_fault_moves_the_rest(faulty_job):
     for fault in faulty_job.faults:
         assert f"FAULT {fault.kind} at '{fault.point}' of {fault.table}\n" in faulty_job.output
-        if fault.kind is Kind.LOSE_REPLY:  # the job sees for itself what became of it
+        if (
+            fault.kind is Kind.LOSE_REPLY and fault.point not in AFTER_FAILED_AUDIT
+        ):  # the job sees for itself what became of it
             assert f"\n{fault.table} [" in faulty_job.output, fault
     for table in faulty_job.bystanders:
         assert f"\n{table} [" in faulty_job.output
