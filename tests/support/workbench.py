@@ -121,9 +121,15 @@ class Workbench:
 
     def publish(self, *planned: PlannedRows, parallel_tables=4):
         """As :meth:`run_job`, in an application that is up already: where its start is not what is tested."""
-        done, output = self.spark.ask("move", _plan(planned), parallel_tables)
+        done, output = self.try_to_publish(*planned, parallel_tables=parallel_tables)
         assert done, output
         return output
+
+    def try_to_publish(self, *planned: PlannedRows, parallel_tables=4):
+        """As :meth:`publish`; returns whether all is published, and the job's output."""
+        if any(entry.transport != "export" for entry in planned):
+            self.spark.ask("sql", "SELECT 1")  # starts the session as statements need it, before a transport does
+        return self.spark.ask("move", _plan(planned), parallel_tables)
 
     def move(self, cycle, *tables):
         """Plan, publish and commit; returns the job's output, or ``None`` if there was nothing to move.

@@ -14,6 +14,7 @@ from embedded.install.layout import DEFAULT_CLICKHOUSE_VERSION, Layout
 from embedded.install.steps import SetupError
 from embedded.stack import StackSettings
 from k2_offload.adapters import java
+from tests.support.pages import DOCS, table_of
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/compatibility.md").read_text()
@@ -25,13 +26,7 @@ NOT_RESULTS = {"embedded as", "tried", "notes"}
 
 
 def table(section: str) -> dict[str, dict[str, str]]:
-    """The section's table: the other columns of each row, by the first one."""
-    text = re.split(r"^## ", PAGE, flags=re.MULTILINE)
-    [found] = [part for part in text if part.startswith(f"{section}\n")]
-    head, _, *rows = (
-        [cell.strip() for cell in line.strip("|").split("|")] for line in found.splitlines() if line[:1] == "|"
-    )
-    return {first: dict(zip(head[1:], rest, strict=True)) for first, *rest in rows}
+    return table_of(PAGE, section)
 
 
 def minors(oldest: tuple[int, int], newest: tuple[int, int]) -> list[str]:
@@ -80,6 +75,13 @@ def test_the_embedded_engines_are_the_pinned_ones() -> None:
 
 def test_the_java_versions_are_those_that_spark_gets() -> None:
     assert list(table("Java")) == [str(version) for version in range(java.OLDEST_JAVA, java.NEWEST_JAVA + 1)]
+
+
+def test_the_readers_are_shown_every_type_that_moves() -> None:
+    mapped = " ".join(table_of((DOCS / "architecture.md").read_text(), "Type mapping"))
+    types = set(re.findall(r"`(\w+)", mapped)) - {"binary", "Nullable"}
+    assert {name for name in table("Readers") if "`" not in name} == types
+    assert {result for row in table("Readers").values() for result in row.values()} <= {"✓", "✗"}
 
 
 @pytest.mark.parametrize("section", SECTIONS)

@@ -318,8 +318,10 @@ class ColdTableWriter:
         iceberg = self._jvm.org.apache.iceberg
         file = self.java.io().newInputFile(uri)
         mapping = iceberg.mapping.NameMappingParser.fromJson(self.java.properties().get("schema.name-mapping.default"))
+        # Of every column: the table's own configuration leaves out those after the hundredth.
+        of_all = iceberg.MetricsConfig.getDefault()
         with failures_translated(self.connection_id):
-            metrics = iceberg.parquet.ParquetUtil.fileMetrics(file, iceberg.MetricsConfig.forTable(self.java), mapping)
+            metrics = iceberg.parquet.ParquetUtil.fileMetrics(file, of_all, mapping)
         if metrics.columnSizes().size() != self.java.schema().columns().size():
             raise OffloadError(
                 f"{self._name}: {uri} has {metrics.columnSizes().size()} of the table's "

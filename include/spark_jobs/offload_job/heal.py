@@ -12,6 +12,7 @@ from k2_offload.core.heal import HealId, HealStamp, audit_heal, check_swap
 from k2_offload.core.limits import PUBLISH_ATTEMPTS
 from k2_offload.core.plan import PlannedHeal
 from k2_offload.core.splits import split_days
+from offload_job.transport import text_checked
 
 if TYPE_CHECKING:
     from k2_offload.adapters.clickhouse import ClickHouse
@@ -44,7 +45,8 @@ def heal(
     follows = _check(planned, heal_id, cold, swap, current.snapshotId() if current is not None else None)
     splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
     _audit(planned, heal_id, sum(split.rows for split in splits), planned.content_hash)
-    staged = transport.stage(clickhouse, cold, planned, splits, HealStamp(heal_id, follows, new_attempt()))
+    with text_checked(f"{planned.table} {heal_id.day}"):
+        staged = transport.stage(clickhouse, cold, planned, splits, HealStamp(heal_id, follows, new_attempt()))
     try:
         added = swap.added(staged.snapshot_id)
         [(rows, content)] = clickhouse.execute(hash_of_files(planned.columns, added, lake_collection))

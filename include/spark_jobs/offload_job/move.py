@@ -12,6 +12,7 @@ from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.limits import PUBLISH_ATTEMPTS
 from k2_offload.core.plan import PlannedWindow
 from k2_offload.core.splits import split_days
+from offload_job.transport import text_checked
 
 if TYPE_CHECKING:
     from k2_offload.adapters.clickhouse import ClickHouse
@@ -38,7 +39,8 @@ def move(
     if decide_publish(planned.table, first, cold.uuid, cold.published()) is PublishDecision.ALREADY_PUBLISHED:
         return None
     splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
-    staged = transport.stage(clickhouse, cold, planned, splits, first)
+    with text_checked(f"{planned.table} {window_id.window}"):
+        staged = transport.stage(clickhouse, cold, planned, splits, first)
     counted = sum(split.rows for split in splits)
     try:
         audit(planned.table, window_id.window, staged_rows=staged.rows, source_rows=counted, planned_rows=planned.rows)

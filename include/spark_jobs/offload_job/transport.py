@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from k2_offload.core.errors import InvalidSource
+from k2_offload.core.queries import column_not_text
 from k2_offload.core.transports import TRANSPORTS
 
 if TYPE_CHECKING:
@@ -47,3 +50,23 @@ def load_transport(name: str, connections: JobConnections, master: str) -> Trans
     module, _, kind = TRANSPORTS[name].implementation.partition(":")
     transport: type[Transport] = getattr(importlib.import_module(module), kind)
     return transport(connections, master)
+
+
+@contextmanager
+def text_checked(rows: str) -> Iterator[None]:
+    """Say of a transport that fails at text which is not valid UTF-8 what that means.
+
+    :param rows: the table and which of its rows, for the message
+    :raises InvalidSource: with the column
+    """
+    try:
+        yield
+    except Exception as error:
+        if (column := column_not_text(str(error))) is None:
+            raise
+        raise InvalidSource(
+            f"{rows}: column '{column}' holds text that is not valid UTF-8, which readers of the cold table could not "
+            "read. Nothing was published and no row is lost. Correct it in the source, or point 'source' at a view "
+            f"that selects toValidUTF8({column}) or hex({column}) AS {column}; a new table can keep it as it is, with "
+            f"'binary: [{column}]' in the table file. Then run `k2 validate`."
+        ) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
@@ -127,12 +127,13 @@ class ClickHouse:
     def columns(self, table: TableSpec) -> tuple[Column, ...]:
         """The source's stored columns in their order, mapped to Iceberg.
 
-        :raises InvalidSource: if the table or a column named in the table file is missing, or the timestamp is no time
+        :raises InvalidSource: if the table or a column named in the table file is missing, the timestamp is no time,
+            or rows may be in no partition
         :raises UnsupportedType: if a column cannot be mapped
         """
         database, name = table.source.split(".")
         described = self.execute(
-            "SELECT name, type FROM system.columns WHERE database = %(database)s AND table = %(table)s "
+            "SELECT name, toValidUTF8(type) FROM system.columns WHERE database = %(database)s AND table = %(table)s "
             "AND default_kind NOT IN ('ALIAS', 'EPHEMERAL') ORDER BY position",
             {"database": database, "table": name},
         )
@@ -144,10 +145,14 @@ class ClickHouse:
             )
         for key in ("timestamp_column", "partition_column"):
             self._check_time(table, key, types)
-        for column in (*table.sort_columns, table.sequence_column, table.version_column):
+        for column in (*table.sort_columns, *table.binary, table.sequence_column, table.version_column):
             if column is not None:
                 _check_exists(table, column, types)
-        return tuple(map_column(table.name, column, kind) for column, kind in types.items())
+        columns = tuple(
+            map_column(table.name, column, kind, binary=column in table.binary) for column, kind in types.items()
+        )
+        _check_partitioned(table, columns)
+        return columns
 
     def newest_row(
         self, table: TableSpec, since: datetime | None = None, before: datetime | None = None
@@ -233,4 +238,16 @@ def _check_exists(table: TableSpec, column: str, types: Mapping[str, str]) -> No
         raise InvalidSource(
             f"{table.name}: {table.source} has no column '{column}'; it has: {', '.join(types)}. Nothing was moved. "
             "Correct the table file; then run `k2 validate`."
+        )
+
+
+def _check_partitioned(table: TableSpec, columns: Sequence[Column]) -> None:
+    # A timestamp that is NULL is refused where rows are read; a window holds none.
+    may_be_null = {column.name for column in columns if column.nullable} - {table.timestamp_column}
+    if table.partition_column in may_be_null:
+        raise InvalidSource(
+            f"{table.name}: partition_column '{table.partition_column}' may be NULL in {table.source}, and a row "
+            "without it is in no partition. Nothing was moved and no row is lost. Make the column one that is never "
+            f"NULL, or point 'source' at a view that selects ifNull({table.partition_column}, "
+            f"{table.timestamp_column}) AS {table.partition_column}; then run `k2 validate`."
         )

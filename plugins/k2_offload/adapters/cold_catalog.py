@@ -23,15 +23,16 @@ _TABLE_PROPERTIES = {
     "format-version": "2",
     "write.parquet.compression-codec": "zstd",
     "write.parquet.compression-level": "3",
-    # For what Iceberg's own writers write, compaction above all: differences instead of values for what is nearly
-    # unique, such as times and trade ids. A dictionary of those is as large as they are.
-    "write.parquet.page-version": "v2",
     "write.parquet.dict-size-bytes": "65536",
     # Also where no transport needs it today: a writer that stages by wap.id would otherwise publish at once.
     "write.wap.enabled": "true",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "100",
 }
+
+_DELTA_ENCODINGS = {"write.parquet.page-version": "v2"}
+"""For what Iceberg's own writers write, compaction above all: differences instead of values for what is nearly unique,
+such as times and trade ids, whose dictionary is as large as they are. Spark reads no boolean from such a page."""
 
 
 class ColdCatalog:
@@ -139,6 +140,7 @@ def _definition(table: TableSpec, columns: Sequence[Column]) -> dict[str, Any]:
         "sort_order": SortOrder(*sort_fields),
         "properties": {
             **_TABLE_PROPERTIES,
+            **({} if any(column.iceberg_type == "boolean" for column in columns) else _DELTA_ENCODINGS),
             "schema.name-mapping.default": name_mapping,
             **TRANSPORTS[table.transport].table_properties,
         },

@@ -253,8 +253,7 @@ class ColdTable:
                 raise InvalidSource(
                     f"{self._name}: column '{name}' is {warm.get(name, 'missing')} in the source and "
                     f"{cold.get(name, 'missing')} in the cold table. Nothing was moved and no row is lost. "
-                    "Change one of the two tables, or point 'source' at a view with the cold table's columns; "
-                    "then run `k2 validate`."
+                    f"{_cure(name, warm.get(name, ''), cold.get(name, ''))}; then run `k2 validate`."
                 )
         required = {field.name for field in self._table.schema().fields if field.required}
         for column in columns:
@@ -269,3 +268,16 @@ class ColdTable:
 
 def _day_of(file: DataFile) -> date:
     return date(1970, 1, 1) + timedelta(days=file.partition[0])
+
+
+def _cure(name: str, warm: str, cold: str) -> str:
+    if (warm, cold) == ("string", "binary"):
+        return f"Put '{name}' back into the table file's list 'binary'"
+    if (warm, cold) == ("binary", "string"):
+        return f"Take '{name}' out of the table file's list 'binary'"
+    if warm.startswith("fixed") and cold == "string":
+        return (
+            "Version 0.1.0 cut a FixedString at its first zero byte. To go on so, point 'source' at a view that "
+            f"selects toStringCutToZero({name}) AS {name}; to keep every byte, start a new cold table"
+        )
+    return "Change one of the two tables, or point 'source' at a view with the cold table's columns"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
 
 from k2_offload.core.content_hash import content_hash
 from k2_offload.core.splits import SLOT, Split
-from k2_offload.core.sql import between, fill, instant, placeholder, quote, source_column
+from k2_offload.core.sql import between, fill, instant, literal, placeholder, quote, source_column
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import TICK, Window, to_micros
 
 EXPORT_SETTINGS = (
     "output_format_parquet_compression_method = 'zstd', output_format_compression_level = 2, "
-    "output_format_parquet_string_as_string = 1, "
+    "output_format_parquet_string_as_string = 1, output_format_parquet_fixed_string_as_fixed_byte_array = 1, "
     # By default every column gets one; they are a third of the file and of the time, for point look-ups by any column.
     "output_format_parquet_write_bloom_filter = 0, "
     # The engine holds whole row groups in memory; by rows alone they grow with the raw messages.
@@ -22,6 +25,9 @@ EXPORT_SETTINGS = (
     "use_hive_partitioning = 0"
 )
 """Of every statement that writes a Parquet file."""
+
+_NOT_TEXT = "not valid UTF-8: "
+_ANSWER_NOT_TEXT = re.compile(rf"DB::Exception: {_NOT_TEXT}`(.*?)`")
 
 
 def newest_row(table: TableSpec, since_micros: int, before_micros: int | None = None) -> str:
@@ -95,12 +101,15 @@ def rows_per_slot(table: TableSpec, condition: str) -> str:
 def select_split(table: TableSpec, columns: Sequence[Column], condition: str) -> str:
     """Those of the chosen rows that are of one split, in the table's sort order; complete after :func:`of_split`.
 
+    It fails at text that is not valid UTF-8, see :func:`column_not_text`: readers of the cold table could not read it.
+
     :param condition: such as :func:`within`
     """
+    checked = [_checking(each, columns) if each.name == table.timestamp_column else each for each in columns]
     order = ", ".join(source_column(name) for name in table.sort_columns)
     time = source_column(table.partition_column)
     return (
-        f"{select(table, columns, condition)} "
+        f"{select(table, checked, condition)} "
         f"AND {time} >= {instant(placeholder('split_low'))} AND {time} < {instant(placeholder('split_high'))}"
         + (f" ORDER BY {order}" if order else "")
     )
@@ -112,9 +121,23 @@ def select(table: TableSpec, columns: Sequence[Column], condition: str) -> str:
     return f"SELECT {selected} FROM {source_of(table)} WHERE {condition}"
 
 
+def column_not_text(answer: str) -> str | None:
+    """The column in which :func:`select_split` met text that is not valid UTF-8; ``None`` if it failed otherwise.
+
+    :param answer: what ClickHouse, or whoever asked it, says of the failure
+    """
+    found = _ANSWER_NOT_TEXT.search(answer)
+    return found[1] if found else None
+
+
 def of_split(select: str, split: Split) -> str:
     """The query of :func:`select_split` for one split."""
     return fill(select, split_low=to_micros(split.low), split_high=to_micros(split.high))
+
+
+def ask_whether_text(select: str, split: Split, timestamp_column: str) -> str:
+    """Fails at text that is not valid UTF-8 as :func:`of_split` does, and has one row otherwise."""
+    return f"SELECT max({quote(timestamp_column)}) FROM ({of_split(select, split)})"
 
 
 def warm_hash(table: TableSpec, columns: Sequence[Column], window: Window) -> str:
@@ -131,6 +154,22 @@ def cold_hash(table: TableSpec, columns: Sequence[Column], window: Window, cold_
     return content_hash(
         columns, f"(SELECT {names} FROM {cold_table} WHERE {between(quote(table.timestamp_column), window)})"
     )
+
+
+def _checking(time: Column, columns: Sequence[Column]) -> Column:
+    """A column of times, in a query that fails at text that is not valid UTF-8.
+
+    All texts are looked at in one place, and a time is cheap to pass on; strings would be copied.
+    """
+    checks = [
+        # As a UInt8: ClickHouse 25.8 looks at values of a LowCardinality's dictionary that are in no row.
+        f"throwIf(CAST(ifNull(NOT isValidUTF8({column.text}), 0), 'UInt8'), {literal(_NOT_TEXT + quote(column.name))})"
+        for column in columns
+        if column.text is not None
+    ]
+    if not checks:
+        return time
+    return replace(time, expression=f"if({reduce('bitOr({}, {})'.format, checks)}, {instant(0)}, {time.expression})")
 
 
 def source_of(table: TableSpec) -> str:

@@ -66,6 +66,7 @@ class TableSpec(TableOptions):
     :param partition_column: daily partitions on this timestamp; the timestamp column when left out
     :param sort_columns: order of the rows within a file; the source's own sorting key reads fastest
     :param upstream: tables this one is made of; all of the layer below when left out
+    :param binary: String columns that hold bytes, not text; not every transport can write them
     :param final: read the source with ``FINAL`` (engines that merge rows with equal keys)
     :param version_column: rows with equal sort columns are versions of one row, and a later one has no less of this:
         a candle's number of trades. Such rows may be replaced when they change; others may only be added to
@@ -83,6 +84,7 @@ class TableSpec(TableOptions):
     partition_column: str
     sort_columns: tuple[str, ...] = ()
     upstream: tuple[str, ...] = ()
+    binary: tuple[str, ...] = ()
     final: bool = False
     version_column: str | None = None
     future_seconds: int | None = field(default=None, metadata={"ge": 0})
@@ -94,11 +96,14 @@ class TableSpec(TableOptions):
             _check_name(key, getattr(self, key), _QUALIFIED_NAME, "two names with a dot between, such as k2.trades")
         for key in ("name", "timestamp_column", "sequence_column", "partition_column", "version_column", "job_group"):
             _check_name(key, getattr(self, key), _IDENTIFIER, "a name of letters, digits and underscores")
-        for key in ("sort_columns", "upstream"):
+        for key in ("sort_columns", "upstream", "binary"):
             for name in getattr(self, key):
                 _check_name(key, name, _IDENTIFIER, "names of letters, digits and underscores")
         if self.version_column is not None and not self.sort_columns:
             raise ValueError("'version_column' needs 'sort_columns': they say which rows are versions of one row")
+        if self.binary and not TRANSPORTS[self.transport].writes_binary:
+            able = ", ".join(name for name, transport in TRANSPORTS.items() if transport.writes_binary)
+            raise ValueError(f"'binary': transport {self.transport} cannot write bytes; set 'transport: {able}'")
 
     @property
     def buffer(self) -> timedelta:

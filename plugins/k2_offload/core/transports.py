@@ -17,6 +17,7 @@ class Transport:
     :param implementation: ``module:Class``, as the Spark job imports it
     :param max_file_rows: a file never holds more, whatever the table file says; ``None`` for no such limit
     :param short: whether moving a small window takes seconds; chooses the options of Java's virtual machine
+    :param writes_binary: whether it can write Iceberg's ``binary`` beside ``string``
     :param table_properties: Iceberg properties that a cold table must have for this transport. They are set when the
         table is created; a table without them is refused
     """
@@ -24,6 +25,7 @@ class Transport:
     implementation: str
     max_file_rows: int | None = None
     short: bool = True
+    writes_binary: bool = False
     table_properties: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def limit_file_rows(self, wanted: int) -> int:
@@ -45,9 +47,10 @@ _SAFE_SPARK_WRITES = MappingProxyType(
 )
 
 TRANSPORTS: dict[str, Transport] = {
-    # ClickHouse writes the files.
+    # ClickHouse writes the files. It marks every String of a file as text, or none of them; most readers then refuse a
+    # column that is text in the file and binary in the table.
     "export": Transport("offload_job.transports.export:ExportTransport"),
     # Spark reads and writes: one task and one file per million rows, so that a backlog keeps several tasks busy.
-    "jdbc": Transport("offload_job.transports.jdbc:JdbcTransport", 1_000_000, False, _SAFE_SPARK_WRITES),
+    "jdbc": Transport("offload_job.transports.jdbc:JdbcTransport", 1_000_000, False, True, _SAFE_SPARK_WRITES),
 }
 """By the name in the table file's key ``transport``."""

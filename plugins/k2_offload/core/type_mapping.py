@@ -37,6 +37,7 @@ _SIMPLE = {
 _WRAPPER = re.compile(r"^(LowCardinality|Nullable)\((.*)\)$")
 _SIMPLE_AGGREGATE = re.compile(r"^SimpleAggregateFunction\([^,]+, (.*)\)$")
 _DECIMAL = re.compile(r"^Decimal\((\d+), (\d+)\)$")
+_FIXED_STRING = re.compile(r"^FixedString\((\d+)\)$")
 _DATETIME = re.compile(r"^DateTime(?:\('[^']*'\))?$")
 _DATETIME64 = re.compile(r"^DateTime64\((\d)(?:, '[^']*')?\)$")
 _MAX_DECIMAL_PRECISION = 38
@@ -51,29 +52,42 @@ class Column:
     :param iceberg_type: in the Iceberg spec's spelling, e.g. ``decimal(38, 18)``
     :param nullable: whether the source allows NULL (kept)
     :param expression: ClickHouse SQL that yields the value in ``iceberg_type``'s Parquet form
+    :param text: ClickHouse SQL of what has to be valid UTF-8; ``None`` where nothing else is possible
     """
 
     name: str
     iceberg_type: str
     nullable: bool
     expression: str
+    text: str | None = None
 
 
-def map_column(table: str, name: str, clickhouse_type: str) -> Column:
+def map_column(table: str, name: str, clickhouse_type: str, *, binary: bool = False) -> Column:
     """Map one column.
 
     :param clickhouse_type: as ``system.columns`` spells it
-    :raises UnsupportedType: if Iceberg has no type that keeps every value
+    :param binary: whether the table file says that its values are bytes, not text
+    :raises UnsupportedType: if Iceberg has no type that keeps every value, or for ``binary`` values that are no String
     """
     bare, nullable = _unwrap(clickhouse_type)
     reference = source_column(name)
-    if bare.startswith("FixedString("):
-        return Column(name, "string", nullable, f"toStringCutToZero({reference})")
     iceberg_type, target = _target(table, name, clickhouse_type, bare)
+    if binary:
+        if bare != "String":
+            raise UnsupportedType(
+                f"{table}: 'binary' names column '{name}', which is {clickhouse_type}; only a String can hold bytes "
+                "instead of text. Nothing was moved. Take it out of the list; then run `k2 validate`."
+            )
+        iceberg_type = "binary"
     if nullable:
         target = f"Nullable({target})"
-    same = clickhouse_type == target
-    return Column(name, iceberg_type, nullable, reference if same else f"CAST({reference}, {literal(target)})")
+    expression = reference if clickhouse_type == target else f"CAST({reference}, {literal(target)})"
+    text = None
+    if iceberg_type == "string" and bare == "String":
+        text = reference  # of LowCardinality, each value once
+    elif iceberg_type == "string" and bare.startswith("Enum"):
+        text = expression
+    return Column(name, iceberg_type, nullable, expression, text)
 
 
 def is_time(clickhouse_type: str) -> bool:
@@ -105,6 +119,8 @@ def _target(table: str, name: str, clickhouse_type: str, bare: str) -> tuple[str
         if int(match[1]) <= _MAX_TIME_PRECISION:
             return "timestamptz", _TIMESTAMP
         raise _refusal(table, name, clickhouse_type, "Iceberg keeps microseconds", "toDateTime64(…, 6, 'UTC')")
+    if match := _FIXED_STRING.match(bare):
+        return f"fixed[{match[1]}]", bare
     if match := _DECIMAL.match(bare):
         if int(match[1]) <= _MAX_DECIMAL_PRECISION:
             return f"decimal({match[1]}, {match[2]})", bare

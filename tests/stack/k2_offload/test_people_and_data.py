@@ -123,6 +123,28 @@ def test_a_column_that_turns_nullable_is_refused(workbench):
     assert cycle.plan(cycle.tables[table]) is None
 
 
+def test_a_partition_column_that_may_be_null_is_refused(workbench):
+    table = workbench.create_trades(extra=", day Nullable(DateTime64(6, 'UTC'))")
+    workbench.insert_trades(table, NOON, 10)
+    cycle = workbench.cycle(workbench.spec(table, partition_column="day"), now=LATER)
+    with pytest.raises(InvalidSource, match=r"partition_column 'day' may be NULL.*ifNull\(day, at\) AS day"):
+        cycle.plan(cycle.tables[table])
+    assert cycle.catalog.load(cycle.tables[table]) is None
+    workbench.sql(f"CREATE VIEW {table}_dated AS SELECT * REPLACE(ifNull(day, at) AS day) FROM {table}")
+    dated = workbench.cycle(workbench.spec(table, source=f"k2.{table}_dated", partition_column="day"), now=LATER)
+    workbench.move(dated, table)
+    assert workbench.cold_rows(table) == workbench.warm_rows(f"{table}_dated")
+
+
+def test_a_timestamp_that_may_be_null_and_is_not_is_its_own_partition(workbench):
+    table = f"{workbench.name}_t"
+    workbench.sql(f"CREATE TABLE {table} (at Nullable(DateTime64(6, 'UTC')), id Int32) ENGINE = MergeTree ORDER BY id")
+    workbench.sql(f"INSERT INTO {table} VALUES ('2026-03-04 12:00:00', 1)")
+    cycle = workbench.cycle(workbench.spec(table, sequence_column="id", sort_columns="[id]"), now=LATER)
+    workbench.move(cycle, table)
+    assert workbench.cold_rows(table) == workbench.warm_rows(table)
+
+
 def test_fewer_rows_than_were_planned_are_not_published_until_a_person_accepts_it(workbench):
     """As a replica that lags answers the job, or as if rows had been deleted."""
     table, cycle = moved_table(workbench)

@@ -17,7 +17,7 @@ from k2_offload.core.exactly_once import WINDOW_PROPERTY, Snapshot, Stamp
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.heal import HealStamp
 from k2_offload.core.plan import PlannedColumn, PlannedRows
-from k2_offload.core.queries import of_split
+from k2_offload.core.queries import ask_whether_text, of_split
 from k2_offload.core.splits import Split
 from k2_offload.core.sql import quote
 from offload_job.cold_table_writer import ColdTableWriter
@@ -37,13 +37,15 @@ class JdbcTransport:
 
     def stage(
         self,
-        clickhouse: ClickHouse,  # noqa: ARG002 - Spark has connections of its own
+        clickhouse: ClickHouse,
         cold: ColdTableWriter,
         planned: PlannedRows,
         splits: Sequence[Split],
         stamp: Stamp | HealStamp,
     ) -> Snapshot:
         """Read the window through Spark and stage what it wrote."""
+        from py4j.protocol import Py4JJavaError  # noqa: PLC0415 - comes with Spark
+
         if not splits:
             return cold.stage_files([], stamp)
         # A session of its own: spark.wap.id is a setting of the session, and tables run side by side.
@@ -56,7 +58,14 @@ class JdbcTransport:
             if key != WINDOW_PROPERTY:  # Iceberg's writer takes that one from the session
                 writer.option(f"snapshot-property.{key}", value)
         # A task's rows are of one day and come sorted: Spark would read them twice to shuffle and sort them again.
-        writer.option("use-table-distribution-and-ordering", "false").append()
+        writer.option("use-table-distribution-and-ordering", "false")
+        try:
+            writer.append()
+        except Py4JJavaError:
+            # Where an answer breaks off, the driver takes the reason for rows: ask without it.
+            for split in splits:
+                clickhouse.execute(ask_whether_text(planned.select_split_sql, split, planned.cut_on))
+            raise
         reached(FaultPoint.STAGED, planned.table)
         return cold.staged_by(stamp.attempt)
 
@@ -92,6 +101,8 @@ def _portable(column: PlannedColumn) -> str:
         return f"toInt32({name}) AS {name}"
     if column.iceberg_type.startswith("decimal"):
         return f"toString({name}) AS {name}"
+    if _is_bytes(column):
+        return f"hex({name}) AS {name}"
     return name
 
 
@@ -104,6 +115,12 @@ def _restored(columns: tuple[PlannedColumn, ...]) -> Iterator[Any]:
             value = functions.timestamp_micros(value)
         elif column.iceberg_type == "date":
             value = functions.date_from_unix_date(value.cast("int"))
+        elif _is_bytes(column):
+            value = functions.unhex(value)
         elif column.iceberg_type in ("int", "long", "float", "double", "boolean") or "decimal" in column.iceberg_type:
             value = value.cast({"long": "bigint"}.get(column.iceberg_type, column.iceberg_type))
         yield value.alias(column.name)
+
+
+def _is_bytes(column: PlannedColumn) -> bool:
+    return column.iceberg_type.startswith(("binary", "fixed"))

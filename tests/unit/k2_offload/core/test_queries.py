@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
+
+import pytest
 
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core import queries
@@ -47,6 +50,31 @@ def test_a_split_is_cut_on_the_partition_column_and_sorted():
     assert f"source.`window_start` >= fromUnixTimestamp64Micro({LOW}, 'UTC')" in text
     assert f"source.`window_start` < fromUnixTimestamp64Micro({HIGH}, 'UTC')" in text
     assert text.endswith("ORDER BY source.`symbol`, source.`window_start`")
+
+
+def test_all_that_has_to_be_text_is_checked_where_rows_are_read_and_nowhere_else():
+    kinds = {"s": "Nullable(String)", "l": "LowCardinality(String)", "e": "Enum8('a' = 1)", "f": "FixedString(3)"}
+    columns = (*COLUMNS, *(map_column("candles", name, kind) for name, kind in kinds.items()))
+    within = queries.within(CANDLES, WINDOW)
+    select = queries.select_split(CANDLES, columns, within)
+    checked = re.findall(r"isValidUTF8\((.*?)\), 0\), 'UInt8'\), 'not valid UTF-8: `(\w+)`'\)", select)
+    assert checked == [("source.`s`", "s"), ("source.`l`", "l"), ("CAST(source.`e`, 'String')", "e")]
+    assert select.startswith("SELECT if(bitOr(bitOr(throwIf(")
+    assert "throwIf" not in queries.select_split(CANDLES, COLUMNS, within)
+    assert "throwIf" not in queries.warm_hash(CANDLES, columns, WINDOW)
+
+
+@pytest.mark.parametrize(
+    ("answer", "column"),
+    [
+        ("ClickHouse refused a query (code 395): DB::Exception: not valid UTF-8: `raw`: while executing 'FUNC", "raw"),
+        ("java.sql.SQLException: Code: 395. DB::Exception: not valid UTF-8: `raw`: while executing", "raw"),
+        ("DB::Exception: Memory limit exceeded: while executing 'throwIf(…, 'not valid UTF-8: `raw`'_String)'", None),
+        ("nothing of the kind", None),
+    ],
+)
+def test_the_column_is_read_from_what_clickhouse_says_first(answer, column):
+    assert queries.column_not_text(answer) == column
 
 
 def test_the_highest_sequence_is_read_where_there_is_one():

@@ -16,7 +16,8 @@ from k2_offload.core.type_mapping import is_time, map_column
         ("Nullable(String)", "string", True, "source.`c`"),
         ("LowCardinality(String)", "string", False, "CAST(source.`c`, 'String')"),
         ("LowCardinality(Nullable(String))", "string", True, "CAST(source.`c`, 'Nullable(String)')"),
-        ("FixedString(8)", "string", False, "toStringCutToZero(source.`c`)"),
+        ("FixedString(8)", "fixed[8]", False, "source.`c`"),
+        ("LowCardinality(Nullable(FixedString(3)))", "fixed[3]", True, "CAST(source.`c`, 'Nullable(FixedString(3))')"),
         ("Enum8('buy' = 1, 'sell' = 2)", "string", False, "CAST(source.`c`, 'String')"),
         ("UUID", "string", False, "CAST(source.`c`, 'String')"),
         ("IPv6", "string", False, "CAST(source.`c`, 'String')"),
@@ -36,6 +37,13 @@ from k2_offload.core.type_mapping import is_time, map_column
 def test_a_faithful_type_is_mapped(clickhouse_type, iceberg_type, nullable, expression):
     column = map_column("t", "c", clickhouse_type)
     assert (column.iceberg_type, column.nullable, column.expression) == (iceberg_type, nullable, expression)
+
+
+def test_a_string_may_be_bytes_and_nothing_else_may():
+    column = map_column("t", "c", "LowCardinality(Nullable(String))", binary=True)
+    assert (column.iceberg_type, column.nullable, column.text) == ("binary", True, None)
+    with pytest.raises(UnsupportedType, match=r"'binary' names column 'c', which is FixedString\(3\).*k2 validate"):
+        map_column("t", "c", "FixedString(3)", binary=True)
 
 
 @pytest.mark.parametrize(
