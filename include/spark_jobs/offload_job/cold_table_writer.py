@@ -24,6 +24,7 @@ from k2_offload.core.limits import STAGE_ATTEMPTS
 from offload_job.jvm import Jvm, java_map
 
 _MAIN = "main"
+_NAME_MAPPING = "schema.name-mapping.default"
 
 _REFUSALS = ("ForbiddenException", "NotAuthorizedException", "AccessDeniedException", "AccessControlException")
 """What a REST catalog, files and Hadoop throw at a user who may not."""
@@ -223,27 +224,35 @@ class ColdTableWriter:
     def data_file(self, uri: str, partition_field: str, day: date) -> Any:
         """Describe a Parquet file that is already in place, from its footer.
 
-        :raises OffloadError: if it lacks a column of the table
+        :raises OffloadError: if it lacks a column of the table, or readers could not find its columns
         """
         iceberg = self._jvm.org.apache.iceberg
-        file = self.java.io().newInputFile(uri)
-        mapping = iceberg.mapping.NameMappingParser.fromJson(self.java.properties().get("schema.name-mapping.default"))
-        with _failures_translated(self._connection_id):
-            metrics = iceberg.parquet.ParquetUtil.fileMetrics(file, iceberg.MetricsConfig.forTable(self.java), mapping)
-        if metrics.columnSizes().size() != self.java.schema().columns().size():
+        mapping = self.java.properties().get(_NAME_MAPPING)
+        if mapping is None:
             raise OffloadError(
-                f"{self._name}: {uri} has {metrics.columnSizes().size()} of the table's "
-                f"{self.java.schema().columns().size()} columns. Nothing was published and no row is lost."
+                f"{self._name}: the cold table {self._target} has no property {_NAME_MAPPING}, so readers would not "
+                "find the columns of files that ClickHouse writes. Nothing was published and no row is lost. Set it "
+                "with Spark: ALTER TABLE … SET TBLPROPERTIES; or use transport: jdbc."
             )
-        return (
-            iceberg.DataFiles.builder(self.java.spec())
-            .withInputFile(file)
-            .withFormat("PARQUET")
-            .withPartitionPath(f"{partition_field}={day.isoformat()}")
-            .withMetrics(metrics)
-            .withSortOrder(self.java.sortOrder())
-            .build()
-        )
+        with _failures_translated(self._connection_id):
+            file = self.java.io().newInputFile(uri)
+            parsed = iceberg.mapping.NameMappingParser.fromJson(mapping)
+            metrics = iceberg.parquet.ParquetUtil.fileMetrics(file, iceberg.MetricsConfig.forTable(self.java), parsed)
+            columns = self.java.schema().columns().size()
+            if metrics.columnSizes().size() != columns:
+                raise OffloadError(
+                    f"{self._name}: {uri} has {metrics.columnSizes().size()} of the table's {columns} columns. Nothing "
+                    "was published and no row is lost."
+                )
+            return (
+                iceberg.DataFiles.builder(self.java.spec())
+                .withInputFile(file)
+                .withFormat("PARQUET")
+                .withPartitionPath(f"{partition_field}={day.isoformat()}")
+                .withMetrics(metrics)
+                .withSortOrder(self.java.sortOrder())
+                .build()
+            )
 
     def _find_staged(self, attempt: str) -> Snapshot | None:
         snapshots = self.java.snapshots()
