@@ -38,7 +38,7 @@ _ATTEMPTS = 2
 TABLES = parse_tables(
     textwrap.dedent(
         """
-        defaults: {max_window_rows: 6, max_file_rows: 3, parallel_exports: 1}
+        defaults: {max_window_rows: 40, max_file_rows: 15, parallel_exports: 1}
         tables:
           bronze_a: &trades {layer: bronze, source: k2.bronze_a, target: cold.bronze_a, timestamp_column: at}
           bronze_b: {<<: *trades, source: k2.bronze_b, target: cold.bronze_b}
@@ -144,6 +144,23 @@ class World:
             missed = find_missed(tiers, self.tables[name])
             accept_missed(tiers, self.tables[name], missed)
             self.gaps[name] += [each.gap.window for each in missed]
+
+    def delete_from_open_window(self, name: str) -> bool:
+        """Somebody deletes the first rows of the window that is open, so that one is left fewer than were planned.
+
+        :returns: whether there was such a window, large enough to be made smaller
+        """
+        entry = self.postgres.entries.get(name, Entry())
+        for window in (entry.windows[each] for each in entry.open_windows):
+            if window.low == self.watermark(name) and window.rows > 2:
+                low, high = to_micros(window.low), to_micros(window.high)
+                rows = self.clickhouse.tables[name]
+                inside = sorted((row.at, row.id) for row in rows.values() if low <= row.at < high)
+                for _, row_id in inside[: len(inside) - window.rows + 1]:
+                    del rows[row_id]
+                self.clickhouse.versions[name] += 1
+                return True
+        return False
 
     def edit_partitions(self, name: str) -> None:
         """Somebody edits the table file, or puts it back."""

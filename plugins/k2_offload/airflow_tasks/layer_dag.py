@@ -7,12 +7,13 @@ from pathlib import Path
 
 from airflow.sdk import DAG, Param
 
+from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.commit import CommitWatermarkOperator
 from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.airflow_tasks.offload import OffloadOperator
 from k2_offload.airflow_tasks.plan import PlanOffloadOperator
 from k2_offload.airflow_tasks.wait import UpstreamLayerSensor
-from k2_offload.core.limits import TASK_RETRIES, TASK_RETRY_SECONDS, TASK_SECONDS
+from k2_offload.core.limits import TASK_RETRIES, TASK_RETRY_SECONDS, layer_seconds
 from k2_offload.core.tables import LAYERS, Tables
 
 _DOC = Path(__file__).with_suffix(".md")
@@ -20,7 +21,6 @@ _DEFAULTS = {
     "owner": "k2",
     "retries": TASK_RETRIES,
     "retry_delay": timedelta(seconds=TASK_RETRY_SECONDS),
-    "execution_timeout": timedelta(seconds=TASK_SECONDS),
 }
 
 
@@ -35,13 +35,14 @@ def build_dag(layer: str, tables: Tables, schedule: str | None = "*/15 * * * *")
     """
     specs = tables.in_layer(layer)
     names = [table.name for table in specs]
+    task_seconds = load_settings().task_timeout_seconds
     with DAG(
         dag_id=dag_id(layer),
         description=f"Moves what is new in the {layer} tables from ClickHouse to Iceberg, exactly once",
         schedule=schedule,
         catchup=False,
         max_active_runs=1,
-        default_args=_DEFAULTS,
+        default_args=_DEFAULTS | {"execution_timeout": timedelta(seconds=task_seconds)},
         tags=["k2", "offload", layer],
         doc_md=_DOC.read_text().format(layer=layer, tables="\n".join(f"- `{t.source}` → `{t.target}`" for t in specs)),
         params={
@@ -62,5 +63,8 @@ def build_dag(layer: str, tables: Tables, schedule: str | None = "*/15 * * * *")
         plan >> commit
         if layer != LAYERS[0]:
             below = LAYERS[LAYERS.index(layer) - 1]
-            UpstreamLayerSensor(task_id=f"wait_for_{below}", external_dag_id=dag_id(below)) >> plan
+            wait = UpstreamLayerSensor(
+                task_id=f"wait_for_{below}", external_dag_id=dag_id(below), timeout=layer_seconds(task_seconds)
+            )
+            wait >> plan
     return dag

@@ -12,8 +12,6 @@ from airflow.providers.standard.triggers.external_task import WorkflowTrigger
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from k2_offload.core.limits import LAYER_SECONDS
-
 
 class PublishedTrigger(WorkflowTrigger):
     """Fires when all instances of a mapped task have ended, however many there are, or one has failed.
@@ -63,7 +61,6 @@ class UpstreamLayerSensor(ExternalTaskSensor):
             failed_states=["failed", "upstream_failed"],
             deferrable=True,
             poke_interval=1,
-            timeout=LAYER_SECONDS,
             retries=0,
             **kwargs,
         )

@@ -12,6 +12,7 @@ from typing import ClassVar
 from urllib.parse import quote
 
 from k2_offload.core.errors import ConfigurationError
+from k2_offload.core.limits import TASK_SECONDS
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,10 @@ class ConnectionFields:
 
 @dataclass(frozen=True)
 class ClickHouseEndpoint:
-    """Where ClickHouse listens; ``http_port`` serves Spark's JDBC reads only."""
+    """Where ClickHouse listens; ``http_port`` serves Spark's JDBC reads only.
+
+    :param query_seconds: how long to wait for it between two packets of a query
+    """
 
     connection_id: str
     host: str
@@ -39,6 +43,7 @@ class ClickHouseEndpoint:
     password: str
     database: str
     secure: bool
+    query_seconds: int = TASK_SECONDS
 
 
 @dataclass(frozen=True)

@@ -1,35 +1,34 @@
 """How long anybody waits for anybody. Every limit is here, so that they can be read together.
 
-A task lives for :data:`TASK_SECONDS`. What it waits for ends sooner, so that the error names the service that did not
-answer and not the task that was killed.
+A task lives for :data:`TASK_SECONDS`, or as long as the settings say. What it waits for ends sooner, so that the error
+names the service that did not answer and not the task that was killed; what waits for it follows from it.
 """
 
 from __future__ import annotations
 
 TASK_SECONDS = 600
-"""Airflow's execution timeout of one attempt of a task."""
+"""Airflow's execution timeout of one attempt of a task, unless the settings say otherwise.
+
+It is also how long a server that sorts a large window may say nothing between two packets of a ClickHouse query, and
+how long a client that has vanished keeps the row of the ledger that it holds: a plan that is alive waits for ClickHouse
+meanwhile.
+"""
+
+SHORTEST_TASK_SECONDS = 120
+"""Less would be over before a service that does not answer is given up."""
 
 TASK_RETRIES = 2
 TASK_RETRY_SECONDS = 30
 """Airflow tries a failed task again that often, after that long."""
 
-LAYER_SECONDS = 14 * 60
-"""How long a layer waits for the one below: less than the quarter of an hour after which the next cycle is due."""
-
 CONNECT_SECONDS = 10
 """To open a connection to any service, its greeting included. A balancer without servers accepts and says nothing."""
-
-QUERY_SECONDS = 600
-"""Between two packets of a ClickHouse query: a server that sorts a large window says nothing for minutes."""
 
 SILENCE_SECONDS = 60
 """A server that acknowledges nothing for so long has gone."""
 
 LOCK_SECONDS = 60
 """For a row of the ledger that another run holds."""
-
-IDLE_TRANSACTION_SECONDS = 600
-"""A client that has vanished frees the row it holds after that."""
 
 STEP_ATTEMPTS = 4
 FIRST_PAUSE_SECONDS = 1.0
@@ -39,3 +38,11 @@ LONGEST_PAUSE_SECONDS = 8.0
 STAGE_ATTEMPTS = 5
 PUBLISH_ATTEMPTS = 5
 """How often the job stages, or publishes, again because another writer came between; then the task's retry does."""
+
+
+def layer_seconds(task_seconds: int) -> int:
+    """How long a layer waits for the one below: longer than a task of it may take.
+
+    By default less than the quarter of an hour after which the next cycle is due.
+    """
+    return task_seconds + 4 * 60

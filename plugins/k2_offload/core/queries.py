@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from k2_offload.core.splits import SLOT, Split
 from k2_offload.core.sql import between, fill, instant, placeholder, quote, source_column
@@ -54,12 +55,15 @@ def count(table: TableSpec) -> str:
     return f"SELECT count() FROM {_source(table)}"
 
 
-def rows_per_hour(table: TableSpec, window: Window) -> str:
-    """Rows ``(start of the hour in seconds since 1970, rows, highest sequence or NULL)``; empty hours are missing."""
-    hour = f"toUnixTimestamp(toStartOfHour(CAST({source_column(table.timestamp_column)}, 'DateTime(\\'UTC\\')')))"
+def rows_per_step(table: TableSpec, window: Window, step: timedelta) -> str:
+    """Rows ``(start of the step in microseconds since 1970, rows, highest sequence or NULL)``; empty steps are missing.
+
+    Steps are counted from 1970 on the timestamp column.
+    """
     sequence = f"max({source_column(table.sequence_column)})" if table.sequence_column else "NULL"
     return (
-        f"SELECT {hour} AS hour, count(), {sequence} FROM {_source(table)} WHERE {_within(table, window)} GROUP BY hour"
+        f"SELECT {_step(table.timestamp_column, step)} AS step, count(), {sequence} FROM {_source(table)} "
+        f"WHERE {_within(table, window)} GROUP BY step"
     )
 
 
@@ -73,9 +77,8 @@ def rows_per_day(table: TableSpec, window: Window) -> str:
 
 def rows_per_slot(table: TableSpec, window: Window) -> str:
     """Rows ``(start of the partition column's slot in microseconds since 1970, rows)`` of the window."""
-    time = f"toUnixTimestamp64Micro(CAST({source_column(table.partition_column)}, 'DateTime64(6, \\'UTC\\')'))"
     return (
-        f"SELECT {time} - positiveModulo({time}, {SLOT // TICK}) AS slot, count() FROM {_source(table)} "
+        f"SELECT {_step(table.partition_column, SLOT)} AS slot, count() FROM {_source(table)} "
         f"WHERE {_within(table, window)} GROUP BY slot"
     )
 
@@ -122,6 +125,11 @@ def _content_hash(columns: Sequence[Column], rows: str) -> str:
 def _source(table: TableSpec) -> str:
     name = ".".join(quote(part) for part in table.source.split("."))
     return f"{name} AS source{' FINAL' if table.final else ''}"
+
+
+def _step(column: str, step: timedelta) -> str:
+    time = f"toUnixTimestamp64Micro(CAST({source_column(column)}, 'DateTime64(6, \\'UTC\\')'))"
+    return f"{time} - positiveModulo({time}, {step // TICK})"
 
 
 def _day(table: TableSpec) -> str:

@@ -6,10 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from k2_offload.adapters.settings import Settings
+from k2_offload.adapters.connections import clickhouse_endpoint
+from k2_offload.adapters.settings import Settings, load_settings
 from k2_offload.adapters.table_file import load_tables
 from k2_offload.airflow_tasks.layer_dag import build_dag
-from k2_offload.core.limits import LAYER_SECONDS, TASK_SECONDS
+from k2_offload.core.limits import TASK_SECONDS, layer_seconds
 
 TABLES = load_tables(Settings().tables_file)
 
@@ -36,7 +37,17 @@ def test_one_run_at_a_time_none_of_the_past_and_no_task_for_ever():
     assert (dag.max_active_runs, dag.catchup) == (1, False)
     for task_id in ("plan", "commit"):
         assert dag.get_task(task_id).execution_timeout == timedelta(seconds=TASK_SECONDS)
-    assert dag.get_task("wait_for_silver").timeout == LAYER_SECONDS
+    assert dag.get_task("wait_for_silver").timeout == layer_seconds(TASK_SECONDS)
+
+
+def test_a_longer_timeout_of_the_task_takes_all_that_follows_from_it_with_it(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__TASK_TIMEOUT_SECONDS", "3600")
+    monkeypatch.setenv("AIRFLOW_CONN_K2_CLICKHOUSE", '{"conn_type": "clickhouse", "host": "c"}')
+    dag = build_dag("gold", TABLES)
+    assert dag.get_task("plan").execution_timeout == timedelta(hours=1)
+    assert dag.get_task("offload").partial_kwargs["execution_timeout"] == timedelta(hours=1)
+    assert dag.get_task("wait_for_silver").timeout > 3600
+    assert clickhouse_endpoint(load_settings()).query_seconds == 3600
 
 
 def test_the_form_offers_the_layers_tables():

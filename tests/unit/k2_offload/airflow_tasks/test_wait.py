@@ -21,7 +21,7 @@ class Run:
 
 
 def deferred_by(run_type="scheduled"):
-    sensor = UpstreamLayerSensor(task_id="wait_for_bronze", external_dag_id="k2_offload_bronze")
+    sensor = UpstreamLayerSensor(task_id="wait_for_bronze", external_dag_id="k2_offload_bronze", timeout=77)
     with pytest.raises(TaskDeferred) as deferred:
         sensor.execute({"dag_run": Run(run_type), "logical_date": QUARTER})
     return sensor, deferred.value
@@ -76,7 +76,7 @@ def test_the_wait_fails_with_the_layer_below(monkeypatch, state):
 def test_the_triggerer_finds_the_trigger_by_its_name():
     _, deferred = deferred_by()
     assert deferred.trigger.serialize()[0] == "k2_offload.airflow_tasks.wait.PublishedTrigger"
-    assert deferred.timeout.total_seconds() == 14 * 60
+    assert deferred.timeout.total_seconds() == 77
 
 
 @pytest.mark.parametrize("run_type", ["manual", "backfill"])
