@@ -72,11 +72,13 @@ bench: ## This project against what else moves rows, side by side; writes docs/b
 	@$(install) --quiet --with-bench
 	@.venv/bin/python -m bench $(ARGS)
 
-lint: ready ## ruff, mypy, and who imports whom
+lint: ready ## ruff, mypy, who imports whom, and the files of the containers
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	PYTHONPATH=include/spark_jobs .venv/bin/lint-imports --no-logo --no-cache
+	.venv/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec docker-compose.yaml
+	.venv/bin/hadolint docker/Dockerfile
 
 format: ready ## Put imports and layout in order
 	.venv/bin/ruff check --select I --fix

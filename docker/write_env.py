@@ -2,7 +2,8 @@
 
     python3 docker/write_env.py
 
-Needs nothing but Python. An existing .env is left alone: the volumes were made with its passwords.
+Needs nothing but Python. What stands in an existing .env stays, because the volumes were made with its passwords; what
+it lacks (a newer version may need more) is added.
 """
 
 from __future__ import annotations
@@ -15,34 +16,47 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
+_NAME = re.compile(r"^([A-Z0-9_]+)=", re.MULTILINE)
+_EMPTY = re.compile(r"[A-Z0-9_]+=")
 
 
-def fill(example: str) -> str:
-    """The example's text with a secret of 32 random bytes after every ``NAME=`` that ends there.
+def fill(example: str, existing: str = "") -> str:
+    """The lines ``NAME=…`` of the example that existing text lacks, with a secret where nothing follows the name.
 
-    URL-safe base64: fits into JSON and URLs, and is the form of a Fernet key.
+    A secret is 32 random bytes in URL-safe base64: fits into JSON and URLs, and is the form of a Fernet key.
+
+    :returns: all of the example, comments too, if nothing exists yet
     """
+    known = set(_NAME.findall(existing))
+    lines = example.splitlines()
+    if existing:
+        lines = [line for line in lines if (name := _NAME.match(line)) and name[1] not in known]
+    return "".join(f"{line}{_secret() if _EMPTY.fullmatch(line) else ''}\n" for line in lines)
 
-    def with_secret(match: re.Match[str]) -> str:
-        return match[0] + base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 
-    return re.sub(r"^[A-Z0-9_]+=$", with_secret, example, flags=re.MULTILINE)
+def _secret() -> str:
+    return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 
 
 def main(project: Path = PROJECT) -> int:
-    """Write the file, readable by its owner only.
+    """Write the file, or add what an existing one lacks; only its owner may read it.
 
-    :returns: exit code; 1 if there is one already
+    :returns: exit code
     """
     target = project / ".env"
-    try:
-        file = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        print(f"{target} exists and was left alone. To begin anew: docker compose down --volumes, then delete it.")
-        return 1
-    with os.fdopen(file, "w") as env:
-        env.write(fill((project / ".env.example").read_text()))
-    print(f"Wrote {target}. Next: docker compose up --build --detach. The UI's password is K2_AIRFLOW_PASSWORD in it.")
+    existing = target.read_text() if target.exists() else ""
+    added = fill((project / ".env.example").read_text(), existing)
+    with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as env:
+        os.fchmod(env.fileno(), 0o600)
+        env.write(added if not existing or existing.endswith("\n") else f"\n{added}")
+    if not existing:
+        print(
+            f"Wrote {target}. Next: docker compose up --build --detach. The UI's password is K2_AIRFLOW_PASSWORD in it."
+        )
+    elif added:
+        print(f"Added to {target}: {', '.join(_NAME.findall(added))}. What was there is as it was.")
+    else:
+        print(f"{target} has everything and was left alone. To begin anew: docker compose down --volumes, delete it.")
     return 0
 
 

@@ -21,8 +21,9 @@ import offload  # noqa: F401 - finds the package
 from embedded.warm_application import WarmApplication, serve
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.exactly_once import Snapshot, Stamp
+from k2_offload.core.heal import HealStamp
 from k2_offload.core.lake import parquet_file
-from k2_offload.core.plan import PlannedWindow
+from k2_offload.core.plan import PlannedRows
 from k2_offload.core.queries import EXPORT_SETTINGS, of_split
 from k2_offload.core.splits import Split
 from k2_offload.core.transports import TRANSPORTS, Transport
@@ -43,9 +44,9 @@ class QuarterHourExport(ExportTransport):
         self,
         clickhouse: ClickHouse,
         cold: ColdTableWriter,
-        planned: PlannedWindow,
+        planned: PlannedRows,
         splits: Sequence[Split],
-        stamp: Stamp,
+        stamp: Stamp | HealStamp,
     ) -> Snapshot:
         """Export the window and stage its files."""
         column = planned.partition_field.removesuffix("_day")

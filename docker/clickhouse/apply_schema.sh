@@ -1,6 +1,12 @@
 #!/bin/sh
-# Creates every table and view that is missing, in the order of the scripts' names. Safe at every start.
+# Creates the database, and every table and view that is missing, in the order of the scripts' names. Safe at every start.
 set -eu
+
+client() {
+    clickhouse-client --host clickhouse --user k2_admin --password "$K2_CLICKHOUSE_ADMIN_PASSWORD" "$@"
+}
+
+client --query "CREATE DATABASE IF NOT EXISTS k2"
 for script in /schema/*.sql; do
-    clickhouse-client --host clickhouse --user k2 --password "$CLICKHOUSE_PASSWORD" --database k2 --queries-file "$script"
+    client --database k2 --queries-file "$script"
 done

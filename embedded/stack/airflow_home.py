@@ -124,6 +124,13 @@ def _configuration(settings: StackSettings, secrets: Secrets) -> dict[str, dict[
         },
         "api_auth": {"jwt_secret": secrets.jwt_secret},
         "dag_processor": {"refresh_interval": 30, "min_file_process_interval": 30},
+        # How soon what was killed is noticed; docs/operations.md says which one is waited for when.
+        "scheduler": {
+            "orphaned_tasks_check_interval": 15,
+            "task_instance_heartbeat_timeout": 60,
+            "task_queued_timeout": 120,
+            "task_queued_timeout_check_interval": 30,
+        },
         "usage_data_collection": {"enabled": False},
         "k2_offload": {
             "tables_file": settings.root / "include" / "tables.yaml",

@@ -38,6 +38,8 @@ JOB_POINTS = (
     FaultPoint.STAGED_AGAIN,
     FaultPoint.PUBLISHED,
 )
+AFTER_FAILED_AUDIT = (FaultPoint.DROPPED,)
+"""Points of the job that it reaches only if an audit fails."""
 COMMIT_POINTS = (FaultPoint.COMMIT_STARTED, FaultPoint.WATERMARK_WRITTEN, FaultPoint.COMMITTED)
 
 EFFECTS = (
@@ -45,6 +47,7 @@ EFFECTS = (
     FaultPoint.WINDOW_OPENED,
     FaultPoint.FILE_EXPORTED,
     FaultPoint.STAGED,
+    FaultPoint.DROPPED,
     FaultPoint.PUBLISHED,
     FaultPoint.COMMITTED,
 )

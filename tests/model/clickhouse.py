@@ -8,22 +8,25 @@ from __future__ import annotations
 import operator
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import ClickHouseEndpoint
-from k2_offload.core.windows import to_micros
+from k2_offload.core.windows import from_micros, to_micros
 from tests.model.actors import perform
 
 _SLOT = 300_000_000
 _SECOND = 1_000_000
 _ENDPOINT = ClickHouseEndpoint("clickhouse", "simulated", 0, 0, "", "", "k2", False)
-_BOUND = re.compile(r"source\.`(\w+)` (>=|<) fromUnixTimestamp64Micro\((\d+), 'UTC'\)")
+_BOUND = re.compile(r"(?<![\w`])(?:source\.)?`(\w+)` (>=|<) fromUnixTimestamp64Micro\((\d+), 'UTC'\)")
+_NOT = re.compile(r" AND NOT \(((?:[^()]|\([^()]*\))*)\)")
+_SOURCE = re.compile(r"FROM `k2`\.`(\w+)` AS source")
+_COLD = re.compile(r"FROM icebergLocal\('[^']*', SETTINGS iceberg_metadata_file_path = '([^']*)'\)")
 _COMPARISONS = {">=": operator.ge, "<": operator.lt}
-_COLUMNS = {"at": "DateTime64(6, 'UTC')", "starts": "DateTime64(6, 'UTC')", "id": "UInt64"}
+_COLUMNS = {"at": "DateTime64(6, 'UTC')", "starts": "DateTime64(6, 'UTC')", "id": "UInt64", "trades": "UInt64"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,10 @@ class Row:
     starts: int
     made_of: frozenset[int] = frozenset()
 
+    @property
+    def content_hash(self) -> int:
+        return hash(self) % 2**64
+
 
 @dataclass
 class Server:
@@ -48,6 +55,7 @@ class Server:
     :param clock: its own, which is right
     :param files: what it has exported, by path
     :param losses: how many of the next exports lose a row
+    :param read_lake: the rows that an Iceberg metadata file leads to
     :param lagging: how many of the job's next queries are answered by a replica that lags by ``hidden_rows`` rows
     """
 
@@ -58,6 +66,7 @@ class Server:
     lagging: int = 0
     hidden_rows: int = 1
     versions: Counter[str] = field(default_factory=Counter)
+    read_lake: Callable[[str], tuple[Row, ...]] = lambda _: ()
 
     def add(self, table: str, row: Row):
         self.tables.setdefault(table, {})[row.id] = row
@@ -73,12 +82,23 @@ class Server:
         """What the TTL does."""
         self.tables[table] = {row.id: row for row in self.tables[table].values() if row.at >= micros}
 
-    def answer(self, sql: str) -> list[tuple[Any, ...]]:
+    def answer(self, sql: str) -> list[tuple[Any, ...]]:  # noqa: PLR0912 - one for each kind of question
         if sql.startswith("SELECT toUnixTimestamp64Micro(now64(6))"):
             return [(to_micros(self.clock()),)]
         if "system.columns" in sql:
             return list(_COLUMNS.items())
+        if "AS surplus" in sql or "AS warm_version" in sql:
+            return self._difference(sql)
+        if "'Parquet')" in sql and sql.startswith("SELECT"):
+            rows = [row for path in re.findall(r"file\('([^']*)', 'Parquet'\)", sql) for row in self.files[path]]
+            return [(len(rows), sum(row.content_hash for row in rows) % 2**64)]
         rows = self._rows(sql)
+        if "AS minute, count()" in sql:
+            return [(minute, len(found), sum(row.content_hash for row in found)) for minute, found in _minutes(rows)]
+        if "AS day, count()" in sql:
+            return list(Counter(from_micros(row.starts).date() for row in rows).items())
+        if _COLD.search(sql):  # of what is on record
+            return [(len(rows),)]
         if "maxOrNull(" in sql:
             return [(max((row.at for row in rows), default=None), 0)]
         if "AS step, count()" in sql:
@@ -99,13 +119,44 @@ class Server:
             return []
         raise NotImplementedError(sql)
 
+    def _difference(self, sql: str) -> list[tuple[Any, ...]]:
+        warm, cold = (self._rows(side) for side in sql.split(" UNION ALL "))
+        if "AS warm_version" in sql:
+            versions = {row.id: len(row.made_of) for row in warm}
+            return [(sum(versions.get(row.id, -1) < len(row.made_of) for row in cold),)]
+        late, gone = Counter(warm) - Counter(cold), Counter(cold) - Counter(warm)
+        times = [row.at for row in (*late, *gone)]
+        return [(late.total(), gone.total(), min(times, default=None), max(times, default=None))]
+
     def _rows(self, sql: str) -> list[Row]:
-        [table] = re.findall(r"FROM `k2`\.`(\w+)` AS source", sql)
-        rows = list(self.tables.get(table, {}).values())
+        if found := _COLD.search(sql):
+            rows = list(self.read_lake(found[1]))
+        else:
+            [table] = _SOURCE.findall(sql)
+            rows = list(self.tables.get(table, {}).values())
+        for excluded in _NOT.findall(sql):
+            bounds = _BOUND.findall(excluded)
+            rows = [row for row in rows if not _within(row, bounds)]
+        sql = _NOT.sub("", sql)
+        if ranges := re.search(r" AND \((\(.*\))\)$", sql):  # one of several
+            sql = sql[: ranges.start()]
+            anywhere = [_BOUND.findall(each) for each in ranges[1].split(" OR ")]
+            rows = [row for row in rows if any(_within(row, bounds) for bounds in anywhere)]
         for column, comparison, micros in _BOUND.findall(sql):
             value, holds, bound = operator.attrgetter(column), _COMPARISONS[comparison], int(micros)
             rows = [row for row in rows if holds(value(row), bound)]
         return rows
+
+
+def _within(row: Row, bounds: Iterable[tuple[str, str, str]]) -> bool:
+    return all(_COMPARISONS[comparison](getattr(row, column), int(micros)) for column, comparison, micros in bounds)
+
+
+def _minutes(rows: Iterable[Row]):
+    minutes: dict[int, list[Row]] = {}
+    for row in rows:
+        minutes.setdefault(row.at // (60 * _SECOND), []).append(row)
+    return minutes.items()
 
 
 class _Client:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cached_property
@@ -14,6 +15,8 @@ from typing import Any
 from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
 
 from k2_offload.adapters.cold_catalog import ColdCatalog
+from k2_offload.core.errors import Unreachable
+from k2_offload.core.windows import from_micros
 from offload_job.cold_table_writer import ColdTableWriter
 from tests.model.actors import perform
 from tests.model.clickhouse import Row, Server
@@ -52,24 +55,31 @@ class JavaList(list):
 class DataFile:
     """:param day: the partition that it is registered in"""
 
+    path: str
     rows: tuple[Row, ...]
     day: date
 
     def location(self):
-        return "/lake/file.parquet"
+        return self.path
 
 
 @dataclass(frozen=True)
 class SimulatedSnapshot:
-    """:param rows: all that a reader of this snapshot finds, in the order in which it came"""
+    """:param files: that came with it
+    :param held: all that its readers look into
+    """
 
     snapshot_id: int
     parent_snapshot_id: int | None
     sequence_number: int
     properties: Mapping[str, str]
     files: tuple[DataFile, ...]
-    rows: tuple[Row, ...]
+    held: tuple[DataFile, ...]
     made_at: datetime
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        return tuple(row for file in self.held for row in file.rows)
 
     @property
     def summary(self):
@@ -86,6 +96,12 @@ class SimulatedSnapshot:
 
     def addedDataFiles(self, _io):  # noqa: N802
         return self.files
+
+    def allManifests(self, _io):  # noqa: N802
+        return [SimpleNamespace(snapshotId=lambda: self.snapshot_id, path=lambda: f"/lake/{self.snapshot_id}-m0.avro")]
+
+    def manifestListLocation(self):  # noqa: N802
+        return f"/lake/snap-{self.snapshot_id}.avro"
 
 
 class _Summary:
@@ -129,14 +145,23 @@ class Metadata:
     def metadataFileLocation(self):  # noqa: N802
         return "/lake/metadata.json"
 
+    def lastSequenceNumber(self):  # noqa: N802
+        return self.last_sequence_number
+
     def chain(self, head: int | None):
         """Ids from a snapshot back to where the chain ends or is cut."""
         while head in self.by_id:
             yield head
             head = self.by_id[head].parent_snapshot_id
 
+    def held(self) -> tuple[DataFile, ...]:
+        return self.by_id[self.branches[MAIN]].held if MAIN in self.branches else ()
+
     def rows(self) -> tuple[Row, ...]:
         return self.by_id[self.branches[MAIN]].rows if MAIN in self.branches else ()
+
+    def currentSnapshot(self):  # noqa: N802
+        return self.by_id.get(self.current_snapshot_id)
 
 
 class Lakehouse:
@@ -144,6 +169,7 @@ class Lakehouse:
 
     :param whole: whether any other commit conflicts (SQL catalog), or only one that moved a branch (REST catalog)
     :param check_ancestry: of fast-forward; the protocol cannot do without
+    :param missed: files that were removed and that a snapshot referred to then or later, whether readers see it or not
     """
 
     def __init__(self, clock: Callable[[], datetime], clickhouse: Server):
@@ -153,6 +179,8 @@ class Lakehouse:
         self.clickhouse = clickhouse
         self.whole = True
         self.check_ancestry = True
+        self.missed: set[str] = set()
+        clickhouse.read_lake = lambda metadata: self.ever[int(metadata)].rows
         self._ids = count(1)
 
     def create(self, target: str, schema: Any, partition_spec: Any) -> Metadata:
@@ -162,15 +190,15 @@ class Lakehouse:
         return self.tables[target]
 
     def prepare(
-        self, base: Metadata, properties: Mapping[str, str], files: tuple[DataFile, ...] = (), replaced: int = 0
+        self, base: Metadata, properties: Mapping[str, str], files: tuple[DataFile, ...] = (), removed: Collection = ()
     ) -> SimulatedSnapshot:
         """A snapshot on top of a table's head, not yet in the table.
 
-        :param replaced: rows that are written anew, as compaction does
+        :param removed: paths of files that are not to be there any more; those that are not there are no mistake
         """
-        added = tuple(row for file in files for row in file.rows)
-        rows = (*base.rows(), *added)
-        counts = {"added-records": len(added) + replaced, "deleted-records": replaced}
+        held = (*(file for file in base.held() if file.path not in removed), *files)
+        added, total = _count(files), _count(held)
+        counts = {"added-records": added, "deleted-records": _count(base.held()) + added - total}
         return SimulatedSnapshot(
             next(self._ids),
             base.current_snapshot_id,
@@ -178,24 +206,28 @@ class Lakehouse:
             {
                 **properties,
                 **{key: str(value) for key, value in counts.items() if value},
-                "total-records": str(len(rows)),
+                "total-records": str(total),
             },
             files,
-            rows,
+            held,
             self.clock(),
         )
 
-    def commit(self, target: str, base: Metadata, *, added: SimulatedSnapshot | None = None, branches=None):
+    def commit(
+        self, target: str, base: Metadata, *, added: SimulatedSnapshot | None = None, branches=None, dropped=None
+    ):
         """Compare and swap.
 
         :param branches: as they are to be, if they change
+        :param dropped: the id of a snapshot that goes
         """
         current = self.tables[target]
         if self.check_ancestry and not self._may_follow(base, current, added, branches):
             raise JavaError("CommitFailedException", "the table was changed")
-        by_id = dict(current.by_id)
+        by_id = {each: snapshot for each, snapshot in current.by_id.items() if each != dropped}
         if added is not None:
             by_id[added.snapshot_id] = self.ever[added.snapshot_id] = added
+            self.missed |= {file.path for file in added.files} - self.clickhouse.files.keys()
         if branches is not None and not set(branches.values()) <= set(by_id):
             raise JavaError("ValidationException", "Cannot set a branch to an unknown snapshot")
         self.tables[target] = replace(
@@ -204,6 +236,13 @@ class Lakehouse:
             branches=current.branches if branches is None else branches,
             last_sequence_number=added.sequence_number if added else current.last_sequence_number,
         )
+
+    def remove_file(self, path: str):
+        if self.clickhouse.files.pop(path, None) is None:
+            return
+        for metadata in self.tables.values():
+            if any(path == file.path for snapshot in metadata.snapshots for file in snapshot.files):
+                self.missed.add(path)
 
     def _may_follow(self, base, current, added, branches) -> bool:
         if self.whole:
@@ -215,7 +254,16 @@ class Lakehouse:
     def compact(self, target: str):
         """Another writer's commit to main: other files, the same rows."""
         base = self.tables[target]
-        snapshot = self.prepare(base, {}, replaced=len(base.rows()))
+        files = tuple(
+            DataFile(
+                f"/lake/{target}/compacted-{next(self._ids)}-{day}",
+                tuple(row for file in held for row in file.rows),
+                day,
+            )
+            for day, held in _by_day(base.held())
+        )
+        self.clickhouse.files.update({file.path: file.rows for file in files})
+        snapshot = self.prepare(base, {}, files, removed={file.path for file in base.held()})
         self.commit(target, base, added=snapshot, branches={**base.branches, MAIN: snapshot.snapshot_id})
 
     def expire(self, target: str, older_than: datetime, *, clear_parents: bool):
@@ -244,6 +292,17 @@ class Lakehouse:
             chain.append(self.ever[head])
             head = self.ever[head].parent_snapshot_id
         return chain[::-1]
+
+
+def _count(files: Iterable[DataFile]) -> int:
+    return sum(len(file.rows) for file in files)
+
+
+def _by_day(files: Iterable[DataFile]):
+    days: dict[date, list[DataFile]] = {}
+    for file in files:
+        days.setdefault(file.day, []).append(file)
+    return days.items()
 
 
 def _lost():
@@ -275,6 +334,7 @@ class _PyTable:
         if metadata is None:
             raise NoSuchTableError(target)
         self.metadata = metadata
+        self._target = target
 
     def spec(self):
         return self.metadata.partition_spec
@@ -284,6 +344,31 @@ class _PyTable:
 
     def schema(self):
         return self.metadata.schema
+
+    def specs(self):
+        return {0: self.metadata.partition_spec}
+
+    def location(self):
+        return f"/lake/{self._target}"
+
+    @property
+    def metadata_location(self):
+        """Names the snapshot: that is all that a reader wants of it."""
+        return f"{self.location()}/{self.metadata.current_snapshot_id}"
+
+    def scan(self, row_filter: str):
+        low, *high = [date.fromisoformat(day) for day in re.findall(r"'(\d{4}-\d\d-\d\d)T", row_filter)]
+        files = [file for file in self.metadata.held() if low <= file.day and (not high or file.day < high[0])]
+        return SimpleNamespace(plan_files=lambda: [SimpleNamespace(file=_PyFile(file)) for file in files])
+
+
+class _PyFile:
+    spec_id = 0
+
+    def __init__(self, file: DataFile):
+        self.file_path = file.path
+        self.record_count = len(file.rows)
+        self.partition = [(file.day - date(1970, 1, 1)).days]
 
 
 class SimulatedCatalog(ColdCatalog):
@@ -329,39 +414,87 @@ class _JavaTable:
         return JavaList(self.metadata.snapshots)
 
     def io(self):
-        """A storage that keeps what it was given."""
-        return SimpleNamespace(newInputFile=lambda _: SimpleNamespace(exists=lambda: True))
+        """A storage that keeps what it was given, until it is told to remove it."""
+        return SimpleNamespace(
+            newInputFile=lambda _: SimpleNamespace(exists=lambda: True),
+            deleteFile=lambda path: perform("remove file", lambda: self.lakehouse.remove_file(path), self.lost),
+        )
 
     def operations(self):
         return _Operations(self)
 
     def newAppend(self):  # noqa: N802
-        return _StagedAppend(self)
+        return _StagedUpdate(self)
+
+    newOverwrite = newAppend  # noqa: N815
+
+    def newScan(self):  # noqa: N802
+        return _Scan(self)
 
     def manageSnapshots(self):  # noqa: N802
         self.refresh()
         return _References(self)
 
 
-class _StagedAppend:
+class _StagedUpdate:
     def __init__(self, table: _JavaTable):
         self._table = table
         self._properties: dict[str, str] = {}
         self._files: list[DataFile] = []
+        self._removed: set[str] = set()
 
     def set(self, key: str, value: str):
         self._properties[key] = value
         return self
 
-    def stageOnly(self):  # noqa: N802
-        return self
-
     def appendFile(self, file: DataFile):  # noqa: N802
         self._files.append(file)
 
+    addFile = appendFile  # noqa: N815
+
+    def deleteFile(self, file: DataFile):  # noqa: N802
+        self._removed.add(file.path)
+
     def apply(self):
         self._table.refresh()
-        return self._table.lakehouse.prepare(self._table.metadata, self._properties, tuple(self._files))
+        return self._table.lakehouse.prepare(self._table.metadata, self._properties, tuple(self._files), self._removed)
+
+
+class _Scan:
+    """Of the files of one day."""
+
+    def __init__(self, table: _JavaTable):
+        self._table = table
+
+    def useSnapshot(self, snapshot_id: int):  # noqa: N802
+        self._held = self._table.snapshot(snapshot_id).held
+        return self
+
+    def filter(self, low_micros: int):
+        day = from_micros(low_micros).date()
+        self._files = [SimpleNamespace(file=lambda file=file: file) for file in self._held if file.day == day]
+        return self
+
+    def planFiles(self):  # noqa: N802
+        files = iter(self._files)
+        left = len(self._files)
+
+        class Files:
+            def iterator(self):
+                return self
+
+            def hasNext(self):  # noqa: N802
+                return left > 0
+
+            def next(self):
+                nonlocal left
+                left -= 1
+                return next(files)
+
+            def close(self):
+                pass
+
+        return Files()
 
 
 class _Operations:
@@ -373,23 +506,42 @@ class _Operations:
     def current(self):
         return self._table.metadata
 
-    def commit(self, base: Metadata, updated: tuple[Metadata, SimulatedSnapshot]):
-        table, [_, added] = self._table, updated
-        perform("stage", lambda: table.lakehouse.commit(table.target, base, added=added), table.lost)
+    def commit(self, base: Metadata, change: Mapping[str, Any]):
+        table = self._table
+        name = "stage" if "added" in change else "swap" if "branches" in change else "drop"
+        perform(name, lambda: table.lakehouse.commit(table.target, base, **change), table.lost)
+
+    def getClass(self):  # noqa: N802
+        name = "JdbcTableOperations" if self._table.lakehouse.whole else "RESTTableOperations"
+        return SimpleNamespace(getSimpleName=lambda: name)
 
 
 class _MetadataBuilder:
-    """``TableMetadata.buildFrom(base).addSnapshot(snapshot).build()``."""
+    """``TableMetadata.buildFrom(base)`` with one change and ``build()``, which gives only the change."""
 
     def __init__(self, base: Metadata):
         self._base = base
+        self._change = {}
 
     def addSnapshot(self, snapshot: SimulatedSnapshot):  # noqa: N802
-        self._added = snapshot
+        self._change["added"] = snapshot
+        return self
+
+    def removeSnapshots(self, snapshots: list[SimulatedSnapshot]):  # noqa: N802
+        [self._change["dropped"]] = [each.snapshot_id for each in snapshots]
+        return self
+
+    def setBranchSnapshot(self, snapshot_id: int, name: str):  # noqa: N802
+        self._change["branches"] = {**self._base.branches, **self._change.get("branches", {}), name: snapshot_id}
         return self
 
     def build(self):
-        return self._base, self._added
+        return self._change
+
+
+def _delete_files(io, files, _kind):
+    for file in files:
+        io.deleteFile(file)
 
 
 class _References:
@@ -428,6 +580,14 @@ SIMULATED_JVM = SimpleNamespace(
             iceberg=SimpleNamespace(
                 catalog=SimpleNamespace(TableIdentifier=SimpleNamespace(parse=str)),
                 TableMetadata=SimpleNamespace(buildFrom=_MetadataBuilder),
+                CatalogUtil=SimpleNamespace(deleteFiles=_delete_files),
+                expressions=SimpleNamespace(
+                    Expressions=SimpleNamespace(
+                        greaterThanOrEqual=lambda _, micros: micros,
+                        lessThan=lambda _, micros: micros,
+                        **{"and": lambda low, _: low},
+                    )
+                ),
             )
         )
     )
@@ -446,4 +606,5 @@ class SimulatedColdTable(ColdTableWriter):
         self._files = lakehouse.clickhouse.files
 
     def data_file(self, uri, _partition_field, day):
-        return DataFile(self._files[uri], day)
+        reading = perform("read footer", lambda: self._files[uri], lambda: Unreachable("storage", "catalog", "away"))
+        return DataFile(uri, reading, day)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from k2_offload.adapters import ledger
@@ -39,6 +40,7 @@ class TableRow:
     looked_at: datetime | None = None
     cleared_until: datetime | None = None
     row_limit: int | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Entry:
     row: TableRow = TableRow()
     windows: Mapping[str, WindowRow] = field(default_factory=dict)
     gaps: tuple[Window, ...] = ()
+    days: Mapping[date, tuple[str, datetime]] = field(default_factory=dict)
 
     @property
     def open_windows(self):
@@ -102,7 +105,10 @@ class Connection:
     def __exit__(self, *_):
         pass
 
-    def execute(self, sql: str, values: Mapping[str, Any]):
+    def fetchall(self):
+        return self._result
+
+    def execute(self, sql: str, values: Mapping[str, Any] = MappingProxyType({})):
         name = _names()[sql]
         try:
             perform(f"ledger {name}", lambda: self._execute(name, values), self._lost)
@@ -147,9 +153,30 @@ class Connection:
     def _execute(self, name: str, values: Mapping[str, Any]):
         if self.closed:
             raise PostgresError("the connection is gone")
+        self._result = []
+        if name == "read_gaps":
+            self._result = [
+                (table, gap.low, gap.high, "skipped", 0, gap.high)
+                for table, entry in self._server.entries.items()
+                for gap in entry.gaps
+            ]
+            return
+        if name == "read_tables":
+            self._result = [
+                (table, entry.row.watermark, entry.row.status, *[None] * 7, entry.row.table_uuid)
+                for table, entry in self._server.entries.items()
+            ]
+            return
         table = values["table"]
         self.touched.add(table)
-        self._result = []
+        if name in ("days_of", "record_day"):
+            entry = self._server.entries.get(table, Entry())
+            if name == "days_of":
+                self._result = [(day, *found) for day, found in entry.days.items()]
+            else:
+                days = {**entry.days, values["day"]: (values["verdict"], values["now"])}
+                self._server.entries[table] = replace(entry, days=days)
+            return
         if name in ("add_table", "lock_table"):
             if name == "lock_table" or table not in self._server.entries:
                 self._lock(table)
@@ -219,14 +246,20 @@ def _accept_rows(entry: Entry, values: Mapping[str, Any]) -> Entry:
 
 
 def _record_gap(entry: Entry, values: Mapping[str, Any]) -> Entry:
-    return replace(entry, gaps=(*entry.gaps, Window(values["low"], values["high"])))
+    gap = Window(values["low"], values["high"])
+    return entry if gap in entry.gaps else replace(entry, gaps=(*entry.gaps, gap))
 
 
 def _set_status(status: str | None):
     def change(entry: Entry, values: Mapping[str, Any]) -> Entry:
-        return replace(entry, row=replace(entry.row, status=status or values["status"]))
+        return replace(entry, row=replace(entry.row, status=status or values["status"], reason=None))
 
     return change
+
+
+def _set_failed(entry: Entry, values: Mapping[str, Any]) -> Entry:
+    reason = (values["keep"] and entry.row.reason) or values["reason"]
+    return replace(entry, row=replace(entry.row, status="failed", reason=reason))
 
 
 _STATEMENTS = {
@@ -239,6 +272,7 @@ _STATEMENTS = {
     "record_success": _set_status("success"),
     "set_watermark": _set_watermark,
     "set_status": _set_status(None),
+    "set_failed": _set_failed,
     "set_looked": _set_looked,
     "accept_rows": _accept_rows,
     "record_gap": _record_gap,

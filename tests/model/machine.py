@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from k2_offload.core.tables import LAYERS
 from tests.model.actors import Fate
-from tests.model.world import EXCHANGES, TABLES, World
+from tests.model.world import EXCHANGES, LONG, SHORT, TABLES, World
 
 _RUNS_PER_LAYER = 4
 _log = logging.getLogger("k2_offload.work.cycle")
@@ -23,7 +23,10 @@ clock_errors = st.sampled_from([timedelta(0), timedelta(0), timedelta(hours=1), 
 turns = st.integers(0, 99)
 """Which of the runs under way; taken modulo their number."""
 stops = st.sampled_from(
-    ["export", "stage", "refresh", "fast-forward", "ledger lock_table", "ledger commit", "load table", "query"]
+    [
+        *("export", "read footer", "remove file", "stage", "refresh", "drop", "fast-forward", "swap"),
+        *("ledger lock_table", "ledger commit", "load table", "query"),
+    ]
 )
 
 
@@ -35,9 +38,10 @@ class Offload(RuleBasedStateMachine):
         self.backup = self.world.postgres.copy()
         self.zombies_wake = True
 
-    @initialize(whole=st.booleans(), zombies_wake=st.booleans())
-    def choose(self, whole, zombies_wake):
+    @initialize(whole=st.booleans(), zombies_wake=st.booleans(), retention=st.sampled_from([SHORT, LONG]))
+    def choose(self, whole, zombies_wake, retention):
         self.world.lakehouse.whole = whole
+        self.world.keep_for(retention)
         self.zombies_wake = zombies_wake
 
     # Trades and time.
@@ -152,10 +156,29 @@ class Offload(RuleBasedStateMachine):
 
     @rule(
         layer=layers,
-        until=st.sampled_from(["export", "stage", "refresh", "fast-forward"]),
+        until=st.sampled_from(["export", "stage", "refresh", "drop", "fast-forward"]),
         interferes=st.sampled_from(["a run", "compaction", "both"]),
     )
     def a_run_with_something_to_move_is_overtaken(self, layer, until, interferes):
+        slow = self.begin_with_something_to_move(layer, until)
+        if interferes != "compaction":
+            self.begin(layer, timedelta(0)).proceed()
+        if interferes != "a run":
+            for table in TABLES.in_layer(layer):
+                self.compact(table.name)
+        if not slow.dead:
+            slow.proceed()
+
+    @rule(layer=layers, until=st.sampled_from(["stage", "drop", "fast-forward"]))
+    def a_run_with_something_to_move_loses_two_replies(self, layer, until):
+        slow = self.begin_with_something_to_move(layer, until)
+        for _ in range(2):
+            if not slow.dead:
+                slow.go(Fate.LOSE_REPLY)
+        if not slow.dead:
+            slow.proceed()
+
+    def begin_with_something_to_move(self, layer, until):
         for _ in range(7):
             self.world.now += timedelta(minutes=1)
             for exchange in EXCHANGES:
@@ -163,12 +186,44 @@ class Offload(RuleBasedStateMachine):
         for below in LAYERS[: LAYERS.index(layer)]:
             self.begin(below, timedelta(0)).proceed()
         slow = self.begin(layer, timedelta(0))
+        if until == "drop":
+            self.world.clickhouse.losses = 1
         slow.proceed((until,))
-        if interferes != "compaction":
+        return slow
+
+    @rule()
+    def a_heal_goes_through(self):
+        self.world.begin_heal().proceed()
+
+    @rule(until=stops)
+    def a_heal_begins_and_pauses(self, until):
+        self.world.begin_heal().proceed((until,))
+
+    @rule(
+        exchange=exchanges,
+        until=st.sampled_from(["export", "stage", "swap", "refresh", "query"]),
+        interferes=st.sampled_from(["a heal", "a run", "compaction", "lost reply", "late trade"]),
+    )
+    def a_heal_with_something_to_heal_is_overtaken(self, exchange, until, interferes):
+        for layer in LAYERS:
             self.begin(layer, timedelta(0)).proceed()
-        if interferes != "a run":
-            for table in TABLES.in_layer(layer):
-                self.compact(table.name)
+        if self.world.newest:
+            self.world.trade(exchange, min(self.world.newest.values()) - timedelta(minutes=40))
+        slow = self.world.begin_heal()
+        slow.proceed((until,))
+        if interferes == "a heal":
+            self.world.begin_heal().proceed()
+        elif interferes == "late trade" and self.world.newest:
+            self.world.trade(exchange, min(self.world.newest.values()) - timedelta(minutes=50))
+        elif interferes == "lost reply" and not slow.dead:
+            slow.go(Fate.LOSE_REPLY)
+        elif interferes == "compaction":
+            for name in TABLES.by_name:
+                self.compact(name)
+        else:
+            self.world.now += timedelta(minutes=7)
+            for layer in LAYERS:
+                self.begin(layer, timedelta(0)).proceed()
         if not slow.dead:
             slow.proceed()
 

@@ -16,23 +16,28 @@ from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import AuditFailed, OffloadError, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, WindowId
 from k2_offload.core.gaps import soon_expired
-from k2_offload.core.plan import PlannedWindow
+from k2_offload.core.heal import HealId
+from k2_offload.core.plan import PlannedHeal, PlannedWindow
 from k2_offload.core.tables import LAYERS, Tables, TableSpec
 from k2_offload.core.windows import TICK, Window, from_micros, to_micros
 from k2_offload.work.accept import accept_missed, find_missed
+from k2_offload.work.reconcile import reconcile
 from k2_offload.work.tiers import Tiers
+from offload_job import heal as healing
 from offload_job import move as job
+from offload_job.swap import Swap
 from offload_job.transports.export import ExportTransport
 from tests.model.actors import Actor
 from tests.model.clickhouse import Row, Server, SimulatedClickHouse
-from tests.model.iceberg import Lakehouse, SimulatedCatalog, SimulatedColdTable, SimulatedSnapshot
+from tests.model.iceberg import SIMULATED_JVM, Lakehouse, SimulatedCatalog, SimulatedColdTable, SimulatedSnapshot
 from tests.model.ledger import Entry, Postgres
 from tests.support import Cycle
 
 EXCHANGES = ("bronze_a", "bronze_b")
 CANDLES = {"candles_1m": 1, "candles_5m": 5}
 START = datetime(2026, 3, 4, 23, 30, tzinfo=UTC)  # the model's runs go past midnight, into another partition
-RETENTION = timedelta(hours=2)
+SHORT, LONG = timedelta(hours=2), timedelta(hours=40)
+"""How long ClickHouse keeps rows: the TTL is at work, or whole days can be compared."""
 _ATTEMPTS = 2
 
 TABLES = parse_tables(
@@ -44,14 +49,11 @@ TABLES = parse_tables(
           bronze_b: {<<: *trades, source: k2.bronze_b, target: cold.bronze_b}
           silver: {<<: *trades, layer: silver, source: k2.silver, target: cold.silver}
           candles_1m: &candles
-            {<<: *trades, layer: gold, source: k2.candles_1m, target: cold.candles_1m, partition_column: starts}
+            {<<: *trades, layer: gold, source: k2.candles_1m, target: cold.candles_1m, partition_column: starts,
+             sort_columns: [starts], version_column: trades}
           candles_5m: {<<: *candles, source: k2.candles_5m, target: cold.candles_5m}
         """
     )
-)
-TABLES = Tables(
-    # The model lives for hours; a table file has whole days.
-    {name: replace(spec, warm_retention_days=RETENTION / timedelta(days=1)) for name, spec in TABLES.by_name.items()}
 )
 BUFFER = TABLES["silver"].buffer
 IDLE_AFTER = TABLES["silver"].idle_after
@@ -67,9 +69,9 @@ class World:
     :param late: table → trades that came below what the table may have moved already, so that it owes nothing for them
     """
 
-    def __init__(self) -> None:
+    def __init__(self, retention: timedelta = SHORT) -> None:
         self.now = START
-        self.tables = TABLES
+        self.keep_for(retention)
         self.future: set[int] = set()
         self.begun: dict[str, datetime] = {}
         self.gaps: dict[str, list[Window]] = {name: [] for name in TABLES.by_name}
@@ -87,6 +89,12 @@ class World:
         self._floors: dict[tuple[str, str], datetime] = {}
         self._last_head: dict[str, int | None] = {}
 
+    def keep_for(self, retention: timedelta) -> None:
+        """The model lives for hours; a table file has whole days."""
+        self.retention = retention
+        days = retention / timedelta(days=1)
+        self.tables = Tables({name: replace(spec, warm_retention_days=days) for name, spec in TABLES.by_name.items()})
+
     # What happens outside of the offload.
 
     def trade(self, bronze: str, at: datetime) -> None:
@@ -94,7 +102,7 @@ class World:
         row = Row(next(self._ids), to_micros(at), to_micros(at))
         if at < self.now - BUFFER:
             for table in (bronze, "silver"):
-                if at < max(self._may_have_moved(table, bronze), self.now - RETENTION / 2):
+                if at < max(self._may_have_moved(table, bronze), self.now - self.retention / 2):
                     self.late[table].add(row.id)
         if at <= self.now:
             self._wake(bronze)
@@ -127,7 +135,7 @@ class World:
         """The TTL: it takes rows that some table has not moved as well."""
         for name in self.clickhouse.tables:
             before = set(self.clickhouse.tables[name])
-            self.clickhouse.drop_before(name, to_micros(self.now - RETENTION))
+            self.clickhouse.drop_before(name, to_micros(self.now - self.retention))
             if self.watermark(name) == FIRST_WATERMARK:  # nobody has ever looked: what was there is nobody's loss
                 self.late[name] |= self._trades_of(name, before - set(self.clickhouse.tables[name]))
 
@@ -194,15 +202,15 @@ class World:
 
     def _run(self, layer: str, clock_off: timedelta) -> None:
         cycle = self.cycle(clock_off)
-        planned = []
+        planned, upstream_watermarks = [], {}
         for table in self.tables.in_layer(layer):
             try:
-                planned.append(_with_retries(partial(cycle.plan, table)))
+                planned.append(_with_retries(partial(cycle.plan, table, upstream_watermarks)))
             except Unreachable:
                 return
-            except OffloadError:
+            except OffloadError as error:
                 with suppress(OffloadError):
-                    cycle.mark_failed(table)
+                    cycle.mark_failed(table, str(error))
         for entry in planned:
             if entry is not None:
                 with suppress(OffloadError):
@@ -219,6 +227,36 @@ class World:
             SimulatedColdTable(self.lakehouse, planned.target, planned.table),
             SimulatedClickHouse(self.clickhouse),
             ExportTransport(JobConnections(None, None, "lake"), "local"),
+            lambda: f"attempt-{next(self._attempts)}",
+        )
+
+    def begin_heal(self) -> Actor:
+        """One run of the DAG that compares and heals."""
+        actor = Actor("heal", self._heal)
+        self.actors.append(actor)
+        return actor
+
+    def _heal(self) -> None:
+        tiers = self.cycle().tiers
+        found = []
+        with suppress(Unreachable):
+            found = list(reconcile(tiers, list(self.tables.by_name.values())))
+        assert not [problem for each in found for problem in each.problems if "unexpected" in problem]
+        for planned in (heal for each in found for heal in each.heals):
+            with suppress(OffloadError):
+                _with_retries(partial(self._heal_day, planned))
+
+    def _heal_day(self, planned: PlannedHeal) -> None:
+        heal_id = HealId.parse(planned.heal_id)
+        cold = SimulatedColdTable(self.lakehouse, planned.target, planned.table)
+        healing.heal(
+            planned,
+            heal_id,
+            cold,
+            Swap(SIMULATED_JVM, cold, planned.table, planned.partition_column, heal_id.day),
+            SimulatedClickHouse(self.clickhouse),
+            ExportTransport(JobConnections(None, None, "lake"), "local"),
+            "lake",
             lambda: f"attempt-{next(self._attempts)}",
         )
 
@@ -247,6 +285,7 @@ class World:
     # What must be true.
 
     def check(self) -> None:
+        assert not self.lakehouse.missed, f"files that a snapshot refers to were removed: {self.lakehouse.missed}"
         for table in TABLES.by_name.values():
             self._check_ledger(table)
             state = self.head(table.name), self.clickhouse.versions[table.name]
@@ -297,7 +336,7 @@ class World:
 
     def _gone(self, name: str, micros: int) -> bool:
         """Whether it is on record that rows of that time may be missing."""
-        if name in self.begun and micros < to_micros(soon_expired(self.begun[name], RETENTION)):
+        if name in self.begun and micros < to_micros(soon_expired(self.begun[name], self.retention)):
             return True  # it was as good as gone before anybody looked
         return any(to_micros(gap.low) <= micros < to_micros(gap.high) for gap in self.gaps[name])
 
@@ -358,6 +397,8 @@ class World:
         self._run_until_nothing_moves()
         for name in TABLES.by_name:
             self._check_moved(name, self.now - BUFFER)
+        if self.retention == LONG:
+            self._check_healed()
 
     def _run_until_nothing_moves(self) -> None:
         for _ in range(60):
@@ -372,6 +413,16 @@ class World:
             if before == [self.head(name) for name in TABLES.by_name]:
                 return
         raise AssertionError("the tables never come to rest")
+
+    def _check_healed(self) -> None:
+        """With nothing going wrong, a heal makes the cold tier equal to the warm one, late rows and candles too."""
+        self.begin_heal().proceed()
+        self.check()
+        for name in TABLES.by_name:
+            below = to_micros(self.watermark(name))
+            gaps = [row for row in self.clickhouse.tables.get(name, {}).values() if not self._gone(name, row.at)]
+            warm = {row for row in gaps if row.at < below}
+            assert warm <= set(self._cold_rows(name)), f"{name}: a late row was not healed"
 
     def _check_moved(self, name: str, edge: datetime) -> None:
         cold = self.cold(name)

@@ -35,14 +35,17 @@ class Market:
     def trades(self):
         return self._sink.trade_count
 
-    def deliver_until(self, start, end):
-        """Everything that arrives in ``[start, end)``. A feed that stalls delivers its backlog when it is back."""
+    def deliver_until(self, start, end, activity=None):
+        """Everything that arrives in ``[start, end)``. A feed that stalls delivers its backlog when it is back.
+
+        :param activity: which share of the trades there is; at random when left out
+        """
         for exchange in EXCHANGES:
             if self._stalls[exchange][1] <= start and self._random.random() < _STALLS_PER_INTERVAL:
                 begin = start + (end - start) * self._random.random()
                 self._stalls[exchange] = (begin, begin + LONGEST_STALL * self._random.uniform(0.2, 1))
                 self.stalls[exchange] += 1
-        activity = self._random.choice(_ACTIVITIES)
+        activity = activity or self._random.choice(_ACTIVITIES)
         while self._next.sent_micros < to_micros(end):
             if self._random.random() < activity:
                 self._held[self._next.exchange].append(self._next)

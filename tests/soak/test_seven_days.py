@@ -1,7 +1,8 @@
 """Seven days of nine tables through the real plan, job and commit, with an accelerated clock and random faults.
 
-Every cycle of 15 minutes moves bronze, silver and gold. Before a day leaves ClickHouse, and at the end, all rows of
-both tiers are compared. K2_SOAK_CYCLES, K2_SOAK_SEED and K2_SOAK_RATE change the length, the course and the volume.
+Every cycle of 15 minutes moves bronze, silver and gold; once in four days nothing runs for longer than ClickHouse keeps
+rows. Before a day leaves ClickHouse, and at the end, all rows of both tiers are compared. K2_SOAK_CYCLES, K2_SOAK_SEED
+and K2_SOAK_RATE change the length, the course and the volume.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import logging
 import os
 import secrets
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -21,24 +23,33 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from embedded.feed.sink import Sink, Target
-from k2_offload.core.exactly_once import watermark_of
+from k2_offload.adapters.table_file import parse_tables
+from k2_offload.core.errors import ChangedTable, ExpiredRows, InvalidSource
+from k2_offload.core.exactly_once import WindowId, watermark_of
+from k2_offload.core.gaps import GapKind
 from k2_offload.core.plan import Plan
 from k2_offload.core.tables import LAYERS
+from k2_offload.work.accept import accept_missed, find_missed
+from k2_offload.work.status import read_status
 from tests.faults.hook import COMMIT_POINTS, JOB_POINTS, PLAN_POINTS, Fault, Kind, faults_at, kinds_at
 from tests.faults.tasks import run_task
 from tests.soak.comparison import Difference, compare_days
 from tests.soak.damage import LedgerDamage
 from tests.soak.jobs import Jobs
 from tests.soak.market import Market
+from tests.soak.people import Columns, TableFile
+from tests.soak.warm_tier import BRONZE, SOURCES, TRADES, WarmTier, within
 from tests.support import build_cycle
 from tests.support.cold import cold_catalog
 
 INTERVAL = timedelta(minutes=15)
 DAY = timedelta(days=1)
-WARM_DAYS = 2  # the soak's own retention, so that days leave ClickHouse while it runs
+WARM_DAYS = 2  # so that days leave ClickHouse while it runs
 FAULTS_PER_LAYER = 0.3
 TABLES = (Path(__file__).parents[2] / "include" / "tables.yaml").read_text()
-SOURCES = ("bronze_trades_binance", "bronze_trades_kraken", "silver_trades", "candles")
+assert "warm_retention_days: 7" in TABLES
+RETENTION = DAY  # what the table file says; ClickHouse keeps days longer, but not while nothing runs
+LONGEST_RUN = 4 * 96
 
 
 class Soak:
@@ -49,11 +60,15 @@ class Soak:
         self.client = resources.enter_context(stack.clickhouse_client())
         for source in SOURCES:
             self.client.execute(f"ALTER TABLE {source} REMOVE TTL")
+        self.file = TableFile(self.random, TABLES.replace("warm_retention_days: 7", "warm_retention_days: 1"))
+        self.columns = Columns(self.random, self.client, BRONZE)
+        self.warm = WarmTier(self.random, self.client)
+        self.gaps = defaultdict(list)
         port = stack.settings.ports.clickhouse_native
         sink = resources.enter_context(Sink(Target("127.0.0.1", port, "default", "k2")))
         self.market = Market(sink, self.random, start, rate)
         self.now = start
-        self.cycle = build_cycle(resources, lambda: self.now, TABLES, "soak")
+        self.cycle = build_cycle(resources, lambda: self.now, self.file.text, "soak")
         self.catalog = resources.enter_context(cold_catalog())
         self.cycle.ledger.migrate()
         self.jobs = Jobs(log)
@@ -79,29 +94,83 @@ class Soak:
         return any(moved)
 
     def _run_layer(self, layer, fault_rate):
-        tables = self.cycle.tables.in_layer(layer)
-        names = [table.name for table in tables]
+        names = [table.name for table in self.cycle.tables.in_layer(layer)]
         task = self.random.choice(["plan", "job", "job", "commit"]) if self.random.random() < fault_rate else None
         if task == "plan":
             self._fail("plan", PLAN_POINTS, names)
-        planned = [entry for table in tables if (entry := self.cycle.plan(table)) is not None]
+        planned = self._plan_all(names, fault_rate)
+        if self.random.random() < fault_rate / 5:
+            self._edit("while windows are open")
         if planned:
-            self._move(planned, faulty=task == "job")
+            self._move(planned, faulty=task == "job", eventful=task is None and self.random.random() < fault_rate / 4)
         if task == "commit":
             self._fail("commit", COMMIT_POINTS, names)
             if self.random.random() < 0.5:  # and its retries, too: the next plan has to make up for it
                 return bool(planned)
-        for table in tables:
-            self.cycle.commit(table)
+        for name in names:
+            self.cycle.commit(self.cycle.tables[name])
         return bool(planned)
+
+    def _plan_all(self, names, fault_rate):
+        lagging = [name for name in names if name in TRADES and self.random.random() < fault_rate / 10]
+        with ExitStack() as replicas:
+            for name in lagging:
+                replicas.enter_context(self.warm.hidden(name, "exchange_timestamp >= '2000-01-01'"))
+                self.events["plan: replica lags"] += 1
+            return [entry for name in names if (entry := self._plan(self.cycle.tables[name])) is not None]
+
+    def _plan(self, table):
+        refused = table.name in (self.file.refused, self.columns.refused) or self.file.cut_anew in table.upstream
+        try:
+            planned = self.cycle.plan(table)
+        except ExpiredRows:
+            assert not refused
+            self._accept(table)
+            return self.cycle.plan(table)
+        except (ChangedTable, InvalidSource) as error:
+            if not refused:
+                raise
+            self.cycle.mark_failed(table, str(error))
+            self.events["table refused"] += 1
+            return None
+        assert not refused, f"{table.name} should be refused"
+        return planned
+
+    def _accept(self, table):
+        """As `k2 accept` does; returns what is on record by that."""
+        tiers = self.cycle.tiers
+        missed = find_missed(tiers, table)
+        accept_missed(tiers, table, missed)
+        on_record = tiers.ledger.read_gaps()[table.name]
+        for each in missed:
+            assert (each.gap.window, each.gap.kind, each.gap.rows) in [
+                (gap.window, gap.kind, gap.rows) for gap in on_record
+            ]
+            self.gaps[table.name].append(each.gap)
+            self.events[f"accepted: {each.gap.kind}"] += 1
+        return [each.gap for each in missed]
+
+    def _edit(self, when):
+        """Somebody edits the table file: what may be edited at any time, or what is refused until it is put back."""
+        if self.file.refused:
+            self.file.put_back()
+        elif self.random.random() < 0.3:
+            self.events[f"{self.file.spoil()} edited {when}"] += 1
+        else:
+            self.events[f"{self.file.change()} edited {when}"] += 1
+        tiers = replace(self.cycle.tiers, tables=parse_tables(self.file.text))
+        self.cycle = replace(self.cycle, tiers=tiers)
 
     def _fail(self, task, points, names):
         point = self.random.choice(points)
         fault = Fault(point, self.random.choice(kinds_at(point)), self.random.choice(names))
-        if run_task(task, fault, TABLES, names, self.now) is not None:
+        if run_task(task, fault, self.file.text, names, self.now) is not None:
             self.events[f"{task}: {fault.kind}"] += 1
 
-    def _move(self, planned, faulty):
+    def _move(self, planned, faulty, eventful):
+        trades = [entry for entry in planned if entry.table in TRADES]
+        if eventful and trades and not self.jobs.has_zombies:
+            planned = self._lose_sight(planned, self.random.choice(trades))
         plan = Plan("soak", tuple(planned)).to_json()
         if faulty:
             point = self.random.choice(JOB_POINTS)
@@ -113,6 +182,24 @@ class Soak:
                 self.events["run given up"] += 1
                 return
         assert self.jobs.run(plan), "the job failed without a fault: see its log"
+
+    def _lose_sight(self, planned, victim):
+        """The job is shown fewer rows than were planned: by a replica that lags, or because they are gone."""
+        window = WindowId.parse(victim.window_id).window
+        if self.warm.count(victim.table, window) != victim.rows:
+            return planned  # it was planned from a replica that lagged
+        plan = Plan("soak", tuple(planned)).to_json()
+        if self.random.random() < 0.5:
+            with self.warm.hidden(victim.table, within("exchange_timestamp", window)) as rows:
+                assert self.jobs.run(plan) == (rows == 0), "published without the rows that a replica did not show"
+            self.events["job: replica lags"] += 1
+            return planned
+        rows = self.warm.delete_some(victim.table, window)
+        assert not self.jobs.run(plan), "published without the rows that were deleted"
+        gap = self._accept(self.cycle.tables[victim.table])[0]
+        assert (gap.kind, gap.rows, gap.window) == (GapKind.FEWER_ROWS, rows, window)
+        again = self._plan(self.cycle.tables[victim.table])
+        return [again if entry is victim else entry for entry in planned]
 
     def mishaps(self):
         """What happens between cycles: zombies wake, ledgers are damaged, tables compacted, days expire."""
@@ -127,8 +214,28 @@ class Soak:
             self._compact()
         if self.random.random() < 0.02:
             self._expire_snapshots()
+        for kind in ("from the future", "before 2000"):
+            if self.random.random() < 0.03:
+                self.warm.add_strange_rows(kind)
+        if self.random.random() < (0.5 if self.file.refused else 0.15):
+            self._edit("between cycles")
+        if self.columns.refused:
+            self.columns.put_back()
+        elif not self.file.refused and self.random.random() < 0.03:
+            self.columns.spoil()
+            self.events["column turns Nullable"] += 1
         if self.now - self.compared_until > (WARM_DAYS + 1) * DAY:
             self._let_a_day_expire()
+
+    def outage(self):
+        """Nothing runs for longer than ClickHouse keeps rows. It takes rows on both sides of the watermarks."""
+        self.jobs.wake_zombies()
+        end = self.now + RETENTION + DAY / 4
+        while self.now < end:
+            self.market.deliver_until(self.now, self.now + INTERVAL, activity=0.03)
+            self.now += INTERVAL
+        self.warm.expire(self.cycle.tables.by_name.values(), self._watermark, self.now - RETENTION)
+        self.events["outage longer than the retention"] += 1
 
     def _compact(self):
         targets = [table.target for table in self.cycle.tables.by_name.values()]
@@ -152,8 +259,9 @@ class Soak:
             self.events["day expired in ClickHouse"] += 1
 
     def compare_until(self, end):
-        for spec in self.cycle.tables.by_name.values():
-            compare_days(self.client, spec, self.compared_until, end, self.difference)
+        for name, spec in self.cycle.tables.by_name.items():
+            gone, gaps = self.warm.expired[name], self.gaps[name]
+            compare_days(self.client, spec, self.compared_until, end, gone, gaps, self.difference)
         self.compared_until = end
 
     def check_layers(self):
@@ -173,6 +281,10 @@ class Soak:
         The ledger then says what the cold tables hold, and nothing else refers to their snapshots.
         """
         self.jobs.wake_zombies()
+        if self.file.refused:
+            self._edit("at last")
+        if self.columns.refused:
+            self.columns.put_back()
         self.now += 3 * DAY
         while self.move_layers():
             pass
@@ -182,6 +294,11 @@ class Soak:
             assert record.state == "committed", name
             refs = self.catalog.load_table(self.cycle.tables[name].target).metadata.refs
             assert set(refs) == {"main", "k2_published"}, name
+        assert self.difference.on_record == self.warm.never_moved
+        for name in TRADES:
+            status = read_status(self.cycle.tiers, self.cycle.tables[name], None, counts=True)
+            outside = {"before 2000": status.before_first, "from the future": status.future}
+            assert outside == {kind: self.warm.strange[kind][name] for kind in outside}, name
 
 
 def test_no_row_is_lost_and_none_doubled_in_seven_days(stack, tmp_path):
@@ -191,14 +308,20 @@ def test_no_row_is_lost_and_none_doubled_in_seven_days(stack, tmp_path):
     logging.getLogger("k2_offload").setLevel(logging.ERROR)
     screen = Console()
     screen.print(f"\nseed {seed}, {cycles} cycles; K2_SOAK_SEED={seed} repeats it. Log: {tmp_path / 'jobs.log'}")
-    start = (datetime.now(UTC) - timedelta(days=12)).replace(hour=0, minute=0, second=0, microsecond=0)
+    start = (datetime.now(UTC) - timedelta(days=16)).replace(hour=0, minute=0, second=0, microsecond=0)
     started = time.monotonic()
     with ExitStack() as resources:
         log = resources.enter_context((tmp_path / "jobs.log").open("w"))
         soak = Soak(stack, seed, rate, start, resources, log)
         with _progress(screen) as progress:
             shown = progress.add_task("", total=cycles)
-            for _ in range(cycles):
+            outages = {
+                soak.random.randrange(first, min(first + LONGEST_RUN, cycles))
+                for first in range(0, cycles, LONGEST_RUN)
+            }
+            for number in range(cycles):
+                if number in outages:
+                    soak.outage()
                 soak.run_cycle()
                 faults = soak.events.total() + soak.jobs.faults.total()
                 progress.update(shown, advance=1, description=f"{soak.market.trades:,} trades, {faults} faults")
@@ -212,6 +335,11 @@ def test_no_row_is_lost_and_none_doubled_in_seven_days(stack, tmp_path):
         "lost": difference.lost,
         "doubled": difference.doubled,
         "foreign": difference.foreign,
+        "expired_before_they_were_moved_and_on_record": difference.on_record.total(),
+        "deleted_after_planning_and_on_record": sum(
+            gap.rows for gaps in soak.gaps.values() for gap in gaps if gap.kind is GapKind.FEWER_ROWS
+        ),
+        "outside_of_all_windows": {kind: rows["silver_trades"] for kind, rows in soak.warm.strange.items()},
         "minutes": round((time.monotonic() - started) / 60, 1),
         "stalls": dict(soak.market.stalls),
         "faults": dict(sorted((soak.events + Counter({f"job: {k}": n for k, n in soak.jobs.faults.items()})).items())),

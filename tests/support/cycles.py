@@ -42,14 +42,14 @@ class Cycle:
     def catalog(self) -> ColdCatalog:
         return self.tiers.catalog
 
-    def plan(self, table: TableSpec) -> PlannedWindow | None:
-        return cycle.plan(self.tiers, table, self.dag_run_id)
+    def plan(self, table: TableSpec, upstream_watermarks: dict[str, datetime] | None = None) -> PlannedWindow | None:
+        return cycle.plan(self.tiers, table, self.dag_run_id, upstream_watermarks)
 
     def commit(self, table: TableSpec) -> tuple[Published | None, datetime | None]:
         return cycle.commit(self.tiers, table)
 
-    def mark_failed(self, table: TableSpec) -> None:
-        cycle.mark_failed(self.tiers, table)
+    def mark_failed(self, table: TableSpec, reason: str) -> None:
+        cycle.mark_failed(self.tiers, table, reason)
 
 
 def table_file(specs: Sequence[str]) -> str:

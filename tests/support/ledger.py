@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-_PARTS = ("offload_watermarks", "offload_windows")
+_PARTS = ("offload_watermarks", "offload_windows", "offload_gaps")
 
 Backup = Mapping[str, list[dict[str, Any]]]
 
@@ -46,4 +46,6 @@ def restore_ledger(dsn: str, backup: Backup, tables: Sequence[str]) -> None:
             for row in backup[part]:
                 if row["table_name"] in tables:
                     values = ", ".join(["%s"] * len(row))
-                    connection.execute(f"INSERT INTO k2_offload.{part} VALUES ({values})", tuple(row.values()))
+                    connection.execute(
+                        f"INSERT INTO k2_offload.{part} OVERRIDING SYSTEM VALUE VALUES ({values})", tuple(row.values())
+                    )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 SLOWEST_FILES = (
     "tests/stack/k2_offload/cli/test_commands.py",
+    "tests/stack/k2_offload/test_scheduler.py",
     "tests/stack/k2_offload/test_fault_matrix.py",
     "tests/stack/k2_offload/test_nine_tables.py",
     "tests/stack/k2_offload/cli/test_watermark.py",
     "tests/stack/k2_offload/test_network.py",
     "tests/stack/k2_offload/test_cycle.py",
-    "tests/stack/k2_offload/test_scheduler.py",
     "tests/stack/k2_offload/test_damage.py",
+    "tests/stack/k2_offload/cli/test_run.py",
     "tests/stack/k2_offload/test_races.py",
     "tests/stack/k2_offload/test_workers.py",
     "tests/unit/k2_offload/test_mutations.py",

@@ -124,6 +124,17 @@ def tables(page: Path) -> Iterator[list[list[str]]]:
         yield [rows[0], *rows[2:]]
 
 
+def test_every_test_that_a_promise_names_is_there() -> None:
+    [promises] = [rows for header, *rows in tables(ROOT / "docs/reliability.md") if header == ["promise", "test"]]
+    for promise, named in promises:
+        tests = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", named)
+        assert tests, promise
+        for file, test in tests:
+            assert not test or f"def {test}(" in (ROOT / "tests" / file).read_text(), f"{file}::{test}"
+            assert (ROOT / "tests" / file).exists()
+    assert len(promises) > 40
+
+
 def measured_seconds() -> dict[tuple[str, str], str]:
     """What docs/benchmarks.md prints, by what is moved and by way."""
     page = ROOT / "docs/benchmarks.md"

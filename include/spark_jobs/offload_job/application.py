@@ -22,13 +22,16 @@ from pathlib import Path
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.retry import with_retries
 from k2_offload.core.connections import JobConnections
-from k2_offload.core.errors import OffloadError
+from k2_offload.core.errors import OffloadError, StaleWindow
 from k2_offload.core.exactly_once import Snapshot, WindowId
-from k2_offload.core.plan import Plan, PlannedWindow
+from k2_offload.core.heal import HealId
+from k2_offload.core.plan import Plan, PlannedHeal, PlannedRows, PlannedWindow
 from k2_offload.core.transports import TRANSPORTS
 from offload_job.cold_table_writer import ColdTableWriter, open_catalog
+from offload_job.heal import heal
 from offload_job.jvm import Jvm, end_with_parent, start_jvm
 from offload_job.move import move
+from offload_job.swap import Swap
 from offload_job.transport import Transport, load_transport
 
 
@@ -66,11 +69,43 @@ class Job:
             return f"{name}: already published"
         return f"{name}: published {published.rows} rows, {published.size_bytes} bytes in {seconds:.1f} s"
 
-    def _move(self, planned: PlannedWindow, window_id: WindowId) -> Snapshot | None:
-        catalog = self.connections.catalog
-        cold = ColdTableWriter(self._jvm, self._catalog, planned.target, planned.table, catalog.connection_id)
+    def heal(self, planned: PlannedHeal) -> str:
+        """Heal one day.
+
+        :returns: what happened, for the log
+        :raises OffloadError: if nothing was changed by this attempt
+        """
+        heal_id = HealId.parse(planned.heal_id)
+        if heal_id is None:
+            raise OffloadError(f"{planned.table}: '{planned.heal_id}' is not a heal id")
+        started = time.monotonic()
+        try:
+            healed = with_retries(lambda: self._heal(planned, heal_id))
+        except StaleWindow as stale:
+            return str(stale)  # the comparison that follows says what is left to do
+        seconds = time.monotonic() - started
+        return (
+            f"{planned.table} {heal_id.day}: healed, {healed.rows} rows in place of "
+            f"{healed.rows_before - healed.rows_after + healed.rows}, in {seconds:.1f} s"
+        )
+
+    def _heal(self, planned: PlannedHeal, heal_id: HealId) -> Snapshot:
+        cold = self._cold(planned)
+        swap = Swap(self._jvm, cold, planned.table, planned.partition_column, heal_id.day)
+        with closing(ClickHouse(self.connections.clickhouse)) as clickhouse:
+            return heal(
+                planned, heal_id, cold, swap, clickhouse, self._transport(planned.transport),
+                self.connections.lake_collection, lambda: uuid.uuid4().hex,
+            )  # fmt: skip
+
+    def _cold(self, planned: PlannedRows) -> ColdTableWriter:
+        connection_id = self.connections.catalog.connection_id
+        cold = ColdTableWriter(self._jvm, self._catalog, planned.target, planned.table, connection_id)
         cold.require(TRANSPORTS[planned.transport].table_properties)
-        transport = self._transport(planned.transport)
+        return cold
+
+    def _move(self, planned: PlannedWindow, window_id: WindowId) -> Snapshot | None:
+        cold, transport = self._cold(planned), self._transport(planned.transport)
         with closing(ClickHouse(self.connections.clickhouse)) as clickhouse:
             return move(planned, window_id, cold, clickhouse, transport, lambda: uuid.uuid4().hex)
 
@@ -82,14 +117,14 @@ class Job:
 
 
 def run(job: Job, plan: Plan, parallel_tables: int) -> bool:
-    """Move every window of the plan, several tables at once; says of each what became of it.
+    """Move every window and heal every day of the plan, several at once; says of each what became of it.
 
     :returns: whether all of them are published now
     """
 
-    def attempt(planned: PlannedWindow) -> bool:
+    def attempt(planned: PlannedWindow | PlannedHeal) -> bool:
         try:
-            say(job.move(planned))
+            say(job.move(planned) if isinstance(planned, PlannedWindow) else job.heal(planned))
         except OffloadError as error:
             say(f"ERROR {error}")
             return False
@@ -100,7 +135,7 @@ def run(job: Job, plan: Plan, parallel_tables: int) -> bool:
         return True
 
     with ThreadPoolExecutor(parallel_tables) as pool:
-        return all(list(pool.map(attempt, plan.windows)))
+        return all(list(pool.map(attempt, (*plan.windows, *plan.heals))))
 
 
 def say(line: str) -> None:
@@ -109,7 +144,7 @@ def say(line: str) -> None:
 
 
 def main(start: Callable[[], Jvm] = start_jvm) -> int:
-    """Move every window of the plan that the command line names.
+    """Move every window, and heal every day, of the plan that the command line names.
 
     :param start: gives the virtual machine
     :returns: 1 if any window failed

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
-from k2_offload.adapters.postgres import JDBC_LIMITS, is_refusal
 from k2_offload.adapters.retry import with_retries
 from k2_offload.core.connections import CatalogSettings
-from k2_offload.core.errors import ConfigurationError, OffloadError, Refused, Unreachable
+from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable
 from k2_offload.core.exactly_once import (
     ATTEMPT_PROPERTY,
+    HEALED_BRANCH,
     PUBLISHED_BRANCH,
     Published,
     Snapshot,
     Stamp,
     find_published,
+    may_drop,
 )
 from k2_offload.core.fault_points import FaultPoint, reached
+from k2_offload.core.heal import HealStamp
 from k2_offload.core.limits import STAGE_ATTEMPTS
+from offload_job.java_errors import failures_translated, is_conflict
 from offload_job.jvm import Jvm, java_map
 
-_MAIN = "main"
+MAIN = "main"
 _NAME_MAPPING = "schema.name-mapping.default"
 
-_REFUSALS = ("ForbiddenException", "NotAuthorizedException", "AccessDeniedException", "AccessControlException")
-"""What a REST catalog, files and Hadoop throw at a user who may not."""
+_COMPARES_WHOLE_TABLE = "JdbcTableOperations"
+"""Iceberg's class whose commits fail after any other; a REST catalog drops even what a branch has just moved to."""
 
 
 def open_catalog(jvm: Jvm, settings: CatalogSettings) -> Any:
@@ -36,10 +39,10 @@ def open_catalog(jvm: Jvm, settings: CatalogSettings) -> Any:
     :raises Unreachable: if it does not answer
     :raises Refused: if it does not let the user in
     """
-    properties = java_map(jvm, {**JDBC_LIMITS, **settings.java})
+    properties = java_map(jvm, settings.java)
 
     def connect() -> Any:
-        with _failures_translated(settings.connection_id):
+        with failures_translated(settings.connection_id):
             return jvm.org.apache.iceberg.CatalogUtil.buildIcebergCatalog(
                 settings.name, properties, jvm.org.apache.hadoop.conf.Configuration()
             )
@@ -61,8 +64,9 @@ class ColdTableWriter:
         self._jvm = jvm
         self._target = target
         self._name = name
-        self._connection_id = connection_id
-        with _failures_translated(connection_id):
+        self.connection_id = connection_id
+        self._named: set[str] = set()
+        with failures_translated(connection_id):
             identifier = jvm.org.apache.iceberg.catalog.TableIdentifier.parse(target)
             if not catalog.tableExists(identifier):
                 raise OffloadError(
@@ -86,12 +90,13 @@ class ColdTableWriter:
 
         :raises DamagedTable: if the table cannot say
         """
-        branch = self.java.refs().get(PUBLISHED_BRANCH)
         if head is None:
             current = self.java.currentSnapshot()
             head = current.snapshotId() if current is not None else None
-        last_published = branch.snapshotId() if branch is not None else None
-        return find_published(self._name, self.uuid, head, last_published, self._snapshot)
+        refs = self.java.refs()
+        known = (PUBLISHED_BRANCH, HEALED_BRANCH)
+        branches = {name: refs.get(name).snapshotId() for name in known if refs.containsKey(name)}
+        return find_published(self._name, self.uuid, head, branches, self.snapshot)
 
     def require(self, properties: Mapping[str, str]) -> None:
         """Refuse a table without the properties that its transport needs.
@@ -113,24 +118,31 @@ class ColdTableWriter:
         parent: int | None = self.java.snapshot(snapshot_id).parentId()
         return parent
 
-    def stage_files(self, files: Iterable[Any], stamp: Stamp) -> Snapshot:
+    def stage_files(self, files: Iterable[Any], stamp: Stamp | HealStamp) -> Snapshot:
         """Make the data files a snapshot on top of the current head that no reader sees.
 
         :param files: Iceberg ``DataFile`` objects; may be empty
         """
-        append = self.java.newAppend().stageOnly()
-        for key, value in stamp.summary.items():
-            append.set(key, value)
+        append = self.java.newAppend()
         for file in files:
             append.appendFile(file)
-        with _failures_translated(self._connection_id):
+        return self.stage(append, stamp)
+
+    def stage(self, update: Any, stamp: Stamp | HealStamp) -> Snapshot:
+        """Make an update a snapshot on top of the current head that no reader sees.
+
+        :param update: Iceberg's ``SnapshotUpdate``
+        """
+        for key, value in stamp.summary.items():
+            update.set(key, value)
+        with failures_translated(self.connection_id):
             self._check_present([self._metadata_file()])
-            self._commit_staged(append, stamp.attempt)
+            self._commit_staged(update, stamp.attempt)
             reached(FaultPoint.STAGED, self._name)
         return self.staged_by(stamp.attempt)
 
-    def _commit_staged(self, append: Any, attempt: str) -> None:
-        """Commit a staged append in place of Iceberg's own ``commit``, which publishes it when a reply is lost.
+    def _commit_staged(self, update: Any, attempt: str) -> None:
+        """Commit a staged update in place of Iceberg's own ``commit``, which publishes it when a reply is lost.
 
         Iceberg's JDBC catalog sends a commit again when the connection breaks before the reply. The first one has
         taken effect, so the second conflicts; ``commit`` retries, finds its snapshot in the table, takes the whole
@@ -141,32 +153,110 @@ class ColdTableWriter:
 
         operations = self.java.operations()
         for remaining in reversed(range(STAGE_ATTEMPTS)):
-            snapshot = append.apply()  # writes manifests, on top of the table as it is now; commits nothing
+            snapshot = update.apply()  # writes manifests, on top of the table as it is now; commits nothing
             base = operations.current()
             updated = self._jvm.org.apache.iceberg.TableMetadata.buildFrom(base).addSnapshot(snapshot).build()
+            self._named.add(attempt)
             try:
                 operations.commit(base, updated)
             except Py4JJavaError as error:
                 self.java.refresh()
                 if self._find_staged(attempt) is not None:
                     return
-                if not remaining or not _is_conflict(error):
+                if not remaining or not is_conflict(error):
                     raise
             else:
                 return
 
-    def stage_again(self, snapshot_id: int, stamp: Stamp) -> int:
+    def may_be_named(self, attempt: str) -> bool:
+        """Whether a request to the catalog has named the files of an attempt; also one that failed may have worked."""
+        return attempt in self._named
+
+    @contextmanager
+    def removing_unnamed(self, attempt: str, files: Sequence[str]) -> Iterator[None]:
+        """Remove the files of an attempt that fails before the catalog may know of them.
+
+        :param files: URIs; may grow meanwhile, and hold some that were never written
+        """
+        try:
+            yield
+        except Exception:
+            if not self.may_be_named(attempt):
+                with self._clearing_up():
+                    self._remove(files)
+            raise
+
+    def discard(self, snapshot_id: int) -> None:
+        """Drop a staged snapshot that must never be published, then remove its files.
+
+        Where something else may refer to them, or the snapshot may still be there, both are left to maintenance.
+        """
+        with self._clearing_up():
+            self.java.refresh()
+            files = self._files_only_in(snapshot_id)
+            if files and self.drop(snapshot_id):
+                self._remove(files)
+
+    def drop(self, snapshot_id: int) -> bool:
+        """Take a staged snapshot out of the table as it was when last refreshed.
+
+        :returns: whether it is known to have gone, and no other to have come
+        """
+        operations = self.java.operations()
+        base = operations.current()
+        staged = self.java.snapshot(snapshot_id)
+        dropped = self._jvm.org.apache.iceberg.TableMetadata.buildFrom(base).removeSnapshots([staged]).build()
+        try:
+            operations.commit(base, dropped)
+            reached(FaultPoint.DROPPED, self._name)
+        except Exception:  # noqa: BLE001 - whatever it was, the table tells
+            self.java.refresh()
+            unchanged = bool(operations.current().lastSequenceNumber() == base.lastSequenceNumber())
+            return unchanged and self.java.snapshot(snapshot_id) is None
+        return True
+
+    def _files_only_in(self, snapshot_id: int) -> list[str]:
+        """Files that came with a staged snapshot; none if something else may refer to them."""
+        staged, operations, io = self.java.snapshot(snapshot_id), self.java.operations(), self.java.io()
+        heads = [ref.snapshotId() for ref in self.java.refs().values()]
+        if (
+            staged is None
+            or operations.getClass().getSimpleName() != _COMPARES_WHOLE_TABLE
+            or not may_drop(_to_snapshot(staged), operations.current().lastSequenceNumber(), heads)
+        ):
+            return []
+        self._check_present([self._metadata_file()])
+        own = [manifest for manifest in staged.allManifests(io) if manifest.snapshotId() == snapshot_id]
+        return [
+            *(str(file.location()) for file in staged.addedDataFiles(io)),
+            *(str(manifest.path()) for manifest in own),
+            str(staged.manifestListLocation()),
+        ]
+
+    def _remove(self, files: Sequence[str]) -> None:
+        """Iceberg logs what it cannot remove, and goes on."""
+        self._jvm.org.apache.iceberg.CatalogUtil.deleteFiles(self.java.io(), files, "left by a failed attempt")
+
+    @contextmanager
+    def _clearing_up(self) -> Iterator[None]:
+        """Whatever goes wrong here must not hide what went wrong before."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001
+            print(f"{self._name}: files of a failed attempt are left to maintenance: {error}\n", end="", flush=True)
+
+    def stage_again(self, snapshot_id: int, stamp: Stamp | HealStamp) -> int:
         """Stage the files of a staged snapshot once more, on top of the head as it is now."""
         staged = self.java.snapshot(snapshot_id)
         if staged is None:
             raise OffloadError(f"{self._name}: the staged snapshot {snapshot_id} has gone; the retry stages it again.")
-        with _failures_translated(self._connection_id):
+        with failures_translated(self.connection_id):
             files = staged.addedDataFiles(self.java.io())
         return self.stage_files(files, stamp).snapshot_id
 
     def staged_by(self, attempt: str) -> Snapshot:
         """The snapshot that an attempt has staged."""
-        with _failures_translated(self._connection_id):
+        with failures_translated(self.connection_id):
             self.java.refresh()
         staged = self._find_staged(attempt)
         if staged is None:
@@ -183,7 +273,7 @@ class ColdTableWriter:
 
         :raises Unreachable: if a file is missing
         """
-        with _failures_translated(self._connection_id):
+        with failures_translated(self.connection_id):
             added = self.java.snapshot(snapshot_id).addedDataFiles(self.java.io())
             self._check_present([*(str(file.location()) for file in added), self._metadata_file()])
 
@@ -193,7 +283,7 @@ class ColdTableWriter:
     def _check_present(self, files: Iterable[str]) -> None:
         for file in files:
             if not self.java.io().newInputFile(file).exists():
-                raise Unreachable("The Iceberg catalog or its storage", self._connection_id, f"{file} is not there")
+                raise Unreachable("The Iceberg catalog or its storage", self.connection_id, f"{file} is not there")
 
     def fast_forward(self, snapshot_id: int) -> bool:
         """Move main, and the marker of the last published window, to a staged snapshot in one atomic commit.
@@ -208,15 +298,15 @@ class ColdTableWriter:
                 refs = refs.replaceBranch(PUBLISHED_BRANCH, snapshot_id)
             else:
                 refs = refs.createBranch(PUBLISHED_BRANCH, snapshot_id)
-            refs.fastForwardBranch(_MAIN, PUBLISHED_BRANCH).commit()
+            refs.fastForwardBranch(MAIN, PUBLISHED_BRANCH).commit()
             reached(FaultPoint.PUBLISHED, self._name)
         except Py4JJavaError as error:
-            with _failures_translated(self._connection_id):
+            with failures_translated(self.connection_id):
                 self.java.refresh()
                 current = self.java.currentSnapshot()
                 if current is not None and current.snapshotId() == snapshot_id:
                     return True  # the reply was lost, not the commit
-                if _is_conflict(error):
+                if is_conflict(error):
                     return False
                 raise
         return True
@@ -234,7 +324,7 @@ class ColdTableWriter:
                 "find the columns of files that ClickHouse writes. Nothing was published and no row is lost. Set it "
                 "with Spark: ALTER TABLE … SET TBLPROPERTIES; or use transport: jdbc."
             )
-        with _failures_translated(self._connection_id):
+        with failures_translated(self.connection_id):
             file = self.java.io().newInputFile(uri)
             parsed = iceberg.mapping.NameMappingParser.fromJson(mapping)
             metrics = iceberg.parquet.ParquetUtil.fileMetrics(file, iceberg.MetricsConfig.forTable(self.java), parsed)
@@ -262,53 +352,11 @@ class ColdTableWriter:
                 return _to_snapshot(snapshot)
         return None
 
-    def _snapshot(self, snapshot_id: int) -> Snapshot | None:
+    def snapshot(self, snapshot_id: int) -> Snapshot | None:
+        """A snapshot of the table, ``None`` once it has expired."""
         snapshot = self.java.snapshot(snapshot_id)
         return None if snapshot is None else _to_snapshot(snapshot)
 
 
 def _to_snapshot(snapshot: Any) -> Snapshot:
     return Snapshot.read(snapshot.snapshotId(), snapshot.parentId(), snapshot.sequenceNumber(), snapshot.summary())
-
-
-@contextmanager
-def _failures_translated(connection_id: str) -> Iterator[None]:
-    from py4j.protocol import Py4JJavaError  # noqa: PLC0415
-
-    try:
-        yield
-    except Py4JJavaError as error:
-        kind = Refused if _is_refusal(error) else Unreachable
-        raise kind("The Iceberg catalog or its storage", connection_id, _message(error)) from error
-
-
-def _is_conflict(error: Any) -> bool:
-    kind = error.java_exception.getClass().getSimpleName()
-    return kind == "CommitFailedException" or "fast-forward" in str(error.java_exception.getMessage())
-
-
-def _is_refusal(error: Any) -> bool:
-    for exception in _causes(error):
-        if exception.getClass().getSimpleName() in _REFUSALS:
-            return True
-        if exception.getClass().getSimpleName() == "PSQLException":
-            return is_refusal(exception.getSQLState(), str(exception.getMessage()))
-    return False
-
-
-def _causes(error: Any) -> Iterator[Any]:
-    exception = error.java_exception
-    while exception is not None:
-        yield exception
-        exception = exception.getCause()
-
-
-def _message(error: Any) -> str:
-    """The outermost exception and, where there is one, the innermost: the first rarely says what happened."""
-    outermost, *causes = _causes(error)
-    return ": ".join(dict.fromkeys(map(_describe, [outermost, *causes[-1:]])))
-
-
-def _describe(exception: Any) -> str:
-    text = next(iter(str(exception.getMessage()).splitlines()), "")
-    return f"{exception.getClass().getSimpleName()}: {text}"

@@ -47,13 +47,21 @@ class Exported:
         return f"exported {file} by {self.process} from {format_time(self.started)} to {format_time(self.ended)}"
 
 
+def file_of(export: Export, number: int) -> str:
+    """URI of the file that one try of an export writes.
+
+    :param number: in the file's name; no other try of this export has it
+    """
+    return fill(export.uri, **{"try": number})
+
+
 def run_export(export: Export, number: int, clickhouse: ClickHouse) -> Exported:
     """Write the file.
 
-    :param number: in the file's name; no other try of this export has it
+    :param number: see :func:`file_of`
     :raises OffloadError: if ClickHouse does not
     """
     started = datetime.now(UTC)
     clickhouse.execute(fill(export.statement, **{"try": number}))
     process = f"{socket.gethostname()}:{os.getpid()}"
-    return Exported(fill(export.uri, **{"try": number}), process, started, datetime.now(UTC))
+    return Exported(file_of(export, number), process, started, datetime.now(UTC))

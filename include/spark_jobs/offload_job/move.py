@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from k2_offload.core.errors import OffloadError
+from k2_offload.core.errors import AuditFailed, OffloadError
 from k2_offload.core.exactly_once import PublishDecision, Snapshot, Stamp, WindowId, audit, decide_publish
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.limits import PUBLISH_ATTEMPTS
@@ -40,7 +40,11 @@ def move(
     splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
     staged = transport.stage(clickhouse, cold, planned, splits, first)
     counted = sum(split.rows for split in splits)
-    audit(planned.table, window_id.window, staged_rows=staged.rows, source_rows=counted, planned_rows=planned.rows)
+    try:
+        audit(planned.table, window_id.window, staged_rows=staged.rows, source_rows=counted, planned_rows=planned.rows)
+    except AuditFailed:
+        cold.discard(staged.snapshot_id)
+        raise
     cold.check_stored(staged.snapshot_id)
     reached(FaultPoint.AUDITED, planned.table)
     return staged if _publish(planned.table, first, cold, staged.snapshot_id, new_attempt) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from k2_offload.core.connections import CatalogSettings
@@ -21,6 +22,8 @@ def start_session(catalog: CatalogSettings, *, procedures: bool = False, cached:
     prefix = f"spark.sql.catalog.{catalog.name}"
     options = {prefix: "org.apache.iceberg.spark.SparkCatalog", "spark.sql.session.timeZone": "UTC"}
     options |= {f"{prefix}.{key}": value for key, value in catalog.java.items()}
+    # Of the catalog nothing is shown: Spark's own pattern knows no headers, account keys or passwords in addresses.
+    options["spark.redaction.regex"] = rf"(?i)secret|password|token|credential|access[.]?key|{re.escape(prefix)}"
     if not cached:
         options[f"{prefix}.cache-enabled"] = "false"
     if procedures:

@@ -19,7 +19,7 @@ import k2_offload
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import ClickHouseEndpoint
 from k2_offload.core.errors import OffloadError
-from offload_job.export_task import Export, Exported, run_export
+from offload_job.export_task import Export, Exported, file_of, run_export
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -40,9 +40,10 @@ class SparkCluster:
         self._folder = tempfile.TemporaryDirectory()  # executors fetch from it as long as the job lasts
         self._starting = Lock()
 
-    def run(self, exports: Sequence[Export]) -> list[Exported]:
+    def run(self, exports: Sequence[Export], written: list[str]) -> list[Exported]:
         """Run all exports, as many at once as the application has cores; Spark repeats those of a lost executor.
 
+        :param written: gets the files of exports that have ended, also where others fail
         :returns: the files, in the order of the exports
         :raises OffloadError: as ClickHouse's adapter does; or if the cluster fails
         """
@@ -50,16 +51,17 @@ class SparkCluster:
 
         endpoint = self._clickhouse
 
-        def run(export: Export) -> Exported | OffloadError:
+        def run(export: Export) -> tuple[str, Exported | OffloadError]:
             from pyspark import TaskContext
 
+            number = TaskContext.get().taskAttemptId()
             try:
                 with closing(ClickHouse(endpoint)) as clickhouse:
-                    return run_export(export, TaskContext.get().taskAttemptId(), clickhouse)
+                    return file_of(export, number), run_export(export, number, clickhouse)
             except OffloadError as error:
-                return error  # raised here, Spark would repeat it four times and bury it in a stack trace
+                return file_of(export, number), error  # raised, Spark would repeat it four times and bury it
 
-        results: list[Exported | OffloadError]
+        results: list[tuple[str, Exported | OffloadError]]
         try:
             results = self._started().parallelize(exports, len(exports)).map(run).collect()
         except Py4JJavaError as error:
@@ -70,8 +72,9 @@ class SparkCluster:
                 f"The Spark cluster could not run the exports: {reason} Nothing was published and no row is lost; "
                 "the retry exports again. If it goes on, see what docs/scaling.md asks of the workers."
             ) from error
+        written += [file for file, _ in results]
         exported = []
-        for result in results:
+        for _, result in results:
             if isinstance(result, OffloadError):
                 raise result
             exported.append(result)

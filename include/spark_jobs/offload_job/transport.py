@@ -12,13 +12,14 @@ if TYPE_CHECKING:
     from k2_offload.adapters.clickhouse import ClickHouse
     from k2_offload.core.connections import JobConnections
     from k2_offload.core.exactly_once import Snapshot, Stamp
-    from k2_offload.core.plan import PlannedWindow
+    from k2_offload.core.heal import HealStamp
+    from k2_offload.core.plan import PlannedRows
     from k2_offload.core.splits import Split
     from offload_job.cold_table_writer import ColdTableWriter
 
 
 class Transport(Protocol):
-    """Brings a window's rows into the cold table's storage and stages them as a snapshot.
+    """Brings rows into the cold table's storage and stages them as a snapshot.
 
     :param connections: where ClickHouse and the catalog are
     :param master: Spark's, as the application was submitted
@@ -30,13 +31,13 @@ class Transport(Protocol):
         self,
         clickhouse: ClickHouse,
         cold: ColdTableWriter,
-        planned: PlannedWindow,
+        planned: PlannedRows,
         splits: Sequence[Split],
-        stamp: Stamp,
+        stamp: Stamp | HealStamp,
     ) -> Snapshot:
         """Move and stage; nothing is visible to readers afterwards.
 
-        :param splits: they hold every row of the window once; empty if there are no rows
+        :param splits: they hold every row once; empty if there are no rows
         :param stamp: what the snapshot must say of itself; its attempt also names the files
         """
 

@@ -74,7 +74,7 @@ SET last_offload_max_sequence = windows.max_sequence,
     last_offload_row_count = windows.rows,
     last_run_duration_seconds = extract(epoch FROM windows.committed_at - windows.planned_at),
     last_successful_run = windows.committed_at,
-    status = 'success'
+    status = 'success', reason = NULL
 FROM k2_offload.offload_windows AS windows
 WHERE windows.window_id = %(window_id)s AND watermarks.table_name = windows.table_name;
 
@@ -85,7 +85,12 @@ WHERE table_name = %(table)s;
 
 -- name: set_status
 UPDATE k2_offload.offload_watermarks
-SET status = %(status)s
+SET status = %(status)s, reason = NULL
+WHERE table_name = %(table)s;
+
+-- name: set_failed
+UPDATE k2_offload.offload_watermarks
+SET status = 'failed', reason = CASE WHEN %(keep)s THEN coalesce(reason, %(reason)s) ELSE %(reason)s END
 WHERE table_name = %(table)s;
 
 -- name: limit_rows
@@ -105,12 +110,35 @@ WHERE window_id = %(window_id)s;
 
 -- name: record_gap
 INSERT INTO k2_offload.offload_gaps (table_name, low, high, kind, rows, accepted_at)
-VALUES (%(table)s, %(low)s, %(high)s, %(kind)s, %(rows)s, %(now)s);
+SELECT %(table)s, %(low)s, %(high)s, %(kind)s, %(rows)s, %(now)s
+WHERE NOT EXISTS (
+    SELECT FROM k2_offload.offload_gaps
+    WHERE table_name = %(table)s AND low = %(low)s AND high = %(high)s AND kind = %(kind)s
+          AND rows IS NOT DISTINCT FROM %(rows)s
+);
 
 -- name: read_gaps
 SELECT table_name, low, high, kind, rows, accepted_at
 FROM k2_offload.offload_gaps
 ORDER BY table_name, low, gap_id;
+
+-- name: record_day
+INSERT INTO k2_offload.offload_days
+    (table_name, day, verdict, compared_at, snapshot_id, below, warm_rows, cold_rows, late_rows, gone_rows,
+     differs_from, differs_until, problem)
+VALUES
+    (%(table)s, %(day)s, %(verdict)s, %(now)s, %(snapshot_id)s, %(below)s, %(warm_rows)s, %(cold_rows)s,
+     %(late_rows)s, %(gone_rows)s, %(differs_from)s, %(differs_until)s, %(problem)s)
+ON CONFLICT (table_name, day) DO UPDATE SET
+    verdict = excluded.verdict, compared_at = excluded.compared_at, snapshot_id = excluded.snapshot_id,
+    below = excluded.below, warm_rows = excluded.warm_rows, cold_rows = excluded.cold_rows,
+    late_rows = excluded.late_rows, gone_rows = excluded.gone_rows, differs_from = excluded.differs_from,
+    differs_until = excluded.differs_until, problem = excluded.problem;
+
+-- name: days_of
+SELECT day, verdict, compared_at
+FROM k2_offload.offload_days
+WHERE table_name = %(table)s;
 
 -- name: forget_cold_table
 UPDATE k2_offload.offload_watermarks
@@ -124,7 +152,7 @@ SELECT to_regnamespace('k2_offload') IS NOT NULL OR has_database_privilege(curre
 SELECT watermarks.table_name, watermarks.last_offload_timestamp, watermarks.status,
        watermarks.last_successful_run, watermarks.last_run_duration_seconds,
        last_window.low, last_window.high, last_window.state, last_window.rows, last_window.planned_rows,
-       watermarks.cold_table_uuid, watermarks.row_limit
+       watermarks.cold_table_uuid, watermarks.row_limit, watermarks.reason
 FROM k2_offload.offload_watermarks AS watermarks
 LEFT JOIN LATERAL (
     SELECT low, high, state, rows, planned_rows

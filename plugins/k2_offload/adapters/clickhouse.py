@@ -11,8 +11,17 @@ from typing import Any
 from k2_offload.core import queries
 from k2_offload.core.connections import ClickHouseEndpoint
 from k2_offload.core.cuts import CUT_STEPS, Counts
-from k2_offload.core.errors import InvalidSource, OffloadError, Overloaded, Refused, Unreachable
-from k2_offload.core.limits import CONNECT_SECONDS
+from k2_offload.core.errors import (
+    InvalidSource,
+    OffloadError,
+    Overloaded,
+    Refused,
+    StoreFailed,
+    StoreRefused,
+    Unreachable,
+    is_store_refusal,
+)
+from k2_offload.core.limits import CONNECT_SECONDS, STORE_ATTEMPTS
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column, is_number, is_time, map_column
 from k2_offload.core.windows import Window, from_micros, to_micros
@@ -32,11 +41,16 @@ _ALL_OR_AN_ERROR = {
 }
 """Whatever the user's profile says: an answer with less than all rows is none."""
 
+_SETTINGS = {**_ALL_OR_AN_ERROR, "s3_retry_attempts": STORE_ATTEMPTS}
+"""By default ClickHouse asks a store 500 times, longer than a task lives."""
+
 _REFUSED = {81, 192, 193, 497, 516}
 """Codes for: no such database, no such user, wrong password, not granted, authentication failed."""
 
 _OVERLOADED = {159, 202, 209, 210, 241, 279, 369}
 """Codes for what may pass: timeout, too many queries, lost network between servers, memory, no replica."""
+
+_STORE_FAILED = 499
 
 
 class ClickHouse:
@@ -67,7 +81,7 @@ class ClickHouse:
             connect_timeout=CONNECT_SECONDS,
             send_receive_timeout=endpoint.query_seconds,
             client_name="k2-offload",
-            settings=_ALL_OR_AN_ERROR,
+            settings=_SETTINGS,
         )
         _limit_greeting(client.connection)
         return client
@@ -92,6 +106,8 @@ class ClickHouse:
                 raise Refused("ClickHouse", self._endpoint.connection_id, message) from error
             if error.code in _OVERLOADED:
                 raise Overloaded(error.code, message) from error
+            if error.code == _STORE_FAILED:
+                raise (StoreRefused if is_store_refusal(message) else StoreFailed)(message) from error
             raise OffloadError(f"ClickHouse refused a query (code {error.code}): {message}") from error
         return rows
 
@@ -125,8 +141,9 @@ class ClickHouse:
             )
         for key in ("timestamp_column", "partition_column"):
             self._check_time(table, key, types)
-        for column in table.sort_columns:
-            _check_exists(table, column, types)
+        for column in (*table.sort_columns, table.version_column):
+            if column is not None:
+                _check_exists(table, column, types)
         if table.sequence_column is not None:
             self._check_number(table, table.sequence_column, types)
         return tuple(map_column(table.name, column, kind) for column, kind in types.items())
@@ -147,6 +164,11 @@ class ClickHouse:
                 "at a view that does (or that leaves them out); then run `k2 validate`."
             )
         return None if newest_micros is None else from_micros(newest_micros)
+
+    def oldest_row(self, table: TableSpec, since: datetime, before: datetime) -> datetime | None:
+        """Oldest timestamp of the source in ``[since, before)``; ``None`` if there is none."""
+        [(micros,)] = self.execute(queries.oldest_row(table, to_micros(since), to_micros(before)))
+        return None if micros is None else from_micros(micros)
 
     def count_outside(self, table: TableSpec, before: datetime, future: datetime) -> tuple[int, int]:
         """Rows of times that no window will hold for long: below ``before``, and at or above ``future``."""

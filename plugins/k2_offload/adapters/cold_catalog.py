@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
@@ -49,6 +50,7 @@ class ColdCatalog:
     def _catalog(self) -> Catalog:
         from pyiceberg.catalog import load_catalog  # noqa: PLC0415 - DAG files import this module and must parse fast
 
+        logging.getLogger("urllib3").setLevel(logging.ERROR)  # its own retries; what comes of them is an error here
         return load_catalog(self._settings.name, **_impatient(self._settings.pyiceberg))
 
     def close(self) -> None:
@@ -114,9 +116,10 @@ class ColdCatalog:
 
 
 def _impatient(properties: Mapping[str, str]) -> dict[str, str]:
-    """With limits to waiting for the Postgres of a SQL catalog, and no first failure from a connection gone stale."""
+    """With limits to waiting for the catalog, and no first failure from a connection to Postgres gone stale."""
     if properties.get("type") != "sql":
-        return dict(properties)
+        others = {key: value for key, value in properties.items() if key != "type"}
+        return {"py-catalog-impl": "k2_offload.adapters.rest_catalog.LimitedRestCatalog"} | others
     return {"pool_pre_ping": "true"} | dict(properties) | {"uri": f"{properties['uri']}?{urlencode(LIBPQ_LIMITS)}"}
 
 

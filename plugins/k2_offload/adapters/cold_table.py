@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, wraps
@@ -13,6 +13,7 @@ from k2_offload.core.errors import ChangedTable, DamagedTable, InvalidSource, St
 from k2_offload.core.exactly_once import (
     CUT_PROPERTY,
     PUBLISHED_BRANCH,
+    SKIPPED_PROPERTY,
     WINDOW_PROPERTY,
     Published,
     Snapshot,
@@ -22,6 +23,7 @@ from k2_offload.core.exactly_once import (
 from k2_offload.core.type_mapping import Column
 
 if TYPE_CHECKING:
+    from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
 
@@ -76,6 +78,11 @@ class ColdTable:
         """Name of the daily partition field."""
         return self._table.spec().fields[0].name
 
+    @property
+    def snapshot_id(self) -> int:
+        """The snapshot that readers see; 0 while there is none."""
+        return self._table.metadata.current_snapshot_id or 0
+
     @cached_property
     @_told
     def published(self) -> Published | None:
@@ -83,10 +90,10 @@ class ColdTable:
 
         :raises DamagedTable: if the table cannot say
         """
-        branch = self._table.metadata.refs.get(PUBLISHED_BRANCH)
-        return self._published_in(self._table.metadata.current_snapshot_id, branch.snapshot_id if branch else None)
+        branches = {name: branch.snapshot_id for name, branch in self._table.metadata.refs.items()}
+        return self._published_in(self._table.metadata.current_snapshot_id, branches)
 
-    def _published_in(self, head: int | None, marker: int | None) -> Published | None:
+    def _published_in(self, head: int | None, branches: Mapping[str, int]) -> Published | None:
         snapshots = {snapshot.snapshot_id: snapshot for snapshot in self._table.metadata.snapshots}
 
         def snapshot_of(snapshot_id: int) -> Snapshot | None:
@@ -95,7 +102,7 @@ class ColdTable:
             summary = found.summary.additional_properties if found.summary else {}
             return Snapshot.read(snapshot_id, found.parent_snapshot_id, found.sequence_number or 0, summary)
 
-        return find_published(self._name, self.uuid, head, marker, snapshot_of)
+        return find_published(self._name, self.uuid, head, branches, snapshot_of)
 
     @_told
     def newest_row(self, column: str) -> datetime | None:
@@ -125,7 +132,7 @@ class ColdTable:
         published = self.published
         try:
             while published is not None and published.window_id.window.high > time:
-                published = self._published_in(published.snapshot.parent_id, marker=None)
+                published = self._published_in(published.snapshot.parent_id, {})
         except DamagedTable:
             return None
         return published
@@ -143,29 +150,44 @@ class ColdTable:
         :param since: the first day
         :returns: ``None`` if some files are partitioned in another way
         """
-        from pyiceberg.transforms import DayTransform  # noqa: PLC0415
-
-        schema = self._table.schema()
-        daily = {
-            spec_id
-            for spec_id, spec in self._table.specs().items()
-            if [(schema.find_column_name(field.source_id), field.transform) for field in spec.fields]
-            == [(column, DayTransform())]
-        }
-        if not daily:
+        if not any(self._is_daily(spec_id, column) for spec_id in self._table.specs()):
             return None
         rows: Counter[date] = Counter()
-        for task in self._table.scan(f"\"{column}\" >= '{since}T00:00:00+00:00'").plan_files():
-            if task.file.spec_id not in daily:
+        for file in self._files(f"\"{column}\" >= '{since}T00:00:00+00:00'"):
+            if not self._is_daily(file.spec_id, column):
                 return None
-            rows[date(1970, 1, 1) + timedelta(days=task.file.partition[0])] += task.file.record_count
+            rows[_day_of(file)] += file.record_count
         return rows
 
     @_told
-    def adopt(self, window_id: WindowId, cut_on: str) -> None:
+    def files_of_day(self, column: str, day: date) -> list[str]:
+        """Paths of the files of one partition day.
+
+        :param column: the time that the partitions are days of
+        """
+        within = f"\"{column}\" >= '{day}T00:00:00+00:00' and \"{column}\" < '{day + timedelta(days=1)}T00:00:00+00:00'"
+        return [
+            file.file_path
+            for file in self._files(within)
+            if self._is_daily(file.spec_id, column) and _day_of(file) == day
+        ]
+
+    def _is_daily(self, spec_id: int, column: str) -> bool:
+        from pyiceberg.transforms import DayTransform  # noqa: PLC0415
+
+        schema, spec = self._table.schema(), self._table.specs()[spec_id]
+        fields = [(schema.find_column_name(field.source_id), field.transform) for field in spec.fields]
+        return fields == [(column, DayTransform())]
+
+    def _files(self, row_filter: str) -> Iterator[DataFile]:
+        return (task.file for task in self._table.scan(row_filter).plan_files())
+
+    @_told
+    def adopt(self, window_id: WindowId, cut_on: str, skipped_rows: int | None = None) -> None:
         """Record that the table holds a window: a snapshot without rows that carries its identity.
 
         :param cut_on: the column whose times the window's bounds are
+        :param skipped_rows: how many of its rows are left out for good; who reads the chain next puts that on record
         :raises StaleWindow: if another writer committed since the table was loaded; nothing has changed then
         """
         from pyiceberg.exceptions import CommitFailedException  # noqa: PLC0415
@@ -175,11 +197,12 @@ class ColdTable:
         # A retry would put the snapshot on top of what another writer has published meanwhile: unseen, and perhaps
         # beyond the window's end. Set in memory only, never in the table.
         self._table.metadata.properties[TableProperties.COMMIT_NUM_RETRIES] = "0"
+        summary = {WINDOW_PROPERTY: str(window_id), CUT_PROPERTY: cut_on}
+        if skipped_rows is not None:
+            summary[SKIPPED_PROPERTY] = str(skipped_rows)
         try:
             with self._table.transaction() as transaction:
-                transaction.update_snapshot(
-                    {WINDOW_PROPERTY: str(window_id), CUT_PROPERTY: cut_on}
-                ).fast_append().commit()
+                transaction.update_snapshot(summary).fast_append().commit()
                 snapshot_id = transaction.table_metadata.current_snapshot_id
                 if snapshot_id is not None:
                     ManageSnapshots(transaction).create_branch(snapshot_id, PUBLISHED_BRANCH).commit()
@@ -188,6 +211,24 @@ class ColdTable:
                 f"{self._name}: another writer committed to the cold table meanwhile. Nothing was changed. "
                 "Run the command again."
             ) from None
+
+    @property
+    def snapshot_count(self) -> int:
+        """Snapshots that have not expired, staged ones included."""
+        return len(self._table.metadata.snapshots)
+
+    @_told
+    def metadata_bytes(self) -> int:
+        """Size of the current metadata file, which every load reads."""
+        return len(self._table.io.new_input(self.metadata_location))
+
+    def expiry_statement(self, older_than: date) -> str:
+        """The Spark SQL that expires the snapshots from before a day."""
+        name = ".".join(self._table.name())
+        return (
+            f"CALL {self._table.catalog.name}.system.expire_snapshots(table => '{name}', "
+            f"older_than => TIMESTAMP '{older_than} 00:00:00')"
+        )
 
     @property
     @_told
@@ -251,3 +292,7 @@ class ColdTable:
                     f"TABLE {'.'.join(self._table.name())} ALTER COLUMN {column.name} DROP NOT NULL; or point 'source' "
                     "at a view without NULLs. Then run `k2 validate`."
                 )
+
+
+def _day_of(file: DataFile) -> date:
+    return date(1970, 1, 1) + timedelta(days=file.partition[0])

@@ -46,10 +46,16 @@ def job_connections(settings: Settings) -> JobConnections:
 def spark_master(settings: Settings) -> str:
     """Where Spark runs, as Airflow's Spark provider reads it.
 
-    :raises ConfigurationError: if the connection is missing or names no master
+    :raises ConfigurationError: if the connection is missing, or names no master that can be used
     """
     connection = get_connection(settings.spark_conn_id)
-    return read_spark_master(settings.spark_conn_id, connection.conn_type, connection.host, connection.port)
+    return read_spark_master(
+        settings.spark_conn_id,
+        connection.conn_type,
+        connection.host,
+        connection.port,
+        connection.extra_dejson.get("deploy-mode"),
+    )
 
 
 def get_connection(connection_id: str) -> Any:

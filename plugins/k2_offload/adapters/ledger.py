@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
 from typing import Any
 
 from k2_offload.adapters.postgres import Connect, is_refusal
+from k2_offload.core.day_comparison import DayComparison, LastComparison, Verdict
 from k2_offload.core.errors import Busy, ConfigurationError, OffloadError, Refused, Unreachable
 from k2_offload.core.exactly_once import LedgerEntry, Published, WindowId, watermark_of
 from k2_offload.core.gaps import Gap, GapKind, Looked
@@ -18,6 +19,7 @@ from k2_offload.core.windows import Window
 from k2_offload.files import LEDGER_SQL
 
 _LOCK_NOT_AVAILABLE = "55P03"
+_MAX_REASON_CHARACTERS = 1000
 
 
 @cache
@@ -34,7 +36,8 @@ def migrations() -> Mapping[int, str]:
     They only add: a version of this package goes on working on a schema that a later one has migrated, so that going
     back is nothing but installing it again.
     """
-    return {int(file.name.partition("_")[0]): file.read_text() for file in sorted(LEDGER_SQL.glob("migrations/*.sql"))}
+    files = {int(file.name.partition("_")[0]): file for file in LEDGER_SQL.glob("migrations/*.sql")}
+    return {version: files[version].read_text() for version in sorted(files)}
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class TableRecord:
     :param rows: rows published with that window
     :param table_uuid: of the cold table that was followed so far
     :param row_limit: how many rows the next windows may have, since a larger one has failed
+    :param reason: why the status is ``failed``
     """
 
     table: str
@@ -59,12 +63,16 @@ class TableRecord:
     planned_rows: int | None
     table_uuid: str | None
     row_limit: int | None = None
+    reason: str | None = None
 
 
 class LockedTable:
     """One table's entry, locked until the transaction ends.
 
     What is read elsewhere while the lock is held cannot be older than what the ledger says.
+
+    :ivar looked: what is known of rows that may have expired
+    :ivar row_limit: how many rows the next windows may have, since a larger one has failed
     """
 
     def __init__(self, cursor: Any, table: str) -> None:
@@ -78,8 +86,8 @@ class LockedTable:
                 f"{table}: its row was deleted from the ledger just now. Nothing was recorded and no row is lost; the "
                 "next attempt adds it again."
             )
-        self._watermark, self._table_uuid, *looked, self._row_limit = row
-        self._looked = Looked(*looked)
+        self._watermark, self._table_uuid, *looked, self.row_limit = row
+        self.looked = Looked(*looked)
 
     def _run(self, query: str, **values: object) -> None:
         self._cursor.execute(statements()[query], {"table": self._table, **values})
@@ -95,8 +103,8 @@ class LockedTable:
             rows,
             failures,
             planned_at,
-            self._looked,
-            self._row_limit,
+            self.looked,
+            self.row_limit,
         )
 
     def open(
@@ -126,15 +134,18 @@ class LockedTable:
         self._run("resume_window", window_id=str(window_id), dag_run_id=dag_run_id)
         self.set_status("running")
 
-    def fail(self, window_id: WindowId) -> None:
-        """Record that an attempt at an open window has ended without publishing it."""
+    def fail(self, window_id: WindowId, reason: str) -> None:
+        """Record that an attempt at an open window has ended without publishing it.
+
+        :param reason: shown unless a better one is known
+        """
         self._run("fail_window", window_id=str(window_id))
-        self.set_status("failed")
+        self.set_failed(reason, keep=True)
 
     def limit_rows(self, rows: int | None) -> None:
         """Let the table's next windows have so many rows at most; ``None``: as many as the table file says."""
         self._run("limit_rows", rows=rows)
-        self._row_limit = rows
+        self.row_limit = rows
 
     def abandon(self, window_id: WindowId) -> None:
         """Close a window that the cold table has passed by."""
@@ -157,14 +168,14 @@ class LockedTable:
     def set_looked(self, looked: Looked) -> None:
         """Note what is known of rows that may have expired."""
         self._run("set_looked", looked_at=looked.looked_at, cleared_until=looked.cleared_until)
-        self._looked = looked
+        self.looked = looked
 
     def accept_rows(self, window_id: WindowId, rows: int) -> None:
         """Let an open window have fewer rows than were planned; its failures so far were because of that."""
         self._run("accept_rows", window_id=str(window_id), rows=rows)
 
     def record_gap(self, gap: Gap) -> None:
-        """Keep on record, for ever, what the table has missed."""
+        """Keep on record, for ever, what the table has missed; the same gap once, however often it is recorded."""
         self._run(
             "record_gap",
             low=gap.window.low,
@@ -179,8 +190,16 @@ class LockedTable:
         self._run("forget_cold_table")
 
     def set_status(self, status: str) -> None:
-        """``initialized``, ``running``, ``success`` or ``failed``."""
+        """``initialized``, ``running`` or ``success``; a failure has a reason, see :meth:`set_failed`."""
         self._run("set_status", status=status)
+
+    def set_failed(self, reason: str, *, keep: bool = False) -> None:
+        """Show that the table did not move.
+
+        :param reason: what a person should know, without secrets; only its beginning is kept
+        :param keep: leave a reason that stands there already, which knows more
+        """
+        self._run("set_failed", reason=reason[:_MAX_REASON_CHARACTERS], keep=keep)
 
 
 class Ledger:
@@ -246,6 +265,30 @@ class Ledger:
             for table, low, high, kind, rows, accepted_at in cursor.fetchall():
                 gaps.setdefault(table, []).append(Gap(Window(low, high), GapKind(kind), rows, accepted_at))
         return gaps
+
+    def record_day(self, found: DayComparison, problem: str | None, now: datetime) -> None:
+        """Keep what a comparison of one day has found, in place of the one before.
+
+        :param problem: why the day cannot be read, or was not healed
+        """
+        differing = found.differing
+        with self._transaction() as cursor:
+            cursor.execute(
+                statements()["record_day"],
+                {
+                    "table": found.table, "day": found.scope.day, "verdict": str(found.verdict), "now": now,
+                    "snapshot_id": found.snapshot_id, "below": found.scope.below, "warm_rows": found.warm_rows,
+                    "cold_rows": found.cold_rows, "late_rows": found.late_rows, "gone_rows": found.gone_rows,
+                    "differs_from": differing.low if differing else None,
+                    "differs_until": differing.high if differing else None, "problem": problem,
+                },
+            )  # fmt: skip
+
+    def read_days(self, table: str) -> dict[date, LastComparison]:
+        """What the last comparison of each day of a table has found."""
+        with self._transaction() as cursor:
+            cursor.execute(statements()["days_of"], {"table": table})
+            return {day: LastComparison(Verdict(verdict), at) for day, verdict, at in cursor.fetchall()}
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:

@@ -23,15 +23,6 @@ LIBPQ_LIMITS: Mapping[str, int] = MappingProxyType(
 )
 """So that a server that has vanished is noticed; a connection's extra may say otherwise."""
 
-JDBC_LIMITS: Mapping[str, str] = MappingProxyType(
-    {
-        "jdbc.loginTimeout": str(CONNECT_SECONDS),
-        "jdbc.socketTimeout": str(SILENCE_SECONDS),
-        "jdbc.tcpKeepAlive": "true",
-    }
-)
-"""The same for Iceberg's JDBC catalog, in seconds; other catalogs do not read them."""
-
 TRANSACTION_LIMITS = f"""
 SET LOCAL lock_timeout = '{LOCK_SECONDS}s';
 SET LOCAL idle_in_transaction_session_timeout = '{{task_seconds}}s';

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+RECONCILE_DAG_ID = "k2_reconcile"
+"""The DAG that compares both tiers."""
+
 
 def dag_id(layer: str) -> str:
     """The id of a layer's DAG."""

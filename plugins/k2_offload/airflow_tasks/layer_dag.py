@@ -13,7 +13,13 @@ from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.airflow_tasks.offload import OffloadOperator
 from k2_offload.airflow_tasks.plan import PlanOffloadOperator
 from k2_offload.airflow_tasks.wait import UpstreamLayerSensor
-from k2_offload.core.limits import TASK_RETRIES, TASK_RETRY_SECONDS, layer_seconds
+from k2_offload.core.limits import (
+    PARALLEL_APPLICATIONS,
+    TASK_RETRIES,
+    TASK_RETRY_SECONDS,
+    layer_seconds,
+    run_seconds,
+)
 from k2_offload.core.tables import LAYERS, Tables
 
 _DOC = Path(__file__).with_suffix(".md")
@@ -42,6 +48,7 @@ def build_dag(layer: str, tables: Tables, schedule: str | None = "*/15 * * * *")
         schedule=schedule,
         catchup=False,
         max_active_runs=1,
+        dagrun_timeout=timedelta(seconds=run_seconds(len({table.job_group for table in specs}), task_seconds)),
         default_args=_DEFAULTS | {"execution_timeout": timedelta(seconds=task_seconds)},
         tags=["k2", "offload", layer],
         doc_md=_DOC.read_text().format(layer=layer, tables="\n".join(f"- `{t.source}` → `{t.target}`" for t in specs)),
@@ -57,7 +64,9 @@ def build_dag(layer: str, tables: Tables, schedule: str | None = "*/15 * * * *")
         },
     ) as dag:
         plan = PlanOffloadOperator(task_id="plan", layer=layer).as_setup()  # type: ignore[no-untyped-call]
-        offload = OffloadOperator.partial(task_id="offload", max_active_tis_per_dagrun=2).expand_kwargs(plan.output)
+        offload = OffloadOperator.partial(
+            task_id="offload", max_active_tis_per_dagrun=PARALLEL_APPLICATIONS
+        ).expand_kwargs(plan.output)
         commit = CommitWatermarkOperator(task_id="commit", layer=layer).as_teardown()
         plan >> offload >> commit
         plan >> commit

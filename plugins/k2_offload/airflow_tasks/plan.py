@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +43,10 @@ class PlanOffloadOperator(BaseOperator):
             except InvalidTablesFile as error:
                 raise AirflowFailException(str(error)) from None
             with_retries(tiers.ledger.migrate)
+            upstream_watermarks: dict[str, datetime] = {}
             for table in tables:
                 try:
-                    window = with_retries(partial(plan, tiers, table, context["run_id"]))
+                    window = with_retries(partial(plan, tiers, table, context["run_id"], upstream_watermarks))
                 except Unreachable:
                     raise
                 except OffloadError as error:
@@ -64,7 +66,7 @@ class PlanOffloadOperator(BaseOperator):
 
     def _refuse(self, tiers: Tiers, table: TableSpec, reason: str) -> RefusedTable:
         try:
-            mark_failed(tiers, table)
+            mark_failed(tiers, table, reason)
         except Unreachable:
             raise
         except OffloadError as error:  # whoever holds the row writes what became of the table

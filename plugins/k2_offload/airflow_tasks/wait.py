@@ -1,4 +1,4 @@
-"""Layer order: a layer waits until the one below has published for the same quarter of an hour."""
+"""Layer order: a layer begins when the one below has ended for the same quarter of an hour, however it ended."""
 
 from __future__ import annotations
 
@@ -9,24 +9,38 @@ from typing import Any
 
 from airflow.providers.standard.sensors.external_task import ExternalTaskSensor
 from airflow.providers.standard.triggers.external_task import WorkflowTrigger
+from airflow.sdk.exceptions import AirflowSensorTimeout, TaskDeferralError
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
+from k2_offload.core.limits import MISSING_RUN_SECONDS
 
-class PublishedTrigger(WorkflowTrigger):
-    """Fires when all instances of a mapped task have ended, however many there are, or one has failed.
+_FAILED = ("failed", "upstream_failed")
+_ENDED = ("success", "skipped", "removed", *_FAILED)
+
+
+class EndedTrigger(WorkflowTrigger):
+    """Fires when all instances of a mapped task have ended, however many there are, or when there is none to wait for.
 
     The task that waits succeeds right here: no worker has to start for that alone.
+
+    :param missing_seconds: how long a run that does not exist is waited for
     """
+
+    def __init__(self, *, missing_seconds: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.missing_seconds = missing_seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """How the triggerer finds this class again."""
-        return f"{__name__}.{type(self).__name__}", super().serialize()[1]
+        arguments = {**super().serialize()[1], "missing_seconds": self.missing_seconds}
+        return f"{__name__}.{type(self).__name__}", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look again and again."""
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance  # noqa: PLC0415 - the triggerer's own
 
+        began = asyncio.get_running_loop().time()
         while True:
             runs = await sync_to_async(RuntimeTaskInstance.get_task_states)(
                 dag_id=self.external_dag_id,
@@ -34,21 +48,33 @@ class PublishedTrigger(WorkflowTrigger):
                 logical_dates=self.logical_dates,
             )
             states = {state for tasks in runs.values() for state in tasks.values()}
-            if states.intersection(self.failed_states or ()):
-                yield TriggerEvent({"status": "failed"})  # type: ignore[no-untyped-call]
-                return
             if states and states.issubset(self.allowed_states or ()):
-                yield TaskSuccessEvent()
-                return
+                if states.intersection(_FAILED):
+                    self.log.warning("%s: %s has failed; going on with what it published", *self._names(runs))
+                break
+            if not states and asyncio.get_running_loop().time() - began >= self.missing_seconds:
+                self.log.warning(
+                    "%s: no run of %s after %d s (is the DAG paused? has an earlier run not ended? `k2 status` names "
+                    "it); going on with what is published",
+                    *self._names(runs),
+                    self.missing_seconds,
+                )
+                break
             await asyncio.sleep(self.poke_interval)
+        yield TaskSuccessEvent()
+
+    def _names(self, runs: dict[str, Any]) -> tuple[str, str]:
+        times = ", ".join(str(time) for time in self.logical_dates or ())
+        return self.external_dag_id, ", ".join(runs) or times
 
 
 class UpstreamLayerSensor(ExternalTaskSensor):
-    """Waits for ``offload`` of the upstream DAG's run of the same logical date; a manual run passes at once.
+    """Waits until ``offload`` of the upstream DAG's run of the same logical date has ended; a manual run does not.
 
-    Not for its ``commit``: what this layer may move is read off the cold tables, which hold it once it is published.
-    The order saves a quarter of an hour, no more; it is safe without, for no window passes the watermark of the tables
-    it is made of (:func:`k2_offload.core.windows.upstream_limit`).
+    It never fails, whatever became of that run: a wait that fails would stop every table of this layer for one of the
+    layer below. What this layer may move is read off the cold tables: no window passes the watermark of the tables it
+    is made of (:func:`k2_offload.core.windows.upstream_limit`). The order saves a quarter of an hour, no more. So a run
+    that has failed is not waited for, nor one that does not come, and one that does not end only for a while.
 
     A manual run has no counterpart upstream to wait for. ``airflow dags test`` runs are manual too; a deferred sensor
     would hang there.
@@ -57,11 +83,9 @@ class UpstreamLayerSensor(ExternalTaskSensor):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
             external_task_id="offload",
-            allowed_states=["success", "skipped", "removed"],
-            failed_states=["failed", "upstream_failed"],
+            allowed_states=_ENDED,
             deferrable=True,
             poke_interval=1,
-            retries=0,
             **kwargs,
         )
 
@@ -70,15 +94,30 @@ class UpstreamLayerSensor(ExternalTaskSensor):
         if context["dag_run"].run_type != "scheduled":
             self.log.info("A %s run waits for no other run.", context["dag_run"].run_type)
             return
+        self.log.info("Waiting until %s has run for %s.", self.external_dag_id, context["logical_date"])
         self.defer(
-            trigger=PublishedTrigger(
+            trigger=EndedTrigger(
                 external_dag_id=self.external_dag_id,
                 external_task_ids=self.external_task_ids,
                 allowed_states=self.allowed_states,
-                failed_states=self.failed_states,
                 poke_interval=self.poke_interval,
                 logical_dates=[context["logical_date"]],
+                missing_seconds=MISSING_RUN_SECONDS,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout),
         )
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
+        """Pass, too, if the other layer has not ended in time, or nobody could look (no triggerer is at work)."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except (TaskDeferralError, AirflowSensorTimeout) as error:
+            self.log.warning(
+                "%s has not ended its run of %s within %d minutes, or nobody could look (%s); going on with what is "
+                "published. `k2 status` names a run that does not end.",
+                self.external_dag_id,
+                context["logical_date"],
+                self.timeout // 60,
+                error,
+            )

@@ -18,7 +18,7 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from k2_offload.core.errors import InvalidTablesFile, OffloadError
+from k2_offload.core.errors import InvalidCondition, InvalidTablesFile, OffloadError
 from k2_offload.core.tables import Layer, TableSpec
 from k2_offload.core.windows import Window, format_time
 
@@ -52,7 +52,9 @@ def command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
             function(*arguments, **options)
         except OffloadError as error:
             show_error(str(error))
-            raise typer.Exit(BAD_INPUT if isinstance(error, InvalidTablesFile) else FINDING) from None
+            raise typer.Exit(
+                BAD_INPUT if isinstance(error, (InvalidCondition, InvalidTablesFile)) else FINDING
+            ) from None
 
     return wrapped
 
@@ -88,6 +90,13 @@ def show_table(table: Table) -> None:
 def show_number(value: int | None) -> str:
     """With thousands separated; a dash for what is not known."""
     return UNKNOWN if value is None else f"{value:,}"
+
+
+def show_bytes(value: int | None) -> str:
+    """In KiB or MiB; a dash for what is not known."""
+    if value is None:
+        return UNKNOWN
+    return f"{value / 2**10:,.0f} KiB" if value < 2**20 else f"{value / 2**20:,.1f} MiB"
 
 
 def show_seconds(value: float | None) -> str:

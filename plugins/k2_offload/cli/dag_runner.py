@@ -5,26 +5,36 @@
 Where a scheduler is at work, it runs them: a run in this process would be taken up by both. Otherwise they run in this
 process, as with ``airflow dags test``, without retries. Standard output gets one JSON line per event; the log of it all
 goes to standard error.
+
+No scheduler adopts a run whose process was killed, and a layer has one run at a time. So a run of this process ends
+with it, and what others have left behind is ended first. With ``"tables": null`` that is all that is done.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
+from k2_offload.adapters.dag_runs import ActiveRun, conf_of_this_process, end_run, read_active_runs
 from k2_offload.adapters.ledger import TableRecord
+from k2_offload.adapters.retry import with_retries
 from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.cli.run_log import as_console
+from k2_offload.core.errors import OffloadError
+from k2_offload.core.limits import MISSING_RUN_SECONDS
 from k2_offload.core.windows import format_time
-from k2_offload.work.tiers import open_ledger
+from k2_offload.work.tiers import open_ledger, wall_clock
 
 _POLL_SECONDS = 0.5
 
@@ -33,7 +43,8 @@ _POLL_SECONDS = 0.5
 class LayerEnded:
     """A layer's run has ended.
 
-    :param state: Airflow's, ``success`` or ``failed``; ``missing`` if there is no such DAG
+    :param state: Airflow's, ``success`` or ``failed``; ``missing`` if there is no such DAG; ``queued`` or ``running``
+        if the scheduler stopped before the run had ended
     """
 
     layer: str
@@ -58,6 +69,16 @@ class WindowMoved:
     seconds: float | None
 
 
+@dataclass(frozen=True)
+class Notice:
+    """Something that a person should know of other runs."""
+
+    text: str
+
+
+Event = LayerEnded | WindowMoved | Notice
+
+
 class Events:
     """Writes events, one JSON line each; safe from several threads."""
 
@@ -65,7 +86,7 @@ class Events:
         self._stream = stream
         self._lock = threading.Lock()
 
-    def send(self, event: LayerEnded | WindowMoved) -> None:
+    def send(self, event: Event) -> None:
         """Write one event."""
         with self._lock:
             self._stream.write(json.dumps({"event": type(event).__name__, **asdict(event)}) + "\n")
@@ -121,21 +142,38 @@ def _progress(record: TableRecord) -> tuple[object, ...]:
 
 def main() -> None:
     """Run the layers until one fails."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would ignore it
     request = json.loads(sys.argv[1])
     # Airflow and Spark write to standard output too; keep it for the events.
     events = Events(os.fdopen(os.dup(1), "w"))
     os.dup2(2, 1)
 
+    layers = request["layers"]
+    for layer in layers:
+        _end_abandoned(dag_id(layer), events)
+    if request["tables"] is None:
+        return
     dags = _load_dags()
     with LedgerWatch(events) as watch:
-        for layer in request["layers"]:
+        for layer in layers:
             started = time.monotonic()
             dag = dags.get(dag_id(layer))
-            state = "missing" if dag is None else _run(dag, request["tables"])
+            state = "missing" if dag is None else _run(dag, request["tables"], events)
             watch.look()
             events.send(LayerEnded(layer, state, time.monotonic() - started))
             if state != "success":
                 sys.exit(1)
+
+
+def _end_abandoned(dag_id: str, events: Events) -> None:
+    for run in with_retries(partial(read_active_runs, [dag_id])):
+        if run.is_abandoned(wall_clock()):
+            end_run(dag_id, run.run_id)
+            events.send(Notice(f"{dag_id}: ended run {run.run_id}, which nobody ran any more ({_since(run)})"))
+
+
+def _since(run: ActiveRun) -> str:
+    return f"{run.state} since {run.since:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _load_dags() -> dict[str, Any]:
@@ -156,14 +194,55 @@ def _load_dags() -> dict[str, Any]:
     return dags
 
 
-def _run(dag: Any, tables: list[str]) -> str:
+def _run(dag: Any, tables: list[str], events: Events) -> str:
     # The names of other layers' tables mean nothing to this DAG's trigger form.
     chosen = [name for name in tables if name in dag.params.get_param("tables").schema["examples"]]
     if _scheduler_takes(dag.dag_id):
-        return _run_by_scheduler(dag.dag_id, chosen)
+        return _run_by_scheduler(dag.dag_id, chosen, events)
+    return _run_here(dag, chosen, events)
+
+
+def _run_here(dag: Any, tables: list[str], events: Events) -> str:
+    from airflow.models.dagrun import DagRun  # noqa: PLC0415
+    from airflow.utils.types import DagRunType  # noqa: PLC0415
+
     for task in dag.tasks:
         task.retries = 0
-    return str(dag.test(run_conf={"tables": chosen}).state)
+    now = wall_clock()
+    run_id = DagRun.generate_run_id(run_type=DagRunType.MANUAL, logical_date=now, run_after=now)
+    try:
+        with interrupted_when_stuck(dag.dag_id, run_id, events):
+            return str(dag.test(logical_date=now, run_conf=conf_of_this_process({"tables": tables})).state)
+    except BaseException:
+        try:
+            with_retries(partial(end_run, dag.dag_id, run_id))
+        except OffloadError as error:
+            events.send(Notice(f"{dag.dag_id}: run {run_id} is left behind; the next `k2 run` ends it. {error}"))
+        raise
+
+
+@contextmanager
+def interrupted_when_stuck(dag_id: str, run_id: str, events: Events, look_seconds: float = 15) -> Iterator[None]:
+    """Interrupt the main thread if none of a run's tasks has changed for longer than one may take.
+
+    Airflow's loop waits for ever for a task whose end it could not write down, as when Postgres was away.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(look_seconds):
+            with suppress(OffloadError):
+                for run in read_active_runs([dag_id]):
+                    if run.run_id == run_id and run.is_unchanged(wall_clock()):
+                        events.send(Notice(f"{dag_id}: run {run_id} does not go on ({_since(run)}); ending it"))
+                        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                        return
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def _scheduler_takes(dag_id: str) -> bool:
@@ -176,21 +255,31 @@ def _scheduler_takes(dag_id: str) -> bool:
     return job is not None and job.is_alive() and model is not None and not model.is_paused
 
 
-def _run_by_scheduler(dag_id: str, tables: list[str]) -> str:
-    """Trigger a run and wait for its end."""
+def _run_by_scheduler(dag_id: str, tables: list[str], events: Events) -> str:
+    """Trigger a run and wait for its end, and say what it waits for itself."""
     from airflow.api.common.trigger_dag import trigger_dag  # noqa: PLC0415
     from airflow.models.dagrun import DagRun  # noqa: PLC0415
     from airflow.utils.types import DagRunTriggeredByType  # noqa: PLC0415
 
+    for earlier in read_active_runs([dag_id]):
+        events.send(Notice(f"{dag_id}: waiting for run {earlier.run_id}, {_since(earlier)}"))
     run = trigger_dag(dag_id, conf={"tables": tables}, triggered_by=DagRunTriggeredByType.CLI)
     if run is None:
         return "missing"
     print(f"{dag_id} {run.run_id}: run by the scheduler", file=sys.stderr)
+    last_seen = time.monotonic()
     while True:
         time.sleep(_POLL_SECONDS)
         [now] = DagRun.find(dag_id=dag_id, run_id=run.run_id)
         if now.state in ("success", "failed"):
             sys.stderr.writelines(f"{line}\n" for line in _task_logs(dag_id, run.run_id))
+            return str(now.state)
+        if now.state == "queued":
+            _end_abandoned(dag_id, events)
+        if _scheduler_takes(dag_id):
+            last_seen = time.monotonic()
+        elif time.monotonic() - last_seen > MISSING_RUN_SECONDS:
+            events.send(Notice(f"{dag_id}: no scheduler is at work any more; run {run.run_id} waits until one is"))
             return str(now.state)
 
 
@@ -206,4 +295,7 @@ def _task_logs(dag_id: str, run_id: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Interrupted.")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import TextIO
 
 import typer
 from rich.markup import escape
@@ -35,12 +38,13 @@ from k2_offload.cli.console import (
     show_table,
     show_window,
 )
-from k2_offload.cli.dag_runner import LayerEnded, WindowMoved
+from k2_offload.cli.dag_runner import Event, LayerEnded, Notice, WindowMoved
 from k2_offload.cli.run_log import find_reasons
 from k2_offload.core.tables import LAYERS, TableSpec
 from k2_offload.core.windows import parse_time
 
 _TAIL_LINES = 15
+_END_SECONDS = 30
 
 
 @command
@@ -58,11 +62,12 @@ def run(tables: TablesArgument = None, layer: LayerOption = None, as_json: JsonO
     log = Path(tempfile.mkdtemp(prefix="k2-run-")) / "airflow.log"
     moved: dict[str, WindowMoved] = {}
     ended: list[LayerEnded] = []
-    for event in _with_progress(_run_layers(layers, tables or [], log), layers):
-        if isinstance(event, LayerEnded):
-            ended.append(event)
-        elif event.state == "committed":
-            moved[event.table] = event
+    with _runner(layers, tables or [], log) as events:
+        for event in _with_progress(events, layers):
+            if isinstance(event, LayerEnded):
+                ended.append(event)
+            elif event.state == "committed":
+                moved[event.table] = event
     if as_json:
         documents = [_document(table, moved.get(table.name)) for table in chosen]
         print_json({"layers": [asdict(each) for each in ended], "tables": documents, "log": str(log)})
@@ -73,29 +78,58 @@ def run(tables: TablesArgument = None, layer: LayerOption = None, as_json: JsonO
         raise typer.Exit(FINDING)
 
 
-def _run_layers(layers: list[str], tables: list[str], log: Path) -> Iterator[LayerEnded | WindowMoved]:
+@contextmanager
+def _runner(layers: list[str], tables: list[str], log: Path) -> Iterator[Iterator[Event]]:
+    """Run the layers in a process of its own; it and all that it started ends with this block, its run too."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with log.open("w") as log_file, _start_runner(layers, tables, log_file) as process:
+        try:
+            yield map(_read_event, process.stdout or ())
+            process.wait()
+        finally:
+            with suppress(subprocess.TimeoutExpired):
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGINT)
+                process.wait(_END_SECONDS)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            if process.wait() < 0:  # killed, so that it could not end its run itself
+                with _start_runner(layers, None, log_file) as cleaner:
+                    for event in map(_read_event, cleaner.stdout or ()):
+                        if isinstance(event, Notice):
+                            _show_notice(event)
+
+
+def _start_runner(layers: list[str], tables: list[str] | None, log_file: TextIO) -> subprocess.Popen[str]:
     request = json.dumps({"layers": layers, "tables": tables})
-    kinds = {kind.__name__: kind for kind in (LayerEnded, WindowMoved)}
-    with (
-        log.open("w") as log_file,
-        subprocess.Popen(
-            [sys.executable, "-m", "k2_offload.cli.dag_runner", request],
-            stdout=subprocess.PIPE,
-            stderr=log_file,
-            text=True,
-        ) as process,
-    ):
-        for line in process.stdout or ():
-            event = json.loads(line)
-            yield kinds[event.pop("event")](**event)
+    return subprocess.Popen(
+        [sys.executable, "-m", "k2_offload.cli.dag_runner", request],
+        stdout=subprocess.PIPE,
+        stderr=log_file,
+        text=True,
+        start_new_session=True,
+    )
 
 
-def _with_progress(events: Iterator[LayerEnded | WindowMoved], layers: list[str]) -> Iterator[LayerEnded | WindowMoved]:
+def _read_event(line: str) -> Event:
+    event = json.loads(line)
+    kinds = {kind.__name__: kind for kind in (LayerEnded, WindowMoved, Notice)}
+    return kinds[event.pop("event")](**event)
+
+
+def _show_notice(notice: Notice) -> None:
+    errors.print(escape(notice.text), soft_wrap=True)
+
+
+def _with_progress(events: Iterator[Event], layers: list[str]) -> Iterator[LayerEnded | WindowMoved]:
     """Show the events as they come: a bar where there is a terminal, and a line for each layer that ended."""
     running = iter(layers)
     with new_progress() if errors.is_terminal else nullcontext() as bar:
         task = bar.add_task(f"{next(running)}: loading Airflow", total=len(layers)) if bar else None
         for event in events:
+            if isinstance(event, Notice):
+                _show_notice(event)
+                continue
             if isinstance(event, LayerEnded):
                 mark = PASSED if event.state == "success" else FAILED
                 errors.print(f"{mark} {event.layer:<6} {event.state} in {event.seconds:.1f} s")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
+from k2_offload.adapters.dag_runs import ActiveRun, read_active_runs
+from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.cli.console import (
     FINDING,
     JsonOption,
@@ -17,6 +20,7 @@ from k2_offload.cli.console import (
     number_table,
     print_json,
     screen,
+    show_bytes,
     show_duration,
     show_error,
     show_number,
@@ -26,9 +30,11 @@ from k2_offload.cli.console import (
     show_window,
     with_progress,
 )
+from k2_offload.cli.fail_on import check_known, find_reasons, show_failure, show_overdue, show_refusal, show_silence
+from k2_offload.core.conditions import FORMS, Condition, parse_conditions
 from k2_offload.core.windows import format_time
 from k2_offload.work.status import TableStatus, read_status
-from k2_offload.work.tiers import open_tiers
+from k2_offload.work.tiers import open_tiers, wall_clock
 
 _COLOURS = {"success": "green", "failed": "red", "running": "yellow"}
 
@@ -38,16 +44,24 @@ def status(
     tables: TablesArgument = None,
     layer: LayerOption = None,
     counts: Annotated[bool, typer.Option("--counts/--no-counts", help="Count warm and late rows.")] = True,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(metavar="CONDITIONS", help=f"Exit with 1 if one holds, of: {FORMS}.", show_default=False),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show watermark, lag, last window and rows of every table.
 
-    "moved" and "took" are the last window's rows and seconds. Lag is measured against the newest row in ClickHouse: a
-    quiet market is no lag. Late rows came below the watermark: no cycle moves them. All times are UTC. Exit code 1 if a
-    table cannot be looked at.
+    "moved" and "took" are the last window's rows and seconds. Lag is the age of the oldest row that has not been moved;
+    "silent" is for how long ClickHouse has got no row. Late rows came below the watermark: no window holds them.
+    "snapshots" and "metadata" are what every load of the cold table reads. Lines below the table name what is held
+    back by another table, and a layer's run that goes on. All times are UTC. Exit code 1 if a table cannot be looked
+    at, or for the reasons that --fail-on names, one line each on standard error.
 
-    Example: [bold]k2 status --layer gold[/bold]
+    Example: [bold]k2 status --fail-on 'lag>30m,failed,late'[/bold]
     """
+    conditions = [] if fail_on is None else parse_conditions(fail_on)
+    check_known(conditions, counts)
     with open_tiers() as tiers:
         chosen = tiers.tables.select(tables or [], layer)
         tiers.ledger.migrate()
@@ -56,25 +70,39 @@ def status(
             read_status(tiers, table, records.get(table.name), counts, gaps.get(table.name, ()))
             for table in with_progress("looking at", chosen)
         ]
+        now = tiers.now()
+    runs = {name: read_active_runs([name]) for name in dict.fromkeys(dag_id(table.layer) for table in chosen)}
+    reasons = {line.table.name: list(find_reasons(line, conditions, now)) for line in lines if line.problem is None}
     if as_json:
-        print_json([_document(line) for line in lines])
+        documents = (_document(line, reasons.get(line.table.name, ())) for line in lines)
+        print_json(
+            [each | _run_document(runs[dag_id(line.table.layer)]) for each, line in zip(documents, lines, strict=True)]
+        )
     else:
-        _print(lines)
-    problems = [line.problem for line in lines if line.problem is not None]
-    for problem in problems:
-        show_error(problem)
-    if problems:
+        _print(lines, now)
+        for active in filter(None, runs.values()):
+            screen.print(_describe(active), soft_wrap=True)
+    findings = [line.problem for line in lines if line.problem is not None]
+    findings += [reason for found in reasons.values() for _, reason in found]
+    for finding in findings:
+        show_error(finding)
+    if findings:
         raise typer.Exit(FINDING)
 
 
-def _document(line: TableStatus) -> dict[str, object]:
-    record = line.record
+def _document(line: TableStatus, reasons: Sequence[tuple[Condition, str]]) -> dict[str, object]:
+    record, metadata = line.record, line.metadata
+    failed = record is not None and record.status == "failed"
     return {
         "table": line.table.name,
         "layer": line.table.layer,
         "watermark": _text(line.watermark),
-        "lag_seconds": line.lag.total_seconds() if line.lag is not None else None,
+        "lag_seconds": line.lag.total_seconds() if line.lag is not None and not line.silent else None,
+        "silent": line.silence is not None if line.problem is None else None,
+        "silent_since": _text(line.silence.since if line.silence else None),
         "status": record.status if record else "initialized",
+        "failure": record.reason if record and failed else None,
+        "refusal": line.refusal,
         "window_low": _text(record.low if record else None),
         "window_high": _text(record.high if record else None),
         "window_state": record.state if record else None,
@@ -91,16 +119,49 @@ def _document(line: TableStatus) -> dict[str, object]:
             for gap in line.gaps
         ],
         "row_limit": record.row_limit if record else None,
+        "snapshots": metadata.snapshots if metadata else None,
+        "metadata_bytes": metadata.size_bytes if metadata else None,
+        "maintenance": metadata.overdue if metadata else None,
+        "held_back_by": line.held_back_by.table if line.held_back_by else None,
+        "held_back_at": _text(line.held_back_by.watermark if line.held_back_by else None),
         "problem": line.problem,
+        "reasons": [{"condition": condition.text, "reason": reason} for condition, reason in reasons],
     }
+
+
+def _run_document(runs: list[ActiveRun]) -> dict[str, object]:
+    """The run of the table's layer that goes on, and how many wait for it."""
+    if not runs:
+        return {"run": None}
+    first = runs[0]
+    return {
+        "run": {
+            "id": first.run_id,
+            "state": first.state,
+            "since": format_time(first.since),
+            "abandoned": first.is_abandoned(wall_clock()),
+            "waiting_runs": len(runs) - 1,
+        }
+    }
+
+
+def _describe(runs: list[ActiveRun]) -> str:
+    first, now = runs[0], wall_clock()
+    text = f"[yellow]{first.dag_id}[/yellow]: run {escape(first.run_id)} has been {first.state} since "
+    text += f"{show_time(first.since)} ({show_duration(now - first.since)})"
+    if len(runs) > 1:
+        text += f"; runs that wait for it: {len(runs) - 1}"
+    if first.is_abandoned(now):
+        text += ". The process that ran it is gone: `k2 run` ends it"
+    return text + "."
 
 
 def _text(time: datetime | None) -> str | None:
     return format_time(time) if time else None
 
 
-def _print(lines: list[TableStatus]) -> None:
-    numbers = ["moved", "took", "lag", "warm rows", "cold rows", "late"]
+def _print(lines: list[TableStatus], now: datetime) -> None:
+    numbers = ["moved", "took", "lag", "warm rows", "cold rows", "late", "snapshots", "metadata"]
     shown = number_table(["table", "status", "watermark (UTC)"], numbers)
     for line in lines:
         record = line.record
@@ -113,10 +174,12 @@ def _print(lines: list[TableStatus]) -> None:
             show_time(line.watermark),
             show_number(record.rows if record else None),
             show_seconds(record.last_run_duration_seconds if record else None),
-            show_duration(line.lag),
+            _lag(line, now),
             show_number(line.warm_rows),
             show_number(line.cold_rows),
             f"[yellow]{late}[/yellow]" if line.late else late,
+            show_number(line.metadata.snapshots if line.metadata else None),
+            show_bytes(line.metadata.size_bytes if line.metadata else None),
         )
     show_table(shown)
     if days := sorted({day for line in lines for day in line.late or {}}):
@@ -126,12 +189,21 @@ def _print(lines: list[TableStatus]) -> None:
             soft_wrap=True,
         )
     for line in lines:
-        for note in _notes(line):
-            screen.print(f"[yellow]{line.table.name}[/yellow]: {note}", soft_wrap=True)
+        for note in _notes(line, now):
+            screen.print(f"[yellow]{line.table.name}[/yellow]: {escape(note)}", soft_wrap=True)
 
 
-def _notes(line: TableStatus) -> Iterator[str]:
+def _lag(line: TableStatus, now: datetime) -> str:
+    if line.silence is None or not line.silent:
+        return show_duration(line.lag)
+    return "[yellow]silent[/yellow]" + (f" {show_duration(now - line.silence.since)}" if line.silence.since else "")
+
+
+def _notes(line: TableStatus, now: datetime) -> Iterator[str]:
     """What a person should know of a table beside its numbers."""
+    yield from filter(None, (show_failure(line), show_refusal(line), show_silence(line, now), show_overdue(line)))
+    if line.held_back_by:
+        yield f"held back by {line.held_back_by.table} at {show_time(line.held_back_by.watermark)}."
     if line.before_first:
         yield f"{line.before_first:,} rows are of times before 2000-01-01. No cycle moves them."
     if line.future:

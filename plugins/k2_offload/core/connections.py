@@ -12,7 +12,21 @@ from typing import ClassVar
 from urllib.parse import quote
 
 from k2_offload.core.errors import ConfigurationError
-from k2_offload.core.limits import TASK_SECONDS
+from k2_offload.core.limits import CATALOG_SECONDS, CONNECT_SECONDS, SILENCE_SECONDS, TASK_SECONDS
+
+_PYTHON_LIMITS = {"s3.connect-timeout": str(CONNECT_SECONDS), "s3.request-timeout": str(CATALOG_SECONDS)}
+"""So that nobody waits for ever for a service that has vanished; a connection's extra may say otherwise."""
+
+_JAVA_LIMITS = {
+    "rest.client.connection-timeout-ms": str(CONNECT_SECONDS * 1000),
+    "rest.client.socket-timeout-ms": str(CATALOG_SECONDS * 1000),
+    "http-client.apache.connection-timeout-ms": str(CONNECT_SECONDS * 1000),
+    "http-client.apache.socket-timeout-ms": str(CATALOG_SECONDS * 1000),
+    "jdbc.loginTimeout": str(CONNECT_SECONDS),
+    "jdbc.socketTimeout": str(SILENCE_SECONDS),
+    "jdbc.tcpKeepAlive": "true",
+}
+"""The same for Iceberg's Java library; each catalog and storage reads its own."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +134,8 @@ def read_catalog(fields: ConnectionFields) -> CatalogSettings:
     common = {key: str(value) for key, value in extra.items()}
     host = _required(fields, "host")
     if kind == "rest":
-        python_side = common | {"type": "rest", "uri": host}
-        java_side = common | {"type": "rest", "uri": host}
+        python_side = _PYTHON_LIMITS | common | {"type": "rest", "uri": host}
+        java_side = _JAVA_LIMITS | common | {"type": "rest", "uri": host}
         if fields.login and fields.password:
             credential = {"credential": f"{fields.login}:{fields.password}"}
             python_side, java_side = python_side | credential, java_side | credential
@@ -129,14 +143,18 @@ def read_catalog(fields: ConnectionFields) -> CatalogSettings:
         login, password = fields.login or "", fields.password or ""
         address = f"{host}:{fields.port or 5432}/{fields.schema or ''}"
         userinfo = f"{quote(login, safe='')}:{quote(password, safe='')}"
-        python_side = common | {"type": "sql", "uri": f"postgresql+psycopg://{userinfo}@{address}"}
-        java_side = common | {
-            "catalog-impl": "org.apache.iceberg.jdbc.JdbcCatalog",
-            "uri": f"jdbc:postgresql://{address}",
-            "jdbc.user": login,
-            "jdbc.password": password,
-            "jdbc.schema-version": "V1",
-        }
+        python_side = _PYTHON_LIMITS | common | {"type": "sql", "uri": f"postgresql+psycopg://{userinfo}@{address}"}
+        java_side = (
+            _JAVA_LIMITS
+            | common
+            | {
+                "catalog-impl": "org.apache.iceberg.jdbc.JdbcCatalog",
+                "uri": f"jdbc:postgresql://{address}",
+                "jdbc.user": login,
+                "jdbc.password": password,
+                "jdbc.schema-version": "V1",
+            }
+        )
     else:
         raise ConfigurationError(
             f"connection '{fields.connection_id}': extra 'catalog_type' is '{kind}'; expected 'rest' or 'sql'"
@@ -146,18 +164,34 @@ def read_catalog(fields: ConnectionFields) -> CatalogSettings:
     return CatalogSettings(fields.connection_id, name, python_side, java_side)
 
 
-def read_spark_master(connection_id: str, kind: str, host: str | None, port: int | None) -> str:
+def read_spark_master(
+    connection_id: str, kind: str, host: str | None, port: int | None, deploy_mode: str | None = None
+) -> str:
     """The master that Airflow's Spark provider reads out of a connection.
 
     :param kind: the connection's type
-    :raises ConfigurationError: if it names none; the provider would make something up
+    :param deploy_mode: its extra ``deploy-mode``
+    :raises ConfigurationError: if it names none (the provider would make something up), or one that cannot be used
     """
+    nothing_moved = "Nothing was moved and no row is lost."
     if not host:
         raise ConfigurationError(
-            f"connection '{connection_id}' has no host; expected the Spark master there: local[2], spark://…, k8s://…, "
-            "or yarn"
+            f"connection '{connection_id}' has no host; expected the Spark master there: local[2], spark://…, or yarn"
+        )
+    if deploy_mode not in (None, "", "client"):
+        raise ConfigurationError(
+            f"connection '{connection_id}' asks for deploy mode '{deploy_mode}'. The driver would run on another "
+            f"machine, and passwords could reach it only through command lines that others can read. {nothing_moved} "
+            "Take 'deploy-mode' out of its extra (large exports still run on the cluster), then run `k2 validate`."
         )
     master = host if kind == "spark" and ("://" in host or not port) else f"{kind}://{host}"
+    if "k8s" in master:
+        raise ConfigurationError(
+            f"connection '{connection_id}': master {master} means Kubernetes to Airflow's Spark provider (as every "
+            "address does that contains 'k8s'), which puts passwords on command lines there, and takes a driver "
+            f"outside of a pod for failed. {nothing_moved} Put another master into its host (local[2], spark://…, "
+            "yarn), or a name without 'k8s' for the same one; then run `k2 validate`."
+        )
     return f"{master}:{port}" if port else master
 
 

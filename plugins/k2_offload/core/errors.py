@@ -18,6 +18,10 @@ class InvalidTablesFile(OffloadError):
     """``tables.yaml`` does not describe a usable set of tables."""
 
 
+class InvalidCondition(OffloadError):
+    """What was asked of ``k2 status --fail-on`` is no condition."""
+
+
 class UnsupportedType(OffloadError):
     """A column's ClickHouse type has no faithful Iceberg type."""
 
@@ -87,6 +91,32 @@ class UnreadableTable(OffloadError):
         )
 
 
+class StoreFailed(Unreachable):
+    """ClickHouse gets no answer from the lake's object store.
+
+    :param reason: ClickHouse's own words
+    """
+
+    def __init__(self, reason: str) -> None:
+        OffloadError.__init__(
+            self, f"ClickHouse does not reach the lake's object store: {reason.rstrip('.')}. {_STORE}"
+        )
+
+
+class NoAirflowDatabase(Unreachable):
+    """Airflow's own database does not answer.
+
+    :param reason: the driver's own words, without secrets
+    """
+
+    def __init__(self, reason: str) -> None:
+        OffloadError.__init__(
+            self,
+            f"Airflow's database does not answer: {reason}. No row was moved and none is lost. Start it, or correct "
+            "Airflow's setting `sql_alchemy_conn`; then run the command again.",
+        )
+
+
 class AuditFailed(OffloadError):
     """The rows staged for a window are not the rows ClickHouse holds in it. Nothing was published."""
 
@@ -111,6 +141,16 @@ class ConfigurationError(OffloadError):
     """A setting or connection is missing or contradicts another."""
 
 
+class StoreRefused(ConfigurationError):
+    """The lake's object store answers ClickHouse, and does not let it in or has no such bucket.
+
+    :param reason: ClickHouse's own words
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The lake's object store refuses ClickHouse: {reason.rstrip('.')}. {_STORE}")
+
+
 class Refused(ConfigurationError):
     """A service answers, and does not let this connection in; trying again cannot help.
 
@@ -122,6 +162,29 @@ class Refused(ConfigurationError):
     def __init__(self, service: str, connection_id: str, reason: str) -> None:
         super().__init__(
             f"{service} refuses Airflow connection '{connection_id}': {reason.rstrip('.')}. "
-            "Nothing was moved and no row is lost. Correct its user, password or database, or grant the user what it "
-            "needs; then run `k2 validate`."
+            "Nothing was moved and no row is lost. Correct its user, password or database (for a storage: its keys and "
+            "bucket), or grant the user what it needs; then run `k2 validate`."
         )
+
+
+_STORE = (
+    "No row was moved and none is lost: the next attempt exports the window again. Check the store, and the address "
+    "and keys in the named collection that [k2_offload] lake_collection names; then run `k2 validate`."
+)
+
+_STORE_REFUSALS = (
+    "AccessDenied",
+    "Access Denied",
+    "Forbidden",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "NoSuchBucket",
+    "NoSuchKey",
+    "Status Code: 403",
+    "HTTP response code: 403",
+)
+
+
+def is_store_refusal(words: str) -> bool:
+    """Whether an object store refused a request, rather than being down; in its own words, whoever passes them on."""
+    return any(refusal in words for refusal in _STORE_REFUSALS)

@@ -19,7 +19,7 @@ is in the chain, or it is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -34,14 +34,23 @@ WINDOW_PROPERTY = "wap.id"
 CUT_PROPERTY = "k2.cut-on"
 """Snapshot summary key that holds the column whose times the window's bounds are."""
 
+SKIPPED_PROPERTY = "k2.skipped-rows"
+"""Snapshot summary key of a window without rows that a person has published: how many rows it leaves out for good."""
+
 ATTEMPT_PROPERTY = "k2.attempt"
 """Snapshot summary key that tells one attempt's staged snapshot from another's."""
 
 _CHERRY_PICKED_PROPERTY = "published-wap-id"
 """Where Iceberg keeps :data:`WINDOW_PROPERTY` of a staged snapshot that somebody has published by hand."""
 
+FOLLOWS_PROPERTY = "k2.follows"
+"""Snapshot summary key of a heal: the newest window among the snapshot's ancestors."""
+
 PUBLISHED_BRANCH = "k2_published"
 """Branch that points at the last published window, so that snapshot expiry never drops it."""
+
+HEALED_BRANCH = "k2_healed"
+"""Branch that points at the last heal, for the same reason: it adds rows between windows."""
 
 
 FIRST_WATERMARK = datetime(2000, 1, 1, tzinfo=UTC)
@@ -81,6 +90,11 @@ class Stamp:
     attempt: str
 
     @property
+    def wap_id(self) -> str:
+        """What Spark's writer calls a snapshot that it stages."""
+        return str(self.window_id)
+
+    @property
     def summary(self) -> dict[str, str]:
         """Keys and values as they stand in the snapshot's summary."""
         return {
@@ -100,6 +114,8 @@ class Snapshot:
     :param rows_before: rows the table held before it
     :param rows_after: rows the table held with it
     :param cut_on: the column that its window was cut on; ``None`` where a version before 0.2 wrote it
+    :param follows: of a heal, the newest window among its ancestors
+    :param skipped_rows: how many its window leaves out, by a person's decision; ``None`` where it leaves out none
     """
 
     snapshot_id: int
@@ -111,6 +127,8 @@ class Snapshot:
     rows_before: int = 0
     rows_after: int = 0
     cut_on: str | None = None
+    follows: WindowId | None = None
+    skipped_rows: int | None = None
 
     @staticmethod
     def read(snapshot_id: int, parent_id: int | None, sequence_number: int, summary: Mapping[str, str]) -> Snapshot:
@@ -120,6 +138,7 @@ class Snapshot:
         """
         added = int(summary.get("added-records") or 0)
         total = int(summary.get("total-records") or 0)
+        skipped = summary.get(SKIPPED_PROPERTY)
         return Snapshot(
             snapshot_id,
             parent_id,
@@ -130,6 +149,8 @@ class Snapshot:
             rows_before=total - added + int(summary.get("deleted-records") or 0),
             rows_after=total,
             cut_on=summary.get(CUT_PROPERTY),
+            follows=WindowId.parse(summary.get(FOLLOWS_PROPERTY)),
+            skipped_rows=int(skipped) if skipped is not None else None,
         )
 
 
@@ -139,6 +160,10 @@ class Published:
 
     snapshot: Snapshot
     window_id: WindowId
+
+    def brought(self, window_id: WindowId) -> bool:
+        """Whether it is that window, with its rows: one that was skipped has the same name and none."""
+        return self.window_id == window_id and self.snapshot.skipped_rows is None
 
 
 def watermark_of(published: Published | None) -> datetime:
@@ -150,34 +175,36 @@ def find_published(
     table: str,
     table_uuid: str,
     head: int | None,
-    last_published: int | None,
+    branches: Mapping[str, int],
     snapshot_of: Callable[[int], Snapshot | None],
 ) -> Published | None:
     """The newest window among the snapshots from ``head`` back to the first.
 
-    Other writers' snapshots (compaction) are passed over. Where expiry has cut the chain, ``last_published``, the
-    snapshot of :data:`PUBLISHED_BRANCH`, stands in, provided it is older than all that is left of the chain and left
-    as many rows as the oldest of those has found: after a rollback it may be of a branch that is no longer main's. A
-    chain is cut where a parent is gone, and where the oldest snapshot found rows before it: some tools that expire
-    snapshots also clear the reference to the parent.
+    Other writers' snapshots (compaction) are passed over, and heals. Where expiry has cut the chain, the snapshot of
+    :data:`PUBLISHED_BRANCH` stands in, provided that it came before all that is left of the chain: see
+    :func:`_comes_before`. A chain is cut where a parent is gone, and where the oldest snapshot found rows before it:
+    some tools that expire snapshots also clear the reference to the parent.
 
+    :param branches: the snapshots that the table's branches point at
     :param snapshot_of: the snapshot of an id, ``None`` once expired
     :returns: ``None`` if the chain is whole, holds no window and the table no rows
     :raises DamagedTable: if the chain is cut and nothing says what the missing part held, or if the table holds rows
         that no window brought (a copy of another table): moving the first window might bring them a second time
     """
     newest = snapshot_of(head) if head is not None else None
-    oldest: Snapshot | None = None
-    current = head
+    left: list[Snapshot] = []
+    current, cut = head, False
     while current is not None:
         snapshot = snapshot_of(current)
         if snapshot is None:
-            return _published_before(table, table_uuid, oldest, last_published, snapshot_of)
+            cut = True
+            break
         if snapshot.window_id is not None and snapshot.window_id.table_uuid == table_uuid:
             return Published(snapshot, snapshot.window_id)
-        oldest, current = snapshot, snapshot.parent_id
-    if oldest is not None and oldest.rows_before > 0:
-        return _published_before(table, table_uuid, oldest, last_published, snapshot_of)
+        left.append(snapshot)
+        current = snapshot.parent_id
+    if cut or (left and left[-1].rows_before > 0):
+        return _published_before(table, table_uuid, left, branches, snapshot_of)
     if newest is not None and newest.rows_after > 0:
         raise DamagedTable(
             f"{table}: the cold table holds {newest.rows_after} rows that no offloaded window brought. Nothing was "
@@ -190,25 +217,38 @@ def find_published(
 def _published_before(
     table: str,
     table_uuid: str,
-    oldest: Snapshot | None,
-    last_published: int | None,
+    left: Sequence[Snapshot],
+    branches: Mapping[str, int],
     snapshot_of: Callable[[int], Snapshot | None],
 ) -> Published | None:
-    marker = snapshot_of(last_published) if last_published is not None else None
-    # Older, and with as many rows as the oldest that is left has found: otherwise main was rolled back past it.
-    if (
-        marker
-        and oldest
-        and marker.sequence_number < oldest.sequence_number
-        and marker.rows_after == oldest.rows_before
-    ):
+    marker = snapshot_of(branches[PUBLISHED_BRANCH]) if PUBLISHED_BRANCH in branches else None
+    healed = snapshot_of(branches[HEALED_BRANCH]) if HEALED_BRANCH in branches else None
+    if marker is not None and left:
         window_id = marker.window_id
-        if window_id is not None and window_id.table_uuid == table_uuid:
+        if window_id is not None and window_id.table_uuid == table_uuid and _comes_before(left, marker, healed):
             return Published(marker, window_id)
     raise DamagedTable(
         f"{table}: the cold table's snapshots were expired past its last offloaded window, and branch "
         f"'{PUBLISHED_BRANCH}' does not say which that was. Nothing was changed and no row is lost. "
         f"Run `k2 watermark rebuild {table}` to see what the table holds and to set the watermark from it."
+    )
+
+
+def _comes_before(left: Sequence[Snapshot], marker: Snapshot, healed: Snapshot | None) -> bool:
+    """Whether the snapshot of the last window is an ancestor of what is left of a chain, as far as that can be told.
+
+    Either a heal that is left says so; or the oldest that is left is younger, and has found as many rows as the last
+    window left, or as the last heal left that followed it. Otherwise main was rolled back past it.
+
+    :param left: from the head to the oldest; not empty
+    """
+    if any(snapshot.follows is not None for snapshot in left):
+        return all(snapshot.follows in (None, marker.window_id) for snapshot in left)
+    last = healed if healed is not None and healed.follows == marker.window_id else marker
+    oldest = left[-1]
+    return any(
+        each.sequence_number < oldest.sequence_number and each.rows_after == oldest.rows_before
+        for each in (last, marker)
     )
 
 
@@ -260,7 +300,7 @@ def decide_publish(table: str, stamp: Stamp, table_uuid: str, published: Publish
             f"{table} {window}: the cold table was dropped and recreated after this window was planned. "
             "Nothing was published; the next cycle plans anew."
         )
-    if published is not None and published.window_id == window_id:
+    if published is not None and published.brought(window_id):
         return PublishDecision.ALREADY_PUBLISHED
     if watermark_of(published) != window.low:
         raise StaleWindow(
@@ -304,6 +344,17 @@ def audit(table: str, window: Window, *, staged_rows: int, source_rows: int, pla
         )
 
 
+def may_drop(staged: Snapshot, last_sequence_number: int, heads: Collection[int]) -> bool:
+    """Whether nothing but a staged snapshot itself can refer to its files, so that they may go with it.
+
+    What refers to them was made after it: a snapshot with a higher sequence number, or a branch or tag.
+
+    :param last_sequence_number: of the table; all are zero in Iceberg's format 1, which tells nothing
+    :param heads: the snapshots that branches and tags are at
+    """
+    return staged.snapshot_id not in heads and staged.sequence_number == last_sequence_number > 0
+
+
 @dataclass(frozen=True)
 class LedgerEntry:
     """What the ledger believes of one table.
@@ -328,17 +379,18 @@ class LedgerEntry:
     row_limit: int | None = None
 
 
-def refuse_to_recreate(table: str, ledger: LedgerEntry) -> None:
+def refuse_to_recreate(table: str, table_uuid: str | None) -> None:
     """Do not make a cold table where one was that the ledger has followed.
 
     In its place, readers would find an empty table, it could not be registered again, and its files would pass for
     orphans.
 
+    :param table_uuid: of the one that the ledger has followed so far, ``None`` before the first window
     :raises DamagedTable: if the ledger has followed one
     """
-    if ledger.table_uuid is not None:
+    if table_uuid is not None:
         raise DamagedTable(
-            f"{table}: the cold table that the ledger has followed (UUID {ledger.table_uuid}) is not there. It was not "
+            f"{table}: the cold table that the ledger has followed (UUID {table_uuid}) is not there. It was not "
             "made anew, so that it can be registered again: its files may still be in place. Nothing was changed. If "
             f"it was dropped on purpose, run `k2 watermark rebuild {table}`: the next cycle then starts a new one."
         )
@@ -379,7 +431,7 @@ def follow_chain(table: str, ledger: LedgerEntry, table_uuid: str, published: Pu
     opened = ledger.open_window
     committed = resume = abandoned = None
     if opened is not None:
-        if published is not None and published.window_id == opened:
+        if published is not None and published.brought(opened):
             committed = opened
         elif opened.table_uuid == table_uuid and watermark == opened.window.low:
             resume = opened

@@ -21,6 +21,7 @@ class FaultPoint(StrEnum):
     JOB_STARTED = "job started"
     FILE_EXPORTED = "file exported"
     STAGED = "staged"
+    DROPPED = "staged snapshot dropped after its audit has failed"
     AUDITED = "audited"
     ANCESTORS_CHECKED = "ancestors checked"
     STAGED_AGAIN = "staged again"
@@ -28,6 +29,11 @@ class FaultPoint(StrEnum):
     COMMIT_STARTED = "commit started"
     WATERMARK_WRITTEN = "watermark written, not yet committed to the ledger"
     COMMITTED = "watermark committed to the ledger"
+
+    HEAL_STARTED = "heal started"
+    HEAL_AUDITED = "heal audited"
+    SWAP_STAGED = "swap staged"
+    HEALED = "healed"
 
 
 Hook = Callable[[FaultPoint, str], None]

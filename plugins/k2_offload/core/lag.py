@@ -1,24 +1,48 @@
-"""How far a cold table is behind its source."""
+"""How far a cold table is behind, and whether its source still sends anything."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from k2_offload.core.windows import TICK
 
 
-def lag(watermark: datetime | None, newest_row: datetime | None) -> timedelta | None:
-    """From the watermark to just after the source's newest row: the time that is in the warm tier only.
+def lag(oldest_waiting: datetime | None, now: datetime) -> timedelta:
+    """How old the oldest row is that is not in the cold table yet.
 
-    Measured against the newest row and not against the clock, so that a quiet market is no lag.
+    It grows with the clock while a row waits, whether the source goes on sending or not.
 
-    :param watermark: every row below it is in the cold table; ``None`` before the first window
-    :param newest_row: newest timestamp of the source that is not in the future (a candle still open is), ``None`` if
-        there is no such row
-    :returns: zero when nothing waits, never less; ``None`` when rows wait and none has ever been moved
+    :param oldest_waiting: the lowest timestamp in the source at or above the watermark and not in the future; ``None``
+        if there is none
+    :returns: zero when nothing waits, never less
     """
-    if newest_row is None:
-        return timedelta(0)
-    if watermark is None:
-        return None
-    return max(newest_row + TICK - watermark, timedelta(0))
+    return timedelta(0) if oldest_waiting is None else max(now - oldest_waiting, timedelta(0))
+
+
+@dataclass(frozen=True)
+class Silence:
+    """A source that sends nothing any more.
+
+    :param since: timestamp of its last row; ``None`` if no row of it was ever seen
+    """
+
+    since: datetime | None
+
+    def longer_than(self, limit: timedelta, now: datetime) -> bool:
+        """Whether it lasts longer; one that never sent anything has always been silent."""
+        return self.since is None or now - self.since > limit
+
+
+def silence(
+    newest_row: datetime | None, watermark: datetime | None, now: datetime, idle_after: timedelta
+) -> Silence | None:
+    """Whether the source has been silent for longer than ``idle_after``.
+
+    :param newest_row: newest timestamp in the source, that of a candle still open included; ``None`` while it is empty
+    :param watermark: right after the last row that was moved, where the TTL has emptied the source; ``None`` before the
+        first window
+    """
+    since = newest_row if newest_row is not None or watermark is None else watermark - TICK
+    found = Silence(since)
+    return found if found.longer_than(idle_after, now) else None

@@ -6,6 +6,8 @@ names the service that did not answer and not the task that was killed; what wai
 
 from __future__ import annotations
 
+from math import ceil
+
 TASK_SECONDS = 600
 """Airflow's execution timeout of one attempt of a task, unless the settings say otherwise.
 
@@ -21,11 +23,23 @@ TASK_RETRIES = 2
 TASK_RETRY_SECONDS = 30
 """Airflow tries a failed task again that often, after that long."""
 
+PARALLEL_APPLICATIONS = 2
+"""How many Spark applications of a run work at once."""
+
+MISSING_RUN_SECONDS = 120
+"""How long it waits where the layer below has no run of the same time: its DAG is paused, or an earlier run goes on."""
+
 CONNECT_SECONDS = 10
 """To open a connection to any service, its greeting included. A balancer without servers accepts and says nothing."""
 
 SILENCE_SECONDS = 60
 """A server that acknowledges nothing for so long has gone."""
+
+CATALOG_SECONDS = 30
+"""For an answer of a REST catalog or an object store. `plan` holds a row of the ledger meanwhile."""
+
+STORE_ATTEMPTS = 8
+"""How often ClickHouse asks an object store: some seconds if nothing listens there, four minutes if it is silent."""
 
 LOCK_SECONDS = 60
 """For a row of the ledger that another run holds."""
@@ -46,3 +60,17 @@ def layer_seconds(task_seconds: int) -> int:
     By default less than the quarter of an hour after which the next cycle is due.
     """
     return task_seconds + 4 * 60
+
+
+def run_seconds(applications: int, task_seconds: int) -> int:
+    """Airflow fails a run after that: its wait and all attempts of its tasks, each of which took as long as it may.
+
+    :param applications: how many ``offload`` tasks it may have
+    """
+    all_attempts = task_seconds + TASK_RETRIES * (TASK_RETRY_SECONDS + task_seconds)
+    return layer_seconds(task_seconds) + (2 + ceil(applications / PARALLEL_APPLICATIONS)) * all_attempts
+
+
+def unchanged_seconds(task_seconds: int) -> int:
+    """A run outside of the scheduler of which no task has changed for so long was left: no attempt takes longer."""
+    return task_seconds + 60

@@ -6,13 +6,13 @@ It holds no secret: connections are named, their contents reach the application 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from k2_offload.core.errors import ConfigurationError
 
-_VERSION = 3
+_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -23,25 +23,23 @@ class PlannedColumn:
     iceberg_type: str
 
 
-@dataclass(frozen=True)
-class PlannedWindow:
-    """One window of one table, ready to be moved.
+@dataclass(frozen=True, kw_only=True)
+class PlannedRows:
+    """Rows of one table, ready to be written to files of the cold table.
 
     :param table: its name in the table file
     :param target: ``namespace.table`` in the catalog
-    :param window_id: see :class:`k2_offload.core.exactly_once.WindowId`
-    :param rows: how many the source held in the window when it was planned
-    :param cut_on: the column whose times the window's bounds are
+    :param rows: how many the source held when that was planned
+    :param cut_on: the column whose times the bounds of windows are
     :param partition_field: name of the Iceberg partition field (a day)
     :param max_file_rows: see :func:`k2_offload.core.splits.split_days`
-    :param parallel_exports: how many files of the window may be written at once
+    :param parallel_exports: how many files may be written at once
     :param rows_per_slot_sql: see :func:`k2_offload.core.queries.rows_per_slot`
     :param select_split_sql: see :func:`k2_offload.core.queries.select_split`
     """
 
     table: str
     target: str
-    window_id: str
     rows: int
     cut_on: str
     transport: str
@@ -51,6 +49,32 @@ class PlannedWindow:
     parallel_exports: int
     rows_per_slot_sql: str
     select_split_sql: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedWindow(PlannedRows):
+    """The rows of one window, ready to be moved.
+
+    :param window_id: see :class:`k2_offload.core.exactly_once.WindowId`
+    """
+
+    window_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedHeal(PlannedRows):
+    """The rows of one day, ready to take the place of the cold table's.
+
+    :param heal_id: see :class:`k2_offload.core.heal.HealId`
+    :param partition_column: the time that the cold table's partitions are days of
+    :param content_hash: of the rows, see :mod:`k2_offload.core.content_hash`; the files must have it
+    :param files: paths of the files to remove: all that the compared snapshot holds of the day
+    """
+
+    heal_id: str
+    partition_column: str
+    content_hash: int
+    files: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -63,11 +87,12 @@ class RefusedTable:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one Spark application moves, and which tables of its job group it cannot."""
+    """What one Spark application moves and heals, and which tables of its job group it cannot."""
 
     job_group: str
     windows: tuple[PlannedWindow, ...] = ()
     refused: tuple[RefusedTable, ...] = ()
+    heals: tuple[PlannedHeal, ...] = ()
 
     def to_json(self) -> str:
         """The form in which the plan travels."""
@@ -83,22 +108,26 @@ class Plan:
             document: dict[str, Any] = json.loads(text)
             if document["version"] != _VERSION:
                 raise ConfigurationError(f"the plan is of version {document['version']}, this job reads {_VERSION}")
-            windows = [
-                PlannedWindow(**(entry | {"columns": tuple(PlannedColumn(**column) for column in entry["columns"])}))
-                for entry in document["windows"]
+            windows = [PlannedWindow(**_with_columns(entry)) for entry in document["windows"]]
+            heals = [
+                PlannedHeal(**_with_columns(entry) | {"files": tuple(entry["files"])}) for entry in document["heals"]
             ]
             refused = [RefusedTable(**entry) for entry in document["refused"]]
-            return Plan(document["job_group"], tuple(windows), tuple(refused))
+            return Plan(document["job_group"], tuple(windows), tuple(refused), tuple(heals))
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(f"not a plan: {error!r}") from None
 
 
-def group_plans(outcomes: Sequence[tuple[str, PlannedWindow | RefusedTable]]) -> list[Plan]:
+def _with_columns(entry: dict[str, Any]) -> dict[str, Any]:
+    return entry | {"columns": tuple(PlannedColumn(**column) for column in entry["columns"])}
+
+
+def group_plans(outcomes: Iterable[tuple[str, PlannedWindow | PlannedHeal | RefusedTable]]) -> list[Plan]:
     """One plan per job group, in the order in which the groups first appear.
 
     :param outcomes: pairs of job group and what became of planning one of its tables
     """
-    groups: dict[str, list[PlannedWindow | RefusedTable]] = {}
+    groups: dict[str, list[PlannedWindow | PlannedHeal | RefusedTable]] = {}
     for job_group, outcome in outcomes:
         groups.setdefault(job_group, []).append(outcome)
     return [
@@ -106,6 +135,7 @@ def group_plans(outcomes: Sequence[tuple[str, PlannedWindow | RefusedTable]]) ->
             job_group,
             tuple(each for each in members if isinstance(each, PlannedWindow)),
             tuple(each for each in members if isinstance(each, RefusedTable)),
+            tuple(each for each in members if isinstance(each, PlannedHeal)),
         )
         for job_group, members in groups.items()
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+from k2_offload.core.content_hash import content_hash
 from k2_offload.core.splits import SLOT, Split
 from k2_offload.core.sql import between, fill, instant, placeholder, quote, source_column
 from k2_offload.core.tables import TableSpec
@@ -29,9 +30,18 @@ def newest_row(table: TableSpec, since_micros: int, before_micros: int | None = 
     time = source_column(table.timestamp_column)
     return (
         f"SELECT toUnixTimestamp64Micro(CAST(maxOrNull({time}), 'Nullable(DateTime64(6, \\'UTC\\'))')), "
-        f"countIf(isNull({time})) FROM {_source(table)} WHERE {time} >= {instant(since_micros)}"
+        f"countIf(isNull({time})) FROM {source_of(table)} WHERE {time} >= {instant(since_micros)}"
         + (f" AND {time} < {instant(before_micros)}" if before_micros is not None else "")
         + f" OR isNull({time})"
+    )
+
+
+def oldest_row(table: TableSpec, since_micros: int, before_micros: int) -> str:
+    """One row: oldest timestamp in ``[since, before)``, NULL if none."""
+    time = source_column(table.timestamp_column)
+    return (
+        f"SELECT toUnixTimestamp64Micro(CAST(minOrNull({time}), 'Nullable(DateTime64(6, \\'UTC\\'))')) "
+        f"FROM {source_of(table)} WHERE {time} >= {instant(since_micros)} AND {time} < {instant(before_micros)}"
     )
 
 
@@ -39,20 +49,20 @@ def count_outside(table: TableSpec, before_micros: int, future_micros: int) -> s
     """One row: how many timestamps lie below the one time, and how many at or above the other."""
     time = source_column(table.timestamp_column)
     early, late = f"{time} < {instant(before_micros)}", f"{time} >= {instant(future_micros)}"
-    return f"SELECT countIf({early}), countIf({late}) FROM {_source(table)} WHERE {early} OR {late}"
+    return f"SELECT countIf({early}), countIf({late}) FROM {source_of(table)} WHERE {early} OR {late}"
 
 
 def count_left_out(table: TableSpec, old_column: str, since_micros: int, below_micros: int) -> str:
     """One row: how many rows lie at or above one time on the old column, and below another on the timestamp column."""
     return (
-        f"SELECT count() FROM {_source(table)} WHERE {source_column(old_column)} >= {instant(since_micros)} "
+        f"SELECT count() FROM {source_of(table)} WHERE {source_column(old_column)} >= {instant(since_micros)} "
         f"AND {source_column(table.timestamp_column)} < {instant(below_micros)}"
     )
 
 
 def count(table: TableSpec) -> str:
     """One row: how many rows the source holds."""
-    return f"SELECT count() FROM {_source(table)}"
+    return f"SELECT count() FROM {source_of(table)}"
 
 
 def rows_per_step(table: TableSpec, window: Window, step: timedelta) -> str:
@@ -62,37 +72,48 @@ def rows_per_step(table: TableSpec, window: Window, step: timedelta) -> str:
     """
     sequence = f"max({source_column(table.sequence_column)})" if table.sequence_column else "NULL"
     return (
-        f"SELECT {_step(table.timestamp_column, step)} AS step, count(), {sequence} FROM {_source(table)} "
-        f"WHERE {_within(table, window)} GROUP BY step"
+        f"SELECT {_step(table.timestamp_column, step)} AS step, count(), {sequence} FROM {source_of(table)} "
+        f"WHERE {within(table, window)} GROUP BY step"
     )
 
 
 def rows_per_day(table: TableSpec, window: Window) -> str:
     """Rows ``(day of the partition column in UTC, rows)`` of the window, by day."""
     return (
-        f"SELECT {_day(table)} AS day, count() FROM {_source(table)} "
-        f"WHERE {_within(table, window)} GROUP BY day ORDER BY day"
+        f"SELECT {_day(table)} AS day, count() FROM {source_of(table)} "
+        f"WHERE {within(table, window)} GROUP BY day ORDER BY day"
     )
 
 
-def rows_per_slot(table: TableSpec, window: Window) -> str:
-    """Rows ``(start of the partition column's slot in microseconds since 1970, rows)`` of the window."""
+def rows_per_slot(table: TableSpec, condition: str) -> str:
+    """Rows ``(start of the partition column's slot in microseconds since 1970, rows)``, of those that are chosen.
+
+    :param condition: such as :func:`within`
+    """
     return (
-        f"SELECT {_step(table.partition_column, SLOT)} AS slot, count() FROM {_source(table)} "
-        f"WHERE {_within(table, window)} GROUP BY slot"
+        f"SELECT {_step(table.partition_column, SLOT)} AS slot, count() FROM {source_of(table)} "
+        f"WHERE {condition} GROUP BY slot"
     )
 
 
-def select_split(table: TableSpec, columns: Sequence[Column], window: Window) -> str:
-    """The window's rows of one split, cast for Iceberg, in the table's sort order; complete after :func:`of_split`."""
-    selected = ", ".join(f"{column.expression} AS {quote(column.name)}" for column in columns)
+def select_split(table: TableSpec, columns: Sequence[Column], condition: str) -> str:
+    """Those of the chosen rows that are of one split, in the table's sort order; complete after :func:`of_split`.
+
+    :param condition: such as :func:`within`
+    """
     order = ", ".join(source_column(name) for name in table.sort_columns)
     time = source_column(table.partition_column)
     return (
-        f"SELECT {selected} FROM {_source(table)} WHERE {_within(table, window)} "
+        f"{select(table, columns, condition)} "
         f"AND {time} >= {instant(placeholder('split_low'))} AND {time} < {instant(placeholder('split_high'))}"
         + (f" ORDER BY {order}" if order else "")
     )
+
+
+def select(table: TableSpec, columns: Sequence[Column], condition: str) -> str:
+    """The chosen rows, cast for Iceberg."""
+    selected = ", ".join(f"{column.expression} AS {quote(column.name)}" for column in columns)
+    return f"SELECT {selected} FROM {source_of(table)} WHERE {condition}"
 
 
 def of_split(select: str, split: Split) -> str:
@@ -101,28 +122,23 @@ def of_split(select: str, split: Split) -> str:
 
 
 def warm_hash(table: TableSpec, columns: Sequence[Column], window: Window) -> str:
-    """One row ``(count, hash)`` of the source's rows in the window, cast for Iceberg; see :func:`_content_hash`."""
-    selected = ", ".join(f"{column.expression} AS {quote(column.name)}" for column in columns)
-    return _content_hash(columns, f"(SELECT {selected} FROM {_source(table)} WHERE {_within(table, window)})")
+    """One row ``(rows, hash)`` of the source's rows in the window, see :mod:`k2_offload.core.content_hash`."""
+    return content_hash(columns, f"({select(table, columns, within(table, window))})")
 
 
 def cold_hash(table: TableSpec, columns: Sequence[Column], window: Window, cold_table: str) -> str:
-    """One row ``(count, hash)`` of the cold table's rows in the window, to compare with :func:`warm_hash`.
+    """One row ``(rows, hash)`` of the cold table's rows in the window, to compare with :func:`warm_hash`.
 
     :param cold_table: a table function that reads the cold table
     """
     names = ", ".join(quote(column.name) for column in columns)
-    within = between(quote(table.timestamp_column), window)
-    return _content_hash(columns, f"(SELECT {names} FROM {cold_table} WHERE {within})")
+    return content_hash(
+        columns, f"(SELECT {names} FROM {cold_table} WHERE {between(quote(table.timestamp_column), window)})"
+    )
 
 
-def _content_hash(columns: Sequence[Column], rows: str) -> str:
-    """Independent of the rows' order, sensitive to their number: equal multisets of whole rows give equal hashes."""
-    values = ", ".join(f"ifNull(toString({name}), '\\\\N')" for name in (quote(column.name) for column in columns))
-    return f"SELECT count(), sum(cityHash64({values})) FROM {rows}"
-
-
-def _source(table: TableSpec) -> str:
+def source_of(table: TableSpec) -> str:
+    """The source, under the name ``source``; stands after FROM."""
     name = ".".join(quote(part) for part in table.source.split("."))
     return f"{name} AS source{' FINAL' if table.final else ''}"
 
@@ -136,5 +152,6 @@ def _day(table: TableSpec) -> str:
     return f"toDate({source_column(table.partition_column)}, 'UTC')"
 
 
-def _within(table: TableSpec, window: Window) -> str:
+def within(table: TableSpec, window: Window) -> str:
+    """Whether a row of the source is in a window."""
     return between(source_column(table.timestamp_column), window)

@@ -67,6 +67,8 @@ class TableSpec(TableOptions):
     :param sort_columns: order of the rows within a file; the source's own sorting key reads fastest
     :param upstream: tables this one is made of; all of the layer below when left out
     :param final: read the source with ``FINAL`` (engines that merge rows with equal keys)
+    :param version_column: rows with equal sort columns are versions of one row, and a later one has no less of this:
+        a candle's number of trades. Such rows may be replaced when they change; others may only be added to
     :param future_seconds: how far ahead of now the time of a good row may be, see :attr:`future`
     :param job_group: tables of a layer with the same group share one Spark application
     :raises ValueError: if a name could not be one
@@ -82,6 +84,7 @@ class TableSpec(TableOptions):
     sort_columns: tuple[str, ...] = ()
     upstream: tuple[str, ...] = ()
     final: bool = False
+    version_column: str | None = None
     future_seconds: int | None = field(default=None, metadata={"ge": 0})
     job_group: str
 
@@ -89,11 +92,13 @@ class TableSpec(TableOptions):
         super().__post_init__()
         for key in ("source", "target"):
             _check_name(key, getattr(self, key), _QUALIFIED_NAME, "two names with a dot between, such as k2.trades")
-        for key in ("name", "timestamp_column", "sequence_column", "partition_column", "job_group"):
+        for key in ("name", "timestamp_column", "sequence_column", "partition_column", "version_column", "job_group"):
             _check_name(key, getattr(self, key), _IDENTIFIER, "a name of letters, digits and underscores")
         for key in ("sort_columns", "upstream"):
             for name in getattr(self, key):
                 _check_name(key, name, _IDENTIFIER, "names of letters, digits and underscores")
+        if self.version_column is not None and not self.sort_columns:
+            raise ValueError("'version_column' needs 'sort_columns': they say which rows are versions of one row")
 
     @property
     def buffer(self) -> timedelta:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 TICK = timedelta(microseconds=1)
+HELD_BACK_AFTER = timedelta(minutes=20)
+"""What has to wait longer than from one cycle to the end of the next is held back."""
 
 
 def to_micros(time: datetime) -> int:
@@ -86,6 +88,17 @@ def upstream_limit(upstreams: Sequence[Upstream], now: datetime, idle_after: tim
             continue
         limits.append(upstream)
     return min(limits, key=lambda upstream: upstream.watermark, default=None)
+
+
+def held_back_by(limit: Upstream | None, high: datetime | None) -> Upstream | None:
+    """The table that keeps a layer from what it would have moved by now, if there is one.
+
+    :param limit: see :func:`upstream_limit`
+    :param high: where the next window would end without it, see :func:`window_high`
+    """
+    if limit is None or high is None or high - limit.watermark <= HELD_BACK_AFTER:
+        return None
+    return limit
 
 
 def window_high(

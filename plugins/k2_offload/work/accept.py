@@ -35,7 +35,7 @@ def find_missed(tiers: Tiers, table: TableSpec) -> list[Missed]:
     watermark = watermark_of(cold.published if cold else None)
     now = min(tiers.now(), tiers.clickhouse.now())
     missed = []
-    if entry.open_window is not None:
+    if entry.open_window is not None and entry.open_window.window.low == watermark:  # otherwise it was moved
         window, rows = entry.open_window.window, tiers.clickhouse.count_within(table, entry.open_window.window)
         if rows < entry.planned_rows:
             missed.append(Missed(Gap(window, GapKind.FEWER_ROWS, entry.planned_rows - rows, now), rows))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from k2_offload.core import queries
 from k2_offload.core.comparison import Comparison, window_to_compare
 from k2_offload.core.errors import OffloadError, Unreachable
-from k2_offload.core.exactly_once import LedgerEntry, refuse_to_recreate, watermark_of
+from k2_offload.core.exactly_once import refuse_to_recreate, watermark_of
 from k2_offload.core.lake import iceberg_table
 from k2_offload.core.tables import TableSpec
 from k2_offload.work.tiers import Tiers
@@ -28,7 +28,7 @@ def _compare(tiers: Tiers, table: TableSpec) -> Comparison:
     cold = tiers.catalog.load(table)
     window = window_to_compare(watermark_of(cold.published if cold else None), table.warm_retention, tiers.now())
     if cold is None and (record := tiers.ledger.read_tables().get(table.name)) is not None:
-        refuse_to_recreate(table.name, LedgerEntry(record.table_uuid, record.watermark, None))
+        refuse_to_recreate(table.name, record.table_uuid)
     if cold is None or window is None:
         return Comparison(table.name, None)
     columns = tiers.clickhouse.columns(table)

@@ -40,10 +40,14 @@ from k2_offload.work.tiers import Tiers
 log = logging.getLogger(__name__)
 
 
-def plan(tiers: Tiers, table: TableSpec, dag_run_id: str) -> PlannedWindow | None:
+def plan(
+    tiers: Tiers, table: TableSpec, dag_run_id: str, upstream_watermarks: dict[str, datetime] | None = None
+) -> PlannedWindow | None:
     """Open the table's next window, or resume the one that is open.
 
     :param dag_run_id: recorded with the window
+    :param upstream_watermarks: of tables of the layer below, filled and read here: what one run has planned shares it,
+        so that it loads each of them once
     :returns: ``None`` if there is nothing to move
     :raises OffloadError: if the table cannot be moved now; nothing has changed then
     """
@@ -53,19 +57,23 @@ def plan(tiers: Tiers, table: TableSpec, dag_run_id: str) -> PlannedWindow | Non
         entry = locked.entry()
         cold = tiers.catalog.load(table)
         if cold is None:
-            refuse_to_recreate(table.name, entry)
+            refuse_to_recreate(table.name, entry.table_uuid)
             cold = tiers.catalog.create(table, columns)
         cold.check_source(columns, table.partition_column)
         reached(FaultPoint.COLD_TABLE_CREATED, table.name)
         check_cut(table.name, cold.published, table.timestamp_column)
-        state = _follow(tiers, table, locked, cold)
+        state = _follow(tiers, table, locked, entry, cold)
         # The earlier of the two clocks: one that is ahead would reach into rows still in flight.
         now = min(tiers.now(), tiers.clickhouse.now())
-        _check_expired(table, locked.entry(), state.watermark, now)
+        _check_expired(table, locked.looked, state.watermark, now)
         if state.resume is None:
-            opened = _open(tiers, table, locked, cold, state.watermark, now, dag_run_id)
+            below = {} if upstream_watermarks is None else upstream_watermarks
+            limit = upstream_limit(
+                [read_upstream(tiers, name, now, below) for name in table.upstream], now, table.idle_after
+            )
+            opened = _open(tiers, table, locked, cold, state.watermark, now, limit, dag_run_id)
         else:
-            opened = _resume(tiers, table, locked, state.resume, now, dag_run_id)
+            opened = _resume(tiers, table, locked, entry, state.resume, now, dag_run_id)
         reached(FaultPoint.WINDOW_WRITTEN, table.name)
     reached(FaultPoint.WINDOW_OPENED, table.name)
     return _planned(table, columns, cold, *opened) if opened else None
@@ -82,22 +90,26 @@ def commit(tiers: Tiers, table: TableSpec) -> tuple[Published | None, datetime |
         cold = tiers.catalog.load(table)
         if cold is None:
             return None, None
-        state = _follow(tiers, table, locked, cold)
+        state = _follow(tiers, table, locked, locked.entry(), cold)
         if state.resume is not None:
-            locked.fail(state.resume)
+            locked.fail(
+                state.resume,
+                f"{table.name} {state.resume.window}: planned and not published; the log of `offload` says why. "
+                f"No row is lost: the next run resumes the same window, `k2 run {table.name}` at once.",
+            )
         reached(FaultPoint.WATERMARK_WRITTEN, table.name)
     reached(FaultPoint.COMMITTED, table.name)
     return (cold.published if state.committed else None), state.watermark
 
 
-def mark_failed(tiers: Tiers, table: TableSpec) -> None:
-    """Show in the ledger that the table could not be planned."""
+def mark_failed(tiers: Tiers, table: TableSpec, reason: str) -> None:
+    """Show in the ledger that the table could not be planned, and why."""
     with tiers.ledger.locked(table.name) as locked:
-        locked.set_status("failed")
+        locked.set_failed(reason)
 
 
-def _follow(tiers: Tiers, table: TableSpec, locked: LockedTable, cold: ColdTable) -> LedgerUpdate:
-    published, entry = cold.published, locked.entry()
+def _follow(tiers: Tiers, table: TableSpec, locked: LockedTable, entry: LedgerEntry, cold: ColdTable) -> LedgerUpdate:
+    published = cold.published
     state = follow_chain(table.name, entry, cold.uuid, published)
     if entry.looked != Looked() and (entry.watermark is None or state.watermark < entry.watermark):
         locked.set_looked(Looked())  # rows that had been moved no longer are
@@ -111,8 +123,12 @@ def _follow(tiers: Tiers, table: TableSpec, locked: LockedTable, cold: ColdTable
         if missing > 0:  # no audit has let that pass: somebody has published it by hand
             log.warning("%s %s: %d rows fewer than planned", table.name, state.committed.window, missing)
             locked.record_gap(Gap(state.committed.window, GapKind.FEWER_ROWS, missing, tiers.now()))
+    if published is not None and (skipped := published.snapshot.skipped_rows) is not None:
+        # Also where whoever skipped them did not live to see it, and once however often it is seen.
+        locked.record_gap(Gap(published.window_id.window, GapKind.SKIPPED, skipped, tiers.now()))
     if state.abandoned is not None:
         locked.abandon(state.abandoned)
+        locked.set_status("initialized")
         log.warning("%s %s: abandoned, the cold table has moved on", table.name, state.abandoned.window)
     if state.moved and state.committed is None:
         log.warning("%s: watermark set to %s, as the cold table says", table.name, format_time(state.watermark))
@@ -127,13 +143,13 @@ def _open(
     cold: ColdTable,
     watermark: datetime,
     now: datetime,
+    limit: Upstream | None,
     dag_run_id: str,
 ) -> tuple[WindowId, int] | None:
     """Open the next window, if there is anything to move in it.
 
     :returns: the window, and how many rows the source holds in it
     """
-    limit = upstream_limit([_upstream(tiers, name, now) for name in table.upstream], now, table.idle_after)
     last_row = tiers.clickhouse.newest_row(table, watermark, before=now + table.future + TICK)
     high = window_high(
         now=now,
@@ -145,24 +161,25 @@ def _open(
     )
     if limit is not None and high == limit.watermark:
         log.info("%s: held back at %s by %s", table.name, format_time(limit.watermark), limit.table)
-    if high is None or high <= watermark:
+    elif high is None or high <= watermark:
         log.info("%s: no new rows at or above %s", table.name, format_time(watermark))
+    if high is None or high <= watermark:
         if last_row is None:
-            locked.set_looked(replace(locked.entry().looked, looked_at=now))
+            locked.set_looked(replace(locked.looked, looked_at=now))
         return None
-    whole, entry = Window(watermark, high), locked.entry()
-    max_rows = min(table.max_window_rows, entry.row_limit or table.max_window_rows)
+    whole = Window(watermark, high)
+    max_rows = min(table.max_window_rows, locked.row_limit or table.max_window_rows)
     window, counts = cut_by_rows(table.name, whole, partial(tiers.clickhouse.rows_per_step, table), max_rows)
     if not counts.rows:
         log.info("%s: no rows yet in %s", table.name, whole)
-        locked.set_looked(replace(entry.looked, looked_at=high))
+        locked.set_looked(replace(locked.looked, looked_at=high))
         return None
     if watermark == FIRST_WATERMARK:
         locked.set_looked(first_contact(now, table.warm_retention))
     else:
-        cleared = entry.looked.cleared_until or watermark
+        cleared = locked.looked.cleared_until or watermark
         locked.set_looked(Looked(cleared_until=max(cleared, watermark, min(counts.rows))))
-    if entry.row_limit is not None and (window == whole or max_rows == table.max_window_rows):
+    if locked.row_limit is not None and (window == whole or max_rows == table.max_window_rows):
         locked.limit_rows(None)
     window_id = WindowId(cold.uuid, window)
     _record_open(locked, window_id, counts, now, dag_run_id)
@@ -171,14 +188,19 @@ def _open(
 
 
 def _resume(
-    tiers: Tiers, table: TableSpec, locked: LockedTable, opened: WindowId, now: datetime, dag_run_id: str
+    tiers: Tiers,
+    table: TableSpec,
+    locked: LockedTable,
+    entry: LedgerEntry,
+    opened: WindowId,
+    now: datetime,
+    dag_run_id: str,
 ) -> tuple[WindowId, int]:
     """Go on with the open window, or with the first part of it if it has failed too often in one piece.
 
     An attempt that is still moving the larger one does no harm: both begin at the same time, so that whichever is
     published first makes the other one stale.
     """
-    entry = locked.entry()
     limit = rows_of_next_attempt(entry.planned_rows, table.max_window_rows, entry.failures)
     if limit < entry.planned_rows:
         count = partial(tiers.clickhouse.rows_per_step, table)
@@ -206,14 +228,14 @@ def _record_open(
     locked.open(window_id, dag_run_id=dag_run_id, rows=counts.total, max_sequence=highest, now=now, failures=failures)
 
 
-def _check_expired(table: TableSpec, entry: LedgerEntry, watermark: datetime, now: datetime) -> None:
+def _check_expired(table: TableSpec, looked: Looked, watermark: datetime, now: datetime) -> None:
     """Stop where rows may have gone unseen; what is older than the first window is nobody's loss.
 
     :raises ExpiredRows: until a person has accepted it
     """
     if watermark == FIRST_WATERMARK:
         return
-    gap = may_have_expired(watermark, entry.looked, now, table.warm_retention)
+    gap = may_have_expired(watermark, looked, now, table.warm_retention)
     if gap is not None:
         hours = (gap.high - gap.low) / timedelta(hours=1)
         raise ExpiredRows(
@@ -224,11 +246,18 @@ def _check_expired(table: TableSpec, entry: LedgerEntry, watermark: datetime, no
         )
 
 
-def _upstream(tiers: Tiers, name: str, now: datetime) -> Upstream:
-    """Read anew for every table, after the clock: a market that has woken since would still pass for idle."""
+def read_upstream(tiers: Tiers, name: str, now: datetime, watermarks: dict[str, datetime]) -> Upstream:
+    """Its newest row, read anew for every table, after the clock: a market that has woken would still pass for idle.
+
+    Its watermark may be of a moment ago: watermarks only grow, and a lower one only holds back more. (A rollback is no
+    other than one right after the plan.)
+    """
     table = tiers.tables[name]
-    cold = tiers.catalog.load(table)
-    watermark = watermark_of(cold.published if cold else None)
+    if name not in watermarks:
+        cold = tiers.catalog.load(table)
+        check_cut(name, cold.published if cold else None, table.timestamp_column)  # its newest row would mean nothing
+        watermarks[name] = watermark_of(cold.published if cold else None)
+    watermark = watermarks[name]
     newest_row, before = tiers.clickhouse.newest_row, now + table.future + TICK
     return Upstream(name, watermark, newest_row(table, watermark, before) or newest_row(table, before=before))
 
@@ -236,6 +265,7 @@ def _upstream(tiers: Tiers, name: str, now: datetime) -> Upstream:
 def _planned(
     table: TableSpec, columns: Sequence[Column], cold: ColdTable, window_id: WindowId, rows: int
 ) -> PlannedWindow:
+    condition = queries.within(table, window_id.window)
     return PlannedWindow(
         table=table.name,
         target=table.target,
@@ -247,6 +277,6 @@ def _planned(
         columns=tuple(PlannedColumn(column.name, column.iceberg_type) for column in columns),
         max_file_rows=TRANSPORTS[table.transport].limit_file_rows(table.max_file_rows),
         parallel_exports=table.parallel_exports,
-        rows_per_slot_sql=queries.rows_per_slot(table, window_id.window),
-        select_split_sql=queries.select_split(table, columns, window_id.window),
+        rows_per_slot_sql=queries.rows_per_slot(table, condition),
+        select_split_sql=queries.select_split(table, columns, condition),
     )

@@ -10,13 +10,30 @@ from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger import TableRecord
 from k2_offload.core import queries
 from k2_offload.core.comparison import window_to_compare
-from k2_offload.core.errors import OffloadError, Unreachable
-from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry, refuse_to_recreate, watermark_of
+from k2_offload.core.errors import ChangedTable, InvalidSource, OffloadError, Unreachable
+from k2_offload.core.exactly_once import FIRST_WATERMARK, check_cut, refuse_to_recreate, watermark_of
 from k2_offload.core.gaps import Gap
-from k2_offload.core.lag import lag
+from k2_offload.core.lag import Silence, lag, silence
 from k2_offload.core.late_rows import late_rows
+from k2_offload.core.maintenance import is_overdue
 from k2_offload.core.tables import TableSpec
+from k2_offload.core.type_mapping import Column
+from k2_offload.core.windows import TICK, Upstream, held_back_by, upstream_limit, window_high
+from k2_offload.work.cycle import read_upstream
 from k2_offload.work.tiers import Tiers
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What every load of a cold table reads.
+
+    :param size_bytes: of the current metadata file
+    :param overdue: the statement that expires old snapshots, where that should have been done by now
+    """
+
+    snapshots: int
+    size_bytes: int
+    overdue: str | None
 
 
 @dataclass(frozen=True)
@@ -26,10 +43,14 @@ class TableStatus:
     :param record: what the ledger says
     :param watermark: what the cold table says
     :param lag: see :func:`k2_offload.core.lag.lag`
+    :param silence: see :func:`k2_offload.core.lag.silence`
+    :param metadata: of the cold table; ``None`` while there is none
+    :param refusal: why the next cycle will refuse the table
     :param late: see :func:`k2_offload.core.late_rows.late_rows`
     :param before_first: rows below the first watermark, which no window holds
     :param future: rows from the future, which wait for their time
     :param gaps: what the table has missed, on record
+    :param held_back_by: the table whose watermark this one must not pass, if it waits for that
     :param problem: why the table could not be looked at; what is not known is ``None`` then
     """
 
@@ -37,13 +58,22 @@ class TableStatus:
     record: TableRecord | None
     watermark: datetime | None = None
     lag: timedelta | None = None
+    silence: Silence | None = None
+    metadata: Metadata | None = None
+    refusal: str | None = None
     warm_rows: int | None = None
     cold_rows: int | None = None
     late: dict[date, int] | None = None
     before_first: int | None = None
     future: int | None = None
     gaps: Sequence[Gap] = ()
+    held_back_by: Upstream | None = None
     problem: str | None = None
+
+    @property
+    def silent(self) -> bool:
+        """Whether the source is silent and all its rows have moved: no lag says how far behind the table is."""
+        return self.silence is not None and self.lag == timedelta(0)
 
     @property
     def late_rows(self) -> int | None:
@@ -64,10 +94,12 @@ def read_status(
     try:
         cold = tiers.catalog.load(table)
         if cold is None and record is not None:
-            refuse_to_recreate(table.name, LedgerEntry(record.table_uuid, record.watermark, None))
+            refuse_to_recreate(table.name, record.table_uuid)
         watermark = watermark_of(cold.published) if cold and cold.published else None
-        tiers.clickhouse.columns(table)
+        columns = tiers.clickhouse.columns(table)
         now = tiers.now()
+        newest_row = tiers.clickhouse.newest_row(table, before=now + table.future + TICK)
+        oldest_waiting = tiers.clickhouse.oldest_row(table, watermark or FIRST_WATERMARK, before=now)
         early, future = (None, None)
         if counts:
             early, future = tiers.clickhouse.count_outside(table, FIRST_WATERMARK, now + table.future)
@@ -75,18 +107,53 @@ def read_status(
             table,
             record,
             watermark,
-            lag(watermark, tiers.clickhouse.newest_row(table, before=now)),
+            lag(oldest_waiting, now),
+            silence(newest_row, watermark, now, table.idle_after),
+            _metadata(cold, now) if cold else None,
+            _refusal(table, cold, columns) if cold else None,
             tiers.clickhouse.count(table) if counts else None,
             cold.total_rows if cold else 0,
             _find_late_rows(tiers, table, cold) if counts else None,
             early,
             future,
             gaps,
+            find_holder(tiers, table, watermark or FIRST_WATERMARK, now),
         )
     except Unreachable:
         raise
     except OffloadError as error:
         return TableStatus(table, record, gaps=gaps, problem=str(error))
+
+
+def _metadata(cold: ColdTable, now: datetime) -> Metadata:
+    snapshots, size_bytes = cold.snapshot_count, cold.metadata_bytes()
+    overdue = cold.expiry_statement(now.date() - timedelta(days=2)) if is_overdue(snapshots, size_bytes) else None
+    return Metadata(snapshots, size_bytes, overdue)
+
+
+def _refusal(table: TableSpec, cold: ColdTable, columns: Sequence[Column]) -> str | None:
+    try:
+        cold.check_source(columns, table.partition_column)
+        check_cut(table.name, cold.published, table.timestamp_column)
+    except (ChangedTable, InvalidSource) as error:
+        return str(error)
+    return None
+
+
+def find_holder(tiers: Tiers, table: TableSpec, watermark: datetime, now: datetime) -> Upstream | None:
+    """The table that holds this one back, if one does: see :func:`k2_offload.core.windows.held_back_by`."""
+    if not table.upstream:
+        return None
+    high = window_high(
+        now=now,
+        buffer=table.buffer,
+        last_row=tiers.clickhouse.newest_row(table, watermark, before=now + table.future + TICK),
+        out_of_order=table.out_of_order,
+        idle_after=table.idle_after,
+        limit=None,
+    )
+    upstreams = [read_upstream(tiers, name, now, {}) for name in table.upstream]
+    return held_back_by(upstream_limit(upstreams, now, table.idle_after), high)
 
 
 def _find_late_rows(tiers: Tiers, table: TableSpec, cold: ColdTable | None) -> dict[date, int] | None:

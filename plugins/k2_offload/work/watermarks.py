@@ -9,7 +9,7 @@ from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger import TableRecord
 from k2_offload.core.errors import ChangedTable, DamagedTable, OffloadError
 from k2_offload.core.exactly_once import Published, Stamp, WindowId, adopted, check_cut, decide_publish, watermark_of
-from k2_offload.core.gaps import Gap, GapKind, first_contact
+from k2_offload.core.gaps import first_contact
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import Window, format_time
@@ -73,11 +73,9 @@ def accept(tiers: Tiers, table: TableSpec, reading: ColdReading) -> None:
     :raises StaleWindow: if another writer committed to the cold table meanwhile; nothing has changed then
     """
     if reading.cold is not None and reading.adopt is not None:
-        reading.cold.adopt(reading.adopt, table.timestamp_column)
+        reading.cold.adopt(reading.adopt, table.timestamp_column, reading.left_out or None)
     with tiers.ledger.locked(table.name) as locked:
         locked.forget_cold_table()
-        if reading.adopt is not None and reading.left_out:
-            locked.record_gap(Gap(reading.adopt.window, GapKind.SKIPPED, reading.left_out, tiers.now()))
     commit(tiers, table)
 
 
@@ -162,17 +160,12 @@ def skip(tiers: Tiers, table: TableSpec, found: Skip) -> None:
     if found.window is None:
         return
     commit(tiers, table)  # what has been published already is to be recorded as that
-    with tiers.ledger.locked(table.name) as locked:
-        opened = locked.entry().open_window
+    with tiers.ledger.locked(table.name):
         cold = found.cold or tiers.catalog.create(table, found.columns)
         window_id = WindowId(cold.uuid, found.window)
         decide_publish(table.name, Stamp(window_id, table.timestamp_column, "skip"), cold.uuid, cold.published)
-        cold.adopt(window_id, table.timestamp_column)
-        locked.record_gap(Gap(found.window, GapKind.SKIPPED, found.rows, tiers.now()))
-        if opened is not None:  # also one with the very same bounds, which would otherwise pass for moved
-            locked.abandon(opened)
-            locked.set_status("initialized")
-    commit(tiers, table)
+        cold.adopt(window_id, table.timestamp_column, found.rows)
+    commit(tiers, table)  # records what was skipped, as the next cycle would
     with tiers.ledger.locked(table.name) as locked:
         locked.set_looked(first_contact(tiers.now(), table.warm_retention))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import count, product
@@ -16,7 +17,16 @@ import pytest
 
 from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.fault_points import FaultPoint
-from tests.faults.hook import COMMIT_POINTS, JOB_POINTS, PLAN_POINTS, Fault, Kind, faults_at, kinds_at
+from tests.faults.hook import (
+    AFTER_FAILED_AUDIT,
+    COMMIT_POINTS,
+    JOB_POINTS,
+    PLAN_POINTS,
+    Fault,
+    Kind,
+    faults_at,
+    kinds_at,
+)
 from tests.faults.output import Output
 from tests.faults.tasks import run_task
 from tests.support import table_file
@@ -28,7 +38,7 @@ NOW = MIDNIGHT + timedelta(hours=1)
 NEXT = NOW + timedelta(hours=1)
 
 # The window spans two days, so two files are exported.
-JOB_HITS = [(point, 1) for point in JOB_POINTS] + [(FaultPoint.FILE_EXPORTED, 2)]
+JOB_HITS = [(point, 1) for point in (*JOB_POINTS, *AFTER_FAILED_AUDIT)] + [(FaultPoint.FILE_EXPORTED, 2)]
 
 
 class Matrix:
@@ -58,9 +68,18 @@ class Matrix:
             for table in self.tables:
                 cycle.commit(cycle.tables[table])
             self.workbench.check(cycle, self.tables)
+            for table in self.tables:
+                assert self.workbench.files_referred_to(table) <= self.workbench.files_on_disk(table)
             if now == NOW:
                 for table in self.tables:
                     self.workbench.insert_trades(table, MIDNIGHT + timedelta(minutes=20), 300, start_sequence=5000)
+
+    def plan(self, faults=()):
+        """The window of every table; those with a fault that only a failed audit leads to are to fail it."""
+        failing = {fault.table for fault in faults if fault.point in AFTER_FAILED_AUDIT}
+        cycle = self.cycle(NOW)
+        planned = {table: cycle.plan(cycle.tables[table]) for table in self.tables}
+        return {table: replace(entry, rows=entry.rows + (table in failing)) for table, entry in planned.items()}
 
     def maintain(self):
         """Expire all snapshots that may be: what faults have left must be among them, and the rows must stay."""
@@ -108,8 +127,7 @@ def test_the_job_may_be_killed_at_any_point(matrix, grouped):
     for point, hit in JOB_HITS:
         victim = matrix.add_table()
         cases.append((faults_at(point, Kind.KILL, victim, hit), [victim, *([matrix.add_table()] if grouped else [])]))
-    cycle = matrix.cycle(NOW)
-    planned = {table: cycle.plan(cycle.tables[table]) for table in matrix.tables}
+    planned = matrix.plan([fault for faults, _ in cases for fault in faults])
 
     def run(case):
         faults, tables = case
@@ -135,8 +153,7 @@ class FaultyJob:
                 self.faults += faults_at(point, kind, table, hit)
                 hanging += [table] if kind is Kind.HANG else []
         self.bystanders = [matrix.add_table() for _ in range(2)]
-        cycle = matrix.cycle(NOW)
-        planned = [cycle.plan(cycle.tables[table]) for table in matrix.tables]
+        planned = matrix.plan(self.faults).values()
         self._job = Output(matrix.workbench.start_job(*planned, faults=self.faults, parallel_tables=len(planned)))
         self._job.wait_for("(?m): published|^ERROR|: already published", times=len(matrix.tables) - len(hanging))
         self._job.wait_for("FAULT hang", times=len(hanging))
@@ -165,6 +182,16 @@ def test_one_job_with_every_other_fault_moves_the_rest(faulty_job):
             assert f"\n{fault.table} [" in faulty_job.output, fault
     for table in faulty_job.bystanders:
         assert f"\n{table} [" in faulty_job.output
+
+
+def test_an_attempt_that_fails_leaves_no_file_that_no_snapshot_refers_to(faulty_job):
+    workbench, seen = faulty_job.matrix.workbench, set()
+    for fault in faulty_job.faults:
+        if fault.kind in (Kind.RAISE, Kind.LOSE_REPLY):
+            files = workbench.files_on_disk(fault.table)
+            assert files == workbench.files_referred_to(fault.table), fault
+            seen.add(len(files))
+    assert seen == {0, 2, 4}, "none where nothing was staged, two where one attempt staged, four where a second did"
 
 
 def test_a_job_that_hangs_leaves_no_process_when_it_is_killed(faulty_job):

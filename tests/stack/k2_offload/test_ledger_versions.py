@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from k2_offload.adapters.ledger import Ledger, migrations
 from k2_offload.core.exactly_once import WindowId
+from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.windows import Window
 
 OLD = Path(__file__).parents[2] / "data" / "ledger-0.1.0"
@@ -96,9 +98,54 @@ def test_processes_that_start_at_the_same_moment_migrate_once(database):
     assert versions(database) == list(migrations())
 
 
+def test_migrations_that_were_made_side_by_side_may_come_in_either_order(database, ledger, monkeypatch):
+    scripts = dict(migrations())
+    *_, earlier, _ = scripts
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "k2_offload.adapters.ledger.migrations", lambda: {k: v for k, v in scripts.items() if k != earlier}
+        )
+        ledger.migrate()
+        assert earlier not in versions(database)
+    ledger.migrate()
+    assert versions(database) == list(scripts)
+    assert ledger.read_tables() == {}
+
+
+def test_why_a_table_failed_is_known_until_it_moves_again(ledger):
+    ledger.migrate()
+
+    def shown():
+        record = ledger.read_tables()["trades"]
+        return record.status, record.reason
+
+    with ledger.locked("trades") as locked:
+        locked.set_failed("one")
+        locked.set_failed("two", keep=True)
+    assert shown() == ("failed", "one")
+    with ledger.locked("trades") as locked:
+        locked.set_failed("x" * 5000)
+    assert shown() == ("failed", "x" * 1000)
+    with ledger.locked("trades") as locked:
+        locked.open(WINDOW_ID, dag_run_id="run", rows=5, max_sequence=None, now=NOW)
+    assert shown() == ("running", None)
+    with ledger.locked("trades") as locked:
+        locked.set_failed("three", keep=True)
+    assert shown() == ("failed", "three")
+
+
+def test_the_same_gap_is_on_record_once(ledger):
+    ledger.migrate()
+    gap = Gap(WINDOW_ID.window, GapKind.SKIPPED, 5, NOW)
+    for each in (gap, replace(gap, accepted_at=NOW.replace(hour=13)), replace(gap, rows=None), replace(gap, rows=None)):
+        with ledger.locked("trades") as locked:
+            locked.record_gap(each)
+    assert ledger.read_gaps()["trades"] == [gap, replace(gap, rows=None)]
+
+
 def test_a_migration_that_fails_leaves_the_schema_as_it_was(database, ledger, monkeypatch):
     old_version_plans_a_window(database)
-    broken = migrations() | {len(migrations()) + 1: "CREATE TABLE k2_offload.half (x int); SELECT 1/0;"}
+    broken = migrations() | {max(migrations()) + 1: "CREATE TABLE k2_offload.half (x int); SELECT 1/0;"}
     monkeypatch.setattr("k2_offload.adapters.ledger.migrations", lambda: broken)
     with pytest.raises(Exception, match="division by zero"):
         ledger.migrate()

@@ -30,8 +30,9 @@ from k2_offload.adapters import clickhouse, connections, postgres
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.retry import with_retries
 from k2_offload.adapters.settings import load_settings
-from k2_offload.core.errors import Busy, ConfigurationError, Refused, Unreachable
+from k2_offload.core.errors import Busy, ConfigurationError, Refused, StoreFailed, Unreachable
 from k2_offload.core.fault_points import FaultPoint
+from k2_offload.core.limits import STORE_ATTEMPTS
 from tests.faults.hook import Fault, Kind
 from tests.faults.output import Output
 from tests.proxy import Proxy
@@ -205,6 +206,8 @@ def test_a_lost_reply_never_publishes_what_was_only_staged(network, transport):
     assert rule.fired == 1
     metadata = network.workbench.cold_table(table).metadata
     assert (len(metadata.snapshots), metadata.refs) == (1, {})
+    if transport == "export":
+        assert network.workbench.files_referred_to(table) == network.workbench.files_on_disk(table)
     network.recover()
 
 
@@ -517,6 +520,33 @@ def test_a_clickhouse_that_accepts_connections_and_never_greets_is_given_up(netw
     assert network.clickhouse.swallowed > 0
     network.clickhouse.forward()
     network.recover()
+
+
+def test_a_rest_catalog_that_accepts_connections_and_stays_silent_is_given_up_by_the_job(network):
+    """Java's client; pyiceberg's is in the unit tests."""
+    network.add_table()
+    planned = network.plan(network.cycle())
+    network.catalog.blackhole()
+    extra = {"catalog_type": "rest", "rest.client.socket-timeout-ms": "300"}
+    network.reach("catalog", host=f"http://{HOST}:{network.catalog.port}", login="k2", password="k2", extra=extra)
+    code, output = network.workbench.run_job(*planned)
+    assert (code, output.count("Trying again")) == (1, 3), output
+    assert "is not reachable through Airflow connection 'far_catalog'" in output
+    assert "timed out" in output
+    assert network.catalog.swallowed > 0
+
+
+def test_an_object_store_that_stays_away_fails_an_export_in_seconds(network):
+    [closed] = free_ports(1)
+    network.add_table()
+    clickhouse = network.cycle().clickhouse
+    assert clickhouse.execute("SELECT getSetting('s3_retry_attempts')") == [(STORE_ATTEMPTS,)]
+    started = time.monotonic()
+    with pytest.raises(StoreFailed, match="lake_collection"):
+        clickhouse.execute(
+            f"INSERT INTO FUNCTION s3('http://{HOST}:{closed}/lake/a.parquet', 'key', 'secret', 'Parquet') SELECT 1"
+        )
+    assert time.monotonic() - started < 60
 
 
 def test_a_ledger_that_swallows_everything_is_given_up(network):

@@ -107,6 +107,9 @@ class SimulatedLab(Lab):
         for each in seconds:
             self.world.trade("bronze_a", NOON + each * SECOND)
 
+    def files(self):
+        return set(self.world.clickhouse.files)
+
     def job_table(self):
         return SimulatedColdTable(self.world.lakehouse, self.table.target, self.table.name)
 
@@ -137,6 +140,9 @@ class RealLab(Lab):
     def insert(self, *seconds):
         for each in seconds:
             self._workbench.insert_trades(self.table.name, NOON + each * SECOND, 1)
+
+    def files(self):
+        return self._workbench.files_on_disk(self.table.name)
 
     def job_table(self):
         catalog = open_catalog(self.jvm, self._connections.catalog)
@@ -281,6 +287,53 @@ def test_a_staged_append_whose_base_has_changed_is_refused_by_the_catalog(lab):
         operations.commit(base, updated)
     assert refusal.value.java_exception.getClass().getSimpleName() == "CommitFailedException"
     assert len(lab.metadata.snapshots) == 1
+
+
+def test_a_staged_snapshot_is_discarded_with_its_files(lab):
+    lab.insert(0)
+    planned = lab.plan()
+    cold = lab.job_table()
+    staged = lab.stage(cold, planned)
+    assert lab.files()
+    cold.discard(staged.snapshot_id)
+    assert (lab.snapshot(staged.snapshot_id), lab.files()) == (None, set())
+
+
+def test_what_another_snapshot_may_refer_to_is_not_discarded(lab):
+    lab.insert(0)
+    planned = lab.plan()
+    cold = lab.job_table()
+    older = lab.stage(cold, planned)
+    newer = lab.stage(lab.job_table(), planned)
+    files = lab.files()
+    cold.discard(older.snapshot_id)
+    assert lab.snapshot(older.snapshot_id) is not None
+    lab.stage(lab.job_table(), planned)  # since cold was refreshed last
+    assert not cold.drop(newer.snapshot_id)
+    assert lab.snapshot(newer.snapshot_id) is not None
+    assert cold.drop(newer.snapshot_id), "refreshed after the conflict"
+    assert files < lab.files()
+
+
+def test_files_go_when_nothing_was_sent_to_the_catalog_and_stay_when_something_was(lab):
+    lab.insert(0)
+    planned = lab.plan()
+    cold = lab.job_table()
+    stamp = stamp_of(planned)
+    cold.data_file = _raising
+    with pytest.raises(OffloadError, match="no footer"):
+        lab.transport.stage(lab.cycle.clickhouse, cold, planned, lab.splits(planned), stamp)
+    assert (lab.files(), cold.may_be_named(stamp.attempt)) == (set(), False)
+
+    cold, stamp = lab.job_table(), stamp_of(planned)
+    cold.staged_by = _raising
+    with pytest.raises(OffloadError, match="no footer"):
+        lab.transport.stage(lab.cycle.clickhouse, cold, planned, lab.splits(planned), stamp)
+    assert (len(lab.files()), cold.may_be_named(stamp.attempt)) == (1, True)
+
+
+def _raising(*_):
+    raise OffloadError("no footer")
 
 
 def test_compaction_moves_main_and_keeps_the_rows_and_the_window_is_staged_again_on_top(lab):

@@ -10,20 +10,27 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from k2_offload.adapters import ledger
 from k2_offload.core import cuts, queries
+from k2_offload.core.day_comparison import DayComparison
 from k2_offload.core.exactly_once import (
     ATTEMPT_PROPERTY,
     FIRST_WATERMARK,
+    WINDOW_PROPERTY,
     LedgerUpdate,
     PublishDecision,
     Stamp,
+    WindowId,
     audit,
     find_published,
 )
+from k2_offload.core.heal import HealStamp
 from k2_offload.core.windows import Window, window_high
 from k2_offload.work import cycle
+from offload_job import heal as healing
 from offload_job import move
+from offload_job.cold_table_writer import ColdTableWriter
 from tests.model.iceberg import Lakehouse
 from tests.model.machine import Offload
+from tests.model.world import START
 
 # Greenlets, whose calls a tracer mixes up; and what they run is run by other tests as well.
 pytestmark = pytest.mark.no_cover
@@ -73,13 +80,8 @@ def advance_the_watermark_first(patch):
 
 
 def export_everything_below_the_window(patch):
-    counted, selected = queries.rows_per_slot, queries.select_split
-
-    def all_below(window):
-        return Window(FIRST_WATERMARK, window.high)
-
-    patch.setattr(queries, "rows_per_slot", lambda table, window: counted(table, all_below(window)))
-    patch.setattr(queries, "select_split", lambda table, columns, window: selected(table, columns, all_below(window)))
+    within = queries.within
+    patch.setattr(queries, "within", lambda table, window: within(table, Window(FIRST_WATERMARK, window.high)))
 
 
 def skip_the_audit(patch):
@@ -105,6 +107,28 @@ def register_files_in_another_partition(patch):
 
 def let_the_ttl_overtake(patch):
     patch.setattr(cycle, "may_have_expired", lambda *_: None)
+
+
+def swap_whatever_has_come_between(patch):
+    patch.setattr(healing, "check_swap", lambda *_, **__: None)
+
+
+def heal_with_whatever_was_exported(patch):
+    patch.setattr(healing, "audit_heal", lambda *_, **__: None)
+
+
+def heal_as_a_window(patch):
+    summary = HealStamp.summary.fget
+
+    def as_window(stamp):
+        window_id = WindowId(stamp.heal_id.table_uuid, Window(FIRST_WATERMARK, START))
+        return {**summary(stamp), WINDOW_PROPERTY: str(window_id)}
+
+    patch.setattr(HealStamp, "summary", property(as_window))
+
+
+def heal_candles_that_lose_trades(patch):
+    patch.setattr(DayComparison, "obstacle", lambda *_, **__: None)
 
 
 def replace_main(patch):
@@ -140,12 +164,21 @@ def trust_a_clock_that_is_ahead(patch):
     patch.setattr("k2_offload.adapters.clickhouse.ClickHouse.now", lambda _: FIRST_WATERMARK.replace(year=2100))
 
 
+def remove_files_after_a_reply_was_lost(patch):
+    patch.setattr(ColdTableWriter, "may_be_named", lambda *_: False)
+
+
+def remove_files_of_a_snapshot_that_may_be_there(patch):
+    drop = ColdTableWriter.drop
+    patch.setattr(ColdTableWriter, "drop", lambda *about: drop(*about) or True)
+
+
 def forget_the_marker(patch):
     """Published windows are looked for without the branch that remembers the last one."""
     for reader in ("offload_job.cold_table_writer", "k2_offload.adapters.cold_table"):
         patch.setattr(
             f"{reader}.find_published",
-            lambda table, table_uuid, head, _, snapshot_of: find_published(table, table_uuid, head, None, snapshot_of),
+            lambda table, table_uuid, head, _, snapshot_of: find_published(table, table_uuid, head, {}, snapshot_of),
         )
 
 
@@ -170,6 +203,12 @@ def forget_the_marker(patch):
         run_past_the_layer_below,
         trust_a_clock_that_is_ahead,
         forget_the_marker,
+        remove_files_after_a_reply_was_lost,
+        remove_files_of_a_snapshot_that_may_be_there,
+        swap_whatever_has_come_between,
+        heal_with_whatever_was_exported,
+        heal_as_a_window,
+        heal_candles_that_lose_trades,
     ],
     ids=lambda mutation: mutation.__name__.replace("_", " "),
 )

@@ -11,12 +11,13 @@ from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import JobConnections, is_cluster
 from k2_offload.core.exactly_once import Snapshot, Stamp
 from k2_offload.core.fault_points import FaultPoint, reached
+from k2_offload.core.heal import HealStamp
 from k2_offload.core.lake import parquet_file
-from k2_offload.core.plan import PlannedWindow
+from k2_offload.core.plan import PlannedRows
 from k2_offload.core.queries import EXPORT_SETTINGS, of_split
 from k2_offload.core.splits import Split
 from offload_job.cold_table_writer import ColdTableWriter
-from offload_job.export_task import TRY, Export, Exported, run_export
+from offload_job.export_task import TRY, Export, Exported, file_of, run_export
 from offload_job.spark_cluster import SparkCluster
 
 _PARALLEL_FOOTERS = 8
@@ -37,16 +38,28 @@ class ExportTransport:
         self,
         clickhouse: ClickHouse,
         cold: ColdTableWriter,
-        planned: PlannedWindow,
+        planned: PlannedRows,
         splits: Sequence[Split],
-        stamp: Stamp,
+        stamp: Stamp | HealStamp,
     ) -> Snapshot:
         """Export the window and stage its files.
 
-        Files of an attempt that dies are never referenced; orphan-file removal takes them.
+        Files of an attempt that is killed are never referenced; orphan-file removal takes them.
         """
         exports = self._exports(cold, planned, splits, stamp.attempt)
+        written = [file_of(export, 0) for export in exports]  # also those whose reply is lost
+        with cold.removing_unnamed(stamp.attempt, written):
+            return cold.stage_files(self._export(clickhouse, cold, planned, splits, exports, written), stamp)
 
+    def _export(
+        self,
+        clickhouse: ClickHouse,
+        cold: ColdTableWriter,
+        planned: PlannedRows,
+        splits: Sequence[Split],
+        exports: Sequence[Export],
+        written: list[str],
+    ) -> list[Any]:
         def register(split: Split, exported: Exported) -> Any:
             reached(FaultPoint.FILE_EXPORTED, planned.table)
             return cold.data_file(exported.uri, planned.partition_field, split.day)
@@ -60,23 +73,20 @@ class ExportTransport:
         at_once = min(planned.parallel_exports, len(splits))
         # The two small files of a window across midnight are not worth a Spark context.
         if self._cluster is not None and sum(split.rows for split in splits) > planned.max_file_rows:
-            exported = self._cluster.run(exports)
+            exported = self._cluster.run(exports, written)
             for each in exported:
                 _say(planned, each)
             with ThreadPoolExecutor(_PARALLEL_FOOTERS) as pool:
-                files = list(pool.map(register, splits, exported))
-        elif at_once > 1:
+                return list(pool.map(register, splits, exported))
+        if at_once > 1:
             with ThreadPoolExecutor(at_once) as pool:
-                files = list(pool.map(export_and_register, splits, exports))
-        else:
-            files = [
-                register(split, run_export(export, 0, clickhouse))
-                for split, export in zip(splits, exports, strict=True)
-            ]
-        return cold.stage_files(files, stamp)
+                return list(pool.map(export_and_register, splits, exports))
+        return [
+            register(split, run_export(export, 0, clickhouse)) for split, export in zip(splits, exports, strict=True)
+        ]
 
     def _exports(
-        self, cold: ColdTableWriter, planned: PlannedWindow, splits: Sequence[Split], attempt: str
+        self, cold: ColdTableWriter, planned: PlannedRows, splits: Sequence[Split], attempt: str
     ) -> list[Export]:
         exports = []
         for number, split in enumerate(splits):
@@ -89,5 +99,5 @@ class ExportTransport:
         return exports
 
 
-def _say(planned: PlannedWindow, exported: Exported) -> None:
+def _say(planned: PlannedRows, exported: Exported) -> None:
     print(f"{planned.table}: {exported}\n", end="", flush=True)

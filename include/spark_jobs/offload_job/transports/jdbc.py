@@ -15,7 +15,8 @@ from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.exactly_once import WINDOW_PROPERTY, Snapshot, Stamp
 from k2_offload.core.fault_points import FaultPoint, reached
-from k2_offload.core.plan import PlannedColumn, PlannedWindow
+from k2_offload.core.heal import HealStamp
+from k2_offload.core.plan import PlannedColumn, PlannedRows
 from k2_offload.core.queries import of_split
 from k2_offload.core.splits import Split
 from k2_offload.core.sql import quote
@@ -38,16 +39,16 @@ class JdbcTransport:
         self,
         clickhouse: ClickHouse,  # noqa: ARG002 - Spark has connections of its own
         cold: ColdTableWriter,
-        planned: PlannedWindow,
+        planned: PlannedRows,
         splits: Sequence[Split],
-        stamp: Stamp,
+        stamp: Stamp | HealStamp,
     ) -> Snapshot:
         """Read the window through Spark and stage what it wrote."""
         if not splits:
             return cold.stage_files([], stamp)
         # A session of its own: spark.wap.id is a setting of the session, and tables run side by side.
         spark = self._session().newSession()
-        spark.conf.set("spark.wap.id", str(stamp.window_id))
+        spark.conf.set("spark.wap.id", stamp.wap_id)
         rows = reduce(lambda left, right: left.unionAll(right), (self._read(spark, planned, split) for split in splits))
         catalog = self._connections.catalog.name
         writer = rows.writeTo(f"{catalog}.{planned.target}")
@@ -59,7 +60,7 @@ class JdbcTransport:
         reached(FaultPoint.STAGED, planned.table)
         return cold.staged_by(stamp.attempt)
 
-    def _read(self, spark: SparkSession, planned: PlannedWindow, split: Split) -> DataFrame:
+    def _read(self, spark: SparkSession, planned: PlannedRows, split: Split) -> DataFrame:
         select = of_split(planned.select_split_sql, split)
         names = ", ".join(_portable(column) for column in planned.columns)
         endpoint = self._connections.clickhouse

@@ -1,10 +1,17 @@
 from __future__ import annotations
 
-import pytest
-from clickhouse_driver import Client
+import shutil
+import uuid
+from pathlib import Path
 
-from embedded.stack.schema import apply_schema
+import pytest
+from clickhouse_driver import Client, errors
+
+from embedded.stack.schema import SCHEMA_DIRECTORY, apply_schema
 from tests.stack.embedded.feed.support import binance_message, insert, select
+from tests.support import SharedStack
+
+ROOT = Path(__file__).parents[4]
 
 
 def test_applying_the_schema_again_changes_nothing(clickhouse: Client) -> None:
@@ -87,3 +94,31 @@ def test_readers_find_these_columns_of_plain_types(
     clickhouse: Client, table: str, columns: list[tuple[str, str]]
 ) -> None:
     assert [row[:2] for row in select(clickhouse, f"DESCRIBE TABLE {table}")] == columns
+
+
+def test_queues_of_a_broker_take_the_place_of_the_embedded_ones(stack: SharedStack, tmp_path: Path) -> None:
+    """chDB 26.9 reports an error for a Kafka table that it has made; what did not come to be stops the schema."""
+    shutil.copytree(SCHEMA_DIRECTORY, tmp_path, dirs_exist_ok=True)
+    script = (ROOT / "docker/clickhouse/10_message_queues.sql").read_text()
+    # Named collections need a server's configuration: the engine has none here.
+    broker = "kafka_broker_list = '127.0.0.1:1',"
+    plain = script.replace("Kafka(k2_broker)\nSETTINGS", f"Kafka\nSETTINGS {broker}")
+    name = f"kafka_{uuid.uuid4().hex}"
+    with stack.clickhouse_client(database="default") as client:
+        client.execute(f"CREATE DATABASE {name}")
+        try:
+            with stack.clickhouse_client(database=name) as inside:
+                queues = tmp_path / "10_message_queues.sql"
+                queues.write_text(plain.replace("(message String)", "(message Nothing42)"))
+                with pytest.raises(errors.ServerException, match="Nothing42"):
+                    apply_schema(inside, tmp_path)
+                queues.write_text(plain)
+                apply_schema(inside, tmp_path)
+                made = inside.execute(
+                    "SELECT engine, count() FROM system.tables WHERE database = currentDatabase() GROUP BY engine"
+                )
+        finally:
+            client.execute(f"DROP DATABASE {name}")
+    assert plain.count(broker) == 2
+    assert dict(made)["Kafka"] == 2
+    assert sum(count for _, count in made) == 23

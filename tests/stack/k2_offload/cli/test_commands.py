@@ -10,6 +10,7 @@ from unittest import mock
 
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH
 from k2_offload.core.lake import iceberg_table
+from k2_offload.core.windows import format_time
 from tests.stack.k2_offload.cli.conftest import START, Shell
 
 
@@ -71,7 +72,7 @@ def test_one_table_in_trouble_does_not_hide_the_others(shell, moved):
     broken = f"{moved}_gone"
     shell.tables(shell.workbench.spec(moved), shell.workbench.spec(broken))
     healthy, trouble = shell.json("status", exit_code=1)
-    assert (healthy["warm_rows"], healthy["cold_rows"], healthy["lag_seconds"]) == (1000, 1000, 0)
+    assert (healthy["warm_rows"], healthy["cold_rows"], healthy["late_rows"]) == (1000, 1000, 0)
     assert (healthy["status"], healthy["window_rows"], healthy["problem"]) == ("success", 1000, None)
     assert f"ClickHouse has no table k2.{broken}" in trouble["problem"]
 
@@ -85,14 +86,44 @@ def test_one_table_in_trouble_does_not_hide_the_others(shell, moved):
     ]
 
 
-def test_lag_leaves_rows_of_the_future_out(shell, moved):
-    shell.workbench.insert_trades(moved, datetime.now(UTC) + timedelta(hours=1), 2)
+def test_a_feed_that_is_dead_has_no_lag_and_says_so_and_lag_is_the_age_of_what_waits(shell, moved):
+    shell.workbench.insert_trades(moved, datetime.now(UTC) + timedelta(hours=1), 2)  # says nothing about the feed
     [line] = shell.json("status")
-    assert (line["lag_seconds"], line["warm_rows"]) == (0, 1002)
-    shell.workbench.insert_trades(moved, START + timedelta(hours=1), 1)
+    last_row = START + timedelta(seconds=998)
+    assert (line["silent"], line["silent_since"]) == (True, format_time(last_row))
+    assert (line["lag_seconds"], line["warm_rows"]) == (None, 1002)
+    assert f"no new rows since {last_row:%Y-%m-%d %H:%M:%S} (" in shell.k2("status").stdout
+
+    waiting = START + timedelta(hours=1)
+    shell.workbench.insert_trades(moved, waiting, 1)
+    shell.workbench.insert_trades(moved, START + timedelta(hours=2, minutes=50), 1)
     [line] = shell.json("status", "--no-counts")
-    assert line["lag_seconds"] > 0
-    assert line["warm_rows"] is None
+    assert 0 <= (datetime.now(UTC) - waiting).total_seconds() - line["lag_seconds"] < 60
+    assert (line["silent"], line["warm_rows"]) == (False, None)
+
+
+def test_as_a_probe_status_fails_with_one_line_for_each_reason(shell, moved):
+    conditions = "lag>30m,failed,refused,late,gaps,metadata"
+    [line] = shell.json("status", "--fail-on", conditions)
+    assert line["reasons"] == []
+    assert line["snapshots"] == 1
+    assert line["metadata_bytes"] > 1000
+
+    shell.workbench.insert_trades(moved, START + timedelta(hours=1), 10, start_sequence=2000)
+    shell.workbench.insert_trades(moved, START + timedelta(seconds=1), 7, start_sequence=3000)
+    cycle = shell.workbench.cycle(shell.workbench.spec(moved))
+    assert cycle.plan(cycle.tables[moved]) is not None
+    cycle.commit(cycle.tables[moved])
+    shell.workbench.sql(f"ALTER TABLE {moved} ADD COLUMN fee UInt8")
+    result = shell.k2("status", "--json", "--fail-on", conditions, exit_code=1)
+    [line] = json.loads(result.stdout)
+    assert [each["condition"] for each in line["reasons"]] == ["lag>30m", "failed", "refused", "late"]
+    assert [text.removeprefix("✗ ") for text in result.stderr.splitlines()] == [
+        each["reason"] for each in line["reasons"]
+    ]
+    assert "planned and not published" in line["failure"]
+    assert "column 'fee' is int in the source and missing in the cold table" in line["refusal"]
+    assert shell.k2("status").returncode == 0
 
 
 def test_late_rows_are_counted_but_not_those_on_time_nor_days_that_the_ttl_has_reached(shell, moved):

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from dataclasses import replace
 from datetime import timedelta
 
+import psycopg
 import pytest
 
-from k2_offload.core.errors import StaleWindow
-from k2_offload.core.exactly_once import PUBLISHED_BRANCH
+from k2_offload.core.errors import StaleWindow, Unreachable
+from k2_offload.core.exactly_once import PUBLISHED_BRANCH, WindowId
+from k2_offload.core.gaps import GapKind
 from k2_offload.core.windows import format_time
+from k2_offload.work.watermarks import find_skip, skip
 from tests.faults.output import Output
 from tests.stack.k2_offload.cli.conftest import START
 
@@ -110,6 +114,47 @@ def test_where_clickhouse_no_longer_has_the_rows_going_back_is_not_recommended(s
     refusal = shell.k2("watermark", "set", table, format_time(START - timedelta(days=1)), exit_code=1).stderr
     assert "Going back would lose them" in refusal
     assert "CALL" not in refusal
+
+
+class CutOff:
+    """A cold table; as soon as it has published a skip, the ledger's connection is gone."""
+
+    def __init__(self, cold, dsn):
+        self._cold, self._dsn = cold, dsn
+
+    def __getattr__(self, name):
+        return getattr(self._cold, name)
+
+    def adopt(self, *what):
+        self._cold.adopt(*what)
+        holders = "SELECT pid FROM pg_locks WHERE relation = 'k2_offload.offload_watermarks'::regclass"
+        with psycopg.connect(self._dsn) as connection:
+            ended = connection.execute(f"SELECT pg_terminate_backend(pid) FROM ({holders} AND granted) AS holders")
+            assert ended.rowcount > 0
+
+
+@pytest.mark.parametrize("open_window", [False, True])
+def test_a_skip_is_on_record_once_though_the_ledger_died(shell, moved, open_window):
+    spec = shell.workbench.spec(moved)
+    shell.workbench.insert_trades(moved, START + timedelta(hours=1), 10)
+    cycle = shell.workbench.cycle(spec)
+    tiers, table = cycle.tiers, cycle.tables[moved]
+    planned = cycle.plan(table) if open_window else None
+    end = WindowId.parse(planned.window_id).window.high if planned else START + timedelta(hours=2)
+    found = find_skip(tiers, table, end)
+    with pytest.raises(Unreachable):
+        skip(tiers, table, replace(found, cold=CutOff(found.cold, shell.workbench.stack.ledger_dsn)))
+    assert tiers.ledger.read_gaps().get(moved, []) == []
+
+    for _ in range(2):
+        assert cycle.plan(table) is None
+        cycle.commit(table)
+        [gap] = tiers.ledger.read_gaps()[moved]
+        assert (gap.window, gap.kind, gap.rows) == (found.window, GapKind.SKIPPED, 10)
+    shell.workbench.insert_trades(moved, START + timedelta(hours=2), 10)
+    assert shell.workbench.move(shell.workbench.cycle(spec), moved)
+    assert len(tiers.ledger.read_gaps()[moved]) == 1
+    assert sum(shell.workbench.cold_rows(moved).values()) == 1010
 
 
 def test_the_future_is_refused(shell, moved):

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+from clickhouse_driver.errors import ErrorCodes, ServerException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedded.stack.schema import SCHEMA_DIRECTORY, split_statements
+from embedded.stack.schema import SCHEMA_DIRECTORY, apply_schema, split_statements
 
 words = st.text("abcé1 \n,()=%", min_size=1).map(lambda text: f"x{text}")
 anything = st.text("ab;-/*'\"`\n ")
@@ -44,3 +48,36 @@ def test_every_statement_of_the_schema_can_be_repeated() -> None:
     assert len(created) == 23
     for statement in created:
         assert "IF NOT EXISTS" in statement.partition("\n")[0], statement
+
+
+class Refusing:
+    """A client whose CREATEs fail, whether the table came to be or not."""
+
+    def __init__(self, code: int, exists: bool) -> None:
+        self._error, self._exists = ServerException("Shutdown was called", code), exists
+        self.asked: list[str] = []
+
+    def execute(self, statement: str) -> list[tuple[int]]:
+        self.asked.append(statement)
+        if statement.startswith("CREATE"):
+            raise self._error
+        return [(int(self._exists),)]
+
+
+@pytest.mark.parametrize(
+    ("code", "exists", "goes_on"),
+    [
+        (ErrorCodes.LOGICAL_ERROR, True, True),
+        (ErrorCodes.LOGICAL_ERROR, False, False),
+        (ErrorCodes.UNKNOWN_TABLE, True, False),
+    ],
+)
+def test_an_error_for_a_table_that_came_to_be_is_none(tmp_path: Path, code: int, exists: bool, goes_on: bool) -> None:
+    (tmp_path / "1.sql").write_text("CREATE TABLE IF NOT EXISTS a_queue (m String) ENGINE = Kafka(k2_broker)")
+    client = Refusing(code, exists)
+    if goes_on:
+        apply_schema(client, tmp_path)
+        assert client.asked[1:] == ["EXISTS a_queue"]
+    else:
+        with pytest.raises(ServerException):
+            apply_schema(client, tmp_path)

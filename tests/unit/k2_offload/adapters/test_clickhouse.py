@@ -11,7 +11,16 @@ from clickhouse_driver.errors import ServerException
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.connections import ClickHouseEndpoint
-from k2_offload.core.errors import InvalidSource, OffloadError, Overloaded, Refused
+from k2_offload.core.errors import (
+    ConfigurationError,
+    InvalidSource,
+    OffloadError,
+    Overloaded,
+    Refused,
+    StoreFailed,
+    StoreRefused,
+    Unreachable,
+)
 
 ENDPOINT = ClickHouseEndpoint("clickhouse", "h", 9000, 8123, "u", "p", "k2", secure=False)
 TABLE = parse_tables("tables: {t: {layer: bronze, source: k2.t, target: cold.t, timestamp_column: at}}")["t"]
@@ -61,6 +70,22 @@ def test_what_may_pass_is_told_from_what_a_person_has_to_cure(answering, code, k
     with pytest.raises(kind, match=words) as raised:
         answering(ServerException("too much. Stack trace: 0", code)).now()
     assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "tried_again"),
+    [
+        ("DB::Exception: Access Denied. (S3_ERROR)", StoreRefused, False),
+        ("Message: The specified bucket does not exist, NoSuchBucket. (S3_ERROR)", StoreRefused, False),
+        ("Message: Poco::Exception. Code: 1000, e.code() = 111, Connection refused", StoreFailed, True),
+    ],
+)
+def test_an_object_store_that_fails_an_export_reads_like_every_other_error(answering, words, kind, tried_again):
+    with pytest.raises(kind, match=r"none is lost.*lake_collection.*k2 validate") as raised:
+        answering(ServerException(words, 499)).execute("INSERT INTO FUNCTION s3(k2_lake)")
+    assert isinstance(raised.value, Unreachable) is tried_again
+    assert isinstance(raised.value, ConfigurationError) is not tried_again
+    assert words.rstrip(".") in str(raised.value)
 
 
 @pytest.mark.parametrize("kind", ["String", "Float64", "Date", "UUID", "Nullable(String)"])

@@ -170,9 +170,10 @@ def test_an_adopted_window_is_the_newest_and_has_its_branch(catalog, lake):
     fill(lake, NOON)
     cold = catalog.load(TABLE)
     window_id = adopted(cold.uuid, NOON)
-    cold.adopt(window_id, "at")
+    cold.adopt(window_id, "at", skipped_rows=3)
     again = catalog.load(TABLE)
     assert again.published.window_id == window_id
+    assert again.published.snapshot.skipped_rows == 3
     assert PUBLISHED_BRANCH in lake.load_table("cold.trades").refs()
     assert again.published_until(NOON) is None
     assert again.published_until(window_id.window.high).window_id == window_id
@@ -185,6 +186,21 @@ def test_adopting_refuses_a_table_to_which_another_writer_has_committed_meanwhil
         cold.adopt(WindowId(cold.uuid, Window(DAY, NOON)), "at")
     with pytest.raises(DamagedTable):
         watermark_of(catalog.load(TABLE).published)
+
+
+def test_what_every_load_reads_is_known_and_how_to_make_it_less(catalog, lake):
+    catalog.create(TABLE, COLUMNS)
+    before = catalog.load(TABLE)
+    fill(lake, NOON)
+    fill(lake, DAY)
+    cold = catalog.load(TABLE)
+    assert (before.snapshot_count, cold.snapshot_count) == (0, 2)
+    assert cold.metadata_bytes() == Path(cold.metadata_location.removeprefix("file://")).stat().st_size
+    assert cold.metadata_bytes() > before.metadata_bytes()
+    assert cold.expiry_statement(date(2026, 3, 1)) == (
+        f"CALL {lake.name}.system.expire_snapshots(table => 'cold.trades', "
+        "older_than => TIMESTAMP '2026-03-01 00:00:00')"
+    )
 
 
 def test_rows_are_counted_by_day_from_metadata(catalog, lake):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,24 @@ from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.plan import Plan, PlannedWindow, RefusedTable
 
 SECRET = "a-secret-of-this-test"
+SUBMIT = SparkSubmitOperator.execute
 
 
 def window(transport="export"):
-    return PlannedWindow("t", "cold.t", "k2/u/a/b", 9, "t", transport, "t_day", (), 5, 2, "SELECT 1", "SELECT 2")
+    return PlannedWindow(
+        table="t",
+        target="cold.t",
+        window_id="k2/u/a/b",
+        rows=9,
+        cut_on="t",
+        transport=transport,
+        partition_field="t_day",
+        columns=(),
+        max_file_rows=5,
+        parallel_exports=2,
+        rows_per_slot_sql="SELECT 1",
+        select_split_sql="SELECT 2",
+    )
 
 
 @pytest.fixture
@@ -46,7 +61,7 @@ def submitted(monkeypatch):
 
     def execute(self, _):
         plan_file = Path(self.application_args[0])
-        seen.append({"operator": self, "plan": plan_file.read_text(), "args": self.application_args[1:]})
+        seen.append({"environment": dict(os.environ), "plan": plan_file.read_text(), "args": self.application_args[1:]})
 
     monkeypatch.setattr(SparkSubmitOperator, "execute", execute)
     monkeypatch.setattr(offload, "check_java", lambda: 17)
@@ -65,11 +80,56 @@ def test_the_plan_goes_into_a_file_and_secrets_into_the_environment_only(submitt
     assert Plan.from_json(run["plan"]) == plan
     assert run["args"] == ["--parallel-tables", "3"]
     assert (task.application, task.driver_class_path) == (str(spark_submit.OFFLOAD), "/jars/a.jar:/jars/b.jar")
-    connections = JobConnections.from_json(task.env_vars.pop(JobConnections.VARIABLE))
+    connections = JobConnections.from_json(run["environment"][JobConnections.VARIABLE])
     assert connections.clickhouse.password == SECRET
-    assert task.env_vars["PYSPARK_PYTHON"] == "/opt/python"
+    assert run["environment"]["PYSPARK_PYTHON"] == "/opt/python"
+    assert JobConnections.VARIABLE not in os.environ
     shown = json.dumps([task.env_vars, task.conf, task.application_args, task.plan, run["plan"]])
     assert SECRET not in shown
+
+
+@pytest.mark.parametrize(
+    "spark",
+    [
+        {"host": "local[2]"},
+        {"host": "spark://node:7077"},
+        {"host": "spark://yarn-node", "port": 7077, "extra": {"deploy-mode": "client"}},
+        {"host": "yarn"},
+        {"host": "yarn", "extra": {"deploy-mode": "client"}},
+    ],
+    ids=str,
+)
+@pytest.mark.usefixtures("submitted")
+def test_no_secret_is_on_the_command_line_that_others_can_list(monkeypatch, tmp_path, spark):
+    binary = tmp_path / "spark-submit"
+    listing = "ps -ww -o args= -p $$; ps -ww -o args= -p $PPID"
+    binary.write_text(f"#!/bin/sh\n({listing}) > {tmp_path}/listed\nenv > {tmp_path}/environment\n")
+    binary.chmod(0o700)
+    monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__SPARK_BINARY", str(binary))
+    monkeypatch.setenv("AIRFLOW_CONN_UNIT_SPARK", json.dumps({"conn_type": "spark", **spark}))
+    monkeypatch.setattr(SparkSubmitOperator, "execute", SUBMIT)
+    operator(Plan("bronze", (window(),))).execute({})
+    listed = (tmp_path / "listed").read_text()
+    assert f"--master {spark['host']}" in listed
+    assert SECRET not in listed
+    assert SECRET in (tmp_path / "environment").read_text()
+
+
+@pytest.mark.parametrize(
+    "spark",
+    [
+        {"host": "yarn", "extra": {"deploy-mode": "cluster"}},
+        {"host": "spark://node:7077", "extra": {"deploy-mode": "cluster"}},
+        {"host": "k8s://https://node:6443"},
+        {"host": "k8s://https://node:6443", "extra": {"deploy-mode": "cluster"}},
+    ],
+    ids=str,
+)
+def test_a_master_that_would_put_secrets_on_command_lines_is_refused(submitted, monkeypatch, spark):
+    monkeypatch.setenv("AIRFLOW_CONN_UNIT_SPARK", json.dumps({"conn_type": "spark", **spark}))
+    with pytest.raises(ConfigurationError, match="command lines"):
+        operator(Plan("bronze", (window(),))).execute({})
+    assert submitted == []
 
 
 def test_nothing_secret_is_there_before_the_task_runs(submitted):

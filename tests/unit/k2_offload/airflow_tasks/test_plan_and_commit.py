@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -14,7 +16,9 @@ from k2_offload.airflow_tasks import commit, plan
 from k2_offload.core.errors import Busy, InvalidSource, OffloadError, Overloaded, Unreachable, UnreadableTable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.plan import Plan
+from k2_offload.core.tables import Tables
 from k2_offload.core.windows import format_time
+from tests.model.iceberg import SimulatedCatalog
 from tests.model.world import World
 
 BRONZE = ["bronze_a", "bronze_b"]
@@ -51,8 +55,8 @@ def world(monkeypatch):
     return world
 
 
-def planned(**params):
-    task = plan.PlanOffloadOperator(task_id="plan", layer="bronze")
+def planned(layer="bronze", **params):
+    task = plan.PlanOffloadOperator(task_id="plan", layer=layer)
     return task.execute({"run_id": "run", "params": {"tables": []} | params})
 
 
@@ -94,7 +98,52 @@ def test_a_table_that_cannot_be_planned_is_refused_in_the_plan_and_failed_in_the
     made = Plan.from_json(arguments["plan"])
     assert [window.table for window in made.windows] == ["bronze_b"]
     assert [(refused.table, refused.reason) for refused in made.refused] == [("bronze_a", "bronze_a: no such source")]
-    assert world.postgres.entries["bronze_a"].row.status == "failed"
+    row = world.postgres.entries["bronze_a"].row
+    assert (row.status, row.reason) == ("failed", "bronze_a: no such source")
+    committed()
+    assert world.postgres.entries["bronze_a"].row == row
+
+
+def test_a_window_that_was_not_published_is_a_failure_and_a_better_known_reason_stays(world, monkeypatch):
+    planned()
+    committed()
+    row = world.postgres.entries["bronze_a"].row
+    assert row.status == "failed"
+    assert "planned and not published" in row.reason
+    assert "`k2 run bronze_a`" in row.reason
+    with monkeypatch.context() as patch:
+        failing_for(patch, plan, "plan", "bronze_a", InvalidSource("bronze_a: no such source"))
+        planned()
+    committed()
+    assert world.postgres.entries["bronze_a"].row.reason == "bronze_a: no such source"
+    world.begin("bronze").proceed()
+    assert world.postgres.entries["bronze_a"].row.reason is None
+
+
+def test_a_run_loads_each_table_of_the_layer_below_once(world, monkeypatch):
+    for layer in ("bronze", "silver"):
+        world.begin(layer).proceed()
+    loaded = Counter()
+    real = SimulatedCatalog.load
+
+    def load(catalog, table):
+        loaded[table.name] += 1
+        return real(catalog, table)
+
+    monkeypatch.setattr(SimulatedCatalog, "load", load)
+    assert planned(layer="gold")
+    assert loaded == {"silver": 1, "candles_1m": 1, "candles_5m": 1}
+
+
+def test_nothing_goes_by_the_newest_row_of_a_table_whose_timestamp_column_was_edited(world):
+    for layer in ("bronze", "silver"):
+        world.begin(layer).proceed()
+    edited = replace(world.tables["silver"], timestamp_column="starts", partition_column="at")
+    world.tables = Tables({**world.tables.by_name, "silver": edited})
+    [arguments] = planned(layer="gold")
+    made = Plan.from_json(arguments["plan"])
+    assert made.windows == ()
+    assert all("silver: its windows were cut on 'at'" in refused.reason for refused in made.refused)
 
 
 @pytest.mark.parametrize(

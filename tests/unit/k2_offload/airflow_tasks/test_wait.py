@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import TaskSuccessEvent
 
-from k2_offload.airflow_tasks.wait import PublishedTrigger, UpstreamLayerSensor
+from k2_offload.airflow_tasks.wait import EndedTrigger, UpstreamLayerSensor
 
 QUARTER = datetime(2026, 3, 4, 10, 15, tzinfo=UTC)
 
@@ -27,11 +27,11 @@ def deferred_by(run_type="scheduled"):
     return sensor, deferred.value
 
 
-def event_after(monkeypatch, *looks):
+def event_after(monkeypatch, *looks, missing_seconds=60):
     """What the trigger fires when it finds these states, one look after the other."""
     _, deferred = deferred_by()
     _, arguments = deferred.trigger.serialize()
-    trigger = PublishedTrigger(**{**arguments, "poke_interval": 0})
+    trigger = EndedTrigger(**{**arguments, "poke_interval": 0, "missing_seconds": missing_seconds})
     remaining = list(looks)
 
     def get_task_states(**asked):
@@ -50,6 +50,15 @@ def event_after(monkeypatch, *looks):
         pytest.param([{"run": {"offload_0": "success"}}], id="one application"),
         pytest.param([{"run": {"offload": "skipped"}}], id="nothing to move"),
         pytest.param([{}, {"run": {}}, {"run": {"offload_0": "success"}}], id="the run comes later"),
+        pytest.param([{"run": {"offload_0": "success", "offload_1": "failed"}}], id="a table below is red"),
+        pytest.param([{"run": {"offload": "upstream_failed"}}], id="nothing was planned"),
+        pytest.param(
+            [
+                {"run": {"offload_0": "failed", "offload_1": "up_for_retry"}},
+                {"run": {"offload_0": "failed", "offload_1": "failed"}},
+            ],
+            id="one has failed, the other is tried again",
+        ),
         pytest.param(
             [
                 {"run": {"offload": None}},
@@ -61,22 +70,28 @@ def event_after(monkeypatch, *looks):
         ),
     ],
 )
-def test_the_wait_succeeds_without_a_worker_when_all_is_published(monkeypatch, looks):
+def test_the_wait_succeeds_without_a_worker_when_the_layer_below_has_ended_however_it_did(monkeypatch, looks):
     assert isinstance(event_after(monkeypatch, *looks), TaskSuccessEvent)
 
 
-@pytest.mark.parametrize("state", ["failed", "upstream_failed"])
-def test_the_wait_fails_with_the_layer_below(monkeypatch, state):
-    sensor, deferred = deferred_by()
-    event = event_after(monkeypatch, {"run": {"offload_0": "success", "offload_1": state}})
-    with pytest.raises(Exception, match="failed"):
-        getattr(sensor, deferred.method_name)({"logical_date": QUARTER}, event.payload)
+def test_a_run_that_does_not_come_is_waited_for_a_while_only(monkeypatch):
+    """The DAG below is paused or gone, or an earlier run of it goes on."""
+    assert isinstance(event_after(monkeypatch, {}, missing_seconds=0), TaskSuccessEvent)
+    with pytest.raises(IndexError):  # one that exists is waited for
+        event_after(monkeypatch, {"run": {"offload": None}}, missing_seconds=0)
+
+
+@pytest.mark.parametrize("error", ["Trigger timeout", "Trigger failure"])
+def test_a_run_that_does_not_end_or_cannot_be_looked_at_stops_nobody(error):
+    sensor, _ = deferred_by()
+    assert sensor.resume_execution("__fail__", {"error": error}, {"logical_date": QUARTER}) is None
 
 
 def test_the_triggerer_finds_the_trigger_by_its_name():
     _, deferred = deferred_by()
-    assert deferred.trigger.serialize()[0] == "k2_offload.airflow_tasks.wait.PublishedTrigger"
+    assert deferred.trigger.serialize()[0] == "k2_offload.airflow_tasks.wait.EndedTrigger"
     assert deferred.timeout.total_seconds() == 77
+    assert deferred.trigger.serialize()[1]["missing_seconds"] == 120
 
 
 @pytest.mark.parametrize("run_type", ["manual", "backfill"])

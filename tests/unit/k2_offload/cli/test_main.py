@@ -48,6 +48,15 @@ def test_every_command_shows_an_example_and_speaks_json(path):
     assert "--json" in text
 
 
+@pytest.mark.parametrize("conditions", ["lag>30x", "slow", "late"])
+def test_a_condition_that_is_none_is_told_in_one_line_and_exits_with_2(conditions):
+    result = invoke("status", "--no-counts", "--fail-on", conditions)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert "--fail-on: " in result.stderr
+
+
 @pytest.mark.parametrize("arguments", [("verify", "--layer", "brass"), ("status", "--sideways"), ("nothing",)])
 def test_wrong_usage_exits_with_2(arguments):
     result = invoke(*arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -26,9 +27,10 @@ def limited(monkeypatch):
     @contextmanager
     def open_tiers():
         ledger = SimpleNamespace(migrate=lambda: None, read_tables=lambda: {"t": record}, read_gaps=dict)
-        yield SimpleNamespace(tables=TABLES, ledger=ledger)
+        yield SimpleNamespace(tables=TABLES, ledger=ledger, now=lambda: datetime(2026, 3, 4, tzinfo=UTC))
 
     monkeypatch.setattr(status, "open_tiers", open_tiers)
+    monkeypatch.setattr(status, "read_active_runs", lambda _: [])
     monkeypatch.setattr(status, "read_status", lambda _, table, *__: TableStatus(table, record))
 
 

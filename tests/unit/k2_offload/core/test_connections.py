@@ -82,7 +82,6 @@ def test_what_the_job_needs_survives_its_environment():
         ("spark", "spark://node", 7077, "spark://node:7077"),
         ("spark", "node", 7077, "spark://node:7077"),
         ("spark", "yarn", None, "yarn"),
-        ("k8s", "https://node", 6443, "k8s://https://node:6443"),
     ],
 )
 def test_the_spark_master_is_the_one_that_the_provider_reads(kind, host, port, master):
@@ -95,6 +94,23 @@ def test_the_spark_master_is_the_one_that_the_provider_reads(kind, host, port, m
 )
 def test_a_cluster_is_what_has_executors_elsewhere(master, cluster):
     assert is_cluster(master) is cluster
+
+
+@pytest.mark.parametrize(
+    ("kind", "host", "deploy_mode", "message"),
+    [
+        ("k8s", "https://node", None, "means Kubernetes"),
+        ("spark", "k8s://https://node:6443", "client", "means Kubernetes"),
+        ("spark", "spark://spark.k8s.internal:7077", None, "a name without 'k8s'"),
+        ("spark", "yarn", "cluster", "'deploy-mode' out of its extra"),
+        ("spark", "spark://node:7077", "cluster", "deploy mode 'cluster'"),
+    ],
+)
+def test_a_master_that_would_put_passwords_on_command_lines_is_refused(kind, host, deploy_mode, message):
+    with pytest.raises(ConfigurationError, match=message) as refusal:
+        read_spark_master("c", kind, host, None, deploy_mode)
+    assert "connection 'c'" in str(refusal.value)
+    assert "k2 validate" in str(refusal.value)
 
 
 def test_a_spark_connection_without_a_master_is_refused():

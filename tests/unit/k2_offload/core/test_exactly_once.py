@@ -13,6 +13,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from k2_offload.core.errors import AuditFailed, ChangedTable, DamagedTable, StaleWindow
 from k2_offload.core.exactly_once import (
     FIRST_WATERMARK,
+    HEALED_BRANCH,
+    PUBLISHED_BRANCH,
     LedgerEntry,
     PublishDecision,
     Published,
@@ -24,6 +26,7 @@ from k2_offload.core.exactly_once import (
     decide_publish,
     find_published,
     follow_chain,
+    may_drop,
     refuse_to_recreate,
     watermark_of,
 )
@@ -41,6 +44,20 @@ def snapshot(snapshot_id, parent_id, window_id=None, cut_on=None):
 
 def stamp(window_id, cut_on="at"):
     return Stamp(window_id, cut_on, "attempt")
+
+
+@pytest.mark.parametrize(
+    ("number", "last_sequence_number", "heads", "may"),
+    [
+        (3, 3, [], True),
+        (3, 3, [1, 2], True),
+        (3, 4, [], False),  # a newer snapshot may hold its files
+        (3, 3, [3], False),  # a branch is at it
+        (0, 0, [], False),  # format 1 numbers nothing
+    ],
+)
+def test_only_what_nothing_else_can_refer_to_is_dropped(number, last_sequence_number, heads, may):
+    assert may_drop(snapshot(number, None, W1), last_sequence_number, heads) is may
 
 
 def chain(*snapshots):
@@ -64,46 +81,69 @@ def test_another_writers_id_is_no_window_id(text):
 
 
 def test_the_newest_window_is_found_below_other_writers_snapshots():
-    found = find_published("t", UUID, 3, None, chain(snapshot(1, None, W1), snapshot(2, 1), snapshot(3, 2)))
+    found = find_published("t", UUID, 3, {}, chain(snapshot(1, None, W1), snapshot(2, 1), snapshot(3, 2)))
     assert found == PUBLISHED_W1
 
 
 def test_a_whole_chain_without_windows_holds_none():
-    assert find_published("t", UUID, 2, None, chain(snapshot(1, None), snapshot(2, 1))) is None
-    assert find_published("t", UUID, None, None, chain()) is None
+    assert find_published("t", UUID, 2, {}, chain(snapshot(1, None), snapshot(2, 1))) is None
+    assert find_published("t", UUID, None, {}, chain()) is None
 
 
 def test_rows_that_no_window_brought_stop_the_table():
     copied = replace(snapshot(1, None), rows_after=5)
     with pytest.raises(DamagedTable, match=r"5 rows that no offloaded window brought.*k2 watermark rebuild t"):
-        find_published("t", UUID, 2, None, chain(copied, replace(snapshot(2, 1), rows_after=5)))
+        find_published("t", UUID, 2, {}, chain(copied, replace(snapshot(2, 1), rows_after=5)))
     emptied = replace(snapshot(2, 1), rows_after=0)
-    assert find_published("t", UUID, 2, None, chain(copied, emptied)) is None
+    assert find_published("t", UUID, 2, {}, chain(copied, emptied)) is None
 
 
 def test_a_window_of_another_incarnation_is_not_ours():
     other = replace(W1, table_uuid="other")
-    assert find_published("t", UUID, 1, None, chain(snapshot(1, None, other))) is None
+    assert find_published("t", UUID, 1, {}, chain(snapshot(1, None, other))) is None
 
 
 def test_the_marker_stands_in_where_expiry_has_cut_the_chain():
-    found = find_published("t", UUID, 9, 1, chain(snapshot(1, None, W1), snapshot(9, 8)))
+    found = find_published("t", UUID, 9, {PUBLISHED_BRANCH: 1}, chain(snapshot(1, None, W1), snapshot(9, 8)))
     assert found == PUBLISHED_W1
 
 
 def test_a_chain_is_cut_where_its_oldest_snapshot_found_rows_though_it_names_no_parent():
     oldest = replace(snapshot(9, None), rows_before=1)
     marker = replace(snapshot(1, None, W1), rows_after=1)
-    assert find_published("t", UUID, 9, 1, chain(marker, oldest)) == Published(marker, W1)
+    assert find_published("t", UUID, 9, {PUBLISHED_BRANCH: 1}, chain(marker, oldest)) == Published(marker, W1)
     with pytest.raises(DamagedTable):
-        find_published("t", UUID, 9, None, chain(oldest))
+        find_published("t", UUID, 9, {}, chain(oldest))
+
+
+def test_a_heal_that_is_left_says_which_window_it_came_after():
+    """The window brought 10 rows, a first heal 2 more and has expired, a second one is left."""
+    window = replace(snapshot(1, None, W1), rows_after=10)
+    healed = replace(snapshot(3, 2), rows_before=12, rows_after=13, follows=W1)
+    branches = {PUBLISHED_BRANCH: 1, HEALED_BRANCH: 3}
+    assert find_published("t", UUID, 3, branches, chain(window, healed)) == Published(window, W1)
+    assert find_published("t", UUID, 4, branches, chain(window, healed, snapshot(4, 3))) == Published(window, W1)
+    with pytest.raises(DamagedTable):  # main was rolled back to before the window
+        find_published("t", UUID, 3, branches, chain(window, replace(healed, follows=W2)))
+
+
+def test_the_last_heal_stands_in_where_it_was_cut_off_too():
+    window = replace(snapshot(1, None, W1), rows_after=10)
+    healed = replace(snapshot(3, 2), rows_before=12, rows_after=13, follows=W1)
+    compacted = replace(snapshot(5, 4), rows_before=13, rows_after=13)
+    branches = {PUBLISHED_BRANCH: 1, HEALED_BRANCH: 3}
+    assert find_published("t", UUID, 5, branches, chain(window, healed, compacted)) == Published(window, W1)
+    with pytest.raises(DamagedTable):
+        find_published("t", UUID, 5, {PUBLISHED_BRANCH: 1}, chain(window, healed, compacted))
+    with pytest.raises(DamagedTable):
+        find_published("t", UUID, 5, branches, chain(window, replace(healed, follows=W2), compacted))
 
 
 @pytest.mark.parametrize("marker", [None, 7, 99])
 def test_a_cut_chain_without_an_older_marker_stops_the_table(marker):
     later = snapshot(99, 98, W2)
     with pytest.raises(DamagedTable, match="k2 watermark rebuild t"):
-        find_published("t", UUID, 9, marker, chain(snapshot(9, 8), later))
+        find_published("t", UUID, 9, {} if marker is None else {PUBLISHED_BRANCH: marker}, chain(snapshot(9, 8), later))
 
 
 @pytest.mark.parametrize(
@@ -177,9 +217,9 @@ def test_a_staged_snapshot_that_somebody_cherry_picked_counts_as_its_window():
 
 
 def test_a_table_that_the_ledger_has_followed_is_not_made_anew():
-    refuse_to_recreate("t", LedgerEntry(None, None, None))
+    refuse_to_recreate("t", None)
     with pytest.raises(DamagedTable, match=r"UUID 0b5e.*not there.*k2 watermark rebuild t"):
-        refuse_to_recreate("t", LedgerEntry(UUID, None, None))
+        refuse_to_recreate("t", UUID)
 
 
 def test_a_marker_that_main_was_rolled_back_past_does_not_stand_in():
@@ -187,7 +227,7 @@ def test_a_marker_that_main_was_rolled_back_past_does_not_stand_in():
     marker = replace(snapshot(3, 2, W2), rows_after=2)
     compacted = replace(snapshot(4, 1), rows_before=1, rows_after=1)
     with pytest.raises(DamagedTable):
-        find_published("t", UUID, 4, 3, chain(marker, compacted))
+        find_published("t", UUID, 4, {PUBLISHED_BRANCH: 3}, chain(marker, compacted))
 
 
 @pytest.mark.parametrize(
@@ -222,6 +262,15 @@ def test_the_ledger_follows_the_cold_table(ledger, published, watermark, committ
     )
 
 
+def test_a_window_that_was_skipped_is_neither_committed_nor_published_though_its_name_is_the_same():
+    skipped = Published(replace(PUBLISHED_W1.snapshot, skipped_rows=3), W1)
+    state = follow_chain("t", LedgerEntry(UUID, FIRST_WATERMARK, W1), UUID, skipped)
+    assert (state.committed, state.resume, state.abandoned) == (None, None, W1)
+    with pytest.raises(StaleWindow, match="the cold table ends at"):
+        decide_publish("t", stamp(W1), UUID, skipped)
+    assert decide_publish("t", stamp(W1), UUID, PUBLISHED_W1) is PublishDecision.ALREADY_PUBLISHED
+
+
 def test_a_recreated_table_stops_until_a_person_accepts_it():
     with pytest.raises(DamagedTable, match="k2 watermark rebuild t"):
         follow_chain("t", LedgerEntry("old", W1.window.high, None), UUID, None)
@@ -245,7 +294,7 @@ class IcebergModel:
             snapshot_id = self.snapshots[snapshot_id].parent_id
 
     def published(self, head):
-        return find_published("t", UUID, head, None, self.snapshots.get)
+        return find_published("t", UUID, head, {}, self.snapshots.get)
 
     def fast_forward(self, snapshot_id):
         if self.main is not None and self.main not in [each.snapshot_id for each in self.ancestors(snapshot_id)]:

@@ -1,4 +1,4 @@
-"""Lag is time that is in the warm tier only."""
+"""Lag is the age of what waits; a source that has fallen silent says so instead of having none."""
 
 from __future__ import annotations
 
@@ -7,28 +7,37 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_offload.core.lag import lag
+from k2_offload.core.lag import Silence, lag, silence
 from k2_offload.core.windows import TICK
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+IDLE = timedelta(minutes=30)
 times = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
+durations = st.timedeltas(timedelta(0), timedelta(days=900))
 
 
-@given(times, times)
-def test_there_is_lag_exactly_while_the_newest_row_is_not_below_the_watermark(watermark, newest_row):
-    behind = lag(watermark, newest_row)
-    assert behind >= timedelta(0)
-    assert (behind > timedelta(0)) == (newest_row >= watermark)
-    assert lag(watermark + behind, newest_row) == timedelta(0)
+@given(times, durations)
+def test_a_row_that_waits_grows_older_with_the_clock_whether_others_follow_it_or_not(oldest_waiting, waited):
+    assert lag(oldest_waiting, oldest_waiting + waited) == waited
 
 
-def test_an_empty_source_is_no_lag():
-    assert lag(NOON, None) == lag(None, None) == timedelta(0)
+def test_nothing_that_waits_is_no_lag_and_a_clock_that_is_behind_makes_none_below_zero():
+    assert lag(None, NOON) == lag(NOON + IDLE, NOON) == timedelta(0)
 
 
-def test_rows_that_have_never_been_moved_have_no_lag_that_a_number_could_say():
-    assert lag(None, NOON) is None
+@given(times, durations)
+def test_a_source_is_silent_once_its_newest_row_is_older_than_it_may_be(newest_row, age):
+    found = silence(newest_row, None, newest_row + age, IDLE)
+    assert (found is not None) == (age > IDLE)
+    assert found in (None, Silence(newest_row))
 
 
-def test_the_newest_row_itself_counts():
-    assert lag(NOON, NOON + timedelta(seconds=5)) == timedelta(seconds=5) + TICK
+def test_a_source_that_the_ttl_has_emptied_is_silent_since_the_last_row_that_was_moved():
+    assert silence(None, NOON + TICK, NOON + IDLE + TICK, IDLE) == Silence(NOON)
+    assert silence(None, NOON + TICK, NOON + IDLE, IDLE) is None
+
+
+def test_a_source_that_never_sent_anything_has_been_silent_for_longer_than_any_limit():
+    found = silence(None, None, NOON, IDLE)
+    assert found == Silence(None)
+    assert found.longer_than(timedelta(days=10_000), NOON)

@@ -29,8 +29,8 @@ def test_every_query_of_a_window_has_the_same_half_open_bounds():
     texts = [
         queries.rows_per_step(CANDLES, WINDOW, HOUR),
         queries.rows_per_day(CANDLES, WINDOW),
-        queries.rows_per_slot(CANDLES, WINDOW),
-        queries.select_split(CANDLES, COLUMNS, WINDOW),
+        queries.rows_per_slot(CANDLES, queries.within(CANDLES, WINDOW)),
+        queries.select_split(CANDLES, COLUMNS, queries.within(CANDLES, WINDOW)),
         queries.warm_hash(CANDLES, COLUMNS, WINDOW),
     ]
     assert all(WITHIN in text and "FROM `k2`.`candles` AS source WHERE" in text for text in texts)
@@ -39,12 +39,12 @@ def test_every_query_of_a_window_has_the_same_half_open_bounds():
 def test_a_source_whose_rows_merge_is_read_with_final():
     merging = replace(CANDLES, final=True)
     assert queries.count(merging) == "SELECT count() FROM `k2`.`candles` AS source FINAL"
-    assert "AS source FINAL WHERE" in queries.select_split(merging, COLUMNS, WINDOW)
+    assert "AS source FINAL WHERE" in queries.select_split(merging, COLUMNS, queries.within(merging, WINDOW))
 
 
 def test_a_split_is_cut_on_the_partition_column_and_sorted():
     split = Split(WINDOW.low, WINDOW.high, 1)
-    text = queries.of_split(queries.select_split(CANDLES, COLUMNS, WINDOW), split)
+    text = queries.of_split(queries.select_split(CANDLES, COLUMNS, queries.within(CANDLES, WINDOW)), split)
     assert f"source.`window_start` >= fromUnixTimestamp64Micro({LOW}, 'UTC')" in text
     assert f"source.`window_start` < fromUnixTimestamp64Micro({HIGH}, 'UTC')" in text
     assert text.endswith("ORDER BY source.`symbol`, source.`window_start`")

@@ -78,7 +78,8 @@ def test_files_of_a_day_are_about_equal():
 @given(partition_times, st.integers(1, 20))
 def test_the_query_of_a_split_asks_for_its_partition_times_within_the_window(times, max_file_rows):
     window = Window(MIDNIGHT, MIDNIGHT + timedelta(hours=1))
-    select = queries.select_split(TABLES["t"], [map_column("t", "started", "DateTime64(6, 'UTC')")], window)
+    columns = [map_column("t", "started", "DateTime64(6, 'UTC')")]
+    select = queries.select_split(TABLES["t"], columns, queries.within(TABLES["t"], window))
     for split in split_days(count_by_slot(times), max_file_rows):
         bounds = re.findall(
             r"source\.`(\w+)` (>=|<) fromUnixTimestamp64Micro\((\d+), 'UTC'\)", queries.of_split(select, split)

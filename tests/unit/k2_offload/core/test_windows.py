@@ -14,6 +14,7 @@ from k2_offload.core.windows import (
     Window,
     format_time,
     from_micros,
+    held_back_by,
     parse_time,
     to_micros,
     upstream_limit,
@@ -99,3 +100,19 @@ def test_the_slowest_upstream_is_the_limit_and_an_empty_one_is_none():
     empty = Upstream("empty", datetime(2000, 1, 1, tzinfo=UTC), None)
     assert upstream_limit([live, slow, empty], NOW, IDLE) == slow
     assert upstream_limit([], NOW, IDLE) is None
+
+
+@pytest.mark.parametrize(
+    ("limit_ago", "could_ago", "held"),
+    [
+        pytest.param(60, 5, True, id="an hour behind"),
+        pytest.param(21, 5, False, id="between two cycles"),
+        pytest.param(60, 50, False, id="and there is hardly more to move"),
+        pytest.param(None, 5, False, id="nothing limits"),
+        pytest.param(60, None, False, id="nothing to move"),
+    ],
+)
+def test_held_back_is_what_waits_longer_than_a_cycle(limit_ago, could_ago, held):
+    limit = None if limit_ago is None else Upstream("slow", NOW - timedelta(minutes=limit_ago), NOW)
+    high = None if could_ago is None else NOW - timedelta(minutes=could_ago)
+    assert held_back_by(limit, high) == (limit if held else None)

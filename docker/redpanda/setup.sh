@@ -1,0 +1,25 @@
+#!/bin/sh
+# The topics that docker/clickhouse/10_message_queues.sql reads, and who may use them. Safe at every start; a password that
+# was changed in .env is changed here too.
+set -eu
+
+user() {
+    rpk security user create "$1" --password "$2" --mechanism SCRAM-SHA-256 ||
+        rpk security user update "$1" --new-password "$2" --mechanism SCRAM-SHA-256
+}
+
+for topic in k2.trades.binance k2.trades.kraken; do
+    rpk topic list | grep --quiet "^$topic " || rpk topic create "$topic" --partitions 1
+done
+
+# ClickHouse reads, and writes what is inserted into its queue tables.
+user k2_clickhouse "$K2_BROKER_CLICKHOUSE_PASSWORD"
+rpk security acl create --allow-principal User:k2_clickhouse \
+    --operation read --operation write --operation describe --topic k2.trades. --resource-pattern-type prefixed
+rpk security acl create --allow-principal User:k2_clickhouse \
+    --operation read --operation describe --group k2_clickhouse_ --resource-pattern-type prefixed
+
+# For those who bring messages from outside.
+user k2_producer "$K2_BROKER_PRODUCER_PASSWORD"
+rpk security acl create --allow-principal User:k2_producer \
+    --operation write --operation describe --topic k2.trades. --resource-pattern-type prefixed

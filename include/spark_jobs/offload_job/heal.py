@@ -1,0 +1,101 @@
+"""Heals one day: stage → audit → swap, in the order that :mod:`k2_offload.core.heal` asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from k2_offload.core.day_queries import hash_of_files
+from k2_offload.core.errors import AuditFailed, OffloadError
+from k2_offload.core.fault_points import FaultPoint, reached
+from k2_offload.core.heal import HealId, HealStamp, audit_heal, check_swap
+from k2_offload.core.limits import PUBLISH_ATTEMPTS
+from k2_offload.core.plan import PlannedHeal
+from k2_offload.core.splits import split_days
+
+if TYPE_CHECKING:
+    from k2_offload.adapters.clickhouse import ClickHouse
+    from k2_offload.core.exactly_once import Snapshot, WindowId
+    from offload_job.cold_table_writer import ColdTableWriter
+    from offload_job.swap import Swap
+    from offload_job.transport import Transport
+
+
+def heal(
+    planned: PlannedHeal,
+    heal_id: HealId,
+    cold: ColdTableWriter,
+    swap: Swap,
+    clickhouse: ClickHouse,
+    transport: Transport,
+    lake_collection: str,
+    new_attempt: Callable[[], str],
+) -> Snapshot:
+    """Replace what the cold table holds of a day. Any number of processes may try that at once, and any of them die.
+
+    :param lake_collection: ClickHouse named collection of the lake's object store
+    :param new_attempt: gives a name that was never used before
+    :returns: the snapshot that is now part of main
+    :raises StaleWindow: if the day has to be compared anew
+    :raises OffloadError: if nothing was changed by this call
+    """
+    reached(FaultPoint.HEAL_STARTED, planned.table)
+    current = cold.java.currentSnapshot()
+    follows = _check(planned, heal_id, cold, swap, current.snapshotId() if current is not None else None)
+    splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
+    staged = transport.stage(clickhouse, cold, planned, splits, HealStamp(heal_id, follows, new_attempt()))
+    rows, content = _content(planned, swap, clickhouse, staged.snapshot_id, lake_collection)
+    try:
+        audit_heal(
+            planned.table, heal_id, staged_rows=rows, staged_hash=content, planned_rows=planned.rows,
+            planned_hash=planned.content_hash,
+        )  # fmt: skip
+    except AuditFailed:
+        cold.discard(staged.snapshot_id)
+        raise
+    cold.check_stored(staged.snapshot_id)
+    reached(FaultPoint.HEAL_AUDITED, planned.table)
+    for _ in range(PUBLISH_ATTEMPTS):
+        swapped = swap.stage(planned.files, staged.snapshot_id, HealStamp(heal_id, follows, new_attempt()))
+        reached(FaultPoint.SWAP_STAGED, planned.table)
+        said, follows = follows, _check(planned, heal_id, cold, swap, cold.parent_of(swapped.snapshot_id))
+        if said == follows and swap.publish(swapped.snapshot_id):
+            return swapped
+    raise OffloadError(
+        f"{planned.table} {heal_id.day}: other writers committed to the cold table {PUBLISH_ATTEMPTS} times in a row "
+        "while this day was being healed. Nothing was changed and no row is lost; the next comparison looks at it anew."
+    )
+
+
+def _check(
+    planned: PlannedHeal,
+    heal_id: HealId,
+    cold: ColdTableWriter,
+    swap: Swap,
+    parent: int | None,
+) -> WindowId:
+    """Whether the heal may be put on top of a snapshot.
+
+    :returns: the newest window among that snapshot and its ancestors
+    """
+    check_swap(
+        planned.table,
+        heal_id,
+        planned.cut_on,
+        planned.files,
+        table_uuid=cold.uuid,
+        parent=parent,
+        parent_files=swap.files(parent) if parent is not None else (),
+        snapshot_of=cold.snapshot,
+    )
+    published = cold.published(parent)
+    if published is None:
+        raise OffloadError(f"{planned.table}: the cold table holds no window any more. Nothing was changed.")
+    return published.window_id
+
+
+def _content(
+    planned: PlannedHeal, swap: Swap, clickhouse: ClickHouse, snapshot_id: int, lake_collection: str
+) -> tuple[int, int]:
+    [(rows, content)] = clickhouse.execute(hash_of_files(planned.columns, swap.added(snapshot_id), lake_collection))
+    return int(rows), int(content)

@@ -1,0 +1,103 @@
+"""What Iceberg's Java library throws, as this package's own errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from k2_offload.adapters.postgres import is_refusal
+from k2_offload.core.errors import ConfigurationError, OffloadError, Refused, Unreachable, is_store_refusal
+
+_SERVICE = "The Iceberg catalog or its storage"
+
+_REFUSALS = ("ForbiddenException", "NotAuthorizedException", "AccessDeniedException", "AccessControlException")
+"""What a REST catalog, files and Hadoop throw at a user who may not."""
+
+_OF_OBJECT_STORES = (
+    "S3Exception",
+    "NoSuchBucketException",
+    "NoSuchKeyException",
+    "ServiceFailureException",  # a REST catalog's 500, with the words of what it met
+    "RESTException",
+)
+
+_CANNOT_START = (
+    "Cannot initialize FileIO",
+    "Cannot initialize Catalog",
+    "Unable to load region",
+    "Unable to load credentials",
+)
+
+
+@dataclass(frozen=True)
+class Thrown:
+    """One exception of a chain.
+
+    :param kind: the simple name of its class
+    :param sqlstate: of Postgres' driver
+    """
+
+    kind: str
+    message: str
+    sqlstate: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {next(iter(self.message.splitlines()), '')}"
+
+
+def translate(chain: Sequence[Thrown], connection_id: str) -> OffloadError:
+    """The error that a chain of exceptions means.
+
+    :param chain: the outermost first
+    :param connection_id: the Airflow connection of the catalog
+    """
+    # The outermost and, where there is one, the innermost: the first rarely says what happened.
+    reason = ": ".join(dict.fromkeys(map(str, [chain[0], *chain[1:][-1:]])))
+    if any(_cannot_start(thrown) for thrown in chain):
+        return ConfigurationError(
+            f"{_SERVICE} cannot be opened as Airflow connection '{connection_id}' describes it: {reason}. Nothing was "
+            "moved and no row is lost. Correct the connection, or add the jar that is missing to [k2_offload] "
+            "spark_jars; then run `k2 validate`."
+        )
+    return (Refused if _refused(chain) else Unreachable)(_SERVICE, connection_id, reason)
+
+
+def _cannot_start(thrown: Thrown) -> bool:
+    return thrown.kind == "NoClassDefFoundError" or any(words in thrown.message for words in _CANNOT_START)
+
+
+def _refused(chain: Sequence[Thrown]) -> bool:
+    for thrown in chain:
+        if thrown.kind == "PSQLException":
+            return is_refusal(thrown.sqlstate, thrown.message)
+        if thrown.kind in _REFUSALS or (thrown.kind in _OF_OBJECT_STORES and is_store_refusal(str(thrown))):
+            return True
+    return False
+
+
+@contextmanager
+def failures_translated(connection_id: str) -> Iterator[None]:
+    """Raise what Java throws as :func:`translate` reads it."""
+    from py4j.protocol import Py4JJavaError  # noqa: PLC0415
+
+    try:
+        yield
+    except Py4JJavaError as error:
+        raise translate(list(_chain(error)), connection_id) from error
+
+
+def is_conflict(error: Any) -> bool:
+    """Whether a commit failed because another came first."""
+    kind = error.java_exception.getClass().getSimpleName()
+    return kind == "CommitFailedException" or "fast-forward" in str(error.java_exception.getMessage())
+
+
+def _chain(error: Any) -> Iterator[Thrown]:
+    exception = error.java_exception
+    while exception is not None:
+        kind = exception.getClass().getSimpleName()
+        sqlstate = exception.getSQLState() if kind == "PSQLException" else None
+        yield Thrown(kind, str(exception.getMessage()), sqlstate)
+        exception = exception.getCause()

@@ -1,0 +1,133 @@
+"""Airflow's runs that have not ended, read from its own database: for commands, because tasks may not look there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from k2_offload.adapters.processes import has_ended, own_process
+from k2_offload.adapters.settings import load_settings
+from k2_offload.core.errors import NoAirflowDatabase
+from k2_offload.core.limits import TASK_SECONDS, unchanged_seconds
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+_PROCESS = "process"
+
+
+@dataclass(frozen=True)
+class ActiveRun:
+    """A run that has not ended.
+
+    :param state: ``running`` or ``queued``
+    :param since: when it came into that state
+    :param last_change: when one of its tasks changed its state last
+    :param outside: whether it runs in a process outside of the scheduler, as with ``airflow dags test``
+    :param process: which one, if it has said so
+    :param task_seconds: how long one attempt of a task of it may take
+    """
+
+    dag_id: str
+    run_id: str
+    state: str
+    since: datetime
+    last_change: datetime
+    outside: bool
+    process: str | None
+    task_seconds: int = TASK_SECONDS
+
+    def is_abandoned(self, now: datetime) -> bool:
+        """Whether the process that ran it is gone, so that it will never end: the scheduler does not adopt its tasks.
+
+        Without doubt where the process can be looked up; elsewhere after no task has changed for longer than one may
+        take.
+        """
+        if not self.outside or self.state != "running":
+            return False
+        ended = has_ended(self.process)
+        return self.is_unchanged(now) if ended is None else ended
+
+    def is_unchanged(self, now: datetime) -> bool:
+        """Whether no task has changed its state for longer than one attempt may take."""
+        return now - self.last_change > timedelta(seconds=unchanged_seconds(self.task_seconds))
+
+
+def conf_of_this_process(conf: dict[str, Any]) -> dict[str, Any]:
+    """The conf for a run that this process makes, so that it is known as its own."""
+    return conf | {_PROCESS: own_process()}
+
+
+def read_active_runs(dag_ids: Sequence[str]) -> list[ActiveRun]:
+    """The runs of these DAGs that are running or queued, what runs first.
+
+    :raises NoAirflowDatabase: if Airflow's database does not answer
+    """
+    from airflow.models.dagrun import DagRun  # noqa: PLC0415 - loading Airflow's models takes seconds
+    from airflow.models.taskinstance import TaskInstance  # noqa: PLC0415
+    from airflow.utils.types import DagRunTriggeredByType  # noqa: PLC0415
+    from sqlalchemy import func, select  # noqa: PLC0415
+
+    changed = (
+        select(func.max(TaskInstance.updated_at))
+        .where(TaskInstance.dag_id == DagRun.dag_id, TaskInstance.run_id == DagRun.run_id)
+        .scalar_subquery()
+    )
+    query = (
+        select(DagRun, changed)
+        .where(DagRun.dag_id.in_(dag_ids), DagRun.state.in_(("running", "queued")))
+        .order_by(DagRun.state.desc(), DagRun.id)
+    )
+    task_seconds = load_settings().task_timeout_seconds
+    with _session() as session:
+        return [
+            ActiveRun(
+                run.dag_id,
+                run.run_id,
+                str(run.state),
+                since := (run.start_date if run.state == "running" else run.queued_at) or run.run_after,
+                last_change or since,
+                run.triggered_by == DagRunTriggeredByType.TEST,
+                (run.conf or {}).get(_PROCESS),
+                task_seconds,
+            )
+            for run, last_change in session.execute(query)
+        ]
+
+
+def end_run(dag_id: str, run_id: str) -> None:
+    """Let a run end as failed, its unfinished tasks as skipped: what Airflow does at a run's timeout.
+
+    Does nothing if it has ended.
+
+    :raises NoAirflowDatabase: if Airflow's database does not answer
+    """
+    from airflow.models.dagrun import DagRun  # noqa: PLC0415
+    from airflow.models.taskinstance import TaskInstance  # noqa: PLC0415
+    from airflow.utils.state import DagRunState, State, TaskInstanceState  # noqa: PLC0415
+    from sqlalchemy import select  # noqa: PLC0415
+
+    with _session() as session:
+        run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+        if run is None or run.state in State.finished_dr_states:
+            return
+        tasks = select(TaskInstance).where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
+        for task in session.scalars(tasks):
+            if task.state not in State.finished:
+                task.set_state(TaskInstanceState.SKIPPED, session=session)
+        run.set_state(DagRunState.FAILED)
+
+
+@contextmanager
+def _session() -> Iterator[Session]:
+    from airflow.utils.session import create_session  # noqa: PLC0415
+    from sqlalchemy.exc import OperationalError  # noqa: PLC0415
+
+    try:
+        with create_session() as session:
+            yield session
+    except OperationalError as error:
+        raise NoAirflowDatabase(str(error.orig).strip().rstrip(".")) from None

@@ -1,0 +1,69 @@
+"""The tasks that compare both tiers day by day: ``compare`` plans heals, ``confirm`` looks at what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from k2_offload.adapters.retry import with_retries
+from k2_offload.core.errors import InvalidTablesFile
+from k2_offload.core.plan import PlannedHeal, group_plans
+from k2_offload.core.tables import TableSpec
+from k2_offload.work.reconcile import Found, reconcile
+from k2_offload.work.tiers import Tiers, open_tiers
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class CompareOperator(BaseOperator):
+    """Compares the days that are due, keeps the results in the ledger, and plans a heal for each day that may have one.
+
+    :returns: arguments of the mapped ``heal`` task, one per Spark application; no secrets
+    """
+
+    def execute(self, context: Context) -> list[dict[str, str]]:
+        """Compare every table; a service that is down fails the task, which is then retried."""
+        outcomes: list[tuple[str, PlannedHeal]] = []
+        with open_tiers() as tiers:
+            with_retries(tiers.ledger.migrate)
+            chosen, days = _chosen(tiers, context)
+            allow_shrink = bool(context["params"]["allow_shrink"])
+            for found in _logged(self.log, reconcile(tiers, chosen, days, allow_shrink=allow_shrink)):
+                outcomes += [(found.table.job_group, heal) for heal in found.heals]
+        return [{"job_group": plan.job_group, "plan": plan.to_json()} for plan in group_plans(outcomes)]
+
+
+class ConfirmOperator(BaseOperator):
+    """Compares once more what was not equal, and fails if anything that should be equal is not."""
+
+    def execute(self, context: Context) -> None:
+        """Compare every table.
+
+        :raises AirflowFailException: naming each day that still differs, and why
+        """
+        with open_tiers() as tiers:
+            chosen, days = _chosen(tiers, context)
+            found = list(_logged(self.log, reconcile(tiers, chosen, days)))
+        problems = [problem for each in found for problem in each.problems]
+        if problems:
+            raise AirflowFailException("\n".join(problems))
+
+
+def _chosen(tiers: Tiers, context: Context) -> tuple[list[TableSpec], list[date]]:
+    try:
+        tables = tiers.tables.select(context["params"]["tables"])
+        return tables, [date.fromisoformat(day) for day in context["params"]["days"]]
+    except (InvalidTablesFile, ValueError) as error:
+        raise AirflowFailException(str(error)) from None
+
+
+def _logged(log: Any, found: Iterable[Found]) -> Iterator[Found]:
+    for each in found:
+        for line in each.lines:
+            log.info("%s", line)
+        yield each

@@ -1,0 +1,66 @@
+"""The DAG that keeps the cold tier equal to the warm one: compare → heal (mapped) → confirm."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from airflow.sdk import DAG, Param
+
+from k2_offload.adapters.settings import load_settings
+from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID
+from k2_offload.airflow_tasks.offload import OffloadOperator
+from k2_offload.airflow_tasks.reconcile import CompareOperator, ConfirmOperator
+from k2_offload.core.limits import TASK_RETRIES, TASK_RETRY_SECONDS
+from k2_offload.core.tables import Tables
+
+_DOC = Path(__file__).with_suffix(".md")
+
+
+def build_reconcile_dag(tables: Tables, schedule: str | None = "7,37 * * * *") -> DAG:
+    """The DAG.
+
+    :param schedule: off the quarter hours, and so that a late row is cold within an hour
+    """
+    with DAG(
+        dag_id=RECONCILE_DAG_ID,
+        description="Compares both tiers day by day, and heals the cold days that differ",
+        schedule=schedule,
+        catchup=False,
+        max_active_runs=1,
+        default_args={
+            "owner": "k2",
+            "retries": TASK_RETRIES,
+            "retry_delay": timedelta(seconds=TASK_RETRY_SECONDS),
+            "execution_timeout": timedelta(seconds=load_settings().task_timeout_seconds),
+        },
+        tags=["k2", "reconcile"],
+        doc_md=_DOC.read_text(),
+        params={
+            "tables": Param(
+                [],
+                type="array",
+                title="Tables",
+                description="Which tables to compare; none chosen means all.",
+                examples=list(tables.by_name),
+                items={"type": "string", "enum": list(tables.by_name)},
+            ),
+            "days": Param(
+                [],
+                type="array",
+                title="Days",
+                description="Which partition days (YYYY-MM-DD) to compare; none means those that are due.",
+                items={"type": "string", "format": "date"},
+            ),
+            "allow_shrink": Param(
+                False,
+                type="boolean",
+                title="Allow a day to lose rows",
+                description="Replace also days whose cold rows are not all in ClickHouse; `k2 heal` shows them first.",
+            ),
+        },
+    ) as dag:
+        compare = CompareOperator(task_id="compare")
+        heal = OffloadOperator.partial(task_id="heal", max_active_tis_per_dagrun=1).expand_kwargs(compare.output)
+        heal >> ConfirmOperator(task_id="confirm", trigger_rule="all_done", retries=0)
+    return dag

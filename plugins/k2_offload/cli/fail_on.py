@@ -1,0 +1,100 @@
+"""``k2 status --fail-on``: what of a table's status is a reason to fail, and the sentences that say it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+
+from k2_offload.cli.console import show_bytes, show_duration, show_time
+from k2_offload.core.conditions import Condition, Name
+from k2_offload.core.errors import InvalidCondition
+from k2_offload.work.status import TableStatus
+
+
+def check_known(conditions: Sequence[Condition], counts: bool) -> None:
+    """What was not counted cannot be judged.
+
+    :raises InvalidCondition: if late rows are to be judged and not to be counted
+    """
+    if not counts and any(condition.name is Name.LATE for condition in conditions):
+        raise InvalidCondition("--fail-on: late rows are not known with --no-counts.")
+
+
+def find_reasons(line: TableStatus, conditions: Sequence[Condition], now: datetime) -> Iterator[tuple[Condition, str]]:
+    """The conditions that hold for a table, and how. What is not known is as bad.
+
+    :param line: of a table that could be looked at
+    """
+    for condition in conditions:
+        if reason := _REASONS[condition.name](line, condition, now):
+            yield condition, f"{line.table.name}: {reason}"
+
+
+def show_silence(line: TableStatus, now: datetime) -> str | None:
+    """Since when the source has been silent, if it is."""
+    if line.silence is None:
+        return None
+    if line.silence.since is None:
+        return "ClickHouse has no rows, and none was ever moved."
+    return f"no new rows since {show_time(line.silence.since)} ({show_duration(now - line.silence.since)})."
+
+
+def show_failure(line: TableStatus) -> str | None:
+    """What failed, as far as the ledger knows, if anything did."""
+    if line.record is None or line.record.status != "failed":
+        return None
+    return f"failed: {line.record.reason or 'the ledger does not say why; the log of the last run does.'}"
+
+
+def show_refusal(line: TableStatus) -> str | None:
+    """Why the next cycle will not move the table, if it will not."""
+    return f"the next cycle will refuse it: {line.refusal}" if line.refusal else None
+
+
+def show_overdue(line: TableStatus) -> str | None:
+    """That old snapshots should have been expired, and how, if they should."""
+    if line.metadata is None or line.metadata.overdue is None:
+        return None
+    return (
+        f"{line.metadata.snapshots:,} snapshots, {show_bytes(line.metadata.size_bytes)} of metadata that every load "
+        f"reads: maintenance is overdue. Expire old snapshots, with Spark: {line.metadata.overdue} (see Maintenance of "
+        "the cold tables in docs/operations.md)."
+    )
+
+
+def _lag(line: TableStatus, condition: Condition, _: datetime) -> str | None:
+    if line.lag is None or line.lag <= condition.duration:
+        return None
+    return (
+        f"lag {show_duration(line.lag)}, more than {show_duration(condition.duration)}. No row is lost as long as "
+        f"ClickHouse keeps it ({line.table.warm_retention_text})."
+    )
+
+
+def _idle(line: TableStatus, condition: Condition, now: datetime) -> str | None:
+    silent = line.silence is not None and line.silence.longer_than(condition.duration, now)
+    return show_silence(line, now) if silent else None
+
+
+def _late(line: TableStatus, condition: Condition, _: datetime) -> str | None:
+    if line.late_rows is None:
+        return "how many rows are late is not known: the cold table has files that are not partitioned by day."
+    if line.late_rows <= condition.count:
+        return None
+    return f"{line.late_rows:,} late rows. `k2 verify {line.table.name}` compares both tiers."
+
+
+def _gaps(line: TableStatus, condition: Condition, _: datetime) -> str | None:
+    gaps = sum(gap.rows != 0 for gap in line.gaps)
+    return f"{gaps:,} gaps on record. `k2 status {line.table.name}` lists them." if gaps > condition.count else None
+
+
+_REASONS: dict[Name, Callable[[TableStatus, Condition, datetime], str | None]] = {
+    Name.LAG: _lag,
+    Name.IDLE: _idle,
+    Name.FAILED: lambda line, *_: show_failure(line),
+    Name.REFUSED: lambda line, *_: show_refusal(line),
+    Name.LATE: _late,
+    Name.GAPS: _gaps,
+    Name.METADATA: lambda line, *_: show_overdue(line),
+}

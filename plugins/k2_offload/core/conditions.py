@@ -1,0 +1,73 @@
+"""What ``k2 status --fail-on`` understands."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from k2_offload.core.errors import InvalidCondition
+
+
+class Name(StrEnum):
+    """What is looked at."""
+
+    LAG = "lag"
+    IDLE = "idle"
+    FAILED = "failed"
+    REFUSED = "refused"
+    LATE = "late"
+    GAPS = "gaps"
+    METADATA = "metadata"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One thing that must not be.
+
+    :param duration: for ``lag`` and ``idle``: what must not be exceeded
+    :param count: for ``late`` and ``gaps``: the same, as a number
+    """
+
+    name: Name
+    text: str
+    duration: timedelta = timedelta(0)
+    count: int = 0
+
+
+FORMS = "lag>TIME, idle or idle>TIME, failed, refused, late or late>N, gaps or gaps>N, metadata"
+"""For ``--help`` and for whoever has mistyped one."""
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_FORM = re.compile(r"(\w*)(?:>(.*))?", re.ASCII | re.DOTALL)
+_DURATION = re.compile(r"(\d{1,8})([smhd])", re.ASCII)
+_COUNT = re.compile(r"\d{1,18}", re.ASCII)
+
+
+def parse_conditions(text: str) -> list[Condition]:
+    """Conditions with commas between.
+
+    :raises InvalidCondition: if one of them is none, or none is named
+    """
+    return [_parse(part.strip()) for part in text.split(",")]
+
+
+def _parse(text: str) -> Condition:
+    found = _FORM.fullmatch(text)
+    if found is None or found[1] not in list(Name):
+        raise InvalidCondition(f"--fail-on: '{text}' is no condition. There are: {FORMS}.")
+    name, limit = Name(found[1]), found[2]
+    if limit is None:
+        if name is Name.LAG:
+            raise InvalidCondition("--fail-on: lag needs a limit, and quotes against the shell: --fail-on 'lag>30m'.")
+        return Condition(name, text)
+    if name in (Name.LAG, Name.IDLE):
+        if (duration := _DURATION.fullmatch(limit)) is None:
+            raise InvalidCondition(f"--fail-on: '{text}': after > comes a number and s, m, h or d, such as {name}>30m.")
+        return Condition(name, text, duration=timedelta(**{_UNITS[duration[2]]: int(duration[1])}))
+    if name in (Name.LATE, Name.GAPS):
+        if not _COUNT.fullmatch(limit):
+            raise InvalidCondition(f"--fail-on: '{text}': after > comes a number, such as {name}>100.")
+        return Condition(name, text, count=int(limit))
+    raise InvalidCondition(f"--fail-on: '{text}': {name} has no limit.")

@@ -1,0 +1,178 @@
+"""What one partition day holds in both tiers, what a difference means, and whether the cold day may be replaced.
+
+A *day* is a partition of the cold table: a UTC day of the partition column, whatever windows are cut on. Of a day, the
+cold tier must hold the rows whose timestamp lies below the watermark, and no others. What a gap on record covers, and
+what was skipped, is left out on both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+
+from k2_offload.core.comparison import TTL_MARGIN
+from k2_offload.core.windows import Window
+
+CONTENT_EVERY = timedelta(days=1)
+"""How old the last comparison of a day's content may be."""
+
+
+def day_window(day: date) -> Window:
+    """A UTC day as a range of the partition column."""
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    return Window(midnight, midnight + timedelta(days=1))
+
+
+@dataclass(frozen=True)
+class DayScope:
+    """Which rows of a table are compared.
+
+    :param below: the watermark of the snapshot that is compared; only rows with earlier timestamps count
+    :param left_out: ranges of the timestamp column that are on record as missed or skipped
+    """
+
+    day: date
+    below: datetime
+    left_out: tuple[Window, ...] = ()
+
+
+class Verdict(StrEnum):
+    """What a comparison of one day has found."""
+
+    EQUAL = "equal"
+    LATE_ROWS = "late rows"
+    """The warm tier holds rows that the cold tier does not."""
+
+    CHANGED_ROWS = "changed rows"
+    """Each tier holds rows that the other does not."""
+
+    EXPIRED = "expired in warm"
+    """The cold tier holds more, of a day that the warm tier's TTL may have reached: as it should be."""
+
+    COLD_HAS_MORE = "cold has more"
+    """The cold tier holds more, of a day that the warm tier should still hold as a whole."""
+
+    UNREADABLE = "unreadable"
+    """The cold tier's rows cannot be read."""
+
+
+@dataclass(frozen=True)
+class DayComparison:
+    """Both sides of one day.
+
+    :param snapshot_id: of the cold table, as it was compared
+    :param whole: whether the warm tier's TTL can have removed none of the day's rows
+    :param late_rows: rows that only the warm tier holds
+    :param gone_rows: rows that only the cold tier holds
+    :param shrunk_rows: versions of rows (candles) that are older in the warm tier than in the cold one, or gone from
+        it; ``None`` where rows have no versions
+    :param recorded_rows: cold rows of the day in ranges that are on record as missed or skipped
+    :param differing: timestamps from the first differing row to the last, half-open
+    :param problem: why the cold day cannot be read
+    """
+
+    table: str
+    scope: DayScope
+    snapshot_id: int
+    whole: bool
+    warm_rows: int
+    warm_hash: int
+    cold_rows: int
+    late_rows: int = 0
+    gone_rows: int = 0
+    shrunk_rows: int | None = None
+    recorded_rows: int = 0
+    differing: Window | None = None
+    problem: str | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """What that means."""
+        if self.problem is not None:
+            return Verdict.UNREADABLE
+        if not self.late_rows and not self.gone_rows:
+            return Verdict.EQUAL
+        if not self.whole:
+            return Verdict.LATE_ROWS if self.late_rows else Verdict.EXPIRED
+        if not self.gone_rows:
+            return Verdict.LATE_ROWS
+        return Verdict.CHANGED_ROWS if self.late_rows else Verdict.COLD_HAS_MORE
+
+    @property
+    def differs(self) -> bool:
+        """Whether something is to be done or decided."""
+        return self.verdict not in (Verdict.EQUAL, Verdict.EXPIRED)
+
+    def obstacle(self, *, allow_shrink: bool = False) -> str | None:
+        """Why the cold day may not be replaced by what the warm tier holds; ``None`` if it may.
+
+        :param allow_shrink: a person has seen what would go
+        """
+        if not self.whole:
+            return "the warm tier may no longer hold the day as a whole"
+        if self.recorded_rows:
+            return f"{self.recorded_rows} of its rows lie in a range that is on record as missed or skipped"
+        if allow_shrink:
+            return None if self.warm_rows else "the warm tier holds no row of it"
+        if self.problem is not None:
+            return "what the cold tier holds of it cannot be read"
+        if self.shrunk_rows:
+            return f"{self.shrunk_rows} candles would lose trades"
+        if self.gone_rows and self.shrunk_rows is None:
+            return f"{self.gone_rows} rows of the cold tier are not in the warm tier"
+        return None
+
+
+def first_whole_day(now: datetime, retention: timedelta) -> date:
+    """The first day of which no row is within :data:`~k2_offload.core.comparison.TTL_MARGIN` of its end.
+
+    :param retention: how long the source keeps a row, from the earlier of its two times on
+    """
+    oldest = now - retention + TTL_MARGIN
+    return oldest.date() if oldest == _midnight(oldest) else oldest.date() + timedelta(days=1)
+
+
+def _midnight(time: datetime) -> datetime:
+    return time.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+@dataclass(frozen=True)
+class LastComparison:
+    """What is known of a day from before.
+
+    :param compared_at: when its content was last compared
+    """
+
+    verdict: Verdict
+    compared_at: datetime
+
+
+def days_to_compare(
+    warm: Mapping[date, int],
+    cold: Mapping[date, int],
+    known: Mapping[date, LastComparison],
+    whole_from: date,
+    now: datetime,
+) -> list[date]:
+    """Of which days the content is to be compared now.
+
+    Those whose counts differ, which were not equal the last time, or which have not been compared for a day. A day
+    that the TTL has reached is looked at as long as the warm tier holds any of it: counts say nothing of it any more.
+
+    :param warm: rows below the watermark, by day
+    :param cold: rows by day
+    :param whole_from: see :func:`first_whole_day`
+    """
+    due = {day for day, rows in warm.items() if rows and day < whole_from}
+    for day in {*warm, *cold}:
+        last = known.get(day)
+        if day >= whole_from and (
+            warm.get(day, 0) != cold.get(day, 0)
+            or last is None
+            or last.verdict is not Verdict.EQUAL
+            or now - last.compared_at >= CONTENT_EVERY
+        ):
+            due.add(day)
+    return sorted(due)

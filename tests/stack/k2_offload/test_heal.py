@@ -1,0 +1,188 @@
+"""Days that differ are found, named and healed, or refused, on the real stack."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+
+from k2_offload.core.day_comparison import Verdict
+from k2_offload.core.exactly_once import watermark_of
+from k2_offload.core.gaps import Gap, GapKind
+from k2_offload.core.windows import Window
+from k2_offload.work.reconcile import compare_day, count_days, plan_heal
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+DAY = NOON.date()
+LATER = NOON + timedelta(hours=20)
+
+
+@pytest.fixture
+def moved(workbench):
+    """A table of two days, moved in three windows."""
+    return moved_table(workbench)
+
+
+def moved_table(workbench, **changes):
+    table = workbench.create_trades()
+    for hours in (0, 2, 11.9):
+        workbench.insert_trades(table, NOON + timedelta(hours=hours), 400)
+        cycle = workbench.cycle(workbench.spec(table, **changes), now=NOON + timedelta(hours=hours + 0.2))
+        workbench.move(cycle, table)
+    return workbench.cycle(workbench.spec(table, **changes), now=LATER), table
+
+
+def compare(cycle, table, day=DAY):
+    return compare_day(cycle.tiers, count_days(cycle.tiers, cycle.tables[table]), day)
+
+
+def planned_heal(cycle, table, day=DAY):
+    days = count_days(cycle.tiers, cycle.tables[table])
+    comparison = compare_day(cycle.tiers, days, day)
+    assert comparison.obstacle() is None
+    return plan_heal(days, comparison)
+
+
+def below_watermark(workbench, cycle, table):
+    return workbench.warm_rows(table, until=watermark_of(cycle.catalog.load(cycle.tables[table]).published))
+
+
+def add_late_rows(workbench, table, count=3):
+    workbench.insert_trades(table, NOON - timedelta(hours=1), count, start_sequence=10**6)
+
+
+def test_late_rows_are_healed_and_the_next_window_follows(workbench, moved):
+    cycle, table = moved
+    watermark = watermark_of(cycle.catalog.load(cycle.tables[table]).published)
+    assert compare(cycle, table).verdict is Verdict.EQUAL
+    add_late_rows(workbench, table)
+    found = compare(cycle, table)
+    assert (found.verdict, found.late_rows, found.gone_rows, found.shrunk_rows) == (Verdict.LATE_ROWS, 3, 0, None)
+    first = NOON - timedelta(hours=1)
+    assert found.differing == Window(first, first + timedelta(seconds=2, microseconds=1))
+
+    assert f"{DAY}: healed" in workbench.publish(planned_heal(cycle, table))
+    assert compare(cycle, table).verdict is Verdict.EQUAL
+    assert workbench.cold_rows(table) == below_watermark(workbench, cycle, table)
+    assert watermark_of(cycle.catalog.load(cycle.tables[table]).published) == watermark
+    workbench.move(cycle, table)
+    workbench.check(cycle, [table])
+
+
+def test_spark_heals_too(workbench):
+    table = workbench.create_trades()
+    cycle = workbench.cycle(workbench.spec(table, transport="jdbc"), now=LATER)
+    workbench.insert_trades(table, NOON, 100)
+    workbench.move(cycle, table)
+    add_late_rows(workbench, table)
+    code, output = workbench.run_job(planned_heal(cycle, table))
+    assert code == 0, output
+    workbench.check(cycle, [table])
+
+
+def test_a_heal_done_twice_changes_nothing(workbench, moved):
+    cycle, table = moved
+    add_late_rows(workbench, table)
+    planned = planned_heal(cycle, table)
+    workbench.publish(planned)
+    snapshots = len(workbench.cold_table(table).metadata.snapshots)
+    assert "files of that day were replaced meanwhile" in workbench.publish(planned)
+    assert len(workbench.cold_table(table).metadata.snapshots) == snapshots
+    assert workbench.cold_rows(table) == below_watermark(workbench, cycle, table)
+
+
+def test_a_heal_beside_a_new_window_loses_neither(workbench, moved):
+    cycle, table = moved
+    add_late_rows(workbench, table)
+    planned = planned_heal(cycle, table, day=DAY)
+    workbench.insert_trades(table, NOON + timedelta(hours=12.5), 100)
+    workbench.move(cycle, table)
+    workbench.publish(planned)
+    workbench.check(cycle, [table])
+
+
+def test_a_compaction_meanwhile_stops_a_heal(workbench, moved):
+    cycle, table = moved
+    add_late_rows(workbench, table)
+    planned = planned_heal(cycle, table)
+    workbench.compact(table)
+    assert "files of that day were replaced meanwhile" in workbench.publish(planned)
+    workbench.publish(planned_heal(cycle, table))
+    assert workbench.cold_rows(table) == below_watermark(workbench, cycle, table)
+
+
+def test_a_heal_after_a_rollback_is_refused(workbench, moved):
+    """Its rows are moved again by the windows that follow, so it would double them."""
+    cycle, table = moved
+    first_window = workbench.cold_table(table).metadata.snapshots[0].snapshot_id
+    workbench.insert_trades(table, NOON + timedelta(hours=3), 5, start_sequence=10**6)
+    planned = planned_heal(cycle, table)
+    workbench.spark.ask("sql", cycle.catalog.load(cycle.tables[table]).rollback_statement(first_window))
+    workbench.move(cycle, table)
+    assert "is no ancestor of main any more" in workbench.publish(planned)
+    workbench.check(cycle, [table])
+
+
+def test_rows_that_go_while_a_day_is_healed_stop_it(workbench, moved):
+    cycle, table = moved
+    add_late_rows(workbench, table)
+    planned = planned_heal(cycle, table)
+    before = workbench.cold_rows(table)
+    workbench.sql(f"ALTER TABLE {table} DELETE WHERE sequence = 7 SETTINGS mutations_sync = 2")
+    with pytest.raises(AssertionError, match="Rows have come or gone meanwhile"):
+        workbench.publish(planned)
+    assert workbench.cold_rows(table) == before
+
+
+def test_a_row_that_is_gone_from_warm_is_named_and_kept(workbench, moved):
+    cycle, table = moved
+    workbench.sql(f"ALTER TABLE {table} DELETE WHERE sequence = 7 SETTINGS mutations_sync = 2")
+    found = compare(cycle, table)
+    assert (found.verdict, found.late_rows, found.gone_rows) == (Verdict.COLD_HAS_MORE, 0, 3)
+    assert found.obstacle() == "3 rows of the cold tier are not in the warm tier"
+    assert found.obstacle(allow_shrink=True) is None
+
+
+def test_a_row_that_was_changed_is_named_and_kept(workbench, moved):
+    cycle, table = moved
+    workbench.sql(
+        f"ALTER TABLE {table} UPDATE note = '' WHERE note IS NULL AND sequence = 3 SETTINGS mutations_sync = 2"
+    )
+    found = compare(cycle, table)
+    assert (found.verdict, found.late_rows, found.gone_rows) == (Verdict.CHANGED_ROWS, 3, 3)
+    assert "not in the warm tier" in found.obstacle()
+
+
+def test_a_file_that_is_gone_is_named(workbench, moved):
+    cycle, table = moved
+    task = next(iter(workbench.cold_table(table).scan().plan_files()))
+    Path(urlparse(task.file.file_path).path).unlink()
+    found = compare(cycle, table)
+    assert found.verdict is Verdict.UNREADABLE
+    assert found.obstacle() == "what the cold tier holds of it cannot be read"
+
+
+def test_a_day_half_expired_is_compared_and_not_healed(workbench, moved):
+    _, table = moved
+    workbench.sql(f"ALTER TABLE {table} DELETE WHERE at < '2026-03-04 13:00:00' SETTINGS mutations_sync = 2")
+    late = workbench.cycle(workbench.spec(table), now=NOON + timedelta(days=7, hours=1))
+    assert compare(late, table).verdict is Verdict.EXPIRED
+    workbench.insert_trades(table, NOON + timedelta(hours=3), 2, start_sequence=10**6)
+    found = compare(late, table)
+    assert (found.verdict, found.late_rows, found.gone_rows) == (Verdict.LATE_ROWS, 2, 400)
+    assert "may no longer hold the day as a whole" in found.obstacle(allow_shrink=True)
+
+
+def test_what_was_skipped_is_left_alone(workbench, moved):
+    cycle, table = moved
+    skipped = Window(NOON - timedelta(hours=2), NOON - timedelta(hours=1))
+    with cycle.ledger.locked(table) as locked:
+        locked.record_gap(Gap(skipped, GapKind.SKIPPED, 3, LATER))
+    workbench.insert_trades(table, NOON - timedelta(hours=1.5), 3, start_sequence=10**6)
+    assert compare(cycle, table).verdict is Verdict.EQUAL
+    with cycle.ledger.locked(table) as locked:
+        locked.record_gap(Gap(Window(NOON, NOON + timedelta(seconds=4)), GapKind.FEWER_ROWS, 3, LATER))
+    add_late_rows(workbench, table)
+    assert "on record as missed or skipped" in compare(cycle, table).obstacle()

@@ -1,0 +1,86 @@
+"""Which status is a reason to fail; what is not known is one too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from k2_offload.adapters.ledger import TableRecord
+from k2_offload.cli.fail_on import check_known, find_reasons
+from k2_offload.core.conditions import parse_conditions
+from k2_offload.core.errors import InvalidCondition
+from k2_offload.core.gaps import Gap, GapKind
+from k2_offload.core.lag import Silence
+from k2_offload.core.windows import Window
+from k2_offload.work.status import Metadata, TableStatus
+from tests.model.world import TABLES
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+GAP = Gap(Window(NOON - HOUR, NOON), GapKind.EXPIRED, None, NOON)
+
+
+def record(status, reason=None):
+    return TableRecord("silver", NOON, status, *[None] * 8, reason=reason)
+
+
+GOOD = TableStatus(
+    TABLES["silver"], record("success"), NOON, timedelta(minutes=20), late={}, metadata=Metadata(5, 9, None)
+)
+
+
+def reasons(conditions, **changes):
+    found = list(find_reasons(replace(GOOD, **changes), parse_conditions(conditions), NOON))
+    assert all(reason.startswith("silver: ") for _, reason in found)
+    return [reason for _, reason in found]
+
+
+def test_a_healthy_table_has_no_reason():
+    assert reasons("lag>30m,idle,failed,refused,late,gaps,metadata") == []
+
+
+@pytest.mark.parametrize(
+    ("condition", "changes", "words"),
+    [
+        ("lag>30m", {"lag": timedelta(minutes=31)}, "lag 31 min 00 s, more than 30 min 00 s"),
+        ("idle", {"silence": Silence(NOON - HOUR)}, "no new rows since 2026-11-21 11:00:00 (1 h 00 min)"),
+        ("idle>2d", {"silence": Silence(None)}, "ClickHouse has no rows, and none was ever moved"),
+        ("failed", {"record": record("failed", "silver: no such source")}, "failed: silver: no such source"),
+        ("failed", {"record": record("failed")}, "the ledger does not say why"),
+        ("refused", {"refusal": "silver: another column"}, "the next cycle will refuse it: silver: another column"),
+        ("late", {"late": {date(2026, 11, 20): 3}}, "3 late rows. `k2 verify silver` compares both tiers."),
+        ("late>5", {"late": None}, "how many rows are late is not known"),
+        ("gaps", {"gaps": [GAP]}, "1 gaps on record"),
+        (
+            "metadata",
+            {"metadata": Metadata(6000, 2**23, "CALL x")},
+            "maintenance is overdue. Expire old snapshots, with",
+        ),
+    ],
+)
+def test_each_condition_says_what_holds(condition, changes, words):
+    [reason] = reasons(condition, **changes)
+    assert words in reason
+
+
+@pytest.mark.parametrize(
+    ("condition", "changes"),
+    [
+        ("lag>31m", {"lag": timedelta(minutes=31)}),
+        ("idle>1h", {"silence": Silence(NOON - HOUR)}),
+        ("failed", {"record": record("success", "of long ago")}),
+        ("late>3", {"late": {date(2026, 11, 20): 3}}),
+        ("gaps>1", {"gaps": [GAP]}),
+        ("gaps", {"gaps": [replace(GAP, rows=0)]}),
+    ],
+)
+def test_a_limit_may_be_reached_and_not_exceeded(condition, changes):
+    assert reasons(condition, **changes) == []
+
+
+def test_late_rows_that_are_not_counted_cannot_be_judged():
+    check_known(parse_conditions("lag>1h"), counts=False)
+    with pytest.raises(InvalidCondition, match="--no-counts"):
+        check_known(parse_conditions("lag>1h,late"), counts=False)

@@ -1,0 +1,59 @@
+"""What ``--fail-on`` understands, and that it understands nothing else."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from k2_offload.core.conditions import FORMS, Condition, Name, parse_conditions
+from k2_offload.core.errors import InvalidCondition
+from k2_offload.core.maintenance import MAX_METADATA_BYTES, MAX_SNAPSHOTS, is_overdue
+
+
+def test_conditions_have_their_limits():
+    assert parse_conditions("lag>30m, failed,idle>2d,late>100,gaps") == [
+        Condition(Name.LAG, "lag>30m", duration=timedelta(minutes=30)),
+        Condition(Name.FAILED, "failed"),
+        Condition(Name.IDLE, "idle>2d", duration=timedelta(days=2)),
+        Condition(Name.LATE, "late>100", count=100),
+        Condition(Name.GAPS, "gaps"),
+    ]
+
+
+@pytest.mark.parametrize("name", Name)
+def test_every_condition_is_named_to_who_asks(name):
+    assert name in FORMS
+    assert parse_conditions(f"{name}>1s" if name is Name.LAG else name)[0].name is name
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "'' is no condition"),
+        ("failed,", "'' is no condition"),
+        ("slow", "'slow' is no condition. There are: lag>TIME"),
+        ("Lag>30m", "is no condition"),
+        ("lag>=30m", "'lag>=30m': after > comes a number and s, m, h or d, such as lag>30m"),
+        ("lag<30m", "is no condition"),
+        ("lag", "quotes against the shell: --fail-on 'lag>30m'"),
+        ("lag>30", "after > comes a number and s, m, h or d"),
+        ("lag>30x", "after > comes a number and s, m, h or d"),
+        ("lag>-1m", "after > comes a number and s, m, h or d"),
+        ("idle>999999999d", "after > comes a number and s, m, h or d"),
+        ("late>1h", "after > comes a number, such as late>100"),
+        ("late>", "after > comes a number, such as late>100"),
+        ("failed>1", "failed has no limit"),
+    ],
+)
+def test_anything_else_is_told_in_one_line(text, words):
+    with pytest.raises(InvalidCondition) as raised:
+        parse_conditions(text)
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_maintenance_is_overdue_for_many_snapshots_or_much_metadata():
+    assert not is_overdue(MAX_SNAPSHOTS, MAX_METADATA_BYTES)
+    assert is_overdue(MAX_SNAPSHOTS + 1, 0)
+    assert is_overdue(0, MAX_METADATA_BYTES + 1)

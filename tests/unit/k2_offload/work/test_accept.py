@@ -1,0 +1,24 @@
+"""What a person is shown before accepting it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from k2_offload.work.accept import find_missed
+from tests.model.world import World
+
+
+def test_rows_that_expire_after_they_were_published_are_not_missed_though_the_ledger_does_not_know_yet():
+    world = World()
+    for _ in range(20):
+        world.now += timedelta(minutes=1)
+        world.trade("bronze_a", world.now)
+    run = world.begin("bronze")
+    while world.head("bronze_a") is None:
+        run.go()
+    run.crash()
+    assert world.postgres.entries["bronze_a"].open_windows
+    world.now += timedelta(hours=3)
+    world.expire_warm_rows()
+    tiers = world.cycle().tiers
+    assert [missed.gap.kind for missed in find_missed(tiers, tiers.tables["bronze_a"])] == ["expired"]

@@ -1,0 +1,43 @@
+"""What waits for another table says for which, where a person looks: in the log of ``plan`` and in ``k2 status``."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from k2_offload.core.exactly_once import FIRST_WATERMARK
+from k2_offload.work.status import find_holder
+from tests.model.world import World
+
+
+def holder_of(world, name):
+    cycle = world.cycle()
+    return find_holder(cycle.tiers, cycle.tables[name], world.watermark(name), world.now)
+
+
+def test_a_table_at_its_first_watermark_holds_back_what_is_made_of_it_by_name(caplog):
+    world = World()
+    for _ in range(30):
+        world.now += timedelta(minutes=1)
+        for bronze in ("bronze_a", "bronze_b"):
+            world.trade(bronze, world.now)
+    cycle = world.cycle()
+    cycle.plan(cycle.tables["bronze_a"])
+    with caplog.at_level(logging.INFO):
+        assert cycle.plan(cycle.tables["silver"]) is None
+    [line] = [record.getMessage() for record in caplog.records if record.getMessage().startswith("silver")]
+    assert line == "silver: held back at 2000-01-01T00:00:00.000000Z by bronze_a"
+    holder = holder_of(world, "silver")
+    assert (holder.table, holder.watermark) == ("bronze_a", FIRST_WATERMARK)
+    assert holder_of(world, "bronze_a") is None
+
+
+def test_what_is_as_far_as_the_last_cycle_is_not_held_back():
+    world = World()
+    for _ in range(30):
+        world.now += timedelta(minutes=1)
+        for bronze in ("bronze_a", "bronze_b"):
+            world.trade(bronze, world.now)
+    world.settle(zombies_wake=False)
+    assert world.watermark("silver") > FIRST_WATERMARK
+    assert holder_of(world, "silver") is None

@@ -1,0 +1,73 @@
+"""What the Java library's exceptions mean, by their names and words as real servers were seen to cause them."""
+
+from __future__ import annotations
+
+import pytest
+
+from k2_offload.core.errors import ConfigurationError, Refused, Unreachable
+from offload_job.java_errors import Thrown, translate
+
+WRONG_KEYS = Thrown("S3Exception", "Forbidden (Service: S3, Status Code: 403, Request ID: 17F0) (SDK Attempt Count: 1)")
+NO_BUCKET = Thrown("NoSuchBucketException", "The specified bucket does not exist (Service: S3, Status Code: 404)")
+NO_KEY = Thrown("NoSuchKeyException", "The specified key does not exist. (Service: S3, Status Code: 404)")
+NO_FILE_IO = Thrown(
+    "IllegalArgumentException",
+    "Cannot initialize FileIO implementation org.apache.iceberg.aws.s3.S3FileIO: Cannot find constructor",
+)
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [WRONG_KEYS],
+        [Thrown("S3Exception", "The AWS Access Key Id does not exist (Service: S3, Status Code: 403)")],
+        [Thrown("S3Exception", "null (Service: S3, Status Code: 403, Request ID: null)")],
+        [Thrown("UncheckedIOException", "Failed to get file"), WRONG_KEYS],
+        [NO_BUCKET],
+        [Thrown("NotFoundException", "Location does not exist: s3://lake/a"), NO_KEY],
+        [Thrown("ServiceFailureException", f"Server error: {NO_BUCKET}")],
+        [Thrown("RESTException", "Unable to process: software.amazon.awssdk.…NoSuchBucketException: The specified")],
+        [Thrown("ForbiddenException", "Forbidden: not yours")],
+        [Thrown("NotAuthorizedException", "Not authorized: no token")],
+        [Thrown("UncheckedSQLException", "Failed"), Thrown("PSQLException", "permission denied", "42501")],
+    ],
+)
+def test_a_refusal_is_not_tried_again_and_names_the_connection(chain):
+    error = translate(chain, "k2_iceberg")
+    assert isinstance(error, Refused)
+    assert "refuses Airflow connection 'k2_iceberg'" in str(error)
+    assert chain[0].kind in str(error)
+    assert "no row is lost" in str(error)
+    assert "k2 validate" in str(error)
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [NO_FILE_IO, Thrown("NoSuchMethodException", "Missing S3FileIO [java.lang.ClassNotFoundException]")],
+        [Thrown("NoClassDefFoundError", "software/amazon/awssdk/core/exception/SdkException")],
+        [Thrown("SdkClientException", "Unable to load region from any of the providers in the chain")],
+        [Thrown("SdkClientException", "Unable to load credentials from any of the providers in the chain")],
+    ],
+)
+def test_what_cannot_start_is_said_with_the_setting_that_may_be_wrong(chain):
+    error = translate(chain, "k2_iceberg")
+    assert isinstance(error, ConfigurationError)
+    assert "as Airflow connection 'k2_iceberg' describes it" in str(error)
+    assert "spark_jars" in str(error)
+
+
+@pytest.mark.parametrize(
+    "chain",
+    [
+        [Thrown("S3Exception", "Please reduce your request rate. (Service: S3, Status Code: 503)")],
+        [Thrown("ServiceFailureException", "Server error: null")],
+        [Thrown("NotFoundException", "Failed to open"), Thrown("FileNotFoundException", "/lake/a (No such file)")],
+        [Thrown("RESTException", "Error"), Thrown("SocketTimeoutException", "Read timed out")],
+        [Thrown("UncheckedSQLException", "Failed"), Thrown("PSQLException", "The connection attempt failed.", "08001")],
+    ],
+)
+def test_what_may_pass_is_tried_again(chain):
+    error = translate(chain, "k2_iceberg")
+    assert isinstance(error, Unreachable)
+    assert str(chain[-1]) in str(error)
