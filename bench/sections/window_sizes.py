@@ -113,12 +113,12 @@ def _section(uncut: Mapping[str, int], turns: Turns[Backlog]) -> Section:
 def method(rounds: int) -> str:
     """How it is measured."""
     return (
-        "A backlog of one table, all of one day. `max_window_rows` cuts it at full hours; its default is "
-        f"{_UNCUT_ROWS:,} rows. Each window is a cycle with its own `spark-submit`, and starting that takes most of "
-        f"the time. Seconds and CPU are medians of {rounds} rounds, peaks are the highest of all rounds. The driver's "
-        "memory is that of all processes of the application. The memory of the export query is what ClickHouse "
-        "itself counts in `system.processes`; ClickHouse's process is larger, because it has caches and keeps memory "
-        "that it once used."
+        "A backlog of one table, all of one day. `max_window_rows` cuts it at full hours where that is enough; its "
+        f"default is {_UNCUT_ROWS:,} rows. Each window is a cycle with its own `spark-submit`, and starting that takes "
+        f"most of the time. Seconds and CPU are medians of {rounds} rounds, peaks are the highest of all rounds. The "
+        "driver's memory is that of all processes of the application. The memory of the export query is what "
+        "ClickHouse itself counts in `system.processes`; ClickHouse's process is larger, because it has caches and "
+        "keeps memory that it once used."
     )
 
 

@@ -18,7 +18,6 @@ from k2_offload.core.connections import ClickHouseEndpoint
 from k2_offload.core.windows import from_micros, to_micros
 from tests.model.actors import perform
 
-_HOUR = 3_600_000_000
 _SLOT = 300_000_000
 _SECOND = 1_000_000
 _ENDPOINT = ClickHouseEndpoint("clickhouse", "simulated", 0, 0, "", "", "k2", False)
@@ -102,9 +101,10 @@ class Server:
             return [(len(rows),)]
         if "maxOrNull(" in sql:
             return [(max((row.at for row in rows), default=None), 0)]
-        if "AS hour, count()" in sql:
-            hours = Counter(row.at // _HOUR * _HOUR // _SECOND for row in rows)
-            return [(hour, count, None) for hour, count in hours.items()]
+        if "AS step, count()" in sql:
+            [length] = map(int, re.findall(r"positiveModulo\(.*, (\d+)\) AS step", sql))
+            steps = Counter(row.at // length * length for row in rows)
+            return [(step, count, None) for step, count in steps.items()]
         if self.lagging and ("AS slot, count()" in sql or sql.startswith("INSERT")):
             self.lagging -= 1
             rows = rows[: -self.hidden_rows]

@@ -25,6 +25,8 @@ class WindowRow:
     high: datetime
     state: str
     rows: int = 0
+    failures: int = 0
+    planned_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class TableRow:
     damaged: bool = False
     looked_at: datetime | None = None
     cleared_until: datetime | None = None
+    row_limit: int | None = None
     reason: str | None = None
 
 
@@ -179,11 +182,12 @@ class Connection:
                 self._lock(table)
             if name == "lock_table":
                 row = self._work[table].row
-                self._result = [(row.watermark, row.table_uuid, row.looked_at, row.cleared_until)]
+                self._result = [(row.watermark, row.table_uuid, row.looked_at, row.cleared_until, row.row_limit)]
             return
         entry = self._work[table]  # every other statement follows lock_table
         if name == "open_window_of":
-            self._result = [(window_id, entry.windows[window_id].rows) for window_id in entry.open_windows]
+            opened = [(window_id, entry.windows[window_id]) for window_id in entry.open_windows]
+            self._result = [(window_id, each.rows, each.failures, each.planned_at) for window_id, each in opened]
         else:
             self._work[table] = _STATEMENTS[name](entry, values)
 
@@ -197,7 +201,10 @@ class Connection:
 def _open(entry: Entry, values: Mapping[str, Any]) -> Entry:
     if any(window_id != values["window_id"] for window_id in entry.open_windows):
         raise PostgresError("duplicate key value violates unique constraint offload_windows_one_open")
-    return _with_window(entry, values["window_id"], WindowRow(values["low"], values["high"], "open", values["rows"]))
+    window = WindowRow(
+        values["low"], values["high"], "open", values["rows"], values["failures"], planned_at=values["now"]
+    )
+    return _with_window(entry, values["window_id"], window)
 
 
 def _with_window(entry: Entry, window_id: str, window: WindowRow) -> Entry:
@@ -212,6 +219,17 @@ def _with_state(state: str):
     return change
 
 
+def _fail(entry: Entry, values: Mapping[str, Any]) -> Entry:
+    window = entry.windows[values["window_id"]]
+    if entry.row.status != "running":
+        return entry
+    return _with_window(entry, values["window_id"], replace(window, failures=window.failures + 1))
+
+
+def _limit_rows(entry: Entry, values: Mapping[str, Any]) -> Entry:
+    return replace(entry, row=replace(entry.row, row_limit=values["rows"]))
+
+
 def _set_watermark(entry: Entry, values: Mapping[str, Any]) -> Entry:
     row = replace(entry.row, watermark=values["watermark"], table_uuid=values["table_uuid"], damaged=False)
     return replace(entry, row=row)
@@ -223,7 +241,7 @@ def _set_looked(entry: Entry, values: Mapping[str, Any]) -> Entry:
 
 
 def _accept_rows(entry: Entry, values: Mapping[str, Any]) -> Entry:
-    window = replace(entry.windows[values["window_id"]], rows=values["rows"])
+    window = replace(entry.windows[values["window_id"]], rows=values["rows"], failures=0)
     return _with_window(entry, values["window_id"], window)
 
 
@@ -247,6 +265,8 @@ def _set_failed(entry: Entry, values: Mapping[str, Any]) -> Entry:
 _STATEMENTS = {
     "open_window": _open,
     "resume_window": lambda entry, _: entry,
+    "fail_window": _fail,
+    "limit_rows": _limit_rows,
     "abandon_window": _with_state("abandoned"),
     "commit_window": _with_state("committed"),
     "record_success": _set_status("success"),

@@ -267,6 +267,25 @@ class Offload(RuleBasedStateMachine):
     def exports_lose_a_row(self, exports):
         self.world.clickhouse.losses = exports
 
+    @rule(layer=layers, times=st.integers(1, 4))
+    def runs_fail_one_after_the_other(self, layer, times):
+        """So that their windows are made smaller, whoever still moves the larger ones."""
+        self.world.clickhouse.losses = 1000
+        for _ in range(times):
+            self.begin(layer, timedelta(0)).proceed()
+        self.world.clickhouse.losses = 0
+
+    @rule(name=st.sampled_from([*EXCHANGES, "silver"]))
+    def rows_of_a_window_that_has_failed_are_deleted_before_they_are_moved(self, name):
+        """Nobody may move what is left in silence; then somebody accepts it."""
+        world, layer = self.world, TABLES[name].layer
+        self.runs_fail_one_after_the_other(layer, 2)
+        if world.postgres.in_use(name) or not world.delete_from_open_window(name):
+            return
+        self.begin(layer, timedelta(0)).proceed()
+        world.check()
+        world.accept(name)
+
     # Others at the cold tables.
 
     @rule(name=names)

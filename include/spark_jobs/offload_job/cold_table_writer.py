@@ -27,6 +27,7 @@ from offload_job.java_errors import failures_translated, is_conflict
 from offload_job.jvm import Jvm, java_map
 
 MAIN = "main"
+_NAME_MAPPING = "schema.name-mapping.default"
 
 _COMPARES_WHOLE_TABLE = "JdbcTableOperations"
 """Iceberg's class whose commits fail after any other; a REST catalog drops even what a branch has just moved to."""
@@ -313,29 +314,36 @@ class ColdTableWriter:
     def data_file(self, uri: str, partition_field: str, day: date) -> Any:
         """Describe a Parquet file that is already in place, from its footer.
 
-        :raises OffloadError: if it lacks a column of the table
+        :raises OffloadError: if it lacks a column of the table, or readers could not find its columns
         """
         iceberg = self._jvm.org.apache.iceberg
-        file = self.java.io().newInputFile(uri)
-        mapping = iceberg.mapping.NameMappingParser.fromJson(self.java.properties().get("schema.name-mapping.default"))
-        # Of every column: the table's own configuration leaves out those after the hundredth.
-        of_all = iceberg.MetricsConfig.getDefault()
-        with failures_translated(self.connection_id):
-            metrics = iceberg.parquet.ParquetUtil.fileMetrics(file, of_all, mapping)
-        if metrics.columnSizes().size() != self.java.schema().columns().size():
+        mapping = self.java.properties().get(_NAME_MAPPING)
+        if mapping is None:
             raise OffloadError(
-                f"{self._name}: {uri} has {metrics.columnSizes().size()} of the table's "
-                f"{self.java.schema().columns().size()} columns. Nothing was published and no row is lost."
+                f"{self._name}: the cold table {self._target} has no property {_NAME_MAPPING}, so readers would not "
+                "find the columns of files that ClickHouse writes. Nothing was published and no row is lost. Set it "
+                "with Spark: ALTER TABLE … SET TBLPROPERTIES; or use transport: jdbc."
             )
-        return (
-            iceberg.DataFiles.builder(self.java.spec())
-            .withInputFile(file)
-            .withFormat("PARQUET")
-            .withPartitionPath(f"{partition_field}={day.isoformat()}")
-            .withMetrics(metrics)
-            .withSortOrder(self.java.sortOrder())
-            .build()
-        )
+        with failures_translated(self.connection_id):
+            file = self.java.io().newInputFile(uri)
+            parsed = iceberg.mapping.NameMappingParser.fromJson(mapping)
+            # Of every column: the table's own configuration leaves out those after the hundredth.
+            metrics = iceberg.parquet.ParquetUtil.fileMetrics(file, iceberg.MetricsConfig.getDefault(), parsed)
+            columns = self.java.schema().columns().size()
+            if metrics.columnSizes().size() != columns:
+                raise OffloadError(
+                    f"{self._name}: {uri} has {metrics.columnSizes().size()} of the table's {columns} columns. Nothing "
+                    "was published and no row is lost."
+                )
+            return (
+                iceberg.DataFiles.builder(self.java.spec())
+                .withInputFile(file)
+                .withFormat("PARQUET")
+                .withPartitionPath(f"{partition_field}={day.isoformat()}")
+                .withMetrics(metrics)
+                .withSortOrder(self.java.sortOrder())
+                .build()
+            )
 
     def _find_staged(self, attempt: str) -> Snapshot | None:
         snapshots = self.java.snapshots()

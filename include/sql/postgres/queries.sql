@@ -20,7 +20,7 @@ SELECT version FROM k2_offload.schema_versions;
 INSERT INTO k2_offload.schema_versions (version) VALUES (%(version)s);
 
 -- name: lock_table
-SELECT last_offload_timestamp, cold_table_uuid, looked_at, cleared_until
+SELECT last_offload_timestamp, cold_table_uuid, looked_at, cleared_until, row_limit
 FROM k2_offload.offload_watermarks
 WHERE table_name = %(table)s
 FOR UPDATE;
@@ -30,23 +30,32 @@ INSERT INTO k2_offload.offload_watermarks (table_name) VALUES (%(table)s)
 ON CONFLICT DO NOTHING;
 
 -- name: open_window_of
-SELECT window_id, planned_rows
+SELECT window_id, planned_rows, failures, planned_at
 FROM k2_offload.offload_windows
 WHERE table_name = %(table)s AND state = 'open';
 
 -- name: open_window
 INSERT INTO k2_offload.offload_windows
-    (window_id, table_name, low, high, state, dag_run_id, planned_rows, max_sequence, planned_at)
+    (window_id, table_name, low, high, state, dag_run_id, planned_rows, max_sequence, planned_at, failures)
 VALUES
-    (%(window_id)s, %(table)s, %(low)s, %(high)s, 'open', %(dag_run_id)s, %(rows)s, %(max_sequence)s, %(now)s)
+    (%(window_id)s, %(table)s, %(low)s, %(high)s, 'open', %(dag_run_id)s, %(rows)s, %(max_sequence)s, %(now)s,
+     %(failures)s)
 ON CONFLICT (window_id) DO UPDATE SET
     state = 'open', dag_run_id = excluded.dag_run_id, attempts = offload_windows.attempts + 1,
-    planned_rows = excluded.planned_rows, max_sequence = excluded.max_sequence, planned_at = excluded.planned_at;
+    planned_rows = excluded.planned_rows, max_sequence = excluded.max_sequence, planned_at = excluded.planned_at,
+    failures = excluded.failures;
 
 -- name: resume_window
 UPDATE k2_offload.offload_windows
 SET attempts = attempts + 1, dag_run_id = %(dag_run_id)s
 WHERE window_id = %(window_id)s;
+
+-- name: fail_window
+UPDATE k2_offload.offload_windows AS windows
+SET failures = failures + 1
+FROM k2_offload.offload_watermarks AS watermarks
+WHERE windows.window_id = %(window_id)s AND watermarks.table_name = windows.table_name
+  AND watermarks.status = 'running';
 
 -- name: abandon_window
 UPDATE k2_offload.offload_windows
@@ -84,6 +93,11 @@ UPDATE k2_offload.offload_watermarks
 SET status = 'failed', reason = CASE WHEN %(keep)s THEN coalesce(reason, %(reason)s) ELSE %(reason)s END
 WHERE table_name = %(table)s;
 
+-- name: limit_rows
+UPDATE k2_offload.offload_watermarks
+SET row_limit = %(rows)s
+WHERE table_name = %(table)s;
+
 -- name: set_looked
 UPDATE k2_offload.offload_watermarks
 SET looked_at = %(looked_at)s, cleared_until = %(cleared_until)s
@@ -91,7 +105,7 @@ WHERE table_name = %(table)s;
 
 -- name: accept_rows
 UPDATE k2_offload.offload_windows
-SET planned_rows = %(rows)s
+SET planned_rows = %(rows)s, failures = 0
 WHERE window_id = %(window_id)s;
 
 -- name: record_gap
@@ -138,7 +152,7 @@ SELECT to_regnamespace('k2_offload') IS NOT NULL OR has_database_privilege(curre
 SELECT watermarks.table_name, watermarks.last_offload_timestamp, watermarks.status,
        watermarks.last_successful_run, watermarks.last_run_duration_seconds,
        last_window.low, last_window.high, last_window.state, last_window.rows, last_window.planned_rows,
-       watermarks.cold_table_uuid, watermarks.reason
+       watermarks.cold_table_uuid, watermarks.row_limit, watermarks.reason
 FROM k2_offload.offload_watermarks AS watermarks
 LEFT JOIN LATERAL (
     SELECT low, high, state, rows, planned_rows

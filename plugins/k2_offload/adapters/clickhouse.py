@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
 from k2_offload.core import queries
 from k2_offload.core.connections import ClickHouseEndpoint
+from k2_offload.core.cuts import CUT_STEPS, Counts
 from k2_offload.core.errors import (
     InvalidSource,
     OffloadError,
+    Overloaded,
     Refused,
     StoreFailed,
     StoreRefused,
     Unreachable,
     is_store_refusal,
 )
-from k2_offload.core.limits import CONNECT_SECONDS, QUERY_SECONDS, STORE_ATTEMPTS
+from k2_offload.core.limits import CONNECT_SECONDS, STORE_ATTEMPTS
 from k2_offload.core.tables import TableSpec
-from k2_offload.core.type_mapping import Column, is_time, map_column
+from k2_offload.core.type_mapping import Column, is_number, is_time, map_column
 from k2_offload.core.windows import Window, from_micros, to_micros
 
 # At its import the driver would make a dictionary of all days since 1900, which takes 0.1 s. The name is its own.
@@ -46,29 +47,23 @@ _SETTINGS = {**_ALL_OR_AN_ERROR, "s3_retry_attempts": STORE_ATTEMPTS}
 _REFUSED = {81, 192, 193, 497, 516}
 """Codes for: no such database, no such user, wrong password, not granted, authentication failed."""
 
+_OVERLOADED = {159, 202, 209, 210, 241, 279, 369}
+"""Codes for what may pass: timeout, too many queries, lost network between servers, memory, no replica."""
+
 _STORE_FAILED = 499
-
-
-@dataclass(frozen=True)
-class HourCounts:
-    """Rows of a window by the hour (UTC) of their timestamp, and the highest sequence by hour."""
-
-    rows: Mapping[datetime, int]
-    max_sequence: Mapping[datetime, int]
 
 
 class ClickHouse:
     """One connection to ClickHouse.
 
     :param endpoint: where it listens
-    :param query_timeout_seconds: how long to wait for the server between two packets
     :raises Unreachable: by every method, if the server does not answer or drops the connection
     :raises Refused: by every method, if it does not let the user in
+    :raises Overloaded: by every method, if it has too much to do
     """
 
-    def __init__(self, endpoint: ClickHouseEndpoint, query_timeout_seconds: int = QUERY_SECONDS) -> None:
+    def __init__(self, endpoint: ClickHouseEndpoint) -> None:
         self._endpoint = endpoint
-        self._query_timeout_seconds = query_timeout_seconds
 
     @cached_property
     def _client(self) -> Any:
@@ -84,7 +79,7 @@ class ClickHouse:
             database=endpoint.database,
             secure=endpoint.secure,
             connect_timeout=CONNECT_SECONDS,
-            send_receive_timeout=self._query_timeout_seconds,
+            send_receive_timeout=endpoint.query_seconds,
             client_name="k2-offload",
             settings=_SETTINGS,
         )
@@ -109,6 +104,8 @@ class ClickHouse:
             message = str(error.message).split("Stack trace:")[0].strip()
             if error.code in _REFUSED:
                 raise Refused("ClickHouse", self._endpoint.connection_id, message) from error
+            if error.code in _OVERLOADED:
+                raise Overloaded(error.code, message) from error
             if error.code == _STORE_FAILED:
                 raise (StoreRefused if is_store_refusal(message) else StoreFailed)(message) from error
             raise OffloadError(f"ClickHouse refused a query (code {error.code}): {message}") from error
@@ -145,9 +142,11 @@ class ClickHouse:
             )
         for key in ("timestamp_column", "partition_column"):
             self._check_time(table, key, types)
-        for column in (*table.sort_columns, *table.binary, table.sequence_column, table.version_column):
+        for column in (*table.sort_columns, *table.binary, table.version_column):
             if column is not None:
                 _check_exists(table, column, types)
+        if table.sequence_column is not None:
+            self._check_number(table, table.sequence_column, types)
         columns = tuple(
             map_column(table.name, column, kind, binary=column in table.binary) for column, kind in types.items()
         )
@@ -191,15 +190,19 @@ class ClickHouse:
         [(rows,)] = self.execute(queries.count(table))
         return int(rows)
 
-    def rows_per_hour(self, table: TableSpec, window: Window) -> HourCounts:
-        """How many rows the window holds, by hour."""
+    def rows_per_step(self, table: TableSpec, window: Window, step: timedelta) -> Counts:
+        """How many rows the window holds, by steps of a length."""
         rows, sequences = {}, {}
-        for seconds, count, sequence in self.execute(queries.rows_per_hour(table, window)):
-            hour = datetime.fromtimestamp(seconds, UTC)
-            rows[hour] = count
+        for micros, count, sequence in self.execute(queries.rows_per_step(table, window, step)):
+            start = from_micros(micros)
+            rows[start] = count
             if sequence is not None:
-                sequences[hour] = int(sequence)
-        return HourCounts(rows, sequences)
+                sequences[start] = int(sequence)
+        return Counts(rows, sequences)
+
+    def count_within(self, table: TableSpec, window: Window) -> int:
+        """How many rows the window holds."""
+        return self.rows_per_step(table, window, CUT_STEPS[0]).total
 
     def rows_per_day(self, sql: str) -> dict[date, int]:
         """Rows by partition day, from :func:`k2_offload.core.queries.rows_per_day`."""
@@ -216,6 +219,14 @@ class ClickHouse:
             raise InvalidSource(
                 f"{table.name}: {key} '{column}' is {types[column]}, not a time (DateTime or DateTime64). "
                 "Nothing was moved. Correct the table file; then run `k2 validate`."
+            )
+
+    def _check_number(self, table: TableSpec, column: str, types: Mapping[str, str]) -> None:
+        _check_exists(table, column, types)
+        if not is_number(types[column]):
+            raise InvalidSource(
+                f"{table.name}: sequence_column '{column}' is {types[column]}, not a number. Nothing was moved. Name "
+                "another column in the table file, or none; then run `k2 validate`."
             )
 
 

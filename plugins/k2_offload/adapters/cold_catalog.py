@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from contextlib import AbstractContextManager
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from k2_offload.adapters.cold_errors import told
 from k2_offload.adapters.cold_table import ColdTable
-from k2_offload.adapters.postgres import LIBPQ_LIMITS, is_refusal
+from k2_offload.adapters.postgres import LIBPQ_LIMITS
 from k2_offload.core.connections import CatalogSettings
-from k2_offload.core.errors import OffloadError, Refused, Unreachable
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.type_mapping import Column
@@ -59,44 +60,60 @@ class ColdCatalog:
             self._catalog.close()
 
     def load(self, table: TableSpec) -> ColdTable | None:
-        """The table as it is now; ``None`` if it does not exist yet."""
-        from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError  # noqa: PLC0415
+        """The table as it is now; ``None`` if it does not exist yet.
 
-        try:
-            return ColdTable(self._catalog.load_table(table.target), table.name)
-        except (NoSuchTableError, NoSuchNamespaceError):
-            return None
-        except Exception as error:
-            raise self._translated(error) from error
+        :raises UnreadableTable: if this table alone cannot be read
+        """
+        from pyiceberg.exceptions import (  # noqa: PLC0415
+            NoSuchIcebergTableError,
+            NoSuchNamespaceError,
+            NoSuchTableError,
+        )
+
+        catalog = self._connected()
+        with self._told(table):
+            try:
+                loaded = catalog.load_table(table.target)
+            except NoSuchIcebergTableError:
+                raise
+            except (NoSuchTableError, NoSuchNamespaceError):
+                return None
+            return ColdTable(loaded, table.name, partial(self._told, table))
 
     def create(self, table: TableSpec, columns: Sequence[Column]) -> ColdTable:
-        """The table, made from the source's columns, or as somebody else has made it meanwhile."""
+        """The table, made from the source's columns, or as somebody else has made it meanwhile.
+
+        :raises UnreadableTable: if this table alone cannot be made
+        """
         from pyiceberg.exceptions import TableAlreadyExistsError  # noqa: PLC0415
 
-        try:
-            self._catalog.create_namespace_if_not_exists(table.target.split(".")[0])
-            return ColdTable(self._catalog.create_table(table.target, **_definition(table, columns)), table.name)
-        except TableAlreadyExistsError:
-            return self.load(table) or self.create(table, columns)
-        except Exception as error:
-            raise self._translated(error) from error
+        catalog = self._connected()
+        with self._told(table):
+            catalog.create_namespace_if_not_exists(table.target.split(".")[0])
+            try:
+                made = catalog.create_table(table.target, **_definition(table, columns))
+            except TableAlreadyExistsError:
+                found = self.load(table)
+                if found is None:  # a view of that name, or a table that is being dropped
+                    raise
+                return found
+            return ColdTable(made, table.name, partial(self._told, table))
 
     def ping(self) -> None:
         """Ask the catalog something small."""
-        try:
-            self._catalog.list_namespaces()
-        except Exception as error:
-            raise self._translated(error) from error
+        with self._told(None):
+            self._ask()
 
-    def _translated(self, error: Exception) -> OffloadError:
-        from pyiceberg.exceptions import ForbiddenError, UnauthorizedError  # noqa: PLC0415
+    def _ask(self) -> None:
+        self._catalog.list_namespaces()
 
-        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        of_driver = getattr(error, "orig", None) or error  # SQLAlchemy wraps it
-        sqlstate: str | None = getattr(of_driver, "sqlstate", None) or getattr(of_driver, "pgcode", None)
-        refused = isinstance(error, (PermissionError, ForbiddenError, UnauthorizedError))
-        kind = Refused if refused or is_refusal(sqlstate, str(of_driver)) else Unreachable
-        return kind("The Iceberg catalog or its storage", self._settings.connection_id, first_line)
+    def _connected(self) -> Catalog:
+        with self._told(None):
+            return self._catalog
+
+    def _told(self, table: TableSpec | None) -> AbstractContextManager[None]:
+        name = table.name if table is not None else None
+        return told(self._settings.connection_id, name, self._ask)
 
 
 def _impatient(properties: Mapping[str, str]) -> dict[str, str]:

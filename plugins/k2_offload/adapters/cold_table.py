@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property
-from typing import TYPE_CHECKING
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
-from k2_offload.core.errors import ChangedTable, DamagedTable, InvalidSource, OffloadError, StaleWindow
+from k2_offload.core.errors import ChangedTable, DamagedTable, InvalidSource, StaleWindow
 from k2_offload.core.exactly_once import (
     CUT_PROPERTY,
     PUBLISHED_BRANCH,
@@ -26,12 +27,35 @@ if TYPE_CHECKING:
     from pyiceberg.table import Table
 
 
-class ColdTable:
-    """One Iceberg table as it was when it was loaded."""
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
-    def __init__(self, table: Table, name: str) -> None:
+
+def _told(
+    method: Callable[Concatenate[ColdTable, Parameters], Result], /
+) -> Callable[Concatenate[ColdTable, Parameters], Result]:
+    """Whatever odd thing a method finds in the table becomes a sentence about this table."""
+
+    @wraps(method)
+    def wrapped(self: ColdTable, /, *arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
+        with self.told():
+            return method(self, *arguments, **options)
+
+    return wrapped
+
+
+class ColdTable:
+    """One Iceberg table as it was when it was loaded.
+
+    :param told: translates what the library raises, see :func:`k2_offload.adapters.cold_errors.told`
+    :raises Unreachable: by every method, if the catalog or its storage does not answer
+    :raises UnreadableTable: by every method, if something of this table alone is missing, forbidden or odd
+    """
+
+    def __init__(self, table: Table, name: str, told: Callable[[], AbstractContextManager[None]]) -> None:
         self._table = table
         self._name = name
+        self.told = told
 
     @property
     def uuid(self) -> str:
@@ -49,6 +73,7 @@ class ColdTable:
         return self._table.metadata_location
 
     @property
+    @_told
     def partition_field(self) -> str:
         """Name of the daily partition field."""
         return self._table.spec().fields[0].name
@@ -59,6 +84,7 @@ class ColdTable:
         return self._table.metadata.current_snapshot_id or 0
 
     @cached_property
+    @_told
     def published(self) -> Published | None:
         """The newest published window.
 
@@ -78,14 +104,26 @@ class ColdTable:
 
         return find_published(self._name, self.uuid, head, branches, snapshot_of)
 
+    @_told
     def newest_row(self, column: str) -> datetime | None:
-        """The newest time in a column, read from the data; ``None`` if the table is empty."""
-        import pyarrow.compute
+        """The newest time in a column, read from the data; ``None`` if the table is empty.
 
+        :raises InvalidSource: if the column is none of times with a zone
+        """
+        import pyarrow.compute
+        from pyiceberg.types import TimestamptzType  # noqa: PLC0415
+
+        types = {field.name: field.field_type for field in self._table.schema().fields}
+        if types.get(column) != TimestamptzType():
+            raise InvalidSource(
+                f"{self._name}: column '{column}' is {types.get(column, 'missing')} in the cold table, not timestamptz."
+                " Nothing was changed. Correct timestamp_column in the table file, or change the cold table."
+            )
         batches = self._table.scan(selected_fields=(column,)).to_arrow_batch_reader()
         newest = (pyarrow.compute.max(batch.column(0)).as_py() for batch in batches)
         return max((time.astimezone(UTC) for time in newest if time is not None), default=None)
 
+    @_told
     def published_until(self, time: datetime) -> Published | None:
         """The newest window in the chain that ends at or before a time, as far as the chain can be read.
 
@@ -104,13 +142,13 @@ class ColdTable:
         name = ".".join(self._table.name())
         return f"CALL {self._table.catalog.name}.system.rollback_to_snapshot('{name}', {snapshot_id})"
 
+    @_told
     def rows_per_day(self, column: str, since: date) -> dict[date, int] | None:
         """Rows by partition day, from metadata alone: what another writer removed by delete files still counts.
 
         :param column: the time that the partitions are days of
         :param since: the first day
         :returns: ``None`` if some files are partitioned in another way
-        :raises OffloadError: if the metadata cannot be read
         """
         if not any(self._is_daily(spec_id, column) for spec_id in self._table.specs()):
             return None
@@ -121,11 +159,11 @@ class ColdTable:
             rows[_day_of(file)] += file.record_count
         return rows
 
+    @_told
     def files_of_day(self, column: str, day: date) -> list[str]:
         """Paths of the files of one partition day.
 
         :param column: the time that the partitions are days of
-        :raises OffloadError: if the metadata cannot be read
         """
         within = f"\"{column}\" >= '{day}T00:00:00+00:00' and \"{column}\" < '{day + timedelta(days=1)}T00:00:00+00:00'"
         return [
@@ -142,17 +180,9 @@ class ColdTable:
         return fields == [(column, DayTransform())]
 
     def _files(self, row_filter: str) -> Iterator[DataFile]:
-        try:
-            for task in self._table.scan(row_filter).plan_files():
-                yield task.file
-        except Exception as error:
-            raise self._unreadable(error) from error
+        return (task.file for task in self._table.scan(row_filter).plan_files())
 
-    def _unreadable(self, error: Exception) -> OffloadError:
-        return OffloadError(
-            f"{self._name}: the cold table's metadata cannot be read: {error}. Nothing was changed. Run `k2 validate`."
-        )
-
+    @_told
     def adopt(self, window_id: WindowId, cut_on: str, skipped_rows: int | None = None) -> None:
         """Record that the table holds a window: a snapshot without rows that carries its identity.
 
@@ -187,15 +217,10 @@ class ColdTable:
         """Snapshots that have not expired, staged ones included."""
         return len(self._table.metadata.snapshots)
 
+    @_told
     def metadata_bytes(self) -> int:
-        """Size of the current metadata file, which every load reads.
-
-        :raises OffloadError: if the storage does not say
-        """
-        try:
-            return len(self._table.io.new_input(self.metadata_location))
-        except Exception as error:
-            raise self._unreadable(error) from error
+        """Size of the current metadata file, which every load reads."""
+        return len(self._table.io.new_input(self.metadata_location))
 
     def expiry_statement(self, older_than: date) -> str:
         """The Spark SQL that expires the snapshots from before a day."""
@@ -206,11 +231,13 @@ class ColdTable:
         )
 
     @property
+    @_told
     def total_rows(self) -> int:
         """Rows that readers see, from the current snapshot's summary."""
         snapshot = self._table.current_snapshot()
         return int(snapshot.summary["total-records"] or 0) if snapshot and snapshot.summary else 0
 
+    @_told
     def check_source(self, columns: Sequence[Column], partition_column: str) -> None:
         """Refuse a source, or a table file, that no longer goes with this table.
 

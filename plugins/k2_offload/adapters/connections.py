@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from k2_offload.adapters.settings import Settings
@@ -22,7 +23,8 @@ def clickhouse_endpoint(settings: Settings) -> ClickHouseEndpoint:
 
     :raises ConfigurationError: if the connection is missing or incomplete
     """
-    return read_clickhouse(_fields(settings.clickhouse_conn_id))
+    endpoint = read_clickhouse(_fields(settings.clickhouse_conn_id))
+    return replace(endpoint, query_seconds=settings.task_timeout_seconds)
 
 
 def catalog_settings(settings: Settings) -> CatalogSettings:

@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from k2_offload.adapters.processes import has_ended, own_process
+from k2_offload.adapters.settings import load_settings
 from k2_offload.core.errors import NoAirflowDatabase
-from k2_offload.core.limits import UNCHANGED_SECONDS
+from k2_offload.core.limits import TASK_SECONDS, unchanged_seconds
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -27,6 +28,7 @@ class ActiveRun:
     :param last_change: when one of its tasks changed its state last
     :param outside: whether it runs in a process outside of the scheduler, as with ``airflow dags test``
     :param process: which one, if it has said so
+    :param task_seconds: how long one attempt of a task of it may take
     """
 
     dag_id: str
@@ -36,6 +38,7 @@ class ActiveRun:
     last_change: datetime
     outside: bool
     process: str | None
+    task_seconds: int = TASK_SECONDS
 
     def is_abandoned(self, now: datetime) -> bool:
         """Whether the process that ran it is gone, so that it will never end: the scheduler does not adopt its tasks.
@@ -50,7 +53,7 @@ class ActiveRun:
 
     def is_unchanged(self, now: datetime) -> bool:
         """Whether no task has changed its state for longer than one attempt may take."""
-        return now - self.last_change > timedelta(seconds=UNCHANGED_SECONDS)
+        return now - self.last_change > timedelta(seconds=unchanged_seconds(self.task_seconds))
 
 
 def conf_of_this_process(conf: dict[str, Any]) -> dict[str, Any]:
@@ -78,6 +81,7 @@ def read_active_runs(dag_ids: Sequence[str]) -> list[ActiveRun]:
         .where(DagRun.dag_id.in_(dag_ids), DagRun.state.in_(("running", "queued")))
         .order_by(DagRun.state.desc(), DagRun.id)
     )
+    task_seconds = load_settings().task_timeout_seconds
     with _session() as session:
         return [
             ActiveRun(
@@ -88,6 +92,7 @@ def read_active_runs(dag_ids: Sequence[str]) -> list[ActiveRun]:
                 last_change or since,
                 run.triggered_by == DagRunTriggeredByType.TEST,
                 (run.conf or {}).get(_PROCESS),
+                task_seconds,
             )
             for run, last_change in session.execute(query)
         ]

@@ -47,6 +47,7 @@ class TableRecord:
     :param low: with ``high``, the last window that was planned, half-open
     :param rows: rows published with that window
     :param table_uuid: of the cold table that was followed so far
+    :param row_limit: how many rows the next windows may have, since a larger one has failed
     :param reason: why the status is ``failed``
     """
 
@@ -61,6 +62,7 @@ class TableRecord:
     rows: int | None
     planned_rows: int | None
     table_uuid: str | None
+    row_limit: int | None = None
     reason: str | None = None
 
 
@@ -70,6 +72,7 @@ class LockedTable:
     What is read elsewhere while the lock is held cannot be older than what the ledger says.
 
     :ivar looked: what is known of rows that may have expired
+    :ivar row_limit: how many rows the next windows may have, since a larger one has failed
     """
 
     def __init__(self, cursor: Any, table: str) -> None:
@@ -83,7 +86,7 @@ class LockedTable:
                 f"{table}: its row was deleted from the ledger just now. Nothing was recorded and no row is lost; the "
                 "next attempt adds it again."
             )
-        self._watermark, self._table_uuid, *looked = row
+        self._watermark, self._table_uuid, *looked, self.row_limit = row
         self.looked = Looked(*looked)
 
     def _run(self, query: str, **values: object) -> None:
@@ -92,18 +95,37 @@ class LockedTable:
     def entry(self) -> LedgerEntry:
         """What the ledger believes of the table."""
         self._run("open_window_of")
-        opened, rows = self._cursor.fetchone() or (None, 0)
-        return LedgerEntry(self._table_uuid, self._watermark, WindowId.parse(opened), rows, self.looked)
+        opened, rows, failures, planned_at = self._cursor.fetchone() or (None, 0, 0, None)
+        return LedgerEntry(
+            self._table_uuid,
+            self._watermark,
+            WindowId.parse(opened),
+            rows,
+            failures,
+            planned_at,
+            self.looked,
+            self.row_limit,
+        )
 
-    def open(self, window_id: WindowId, *, dag_run_id: str, rows: int, max_sequence: int | None, now: datetime) -> None:
+    def open(
+        self,
+        window_id: WindowId,
+        *,
+        dag_run_id: str,
+        rows: int,
+        max_sequence: int | None,
+        now: datetime,
+        failures: int = 0,
+    ) -> None:
         """Record a new window as planned.
 
         :param rows: how many the source holds in it now
+        :param failures: 1 if it takes the place of a larger one that has failed
         """
         window = window_id.window
         self._run(
             "open_window", window_id=str(window_id), low=window.low, high=window.high, dag_run_id=dag_run_id,
-            rows=rows, max_sequence=max_sequence, now=now,
+            rows=rows, max_sequence=max_sequence, now=now, failures=failures,
         )  # fmt: skip
         self.set_status("running")
 
@@ -111,6 +133,19 @@ class LockedTable:
         """Record one more attempt at an open window."""
         self._run("resume_window", window_id=str(window_id), dag_run_id=dag_run_id)
         self.set_status("running")
+
+    def fail(self, window_id: WindowId, reason: str) -> None:
+        """Record that an attempt at an open window has ended without publishing it.
+
+        :param reason: shown unless a better one is known
+        """
+        self._run("fail_window", window_id=str(window_id))
+        self.set_failed(reason, keep=True)
+
+    def limit_rows(self, rows: int | None) -> None:
+        """Let the table's next windows have so many rows at most; ``None``: as many as the table file says."""
+        self._run("limit_rows", rows=rows)
+        self.row_limit = rows
 
     def abandon(self, window_id: WindowId) -> None:
         """Close a window that the cold table has passed by."""
@@ -136,7 +171,7 @@ class LockedTable:
         self.looked = looked
 
     def accept_rows(self, window_id: WindowId, rows: int) -> None:
-        """Let an open window have fewer rows than were planned."""
+        """Let an open window have fewer rows than were planned; its failures so far were because of that."""
         self._run("accept_rows", window_id=str(window_id), rows=rows)
 
     def record_gap(self, gap: Gap) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from k2_offload.core.limits import CONNECT_SECONDS, IDLE_TRANSACTION_SECONDS, LOCK_SECONDS, SILENCE_SECONDS
+from k2_offload.core.limits import CONNECT_SECONDS, LOCK_SECONDS, SILENCE_SECONDS, TASK_SECONDS
 
 Connect = Callable[[], Any]
 """Opens a DB-API connection (psycopg 2 or 3); its transaction may have begun."""
@@ -25,7 +25,7 @@ LIBPQ_LIMITS: Mapping[str, int] = MappingProxyType(
 
 TRANSACTION_LIMITS = f"""
 SET LOCAL lock_timeout = '{LOCK_SECONDS}s';
-SET LOCAL idle_in_transaction_session_timeout = '{IDLE_TRANSACTION_SECONDS}s';
+SET LOCAL idle_in_transaction_session_timeout = '{{task_seconds}}s';
 """
 """So that a client that has vanished frees the table it holds, and nobody waits for it for ever."""
 
@@ -42,10 +42,11 @@ _REFUSED_LOGINS = (
 )
 
 
-def airflow_connect(connection_id: str) -> Connect:
+def airflow_connect(connection_id: str, task_seconds: int = TASK_SECONDS) -> Connect:
     """Opens connections with Airflow's PostgresHook, each with a transaction begun that has limits.
 
     :param connection_id: of an Airflow connection that exists
+    :param task_seconds: how long a task may take, and so its transaction
     """
     from airflow.providers.postgres.hooks.postgres import PostgresHook  # noqa: PLC0415 - costs half a second
 
@@ -56,7 +57,7 @@ def airflow_connect(connection_id: str) -> Connect:
         connection = hook.get_conn()
         try:
             with connection.cursor() as cursor:
-                cursor.execute(TRANSACTION_LIMITS)
+                cursor.execute(TRANSACTION_LIMITS.format(task_seconds=task_seconds))
         except BaseException:
             connection.close()
             raise

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from k2_offload.core.errors import AuditFailed, Unreachable
+from k2_offload.core.errors import AuditFailed, Overloaded, Unreachable
 from k2_offload.core.limits import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, STEP_ATTEMPTS
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ Result = TypeVar("Result")
 def with_retries(step: Callable[[], Result]) -> Result:
     """Run a step up to :data:`STEP_ATTEMPTS` times, with growing random pauses.
 
-    Only a service that does not answer and rows that moved during the export are worth another try; anything else
-    is raised at once. The step must be safe to repeat, as every step of a cycle is.
+    Only a service that does not answer or has too much to do, and rows that moved during the export, are worth another
+    try; anything else is raised at once. The step must be safe to repeat, as every step of a cycle is.
 
     :raises OffloadError: the last failure
     """
@@ -31,7 +31,7 @@ def with_retries(step: Callable[[], Result]) -> Result:
     retrying = Retrying(
         stop=stop_after_attempt(STEP_ATTEMPTS),
         wait=wait_exponential_jitter(multiplier=FIRST_PAUSE_SECONDS, max=LONGEST_PAUSE_SECONDS),
-        retry=retry_if_exception_type((Unreachable, AuditFailed)),
+        retry=retry_if_exception_type((Unreachable, Overloaded, AuditFailed)),
         before_sleep=_say,
         reraise=True,
     )

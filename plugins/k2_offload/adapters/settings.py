@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from k2_offload.core.errors import ConfigurationError
+from k2_offload.core.limits import SHORTEST_TASK_SECONDS, TASK_SECONDS
 from k2_offload.files import TABLES_FILE
 
 _SECTION = "k2_offload"
+_NUMBERS = {"parallel_tables": 1, "task_timeout_seconds": SHORTEST_TASK_SECONDS}
+"""Settings that are whole numbers, and the least of each."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Settings:
     spark_class_archive: str = ""
     lake_collection: str = "k2_lake"
     parallel_tables: int = 4
+    task_timeout_seconds: int = TASK_SECONDS
 
 
 def load_settings() -> Settings:
@@ -43,15 +47,16 @@ def load_settings() -> Settings:
     given: dict[str, Any] = {key: text for key, text in read.items() if text}
     if "tables_file" in given:
         given["tables_file"] = Path(given["tables_file"])
-    if "parallel_tables" in given:
-        given["parallel_tables"] = _at_least_one(given["parallel_tables"])
+    for key, least in _NUMBERS.items():
+        if key in given:
+            given[key] = _number(key, given[key], least)
     return Settings(**given)
 
 
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
+def _number(key: str, text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
         raise ConfigurationError(
-            f"[{_SECTION}] parallel_tables is '{text}', not a whole number of at least 1. Nothing was moved. Correct "
-            f"it in airflow.cfg or AIRFLOW__{_SECTION.upper()}__PARALLEL_TABLES; then run `k2 validate`."
+            f"[{_SECTION}] {key} is '{text}', not a whole number of at least {least}. Nothing was moved. Correct "
+            f"it in airflow.cfg or AIRFLOW__{_SECTION.upper()}__{key.upper()}; then run `k2 validate`."
         )
     return int(text)

@@ -54,6 +54,15 @@ class CommitWatermarkOperator(BaseOperator):
                     self.log.error("%s", error)
                     failures.append(error)
                     continue
+                except Exception:  # one table's surprise must not stop the others
+                    self.log.exception("%s: unexpected", table.name)
+                    failures.append(
+                        OffloadError(
+                            f"{table.name}: its watermark could not be recorded, for an unexpected reason that is in "
+                            "this log. No row is lost: the next run reads it from the cold table."
+                        )
+                    )
+                    continue
                 if watermark is not None:
                     watermarks[table.name] = format_time(watermark)
                 if committed is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from airflow.sdk import DAG, Param
 
+from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.commit import CommitWatermarkOperator
 from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.airflow_tasks.offload import OffloadOperator
@@ -16,7 +17,7 @@ from k2_offload.core.limits import (
     PARALLEL_APPLICATIONS,
     TASK_RETRIES,
     TASK_RETRY_SECONDS,
-    TASK_SECONDS,
+    layer_seconds,
     run_seconds,
 )
 from k2_offload.core.tables import LAYERS, Tables
@@ -26,7 +27,6 @@ _DEFAULTS = {
     "owner": "k2",
     "retries": TASK_RETRIES,
     "retry_delay": timedelta(seconds=TASK_RETRY_SECONDS),
-    "execution_timeout": timedelta(seconds=TASK_SECONDS),
 }
 
 
@@ -41,14 +41,15 @@ def build_dag(layer: str, tables: Tables, schedule: str | None = "*/15 * * * *")
     """
     specs = tables.in_layer(layer)
     names = [table.name for table in specs]
+    task_seconds = load_settings().task_timeout_seconds
     with DAG(
         dag_id=dag_id(layer),
         description=f"Moves what is new in the {layer} tables from ClickHouse to Iceberg, exactly once",
         schedule=schedule,
         catchup=False,
         max_active_runs=1,
-        dagrun_timeout=timedelta(seconds=run_seconds(len({table.job_group for table in specs}))),
-        default_args=_DEFAULTS,
+        dagrun_timeout=timedelta(seconds=run_seconds(len({table.job_group for table in specs}), task_seconds)),
+        default_args=_DEFAULTS | {"execution_timeout": timedelta(seconds=task_seconds)},
         tags=["k2", "offload", layer],
         doc_md=_DOC.read_text().format(layer=layer, tables="\n".join(f"- `{t.source}` → `{t.target}`" for t in specs)),
         params={
@@ -71,5 +72,8 @@ def build_dag(layer: str, tables: Tables, schedule: str | None = "*/15 * * * *")
         plan >> commit
         if layer != LAYERS[0]:
             below = LAYERS[LAYERS.index(layer) - 1]
-            UpstreamLayerSensor(task_id=f"wait_for_{below}", external_dag_id=dag_id(below)) >> plan
+            wait = UpstreamLayerSensor(
+                task_id=f"wait_for_{below}", external_dag_id=dag_id(below), timeout=layer_seconds(task_seconds)
+            )
+            wait >> plan
     return dag

@@ -12,8 +12,9 @@ from airflow.sdk.exceptions import AirflowFailException
 from k2_offload.adapters.retry import with_retries
 from k2_offload.core.errors import InvalidTablesFile, OffloadError, Unreachable
 from k2_offload.core.plan import PlannedWindow, RefusedTable, group_plans
+from k2_offload.core.tables import TableSpec
 from k2_offload.work.cycle import mark_failed, plan
-from k2_offload.work.tiers import open_tiers
+from k2_offload.work.tiers import Tiers, open_tiers
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -50,9 +51,24 @@ class PlanOffloadOperator(BaseOperator):
                     raise
                 except OffloadError as error:
                     self.log.error("%s", error)
-                    mark_failed(tiers, table, str(error))
-                    outcomes.append((table.job_group, RefusedTable(table.name, str(error))))
+                    outcomes.append((table.job_group, self._refuse(tiers, table, str(error))))
+                except Exception:  # one table's surprise must not stop the others
+                    self.log.exception("%s: unexpected", table.name)
+                    reason = (
+                        f"{table.name}: it could not be planned, for an unexpected reason that is in the log of task "
+                        "`plan`. Nothing was moved and no row is lost; the next run tries again."
+                    )
+                    outcomes.append((table.job_group, self._refuse(tiers, table, reason)))
                 else:
                     if window is not None:
                         outcomes.append((table.job_group, window))
         return [{"job_group": each.job_group, "plan": each.to_json()} for each in group_plans(outcomes)]
+
+    def _refuse(self, tiers: Tiers, table: TableSpec, reason: str) -> RefusedTable:
+        try:
+            mark_failed(tiers, table, reason)
+        except Unreachable:
+            raise
+        except OffloadError as error:  # whoever holds the row writes what became of the table
+            self.log.warning("%s", error)
+        return RefusedTable(table.name, reason)

@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowSensorTimeout, TaskDeferralError
 from airflow.triggers.base import TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
-from k2_offload.core.limits import LAYER_SECONDS, MISSING_RUN_SECONDS
+from k2_offload.core.limits import MISSING_RUN_SECONDS
 
 _FAILED = ("failed", "upstream_failed")
 _ENDED = ("success", "skipped", "removed", *_FAILED)
@@ -86,7 +86,6 @@ class UpstreamLayerSensor(ExternalTaskSensor):
             allowed_states=_ENDED,
             deferrable=True,
             poke_interval=1,
-            timeout=LAYER_SECONDS,
             **kwargs,
         )
 

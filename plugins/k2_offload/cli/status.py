@@ -118,6 +118,7 @@ def _document(line: TableStatus, reasons: Sequence[tuple[Condition, str]]) -> di
             {"low": _text(gap.window.low), "high": _text(gap.window.high), "kind": str(gap.kind), "rows": gap.rows}
             for gap in line.gaps
         ],
+        "row_limit": record.row_limit if record else None,
         "snapshots": metadata.snapshots if metadata else None,
         "metadata_bytes": metadata.size_bytes if metadata else None,
         "maintenance": metadata.overdue if metadata else None,
@@ -207,6 +208,11 @@ def _notes(line: TableStatus, now: datetime) -> Iterator[str]:
         yield f"{line.before_first:,} rows are of times before 2000-01-01. No cycle moves them."
     if line.future:
         yield f"{line.future:,} rows are from the future. They are moved when their time has come."
+    if line.record and line.record.row_limit is not None:
+        yield (
+            f"its windows have been made smaller, since a larger one has failed twice: about {line.record.row_limit:,} "
+            "rows at most. They grow again with each one that is moved."
+        )
     for gap in line.gaps:
         rows = "an unknown number of" if gap.rows is None else f"{gap.rows:,}"
         yield f"{rows} rows missed in {show_window(gap.window.low, gap.window.high)} ({gap.kind})."

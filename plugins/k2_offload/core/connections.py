@@ -12,7 +12,7 @@ from typing import ClassVar
 from urllib.parse import quote
 
 from k2_offload.core.errors import ConfigurationError
-from k2_offload.core.limits import CATALOG_SECONDS, CONNECT_SECONDS, SILENCE_SECONDS
+from k2_offload.core.limits import CATALOG_SECONDS, CONNECT_SECONDS, SILENCE_SECONDS, TASK_SECONDS
 
 _PYTHON_LIMITS = {"s3.connect-timeout": str(CONNECT_SECONDS), "s3.request-timeout": str(CATALOG_SECONDS)}
 """So that nobody waits for ever for a service that has vanished; a connection's extra may say otherwise."""
@@ -44,7 +44,10 @@ class ConnectionFields:
 
 @dataclass(frozen=True)
 class ClickHouseEndpoint:
-    """Where ClickHouse listens; ``http_port`` serves Spark's JDBC reads only."""
+    """Where ClickHouse listens; ``http_port`` serves Spark's JDBC reads only.
+
+    :param query_seconds: how long to wait for it between two packets of a query
+    """
 
     connection_id: str
     host: str
@@ -54,6 +57,7 @@ class ClickHouseEndpoint:
     password: str
     database: str
     secure: bool
+    query_seconds: int = TASK_SECONDS
 
 
 @dataclass(frozen=True)

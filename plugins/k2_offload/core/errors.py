@@ -46,15 +46,48 @@ class Unreachable(OffloadError):
         )
 
 
-class Busy(Unreachable):
-    """Another run holds a table in the ledger; a moment later it may have ended, as a service may answer again."""
+class Overloaded(OffloadError):
+    """ClickHouse answers, and cannot do a query at the moment: too little memory, too many queries, too little time.
+
+    :param reason: the server's own words
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(
+            f"ClickHouse could not do a query now (code {code}): {reason.rstrip('.')}. Nothing was moved and no row is "
+            "lost: the next run tries again. If it goes on, give ClickHouse's user more memory, time or queries at "
+            "once, or make max_window_rows smaller."
+        )
+
+
+class Busy(OffloadError):
+    """Another run holds a table in the ledger, and has been waited for.
+
+    :param connection_id: the Airflow connection of the ledger
+    """
 
     def __init__(self, connection_id: str) -> None:
-        OffloadError.__init__(
-            self,
+        super().__init__(
             f"Another run has held this table in the ledger (Airflow connection '{connection_id}') for a minute. "
             "Nothing was recorded and no row is lost: the next attempt resumes the same window. If it goes on, look "
             "for a run that hangs, or for a session that is idle in a transaction in Postgres' pg_stat_activity.",
+        )
+
+
+class UnreadableTable(OffloadError):
+    """A cold table's own metadata or files are missing, forbidden or no Iceberg table; its catalog answers.
+
+    :param table: its name in the table file
+    :param connection_id: the Airflow connection of the catalog
+    :param reason: the library's own words, without secrets
+    """
+
+    def __init__(self, table: str, connection_id: str, reason: str) -> None:
+        super().__init__(
+            f"{table}: its cold table cannot be read or written through Airflow connection '{connection_id}': "
+            f"{reason.rstrip('.')}. Nothing was moved and no row is lost; other tables go on. Look whether the file is "
+            "there and the user may read it; put it back, or register the table anew from a metadata file that is "
+            "there. Then run `k2 validate`."
         )
 
 

@@ -315,11 +315,10 @@ def decide_publish(table: str, stamp: Stamp, table_uuid: str, published: Publish
     return PublishDecision.PUBLISH
 
 
-def audit(table: str, window: Window, *, staged_rows: int, source_rows: int, planned_rows: int) -> None:
-    """Rows staged = rows in the source, and those are no fewer than when the window was planned.
+def check_not_fewer(table: str, window: Window, source_rows: int, planned_rows: int) -> None:
+    """A source that shows fewer rows of a window than it did may not be showing all.
 
-    :param planned_rows: rows may have come since, but a source that shows fewer may not be showing all
-    :raises AuditFailed: otherwise
+    :raises AuditFailed: if it does
     """
     if source_rows < planned_rows:
         raise AuditFailed(
@@ -328,6 +327,15 @@ def audit(table: str, window: Window, *, staged_rows: int, source_rows: int, pla
             "replica that lags, a detached part, a shard that is skipped), and the next attempt finds them; or they "
             f"have expired or were deleted: then `k2 accept {table}` goes on with what is there, on record."
         )
+
+
+def audit(table: str, window: Window, *, staged_rows: int, source_rows: int, planned_rows: int) -> None:
+    """Rows staged = rows in the source, and those are no fewer than when the window was planned.
+
+    :param planned_rows: rows may have come since, but a source that shows fewer may not be showing all
+    :raises AuditFailed: otherwise
+    """
+    check_not_fewer(table, window, source_rows, planned_rows)
     if staged_rows != source_rows:
         raise AuditFailed(
             f"{table} {window}: {staged_rows} rows were staged but ClickHouse counts {source_rows}. "
@@ -355,14 +363,20 @@ class LedgerEntry:
     :param watermark: end of the last window it knows as published; ``None`` if it was never set, or was damaged
     :param open_window: planned and not yet known as published
     :param planned_rows: of the open window
+    :param failures: attempts at the open window that have failed; one that has taken the place of a larger one has one
+    :param planned_at: when the open window was planned
     :param looked: what is known of rows that may have expired
+    :param row_limit: how many rows a window may have, since a larger one has failed; ``None`` while none has
     """
 
     table_uuid: str | None
     watermark: datetime | None
     open_window: WindowId | None
     planned_rows: int = 0
+    failures: int = 0
+    planned_at: datetime | None = None
     looked: Looked = field(default_factory=Looked)
+    row_limit: int | None = None
 
 
 def refuse_to_recreate(table: str, table_uuid: str | None) -> None:
@@ -403,7 +417,7 @@ class LedgerUpdate:
 def follow_chain(table: str, ledger: LedgerEntry, table_uuid: str, published: Published | None) -> LedgerUpdate:
     """Make the ledger say what the cold table holds.
 
-    An open window keeps its bounds for as long as it still comes next, whatever the clock says.
+    An open window stays open for as long as it still comes next, whatever the clock says.
 
     :raises DamagedTable: if the cold table is another one than the ledger has followed
     """

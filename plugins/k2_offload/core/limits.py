@@ -1,7 +1,7 @@
 """How long anybody waits for anybody. Every limit is here, so that they can be read together.
 
-A task lives for :data:`TASK_SECONDS`. What it waits for ends sooner, so that the error names the service that did not
-answer and not the task that was killed.
+A task lives for :data:`TASK_SECONDS`, or as long as the settings say. What it waits for ends sooner, so that the error
+names the service that did not answer and not the task that was killed; what waits for it follows from it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,15 @@ from __future__ import annotations
 from math import ceil
 
 TASK_SECONDS = 600
-"""Airflow's execution timeout of one attempt of a task."""
+"""Airflow's execution timeout of one attempt of a task, unless the settings say otherwise.
+
+It is also how long a server that sorts a large window may say nothing between two packets of a ClickHouse query, and
+how long a client that has vanished keeps the row of the ledger that it holds: a plan that is alive waits for ClickHouse
+meanwhile.
+"""
+
+SHORTEST_TASK_SECONDS = 120
+"""Less would be over before a service that does not answer is given up."""
 
 TASK_RETRIES = 2
 TASK_RETRY_SECONDS = 30
@@ -18,20 +26,11 @@ TASK_RETRY_SECONDS = 30
 PARALLEL_APPLICATIONS = 2
 """How many Spark applications of a run work at once."""
 
-LAYER_SECONDS = 14 * 60
-"""How long a layer waits for the one below: less than the quarter of an hour after which the next cycle is due."""
-
 MISSING_RUN_SECONDS = 120
 """How long it waits where the layer below has no run of the same time: its DAG is paused, or an earlier run goes on."""
 
-UNCHANGED_SECONDS = TASK_SECONDS + 60
-"""A run outside of the scheduler of which no task has changed for so long was left: no attempt takes longer."""
-
 CONNECT_SECONDS = 10
 """To open a connection to any service, its greeting included. A balancer without servers accepts and says nothing."""
-
-QUERY_SECONDS = 600
-"""Between two packets of a ClickHouse query: a server that sorts a large window says nothing for minutes."""
 
 SILENCE_SECONDS = 60
 """A server that acknowledges nothing for so long has gone."""
@@ -45,9 +44,6 @@ STORE_ATTEMPTS = 8
 LOCK_SECONDS = 60
 """For a row of the ledger that another run holds."""
 
-IDLE_TRANSACTION_SECONDS = 600
-"""A client that has vanished frees the row it holds after that."""
-
 STEP_ATTEMPTS = 4
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 8.0
@@ -58,10 +54,23 @@ PUBLISH_ATTEMPTS = 5
 """How often the job stages, or publishes, again because another writer came between; then the task's retry does."""
 
 
-def run_seconds(applications: int) -> int:
+def layer_seconds(task_seconds: int) -> int:
+    """How long a layer waits for the one below: longer than a task of it may take.
+
+    By default less than the quarter of an hour after which the next cycle is due.
+    """
+    return task_seconds + 4 * 60
+
+
+def run_seconds(applications: int, task_seconds: int) -> int:
     """Airflow fails a run after that: its wait and all attempts of its tasks, each of which took as long as it may.
 
     :param applications: how many ``offload`` tasks it may have
     """
-    task_seconds = TASK_SECONDS + TASK_RETRIES * (TASK_RETRY_SECONDS + TASK_SECONDS)
-    return LAYER_SECONDS + (2 + ceil(applications / PARALLEL_APPLICATIONS)) * task_seconds
+    all_attempts = task_seconds + TASK_RETRIES * (TASK_RETRY_SECONDS + task_seconds)
+    return layer_seconds(task_seconds) + (2 + ceil(applications / PARALLEL_APPLICATIONS)) * all_attempts
+
+
+def unchanged_seconds(task_seconds: int) -> int:
+    """A run outside of the scheduler of which no task has changed for so long was left: no attempt takes longer."""
+    return task_seconds + 60

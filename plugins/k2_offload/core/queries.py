@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from functools import reduce
 
 from k2_offload.core.content_hash import content_hash
@@ -70,12 +71,16 @@ def count(table: TableSpec) -> str:
     return f"SELECT count() FROM {source_of(table)}"
 
 
-def rows_per_hour(table: TableSpec, window: Window) -> str:
-    """Rows ``(start of the hour in seconds since 1970, rows, highest sequence or NULL)``; empty hours are missing."""
-    hour = f"toUnixTimestamp(toStartOfHour(CAST({source_column(table.timestamp_column)}, 'DateTime(\\'UTC\\')')))"
+def rows_per_step(table: TableSpec, window: Window, step: timedelta) -> str:
+    """Rows ``(start of the step in microseconds since 1970, rows, highest sequence or NULL)``; empty steps are missing.
+
+    Steps are counted from 1970 on the timestamp column.
+    """
     sequence = f"max({source_column(table.sequence_column)})" if table.sequence_column else "NULL"
-    chosen = f"{source_of(table)} WHERE {within(table, window)}"
-    return f"SELECT {hour} AS hour, count(), {sequence} FROM {chosen} GROUP BY hour"
+    return (
+        f"SELECT {_step(table.timestamp_column, step)} AS step, count(), {sequence} FROM {source_of(table)} "
+        f"WHERE {within(table, window)} GROUP BY step"
+    )
 
 
 def rows_per_day(table: TableSpec, window: Window) -> str:
@@ -91,9 +96,8 @@ def rows_per_slot(table: TableSpec, condition: str) -> str:
 
     :param condition: such as :func:`within`
     """
-    time = f"toUnixTimestamp64Micro(CAST({source_column(table.partition_column)}, 'DateTime64(6, \\'UTC\\')'))"
     return (
-        f"SELECT {time} - positiveModulo({time}, {SLOT // TICK}) AS slot, count() FROM {source_of(table)} "
+        f"SELECT {_step(table.partition_column, SLOT)} AS slot, count() FROM {source_of(table)} "
         f"WHERE {condition} GROUP BY slot"
     )
 
@@ -176,6 +180,11 @@ def source_of(table: TableSpec) -> str:
     """The source, under the name ``source``; stands after FROM."""
     name = ".".join(quote(part) for part in table.source.split("."))
     return f"{name} AS source{' FINAL' if table.final else ''}"
+
+
+def _step(column: str, step: timedelta) -> str:
+    time = f"toUnixTimestamp64Micro(CAST({source_column(column)}, 'DateTime64(6, \\'UTC\\')'))"
+    return f"{time} - positiveModulo({time}, {step // TICK})"
 
 
 def _day(table: TableSpec) -> str:

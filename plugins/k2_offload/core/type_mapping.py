@@ -38,6 +38,7 @@ _WRAPPER = re.compile(r"^(LowCardinality|Nullable)\((.*)\)$")
 _SIMPLE_AGGREGATE = re.compile(r"^SimpleAggregateFunction\([^,]+, (.*)\)$")
 _DECIMAL = re.compile(r"^Decimal\((\d+), (\d+)\)$")
 _FIXED_STRING = re.compile(r"^FixedString\((\d+)\)$")
+_INTEGER = re.compile(r"^U?Int\d+$")
 _DATETIME = re.compile(r"^DateTime(?:\('[^']*'\))?$")
 _DATETIME64 = re.compile(r"^DateTime64\((\d)(?:, '[^']*')?\)$")
 _MAX_DECIMAL_PRECISION = 38
@@ -94,6 +95,12 @@ def is_time(clickhouse_type: str) -> bool:
     """Whether windows can be cut on a column of this type."""
     bare, _ = _unwrap(clickhouse_type)
     return bool(_DATETIME.match(bare) or _DATETIME64.match(bare))
+
+
+def is_number(clickhouse_type: str) -> bool:
+    """Whether a column of this type can be a sequence: a whole number, or a decimal."""
+    bare, _ = _unwrap(clickhouse_type)
+    return bool(_INTEGER.match(bare) or _DECIMAL.match(bare))
 
 
 def _unwrap(clickhouse_type: str) -> tuple[str, bool]:

@@ -6,7 +6,7 @@ straddle a boundary. All times are aware UTC datetimes; one tick is one microsec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -123,18 +123,3 @@ def window_high(
     edge = last_row + TICK if now - last_row > idle_after else last_row - out_of_order
     high = min(now - buffer, edge)
     return high if limit is None else min(high, limit)
-
-
-def cut_by_rows(window: Window, rows_per_hour: Mapping[datetime, int], max_rows: int) -> Window:
-    """The longest prefix of the window, in whole hours, that holds at most ``max_rows`` rows.
-
-    At least the first hour with rows is taken, however many it holds: time must advance.
-
-    :param rows_per_hour: start of the hour (UTC) → rows of the window in it; hours without rows may be missing
-    """
-    taken = 0
-    for hour in sorted(rows_per_hour):
-        if taken and taken + rows_per_hour[hour] > max_rows:
-            return Window(window.low, max(window.low + TICK, min(hour, window.high)))
-        taken += rows_per_hour[hour]
-    return window

@@ -36,14 +36,14 @@ def find_missed(tiers: Tiers, table: TableSpec) -> list[Missed]:
     now = min(tiers.now(), tiers.clickhouse.now())
     missed = []
     if entry.open_window is not None and entry.open_window.window.low == watermark:  # otherwise it was moved
-        window, rows = entry.open_window.window, _rows(tiers, table, entry.open_window.window)
+        window, rows = entry.open_window.window, tiers.clickhouse.count_within(table, entry.open_window.window)
         if rows < entry.planned_rows:
             missed.append(Missed(Gap(window, GapKind.FEWER_ROWS, entry.planned_rows - rows, now), rows))
     if watermark != FIRST_WATERMARK:
         expired = may_have_expired(watermark, entry.looked, now, table.warm_retention)
         if expired is not None:
             window = Window(expired.low, soon_expired(now, table.warm_retention))
-            missed.append(Missed(Gap(window, GapKind.EXPIRED, None, now), _rows(tiers, table, window)))
+            missed.append(Missed(Gap(window, GapKind.EXPIRED, None, now), tiers.clickhouse.count_within(table, window)))
     return missed
 
 
@@ -68,7 +68,3 @@ def accept_missed(tiers: Tiers, table: TableSpec, missed: Sequence[Missed]) -> N
 def _opened_for(gap: Gap, entry: LedgerEntry) -> WindowId | None:
     opened = entry.open_window
     return opened if opened is not None and opened.window == gap.window else None
-
-
-def _rows(tiers: Tiers, table: TableSpec, window: Window) -> int:
-    return sum(tiers.clickhouse.rows_per_hour(table, window).rows.values())

@@ -10,10 +10,12 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger import LockedTable
 from k2_offload.core import queries
+from k2_offload.core.cuts import Counts, cut_by_rows, next_row_limit, rows_of_next_attempt
 from k2_offload.core.errors import ExpiredRows
 from k2_offload.core.exactly_once import (
     FIRST_WATERMARK,
@@ -32,7 +34,7 @@ from k2_offload.core.plan import PlannedColumn, PlannedWindow
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.type_mapping import Column
-from k2_offload.core.windows import TICK, Upstream, Window, cut_by_rows, format_time, upstream_limit, window_high
+from k2_offload.core.windows import TICK, Upstream, Window, format_time, upstream_limit, window_high
 from k2_offload.work.tiers import Tiers
 
 log = logging.getLogger(__name__)
@@ -64,15 +66,14 @@ def plan(
         # The earlier of the two clocks: one that is ahead would reach into rows still in flight.
         now = min(tiers.now(), tiers.clickhouse.now())
         _check_expired(table, locked.looked, state.watermark, now)
-        if state.resume is not None:
-            locked.resume(state.resume, dag_run_id)
-            log.info("%s %s: resumed", table.name, state.resume.window)
-            return _planned(table, columns, cold, state.resume, entry.planned_rows)
-        below = {} if upstream_watermarks is None else upstream_watermarks
-        limit = upstream_limit(
-            [read_upstream(tiers, name, now, below) for name in table.upstream], now, table.idle_after
-        )
-        opened = _open(tiers, table, locked, cold, state.watermark, now, limit, dag_run_id)
+        if state.resume is None:
+            below = {} if upstream_watermarks is None else upstream_watermarks
+            limit = upstream_limit(
+                [read_upstream(tiers, name, now, below) for name in table.upstream], now, table.idle_after
+            )
+            opened = _open(tiers, table, locked, cold, state.watermark, now, limit, dag_run_id)
+        else:
+            opened = _resume(tiers, table, locked, entry, state.resume, now, dag_run_id)
         reached(FaultPoint.WINDOW_WRITTEN, table.name)
     reached(FaultPoint.WINDOW_OPENED, table.name)
     return _planned(table, columns, cold, *opened) if opened else None
@@ -91,10 +92,10 @@ def commit(tiers: Tiers, table: TableSpec) -> tuple[Published | None, datetime |
             return None, None
         state = _follow(tiers, table, locked, locked.entry(), cold)
         if state.resume is not None:
-            locked.set_failed(
+            locked.fail(
+                state.resume,
                 f"{table.name} {state.resume.window}: planned and not published; the log of `offload` says why. "
                 f"No row is lost: the next run resumes the same window, `k2 run {table.name}` at once.",
-                keep=True,
             )
         reached(FaultPoint.WATERMARK_WRITTEN, table.name)
     reached(FaultPoint.COMMITTED, table.name)
@@ -115,6 +116,9 @@ def _follow(tiers: Tiers, table: TableSpec, locked: LockedTable, entry: LedgerEn
     if state.committed is not None and published is not None:
         locked.commit(published, tiers.now())
         log.info("%s %s: committed, %d rows", table.name, state.committed.window, published.snapshot.rows)
+        if entry.row_limit is not None and entry.planned_at is not None:
+            took = tiers.now() - entry.planned_at
+            locked.limit_rows(next_row_limit(published.snapshot.rows, took, tiers.task_timeout))
         missing = entry.planned_rows - published.snapshot.rows
         if missing > 0:  # no audit has let that pass: somebody has published it by hand
             log.warning("%s %s: %d rows fewer than planned", table.name, state.committed.window, missing)
@@ -163,28 +167,65 @@ def _open(
         if last_row is None:
             locked.set_looked(replace(locked.looked, looked_at=now))
         return None
-    counts = tiers.clickhouse.rows_per_hour(table, Window(watermark, high))
+    whole = Window(watermark, high)
+    max_rows = min(table.max_window_rows, locked.row_limit or table.max_window_rows)
+    window, counts = cut_by_rows(table.name, whole, partial(tiers.clickhouse.rows_per_step, table), max_rows)
     if not counts.rows:
-        log.info("%s: no rows yet in %s", table.name, Window(watermark, high))
+        log.info("%s: no rows yet in %s", table.name, whole)
         locked.set_looked(replace(locked.looked, looked_at=high))
         return None
-    window = cut_by_rows(Window(watermark, high), counts.rows, table.max_window_rows)
-    hours = [hour for hour in counts.rows if hour < window.high]
-    window_id, rows = WindowId(cold.uuid, window), sum(counts.rows[hour] for hour in hours)
     if watermark == FIRST_WATERMARK:
         locked.set_looked(first_contact(now, table.warm_retention))
     else:
         cleared = locked.looked.cleared_until or watermark
-        locked.set_looked(Looked(cleared_until=max(cleared, watermark, min(hours))))
-    locked.open(
-        window_id,
-        dag_run_id=dag_run_id,
-        rows=rows,
-        max_sequence=max((counts.max_sequence[hour] for hour in hours if hour in counts.max_sequence), default=None),
-        now=now,
-    )
+        locked.set_looked(Looked(cleared_until=max(cleared, watermark, min(counts.rows))))
+    if locked.row_limit is not None and (window == whole or max_rows == table.max_window_rows):
+        locked.limit_rows(None)
+    window_id = WindowId(cold.uuid, window)
+    _record_open(locked, window_id, counts, now, dag_run_id)
     log.info("%s %s: planned", table.name, window)
-    return window_id, rows
+    return window_id, counts.total
+
+
+def _resume(
+    tiers: Tiers,
+    table: TableSpec,
+    locked: LockedTable,
+    entry: LedgerEntry,
+    opened: WindowId,
+    now: datetime,
+    dag_run_id: str,
+) -> tuple[WindowId, int]:
+    """Go on with the open window, or with the first part of it if it has failed too often in one piece.
+
+    An attempt that is still moving the larger one does no harm: both begin at the same time, so that whichever is
+    published first makes the other one stale.
+    """
+    limit = rows_of_next_attempt(entry.planned_rows, table.max_window_rows, entry.failures)
+    if limit < entry.planned_rows:
+        count = partial(tiers.clickhouse.rows_per_step, table)
+        window, counts = cut_by_rows(table.name, opened.window, count, limit, at_least=entry.planned_rows)
+        if window != opened.window:
+            smaller = WindowId(opened.table_uuid, window)
+            locked.abandon(opened)
+            _record_open(locked, smaller, counts, now, dag_run_id, failures=1)
+            locked.limit_rows(counts.total)
+            log.warning(
+                "%s %s: made smaller, to %d rows: %s has %d and has failed",
+                table.name, window, counts.total, opened.window, entry.planned_rows,
+            )  # fmt: skip
+            return smaller, counts.total
+        log.warning("%s %s: cannot be made smaller, all its rows have one timestamp", table.name, window)
+    locked.resume(opened, dag_run_id)
+    log.info("%s %s: resumed", table.name, opened.window)
+    return opened, entry.planned_rows
+
+
+def _record_open(
+    locked: LockedTable, window_id: WindowId, counts: Counts, now: datetime, dag_run_id: str, failures: int = 0
+) -> None:
+    highest = max(counts.max_sequence.values(), default=None)
+    locked.open(window_id, dag_run_id=dag_run_id, rows=counts.total, max_sequence=highest, now=now, failures=failures)
 
 
 def _check_expired(table: TableSpec, looked: Looked, watermark: datetime, now: datetime) -> None:

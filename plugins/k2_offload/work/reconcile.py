@@ -6,9 +6,12 @@ What a difference means, and what may be healed, is in :mod:`k2_offload.core.day
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.core import day_queries, queries
@@ -28,6 +31,10 @@ from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import Window, from_micros
 from k2_offload.work.tiers import Tiers
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -196,23 +203,34 @@ def reconcile(
     """
     counted: list[TableDays] = []
     for table in tables:
-        try:
-            found = count_days(tiers, table)
-        except Unreachable:
-            raise
-        except OffloadError as error:
-            yield Found(table, problems=(str(error),))
-        else:
-            counted += [found] if found else []
+        found = _attempt(table, partial(count_days, tiers, table))
+        if isinstance(found, Found):
+            yield found
+        elif found is not None:
+            counted.append(found)
     differing = {day for table in counted for day in table.differing}
     for each in counted:
         due = days or {*each.due, *differing.intersection(each.cold)}
-        try:
-            yield _reconcile(tiers, each, sorted(due), allow_shrink)
-        except Unreachable:
-            raise
-        except OffloadError as error:
-            yield Found(each.table, problems=(str(error),))
+        yield _attempt(each.table, partial(_reconcile, tiers, each, sorted(due), allow_shrink))
+
+
+def _attempt(table: TableSpec, step: Callable[[], Result]) -> Result | Found:
+    """What is wrong with one table must not stop the others."""
+    try:
+        return step()
+    except Unreachable:
+        raise
+    except OffloadError as error:
+        return Found(table, problems=(str(error),))
+    except Exception:
+        log.exception("%s: unexpected", table.name)
+        return Found(
+            table,
+            problems=(
+                f"{table.name}: it could not be compared, for an unexpected reason that is in the log. Nothing was "
+                "changed; the next comparison tries again.",
+            ),
+        )
 
 
 def _reconcile(tiers: Tiers, counted: TableDays, days: Sequence[date], allow_shrink: bool) -> Found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.cold_catalog import ColdCatalog
@@ -14,6 +14,7 @@ from k2_offload.adapters.ledger import Ledger
 from k2_offload.adapters.postgres import airflow_connect
 from k2_offload.adapters.settings import Settings, load_settings
 from k2_offload.adapters.table_file import load_tables
+from k2_offload.core.limits import TASK_SECONDS
 from k2_offload.core.tables import Tables
 
 
@@ -25,6 +26,7 @@ class Tiers:
     :param catalog: of the cold tier
     :param lake_collection: ClickHouse named collection of the lake's object store
     :param now: the clock; returns an aware UTC time
+    :param task_timeout: how long a task may take
     """
 
     tables: Tables
@@ -33,6 +35,7 @@ class Tiers:
     catalog: ColdCatalog
     lake_collection: str
     now: Callable[[], datetime]
+    task_timeout: timedelta = timedelta(seconds=TASK_SECONDS)
 
 
 def wall_clock() -> datetime:
@@ -46,7 +49,7 @@ def open_ledger(settings: Settings) -> Ledger:
     :raises ConfigurationError: if the connection is missing
     """
     get_connection(settings.ledger_conn_id)
-    return Ledger(airflow_connect(settings.ledger_conn_id), settings.ledger_conn_id)
+    return Ledger(airflow_connect(settings.ledger_conn_id, settings.task_timeout_seconds), settings.ledger_conn_id)
 
 
 @contextmanager
@@ -63,4 +66,5 @@ def open_tiers(tables: Tables | None = None, now: Callable[[], datetime] = wall_
         closing(ClickHouse(clickhouse_endpoint(settings))) as clickhouse,
         closing(ColdCatalog(catalog_settings(settings))) as catalog,
     ):
-        yield Tiers(tables, ledger, clickhouse, catalog, settings.lake_collection, now)
+        task_timeout = timedelta(seconds=settings.task_timeout_seconds)
+        yield Tiers(tables, ledger, clickhouse, catalog, settings.lake_collection, now, task_timeout)

@@ -148,7 +148,7 @@ def find_skip(tiers: Tiers, table: TableSpec, time: datetime) -> Skip:
     if cold is not None and time < watermark:
         raise OffloadError(_refusal_to_go_back(table, cold, watermark, time, now))
     window = Window(watermark, time) if watermark < time else None
-    rows = sum(tiers.clickhouse.rows_per_hour(table, window).rows.values()) if window else 0
+    rows = tiers.clickhouse.count_within(table, window) if window else 0
     return Skip(cold, columns, watermark, window, rows)
 
 

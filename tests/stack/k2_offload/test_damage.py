@@ -10,11 +10,16 @@ import json
 import re
 import subprocess
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from k2_offload.core.errors import DamagedTable
+from k2_offload.core.errors import DamagedTable, UnreadableTable
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH, watermark_of
+from k2_offload.work.compare import compare
+from k2_offload.work.status import read_status
+from k2_offload.work.validate import check_source
 from tests.support import table_file
 from tests.support.ledger import change_ledger, copy_ledger, restore_ledger
 
@@ -187,3 +192,28 @@ def test_a_clock_that_jumps_back_or_ahead_moves_no_row_in_flight(workbench):
         workbench.cycle(workbench.spec(table, buffer_seconds=0, idle_after_seconds=0), now=now + HOUR), table
     )
     assert workbench.cold_rows(table) == workbench.warm_rows(table)
+
+
+def test_a_metadata_file_that_is_unreadable_stops_its_table_alone(workbench):
+    damaged = Damaged(workbench, ["good", "bad"])
+    good, bad = damaged.tables.values()
+    damaged.add_rows(2)
+    cycle = damaged.cycle()
+    tiers, records = cycle.tiers, cycle.ledger.read_tables()
+    file = Path(urlsplit(workbench.cold_table(bad).metadata_location).path)
+    kept = file.read_bytes()
+    for text in (None, "{", '{"format-version": 2}'):
+        file.unlink() if text is None else file.write_text(text)
+        for work in (cycle.plan, cycle.commit):
+            with pytest.raises(UnreadableTable, match=f"^{bad}: .*k2 validate"):
+                work(cycle.tables[bad])
+        assert bad in read_status(tiers, cycle.tables[bad], records[bad], counts=True).problem
+        assert bad in compare(tiers, cycle.tables[bad]).problem
+        assert bad in check_source(tiers, cycle.tables[bad]).problem
+    damaged.move(names=["good"])
+    assert workbench.cold_rows(good) == workbench.warm_rows(good)
+    assert compare(tiers, cycle.tables[good]).problem is None
+
+    file.write_bytes(kept)
+    damaged.move(names=["bad"])
+    workbench.check(cycle, [good, bad])

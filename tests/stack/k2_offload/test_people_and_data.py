@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from k2_offload.core.errors import ChangedTable, DamagedTable, ExpiredRows, InvalidSource
+from k2_offload.core.errors import ChangedTable, DamagedTable, ExpiredRows, InvalidSource, Overloaded
 from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.gaps import GapKind
@@ -91,6 +91,36 @@ def test_every_other_key_may_be_edited_between_cycles_and_while_a_window_is_open
     while workbench.move(edited, table):
         pass
     workbench.check(edited, [table])
+
+
+def test_an_hour_with_too_many_rows_is_moved_in_several_windows(workbench):
+    table = workbench.create_trades()
+    workbench.insert_trades(table, NOON, 200)
+    workbench.insert_trades(table, NOON + timedelta(minutes=30), 60, step_micros=3)
+    cycle = workbench.cycle(workbench.spec(table, max_window_rows=50), now=LATER)
+    rows = []
+    while planned := cycle.plan(cycle.tables[table]):
+        rows.append(planned.rows)
+        workbench.publish(planned)
+        cycle.commit(cycle.tables[table])
+    assert max(rows) <= 50
+    assert sum(rows) == 260
+    workbench.check(cycle, [table])
+
+
+def test_a_sequence_column_of_text_is_refused(workbench):
+    table = workbench.create_trades()
+    workbench.insert_trades(table, NOON, 10)
+    cycle = workbench.cycle(workbench.spec(table, sequence_column="note"), now=LATER)
+    with pytest.raises(InvalidSource, match=r"sequence_column 'note' is Nullable\(String\), not a number"):
+        cycle.plan(cycle.tables[table])
+
+
+def test_a_query_that_clickhouse_has_no_memory_for_may_pass(workbench):
+    cycle = workbench.cycle(workbench.spec(workbench.create_trades()))
+    with pytest.raises(Overloaded, match="code 241"):
+        cycle.clickhouse.execute("SELECT groupArray(number) FROM numbers(10000000) SETTINGS max_memory_usage = 1000000")
+    assert cycle.clickhouse.now()
 
 
 def test_a_row_from_the_future_says_nothing_about_a_feed_that_stalls(workbench):

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from k2_offload.core.exactly_once import watermark_of
+from k2_offload.core.exactly_once import WindowId, watermark_of
 from k2_offload.core.fault_points import FaultPoint
+from k2_offload.core.plan import Plan
 from tests.faults.hook import JOB_POINTS, Fault, Kind
 from tests.faults.output import Output
 
@@ -49,6 +50,41 @@ def test_a_zombie_that_wakes_when(workbench, windows_after):
     for table in tables.values():
         assert workbench.cold_rows(table) == workbench.warm_rows(table)
         assert final.plan(final.tables[table]) is None
+
+
+def test_a_window_made_smaller_and_a_zombie_that_still_moves_the_larger_one(workbench):
+    smaller_first, larger_first = tables = [workbench.create_trades(name) for name in ("smaller", "larger")]
+    for table in tables:
+        workbench.insert_trades(table, NOON, 500)
+    cycle = workbench.cycle(*(workbench.spec(table) for table in tables), now=NOON + timedelta(hours=1))
+    larger = [cycle.plan(cycle.tables[table]) for table in tables]
+    faults = [Fault(FaultPoint.ANCESTORS_CHECKED, Kind.WAIT, table) for table in tables]
+    zombie = Output(workbench.start_job(*larger, faults=faults))
+    zombie.wait_for("FAULT wait", times=2)
+    for _ in range(2):
+        for table in tables:
+            cycle.plan(cycle.tables[table])
+            cycle.commit(cycle.tables[table])  # two runs have ended, and it is still open
+    smaller = {table: cycle.plan(cycle.tables[table]) for table in tables}
+    for planned, table in zip(larger, tables, strict=True):
+        low, high = (WindowId.parse(each.window_id).window for each in (smaller[table], planned))
+        assert (low.low, low.high < high.high) == (high.low, True)
+        assert 200 < smaller[table].rows <= planned.rows / 2
+        assert cycle.ledger.read_tables()[table].row_limit == smaller[table].rows
+
+    workbench.publish(smaller[smaller_first])
+    workbench.wake_file.touch()
+    code, output = zombie.wait_for_end()
+    assert code == 1
+    assert f"ERROR {smaller_first}" in output
+    assert output.count(": published 500 rows") == 1, output
+    done, output = workbench.spark.ask("move", Plan("test", (smaller[larger_first],)).to_json(), 4)
+    assert (done, "the cold table ends at" in output) == (False, True)
+    for table in tables:
+        cycle.commit(cycle.tables[table])
+        while workbench.move(cycle, table):
+            pass
+    workbench.check(cycle, tables)
 
 
 def test_two_schedulers_that_plan_move_and_commit_the_same_tables_at_the_same_moment(workbench):

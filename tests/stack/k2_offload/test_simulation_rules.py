@@ -19,6 +19,7 @@ from k2_offload.adapters import connections
 from k2_offload.adapters.ledger import LockedTable, statements
 from k2_offload.adapters.settings import load_settings
 from k2_offload.core.connections import JobConnections
+from k2_offload.core.cuts import CUT_STEPS
 from k2_offload.core.errors import AuditFailed, OffloadError
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH, WINDOW_PROPERTY, Stamp, WindowId, audit
 from k2_offload.core.splits import split_days
@@ -34,6 +35,7 @@ from tests.model.world import World
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=20)
 SECOND = timedelta(seconds=1)
+HOUR = timedelta(hours=1)
 
 
 def stamp_of(planned):
@@ -448,9 +450,12 @@ def test_bounds_are_half_open(lab):
     assert clickhouse.newest_row(table, at[2]) == at[2]
     assert clickhouse.newest_row(table, at[0], at[2]) == at[1]
     assert clickhouse.newest_row(table, at[2] + SECOND) is None
-    assert clickhouse.rows_per_hour(table, Window(at[0], at[2])).rows == {NOON: 2}
-    assert clickhouse.rows_per_hour(table, Window(at[1], at[2] + SECOND)).rows == {NOON: 1, at[2]: 1}
-    assert clickhouse.rows_per_hour(table, Window(at[2] + SECOND, LATER)).rows == {}
+    assert clickhouse.rows_per_step(table, Window(at[0], at[2]), HOUR).rows == {NOON: 2}
+    assert clickhouse.rows_per_step(table, Window(at[1], at[2] + SECOND), HOUR).rows == {NOON: 1, at[2]: 1}
+    assert clickhouse.rows_per_step(table, Window(at[2] + SECOND, LATER), HOUR).rows == {}
+    for step in CUT_STEPS[1:]:
+        expected = {NOON: 2, at[2]: 1} if step > 10 * SECOND else dict.fromkeys(at, 1)
+        assert clickhouse.rows_per_step(table, Window(at[0], LATER), step).rows == expected
 
 
 def test_counts_and_exports_see_the_rows_of_their_own_moment(lab):

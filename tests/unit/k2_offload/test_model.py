@@ -11,6 +11,9 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, settings
 
+from k2_offload.core.errors import AuditFailed
+from k2_offload.core.exactly_once import WindowId
+from k2_offload.core.windows import Window
 from tests.model.machine import Offload
 from tests.model.world import LAYERS, World
 
@@ -55,6 +58,89 @@ def test_a_plan_that_waited_for_its_lock_does_not_undo_what_happened_meanwhile()
     before = world.postgres.entries["bronze_a"].row.watermark
     slow.proceed(("load table", "stage"))
     assert world.postgres.entries["bronze_a"].row.watermark >= before
+
+
+def fail_twice(world):
+    """Two runs whose exports lose a row each time."""
+    world.clickhouse.losses = 1000
+    for _ in range(2):
+        world.begin("bronze").proceed()
+    world.clickhouse.losses = 0
+
+
+def open_window(world, table="bronze_a"):
+    [window_id] = world.postgres.entries[table].open_windows
+    return WindowId.parse(window_id).window
+
+
+@pytest.mark.parametrize("zombie_waits_at", ["export", "stage", "refresh", "fast-forward"])
+@pytest.mark.parametrize("zombie_first", [True, False], ids=["the larger first", "the smaller first"])
+def test_a_window_made_smaller_and_a_zombie_that_still_moves_the_larger_one(zombie_waits_at, zombie_first):
+    world = World()
+    trade(world, 20, "bronze_a")
+    zombie = world.begin("bronze")
+    zombie.proceed((zombie_waits_at,))
+    larger = open_window(world)
+    fail_twice(world)
+    smaller = world.begin("bronze")
+    smaller.proceed(("fast-forward",))
+    assert open_window(world) == Window(larger.low, open_window(world).high)
+    assert open_window(world).high < larger.high
+    for actor in [zombie, smaller] if zombie_first else [smaller, zombie]:
+        actor.proceed()
+        world.check()
+    assert (world.watermark("bronze_a") == larger.high) == zombie_first
+    world.settle(zombies_wake=True)
+
+
+def move_in(world, minutes):
+    """One run that takes so long; returns how many rows its window has."""
+    run = world.begin("bronze")
+    run.proceed(("export",))
+    [rows] = [each.rows for each in world.postgres.entries["bronze_a"].windows.values() if each.state == "open"]
+    world.now += minutes * MINUTE
+    run.proceed()
+    return rows
+
+
+def test_windows_stay_smaller_for_as_long_as_they_take_long_and_the_table_has_not_caught_up():
+    world = World()
+    trade(world, 40, "bronze_a")
+    fail_twice(world)
+    assert [move_in(world, minutes) for minutes in (5, 5, 10)] == [17, 12, 10]
+    assert world.postgres.entries["bronze_a"].row.row_limit is None
+
+
+def test_a_window_whose_rows_have_gone_is_not_made_smaller_in_silence():
+    world = World()
+    trade(world, 20, "bronze_a")
+    fail_twice(world)
+    larger = open_window(world)
+    for trade_id in list(world.clickhouse.tables["bronze_a"])[:3]:
+        del world.clickhouse.tables["bronze_a"][trade_id]
+    cycle = world.cycle()
+    with pytest.raises(AuditFailed, match=r"3 fewer than the .*`k2 accept bronze_a`"):
+        cycle.plan(cycle.tables["bronze_a"])
+    assert open_window(world) == larger
+    world.accept("bronze_a")
+    cycle.plan(cycle.tables["bronze_a"])
+    assert open_window(world) == larger, "it has not failed for its size"
+
+
+def test_a_plan_that_is_repeated_makes_a_window_smaller_only_once():
+    world = World()
+    trade(world, 20, "bronze_a")
+    fail_twice(world)
+    cycle = world.cycle()
+    cycle.plan(cycle.tables["bronze_a"])
+    once = open_window(world)
+    for _ in range(3):
+        cycle.plan(cycle.tables["bronze_a"])
+    assert open_window(world) == once
+    cycle.commit(cycle.tables["bronze_a"])
+    cycle.commit(cycle.tables["bronze_a"])
+    cycle.plan(cycle.tables["bronze_a"])
+    assert open_window(world).high < once.high
 
 
 TestOffload = Offload.TestCase

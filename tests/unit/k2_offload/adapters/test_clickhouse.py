@@ -1,16 +1,75 @@
-"""How ClickHouse's own errors read."""
+"""What ClickHouse's refusals mean, and what it may not be asked; its answers are tested on the real engine."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import clickhouse_driver
 import pytest
-from clickhouse_driver import Client
 from clickhouse_driver.errors import ServerException
 
 from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.connections import ClickHouseEndpoint
-from k2_offload.core.errors import ConfigurationError, StoreFailed, StoreRefused, Unreachable
+from k2_offload.core.errors import (
+    ConfigurationError,
+    InvalidSource,
+    OffloadError,
+    Overloaded,
+    Refused,
+    StoreFailed,
+    StoreRefused,
+    Unreachable,
+)
 
-ENDPOINT = ClickHouseEndpoint("k2_clickhouse", "clickhouse.invalid", 9000, 8123, "u", "", "k2", False)
+ENDPOINT = ClickHouseEndpoint("clickhouse", "h", 9000, 8123, "u", "p", "k2", secure=False)
+TABLE = parse_tables("tables: {t: {layer: bronze, source: k2.t, target: cold.t, timestamp_column: at}}")["t"]
+
+
+class Client:
+    """A driver that connects to nobody and answers with rows, or with an error."""
+
+    def __init__(self, answer):
+        self._answer = answer
+        self.connection = self
+
+    def receive_hello(self):
+        pass
+
+    def execute(self, *_):
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+    def disconnect(self):
+        pass
+
+
+@pytest.fixture
+def answering(monkeypatch):
+    def connect(answer):
+        monkeypatch.setattr(clickhouse_driver, "Client", lambda **_: Client(answer))
+        return ClickHouse(ENDPOINT)
+
+    return connect
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "words"),
+    [
+        (159, Overloaded, "code 159"),
+        (202, Overloaded, "too much. Nothing was moved and no row is lost: the next run tries again"),
+        (241, Overloaded, "make max_window_rows smaller"),
+        (279, Overloaded, "code 279"),
+        (369, Overloaded, "code 369"),
+        (516, Refused, "refuses Airflow connection 'clickhouse'"),
+        (60, OffloadError, r"refused a query \(code 60\)"),
+    ],
+)
+def test_what_may_pass_is_told_from_what_a_person_has_to_cure(answering, code, kind, words):
+    with pytest.raises(kind, match=words) as raised:
+        answering(ServerException("too much. Stack trace: 0", code)).now()
+    assert type(raised.value) is kind
 
 
 @pytest.mark.parametrize(
@@ -21,13 +80,22 @@ ENDPOINT = ClickHouseEndpoint("k2_clickhouse", "clickhouse.invalid", 9000, 8123,
         ("Message: Poco::Exception. Code: 1000, e.code() = 111, Connection refused", StoreFailed, True),
     ],
 )
-def test_an_object_store_that_fails_an_export_reads_like_every_other_error(monkeypatch, words, kind, tried_again):
-    def fail(*_):
-        raise ServerException(words, 499)
-
-    monkeypatch.setattr(Client, "execute", fail)
+def test_an_object_store_that_fails_an_export_reads_like_every_other_error(answering, words, kind, tried_again):
     with pytest.raises(kind, match=r"none is lost.*lake_collection.*k2 validate") as raised:
-        ClickHouse(ENDPOINT).execute("INSERT INTO FUNCTION s3(k2_lake)")
+        answering(ServerException(words, 499)).execute("INSERT INTO FUNCTION s3(k2_lake)")
     assert isinstance(raised.value, Unreachable) is tried_again
     assert isinstance(raised.value, ConfigurationError) is not tried_again
     assert words.rstrip(".") in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["String", "Float64", "Date", "UUID", "Nullable(String)"])
+def test_a_sequence_column_that_is_no_number_is_refused(answering, kind):
+    clickhouse = answering([("at", "DateTime64(6, 'UTC')"), ("number", kind)])
+    with pytest.raises(InvalidSource, match=rf"t: sequence_column 'number' is {kind.partition('(')[0]}.*not a number"):
+        clickhouse.columns(replace(TABLE, sequence_column="number"))
+
+
+@pytest.mark.parametrize("kind", ["UInt64", "Int32", "Nullable(UInt8)", "Decimal(20, 0)"])
+def test_a_sequence_column_may_be_any_number(answering, kind):
+    clickhouse = answering([("at", "DateTime64(6, 'UTC')"), ("number", kind)])
+    assert len(clickhouse.columns(replace(TABLE, sequence_column="number"))) == 2

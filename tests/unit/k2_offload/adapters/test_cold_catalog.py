@@ -2,21 +2,54 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import json
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+import requests.exceptions
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pyiceberg.catalog import load_catalog
-from pyiceberg.exceptions import ForbiddenError
-from pyiceberg.transforms import DayTransform
+from pyiceberg.exceptions import (
+    ForbiddenError,
+    NoSuchIcebergTableError,
+    NoSuchTableError,
+    OAuthError,
+    ServerError,
+    ServiceUnavailableError,
+    TableAlreadyExistsError,
+    TooManyRequestsError,
+    UnauthorizedError,
+)
+from pyiceberg.transforms import (
+    BucketTransform,
+    DayTransform,
+    HourTransform,
+    IdentityTransform,
+    MonthTransform,
+    TruncateTransform,
+    VoidTransform,
+    YearTransform,
+)
+from sqlalchemy.exc import OperationalError
 
 from k2_offload.adapters import cold_catalog
 from k2_offload.adapters.cold_catalog import ColdCatalog
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.connections import CatalogSettings
-from k2_offload.core.errors import ChangedTable, DamagedTable, InvalidSource, Refused, StaleWindow, Unreachable
+from k2_offload.core.errors import (
+    ChangedTable,
+    DamagedTable,
+    InvalidSource,
+    OffloadError,
+    Refused,
+    StaleWindow,
+    Unreachable,
+    UnreadableTable,
+)
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH, WindowId, adopted, watermark_of
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.type_mapping import map_column
@@ -179,18 +212,178 @@ def test_rows_are_counted_by_day_from_metadata(catalog, lake):
     assert cold.rows_per_day("id", date(2026, 3, 1)) is None
 
 
-@pytest.mark.parametrize(
-    ("error", "kind"), [(ForbiddenError("no"), Refused), (OSError("no route to host"), Unreachable)]
-)
-def test_what_the_catalog_throws_is_a_refusal_or_a_service_that_is_down(catalog, lake, monkeypatch, error, kind):
-    def fail(*_):
+def raising(error):
+    def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(lake, "load_table", fail)
-    monkeypatch.setattr(lake, "list_namespaces", fail)
-    for ask in (lambda: catalog.load(TABLE), catalog.ping):
-        with pytest.raises(kind, match="'lake'"):
+    return fail
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("no route to host"),
+        ConnectionRefusedError("refused"),
+        TimeoutError("timed out"),
+        requests.exceptions.ReadTimeout("30 s"),
+        ServiceUnavailableError("503"),
+        TooManyRequestsError("429"),
+        OperationalError("SELECT 1", {}, Exception("server closed the connection")),
+        ServerError("S3Exception: Unable to execute HTTP request"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_service_that_is_away_is_so_for_all_tables(catalog, lake, monkeypatch, error):
+    monkeypatch.setattr(lake, "load_table", raising(error))
+    monkeypatch.setattr(lake, "create_table", raising(error))
+    monkeypatch.setattr(lake, "list_namespaces", raising(error))
+    for ask in (lambda: catalog.load(TABLE), lambda: catalog.create(TABLE, COLUMNS), catalog.ping):
+        with pytest.raises(Unreachable, match="'lake'"):
             ask()
+
+
+@pytest.mark.parametrize("error", [UnauthorizedError("who are you"), OAuthError("bad client")])
+def test_a_catalog_that_lets_nobody_in_does_so_for_all_tables(catalog, lake, monkeypatch, error):
+    monkeypatch.setattr(lake, "load_table", raising(error))
+    with pytest.raises(Refused, match="'lake'"):
+        catalog.load(TABLE)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ForbiddenError("not yours"),
+        NoSuchIcebergTableError("a table of Hive"),
+        OSError("AWS Error ACCESS_DENIED during HeadObject operation"),
+        ServerError("NotFoundException: Location does not exist: s3://lake/cold/trades/metadata/7.metadata.json"),
+        ValueError("unknown format version 9"),
+        KeyError("current-schema-id"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_is_wrong_with_one_table_alone_is_told_of_that_table(catalog, lake, monkeypatch, error):
+    monkeypatch.setattr(lake, "load_table", raising(error))
+    monkeypatch.setattr(lake, "create_table", raising(error))
+    for ask in (lambda: catalog.load(TABLE), lambda: catalog.create(TABLE, COLUMNS)):
+        with pytest.raises(UnreadableTable, match=f"^trades: .*'lake'.*{type(error).__name__}.*other tables go on"):
+            ask()
+    catalog.ping()
+
+
+def test_an_error_of_the_catalogs_own_counts_for_all_tables_if_the_catalog_answers_nothing_else(
+    catalog, lake, monkeypatch
+):
+    monkeypatch.setattr(lake, "load_table", raising(ServerError("NullPointerException: null")))
+    monkeypatch.setattr(lake, "list_namespaces", raising(ServerError("NullPointerException: null")))
+    with pytest.raises(Unreachable):
+        catalog.load(TABLE)
+
+
+def test_a_name_that_is_taken_by_something_else_is_no_endless_loop(catalog, lake, monkeypatch):
+    monkeypatch.setattr(lake, "create_table", raising(TableAlreadyExistsError("a view")))
+    with pytest.raises(UnreadableTable, match="a view"):
+        catalog.create(TABLE, COLUMNS)
+
+
+def metadata_file(lake):
+    return Path(lake.load_table("cold.trades").metadata_location.removeprefix("file://"))
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_text("{"), lambda file: file.write_text("{}")])
+def test_a_metadata_file_that_is_missing_or_none_is_told_of_its_table(catalog, lake, damage):
+    catalog.create(TABLE, COLUMNS)
+    damage(metadata_file(lake))
+    with pytest.raises(UnreadableTable, match=r"^trades: .*`k2 validate`"):
+        catalog.load(TABLE)
+
+
+transforms = st.sampled_from(
+    [
+        DayTransform(),
+        HourTransform(),
+        MonthTransform(),
+        YearTransform(),
+        IdentityTransform(),
+        VoidTransform(),
+        BucketTransform(4),
+        TruncateTransform(3),
+    ]
+)
+names = st.sampled_from(["at", "id", "note", "other"])
+odd_values = st.none() | st.integers(-3, 3) | st.just("") | st.just("odd") | st.lists(st.integers(), max_size=2)
+ODD_KEYS = [
+    ("current-snapshot-id",),
+    ("refs",),
+    ("partition-specs",),
+    ("default-spec-id",),
+    ("schemas",),
+    ("current-schema-id",),
+    ("snapshots",),
+    ("snapshots", 0, "summary"),
+    ("snapshots", 0, "summary", "total-records"),
+    ("snapshots", 0, "summary", "added-records"),
+    ("snapshots", 0, "parent-snapshot-id"),
+    ("snapshots", 0, "manifest-list"),
+    ("schemas", 0, "fields", 0, "type"),
+    ("partition-specs", 0, "fields"),
+    ("partition-specs", 0, "fields", 0, "transform"),
+    ("partition-specs", 0, "fields", 0, "source-id"),
+    ("table-uuid",),
+]
+
+
+def look_at_everything(catalog):
+    """All that anybody asks a cold table; whatever is odd about it must come as a sentence."""
+    for ask in (
+        lambda cold: cold.check_source(COLUMNS, "at"),
+        lambda cold: cold.published,
+        lambda cold: cold.published_until(NOON),
+        lambda cold: cold.partition_field,
+        lambda cold: cold.total_rows,
+        lambda cold: cold.rows_per_day("at", date(2026, 3, 1)),
+        lambda cold: cold.newest_row("at"),
+    ):
+        with suppress(OffloadError):
+            if cold := catalog.load(TABLE):
+                ask(cold)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(fields=st.lists(st.tuples(names, transforms), max_size=3), dropped=st.none() | names)
+def test_a_cold_table_of_any_partitions_is_moved_or_refused_with_a_sentence(catalog, lake, fields, dropped):
+    columns = (*COLUMNS, map_column("trades", "other", "DateTime64(6, 'UTC')"))
+    with suppress(NoSuchTableError):
+        lake.drop_table("cold.trades")
+    catalog.create(TABLE, columns)
+    with suppress(Exception), lake.load_table("cold.trades").update_spec() as spec:  # pyiceberg refuses some of them
+        spec.remove_field("at_day")
+        for number, (name, transform) in enumerate(fields):
+            spec.add_field(name, transform, f"field_{number}")
+    with suppress(Exception), lake.load_table("cold.trades").update_schema(allow_incompatible_changes=True) as schema:
+        schema.delete_column(dropped)
+    look_at_everything(catalog)
+    made = lake.load_table("cold.trades")
+    found = [(made.schema().find_column_name(field.source_id), str(field.transform)) for field in made.spec().fields]
+    if found != [("at", "day")]:
+        with pytest.raises(OffloadError):
+            catalog.load(TABLE).check_source(columns, "at")
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(key=st.sampled_from(ODD_KEYS), value=odd_values)
+def test_metadata_with_any_odd_value_is_read_or_refused_with_a_sentence(catalog, lake, key, value):
+    with suppress(NoSuchTableError):
+        lake.drop_table("cold.trades")
+    catalog.create(TABLE, COLUMNS)
+    fill(lake, NOON)
+    file = metadata_file(lake)
+    document = json.loads(file.read_text())
+    inner = document
+    for part in key[:-1]:
+        inner = inner[part]
+    inner[key[-1]] = value
+    file.write_text(json.dumps(document))
+    look_at_everything(catalog)
 
 
 def test_waiting_for_a_catalog_in_postgres_has_limits():

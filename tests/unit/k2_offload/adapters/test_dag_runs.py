@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from k2_offload.adapters.dag_runs import ActiveRun, conf_of_this_process
-from k2_offload.core.limits import UNCHANGED_SECONDS
+from k2_offload.core.limits import TASK_SECONDS, unchanged_seconds
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 HERE = conf_of_this_process({})["process"]
 GONE = "/".join([*HERE.split("/")[:-1], "1"])
-LONG_AGO = NOW - timedelta(seconds=UNCHANGED_SECONDS + 1)
+LONG_AGO = NOW - timedelta(seconds=unchanged_seconds(TASK_SECONDS) + 1)
 RUN = ActiveRun("k2_offload_bronze", "manual", "running", LONG_AGO, NOW, True, None)
 
 
@@ -26,6 +26,7 @@ RUN = ActiveRun("k2_offload_bronze", "manual", "running", LONG_AGO, NOW, True, N
         pytest.param(replace(RUN, process="elsewhere/1/2", last_change=LONG_AGO), True, id="another machine's, still"),
         pytest.param(RUN, False, id="airflow dags test, at work"),
         pytest.param(replace(RUN, last_change=LONG_AGO), True, id="airflow dags test, left"),
+        pytest.param(replace(RUN, last_change=LONG_AGO, task_seconds=3600), False, id="its tasks may take longer"),
         pytest.param(replace(RUN, outside=False, last_change=LONG_AGO), False, id="the scheduler's"),
         pytest.param(replace(RUN, state="queued", last_change=LONG_AGO), False, id="waiting for the scheduler"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from k2_offload.adapters import retry
-from k2_offload.core.errors import AuditFailed, Busy, OffloadError, Refused, StaleWindow, Unreachable
+from k2_offload.core.errors import AuditFailed, Busy, OffloadError, Overloaded, Refused, StaleWindow, Unreachable
 from k2_offload.core.limits import STEP_ATTEMPTS
 
 
@@ -28,7 +28,7 @@ class Step:
 
 @pytest.mark.parametrize(
     "error",
-    [Unreachable("ClickHouse", "c", "gone"), Busy("c"), AuditFailed("t")],
+    [Unreachable("ClickHouse", "c", "gone"), Overloaded(241, "memory"), AuditFailed("t")],
     ids=lambda error: type(error).__name__,
 )
 def test_what_may_pass_is_tried_until_it_does(error):
@@ -46,7 +46,7 @@ def test_the_last_failure_is_raised_as_it_is():
 
 @pytest.mark.parametrize(
     "error",
-    [Refused("ClickHouse", "c", "no"), StaleWindow("t"), OffloadError("t"), ValueError("t")],
+    [Refused("ClickHouse", "c", "no"), Busy("c"), StaleWindow("t"), OffloadError("t"), ValueError("t")],
     ids=lambda error: type(error).__name__,
 )
 def test_anything_else_is_raised_at_once(error):

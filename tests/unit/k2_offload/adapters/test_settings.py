@@ -35,8 +35,11 @@ def test_what_is_set_is_taken_in_its_type(monkeypatch):
     assert (settings.parallel_tables, settings.lake_collection) == (7, "other_lake")
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5"])
-def test_a_number_of_tables_that_is_none_is_refused_with_its_variable(monkeypatch, text):
-    monkeypatch.setenv(variable("parallel_tables"), text)
-    with pytest.raises(ConfigurationError, match=f"parallel_tables is '{text}'.*AIRFLOW__K2_OFFLOAD__PARALLEL_TABLES"):
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [*(("parallel_tables", text) for text in ["0", "-1", "many", "1.5"]), ("task_timeout_seconds", "119")],
+)
+def test_a_number_that_is_none_or_too_small_is_refused_with_its_variable(monkeypatch, setting, text):
+    monkeypatch.setenv(variable(setting), text)
+    with pytest.raises(ConfigurationError, match=f"{setting} is '{text}'.*{variable(setting)}"):
         load_settings()

@@ -6,10 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from k2_offload.adapters.settings import Settings
+from k2_offload.adapters.connections import clickhouse_endpoint
+from k2_offload.adapters.settings import Settings, load_settings
 from k2_offload.adapters.table_file import load_tables
 from k2_offload.airflow_tasks.layer_dag import build_dag
-from k2_offload.core.limits import LAYER_SECONDS, TASK_RETRIES, TASK_SECONDS, run_seconds
+from k2_offload.airflow_tasks.reconcile_dag import build_reconcile_dag
+from k2_offload.core.limits import TASK_RETRIES, TASK_SECONDS, layer_seconds, run_seconds
 
 TABLES = load_tables(Settings().tables_file)
 
@@ -36,15 +38,28 @@ def test_one_run_at_a_time_none_of_the_past_and_no_task_for_ever():
     assert (dag.max_active_runs, dag.catchup) == (1, False)
     for task_id in ("plan", "commit"):
         assert dag.get_task(task_id).execution_timeout == timedelta(seconds=TASK_SECONDS)
-    assert dag.get_task("wait_for_silver").timeout == LAYER_SECONDS
-    assert dag.dagrun_timeout == timedelta(seconds=run_seconds(1))
+    assert dag.get_task("wait_for_silver").timeout == layer_seconds(TASK_SECONDS)
+    assert dag.dagrun_timeout == timedelta(seconds=run_seconds(1, TASK_SECONDS))
 
 
+def test_a_longer_timeout_of_the_task_takes_all_that_follows_from_it_with_it(monkeypatch):
+    monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__TASK_TIMEOUT_SECONDS", "3600")
+    monkeypatch.setenv("AIRFLOW_CONN_K2_CLICKHOUSE", '{"conn_type": "clickhouse", "host": "c"}')
+    dag = build_dag("gold", TABLES)
+    assert dag.get_task("plan").execution_timeout == timedelta(hours=1)
+    assert dag.get_task("offload").partial_kwargs["execution_timeout"] == timedelta(hours=1)
+    assert dag.get_task("wait_for_silver").timeout > 3600
+    assert dag.dagrun_timeout == timedelta(seconds=run_seconds(1, 3600))
+    assert build_reconcile_dag(TABLES).get_task("compare").execution_timeout == timedelta(hours=1)
+    assert clickhouse_endpoint(load_settings()).query_seconds == 3600
+
+
+@pytest.mark.parametrize("task_seconds", [TASK_SECONDS, 3600])
 @pytest.mark.parametrize(("applications", "one_after_the_other"), [(1, 1), (2, 1), (3, 2), (6, 3)])
-def test_a_run_may_take_as_long_as_its_tasks_with_all_their_attempts(applications, one_after_the_other):
+def test_a_run_may_take_as_long_as_its_tasks_with_all_their_attempts(task_seconds, applications, one_after_the_other):
     attempts = 1 + TASK_RETRIES
-    longest = LAYER_SECONDS + (2 + one_after_the_other) * attempts * TASK_SECONDS
-    assert longest < run_seconds(applications) < longest * 1.1
+    longest = layer_seconds(task_seconds) + (2 + one_after_the_other) * attempts * task_seconds
+    assert longest < run_seconds(applications, task_seconds) < longest * 1.1
 
 
 def test_the_form_offers_the_layers_tables():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters import retry
 from k2_offload.airflow_tasks import commit, plan
-from k2_offload.core.errors import InvalidSource, OffloadError, Unreachable
+from k2_offload.core.errors import Busy, InvalidSource, OffloadError, Overloaded, Unreachable, UnreadableTable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.plan import Plan
 from k2_offload.core.tables import Tables
@@ -145,6 +146,36 @@ def test_nothing_goes_by_the_newest_row_of_a_table_whose_timestamp_column_was_ed
     assert all("silver: its windows were cut on 'at'" in refused.reason for refused in made.refused)
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (Busy("k2_ledger"), "Another run has held this table"),
+        (Overloaded(241, "Memory limit exceeded"), "the next run tries again"),
+        (
+            UnreadableTable("bronze_a", "k2_iceberg", "FileNotFoundError: 7.metadata.json"),
+            "bronze_a: .*7.metadata.json",
+        ),
+        (ValueError("invalid literal for int()"), "bronze_a: .*unexpected.*log of task `plan`"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.usefixtures("world")
+def test_whatever_is_wrong_with_one_table_the_others_of_its_layer_are_planned(monkeypatch, error, words):
+    failing_for(monkeypatch, plan, "plan", "bronze_a", error)
+    [arguments] = planned()
+    made = Plan.from_json(arguments["plan"])
+    assert [window.table for window in made.windows] == ["bronze_b"]
+    assert re.search(words, made.refused[0].reason)
+
+
+@pytest.mark.usefixtures("world")
+def test_a_table_that_another_run_holds_to_the_end_is_refused_all_the_same(monkeypatch):
+    failing_for(monkeypatch, plan, "plan", "bronze_a", Busy("k2_ledger"))
+    failing_for(monkeypatch, plan, "mark_failed", "bronze_a", Busy("k2_ledger"))
+    [arguments] = planned()
+    assert [refused.table for refused in Plan.from_json(arguments["plan"]).refused] == ["bronze_a"]
+
+
 @pytest.mark.usefixtures("world")
 def test_a_service_that_is_down_fails_the_task_so_that_airflow_tries_again(monkeypatch):
     failing_for(monkeypatch, plan, "plan", "bronze_b", Unreachable("ClickHouse", "c", "gone"))
@@ -166,9 +197,10 @@ def test_commit_follows_what_was_published_and_tells_of_each_window(world):
     assert committed() == (watermarks, [])
 
 
-def test_a_table_that_cannot_be_read_fails_commit_after_the_others(world, monkeypatch):
+@pytest.mark.parametrize("error", [OffloadError("bronze_a: unreadable"), KeyError("unreadable")])
+def test_a_table_that_cannot_be_read_fails_commit_after_the_others(world, monkeypatch, error):
     world.begin("bronze").proceed()
-    failing_for(monkeypatch, commit, "commit", "bronze_a", OffloadError("bronze_a: unreadable"))
-    with pytest.raises(OffloadError, match="bronze_a: unreadable"):
+    failing_for(monkeypatch, commit, "commit", "bronze_a", error)
+    with pytest.raises(OffloadError, match="bronze_a: "):
         committed()
     assert world.postgres.entries["bronze_b"].row.status == "success"

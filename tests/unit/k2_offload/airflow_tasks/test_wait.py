@@ -21,7 +21,7 @@ class Run:
 
 
 def deferred_by(run_type="scheduled"):
-    sensor = UpstreamLayerSensor(task_id="wait_for_bronze", external_dag_id="k2_offload_bronze")
+    sensor = UpstreamLayerSensor(task_id="wait_for_bronze", external_dag_id="k2_offload_bronze", timeout=77)
     with pytest.raises(TaskDeferred) as deferred:
         sensor.execute({"dag_run": Run(run_type), "logical_date": QUARTER})
     return sensor, deferred.value
@@ -90,7 +90,7 @@ def test_a_run_that_does_not_end_or_cannot_be_looked_at_stops_nobody(error):
 def test_the_triggerer_finds_the_trigger_by_its_name():
     _, deferred = deferred_by()
     assert deferred.trigger.serialize()[0] == "k2_offload.airflow_tasks.wait.EndedTrigger"
-    assert deferred.timeout.total_seconds() == 14 * 60
+    assert deferred.timeout.total_seconds() == 77
     assert deferred.trigger.serialize()[1]["missing_seconds"] == 120
 
 

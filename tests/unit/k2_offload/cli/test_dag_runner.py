@@ -12,9 +12,10 @@ from k2_offload.adapters.dag_runs import ActiveRun
 from k2_offload.cli import dag_runner
 from k2_offload.cli.dag_runner import Events, interrupted_when_stuck
 from k2_offload.core.errors import NoAirflowDatabase
-from k2_offload.core.limits import UNCHANGED_SECONDS
+from k2_offload.core.limits import TASK_SECONDS, unchanged_seconds
 
 DAG = "k2_offload_bronze"
+UNCHANGED_SECONDS = unchanged_seconds(TASK_SECONDS)
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,19 @@ import pickle
 
 import pytest
 
-from k2_offload.core.errors import AuditFailed, Busy, Refused, Unreachable
+from k2_offload.core.errors import AuditFailed, Busy, Overloaded, Refused, Unreachable, UnreadableTable
 
 
 @pytest.mark.parametrize(
     "error",
-    [AuditFailed("t: 1"), Unreachable("ClickHouse", "c", "gone"), Refused("ClickHouse", "c", "no"), Busy("ledger")],
+    [
+        AuditFailed("t: 1"),
+        Unreachable("ClickHouse", "c", "gone"),
+        Refused("ClickHouse", "c", "no"),
+        Busy("ledger"),
+        Overloaded(241, "memory"),
+        UnreadableTable("t", "c", "missing"),
+    ],
     ids=lambda error: type(error).__name__,
 )
 def test_an_error_survives_its_journey(error):

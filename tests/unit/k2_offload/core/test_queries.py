@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -19,6 +19,7 @@ CANDLES = parse_tables(
     "partition_column: window_start, sort_columns: [symbol, window_start], sequence_column: number}}"
 )["candles"]
 WINDOW = Window(datetime(2026, 3, 4, 10, tzinfo=UTC), datetime(2026, 3, 4, 11, tzinfo=UTC))
+HOUR = timedelta(hours=1)
 LOW, HIGH = to_micros(WINDOW.low), to_micros(WINDOW.high)
 WITHIN = (
     f"source.`window_end` >= fromUnixTimestamp64Micro({LOW}, 'UTC') "
@@ -29,7 +30,7 @@ COLUMNS = (map_column("candles", "window_end", "DateTime64(6, 'UTC')"), map_colu
 
 def test_every_query_of_a_window_has_the_same_half_open_bounds():
     texts = [
-        queries.rows_per_hour(CANDLES, WINDOW),
+        queries.rows_per_step(CANDLES, WINDOW, HOUR),
         queries.rows_per_day(CANDLES, WINDOW),
         queries.rows_per_slot(CANDLES, queries.within(CANDLES, WINDOW)),
         queries.select_split(CANDLES, COLUMNS, queries.within(CANDLES, WINDOW)),
@@ -78,8 +79,8 @@ def test_the_column_is_read_from_what_clickhouse_says_first(answer, column):
 
 
 def test_the_highest_sequence_is_read_where_there_is_one():
-    assert "max(source.`number`)" in queries.rows_per_hour(CANDLES, WINDOW)
-    assert "NULL" in queries.rows_per_hour(replace(CANDLES, sequence_column=None), WINDOW)
+    assert "max(source.`number`)" in queries.rows_per_step(CANDLES, WINDOW, HOUR)
+    assert "NULL" in queries.rows_per_step(replace(CANDLES, sequence_column=None), WINDOW, HOUR)
 
 
 def test_both_tiers_are_hashed_by_the_same_expression():

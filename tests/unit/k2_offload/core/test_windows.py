@@ -12,7 +12,6 @@ from k2_offload.core.windows import (
     TICK,
     Upstream,
     Window,
-    cut_by_rows,
     format_time,
     from_micros,
     held_back_by,
@@ -117,21 +116,3 @@ def test_held_back_is_what_waits_longer_than_a_cycle(limit_ago, could_ago, held)
     limit = None if limit_ago is None else Upstream("slow", NOW - timedelta(minutes=limit_ago), NOW)
     high = None if could_ago is None else NOW - timedelta(minutes=could_ago)
     assert held_back_by(limit, high) == (limit if held else None)
-
-
-@given(
-    counts=st.dictionaries(st.integers(0, 200), st.integers(1, 1000), min_size=1),
-    offset_minutes=st.integers(1, 59),
-    max_rows=st.integers(1, 5000),
-)
-def test_cutting_keeps_hours_whole_and_always_advances(counts, offset_minutes, max_rows):
-    start = datetime(2026, 1, 1, tzinfo=UTC)
-    rows = {start + timedelta(hours=hour): count for hour, count in counts.items()}
-    window = Window(start, max(rows) + timedelta(minutes=offset_minutes))
-    cut = cut_by_rows(window, rows, max_rows)
-    inside = [hour for hour in rows if hour < cut.high]
-    assert cut.low == window.low
-    assert cut.high <= window.high
-    assert inside
-    assert sum(rows[hour] for hour in inside) <= max_rows or len(inside) == 1
-    assert cut == window or cut.high in rows

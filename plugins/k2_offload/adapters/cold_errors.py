@@ -1,0 +1,90 @@
+"""What an error of pyiceberg means: its catalog or storage is away, lets nobody in, or one table alone is at fault."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from k2_offload.adapters.postgres import is_refusal
+from k2_offload.core.errors import OffloadError, Refused, Unreachable, UnreadableTable
+
+_SERVICE = "The Iceberg catalog or its storage"
+
+_OF_ONE_FILE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_OF_ONE_FILE_TEXT = re.compile(r"ACCESS_DENIED|Access Denied|NO_SUCH_KEY|NoSuchKey|RESOURCE_NOT_FOUND|does not exist")
+"""What object stores say of an object in the text of an error that has no class of its own."""
+
+_AWAY_TEXT = re.compile(
+    r"connection (?:refused|reset|aborted)|(?:unable|failed|couldn't) (?:to )?(?:connect|execute HTTP)|timed? ?out|"
+    r"curlCode|NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|name resolution|no route to host",
+    re.IGNORECASE,
+)
+
+
+@contextmanager
+def told(connection_id: str, table: str | None, ping: Callable[[], object]) -> Iterator[None]:
+    """Raise what pyiceberg and the storage raise as what it means; the package's own errors pass.
+
+    :param connection_id: the Airflow connection of the catalog
+    :param table: the one that is asked for; ``None`` if it is the catalog itself
+    :param ping: asks the catalog something small, to tell whether it is only this table
+    """
+    try:
+        yield
+    except OffloadError:
+        raise
+    except Exception as error:
+        raise _meaning(error, connection_id, table, ping) from error
+
+
+def _meaning(error: Exception, connection_id: str, table: str | None, ping: Callable[[], object]) -> OffloadError:
+    from pyiceberg.exceptions import (  # noqa: PLC0415 - DAG files import this module and must parse fast
+        AuthorizationExpiredError,
+        ForbiddenError,
+        OAuthError,
+        UnauthorizedError,
+    )
+
+    first_line = next(iter(str(error).strip().splitlines()), "")
+    of_driver = getattr(error, "orig", None) or error  # SQLAlchemy wraps it
+    sqlstate: str | None = getattr(of_driver, "sqlstate", None) or getattr(of_driver, "pgcode", None)
+    of_catalog = (UnauthorizedError, OAuthError, AuthorizationExpiredError)
+    if isinstance(error, of_catalog) or is_refusal(sqlstate, str(of_driver)):
+        return Refused(_SERVICE, connection_id, first_line)
+    if _is_away(error, ping if table is not None else None):
+        return Unreachable(_SERVICE, connection_id, first_line or type(error).__name__)
+    if table is not None:
+        return UnreadableTable(table, connection_id, f"{type(error).__name__}: {first_line}".rstrip(": "))
+    kind = Refused if isinstance(error, (PermissionError, ForbiddenError)) else Unreachable
+    return kind(_SERVICE, connection_id, first_line or type(error).__name__)
+
+
+def _is_away(error: Exception, ping: Callable[[], object] | None) -> bool:
+    import requests.exceptions  # noqa: PLC0415
+    from pyiceberg.exceptions import (  # noqa: PLC0415
+        CommitStateUnknownException,
+        ServerError,
+        ServiceUnavailableError,
+        TooManyRequestsError,
+    )
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+    if isinstance(error, (SQLAlchemyError, ServiceUnavailableError, TooManyRequestsError, CommitStateUnknownException)):
+        return True
+    if isinstance(error, ServerError):
+        # A catalog also answers 500 when the metadata file of one table is missing.
+        return bool(_AWAY_TEXT.search(str(error))) or ping is None or not _answers(ping)
+    if isinstance(error, (ConnectionError, TimeoutError, requests.exceptions.RequestException)):
+        return True
+    if isinstance(error, OSError):
+        return not isinstance(error, _OF_ONE_FILE) and not _OF_ONE_FILE_TEXT.search(str(error))
+    return False
+
+
+def _answers(ping: Callable[[], object]) -> bool:
+    try:
+        ping()
+    except Exception:  # noqa: BLE001 - whatever it is, the first error is told
+        return False
+    return True

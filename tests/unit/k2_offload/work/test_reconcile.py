@@ -1,0 +1,59 @@
+"""What is wrong with one table stops that table's comparison alone."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from k2_offload.core.errors import Unreachable, UnreadableTable
+from k2_offload.core.tables import LAYERS
+from k2_offload.work import reconcile as comparison
+from k2_offload.work.reconcile import reconcile
+from tests.model.world import LONG, World
+
+FAULTS = [
+    (UnreadableTable("bronze_a", "k2_iceberg", "FileNotFoundError: 7.avro"), "bronze_a: .*7.avro"),
+    (ValueError("invalid literal for int()"), "bronze_a: .*unexpected.*Nothing was changed"),
+]
+
+
+def failing_for(monkeypatch, name, error):
+    real = getattr(comparison, name)
+
+    def step(tiers, table, *rest):
+        if getattr(table, "table", table).name == "bronze_a":
+            raise error
+        return real(tiers, table, *rest)
+
+    monkeypatch.setattr(comparison, name, step)
+
+
+@pytest.fixture
+def compare():
+    world = World(LONG)
+    for minutes in (300, 200, 100):
+        for exchange in ("bronze_a", "bronze_b"):
+            world.trade(exchange, world.now - minutes * (LONG / 2400))
+    for layer in LAYERS:
+        world.begin(layer).proceed()
+    tiers = world.cycle().tiers
+    return lambda: {found.table.name: found for found in reconcile(tiers, list(world.tables.by_name.values()))}
+
+
+@pytest.mark.parametrize("step", ["count_days", "compare_day"])
+@pytest.mark.parametrize(("error", "words"), FAULTS, ids=lambda value: type(value).__name__)
+def test_whatever_is_wrong_with_one_table_the_others_are_compared(compare, monkeypatch, step, error, words):
+    failing_for(monkeypatch, step, error)
+    found = compare()
+    assert len(found) == 5
+    assert found["bronze_b"].days
+    [problem] = found.pop("bronze_a").problems
+    assert re.search(words, problem)
+    assert not any(each.problems for each in found.values())
+
+
+def test_a_service_that_is_down_stops_the_comparison(compare, monkeypatch):
+    failing_for(monkeypatch, "count_days", Unreachable("ClickHouse", "c", "gone"))
+    with pytest.raises(Unreachable):
+        compare()
