@@ -455,6 +455,12 @@ class _StagedUpdate:
     def deleteFile(self, file: DataFile):  # noqa: N802
         self._removed.add(file.path)
 
+    def validateFromSnapshot(self, _snapshot_id: int):  # noqa: N802
+        return self
+
+    def validateNoConflictingDeletes(self):  # noqa: N802
+        """Nobody in the model writes delete files."""
+
     def apply(self):
         self._table.refresh()
         return self._table.lakehouse.prepare(self._table.metadata, self._properties, tuple(self._files), self._removed)
@@ -559,6 +565,10 @@ class _References:
         return self
 
     createBranch = replaceBranch  # noqa: N815
+
+    def removeBranch(self, name: str):  # noqa: N802
+        self._branches.pop(name, None)
+        return self
 
     def fastForwardBranch(self, name: str, to: str):  # noqa: N802
         head = self._branches.get(name)

@@ -156,7 +156,7 @@ class Connection:
         self._result = []
         if name == "read_gaps":
             self._result = [
-                (table, gap.low, gap.high, "skipped", 0, gap.high)
+                (table, gap.low, gap.high, "expired", 0, gap.high)
                 for table, entry in self._server.entries.items()
                 for gap in entry.gaps
             ]
@@ -176,6 +176,7 @@ class Connection:
             else:
                 days = {**entry.days, values["day"]: (values["verdict"], values["now"])}
                 self._server.entries[table] = replace(entry, days=days)
+                self._result = [(None,)]
             return
         if name in ("add_table", "lock_table"):
             if name == "lock_table" or table not in self._server.entries:

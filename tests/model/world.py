@@ -50,7 +50,7 @@ TABLES = parse_tables(
           silver: {<<: *trades, layer: silver, source: k2.silver, target: cold.silver}
           candles_1m: &candles
             {<<: *trades, layer: gold, source: k2.candles_1m, target: cold.candles_1m, partition_column: starts,
-             sort_columns: [starts], version_column: trades}
+             key_columns: [starts], version_column: trades}
           candles_5m: {<<: *candles, source: k2.candles_5m, target: cold.candles_5m}
         """
     )

@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from itertools import groupby
 from pathlib import Path
 
 from k2_offload.adapters.clickhouse import ClickHouse
@@ -135,7 +136,11 @@ def run(job: Job, plan: Plan, parallel_tables: int) -> bool:
         return True
 
     with ThreadPoolExecutor(parallel_tables) as pool:
-        return all(list(pool.map(attempt, (*plan.windows, *plan.heals))))
+        heals = groupby(sorted(plan.heals, key=lambda heal: heal.table), key=lambda heal: heal.table)
+        # One after another of a table: each moves its main.
+        work: list[list[PlannedWindow | PlannedHeal]] = [[window] for window in plan.windows]
+        work += [list(of_table) for _, of_table in heals]
+        return all(list(pool.map(lambda each: all([attempt(planned) for planned in each]), work)))  # noqa: C419
 
 
 def say(line: str) -> None:

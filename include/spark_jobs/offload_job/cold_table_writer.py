@@ -298,6 +298,8 @@ class ColdTableWriter:
                 refs = refs.replaceBranch(PUBLISHED_BRANCH, snapshot_id)
             else:
                 refs = refs.createBranch(PUBLISHED_BRANCH, snapshot_id)
+            if self.java.refs().containsKey(HEALED_BRANCH):
+                refs = refs.removeBranch(HEALED_BRANCH)  # the window's own branch says all now
             refs.fastForwardBranch(MAIN, PUBLISHED_BRANCH).commit()
             reached(FaultPoint.PUBLISHED, self._name)
         except Py4JJavaError as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from k2_offload.core.day_queries import hash_of_files
-from k2_offload.core.errors import AuditFailed, OffloadError
+from k2_offload.core.errors import OffloadError, StaleWindow
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.heal import HealId, HealStamp, audit_heal, check_swap
 from k2_offload.core.limits import PUBLISH_ATTEMPTS
@@ -51,13 +51,13 @@ def heal(
         added = swap.added(staged.snapshot_id)
         [(rows, content)] = clickhouse.execute(hash_of_files(planned.columns, added, lake_collection))
         _audit(planned, heal_id, rows, content)
-    except AuditFailed:
+    except StaleWindow:
         cold.discard(staged.snapshot_id)
         raise
     cold.check_stored(staged.snapshot_id)
     reached(FaultPoint.HEAL_AUDITED, planned.table)
     for _ in range(PUBLISH_ATTEMPTS):
-        swapped = swap.stage(planned.files, staged.snapshot_id, HealStamp(heal_id, follows, new_attempt()))
+        swapped = swap.stage(planned.files, heal_id, staged.snapshot_id, HealStamp(heal_id, follows, new_attempt()))
         reached(FaultPoint.SWAP_STAGED, planned.table)
         said, follows = follows, _check(planned, heal_id, cold, swap, cold.parent_of(swapped.snapshot_id))
         if said == follows and swap.publish(swapped.snapshot_id):

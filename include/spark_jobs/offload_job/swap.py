@@ -9,7 +9,7 @@ from typing import Any
 from k2_offload.core.day_comparison import day_window
 from k2_offload.core.exactly_once import HEALED_BRANCH, Snapshot
 from k2_offload.core.fault_points import FaultPoint, reached
-from k2_offload.core.heal import HealStamp
+from k2_offload.core.heal import HealId, HealStamp
 from k2_offload.core.windows import to_micros
 from offload_job.cold_table_writer import MAIN, ColdTableWriter
 from offload_job.java_errors import failures_translated, is_conflict
@@ -42,12 +42,13 @@ class Swap:
         with failures_translated(self._cold.connection_id):
             return [str(file.location()) for file in java.snapshot(snapshot_id).addedDataFiles(java.io())]
 
-    def stage(self, removed: Collection[str], added_by: int, stamp: HealStamp) -> Snapshot:
+    def stage(self, removed: Collection[str], heal_id: HealId, added_by: int, stamp: HealStamp) -> Snapshot:
         """Stage a snapshot, on top of the table as it is now, without these files and with those of a staged snapshot.
 
         A file that the table does not hold is not missed here: look at the snapshot's parent.
 
         :param removed: paths
+        :param heal_id: names the snapshot that was compared; delete files that have come since stop the heal
         :param added_by: the staged snapshot
         """
         java = self._cold.java
@@ -59,6 +60,7 @@ class Swap:
                     overwrite.deleteFile(file)
             for file in java.snapshot(added_by).addedDataFiles(java.io()):
                 overwrite.addFile(file)
+            overwrite.validateFromSnapshot(heal_id.compared_snapshot).validateNoConflictingDeletes()
         return self._cold.stage(overwrite, stamp)
 
     def publish(self, snapshot_id: int) -> bool:

@@ -125,10 +125,11 @@ ORDER BY table_name, low, gap_id;
 -- name: record_day
 INSERT INTO k2_offload.offload_days
     (table_name, day, verdict, compared_at, snapshot_id, below, warm_rows, cold_rows, late_rows, gone_rows,
-     differs_from, differs_until, problem)
+     differs_from, differs_until, unequal_since, problem)
 VALUES
     (%(table)s, %(day)s, %(verdict)s, %(now)s, %(snapshot_id)s, %(below)s, %(warm_rows)s, %(cold_rows)s,
-     %(late_rows)s, %(gone_rows)s, %(differs_from)s, %(differs_until)s, %(problem)s)
+     %(late_rows)s, %(gone_rows)s, %(differs_from)s, %(differs_until)s,
+     CASE WHEN %(differs)s THEN %(now)s END, %(problem)s)
 ON CONFLICT (table_name, day) DO UPDATE SET
     verdict = excluded.verdict, compared_at = excluded.compared_at, snapshot_id = excluded.snapshot_id,
     below = excluded.below, warm_rows = excluded.warm_rows, cold_rows = excluded.cold_rows,

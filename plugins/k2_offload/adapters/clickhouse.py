@@ -142,7 +142,7 @@ class ClickHouse:
             )
         for key in ("timestamp_column", "partition_column"):
             self._check_time(table, key, types)
-        for column in (*table.sort_columns, *table.binary, table.version_column):
+        for column in (*table.sort_columns, *table.key_columns, *table.binary, table.version_column):
             if column is not None:
                 _check_exists(table, column, types)
         if table.sequence_column is not None:

@@ -266,10 +266,11 @@ class Ledger:
                 gaps.setdefault(table, []).append(Gap(Window(low, high), GapKind(kind), rows, accepted_at))
         return gaps
 
-    def record_day(self, found: DayComparison, problem: str | None, now: datetime) -> None:
+    def record_day(self, found: DayComparison, problem: str | None, now: datetime) -> datetime | None:
         """Keep what a comparison of one day has found, in place of the one before.
 
         :param problem: why the day cannot be read, or was not healed
+        :returns: since when it has been unequal; ``None`` if it is not
         """
         differing = found.differing
         with self._transaction() as cursor:
@@ -277,12 +278,15 @@ class Ledger:
                 statements()["record_day"],
                 {
                     "table": found.table, "day": found.scope.day, "verdict": str(found.verdict), "now": now,
-                    "snapshot_id": found.snapshot_id, "below": found.scope.below, "warm_rows": found.warm_rows,
+                    "snapshot_id": found.snapshot_id, "below": found.scope.below, "differs": found.differs,
+                    "warm_rows": found.warm_rows,
                     "cold_rows": found.cold_rows, "late_rows": found.late_rows, "gone_rows": found.gone_rows,
                     "differs_from": differing.low if differing else None,
                     "differs_until": differing.high if differing else None, "problem": problem,
                 },
             )  # fmt: skip
+            since: datetime | None = cursor.fetchone()[0]
+            return since
 
     def read_days(self, table: str) -> dict[date, LastComparison]:
         """What the last comparison of each day of a table has found."""

@@ -32,8 +32,8 @@ class CompareOperator(BaseOperator):
         with open_tiers() as tiers:
             with_retries(tiers.ledger.migrate)
             chosen, days = _chosen(tiers, context)
-            allow_shrink = bool(context["params"]["allow_shrink"])
-            for found in _logged(self.log, reconcile(tiers, chosen, days, allow_shrink=allow_shrink)):
+            going_rows = context["params"]["going_rows"] if days else 0
+            for found in _logged(self.log, reconcile(tiers, chosen, days, going_rows=going_rows)):
                 outcomes += [(found.table.job_group, heal) for heal in found.heals]
         return [{"job_group": plan.job_group, "plan": plan.to_json()} for plan in group_plans(outcomes)]
 

@@ -52,11 +52,12 @@ def build_reconcile_dag(tables: Tables, schedule: str | None = "7,37 * * * *") -
                 description="Which partition days (YYYY-MM-DD) to compare; none means those that are due.",
                 items={"type": "string", "format": "date"},
             ),
-            "allow_shrink": Param(
-                False,
-                type="boolean",
-                title="Allow a day to lose rows",
-                description="Replace also days whose cold rows are not all in ClickHouse; `k2 heal` shows them first.",
+            "going_rows": Param(
+                0,
+                type="integer",
+                minimum=0,
+                title="Rows that may go",
+                description="With days: how many cold rows of each may go that ClickHouse lacks.",
             ),
         },
     ) as dag:

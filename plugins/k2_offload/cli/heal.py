@@ -79,41 +79,44 @@ def heal(
     days = day or []
     if allow_shrink and not (tables and days):
         raise typer.BadParameter("--allow-shrink needs the names of tables, and --day")
-    found = _compare(tables or [], days, allow_shrink)
+    found = _compare(tables or [], days)
+    going = max((day.going_rows for table in found for day in table.days), default=0) if allow_shrink else 0
+    if going:
+        found = _compare(tables or [], days, going)
     heals = [each for table in found for each in table.heals]
     if not as_json:
         _print(found)
     healed = bool(heals) and not dry_run and (yes or confirmed(f"Replace {len(heals)} days?"))
     if healed:
-        _run(found, days, allow_shrink)
-        found = _compare(tables or [], [each.scope.day for table in found for each in table.days], False)
+        _run(found, days, going)
+        found = _compare(tables or [], [each.scope.day for table in found for each in table.days])
         if not as_json:
             _print(found)
     if as_json:
         print_json([_document(each) for table in found for each in table.days])
     for problem in (problem for table in found for problem in table.problems):
         show_error(problem)
-    if any(table.problems for table in found):
+    if any(table.problems or any(each.differs and each.whole for each in table.days) for table in found):
         raise typer.Exit(FINDING)
     if not as_json:
         screen.print("[green]all days equal[/green]")
 
 
-def _compare(tables: list[str], days: Sequence[date], allow_shrink: bool) -> list[Found]:
+def _compare(tables: list[str], days: Sequence[date], going_rows: int = 0) -> list[Found]:
     with open_tiers() as tiers:
         tiers.ledger.migrate()
         chosen = tiers.tables.select(tables)
         found: list[Found] = []
-        for each in reconcile(tiers, list(with_progress("counting", chosen)), days, allow_shrink=allow_shrink):
+        for each in reconcile(tiers, list(with_progress("counting", chosen)), days, going_rows=going_rows):
             errors.print(f"  {each.table.name}: compared {len(each.days)} days")
             found.append(each)
         return found
 
 
-def _run(found: Sequence[Found], days: Sequence[date], allow_shrink: bool) -> None:
+def _run(found: Sequence[Found], days: Sequence[date], going_rows: int) -> None:
     log = Path(tempfile.mkdtemp(prefix="k2-heal-")) / "airflow.log"
     healing = [table.table.name for table in found if table.heals]
-    conf = {"days": [day.isoformat() for day in days], "allow_shrink": allow_shrink}
+    conf = {"days": [day.isoformat() for day in days], "going_rows": going_rows}
     if run_dag(RECONCILE_DAG_ID, healing, log, conf) != "success":
         explain(log)
 

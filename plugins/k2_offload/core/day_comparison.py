@@ -1,8 +1,8 @@
 """What one partition day holds in both tiers, what a difference means, and whether the cold day may be replaced.
 
 A *day* is a partition of the cold table: a UTC day of the partition column, whatever windows are cut on. Of a day, the
-cold tier must hold the rows whose timestamp lies below the watermark, and no others. What a gap on record covers, and
-what was skipped, is left out on both sides.
+cold tier must hold the rows whose timestamp lies below the watermark, and no others. What was skipped on purpose is
+left out on both sides.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from enum import StrEnum
 
 from k2_offload.core.comparison import TTL_MARGIN
 from k2_offload.core.windows import Window
+
+HEALED_WITHIN = timedelta(hours=1)
+"""How long a day that may be healed may differ."""
 
 CONTENT_EVERY = timedelta(days=1)
 """How old the last comparison of a day's content may be."""
@@ -30,7 +33,7 @@ class DayScope:
     """Which rows of a table are compared.
 
     :param below: the watermark of the snapshot that is compared; only rows with earlier timestamps count
-    :param left_out: ranges of the timestamp column that are on record as missed or skipped
+    :param left_out: ranges of the timestamp column that were skipped on purpose
     """
 
     day: date
@@ -54,6 +57,10 @@ class Verdict(StrEnum):
     COLD_HAS_MORE = "cold has more"
     """The cold tier holds more, of a day that the warm tier should still hold as a whole."""
 
+    LEFT_OUT = "left out"
+    """All that is compared is equal, and the cold tier holds other rows besides: of times that were skipped on
+    purpose, or that no window holds."""
+
     UNREADABLE = "unreadable"
     """The cold tier's rows cannot be read."""
 
@@ -68,7 +75,7 @@ class DayComparison:
     :param gone_rows: rows that only the cold tier holds
     :param shrunk_rows: versions of rows (candles) that are older in the warm tier than in the cold one, or gone from
         it; ``None`` where rows have no versions
-    :param recorded_rows: cold rows of the day in ranges that are on record as missed or skipped
+    :param other_rows: cold rows of the day that are not compared; they would go with their files
     :param differing: timestamps from the first differing row to the last, half-open
     :param problem: why the cold day cannot be read
     """
@@ -83,7 +90,7 @@ class DayComparison:
     late_rows: int = 0
     gone_rows: int = 0
     shrunk_rows: int | None = None
-    recorded_rows: int = 0
+    other_rows: int = 0
     differing: Window | None = None
     problem: str | None = None
 
@@ -93,7 +100,7 @@ class DayComparison:
         if self.problem is not None:
             return Verdict.UNREADABLE
         if not self.late_rows and not self.gone_rows:
-            return Verdict.EQUAL
+            return Verdict.LEFT_OUT if self.other_rows else Verdict.EQUAL
         if not self.whole:
             return Verdict.LATE_ROWS if self.late_rows else Verdict.EXPIRED
         if not self.gone_rows:
@@ -103,19 +110,28 @@ class DayComparison:
     @property
     def differs(self) -> bool:
         """Whether something is to be done or decided."""
-        return self.verdict not in (Verdict.EQUAL, Verdict.EXPIRED)
+        return self.verdict not in (Verdict.EQUAL, Verdict.EXPIRED, Verdict.LEFT_OUT)
 
-    def obstacle(self, *, allow_shrink: bool = False) -> str | None:
+    @property
+    def going_rows(self) -> int:
+        """Rows that the cold tier would lose if the day were replaced, at most."""
+        return self.cold_rows if self.problem is not None else self.gone_rows
+
+    def obstacle(self, going_rows: int = 0) -> str | None:
         """Why the cold day may not be replaced by what the warm tier holds; ``None`` if it may.
 
-        :param allow_shrink: a person has seen what would go
+        :param going_rows: a person has seen so many rows that would go
         """
         if not self.whole:
             return "the warm tier may no longer hold the day as a whole"
-        if self.recorded_rows:
-            return f"{self.recorded_rows} of its rows lie in a range that is on record as missed or skipped"
-        if allow_shrink:
-            return None if self.warm_rows else "the warm tier holds no row of it"
+        if self.other_rows:
+            return f"{self.other_rows} of its cold rows are of no window, or were skipped on purpose, and would go too"
+        if self.problem is not None and self.scope.left_out:
+            return "it cannot be read, and some of its times were skipped on purpose"
+        if going_rows:
+            if not self.warm_rows:
+                return "the warm tier holds no row of it"
+            return None if self.going_rows <= going_rows else f"{self.going_rows} rows would go, not {going_rows}"
         if self.problem is not None:
             return "what the cold tier holds of it cannot be read"
         if self.shrunk_rows:

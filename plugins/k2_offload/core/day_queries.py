@@ -44,12 +44,10 @@ def cold_day(table: TableSpec, columns: Sequence[Column], scope: DayScope, cold_
     return f"(SELECT {names} FROM {cold_table} WHERE {in_scope(table, scope, quote)})"
 
 
-def count_recorded(table: TableSpec, scope: DayScope, cold_table: str) -> str:
-    """One row: cold rows of the day in the ranges that are left out."""
-    time = quote(table.timestamp_column)
-    ranges = " OR ".join(f"({between(time, window)})" for window in scope.left_out)
+def count_out_of_scope(table: TableSpec, scope: DayScope, cold_table: str) -> str:
+    """One row: cold rows of the day's partition that are not compared, whatever the reason."""
     day = between(quote(table.partition_column), day_window(scope.day))
-    return f"SELECT count() FROM {cold_table} WHERE {day} AND ({ranges})"
+    return f"SELECT countIf(NOT ifNull({in_scope(table, scope, quote)}, 0)) FROM {cold_table} WHERE {day}"
 
 
 def minute_hashes(table: TableSpec, columns: Sequence[Column], rows: str) -> str:
@@ -58,40 +56,45 @@ def minute_hashes(table: TableSpec, columns: Sequence[Column], rows: str) -> str
 
 
 def differing_rows(table: TableSpec, columns: Sequence[Column], warm: str, cold: str, minutes: Collection[int]) -> str:
-    """One row: rows that only the warm side has, that only the cold side has, and the first and last of their times.
+    """One row: rows of the warm side alone, of the cold side alone, the first and last of their times, the hashes' sum.
+
+    The hashes of the cold side count negatively: the sum is the difference of both sides.
 
     :param minutes: to look at; all others are known to be equal
     """
-    chosen = ", ".join(str(minute) for minute in sorted(minutes))
 
     def side(rows: str, is_warm: int) -> str:
         return (
             f"SELECT {row_hash(columns)} AS hash, toInt64({2 * is_warm - 1}) AS side, "
-            f"toUnixTimestamp64Micro({_time(table)}) AS micros FROM {rows} WHERE {_minute(table)} IN ({chosen})"
+            f"toUnixTimestamp64Micro({_time(table)}) AS micros FROM {rows} WHERE {_among(table, minutes)}"
         )
 
     return (
-        "SELECT sumIf(surplus, surplus > 0), -sumIf(surplus, surplus < 0), min(micros), max(micros) FROM ("
+        "SELECT sumIf(surplus, surplus > 0), -sumIf(surplus, surplus < 0), min(micros), max(micros), "
+        "sum(reinterpretAsUInt64(surplus) * hash) FROM ("
         f"SELECT hash, sum(side) AS surplus, any(micros) AS micros FROM ({side(warm, 1)} UNION ALL {side(cold, 0)}) "
         "GROUP BY hash HAVING surplus != 0)"
     )
 
 
-def shrunk_rows(table: TableSpec, warm: str, cold: str, minutes: Collection[int]) -> str:
-    """One row: keys of the cold side whose version is lower in the warm side, or that it lacks."""
-    keys = ", ".join(quote(name) for name in table.sort_columns)
-    version, chosen = quote(table.version_column or ""), ", ".join(str(minute) for minute in sorted(minutes))
+def shrunk_rows(table: TableSpec, columns: Sequence[Column], warm: str, cold: str, minutes: Collection[int]) -> str:
+    """One row: keys of the cold side that are older in the warm side, or stand there not once; and the hashes' sum.
+
+    The hashes of the cold side count negatively, as in :func:`differing_rows`.
+    """
+    keys, version = ", ".join(quote(name) for name in table.key_columns), quote(table.version_column or "")
 
     def side(rows: str, is_warm: int) -> str:
-        return (
-            f"SELECT {keys}, {version} AS version, {is_warm} AS warm FROM {rows} WHERE {_minute(table)} IN ({chosen})"
-        )
+        chosen = f"{keys}, {version} AS version, {row_hash(columns)} AS hash, toInt64({2 * is_warm - 1}) AS side"
+        return f"SELECT {chosen} FROM {rows} WHERE {_among(table, minutes)}"
 
     return (
-        f"SELECT count() FROM (SELECT {keys}, countIf(warm = 1) AS warm_rows, countIf(warm = 0) AS cold_rows, "
-        "maxIf(version, warm = 1) AS warm_version, maxIf(version, warm = 0) AS cold_version "
-        f"FROM ({side(warm, 1)} UNION ALL {side(cold, 0)}) GROUP BY {keys} "
-        "HAVING cold_rows > 0 AND (warm_rows < cold_rows OR warm_version < cold_version))"
+        "SELECT countIf(cold_rows > 0 AND NOT ifNull(warm_rows = 1 AND cold_rows = 1 "
+        "AND warm_version >= cold_version, 0)), sum(part) FROM ("
+        f"SELECT {keys}, countIf(side = 1) AS warm_rows, countIf(side = -1) AS cold_rows, "
+        "maxOrNullIf(version, side = 1) AS warm_version, maxOrNullIf(version, side = -1) AS cold_version, "
+        "sum(reinterpretAsUInt64(side) * hash) AS part "
+        f"FROM ({side(warm, 1)} UNION ALL {side(cold, 0)}) GROUP BY {keys})"
     )
 
 
@@ -114,6 +117,10 @@ def in_scope(table: TableSpec, scope: DayScope, reference: Callable[[str], str] 
 def _due(time: str, below: datetime, left_out: Sequence[Window]) -> str:
     within = between(time, Window(FIRST_WATERMARK, below))
     return within + "".join(f" AND NOT ({between(time, window)})" for window in left_out)
+
+
+def _among(table: TableSpec, minutes: Collection[int]) -> str:
+    return f"{_minute(table)} IN ({', '.join(str(minute) for minute in sorted(minutes))})"
 
 
 def _time(table: TableSpec) -> str:

@@ -43,6 +43,9 @@ ATTEMPT_PROPERTY = "k2.attempt"
 _CHERRY_PICKED_PROPERTY = "published-wap-id"
 """Where Iceberg keeps :data:`WINDOW_PROPERTY` of a staged snapshot that somebody has published by hand."""
 
+HEAL_PROPERTY = "k2.heal"
+"""Snapshot summary key that holds a heal's identity, see :class:`k2_offload.core.heal.HealId`."""
+
 FOLLOWS_PROPERTY = "k2.follows"
 """Snapshot summary key of a heal: the newest window among the snapshot's ancestors."""
 
@@ -114,6 +117,7 @@ class Snapshot:
     :param rows_before: rows the table held before it
     :param rows_after: rows the table held with it
     :param cut_on: the column that its window was cut on; ``None`` where a version before 0.2 wrote it
+    :param heal: a heal's identity, as text
     :param follows: of a heal, the newest window among its ancestors
     :param skipped_rows: how many its window leaves out, by a person's decision; ``None`` where it leaves out none
     """
@@ -127,6 +131,7 @@ class Snapshot:
     rows_before: int = 0
     rows_after: int = 0
     cut_on: str | None = None
+    heal: str | None = None
     follows: WindowId | None = None
     skipped_rows: int | None = None
 
@@ -149,6 +154,7 @@ class Snapshot:
             rows_before=total - added + int(summary.get("deleted-records") or 0),
             rows_after=total,
             cut_on=summary.get(CUT_PROPERTY),
+            heal=summary.get(HEAL_PROPERTY),
             follows=WindowId.parse(summary.get(FOLLOWS_PROPERTY)),
             skipped_rows=int(skipped) if skipped is not None else None,
         )

@@ -11,10 +11,10 @@ that B holds of that day, by name, and adds new ones. So:
 2. *B is an ancestor of H* (:func:`check_swap`). Everything that was committed between them is in H's chain and can be
    looked at: later windows, which begin at or above B's watermark and so hold no row of the heal, as long as they are
    cut on the same column; other heals and compactions, which matter only if they have removed one of B's files.
-3. *All of B's files of the day are still there*, in H's parent. If one has gone, the day was replaced or compacted
-   meanwhile, perhaps by this very heal: nothing is done, and the day is compared anew. So a heal that is done twice, at
-   the same time or by a forgotten process, replaces nothing a second time. Files that have come since are not B's, and
-   stay.
+3. *No heal of that day lies between, and all of B's files of the day are still there*, in H's parent. If one has gone,
+   the day was replaced or compacted meanwhile: nothing is done, and the day is compared anew. So a heal that is done
+   twice, at the same time or by a forgotten process, changes nothing the second time, also where B holds no file of the
+   day. Files that have come since are not B's, and stay. A delete file that has come for one of B's files stops it too.
 4. *Audit.* The files added hold the very rows that the comparison saw, by number and content hash. What the comparison
    allowed (:meth:`k2_offload.core.day_comparison.DayComparison.obstacle`) was allowed for those rows.
 5. *Publish.* One atomic commit moves main from H's parent to H, and from nowhere else: if main has moved, H is staged
@@ -31,11 +31,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date
 
-from k2_offload.core.errors import AuditFailed, StaleWindow
-from k2_offload.core.exactly_once import ATTEMPT_PROPERTY, FOLLOWS_PROPERTY, Snapshot, WindowId
-
-HEAL_PROPERTY = "k2.heal"
-"""Snapshot summary key that holds the heal's identity."""
+from k2_offload.core.errors import StaleWindow
+from k2_offload.core.exactly_once import ATTEMPT_PROPERTY, FOLLOWS_PROPERTY, HEAL_PROPERTY, Snapshot, WindowId
 
 
 @dataclass(frozen=True)
@@ -114,6 +111,9 @@ def check_swap(
         snapshot = snapshot_of(current) if current is not None else None
         if snapshot is None:
             raise _stale(table, heal_id, "the snapshot that it was compared with is no ancestor of main any more")
+        healed = HealId.parse(snapshot.heal)
+        if healed is not None and healed.day == heal_id.day:
+            raise _stale(table, heal_id, "this day was healed meanwhile")
         if snapshot.window_id is not None and snapshot.cut_on not in (None, cut_on):
             raise _stale(table, heal_id, f"windows are cut on '{snapshot.cut_on}' by now")
         current = snapshot.parent_id
@@ -126,14 +126,15 @@ def audit_heal(
 ) -> None:
     """The files that were written hold the rows that the comparison saw.
 
-    :raises AuditFailed: otherwise
+    :raises StaleWindow: otherwise; another attempt with the same plan would find the same
     """
     if (staged_rows, staged_hash) != (planned_rows, planned_hash):
-        raise AuditFailed(
-            f"{table} {heal_id.day}: {staged_rows} rows were written to heal this day, and {planned_rows} were compared"
-            + (", with another content" if staged_rows == planned_rows else "")
-            + ". Rows have come or gone meanwhile. Nothing was changed and no row is lost: the next comparison looks "
-            "at the day anew."
+        other = ", with another content" if staged_rows == planned_rows else ""
+        raise _stale(
+            table,
+            heal_id,
+            f"ClickHouse shows {staged_rows} rows, and {planned_rows} were compared{other}: rows have come or gone "
+            "meanwhile",
         )
 
 

@@ -68,8 +68,10 @@ class TableSpec(TableOptions):
     :param upstream: tables this one is made of; all of the layer below when left out
     :param binary: String columns that hold bytes, not text; not every transport can write them
     :param final: read the source with ``FINAL`` (engines that merge rows with equal keys)
-    :param version_column: rows with equal sort columns are versions of one row, and a later one has no less of this:
-        a candle's number of trades. Such rows may be replaced when they change; others may only be added to
+    :param key_columns: with ``version_column``: rows that are equal in them are versions of one row
+    :param version_column: a later version of a row has no less of this: a candle's number of trades. Such rows may be
+        replaced when they change; others may only be added to
+    :param reconcile: whether both tiers are compared and healed day by day
     :param future_seconds: how far ahead of now the time of a good row may be, see :attr:`future`
     :param job_group: tables of a layer with the same group share one Spark application
     :raises ValueError: if a name could not be one
@@ -86,7 +88,9 @@ class TableSpec(TableOptions):
     upstream: tuple[str, ...] = ()
     binary: tuple[str, ...] = ()
     final: bool = False
+    key_columns: tuple[str, ...] = ()
     version_column: str | None = None
+    reconcile: bool = True
     future_seconds: int | None = field(default=None, metadata={"ge": 0})
     job_group: str
 
@@ -96,11 +100,13 @@ class TableSpec(TableOptions):
             _check_name(key, getattr(self, key), _QUALIFIED_NAME, "two names with a dot between, such as k2.trades")
         for key in ("name", "timestamp_column", "sequence_column", "partition_column", "version_column", "job_group"):
             _check_name(key, getattr(self, key), _IDENTIFIER, "a name of letters, digits and underscores")
-        for key in ("sort_columns", "upstream", "binary"):
+        for key in ("sort_columns", "key_columns", "upstream", "binary"):
             for name in getattr(self, key):
                 _check_name(key, name, _IDENTIFIER, "names of letters, digits and underscores")
-        if self.version_column is not None and not self.sort_columns:
-            raise ValueError("'version_column' needs 'sort_columns': they say which rows are versions of one row")
+        if (self.version_column is None) != (not self.key_columns):
+            raise ValueError(
+                "'key_columns' and 'version_column' go together: rows that are equal in the key are versions of one row"
+            )
         if self.binary and not TRANSPORTS[self.transport].writes_binary:
             able = ", ".join(name for name, transport in TRANSPORTS.items() if transport.writes_binary)
             raise ValueError(f"'binary': transport {self.transport} cannot write bytes; set 'transport: {able}'")

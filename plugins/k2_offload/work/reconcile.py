@@ -16,13 +16,15 @@ from typing import TypeVar
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.core import day_queries, queries
 from k2_offload.core.day_comparison import (
+    HEALED_WITHIN,
     DayComparison,
     DayScope,
     days_to_compare,
     first_whole_day,
 )
-from k2_offload.core.errors import OffloadError, Refused, Unreachable
+from k2_offload.core.errors import OffloadError, Overloaded, Refused, Unreachable
 from k2_offload.core.exactly_once import check_cut, refuse_to_recreate, watermark_of
+from k2_offload.core.gaps import GapKind
 from k2_offload.core.heal import HealId
 from k2_offload.core.lake import iceberg_table
 from k2_offload.core.plan import PlannedColumn, PlannedHeal
@@ -83,9 +85,11 @@ def count_days(tiers: Tiers, table: TableSpec) -> TableDays | None:
     columns = tiers.clickhouse.columns(table)
     cold.check_source(columns, table.partition_column)
     below, now = watermark_of(cold.published), min(tiers.now(), tiers.clickhouse.now())
-    left_out = tuple(gap.window for gap in tiers.ledger.read_gaps().get(table.name, ()))
+    left_out = {gap.window for gap in tiers.ledger.read_gaps().get(table.name, ()) if gap.kind is GapKind.SKIPPED}
+    if cold.published.snapshot.skipped_rows is not None:  # the ledger may not know it yet
+        left_out.add(cold.published.window_id.window)
     since = (now - table.warm_retention).date() - timedelta(days=1)
-    warm = tiers.clickhouse.rows_per_day(day_queries.warm_rows_per_day(table, since, below, left_out))
+    warm = tiers.clickhouse.rows_per_day(day_queries.warm_rows_per_day(table, since, below, sorted(left_out)))
     in_cold = cold.rows_per_day(table.partition_column, since)
     if in_cold is None:
         raise OffloadError(
@@ -95,7 +99,7 @@ def count_days(tiers: Tiers, table: TableSpec) -> TableDays | None:
     known = tiers.ledger.read_days(table.name)
     whole_from = first_whole_day(now, table.warm_retention)
     due = days_to_compare(warm, in_cold, known, whole_from, now)
-    return TableDays(table, cold, columns, below, left_out, whole_from, warm, in_cold, tuple(due))
+    return TableDays(table, cold, columns, below, tuple(sorted(left_out)), whole_from, warm, in_cold, tuple(due))
 
 
 def compare_day(tiers: Tiers, days: TableDays, day: date) -> DayComparison:
@@ -116,25 +120,39 @@ def compare_day(tiers: Tiers, days: TableDays, day: date) -> DayComparison:
     )
     try:
         in_cold = _minutes(tiers, days, cold_sql)
-        recorded = 0
-        if days.left_out:
-            [(recorded,)] = tiers.clickhouse.execute(day_queries.count_recorded(table, scope, reader))
-    except (Unreachable, Refused):
+        [(others,)] = tiers.clickhouse.execute(day_queries.count_out_of_scope(table, scope, reader))
+    except (Unreachable, Refused, Overloaded):
         raise
     except OffloadError as error:
         return replace(found, problem=str(error))
-    found = replace(found, cold_rows=sum(rows for rows, _ in in_cold.values()), recorded_rows=recorded)
+    found = replace(found, cold_rows=sum(rows for rows, _ in in_cold.values()), other_rows=others)
     minutes = {minute for minute in {*warm, *in_cold} if warm.get(minute) != in_cold.get(minute)}
     if not minutes:
         return found
-    [(late, gone, first, last)] = tiers.clickhouse.execute(
+    difference = sum(
+        side.get(minute, (0, 0))[1] * sign for minute in minutes for side, sign in ((warm, 1), (in_cold, -1))
+    )
+    [(late, gone, first, last, seen)] = tiers.clickhouse.execute(
         day_queries.differing_rows(table, days.columns, warm_sql, cold_sql, minutes)
     )
     shrunk = None
     if table.version_column is not None:
-        [(shrunk,)] = tiers.clickhouse.execute(day_queries.shrunk_rows(table, warm_sql, cold_sql, minutes))
+        [(shrunk, seen_of_keys)] = tiers.clickhouse.execute(
+            day_queries.shrunk_rows(table, days.columns, warm_sql, cold_sql, minutes)
+        )
+        _check_same(table, day, difference, seen_of_keys)
+    _check_same(table, day, difference, seen)
     differing = Window(from_micros(first), from_micros(last + 1)) if late or gone else None
     return replace(found, late_rows=late, gone_rows=gone, shrunk_rows=shrunk, differing=differing)
+
+
+def _check_same(table: TableSpec, day: date, difference: int, seen: int) -> None:
+    """Whether two queries saw the same rows: what may be replaced is decided on the rows that are then exported."""
+    if (difference - seen) % 2**64:
+        raise OffloadError(
+            f"{table.name} {day}: ClickHouse answered two queries with different rows: rows are coming in, or its "
+            "replicas differ. The day was not compared, and nothing was changed; the next comparison looks at it anew."
+        )
 
 
 def _minutes(tiers: Tiers, days: TableDays, rows: str) -> dict[int, tuple[int, int]]:
@@ -175,7 +193,7 @@ class Found:
 
     :param days: those that were compared
     :param heals: of the days that may be replaced
-    :param problems: of each day that differs: what, and why it may not be replaced, if it may not
+    :param problems: of each day that may not be replaced, or has differed for too long: what was found, and why
     """
 
     table: TableSpec
@@ -190,7 +208,7 @@ class Found:
 
 
 def reconcile(
-    tiers: Tiers, tables: Sequence[TableSpec], days: Collection[date] = (), *, allow_shrink: bool = False
+    tiers: Tiers, tables: Sequence[TableSpec], days: Collection[date] = (), *, going_rows: int = 0
 ) -> Iterator[Found]:
     """Compare the days of some tables that are due, keep the results in the ledger, and plan heals.
 
@@ -198,11 +216,11 @@ def reconcile(
     not their number.
 
     :param days: compare these instead
-    :param allow_shrink: a person has seen what would go
+    :param going_rows: a person has seen so many rows of a day that would go
     :raises Unreachable: if a service is down; what is wrong with one table alone becomes its problem
     """
     counted: list[TableDays] = []
-    for table in tables:
+    for table in (each for each in tables if each.reconcile):
         found = _attempt(table, partial(count_days, tiers, table))
         if isinstance(found, Found):
             yield found
@@ -211,7 +229,7 @@ def reconcile(
     differing = {day for table in counted for day in table.differing}
     for each in counted:
         due = days or {*each.due, *differing.intersection(each.cold)}
-        yield _attempt(each.table, partial(_reconcile, tiers, each, sorted(due), allow_shrink))
+        yield _attempt(each.table, partial(_reconcile, tiers, each, sorted(due), going_rows))
 
 
 def _attempt(table: TableSpec, step: Callable[[], Result]) -> Result | Found:
@@ -233,17 +251,25 @@ def _attempt(table: TableSpec, step: Callable[[], Result]) -> Result | Found:
         )
 
 
-def _reconcile(tiers: Tiers, counted: TableDays, days: Sequence[date], allow_shrink: bool) -> Found:
+def _reconcile(tiers: Tiers, counted: TableDays, days: Sequence[date], going_rows: int) -> Found:
     compared, heals, problems = [], [], []
     for day in days:
-        found = compare_day(tiers, counted, day)
-        obstacle = found.obstacle(allow_shrink=allow_shrink) if found.differs else None
+        try:
+            found = compare_day(tiers, counted, day)
+        except (Unreachable, Refused):
+            raise
+        except OffloadError as error:  # of this day; the others go on
+            problems.append(str(error))
+            continue
+        obstacle = found.obstacle(going_rows) if found.differs else None
         compared.append(found)
         if found.differs and obstacle is None:
             heals.append(plan_heal(counted, found))
-        if found.differs and found.whole:
+        now = tiers.now()
+        unequal_since = tiers.ledger.record_day(found, found.problem or obstacle, now)
+        overdue = unequal_since is not None and now - unequal_since > HEALED_WITHIN
+        if found.differs and found.whole and (obstacle is not None or overdue):
             problems.append(describe(found, obstacle))
-        tiers.ledger.record_day(found, found.problem or obstacle, tiers.now())
     return Found(counted.table, tuple(compared), tuple(heals), tuple(problems))
 
 
@@ -257,8 +283,8 @@ def describe(found: DayComparison, obstacle: str | None) -> str:
     counts = f"{found.late_rows:,} rows only in ClickHouse, {found.gone_rows:,} only in the cold table{differing}"
     what = f"cannot be read: {found.problem}" if found.problem else counts
     if obstacle is None:
-        return f"{name}: {found.verdict}: {what}. The next run of k2_reconcile heals it."
+        return f"{name}: {found.verdict}: {what}. It may be healed, and has not been: `k2 heal {found.table}`."
     return (
-        f"{name}: {found.verdict}: {what}. It was not healed, because {obstacle}. Nothing was changed. "
+        f"{name}: {found.verdict}: {what}. It was not healed, because {obstacle}. "
         f"`k2 heal {found.table} --day {found.scope.day} --dry-run` shows what replacing it would change."
     )

@@ -12,6 +12,7 @@ CREATE TABLE k2_offload.offload_days (
     gone_rows     bigint NOT NULL,                      -- rows that only the cold tier holds
     differs_from  timestamptz,                          -- of the timestamp column: the first differing row
     differs_until timestamptz,                          -- right after the last one
+    unequal_since timestamptz,                          -- when a comparison first found it unequal; NULL while it is equal
     problem       text,                                 -- why the day cannot be read, or was not healed
     PRIMARY KEY (table_name, day)
 );

@@ -18,9 +18,11 @@ from k2_offload.core.day_comparison import (
     days_to_compare,
     first_whole_day,
 )
+from k2_offload.core.windows import Window
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 DAY = date(2026, 3, 9)
+SKIPPED = DayScope(DAY, NOW, (Window(NOW - timedelta(hours=30), NOW - timedelta(hours=29)),))
 FOUND = DayComparison("t", DayScope(DAY, NOW), 1, True, 10, 7, 10)
 
 
@@ -37,29 +39,33 @@ FOUND = DayComparison("t", DayScope(DAY, NOW), 1, True, 10, 7, 10)
         ({"gone_rows": 2, "whole": False}, Verdict.EXPIRED, "may no longer hold"),
         ({"late_rows": 1, "gone_rows": 2, "whole": False}, Verdict.LATE_ROWS, "may no longer hold"),
         ({"problem": "no such file"}, Verdict.UNREADABLE, "cannot be read"),
-        ({"late_rows": 1, "recorded_rows": 3}, Verdict.LATE_ROWS, "on record"),
+        ({"late_rows": 1, "other_rows": 3}, Verdict.LATE_ROWS, "would go too"),
+        ({"other_rows": 3}, Verdict.LEFT_OUT, "would go too"),
+        ({"problem": "x", "scope": SKIPPED}, Verdict.UNREADABLE, "skipped on purpose"),
     ],
 )
 def test_a_difference_has_a_name_and_may_be_healed_only_where_nothing_goes(changes, verdict, obstacle):
     found = replace(FOUND, **changes)
     assert found.verdict is verdict
-    assert found.differs == (verdict not in (Verdict.EQUAL, Verdict.EXPIRED))
+    assert found.differs == (verdict not in (Verdict.EQUAL, Verdict.EXPIRED, Verdict.LEFT_OUT))
     assert (found.obstacle() is None) == (obstacle is None)
     assert obstacle is None or obstacle in found.obstacle()
 
 
 @pytest.mark.parametrize(
-    ("changes", "allowed"),
+    ("changes", "seen", "allowed"),
     [
-        ({"gone_rows": 2}, True),
-        ({"problem": "no such file"}, True),
-        ({"gone_rows": 2, "whole": False}, False),
-        ({"gone_rows": 2, "recorded_rows": 3}, False),
-        ({"gone_rows": 2, "warm_rows": 0}, False),
+        ({"gone_rows": 2}, 2, True),
+        ({"gone_rows": 2}, 1, False),
+        ({"problem": "no such file"}, 10, True),
+        ({"problem": "no such file"}, 9, False),
+        ({"gone_rows": 2, "whole": False}, 2, False),
+        ({"gone_rows": 2, "other_rows": 3}, 2, False),
+        ({"gone_rows": 2, "warm_rows": 0}, 2, False),
     ],
 )
-def test_a_person_may_let_rows_go_but_not_what_warm_cannot_give_back(changes, allowed):
-    assert (replace(FOUND, **changes).obstacle(allow_shrink=True) is None) == allowed
+def test_a_person_may_let_rows_go_that_were_counted_but_not_what_warm_cannot_give_back(changes, seen, allowed):
+    assert (replace(FOUND, **changes).obstacle(seen) is None) == allowed
 
 
 @given(st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)), st.integers(1, 30))

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_offload.core.errors import AuditFailed, StaleWindow
-from k2_offload.core.exactly_once import WINDOW_PROPERTY, Snapshot, WindowId
-from k2_offload.core.heal import HEAL_PROPERTY, HealId, HealStamp, audit_heal, check_swap
+from k2_offload.core.errors import StaleWindow
+from k2_offload.core.exactly_once import HEAL_PROPERTY, WINDOW_PROPERTY, Snapshot, WindowId
+from k2_offload.core.heal import HealId, HealStamp, audit_heal, check_swap
 from k2_offload.core.windows import Window
 
 UUID = "0b5e"
@@ -19,9 +19,9 @@ HEAL = HealId(UUID, DAY, 2)
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
 
-def snapshot(snapshot_id, parent_id, *, window=False, cut_on=None):
+def snapshot(snapshot_id, parent_id, *, window=False, cut_on=None, heal=None):
     window_id = WindowId(UUID, Window(NOON, NOON + timedelta(hours=1))) if window else None
-    return Snapshot(snapshot_id, parent_id, snapshot_id, window_id, 0, 0, cut_on=cut_on)
+    return Snapshot(snapshot_id, parent_id, snapshot_id, window_id, 0, 0, cut_on=cut_on, heal=heal and str(heal))
 
 
 CHAIN = {
@@ -31,6 +31,8 @@ CHAIN = {
     4: snapshot(4, 3, window=True, cut_on="at"),
     5: snapshot(5, 1, window=True, cut_on="at"),  # of another branch
     6: snapshot(6, 4, window=True, cut_on="other"),
+    7: snapshot(7, 4, heal=HealId(UUID, DAY, 4)),
+    8: snapshot(8, 4, heal=HealId(UUID, DAY + timedelta(days=1), 4)),
 }
 
 
@@ -57,7 +59,7 @@ def test_a_heals_snapshot_is_no_window():
     assert (read.window_id, read.follows) == (None, follows)
 
 
-@pytest.mark.parametrize("parent", [2, 3, 4])
+@pytest.mark.parametrize("parent", [2, 3, 4, 8])
 def test_a_heal_may_follow_the_snapshot_it_was_compared_with_and_later_windows(parent):
     check(parent)
 
@@ -70,6 +72,8 @@ def test_a_heal_may_follow_the_snapshot_it_was_compared_with_and_later_windows(p
         ({"parent": None}, "no ancestor"),
         ({"parent": 4, "chain": {4: CHAIN[4]}}, "no ancestor"),
         ({"parent": 6}, "cut on 'other'"),
+        ({"parent": 7}, "was healed meanwhile"),
+        ({"parent": 7, "files": (), "parent_files": ()}, "was healed meanwhile"),
         ({"parent": 4, "parent_files": ("a", "c")}, "replaced meanwhile"),
         ({"parent": 4, "table_uuid": "another"}, "dropped and recreated"),
     ],
@@ -82,5 +86,5 @@ def test_a_heal_that_would_double_or_lose_rows_is_refused(changes, reason):
 @pytest.mark.parametrize(("rows", "content"), [(9, 7), (11, 7), (10, 8)])
 def test_files_that_hold_anything_else_fail_the_audit(rows, content):
     audit_heal("t", HEAL, staged_rows=10, staged_hash=7, planned_rows=10, planned_hash=7)
-    with pytest.raises(AuditFailed, match="Nothing was changed and no row is lost"):
+    with pytest.raises(StaleWindow, match="Nothing was changed and no row is lost"):
         audit_heal("t", HEAL, staged_rows=rows, staged_hash=content, planned_rows=10, planned_hash=7)
