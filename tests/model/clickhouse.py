@@ -87,13 +87,13 @@ class Server:
             return [(to_micros(self.clock()),)]
         if "system.columns" in sql:
             return list(_COLUMNS.items())
-        if "AS surplus" in sql or "AS warm_version" in sql:
+        if "AS k2_surplus" in sql or "AS k2_warm_version" in sql:
             return self._difference(sql)
         if "'Parquet')" in sql and sql.startswith("SELECT"):
             rows = [row for path in re.findall(r"file\('([^']*)', 'Parquet'\)", sql) for row in self.files[path]]
             return [(len(rows), sum(row.content_hash for row in rows) % 2**64)]
         rows = self._rows(sql)
-        if "AS minute, count()" in sql:
+        if "AS k2_minute, count()" in sql:
             return [(minute, len(found), sum(row.content_hash for row in found)) for minute, found in _minutes(rows)]
         if "AS day, count()" in sql:
             return list(Counter(from_micros(row.starts).date() for row in rows).items())
@@ -122,7 +122,7 @@ class Server:
     def _difference(self, sql: str) -> list[tuple[Any, ...]]:
         warm, cold = (self._rows(side) for side in sql.split(" UNION ALL "))
         seen = (sum(row.content_hash for row in warm) - sum(row.content_hash for row in cold)) % 2**64
-        if "AS warm_version" in sql:
+        if "AS k2_warm_version" in sql:
             versions = {row.id: len(row.made_of) for row in warm}
             return [(sum(versions.get(row.id, -1) < len(row.made_of) for row in cold), seen)]
         late, gone = Counter(warm) - Counter(cold), Counter(cold) - Counter(warm)

@@ -134,7 +134,9 @@ ON CONFLICT (table_name, day) DO UPDATE SET
     verdict = excluded.verdict, compared_at = excluded.compared_at, snapshot_id = excluded.snapshot_id,
     below = excluded.below, warm_rows = excluded.warm_rows, cold_rows = excluded.cold_rows,
     late_rows = excluded.late_rows, gone_rows = excluded.gone_rows, differs_from = excluded.differs_from,
-    differs_until = excluded.differs_until, problem = excluded.problem;
+    differs_until = excluded.differs_until, problem = excluded.problem,
+    unequal_since = CASE WHEN %(differs)s THEN coalesce(offload_days.unequal_since, excluded.unequal_since) END
+RETURNING unequal_since;
 
 -- name: days_of
 SELECT day, verdict, compared_at

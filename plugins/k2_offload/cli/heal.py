@@ -94,7 +94,9 @@ def heal(
             _print(found)
     if as_json:
         print_json([_document(each) for table in found for each in table.days])
-    for problem in (problem for table in found for problem in table.problems):
+    problems = [problem for table in found for problem in table.problems]
+    unhealed = [describe(day, None) for table in found for day in table.days if day.differs and day.obstacle() is None]
+    for problem in dict.fromkeys(problems + unhealed):
         show_error(problem)
     if any(table.problems or any(each.differs and each.whole for each in table.days) for table in found):
         raise typer.Exit(FINDING)

@@ -16,6 +16,7 @@ from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import Window, to_micros
 
+# Aliases begin with k2_: ClickHouse would take another for a column of that name, such as a trade's side.
 _MINUTE_MICROS = 60_000_000
 _READ = "SETTINGS use_hive_partitioning = 0"
 
@@ -52,7 +53,7 @@ def count_out_of_scope(table: TableSpec, scope: DayScope, cold_table: str) -> st
 
 def minute_hashes(table: TableSpec, columns: Sequence[Column], rows: str) -> str:
     """Rows ``(minute of the timestamp since 1970, rows, hash)`` of one side of a day."""
-    return f"SELECT {_minute(table)} AS minute, count(), sum({row_hash(columns)}) FROM {rows} GROUP BY minute"
+    return f"SELECT {_minute(table)} AS k2_minute, count(), sum({row_hash(columns)}) FROM {rows} GROUP BY k2_minute"
 
 
 def differing_rows(table: TableSpec, columns: Sequence[Column], warm: str, cold: str, minutes: Collection[int]) -> str:
@@ -65,15 +66,15 @@ def differing_rows(table: TableSpec, columns: Sequence[Column], warm: str, cold:
 
     def side(rows: str, is_warm: int) -> str:
         return (
-            f"SELECT {row_hash(columns)} AS hash, toInt64({2 * is_warm - 1}) AS side, "
-            f"toUnixTimestamp64Micro({_time(table)}) AS micros FROM {rows} WHERE {_among(table, minutes)}"
+            f"SELECT {row_hash(columns)} AS k2_hash, toInt64({2 * is_warm - 1}) AS k2_side, "
+            f"toUnixTimestamp64Micro({_time(table)}) AS k2_micros FROM {rows} WHERE {_among(table, minutes)}"
         )
 
     return (
-        "SELECT sumIf(surplus, surplus > 0), -sumIf(surplus, surplus < 0), min(micros), max(micros), "
-        "sum(reinterpretAsUInt64(surplus) * hash) FROM ("
-        f"SELECT hash, sum(side) AS surplus, any(micros) AS micros FROM ({side(warm, 1)} UNION ALL {side(cold, 0)}) "
-        "GROUP BY hash HAVING surplus != 0)"
+        "SELECT sumIf(k2_surplus, k2_surplus > 0), -sumIf(k2_surplus, k2_surplus < 0), min(k2_micros), max(k2_micros), "
+        "sum(reinterpretAsUInt64(k2_surplus) * k2_hash) FROM ("
+        "SELECT k2_hash, sum(k2_side) AS k2_surplus, any(k2_micros) AS k2_micros FROM "
+        f"({side(warm, 1)} UNION ALL {side(cold, 0)}) GROUP BY k2_hash HAVING k2_surplus != 0)"
     )
 
 
@@ -85,15 +86,18 @@ def shrunk_rows(table: TableSpec, columns: Sequence[Column], warm: str, cold: st
     keys, version = ", ".join(quote(name) for name in table.key_columns), quote(table.version_column or "")
 
     def side(rows: str, is_warm: int) -> str:
-        chosen = f"{keys}, {version} AS version, {row_hash(columns)} AS hash, toInt64({2 * is_warm - 1}) AS side"
+        chosen = (
+            f"{keys}, {version} AS k2_version, {row_hash(columns)} AS k2_hash, toInt64({2 * is_warm - 1}) AS k2_side"
+        )
         return f"SELECT {chosen} FROM {rows} WHERE {_among(table, minutes)}"
 
     return (
-        "SELECT countIf(cold_rows > 0 AND NOT ifNull(warm_rows = 1 AND cold_rows = 1 "
-        "AND warm_version >= cold_version, 0)), sum(part) FROM ("
-        f"SELECT {keys}, countIf(side = 1) AS warm_rows, countIf(side = -1) AS cold_rows, "
-        "maxOrNullIf(version, side = 1) AS warm_version, maxOrNullIf(version, side = -1) AS cold_version, "
-        "sum(reinterpretAsUInt64(side) * hash) AS part "
+        "SELECT countIf(k2_cold_rows > 0 AND NOT ifNull(k2_warm_rows = 1 AND k2_cold_rows = 1 "
+        "AND k2_warm_version >= k2_cold_version, 0)), sum(k2_part) FROM ("
+        f"SELECT {keys}, countIf(k2_side = 1) AS k2_warm_rows, countIf(k2_side = -1) AS k2_cold_rows, "
+        "maxOrNullIf(k2_version, k2_side = 1) AS k2_warm_version, "
+        "maxOrNullIf(k2_version, k2_side = -1) AS k2_cold_version, "
+        "sum(reinterpretAsUInt64(k2_side) * k2_hash) AS k2_part "
         f"FROM ({side(warm, 1)} UNION ALL {side(cold, 0)}) GROUP BY {keys})"
     )
 

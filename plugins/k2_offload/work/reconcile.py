@@ -228,7 +228,7 @@ def reconcile(
             counted.append(found)
     differing = {day for table in counted for day in table.differing}
     for each in counted:
-        due = days or {*each.due, *differing.intersection(each.cold)}
+        due = set(days) or {*each.due, *differing.intersection(each.cold)}
         yield _attempt(each.table, partial(_reconcile, tiers, each, sorted(due), going_rows))
 
 
