@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from embedded.stack import StackError, StackSettings, airflow_services, up
+from embedded.stack import StackError, StackSettings, airflow_home, airflow_services, up
 from k2_offload.cli.console import number_table, screen, show_number, show_seconds, show_table, show_time, show_window
 from k2_offload.core.windows import parse_time
 
@@ -72,6 +72,11 @@ def main() -> int:
     settings = StackSettings.from_environment(os.environ)
     try:
         up(settings, airflow=False)
+        if airflow_home.has_changed_connections(settings):
+            raise StackError(
+                f"{airflow_home.connections_file(settings)} was changed by hand, so that the demo would move rows of "
+                "other servers. Nothing was moved. Put the file elsewhere, then type: make demo"
+            )
         demo = Demo(
             {**airflow_services.without_foreign_settings(os.environ), **airflow_services.own_variables(settings)}
         )

@@ -11,7 +11,13 @@ from dataclasses import asdict
 
 from rich.console import Console
 
-from embedded.stack.airflow_home import UI_USER, shell_environment, ui_url
+from embedded.stack.airflow_home import (
+    UI_USER,
+    connections_file,
+    has_changed_connections,
+    shell_environment,
+    ui_url,
+)
 from embedded.stack.errors import StackError
 from embedded.stack.lifecycle import ServiceStatus, down, status, up
 from embedded.stack.report import progress, services_table
@@ -53,6 +59,13 @@ def _up(settings: StackSettings, arguments: argparse.Namespace, console: Console
     with progress(console) as listener:
         started = up(settings, airflow=arguments.airflow, listener=listener)
     statuses = status(settings, airflow=arguments.airflow)
+    if has_changed_connections(settings):
+        Console(stderr=True).print(
+            f"{connections_file(settings)} was changed by hand, and is kept as it is: Airflow and `k2` use the servers "
+            "that it names. To have it written anew, remove it and type: make up",
+            soft_wrap=True,
+            highlight=False,
+        )
     if arguments.json:
         return _print_json(statuses)
     console.print(services_table(statuses))

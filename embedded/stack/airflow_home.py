@@ -1,11 +1,16 @@
-"""AIRFLOW_HOME of the embedded stack: configuration, connections and the UI's login, written anew by every `up`."""
+"""AIRFLOW_HOME of the embedded stack: configuration, connections and the UI's login, written anew by every `up`.
+
+Connections that a person has changed stay as they are, so that other servers can be tried with this Airflow.
+"""
 
 from __future__ import annotations
 
 import configparser
+import hashlib
 import io
 import json
 import shlex
+from pathlib import Path
 from typing import Any
 
 from embedded.stack import clickhouse, postgres
@@ -21,9 +26,35 @@ def write(settings: StackSettings, secrets: Secrets) -> None:
     home = settings.airflow_home
     home.mkdir(parents=True, exist_ok=True)
     write_private(home / "airflow.cfg", configuration_text(settings, secrets))
-    write_private(home / "connections.json", json.dumps(connections(settings, secrets), indent=2))
+    text = json.dumps(connections(settings, secrets), indent=2)
+    if not has_changed_connections(settings) or _read(connections_file(settings)) == text:
+        write_private(connections_file(settings), text)
+        write_private(_checksum_file(settings), _checksum(text))
     write_private(home / "ui-passwords.json", json.dumps({UI_USER: secrets.airflow_password}))
     write_private(settings.state / "env.sh", shell_environment(settings))
+
+
+def connections_file(settings: StackSettings) -> Path:
+    """Airflow's connections."""
+    return settings.airflow_home / "connections.json"
+
+
+def has_changed_connections(settings: StackSettings) -> bool:
+    """Whether the connections are no longer what an `up` has written."""
+    text = _read(connections_file(settings))
+    return text is not None and _checksum(text) != _read(_checksum_file(settings))
+
+
+def _checksum_file(settings: StackSettings) -> Path:
+    return settings.airflow_home / "connections.json.sha256"
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read(file: Path) -> str | None:
+    return file.read_text() if file.exists() else None
 
 
 def ui_url(settings: StackSettings) -> str:

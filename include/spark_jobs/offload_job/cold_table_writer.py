@@ -9,7 +9,7 @@ from typing import Any
 
 from k2_offload.adapters.retry import with_retries
 from k2_offload.core.connections import CatalogSettings
-from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable
+from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable, WrittenElsewhere
 from k2_offload.core.exactly_once import (
     ATTEMPT_PROPERTY,
     HEALED_BRANCH,
@@ -316,6 +316,7 @@ class ColdTableWriter:
     def data_file(self, uri: str, partition_field: str, day: date) -> Any:
         """Describe a Parquet file that is already in place, from its footer.
 
+        :raises WrittenElsewhere: if it is not there, and the table's own metadata is
         :raises OffloadError: if it lacks a column of the table, or readers could not find its columns
         """
         iceberg = self._jvm.org.apache.iceberg
@@ -329,8 +330,7 @@ class ColdTableWriter:
         with failures_translated(self.connection_id):
             file = self.java.io().newInputFile(uri)
             parsed = iceberg.mapping.NameMappingParser.fromJson(mapping)
-            # Of every column: the table's own configuration leaves out those after the hundredth.
-            metrics = iceberg.parquet.ParquetUtil.fileMetrics(file, iceberg.MetricsConfig.getDefault(), parsed)
+            metrics = self._metrics(uri, file, parsed)
             columns = self.java.schema().columns().size()
             if metrics.columnSizes().size() != columns:
                 raise OffloadError(
@@ -346,6 +346,19 @@ class ColdTableWriter:
                 .withSortOrder(self.java.sortOrder())
                 .build()
             )
+
+    def _metrics(self, uri: str, file: Any, mapping: Any) -> Any:
+        iceberg = self._jvm.org.apache.iceberg
+        # Of every column: the table's own configuration leaves out those after the hundredth.
+        config = iceberg.MetricsConfig.getDefault()
+        try:
+            with failures_translated(self.connection_id):
+                return iceberg.parquet.ParquetUtil.fileMetrics(file, config, mapping)
+        except OffloadError as error:
+            self._check_present([self._metadata_file()])
+            if not file.exists():
+                raise WrittenElsewhere(uri) from error
+            raise
 
     def _find_staged(self, attempt: str) -> Snapshot | None:
         snapshots = self.java.snapshots()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlparse
 
 from k2_offload.adapters.cold_errors import told
+from k2_offload.adapters.cold_storage import ColdStorage
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.postgres import LIBPQ_LIMITS
 from k2_offload.core.connections import CatalogSettings
@@ -103,6 +104,22 @@ class ColdCatalog:
         """Ask the catalog something small."""
         with self._told(None):
             self._ask()
+
+    def storage(self, tables: Iterable[TableSpec]) -> ColdStorage | None:
+        """Where cold tables are: the warehouse or, where the catalog only has a name for that, a table's folder.
+
+        :param tables: whose folders will do
+        :returns: ``None`` if there is none of them either
+        """
+        from pyiceberg.io import load_file_io  # noqa: PLC0415
+
+        properties = self._connected().properties
+        warehouse, told = properties.get("warehouse", ""), partial(self._told, None)
+        if warehouse.startswith("/") or urlparse(warehouse).scheme:
+            with told():
+                return ColdStorage(warehouse, load_file_io(properties, warehouse), told)
+        cold = next(filter(None, map(self.load, tables)), None)
+        return ColdStorage(cold.location, cold.io, told) if cold else None
 
     def _ask(self) -> None:
         self._catalog.list_namespaces()

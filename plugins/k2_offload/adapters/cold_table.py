@@ -23,6 +23,7 @@ from k2_offload.core.exactly_once import (
 from k2_offload.core.type_mapping import Column
 
 if TYPE_CHECKING:
+    from pyiceberg.io import FileIO
     from pyiceberg.manifest import DataFile
     from pyiceberg.table import Table
 
@@ -66,6 +67,11 @@ class ColdTable:
     def location(self) -> str:
         """URI of the table's folder."""
         return self._table.location()
+
+    @property
+    def io(self) -> FileIO:
+        """Access to its files, as the catalog grants it."""
+        return self._table.io
 
     @property
     def metadata_location(self) -> str:

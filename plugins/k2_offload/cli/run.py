@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import TextIO
@@ -61,19 +62,20 @@ def run(tables: TablesArgument = None, layer: LayerOption = None, as_json: JsonO
     chosen = load_tables(load_settings().tables_file).select(tables or [], layer)
     layers = [each for each in LAYERS if any(table.layer == each for table in chosen)]
     log = Path(tempfile.mkdtemp(prefix="k2-run-")) / "airflow.log"
-    moved: dict[str, WindowMoved] = {}
+    windows: dict[str, WindowMoved] = {}
     ended: list[LayerEnded] = []
     with _runner(layers, tables or [], log) as events:
         for event in _with_progress(events, layers):
             if isinstance(event, LayerEnded):
                 ended.append(event)
-            elif event.state == "committed":
-                moved[event.table] = event
+            elif event.state == "committed" or event.table not in windows:  # others may open the next one meanwhile
+                windows[event.table] = event
+    states = {table.name: state_of(table, windows.get(table.name), ended) for table in chosen}
     if as_json:
-        documents = [_document(table, moved.get(table.name)) for table in chosen]
+        documents = [_document(name, state, windows.get(name)) for name, state in states.items()]
         print_json({"layers": [asdict(each) for each in ended], "tables": documents, "log": str(log)})
     else:
-        _print(chosen, moved)
+        _print(states, windows)
     if [each.state for each in ended] != ["success"] * len(layers):
         explain(log)
         raise typer.Exit(FINDING)
@@ -174,25 +176,69 @@ def _waiting(text: str, events: Iterator[Event]) -> Iterator[Event]:
         yield from events
 
 
-def _document(table: TableSpec, moved: WindowMoved | None) -> dict[str, object]:
+class State(StrEnum):
+    """What became of a table; its value stands in JSON.
+
+    ``NOT_MOVED`` is a table of a layer that failed, of which nothing else is known: it was refused, or its window had
+    been open before and still is.
+    """
+
+    MOVED = "moved"
+    NOTHING_NEW = "nothing_new"
+    FAILED = "failed"
+    NOT_MOVED = "not_moved"
+    NOT_FINISHED = "not_finished"
+    NOT_RUN = "not_run"
+
+
+_SHOWN = {
+    State.NOTHING_NEW: "[dim]nothing new[/dim]",
+    State.FAILED: "[red]failed, see below[/red]",
+    State.NOT_MOVED: "[red]not moved, see below[/red]",
+    State.NOT_FINISHED: "[red]not finished[/red]",
+    State.NOT_RUN: "not run",
+}
+
+
+def state_of(table: TableSpec, window: WindowMoved | None, ended: Sequence[LayerEnded]) -> State:
+    """What became of one table.
+
+    :param window: the last that is known of it from this run
+    :param ended: the layers that have ended, in their order
+    """
+    if window and window.state == "committed":
+        return State.MOVED
+    of_layer = {each.layer: each.state for each in ended}
+    layer_state = of_layer.get(table.layer)
+    if layer_state == "success":
+        return State.NOT_FINISHED if window else State.NOTHING_NEW
+    if layer_state == "failed":
+        return State.FAILED if window else State.NOT_MOVED
+    stopped_before = any(state != "success" for state in of_layer.values())
+    return State.NOT_RUN if layer_state is None and stopped_before and not window else State.NOT_FINISHED
+
+
+def _document(table: str, state: State, window: WindowMoved | None) -> dict[str, object]:
+    moved = window if state is State.MOVED else None
     return {
-        "table": table.name,
-        "rows": moved.rows if moved else 0,
+        "table": table,
+        "state": state,
+        "rows": moved.rows if moved else 0 if state is State.NOTHING_NEW else None,
         "low": moved.low if moved else None,
         "high": moved.high if moved else None,
         "seconds": moved.seconds if moved else None,
     }
 
 
-def _print(chosen: list[TableSpec], moved: dict[str, WindowMoved]) -> None:
+def _print(states: Mapping[str, State], windows: Mapping[str, WindowMoved]) -> None:
     shown = number_table(["table", "window (UTC)"], ["rows", "seconds"])
-    for table in chosen:
-        window = moved.get(table.name)
-        if window is None:
-            shown.add_row(table.name, "[dim]nothing new[/dim]", "0", UNKNOWN)
-        else:
+    for table, state in states.items():
+        if state is State.MOVED:
+            window = windows[table]
             bounds = show_window(parse_time(window.low), parse_time(window.high))
-            shown.add_row(table.name, bounds, show_number(window.rows), show_seconds(window.seconds))
+            shown.add_row(table, bounds, show_number(window.rows), show_seconds(window.seconds))
+        else:
+            shown.add_row(table, _SHOWN[state], "0" if state is State.NOTHING_NEW else UNKNOWN, UNKNOWN)
     show_table(shown)
 
 

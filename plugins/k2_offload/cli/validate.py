@@ -25,14 +25,16 @@ from k2_offload.cli.console import (
     with_progress,
 )
 from k2_offload.work.tiers import open_tiers
-from k2_offload.work.validate import CATALOG, CLICKHOUSE, Check, SourceCheck, check_services, check_source
+from k2_offload.work.validate import CATALOG, CLICKHOUSE, Check, SourceCheck, check_lake, check_services, check_source
 
 
 @command
 def validate(as_json: JsonOption = False) -> None:
-    """Check the table file, every connection, every source table, Java and Spark. Changes nothing.
+    """Check the table file, every connection, the lake's storage, every source table, Java and Spark.
 
-    All checks are made, whatever the first ones find. Exit code 1 if one failed, 2 if the table file is wrong.
+    A small file is written into the warehouse, read and removed, in each of the ways that a cycle writes. Nothing else
+    is changed. All checks are made, whatever the first ones find. Exit code 1 if one failed, 2 if the table file is
+    wrong.
 
     Example: [bold]k2 validate[/bold]
     """
@@ -43,6 +45,7 @@ def validate(as_json: JsonOption = False) -> None:
     sources = []
     if all(check.passed for check in checks if check.subject in (CLICKHOUSE, CATALOG)):
         with open_tiers(tables) as tiers:
+            checks += check_lake(tiers)
             chosen = list(tables.by_name.values())
             sources = [check_source(tiers, table) for table in with_progress("checking", chosen)]
     if as_json:
@@ -70,7 +73,9 @@ def _print(checks: list[Check], sources: list[SourceCheck]) -> None:
         screen.print(f"{mark} {check.subject:<18} {escape(check.detail)}", soft_wrap=True)
     screen.print()
     if not sources:
-        show_error("The source tables could not be checked: that takes ClickHouse and the catalog.")
+        show_error(
+            "The lake's storage and the source tables could not be checked: that takes ClickHouse and the catalog."
+        )
         return
     shown = number_table(["", "table", "source", "target"], ["columns"])
     for source in sources:

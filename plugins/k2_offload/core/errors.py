@@ -151,6 +151,21 @@ class StoreRefused(ConfigurationError):
         super().__init__(f"The lake's object store refuses ClickHouse: {reason.rstrip('.')}. {_STORE}")
 
 
+class WrittenElsewhere(ConfigurationError):
+    """ClickHouse has written a file, and Iceberg, whose storage answers, does not see it.
+
+    :param uri: the file, as both know it
+    """
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(
+            f"ClickHouse writes somewhere else than the catalog's warehouse is: it wrote {uri}, and Iceberg does not "
+            "see it. Is the named collection's bucket the warehouse's (where the warehouse is a folder, do both share "
+            "it)? Nothing was published and no row is lost. Correct the url of the named collection that [k2_offload] "
+            "lake_collection names, remove the file where ClickHouse wrote it, then run `k2 validate`."
+        )
+
+
 class Refused(ConfigurationError):
     """A service answers, and does not let this connection in; trying again cannot help.
 

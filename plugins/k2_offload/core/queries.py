@@ -31,6 +31,19 @@ _NOT_TEXT = "not valid UTF-8: "
 _ANSWER_NOT_TEXT = re.compile(rf"DB::Exception: {_NOT_TEXT}`(.*?)`")
 
 
+PROBE_ROWS = [("k2 validate",)]
+"""What :func:`probe` writes and reads."""
+
+
+def probe(file: str) -> tuple[str, str]:
+    """The statements that write and read a small Parquet file.
+
+    :param file: table function, see :func:`k2_offload.core.lake.parquet_file`
+    """
+    selected = f"SELECT {literal(PROBE_ROWS[0][0])} AS written_by SETTINGS {EXPORT_SETTINGS}"
+    return f"INSERT INTO FUNCTION {file} {selected}", f"SELECT written_by FROM {file}"
+
+
 def newest_row(table: TableSpec, since_micros: int, before_micros: int | None = None) -> str:
     """One row: newest timestamp in ``[since, before)`` (NULL if none), and how many timestamps are NULL."""
     time = source_column(table.timestamp_column)

@@ -20,6 +20,7 @@ class Transport:
     :param writes_binary: whether it can write Iceberg's ``binary`` beside ``string``
     :param table_properties: Iceberg properties that a cold table must have for this transport. They are set when the
         table is created; a table without them is refused
+    :param clickhouse_writes: whether ClickHouse writes into the lake itself; ``k2 validate`` tries that
     """
 
     implementation: str
@@ -27,6 +28,7 @@ class Transport:
     short: bool = True
     writes_binary: bool = False
     table_properties: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    clickhouse_writes: bool = False
 
     def limit_file_rows(self, wanted: int) -> int:
         """How many rows a file may hold at most.
@@ -49,7 +51,7 @@ _SAFE_SPARK_WRITES = MappingProxyType(
 TRANSPORTS: dict[str, Transport] = {
     # ClickHouse writes the files. It marks every String of a file as text, or none of them; most readers then refuse a
     # column that is text in the file and binary in the table.
-    "export": Transport("offload_job.transports.export:ExportTransport"),
+    "export": Transport("offload_job.transports.export:ExportTransport", clickhouse_writes=True),
     # Spark reads and writes: one task and one file per million rows, so that a backlog keeps several tasks busy.
     "jdbc": Transport("offload_job.transports.jdbc:JdbcTransport", 1_000_000, False, True, _SAFE_SPARK_WRITES),
 }

@@ -1,26 +1,42 @@
-"""Checks that everything is in place for the next cycle. Changes nothing."""
+"""Checks that everything is in place for the next cycle. Leaves everything as it was."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.cold_catalog import ColdCatalog
 from k2_offload.adapters.connections import catalog_settings, clickhouse_endpoint, spark_master
 from k2_offload.adapters.java import check_java
 from k2_offload.adapters.settings import Settings
-from k2_offload.core.errors import ConfigurationError, OffloadError
+from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable, WrittenElsewhere
 from k2_offload.core.exactly_once import check_cut
+from k2_offload.core.lake import parquet_file
+from k2_offload.core.queries import PROBE_ROWS, probe
 from k2_offload.core.tables import TableSpec
+from k2_offload.core.transports import TRANSPORTS
 from k2_offload.work.tiers import Tiers, open_ledger
 
 CLICKHOUSE, CATALOG = "ClickHouse", "Iceberg catalog"
-"""Subjects of the checks that must pass before tables can be looked at."""
+"""Subjects of the checks that must pass before the lake and the tables can be looked at."""
+
+_S3_FILES, _S3_CLASS = "org.apache.iceberg.aws.s3.S3FileIO", "software/amazon/awssdk/services/s3/S3Client.class"
+"""Iceberg's Java class for files on S3, which Iceberg's runtime has, and one that it needs, which that has not."""
+
+_PARQUET = b"PAR1"
+"""How such a file begins."""
+
+_NOT_CHECKED = (
+    "not checked: the catalog only has a name for its warehouse, and no table yet whose folder could be tried; run "
+    "this again after the first cycle"
+)
 
 
 @dataclass(frozen=True)
@@ -56,9 +72,18 @@ def check_services(settings: Settings) -> Iterator[Check]:
     yield _check("Java", lambda: f"version {check_java()}")
     yield _check("spark-submit", lambda: _spark_binary(settings.spark_binary))
     yield _check("Spark's Python", lambda: _executable(settings.spark_python, "spark_python"))
-    yield _check("Spark jars", lambda: _spark_jars(settings.spark_jars))
+    yield _check("Spark jars", lambda: _spark_jars(settings))
     yield _check("Class archive", lambda: _class_archive(settings))
     yield _check("Spark connection", lambda: _spark_master(settings))
+
+
+def check_lake(tiers: Tiers) -> Iterator[Check]:
+    """Write, read and remove a small file in each of the ways that a cycle writes.
+
+    ClickHouse cannot remove a file: one that pyiceberg does not see stays, and the check names it.
+    """
+    yield _check("Warehouse", lambda: _written_by_pyiceberg(tiers))
+    yield _check("ClickHouse's export", lambda: _written_by_clickhouse(tiers))
 
 
 def _check(subject: str, look: Callable[[], str | None]) -> Check:
@@ -93,12 +118,89 @@ def _executable(program: str, setting: str) -> str:
     return found
 
 
-def _spark_jars(jars: str) -> str:
-    paths = [Path(jar) for jar in jars.split(",") if jar]
-    missing = [str(path) for path in paths if not path.is_file()]
-    if missing or not paths:
+def _written_by_pyiceberg(tiers: Tiers) -> str:
+    storage = tiers.catalog.storage(tiers.tables.by_name.values())
+    if storage is None:
+        return _NOT_CHECKED
+    file, content = storage.new_file(), b"written by k2 validate"
+    storage.write(file, content)
+    try:
+        found = storage.read(file)
+    finally:
+        storage.remove(file)
+    if found != content:
+        raise ConfigurationError(f"{file} does not hold what was just written there")
+    return f"a file was written, read and removed in {storage.location}"
+
+
+def _written_by_clickhouse(tiers: Tiers) -> str:
+    if not any(TRANSPORTS[table.transport].clickhouse_writes for table in tiers.tables.by_name.values()):
+        return "not needed: no table has a transport with which ClickHouse writes files"
+    storage = tiers.catalog.storage(tiers.tables.by_name.values())
+    if storage is None:
+        return _NOT_CHECKED
+    uri = storage.new_file()
+    rows = _write_by_clickhouse(tiers, uri)
+    written = storage.read(uri)
+    if written is None:
+        raise WrittenElsewhere(uri)
+    storage.remove(uri)
+    if rows != PROBE_ROWS or not written.startswith(_PARQUET):
+        raise ConfigurationError(
+            f"ClickHouse wrote {uri} and reads {rows} there; Iceberg sees {len(written)} bytes that begin with "
+            f"{written[:4]!r}. Both have to see the file that was written"
+        )
+    return f"ClickHouse wrote and read a file in {storage.location}, and Iceberg saw it"
+
+
+def _write_by_clickhouse(tiers: Tiers, uri: str) -> list[tuple[Any, ...]]:
+    """Write a file; returns what ClickHouse reads from it."""
+    insert, select = probe(parquet_file(uri, tiers.lake_collection))
+    try:
+        tiers.clickhouse.execute(insert)
+        return tiers.clickhouse.execute(select)
+    except (ConfigurationError, Unreachable):
+        raise
+    except OffloadError as error:
+        raise ConfigurationError(
+            f"ClickHouse cannot write and read {uri}: {error} Correct the named collection '{tiers.lake_collection}' "
+            "or what its user may do (docs/configuration.md); or use 'transport: jdbc'"
+        ) from error
+
+
+def _spark_jars(settings: Settings) -> str:
+    jars = [Path(jar) for jar in settings.spark_jars.split(",") if jar]
+    missing = [str(jar) for jar in jars if not jar.is_file()]
+    if missing or not jars:
         raise ConfigurationError(f"missing: {', '.join(missing) or 'all'}; correct [k2_offload] spark_jars")
-    return f"{len(paths)} found"
+    try:
+        java = catalog_settings(settings).java
+    except ConfigurationError:  # told by the catalog's check
+        java = {}
+    return check_jars(jars, java)
+
+
+def check_jars(jars: Sequence[Path], catalog: Mapping[str, str]) -> str:
+    """Look into Spark's jars for what the catalog's storage needs beside Iceberg's runtime.
+
+    :param catalog: what Iceberg's Java library is told of the catalog
+    :returns: what was found
+    :raises ConfigurationError: if something is missing
+    """
+    if catalog.get("io-impl") == _S3_FILES and not any(_holds(jar, _S3_CLASS) for jar in jars):
+        raise ConfigurationError(
+            "none of them has AWS's classes, which a warehouse on S3 needs; add iceberg-aws-bundle to [k2_offload] "
+            "spark_jars (docker/lake_jars.xml names its version)"
+        )
+    return f"{len(jars)} found"
+
+
+def _holds(jar: Path, name: str) -> bool:
+    try:
+        with zipfile.ZipFile(jar) as archive:
+            return name in archive.NameToInfo
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def _class_archive(settings: Settings) -> str:

@@ -430,6 +430,24 @@ def test_a_file_that_vanishes_after_its_export_is_not_published(network):
     network.recover()
 
 
+def test_a_file_that_clickhouse_wrote_somewhere_else_is_a_refusal(network):
+    """As with a named collection of another bucket than the warehouse's."""
+    table = network.add_table()
+    cycle = network.workbench.cycle(network.workbench.spec(table, parallel_exports=1), now=NOW)
+    planned = network.plan(cycle)
+    job = Output(network.workbench.start_job(*planned, faults=[Fault(FaultPoint.FILE_EXPORTED, Kind.WAIT, table)]))
+    job.wait_for("FAULT wait")
+    [file] = Storage(network, table).files()
+    file.rename(network.workbench.folder / file.name)
+    network.workbench.wake_file.touch()
+    code, output = job.wait_for_end()
+    assert code == 1, output
+    assert "Trying again" not in output
+    assert "ClickHouse writes somewhere else than the catalog's warehouse is" in output
+    assert file.name in output
+    network.recover()
+
+
 @pytest.mark.parametrize("name", ["ledger", "catalog"])
 @pytest.mark.parametrize(
     "changes",

@@ -162,14 +162,14 @@ def test_late_rows_are_counted_by_the_day_of_the_partition_whatever_the_cold_tie
     assert shell.json("status")[0]["late_rows"] == 3
 
 
-def failed_checks(shell: Shell, connections: dict[str, dict], **environment: str) -> dict[str, str]:
-    """Subject and detail of the checks that fail once these connections are changed."""
+def failed_checks(shell: Shell, connections: dict[str, dict], made: int = 12, **environment: str) -> dict[str, str]:
+    """Subject and detail of the checks that fail once these connections are changed; so many are made."""
     file = shell.workbench.stack.settings.airflow_home / "connections.json"
     changed = shell.tables_file.with_name("connections.json")
     changed.write_text(json.dumps(json.loads(file.read_text()) | connections))
     kwargs = json.dumps({"connections_file_path": str(changed)})
     checks = shell.json("validate", exit_code=1, AIRFLOW__SECRETS__BACKEND_KWARGS=kwargs, **environment)["checks"]
-    assert len(checks) == 10, "all checks are made"
+    assert len(checks) == made
     return {check["subject"]: check["detail"] for check in checks if not check["passed"]}
 
 
@@ -183,6 +183,7 @@ def test_validate_names_every_service_that_does_not_answer_by_its_connection(she
             "k2_ledger": {"conn_type": "postgres", **nowhere},
             "k2_iceberg": {"conn_type": "iceberg", "extra": {"catalog_type": "sql"}, **nowhere},
         },
+        made=10,
     )
     assert failed.keys() == {"ClickHouse", "Postgres (ledger)", "Iceberg catalog"}
     for subject, connection in zip(failed, ("k2_ledger", "k2_clickhouse", "k2_iceberg"), strict=True):
@@ -205,6 +206,26 @@ def test_validate_names_everything_that_keeps_spark_from_starting(shell):
     assert "'/nowhere/spark-submit' is not there" in failed["spark-submit"]
     assert "missing: /nowhere/iceberg.jar" in failed["Spark jars"]
     assert "'k2_spark' means YARN" in failed["Spark connection"]
+
+
+def test_validate_writes_into_the_warehouse_and_leaves_nothing(shell):
+    shell.tables(shell.workbench.spec(shell.workbench.create_trades()))
+    checks = {check["subject"]: check for check in shell.json("validate")["checks"]}
+    assert "written, read and removed" in checks["Warehouse"]["detail"]
+    assert "ClickHouse wrote and read" in checks["ClickHouse's export"]["detail"]
+    assert not list(shell.workbench.stack.settings.warehouse.glob("k2_validate*"))
+
+
+def test_validate_names_a_warehouse_that_nobody_can_write(shell):
+    shell.tables(shell.workbench.spec(shell.workbench.create_trades()))
+    file = shell.workbench.stack.settings.airflow_home / "connections.json"
+    iceberg = json.loads(file.read_text())["k2_iceberg"]
+    iceberg["extra_dejson"]["warehouse"] = "file:///proc/warehouse"
+    failed = failed_checks(shell, {"k2_iceberg": iceberg})
+    assert failed.keys() == {"Warehouse", "ClickHouse's export"}
+    assert "/proc/warehouse" in failed["Warehouse"]
+    assert "'k2_iceberg'" in failed["Warehouse"]
+    assert "ClickHouse cannot write and read file:///proc/warehouse/k2_validate" in failed["ClickHouse's export"]
 
 
 def test_class_archive_is_made_and_one_older_than_a_jar_is_told(shell, tmp_path):
@@ -278,11 +299,16 @@ def test_a_run_moves_what_it_can_and_says_why_the_rest_stays(shell):
     result = shell.k2("run", "--json", exit_code=1)
     document = json.loads(result.stdout)
     assert [(layer["layer"], layer["state"]) for layer in document["layers"]] == [("bronze", "failed")]
-    assert {table["table"]: table["rows"] for table in document["tables"]} == {good: 100, gone: 0}
+    assert {table["table"]: (table["state"], table["rows"]) for table in document["tables"]} == {
+        good: ("moved", 100),
+        gone: ("not_moved", None),
+    }
     assert f"ClickHouse has no table k2.{gone}" in result.stderr
     assert document["log"] in result.stderr
     assert Path(document["log"]).is_file()
 
     chosen = shell.json("run", good)
-    assert chosen["tables"] == [{"table": good, "rows": 0, "low": None, "high": None, "seconds": None}]
+    assert chosen["tables"] == [
+        {"table": good, "state": "nothing_new", "rows": 0, "low": None, "high": None, "seconds": None}
+    ]
     assert [layer["state"] for layer in chosen["layers"]] == ["success"]

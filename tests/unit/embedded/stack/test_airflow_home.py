@@ -33,7 +33,37 @@ def test_secrets_are_made_once_and_for_the_owner_only(settings: StackSettings, s
 def test_files_with_secrets_are_for_the_owner_only(settings: StackSettings, secrets: Secrets) -> None:
     airflow_home.write(settings, secrets)
     modes = {path.name: path.stat().st_mode & 0o777 for path in settings.airflow_home.iterdir()}
-    assert modes == dict.fromkeys(("airflow.cfg", "connections.json", "ui-passwords.json"), 0o600)
+    assert modes == dict.fromkeys(
+        ("airflow.cfg", "connections.json", "connections.json.sha256", "ui-passwords.json"), 0o600
+    )
+
+
+def test_connections_follow_the_ports_until_a_person_changes_them(settings: StackSettings, secrets: Secrets) -> None:
+    file = airflow_home.connections_file(settings)
+    airflow_home.write(settings, secrets)
+    moved = replace(settings, ports=Ports(5, 6, 7, 8))
+    airflow_home.write(moved, secrets)
+    assert json.loads(file.read_text()) == airflow_home.connections(moved, secrets)
+    assert not airflow_home.has_changed_connections(moved)
+
+    changed = file.read_text().replace("127.0.0.1", "clickhouse.internal")
+    file.write_text(changed)
+    airflow_home.write(settings, secrets)
+    assert file.read_text() == changed
+    assert airflow_home.has_changed_connections(settings)
+
+    file.unlink()
+    airflow_home.write(settings, secrets)
+    assert json.loads(file.read_text()) == airflow_home.connections(settings, secrets)
+    assert not airflow_home.has_changed_connections(settings)
+
+
+def test_connections_of_an_up_that_kept_no_checksum_are_known_again(settings: StackSettings, secrets: Secrets) -> None:
+    airflow_home.write(settings, secrets)
+    (settings.airflow_home / "connections.json.sha256").unlink()
+    assert airflow_home.has_changed_connections(settings)
+    airflow_home.write(settings, secrets)
+    assert not airflow_home.has_changed_connections(settings)
 
 
 def test_connections_lead_to_the_stacks_ports(settings: StackSettings, secrets: Secrets) -> None:

@@ -1,0 +1,58 @@
+"""What is shown of a table after a run."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from k2_offload.cli import run as command
+from k2_offload.cli.dag_runner import LayerEnded, WindowMoved
+from k2_offload.cli.main import app
+
+LOW, HIGH = "2026-03-04T12:00:00.000000Z", "2026-03-04T12:15:00.000000Z"
+TABLES = """
+tables:
+  trades: {layer: bronze, source: k2.trades, target: cold.trades, timestamp_column: at}
+  candles: {layer: silver, source: k2.candles, target: cold.candles, timestamp_column: at}
+"""
+OPEN = WindowMoved("trades", "open", LOW, HIGH, 7, None)
+DONE = WindowMoved("trades", "committed", LOW, HIGH, 7, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("events", "states", "rows", "shown"),
+    [
+        ([OPEN, DONE, LayerEnded("bronze", "success", 1), LayerEnded("silver", "success", 1)],
+         ["moved", "nothing_new"], [7, 0], "nothing new"),
+        ([OPEN, LayerEnded("bronze", "failed", 1)], ["failed", "not_run"], [None, None], "failed, see below"),
+        ([LayerEnded("bronze", "failed", 1)], ["not_moved", "not_run"], [None, None], "not moved, see below"),
+        ([OPEN, DONE, LayerEnded("bronze", "failed", 1)], ["moved", "not_run"], [7, None], "not run"),
+        ([OPEN, LayerEnded("bronze", "running", 1)], ["not_finished", "not_run"], [None, None], "not finished"),
+        ([OPEN], ["not_finished", "not_finished"], [None, None], "not finished"),
+        ([OPEN, DONE, OPEN, LayerEnded("bronze", "success", 1), LayerEnded("silver", "missing", 1)],
+         ["moved", "not_finished"], [7, None], "not finished"),
+    ],
+)  # fmt: skip
+def test_only_what_had_nothing_new_is_said_to_have_nothing_new(monkeypatch, tmp_path, events, states, rows, shown):
+    file = tmp_path / "tables.yaml"
+    file.write_text(TABLES)
+    monkeypatch.setattr(command, "load_settings", lambda: SimpleNamespace(tables_file=file))
+
+    @contextmanager
+    def runner(_layers, _tables, log: Path):
+        log.touch()
+        yield iter(events)
+
+    monkeypatch.setattr(command, "_runner", runner)
+    result = CliRunner().invoke(app, ["run", "--json"])
+    tables = json.loads(result.stdout)["tables"]
+    assert [table["state"] for table in tables] == states
+    assert [table["rows"] for table in tables] == rows
+    screen = CliRunner().invoke(app, ["run"]).stdout
+    assert shown in screen
+    assert ("nothing new" in screen) == ("nothing_new" in states)

@@ -1,0 +1,136 @@
+"""What `k2 validate` finds in the lake, with ClickHouse and the catalog replaced and files that are real."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from pyiceberg.catalog.memory import InMemoryCatalog
+
+from k2_offload.adapters.cold_catalog import ColdCatalog
+from k2_offload.adapters.table_file import parse_tables
+from k2_offload.core.connections import CatalogSettings
+from k2_offload.core.errors import ConfigurationError, OffloadError, StoreRefused
+from k2_offload.work.tiers import Tiers, wall_clock
+from k2_offload.work.validate import check_jars, check_lake
+
+TABLE = "tables: {{trades: {{layer: bronze, source: k2.t, target: cold.t, timestamp_column: at, transport: {}}}}}"
+S3_JAVA = {"io-impl": "org.apache.iceberg.aws.s3.S3FileIO"}
+
+
+class WritingClickHouse:
+    """Writes into a folder that it takes for the warehouse.
+
+    :param refusal: raised in place of all that
+    """
+
+    def __init__(self, folder: Path, refusal: OffloadError | None = None) -> None:
+        self.folder = folder
+        self.refusal = refusal
+
+    def execute(self, sql: str) -> list[tuple[str]]:
+        if self.refusal:
+            raise self.refusal
+        [path] = re.findall(r"file\('([^']+)', 'Parquet'\)", sql)
+        file = self.folder / Path(path).name
+        if sql.startswith("INSERT"):
+            file.write_bytes(b"PAR1 and rows")
+            return []
+        return [("k2 validate",)] if file.exists() else []
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Path:
+    folder = tmp_path / "warehouse"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def open_catalog(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ColdCatalog]]:
+    """Opens an empty catalog with a warehouse."""
+    monkeypatch.setattr("pyiceberg.catalog.load_catalog", InMemoryCatalog)
+    with ExitStack() as opened:
+
+        def open_one(warehouse: str) -> ColdCatalog:
+            properties = {"type": "rest", "warehouse": warehouse, "py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"}
+            return opened.enter_context(closing(ColdCatalog(CatalogSettings("k2_iceberg", "demo", properties, {}))))
+
+        yield open_one
+
+
+@pytest.fixture
+def catalog(warehouse: Path, open_catalog: Callable[[str], ColdCatalog]) -> ColdCatalog:
+    return open_catalog(warehouse.as_uri())
+
+
+def check(catalog, clickhouse, transport="export"):
+    tables = parse_tables(TABLE.format(transport))
+    tiers = Tiers(tables, None, clickhouse, catalog, "k2_lake", wall_clock)
+    return {check.subject: (check.passed, check.detail) for check in check_lake(tiers)}
+
+
+def test_each_way_is_tried_and_leaves_nothing(warehouse, catalog):
+    found = check(catalog, WritingClickHouse(warehouse))
+    assert all(passed for passed, _ in found.values()), found
+    assert list(warehouse.iterdir()) == []
+
+
+def test_a_collection_of_another_bucket_is_found(catalog, tmp_path):
+    elsewhere = tmp_path / "another bucket"
+    elsewhere.mkdir()
+    found = check(catalog, WritingClickHouse(elsewhere))
+    passed, detail = found["ClickHouse's export"]
+    assert not passed
+    [left] = elsewhere.iterdir()
+    assert detail.startswith("ClickHouse writes somewhere else than the catalog's warehouse is: it wrote ")
+    assert left.name in detail
+    assert found["Warehouse"][0]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        (StoreRefused("AccessDenied"), "refuses ClickHouse: AccessDenied"),
+        (OffloadError("ClickHouse refused a query (code 669): no collection."), "named collection 'k2_lake'"),
+    ],
+)
+def test_what_clickhouse_may_not_write_is_told(warehouse, catalog, refusal, words):
+    passed, detail = check(catalog, WritingClickHouse(warehouse, refusal))["ClickHouse's export"]
+    assert not passed
+    assert words in detail
+
+
+def test_a_warehouse_that_cannot_be_written_is_told_with_its_connection(open_catalog, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    passed, detail = check(open_catalog((tmp_path / "file").as_uri()), None, "jdbc")["Warehouse"]
+    assert not passed
+    assert "'k2_iceberg'" in detail
+
+
+def test_clickhouse_is_not_needed_where_it_writes_nothing(catalog):
+    passed, detail = check(catalog, None, "jdbc")["ClickHouse's export"]
+    assert passed
+    assert detail.startswith("not needed")
+
+
+def test_a_warehouse_that_is_only_a_name_is_not_said_to_be_in_order(open_catalog):
+    found = check(open_catalog("a name"), None)
+    assert [detail.startswith("not checked") for _, detail in found.values()] == [True, True]
+
+
+def test_a_warehouse_on_s3_needs_amazons_classes(tmp_path):
+    jars = [tmp_path / "iceberg.jar", tmp_path / "aws.jar"]
+    for jar, name in zip(
+        jars, ("org/apache/iceberg/Table", "software/amazon/awssdk/services/s3/S3Client"), strict=True
+    ):
+        with zipfile.ZipFile(jar, "w") as archive:
+            archive.writestr(f"{name}.class", b"")
+    assert check_jars(jars, S3_JAVA) == "2 found"
+    assert check_jars(jars[:1], {}) == "1 found"
+    with pytest.raises(ConfigurationError, match="add iceberg-aws-bundle"):
+        check_jars(jars[:1], S3_JAVA)
