@@ -89,14 +89,21 @@ def test_a_source_with_nothing_new_starts_no_spark_and_leaves_the_cold_table_alo
     assert workbench.cold_table(table).metadata == before
 
 
-def test_long_backlogs_are_cut_at_whole_hours(workbench):
+@pytest.mark.parametrize(
+    ("max_window_rows", "windows"),
+    [
+        pytest.param(4000, [3600, 7200, 10800], id="an hour is enough"),
+        pytest.param(2000, [1980, 3600, 5580, 7200, 9180, 10800], id="an hour has too many, so at minutes"),
+    ],
+)
+def test_long_backlogs_are_cut_at_whole_hours(workbench, max_window_rows, windows):
     table = workbench.create_trades()
-    cycle = workbench.cycle(workbench.spec(table, max_window_rows=2000), now=LATER)
+    cycle = workbench.cycle(workbench.spec(table, max_window_rows=max_window_rows), now=LATER)
     workbench.insert_trades(table, NOON, 3 * 3600)
     moved = []
     while workbench.move(cycle, table) is not None:
         moved.append(sum(workbench.cold_rows(table).values()))
-    assert moved == [3600, 7200, 10800]
+    assert moved == windows
     assert workbench.cold_rows(table) == workbench.warm_rows(table)
 
 
