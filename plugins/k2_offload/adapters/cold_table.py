@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, wraps
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from k2_offload.core.errors import ChangedTable, DamagedTable, InvalidSource, StaleWindow
 from k2_offload.core.exactly_once import (
@@ -25,7 +25,9 @@ from k2_offload.core.type_mapping import Column
 if TYPE_CHECKING:
     from pyiceberg.io import FileIO
     from pyiceberg.manifest import DataFile
+    from pyiceberg.partitioning import PartitionSpec
     from pyiceberg.table import Table
+    from pyiceberg.transforms import Transform
 
 
 Parameters = ParamSpec("Parameters")
@@ -156,11 +158,12 @@ class ColdTable:
         :param since: the first day
         :returns: ``None`` if some files are partitioned in another way
         """
-        if not any(self._is_daily(spec_id, column) for spec_id in self._table.specs()):
+        daily = self._daily_specs(column)
+        if not daily:
             return None
         rows: Counter[date] = Counter()
         for file in self._files(f"\"{column}\" >= '{since}T00:00:00+00:00'"):
-            if not self._is_daily(file.spec_id, column):
+            if file.spec_id not in daily:
                 return None
             rows[_day_of(file)] += file.record_count
         return rows
@@ -172,18 +175,19 @@ class ColdTable:
         :param column: the time that the partitions are days of
         """
         within = f"\"{column}\" >= '{day}T00:00:00+00:00' and \"{column}\" < '{day + timedelta(days=1)}T00:00:00+00:00'"
-        return [
-            file.file_path
-            for file in self._files(within)
-            if self._is_daily(file.spec_id, column) and _day_of(file) == day
-        ]
+        daily = self._daily_specs(column)
+        return [file.file_path for file in self._files(within) if file.spec_id in daily and _day_of(file) == day]
 
-    def _is_daily(self, spec_id: int, column: str) -> bool:
+    def _daily_specs(self, column: str) -> set[int]:
+        """Ids of the partition specs that are days of a time, and nothing else."""
         from pyiceberg.transforms import DayTransform  # noqa: PLC0415
 
-        schema, spec = self._table.schema(), self._table.specs()[spec_id]
-        fields = [(schema.find_column_name(field.source_id), field.transform) for field in spec.fields]
-        return fields == [(column, DayTransform())]
+        daily: list[tuple[str | None, Transform[Any, Any]]] = [(column, DayTransform())]
+        return {spec_id for spec_id, spec in self._table.specs().items() if self._partitioned_by(spec) == daily}
+
+    def _partitioned_by(self, spec: PartitionSpec) -> list[tuple[str | None, Transform[Any, Any]]]:
+        schema = self._table.schema()
+        return [(schema.find_column_name(field.source_id), field.transform) for field in spec.fields]
 
     def _files(self, row_filter: str) -> Iterator[DataFile]:
         return (task.file for task in self._table.scan(row_filter).plan_files())
@@ -262,8 +266,7 @@ class ColdTable:
         """
         from pyiceberg.transforms import DayTransform  # noqa: PLC0415
 
-        schema = self._table.schema()
-        found = [(schema.find_column_name(field.source_id), field.transform) for field in self._table.spec().fields]
+        found = self._partitioned_by(self._table.spec())
         if found != [(column, DayTransform())]:
             described = ", ".join(f"{transform} of '{name}'" for name, transform in found) or "nothing"
             target = ".".join(self._table.name())

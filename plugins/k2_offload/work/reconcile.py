@@ -85,11 +85,12 @@ def count_days(tiers: Tiers, table: TableSpec) -> TableDays | None:
     columns = tiers.clickhouse.columns(table)
     cold.check_source(columns, table.partition_column)
     below, now = watermark_of(cold.published), min(tiers.now(), tiers.clickhouse.now())
-    left_out = {gap.window for gap in tiers.ledger.read_gaps().get(table.name, ()) if gap.kind is GapKind.SKIPPED}
+    skipped = {gap.window for gap in tiers.ledger.read_gaps().get(table.name, ()) if gap.kind is GapKind.SKIPPED}
     if cold.published.snapshot.skipped_rows is not None:  # the ledger may not know it yet
-        left_out.add(cold.published.window_id.window)
+        skipped.add(cold.published.window_id.window)
+    left_out = tuple(sorted(skipped))
     since = (now - table.warm_retention).date() - timedelta(days=1)
-    warm = tiers.clickhouse.rows_per_day(day_queries.warm_rows_per_day(table, since, below, sorted(left_out)))
+    warm = tiers.clickhouse.rows_per_day(day_queries.warm_rows_per_day(table, since, below, left_out))
     in_cold = cold.rows_per_day(table.partition_column, since)
     if in_cold is None:
         raise OffloadError(
@@ -99,7 +100,7 @@ def count_days(tiers: Tiers, table: TableSpec) -> TableDays | None:
     known = tiers.ledger.read_days(table.name)
     whole_from = first_whole_day(now, table.warm_retention)
     due = days_to_compare(warm, in_cold, known, whole_from, now)
-    return TableDays(table, cold, columns, below, tuple(sorted(left_out)), whole_from, warm, in_cold, tuple(due))
+    return TableDays(table, cold, columns, below, left_out, whole_from, warm, in_cold, tuple(due))
 
 
 def compare_day(tiers: Tiers, days: TableDays, day: date) -> DayComparison:
