@@ -447,6 +447,9 @@ class _StagedUpdate:
         self._properties[key] = value
         return self
 
+    def stageOnly(self):  # noqa: N802
+        return self
+
     def appendFile(self, file: DataFile):  # noqa: N802
         self._files.append(file)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -80,8 +81,10 @@ def advance_the_watermark_first(patch):
 
 
 def export_everything_below_the_window(patch):
-    within = queries.within
-    patch.setattr(queries, "within", lambda table, window: within(table, Window(FIRST_WATERMARK, window.high)))
+    def below(table, window):
+        return queries.within(table, Window(FIRST_WATERMARK, window.high))
+
+    patch.setattr(cycle, "queries", SimpleNamespace(**vars(queries) | {"within": below}))
 
 
 def skip_the_audit(patch):
