@@ -22,9 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "include" / "spark_
 
 import offload  # noqa: F401 - finds the package
 from k2_offload.core.connections import JobConnections
+from k2_offload.core.maintenance import Tidied
+from k2_offload.core.maintenance_plan import MaintenancePlan
 from k2_offload.core.plan import Plan
 from offload_job.application import Job, run
 from offload_job.jvm import end_with_parent, start_jvm
+from offload_job.maintenance import application as maintenance
 from offload_job.session import start_session
 
 if TYPE_CHECKING:
@@ -58,6 +61,17 @@ class WarmApplication:
         with redirect_stdout(printed), redirect_stderr(printed):
             done = run(self.job, Plan.from_json(plan), parallel_tables)
         return done, printed.getvalue()
+
+    def maintain(self, plan: str) -> list[Tidied]:
+        """Tidy the tables of a plan, as the maintenance job does.
+
+        :returns: what was done to each
+        """
+        return maintenance.run(self._maintenance, MaintenancePlan.from_json(plan))
+
+    @cached_property
+    def _maintenance(self) -> maintenance.MaintenanceJob:
+        return maintenance.MaintenanceJob(self.connections, start_jvm())
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         """The rows of a statement, Iceberg's procedures among them."""

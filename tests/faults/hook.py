@@ -40,6 +40,18 @@ JOB_POINTS = (
 )
 AFTER_FAILED_AUDIT = (FaultPoint.DROPPED,)
 """Points of the job that it reaches only if an audit fails."""
+MAINTENANCE_POINTS = (
+    FaultPoint.MAINTENANCE_STARTED,
+    FaultPoint.REWRITE_STARTED,
+    FaultPoint.REWRITTEN,
+    FaultPoint.STAGED,
+    FaultPoint.REWRITE_AUDITED,
+    FaultPoint.REWRITE_STAGED_AGAIN,
+    FaultPoint.REWRITE_PUBLISHED,
+    FaultPoint.EXPIRED,
+    FaultPoint.ORPHANS_FOUND,
+    FaultPoint.ORPHANS_REMOVED,
+)
 COMMIT_POINTS = (FaultPoint.COMMIT_STARTED, FaultPoint.WATERMARK_WRITTEN, FaultPoint.COMMITTED)
 
 EFFECTS = (
@@ -50,6 +62,8 @@ EFFECTS = (
     FaultPoint.DROPPED,
     FaultPoint.PUBLISHED,
     FaultPoint.COMMITTED,
+    FaultPoint.REWRITE_PUBLISHED,
+    FaultPoint.EXPIRED,
 )
 """Points that follow an effect in another process, whose reply can be lost."""
 

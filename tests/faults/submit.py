@@ -10,6 +10,8 @@ from k2_offload.adapters import spark_submit
 
 JOB = spark_submit.OFFLOAD
 FAULTY_JOB = Path(__file__).with_name("job.py")
+WARM_JOB = Path(__file__).with_name("warm_job.py")
+"""For :class:`embedded.warm_spark.WarmSpark`."""
 
 
 def submit(application, *arguments, variables=None, stdout=subprocess.PIPE, **spark):

@@ -27,16 +27,24 @@ class FaultyApplication(WarmApplication):
     def make_job(self):
         return Job(self.connections, faulty.start_jvm())
 
-    def move_with_faults(self, plan, faults, wake_file, copies):
-        """Move a plan, several times at once; whether all of it is published."""
+    def maintain_with_faults(self, plan, faults):
+        """Tidy the tables of a plan; an empty list of faults takes them away."""
+        self._arm(faults)
+        return self.maintain(plan)
+
+    def _arm(self, faults, awake=None):
         hook = Faults(
             [Fault.from_json(fault) for fault in faults],
             faulty.lose_reply,
             faulty.interfere,
-            awake=Path(wake_file).exists,
+            awake=awake,
             announce=lambda fault: self.tell(str(fault.kind)),
         )
-        fault_points.arm(hook)
+        fault_points.arm(hook if faults else None)
+
+    def move_with_faults(self, plan, faults, wake_file, copies):
+        """Move a plan, several times at once; whether all of it is published."""
+        self._arm(faults, Path(wake_file).exists)
         plans = [Plan.from_json(plan)] * copies
         with ThreadPoolExecutor(copies) as pool:
             return all(list(pool.map(lambda each: run(self.job, each, _PARALLEL_TABLES), plans)))

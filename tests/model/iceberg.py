@@ -475,6 +475,9 @@ class _Scan:
     def __init__(self, table: _JavaTable):
         self._table = table
 
+    def ignoreResiduals(self):  # noqa: N802
+        return self
+
     def useSnapshot(self, snapshot_id: int):  # noqa: N802
         self._held = self._table.snapshot(snapshot_id).held
         return self

@@ -8,7 +8,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -18,6 +18,7 @@ from k2_offload.adapters import connections
 from k2_offload.adapters.settings import load_settings
 from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.plan import PlannedRows, group_plans
+from k2_offload.work.maintenance import plan_all, record
 from tests.faults.submit import FAULTY_JOB, JOB, submit
 from tests.support.cold import cold_catalog, cold_rows, load_cold_table
 from tests.support.cycles import build_cycle, table_file
@@ -112,6 +113,18 @@ class Workbench:
     def compact(self, *tables):
         """Rewrite all files of cold tables with Iceberg's own Spark procedure; returns how many files of each."""
         return [self.spark.ask("sql", compaction(f"cold.{table}"))[0][0] for table in tables]
+
+    def maintain(self, cycle, table, faults=(), dry_run=False, **changes):
+        """Tidy a cold table in the application that is up; returns what was done.
+
+        :param changes: to what is planned
+        """
+        plan, problems = plan_all(cycle.tiers, [cycle.tables[table]], dry_run=dry_run)
+        assert not problems
+        plan = replace(plan, tables=tuple(replace(planned, **changes) for planned in plan.tables))
+        report = self.spark.ask("maintain_with_faults", plan.to_json(), [fault.to_json() for fault in faults])
+        list(record(cycle.tiers, report, dry_run=dry_run))
+        return report[0] if report else None
 
     def run_job(self, *planned: PlannedRows, **options):
         """Run the job to its end, with the options of :meth:`start_job`; returns ``(exit code, output)``."""

@@ -23,6 +23,7 @@ from k2_offload.core.exactly_once import (
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.heal import HealStamp
 from k2_offload.core.limits import STAGE_ATTEMPTS
+from k2_offload.core.maintenance import RewriteStamp
 from offload_job.java_errors import failures_translated, is_conflict
 from offload_job.jvm import Jvm, java_map
 
@@ -128,7 +129,7 @@ class ColdTableWriter:
             append.appendFile(file)
         return self.stage(append, stamp)
 
-    def stage(self, update: Any, stamp: Stamp | HealStamp) -> Snapshot:
+    def stage(self, update: Any, stamp: Stamp | HealStamp | RewriteStamp) -> Snapshot:
         """Make an update a snapshot on top of the current head that no reader sees.
 
         :param update: Iceberg's ``SnapshotUpdate``
@@ -183,7 +184,7 @@ class ColdTableWriter:
         except Exception:
             if not self.may_be_named(attempt):
                 with self._clearing_up():
-                    self._remove(files)
+                    self.remove_files(files)
             raise
 
     def discard(self, snapshot_id: int) -> None:
@@ -195,7 +196,7 @@ class ColdTableWriter:
             self.java.refresh()
             files = self._files_only_in(snapshot_id)
             if files and self.drop(snapshot_id):
-                self._remove(files)
+                self.remove_files(files)
 
     def drop(self, snapshot_id: int) -> bool:
         """Take a staged snapshot out of the table as it was when last refreshed.
@@ -233,9 +234,12 @@ class ColdTableWriter:
             str(staged.manifestListLocation()),
         ]
 
-    def _remove(self, files: Sequence[str]) -> None:
-        """Iceberg logs what it cannot remove, and goes on."""
-        self._jvm.org.apache.iceberg.CatalogUtil.deleteFiles(self.java.io(), files, "left by a failed attempt")
+    def remove_files(self, files: Sequence[str], kind: str = "left by a failed attempt") -> None:
+        """Iceberg logs what it cannot remove, and goes on.
+
+        :param kind: what they are, for its log
+        """
+        self._jvm.org.apache.iceberg.CatalogUtil.deleteFiles(self.java.io(), files, kind)
 
     @contextmanager
     def _clearing_up(self) -> Iterator[None]:

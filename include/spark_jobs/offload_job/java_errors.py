@@ -94,6 +94,11 @@ def is_conflict(error: Any) -> bool:
     return kind == "CommitFailedException" or "fast-forward" in str(error.java_exception.getMessage())
 
 
+def is_invalid(error: Any) -> bool:
+    """Whether Iceberg refused an update because of what was committed since it was planned."""
+    return bool(error.java_exception.getClass().getSimpleName() == "ValidationException")
+
+
 def _chain(error: Any) -> Iterator[Thrown]:
     exception = error.java_exception
     while exception is not None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from datetime import date
+from collections.abc import Collection, Iterator, Sequence
+from datetime import date, timedelta
 from typing import Any
 
 from k2_offload.core.day_comparison import day_window
+from k2_offload.core.errors import ChangedTable, StaleWindow, Unreachable
 from k2_offload.core.exactly_once import HEALED_BRANCH, Snapshot
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.heal import HealId, HealStamp
+from k2_offload.core.maintenance import RewriteStamp, check_rewrite
 from k2_offload.core.windows import to_micros
 from offload_job.cold_table_writer import MAIN, ColdTableWriter
-from offload_job.java_errors import failures_translated, is_conflict
+from offload_job.java_errors import failures_translated, is_conflict, is_invalid
 from offload_job.jvm import Jvm
 
 
@@ -63,9 +65,56 @@ class Swap:
             overwrite.validateFromSnapshot(heal_id.compared_snapshot).validateNoConflictingDeletes()
         return self._cold.stage(overwrite, stamp)
 
-    def publish(self, snapshot_id: int) -> bool:
-        """Move main from a staged snapshot's parent to the snapshot, and the branch of the last heal, in one commit.
+    def tasks(self, snapshot_id: int) -> dict[str, Any]:
+        """Iceberg's scan tasks of the day's files in a snapshot, by path."""
+        with failures_translated(self._cold.connection_id):
+            return {str(task.file().location()): task for task in self._tasks(snapshot_id)}
 
+    def stage_rewrite(
+        self, removed: Collection[str], added: Collection[Any], base: int, stamp: RewriteStamp
+    ) -> Snapshot:
+        """Stage a snapshot, on top of the table as it is now, that stores the same rows in other files.
+
+        :param removed: paths
+        :param added: Iceberg's ``DataFile`` objects
+        :param base: the snapshot that was read; delete files that have come since stop the rewrite
+        :raises StaleWindow: if they have, or if one of the files is not there any more
+        """
+        from py4j.protocol import Py4JJavaError  # noqa: PLC0415
+
+        java = self._cold.java
+        with failures_translated(self._cold.connection_id):
+            java.refresh()
+            present = {path: task.file() for path, task in self.tasks(java.currentSnapshot().snapshotId()).items()}
+            check_rewrite(self._name, stamp.day, removed, present)
+            rewrite = java.newRewrite()
+            for path in removed:
+                rewrite.deleteFile(present[path])
+            for file in added:
+                rewrite.addFile(file)
+            # Rows that were deleted by key after the base was read stay deleted.
+            rewrite.dataSequenceNumber(java.snapshot(base).sequenceNumber()).validateFromSnapshot(base)
+        try:
+            return self._cold.stage(rewrite, stamp)
+        except Unreachable as error:
+            cause = error.__cause__
+            if isinstance(cause, Py4JJavaError) and is_invalid(cause):
+                raise StaleWindow(
+                    f"{self._name} {stamp.day}: {cause.java_exception.getMessage()}. Nothing was changed and no row is "
+                    "lost; the next run looks at the day anew."
+                ) from error
+            raise
+
+    def publish(
+        self,
+        snapshot_id: int,
+        branches: Sequence[str] = (MAIN, HEALED_BRANCH),
+        point: FaultPoint = FaultPoint.HEALED,
+    ) -> bool:
+        """Move main from a staged snapshot's parent to the snapshot, in one commit.
+
+        :param branches: to move with it: of a heal, also the branch of the last heal
+        :param point: reached when that is done
         :returns: ``False`` if main is somewhere else, or another commit came between: stage again
         """
         from py4j.protocol import Py4JJavaError  # noqa: PLC0415
@@ -79,10 +128,10 @@ class Swap:
                 return self._published(snapshot_id)
         builder = self._jvm.org.apache.iceberg.TableMetadata.buildFrom(base)
         try:
-            for branch in (MAIN, HEALED_BRANCH):
+            for branch in branches:
                 builder = builder.setBranchSnapshot(snapshot_id, branch)
             operations.commit(base, builder.build())
-            reached(FaultPoint.HEALED, self._name)
+            reached(point, self._name)
         except Py4JJavaError as error:
             with failures_translated(self._cold.connection_id):
                 java.refresh()
@@ -101,14 +150,54 @@ class Swap:
         return current is not None
 
     def _files(self, snapshot_id: int) -> Iterator[Any]:
+        return (task.file() for task in self._tasks(snapshot_id))
+
+    def _tasks(self, snapshot_id: int) -> Iterator[Any]:
         expressions = self._jvm.org.apache.iceberg.expressions.Expressions
         low = expressions.greaterThanOrEqual(self._column, to_micros(self._day.low))
         high = expressions.lessThan(self._column, to_micros(self._day.high))
-        tasks = self._cold.java.newScan().useSnapshot(snapshot_id).filter(getattr(expressions, "and")(low, high))
-        planned = tasks.planFiles()
-        try:
-            iterator = planned.iterator()
-            while iterator.hasNext():
-                yield iterator.next().file()
-        finally:
-            planned.close()
+        scan = self._cold.java.newScan().useSnapshot(snapshot_id).filter(getattr(expressions, "and")(low, high))
+        return _planned(scan.ignoreResiduals())
+
+
+def tasks_by_day(
+    jvm: Jvm, cold: ColdTableWriter, name: str, partition_column: str
+) -> dict[date, tuple[int, dict[str, Any]]]:
+    """Of each partition day of the current snapshot: that snapshot, and Iceberg's scan tasks of the files, by path.
+
+    Files that are partitioned in another way are left out.
+
+    :raises ChangedTable: if the table's partitions are no days of the column
+    """
+    with failures_translated(cold.connection_id):
+        java = cold.java
+        java.refresh()
+        current, spec = java.currentSnapshot(), java.spec()
+        if current is None:
+            return {}
+        fields = [
+            (str(java.schema().findColumnName(field.sourceId())), str(field.transform())) for field in spec.fields()
+        ]
+        if fields != [(partition_column, "day")]:
+            raise ChangedTable(
+                f"{name}: the cold table is not partitioned by days of '{partition_column}' alone, as the table file "
+                "says. No file was rewritten. `k2 validate` says more."
+            )
+        integer = jvm.java.lang.Class.forName("java.lang.Integer")
+        days: dict[date, tuple[int, dict[str, Any]]] = {}
+        for task in _planned(java.newScan().useSnapshot(current.snapshotId()).ignoreResiduals()):
+            file = task.file()
+            if file.specId() == spec.specId():
+                day = date(1970, 1, 1) + timedelta(days=file.partition().get(0, integer))
+                days.setdefault(day, (current.snapshotId(), {}))[1][str(file.location())] = task
+        return dict(sorted(days.items()))
+
+
+def _planned(scan: Any) -> Iterator[Any]:
+    planned = scan.planFiles()
+    try:
+        iterator = planned.iterator()
+        while iterator.hasNext():
+            yield iterator.next()
+    finally:
+        planned.close()

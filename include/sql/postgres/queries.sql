@@ -143,6 +143,28 @@ SELECT day, verdict, compared_at
 FROM k2_offload.offload_days
 WHERE table_name = %(table)s;
 
+-- name: record_maintenance
+INSERT INTO k2_offload.maintenance_runs
+    (table_name, ended_at, dry_run, files_before, files_after, bytes_before, bytes_after, rewritten_days,
+     expired_snapshots, snapshots_after, orphans, orphan_bytes, seconds, problem)
+VALUES
+    (%(table)s, %(now)s, %(dry_run)s, %(files_before)s, %(files_after)s, %(bytes_before)s, %(bytes_after)s,
+     %(rewritten_days)s, %(expired_snapshots)s, %(snapshots_after)s, %(orphans)s, %(orphan_bytes)s, %(seconds)s,
+     %(problem)s);
+
+-- name: last_maintained
+SELECT table_name, max(ended_at)
+FROM k2_offload.maintenance_runs
+WHERE NOT dry_run AND problem IS NULL
+GROUP BY table_name;
+
+-- name: maintenance_since
+SELECT DISTINCT ON (table_name) table_name, files_before, files_after, bytes_before, bytes_after, rewritten_days,
+       expired_snapshots, snapshots_after, orphans, orphan_bytes, seconds, problem
+FROM k2_offload.maintenance_runs
+WHERE ended_at >= %(since)s
+ORDER BY table_name, run_id DESC;
+
 -- name: forget_cold_table
 UPDATE k2_offload.offload_watermarks
 SET cold_table_uuid = NULL, looked_at = NULL, cleared_until = NULL

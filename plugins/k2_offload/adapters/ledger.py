@@ -15,6 +15,7 @@ from k2_offload.core.day_comparison import DayComparison, LastComparison, Verdic
 from k2_offload.core.errors import Busy, ConfigurationError, OffloadError, Refused, Unreachable
 from k2_offload.core.exactly_once import LedgerEntry, Published, WindowId, watermark_of
 from k2_offload.core.gaps import Gap, GapKind, Looked
+from k2_offload.core.maintenance import Tidied
 from k2_offload.core.windows import Window
 from k2_offload.files import LEDGER_SQL
 
@@ -64,6 +65,29 @@ class TableRecord:
     table_uuid: str | None
     row_limit: int | None = None
     reason: str | None = None
+
+
+@dataclass(frozen=True)
+class MaintenanceRecord:
+    """What one run of maintenance did to a table; of a dry run, what it would have done.
+
+    :param files_before: data files that readers open, as ``files_after``
+    :param orphans: files removed that no snapshot named
+    :param problem: ``None`` if all went well
+    """
+
+    table: str
+    files_before: int
+    files_after: int
+    bytes_before: int
+    bytes_after: int
+    rewritten_days: int
+    expired_snapshots: int
+    snapshots_after: int
+    orphans: int
+    orphan_bytes: int
+    seconds: float
+    problem: str | None
 
 
 class LockedTable:
@@ -293,6 +317,34 @@ class Ledger:
         with self._transaction() as cursor:
             cursor.execute(statements()["days_of"], {"table": table})
             return {day: LastComparison(Verdict(verdict), at) for day, verdict, at in cursor.fetchall()}
+
+    def record_maintenance(self, done: Tidied, now: datetime, *, dry_run: bool) -> None:
+        """Keep what maintenance did to a table."""
+        with self._transaction() as cursor:
+            cursor.execute(
+                statements()["record_maintenance"],
+                {
+                    "table": done.table, "now": now, "dry_run": dry_run,
+                    "files_before": done.before.files, "files_after": done.after.files,
+                    "bytes_before": done.before.size_bytes, "bytes_after": done.after.size_bytes,
+                    "rewritten_days": done.rewritten_days, "expired_snapshots": done.expired_snapshots,
+                    "snapshots_after": done.after.snapshots, "orphans": done.orphans,
+                    "orphan_bytes": done.orphan_bytes, "seconds": done.seconds,
+                    "problem": "\n".join(done.problems)[:_MAX_REASON_CHARACTERS] or None,
+                },
+            )  # fmt: skip
+
+    def read_maintenance(self, since: datetime) -> list[MaintenanceRecord]:
+        """What the last run of maintenance since a time did to each table, dry runs included."""
+        with self._transaction() as cursor:
+            cursor.execute(statements()["maintenance_since"], {"since": since})
+            return [MaintenanceRecord(*row) for row in cursor.fetchall()]
+
+    def last_maintained(self) -> dict[str, datetime]:
+        """When maintenance last went well, by table."""
+        with self._transaction() as cursor:
+            cursor.execute(statements()["last_maintained"])
+            return dict(cursor.fetchall())
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:

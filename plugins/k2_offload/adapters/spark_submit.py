@@ -7,6 +7,7 @@ from pathlib import Path
 from k2_offload.files import SPARK_JOBS
 
 OFFLOAD = SPARK_JOBS / "offload.py"
+MAINTAIN = SPARK_JOBS / "maintain.py"
 CLASS_ARCHIVE = SPARK_JOBS / "class_archive.py"
 
 LOGGING = f"-Dlog4j2.configurationFile={(SPARK_JOBS / 'log4j2.properties').as_uri()}"

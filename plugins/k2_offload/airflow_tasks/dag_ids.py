@@ -5,6 +5,9 @@ from __future__ import annotations
 RECONCILE_DAG_ID = "k2_reconcile"
 """The DAG that compares both tiers."""
 
+MAINTENANCE_DAG_ID = "k2_maintenance"
+"""The DAG that tidies cold tables."""
+
 
 def dag_id(layer: str) -> str:
     """The id of a layer's DAG."""

@@ -1,10 +1,10 @@
-"""The ``k2`` command: validate, run, status, verify, watermark, accept, heal, class-archive."""
+"""The ``k2`` command: validate, run, status, verify, watermark, accept, heal, maintain, class-archive."""
 
 from __future__ import annotations
 
 import typer
 
-from k2_offload.cli import accept, class_archive, heal, run, status, validate, verify, watermark
+from k2_offload.cli import accept, class_archive, heal, maintain, run, status, validate, verify, watermark
 
 app = typer.Typer(
     name="k2",
@@ -21,4 +21,5 @@ app.command("verify")(verify.verify)
 app.add_typer(watermark.app, name="watermark")
 app.command("accept")(accept.accept)
 app.command("heal")(heal.heal)
+app.command("maintain")(maintain.maintain)
 app.command("class-archive")(class_archive.class_archive)

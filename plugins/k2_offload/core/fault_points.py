@@ -35,6 +35,16 @@ class FaultPoint(StrEnum):
     SWAP_STAGED = "swap staged"
     HEALED = "healed"
 
+    MAINTENANCE_STARTED = "maintenance started"
+    REWRITE_STARTED = "rewrite started"
+    REWRITTEN = "files of a day rewritten"
+    REWRITE_AUDITED = "rewrite audited"
+    REWRITE_STAGED_AGAIN = "rewrite staged again"
+    REWRITE_PUBLISHED = "rewrite published"
+    EXPIRED = "snapshots expired"
+    ORPHANS_FOUND = "orphan files found"
+    ORPHANS_REMOVED = "orphan files removed"
+
 
 Hook = Callable[[FaultPoint, str], None]
 """Called with the point and the table's name; may raise, sleep or end the process."""

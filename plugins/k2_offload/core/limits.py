@@ -23,6 +23,9 @@ TASK_RETRIES = 2
 TASK_RETRY_SECONDS = 30
 """Airflow tries a failed task again that often, after that long."""
 
+MAINTENANCE_SECONDS = 2 * 60 * 60
+"""Airflow's execution timeout of the task that tidies all cold tables. What is done by then stays done."""
+
 PARALLEL_APPLICATIONS = 2
 """How many Spark applications of a run work at once."""
 

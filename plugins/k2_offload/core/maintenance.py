@@ -1,13 +1,42 @@
-"""When the metadata of a cold table has grown so much that it costs time.
+"""Why a cold table may be tidied beside everything else. The argument, and every rule that it needs.
 
-Two commits a cycle are 192 a day. Every one writes the whole metadata file, and every plan, commit and query reads it:
-a year of them is 30 MB, and a second and a half.
+Maintenance changes how a table is stored and never what it holds:
+
+1. *A rewrite* takes files F of one day out of the table and puts files G in their place, which hold the same rows: by
+   number and by the sum of their hashes, read back after the snapshot was staged (:func:`audit_rewrite`). It names no
+   window (:class:`RewriteStamp`), and row totals do not change, so whoever looks for the newest window passes it over.
+   All of F must be in the snapshot that it is put on top of (:func:`check_rewrite`): whatever else happened since,
+   windows, heals, other rewrites, is part of that snapshot and stays; delete files that have come for F stop it. One
+   atomic commit moves main from that snapshot's parent to it, and from nowhere else.
+2. *Expiry* forgets old snapshots and removes no file. It keeps everything from the last window to main, however old
+   (:func:`expire_before`), and is refused where the branch of the last window is no ancestor of main: the chain then
+   still says which window came last, and the row totals of :mod:`k2_offload.core.exactly_once` lead to it.
+3. *Orphan removal* is the only step that removes files. It removes what was listed in the table's folder before the
+   table was read, was old by then, and is named by no snapshot, staged ones included, of a table read afterwards. A job
+   that runs writes files that are not old; one that was forgotten for so long looks for its files before it publishes
+   them. A folder that holds another table's metadata is left alone.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from math import ceil
+
+from k2_offload.core.errors import AuditFailed, DamagedTable, StaleWindow
+from k2_offload.core.exactly_once import ATTEMPT_PROPERTY, PUBLISHED_BRANCH, Published, Snapshot
+
+REWRITE_PROPERTY = "k2.rewrite"
+"""Snapshot summary key of a rewrite: the day whose files it replaced."""
+
+CLOSED_DAY_FILES = 4
+OPEN_DAY_FILES = 32
+"""A day that has more files than that, and than its size asks for, is rewritten. Windows still come to an open day."""
+
 MAX_SNAPSHOTS = 5_000
-"""About seven weeks without any expiry."""
+"""About seven weeks without any expiry. Two commits a cycle are 192 a day, and every one writes the whole metadata
+file, which every plan, commit and query reads: a year of them is 30 MB, and a second and a half."""
 
 MAX_METADATA_BYTES = 8 * 2**20
 """A load takes a third of a second from there on."""
@@ -19,3 +48,142 @@ def is_overdue(snapshots: int, metadata_bytes: int) -> bool:
     :param metadata_bytes: size of the current metadata file
     """
     return snapshots > MAX_SNAPSHOTS or metadata_bytes > MAX_METADATA_BYTES
+
+
+@dataclass(frozen=True)
+class RewriteStamp:
+    """What a rewrite's snapshot says of itself, in its summary.
+
+    :param attempt: unique; names one attempt's files and its snapshot
+    """
+
+    day: date
+    attempt: str
+
+    @property
+    def summary(self) -> dict[str, str]:
+        """Keys and values as they stand in the snapshot's summary."""
+        return {REWRITE_PROPERTY: self.day.isoformat(), ATTEMPT_PROPERTY: self.attempt}
+
+
+def files_wanted(sizes_bytes: Collection[int], target_file_bytes: int, *, closed: bool) -> int | None:
+    """Into how many files those of one day should be rewritten.
+
+    :param sizes_bytes: of the files that the day has now
+    :param closed: whether no window will come to the day any more
+    :returns: ``None`` if they are fine as they are
+    """
+    wanted = max(1, ceil(sum(sizes_bytes) / target_file_bytes))
+    # Half as many again are fine: a rewrite compresses differently, and must not be asked for again by its own result.
+    allowed = max(CLOSED_DAY_FILES if closed else OPEN_DAY_FILES, wanted * 3 // 2)
+    return wanted if len(sizes_bytes) > allowed else None
+
+
+def check_rewrite(table: str, day: date, files: Collection[str], present: Collection[str]) -> None:
+    """Whether files may be taken out of a snapshot.
+
+    :param files: to be taken out
+    :param present: those that the snapshot holds of the day
+    :raises StaleWindow: if not
+    """
+    gone = len(set(files) - set(present))
+    if gone:
+        raise StaleWindow(
+            f"{table} {day}: {gone} of its files were replaced while the day was being rewritten. Nothing was changed "
+            "and no row is lost; the next run looks at the day anew."
+        )
+
+
+def audit_rewrite(
+    table: str, day: date, *, rows_in_metadata: int | None, before: tuple[int, int], after: tuple[int, int]
+) -> None:
+    """The files that were written hold the rows of those they replace.
+
+    :param rows_in_metadata: how many the old files hold as the table says; ``None`` where delete files take some away
+    :param before: number of rows and content hash, as read from the old files
+    :param after: the same, of the new files
+    :raises AuditFailed: otherwise; nothing was changed
+    """
+    if rows_in_metadata not in (None, before[0]):
+        raise AuditFailed(
+            f"{table} {day}: its files hold {before[0]} rows, and the table says {rows_in_metadata}. Nothing was "
+            f"changed. `k2 verify {table}` shows what differs from ClickHouse."
+        )
+    if before != after:
+        raise AuditFailed(
+            f"{table} {day}: the rewritten files hold {after[0]} rows and the old ones {before[0]}"
+            f"{', with another content' if before[0] == after[0] else ''}. Nothing was changed and no row is lost; the "
+            "next run tries again."
+        )
+
+
+def expire_before(
+    table: str,
+    head: int | None,
+    published: Published,
+    branches: Mapping[str, int],
+    snapshot_of: Callable[[int], Snapshot | None],
+    time_of: Callable[[int], datetime],
+    wanted: datetime,
+) -> datetime:
+    """Snapshots older than this may go, except for those that a branch or tag points at.
+
+    :param head: of main
+    :param published: the newest window
+    :param branches: the snapshots that the table's branches point at
+    :param snapshot_of: the snapshot of an id, ``None`` once expired
+    :param time_of: when a snapshot was made, as its writer's clock said
+    :param wanted: what the table file asks for
+    :returns: at most ``wanted``, and not above the time of anything from the last window to main
+    :raises DamagedTable: if the branch of the last window is no ancestor of main
+    """
+    kept: list[int] = []
+    current = head
+    while current is not None and (snapshot := snapshot_of(current)) is not None:
+        kept.append(current)
+        if current == published.snapshot.snapshot_id:
+            break
+        current = snapshot.parent_id
+    marker = branches.get(PUBLISHED_BRANCH)
+    if marker not in (None, published.snapshot.snapshot_id):
+        raise DamagedTable(
+            f"{table}: branch '{PUBLISHED_BRANCH}' is no ancestor of main: the table was rolled back since the last "
+            "window. No snapshot was expired and no row is lost. The next window that is published moves the branch; "
+            f"`k2 run {table}` at once."
+        )
+    return min([wanted, *map(time_of, kept)])
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What a cold table consists of, as far as maintenance changes it.
+
+    :param files: data files of the current snapshot
+    :param size_bytes: of those
+    :param metadata_bytes: size of the current metadata file
+    """
+
+    files: int
+    size_bytes: int
+    snapshots: int
+    metadata_bytes: int
+
+
+@dataclass(frozen=True)
+class Tidied:
+    """What maintenance did to one table; of a dry run, what it would do.
+
+    :param rewritten_days: days whose files were replaced
+    :param orphans: files that were removed
+    :param problems: what went wrong, and what to do; what had been done by then stays
+    """
+
+    table: str
+    before: Folder
+    after: Folder
+    rewritten_days: int
+    expired_snapshots: int
+    orphans: int
+    orphan_bytes: int
+    seconds: float
+    problems: Sequence[str] = ()

@@ -47,6 +47,15 @@ class TableOptions:
     warm_retention_days: int = field(
         default=7, metadata={"ge": 1, "description": "the source's TTL; comparisons look no further back"}
     )
+    target_file_bytes: int = field(
+        default=512 * 2**20, metadata={"ge": 2**20, "description": "size of a file that maintenance writes"}
+    )
+    snapshot_retention_days: int = field(
+        default=7, metadata={"ge": 1, "description": "time travel: older snapshots are expired by maintenance"}
+    )
+    orphan_retention_days: int = field(
+        default=3, metadata={"ge": 2, "description": "older files that no snapshot names are removed by maintenance"}
+    )
     transport: str = field(default="export", metadata={"description": "who moves the rows, see core/transports.py"})
 
     def __post_init__(self) -> None:
@@ -72,6 +81,7 @@ class TableSpec(TableOptions):
     :param version_column: a later version of a row has no less of this: a candle's number of trades. Such rows may be
         replaced when they change; others may only be added to
     :param reconcile: whether both tiers are compared and healed day by day
+    :param maintenance: whether ``k2_maintenance`` looks after the cold table; not where something else does
     :param future_seconds: how far ahead of now the time of a good row may be, see :attr:`future`
     :param job_group: tables of a layer with the same group share one Spark application
     :raises ValueError: if a name could not be one
@@ -91,6 +101,7 @@ class TableSpec(TableOptions):
     key_columns: tuple[str, ...] = ()
     version_column: str | None = None
     reconcile: bool = True
+    maintenance: bool = True
     future_seconds: int | None = field(default=None, metadata={"ge": 0})
     job_group: str
 

@@ -11,6 +11,7 @@ import pytest
 
 from embedded.spark import submit_environment
 from embedded.warm_spark import WarmSpark
+from tests.faults.submit import WARM_JOB
 from tests.support import SharedStack
 from tests.support.workbench import Workbench
 
@@ -25,7 +26,7 @@ def start_spark(stack: SharedStack) -> Iterator[Callable[[], WarmSpark]]:
 
         @cache
         def start() -> WarmSpark:
-            spark = WarmSpark(log, java_options="-XX:TieredStopAtLevel=1", variables=environment)
+            spark = WarmSpark(log, WARM_JOB, java_options="-XX:TieredStopAtLevel=1", variables=environment)
             return resources.enter_context(closing(spark))
 
         yield start

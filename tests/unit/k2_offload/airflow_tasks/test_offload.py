@@ -11,7 +11,7 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters import spark_submit
-from k2_offload.airflow_tasks import offload
+from k2_offload.airflow_tasks import spark_application
 from k2_offload.airflow_tasks.offload import OffloadOperator
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import ConfigurationError
@@ -64,7 +64,7 @@ def submitted(monkeypatch):
         seen.append({"environment": dict(os.environ), "plan": plan_file.read_text(), "args": self.application_args[1:]})
 
     monkeypatch.setattr(SparkSubmitOperator, "execute", execute)
-    monkeypatch.setattr(offload, "check_java", lambda: 17)
+    monkeypatch.setattr(spark_application, "check_java", lambda: 17)
     return seen
 
 

@@ -1,0 +1,16 @@
+"""Tidies the cold tables of a plan: see :mod:`offload_job.maintenance.application`.
+
+spark-submit --driver-class-path <jars> maintain.py PLAN.json REPORT.json
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
+
+from offload_job.maintenance.application import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""The maintenance job: of each table, rewrite days of many files → expire snapshots → remove orphan files.
+
+It can be stopped at any time, and started again: what is done stays done. Tables are isolated from each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from k2_offload.adapters.retry import with_retries
+from k2_offload.core.connections import JobConnections
+from k2_offload.core.day_comparison import day_window
+from k2_offload.core.errors import OffloadError, StaleWindow
+from k2_offload.core.fault_points import FaultPoint, reached
+from k2_offload.core.maintenance import Tidied, files_wanted
+from k2_offload.core.maintenance_plan import MaintenancePlan, PlannedMaintenance, report_to_json
+from offload_job.application import say
+from offload_job.cold_table_writer import ColdTableWriter, open_catalog
+from offload_job.jvm import Jvm, end_with_parent, start_jvm
+from offload_job.maintenance.rewrite import rewrite_day
+from offload_job.maintenance.rewriter import Rewriter
+from offload_job.maintenance.storage import Storage
+from offload_job.session import start_session
+from offload_job.swap import Swap, tasks_by_day
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+class MaintenanceJob:
+    """One application's work.
+
+    :param connections: where the catalog is
+    :param jvm: of the spark-submit that this runs in
+    """
+
+    def __init__(self, connections: JobConnections, jvm: Jvm) -> None:
+        self._catalog_settings = connections.catalog
+        self._jvm = jvm
+        self._catalog = open_catalog(jvm, connections.catalog)
+
+    @cached_property
+    def spark(self) -> SparkSession:
+        """The session; nothing may be remembered in it, others commit meanwhile."""
+        return start_session(self._catalog_settings, procedures=True, cached=False)
+
+    def tidy(self, planned: PlannedMaintenance, *, dry_run: bool) -> Tidied:
+        """All steps for one table; one that fails is told, and the next ones are taken.
+
+        :raises OffloadError: if the table cannot even be looked at
+        """
+        reached(FaultPoint.MAINTENANCE_STARTED, planned.table)
+        started = time.monotonic()
+        settings = self._catalog_settings
+        cold = ColdTableWriter(self._jvm, self._catalog, planned.target, planned.table, settings.connection_id)
+        storage = Storage(self._jvm, cold, planned.table, f"{settings.name}.{planned.target}")
+        before = storage.folder()
+        done = _Done(planned.table)
+        with done.problems_told():
+            done.days = self._rewrite(planned, cold, done, dry_run=dry_run)
+        with done.problems_told():
+            done.expired = with_retries(lambda: storage.expire(planned.expire_before, dry_run=dry_run))
+        with done.problems_told():
+            orphans = storage.orphans(self.spark, planned.orphans_before)
+            done.orphan_bytes = storage.size_bytes(orphans)
+            if not dry_run:
+                storage.remove(orphans)
+            done.orphans = len(orphans)
+        return Tidied(
+            planned.table, before, storage.folder(), done.days, done.expired, done.orphans, done.orphan_bytes,
+            time.monotonic() - started, tuple(done.problems),
+        )  # fmt: skip
+
+    def _rewrite(self, planned: PlannedMaintenance, cold: ColdTableWriter, done: _Done, *, dry_run: bool) -> int:
+        """Rewrite the days that need it.
+
+        :returns: how many
+        """
+        days = 0
+        for day, (base, tasks) in tasks_by_day(self._jvm, cold, planned.table, planned.partition_column).items():
+            closed = day_window(day).high <= planned.closed_before
+            sizes = [task.file().fileSizeInBytes() for task in tasks.values()]
+            into = files_wanted(sizes, planned.target_file_bytes, closed=closed)
+            if into is None:
+                continue
+            if dry_run:
+                say(f"{planned.table} {day}: {len(tasks)} files, {sum(sizes):,} bytes, to be rewritten into {into}")
+                days += 1
+                continue
+            with done.problems_told():
+                days += self._rewrite_day(planned, day, tasks, into, base, cold)
+        return days
+
+    def _rewrite_day(
+        self,
+        planned: PlannedMaintenance,
+        day: date,
+        tasks: dict[str, Any],
+        into: int,
+        base: int,
+        cold: ColdTableWriter,
+    ) -> bool:
+        started = time.monotonic()
+        rewriter = Rewriter(self._jvm, self.spark, cold.java, planned.table)
+        swap = Swap(self._jvm, cold, planned.table, planned.partition_column, day)
+        try:
+            written = rewrite_day(planned, day, tasks, into, base, cold, swap, rewriter, lambda: uuid.uuid4().hex)
+        except StaleWindow as stale:
+            say(str(stale))
+            return False
+        seconds = time.monotonic() - started
+        say(f"{planned.table} {day}: {len(tasks)} files rewritten, {written.rows:,} rows, in {seconds:.1f} s")
+        return True
+
+
+@dataclass
+class _Done:
+    table: str
+    days: int = 0
+    expired: int = 0
+    orphans: int = 0
+    orphan_bytes: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def problems_told(self) -> Iterator[None]:
+        try:
+            yield
+        except OffloadError as error:
+            problem = str(error)
+        except Exception:  # noqa: BLE001 - one step's surprise must not stop the others
+            traceback.print_exc()
+            problem = f"{self.table}: unexpected, see above. No row is lost; the next run tries again."
+        else:
+            return
+        say(f"ERROR {problem}")
+        self.problems.append(problem)
+
+
+def run(job: MaintenanceJob, plan: MaintenancePlan) -> list[Tidied]:
+    """Tidy every table of the plan, one after another.
+
+    :returns: what was done; a table that could not be looked at is missing
+    """
+    report = []
+    for planned in plan.tables:
+        done = _Done(planned.table)
+        with done.problems_told():
+            report.append(job.tidy(planned, dry_run=plan.dry_run))
+            say(_line(report[-1], dry_run=plan.dry_run))
+    return report
+
+
+def _line(tidied: Tidied, *, dry_run: bool) -> str:
+    before, after = tidied.before, tidied.after
+    would = "would be " if dry_run else ""
+    return (
+        f"{tidied.table}: {before.files:,} → {after.files:,} files, "
+        f"{before.size_bytes:,} → {after.size_bytes:,} bytes, "
+        f"{tidied.rewritten_days:,} days {would}rewritten, {tidied.expired_snapshots:,} of {before.snapshots:,} "
+        f"snapshots {would}expired, {tidied.orphans:,} orphan files {would}removed ({tidied.orphan_bytes:,} bytes), "
+        f"{before.metadata_bytes:,} → {after.metadata_bytes:,} bytes of metadata, in {tidied.seconds:.1f} s"
+    )
+
+
+def main(start: Callable[[], Jvm] = start_jvm) -> int:
+    """Tidy every table of the plan that the command line names.
+
+    :param start: gives the virtual machine
+    :returns: 1 if anything went wrong
+    """
+    parser = argparse.ArgumentParser(description="Tidy cold tables.")
+    parser.add_argument("plan", type=Path, help="file with the plan")
+    parser.add_argument("report", type=Path, help="file that gets what was done")
+    arguments = parser.parse_args()
+    end_with_parent()
+    plan = MaintenancePlan.from_json(arguments.plan.read_text())
+    try:
+        job = MaintenanceJob(JobConnections.from_json(os.environ[JobConnections.VARIABLE]), start())
+    except OffloadError as error:
+        say(f"ERROR {error}")
+        return 1
+    report = run(job, plan)
+    arguments.report.write_text(report_to_json(report))
+    return 1 if len(report) < len(plan.tables) or any(tidied.problems for tidied in report) else 0

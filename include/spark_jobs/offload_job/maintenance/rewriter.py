@@ -1,0 +1,101 @@
+"""Reads and writes data files of a cold table with Spark; commits nothing."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from k2_offload.core.errors import OffloadError
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame, SparkSession
+
+    from offload_job.jvm import Jvm
+
+
+class Rewriter:
+    """Works on sets of Iceberg's scan tasks, as Iceberg's own ``rewrite_data_files`` does.
+
+    Through the same classes, too: that procedure commits by itself, which this must not.
+
+    :param java: Iceberg's ``Table``
+    :param name: the table's name in messages
+    """
+
+    def __init__(self, jvm: Jvm, spark: SparkSession, java: Any, name: str) -> None:
+        self._spark = spark
+        self._java = java
+        self._name = name
+        classes = jvm.org.apache.iceberg.spark
+        self._tables = classes.SparkTableCache.get()
+        self._tasks = classes.ScanTaskSetManager.get()
+        self._rewrites = classes.FileRewriteCoordinator.get()
+        self._new_list = jvm.java.util.ArrayList
+
+    def content(self, tasks: Sequence[Any]) -> tuple[int, int]:
+        """Number of rows of some files, and the sum of the rows' hashes.
+
+        :param tasks: Iceberg's ``FileScanTask`` objects
+        """
+        from pyspark.sql import functions
+
+        with self._staged(tasks, "read") as (_, rows):
+            row_hash = functions.xxhash64(*_hashed(rows)).cast("decimal(38, 0)")
+            [(count, content)] = rows.agg(functions.count("*"), functions.sum(row_hash)).collect()
+        return count, int(content or 0)
+
+    def rewrite(
+        self, tasks: Sequence[Any], sort_columns: Sequence[str], into: int, target_file_bytes: int
+    ) -> list[Any]:
+        """Write the rows of some files to new ones.
+
+        :param tasks: Iceberg's ``FileScanTask`` objects
+        :param into: how many files to write
+        :param target_file_bytes: a file that grows beyond twice that is split
+        :returns: Iceberg's ``DataFile`` objects; nothing refers to them yet
+        """
+        with self._staged(tasks, "rewritten") as (set_id, rows):
+            several = into > 1 and bool(sort_columns)
+            gathered = rows.repartitionByRange(into, *sort_columns) if several else rows.coalesce(into)
+            ordered = gathered.sortWithinPartitions(*sort_columns) if sort_columns else gathered
+            writer = ordered.write.format("iceberg").mode("append")
+            writer.option("use-table-distribution-and-ordering", "false")
+            writer.option("rewritten-file-scan-task-set-id", set_id)  # for Iceberg before 1.11
+            writer.option("target-file-size-bytes", str(2 * target_file_bytes))
+            writer.save(set_id)
+            return list(self._rewrites.fetchNewFiles(self._java, set_id))
+
+    @contextmanager
+    def _staged(self, tasks: Sequence[Any], done: str) -> Iterator[tuple[str, DataFrame]]:
+        set_id = uuid.uuid4().hex
+        listed = self._new_list()
+        for task in tasks:
+            listed.add(task)
+        self._tables.add(set_id, self._java)
+        self._tasks.stageTasks(self._java, set_id, listed)
+        try:
+            reader = self._spark.read.format("iceberg").option("scan-task-set-id", set_id)
+            yield set_id, reader.load(set_id)
+        except Exception as error:
+            raise OffloadError(
+                f"{self._name}: files of the cold table could not be {done}: {_first_line(error)}. Nothing was changed "
+                f"and no row is lost. `k2 verify {self._name} --cold-only` names files that cannot be read."
+            ) from error
+        finally:
+            self._tables.remove(set_id)
+            self._tasks.removeTasks(self._java, set_id)
+            self._rewrites.clearRewrite(self._java, set_id)
+
+
+def _hashed(rows: DataFrame) -> Iterator[Column]:
+    """Each column, and whether it is NULL: Spark's hash passes NULL over, and takes 0.0 for -0.0."""
+    for name, kind in rows.dtypes:
+        value = rows[f"`{name}`"]
+        yield value.cast("string") if kind in ("float", "double") else value
+        yield value.isNull()
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,0 +1,53 @@
+"""The ``maintain`` task: one Spark application that tidies cold tables."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from k2_offload.adapters import spark_submit
+from k2_offload.adapters.retry import with_retries
+from k2_offload.airflow_tasks.spark_application import SparkApplicationOperator
+from k2_offload.core.errors import InvalidTablesFile
+from k2_offload.core.maintenance_plan import report_from_json
+from k2_offload.work.maintenance import plan_all, record
+from k2_offload.work.tiers import open_tiers
+
+
+class MaintainOperator(SparkApplicationOperator):
+    """Submits ``include/spark_jobs/maintain.py``, and keeps in the ledger what it has done."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(application=spark_submit.MAINTAIN, name="k2-maintenance", **kwargs)
+
+    def execute(self, context: Any) -> None:
+        """Tidy every chosen table; a failure is told at the end, after what else could be done.
+
+        :raises AirflowFailException: if a table cannot be looked at; another attempt would not help
+        """
+        params = context["params"]
+        with open_tiers() as tiers:
+            with_retries(tiers.ledger.migrate)
+            try:
+                chosen = tiers.tables.select(params["tables"])
+            except InvalidTablesFile as error:
+                raise AirflowFailException(str(error)) from None
+            plan, problems = plan_all(tiers, chosen, dry_run=params["dry_run"])
+        if plan.tables:
+            with tempfile.TemporaryDirectory(prefix="k2-maintenance-") as folder:
+                report = Path(folder) / "report.json"
+                try:
+                    self.submit(context, plan.to_json(), [str(report)], short=False)
+                finally:
+                    if report.exists():
+                        self._record(report.read_text(), dry_run=plan.dry_run)
+        if problems:
+            raise AirflowFailException("\n".join(problems))
+
+    def _record(self, report: str, *, dry_run: bool) -> None:
+        with open_tiers() as tiers:
+            for problem in record(tiers, report_from_json(report), dry_run=dry_run):
+                self.log.error("%s", problem)

@@ -1,0 +1,52 @@
+"""The DAG that keeps cold tables in shape: one task, one Spark application."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from airflow.sdk import DAG, Param
+
+from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID
+from k2_offload.airflow_tasks.maintenance import MaintainOperator
+from k2_offload.core.limits import MAINTENANCE_SECONDS, TASK_RETRIES, TASK_RETRY_SECONDS
+from k2_offload.core.tables import Tables
+
+_DOC = Path(__file__).with_suffix(".md")
+
+
+def build_maintenance_dag(tables: Tables, schedule: str | None = "22 3 * * *") -> DAG:
+    """The DAG.
+
+    :param schedule: daily, off the quarter hours and off the half hours' comparisons
+    """
+    with DAG(
+        dag_id=MAINTENANCE_DAG_ID,
+        description="Fewer files, fewer snapshots, no orphan files in the cold tables",
+        schedule=schedule,
+        catchup=False,
+        max_active_runs=1,
+        default_args={
+            "owner": "k2",
+            "retries": TASK_RETRIES,
+            "retry_delay": timedelta(seconds=TASK_RETRY_SECONDS),
+            "execution_timeout": timedelta(seconds=MAINTENANCE_SECONDS),
+        },
+        tags=["k2", "maintenance"],
+        doc_md=_DOC.read_text(),
+        params={
+            "tables": Param(
+                [],
+                type="array",
+                title="Tables",
+                description="Which tables to tidy; none chosen means all.",
+                examples=list(tables.by_name),
+                items={"type": "string", "enum": list(tables.by_name)},
+            ),
+            "dry_run": Param(
+                False, type="boolean", title="Dry run", description="Only look, and say what would be done."
+            ),
+        },
+    ) as dag:
+        MaintainOperator(task_id="maintain")
+    return dag

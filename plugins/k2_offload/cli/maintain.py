@@ -1,0 +1,85 @@
+"""``k2 maintain`` tidies cold tables through the DAG k2_maintenance."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+
+from k2_offload.adapters.ledger import MaintenanceRecord
+from k2_offload.adapters.settings import load_settings
+from k2_offload.adapters.table_file import load_tables
+from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID
+from k2_offload.cli.console import (
+    FAILED,
+    FINDING,
+    PASSED,
+    JsonOption,
+    TablesArgument,
+    command,
+    number_table,
+    print_json,
+    screen,
+    show_bytes,
+    show_error,
+    show_number,
+    show_seconds,
+    show_table,
+)
+from k2_offload.cli.run import explain, run_dag
+from k2_offload.cli.watermark_set import DryRunOption
+from k2_offload.work.tiers import open_ledger, wall_clock
+
+
+@command
+def maintain(tables: TablesArgument = None, dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
+    """Rewrite days of many files, expire old snapshots, remove files that no snapshot names.
+
+    The DAG k2_maintenance does the same once a day. It is safe beside everything else, and may be stopped at any time.
+
+    Example: [bold]k2 maintain silver_trades --dry-run[/bold]
+    """
+    chosen = load_tables(load_settings().tables_file).select(tables or [])
+    names = {table.name for table in chosen if table.maintenance}
+    log = Path(tempfile.mkdtemp(prefix="k2-maintain-")) / "airflow.log"
+    started = wall_clock()
+    state = run_dag(MAINTENANCE_DAG_ID, tables or [], log, {"dry_run": dry_run})
+    records = [each for each in open_ledger(load_settings()).read_maintenance(started) if each.table in names]
+    if as_json:
+        print_json([asdict(each) for each in records])
+    else:
+        _print(records)
+        if dry_run:
+            screen.print("A dry run: nothing was changed.")
+    for each in records:
+        if each.problem is not None:
+            show_error(each.problem)
+    if state != "success":
+        explain(log)
+        raise typer.Exit(FINDING)
+
+
+def _print(records: list[MaintenanceRecord]) -> None:
+    shown = number_table(
+        ["table"],
+        ["days rewritten", "files", "after", "size", "after", "snapshots expired", "left", "orphan files", "size", "s"],
+        ["done"],
+    )
+    for each in records:
+        shown.add_row(
+            each.table,
+            show_number(each.rewritten_days),
+            show_number(each.files_before),
+            show_number(each.files_after),
+            show_bytes(each.bytes_before),
+            show_bytes(each.bytes_after),
+            show_number(each.expired_snapshots),
+            show_number(each.snapshots_after),
+            show_number(each.orphans),
+            show_bytes(each.orphan_bytes),
+            show_seconds(each.seconds),
+            PASSED if each.problem is None else FAILED,
+        )
+    show_table(shown)

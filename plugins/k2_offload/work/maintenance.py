@@ -1,0 +1,66 @@
+"""Plans the maintenance of cold tables, and keeps what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+from k2_offload.core.errors import OffloadError
+from k2_offload.core.exactly_once import refuse_to_recreate, watermark_of
+from k2_offload.core.maintenance import Tidied
+from k2_offload.core.maintenance_plan import MaintenancePlan, PlannedMaintenance
+from k2_offload.core.tables import TableSpec
+from k2_offload.work.tiers import Tiers
+
+_LONGEST_CANDLE = timedelta(days=1)
+
+
+def plan_maintenance(tiers: Tiers, table: TableSpec) -> PlannedMaintenance | None:
+    """What maintenance may do to a table now.
+
+    :returns: ``None`` if nothing has been published yet
+    :raises OffloadError: if the table cannot be looked at
+    """
+    cold = tiers.catalog.load(table)
+    if cold is None:
+        if (record := tiers.ledger.read_tables().get(table.name)) is not None:
+            refuse_to_recreate(table.name, record.table_uuid)
+        return None
+    if cold.published is None:
+        return None
+    # The earlier of the two clocks: one that is ahead would take files for old that a job is writing.
+    now = min(tiers.now(), tiers.clickhouse.now())
+    same_time = table.partition_column == table.timestamp_column
+    return PlannedMaintenance(
+        table=table.name,
+        target=table.target,
+        partition_column=table.partition_column,
+        sort_columns=table.sort_columns,
+        target_file_bytes=table.target_file_bytes,
+        closed_before=watermark_of(cold.published) - (timedelta(0) if same_time else _LONGEST_CANDLE),
+        expire_before=now - timedelta(days=table.snapshot_retention_days),
+        orphans_before=now - timedelta(days=table.orphan_retention_days),
+    )
+
+
+def plan_all(tiers: Tiers, tables: Sequence[TableSpec], *, dry_run: bool) -> tuple[MaintenancePlan, list[str]]:
+    """The plan for some tables.
+
+    :returns: with the problems of tables that cannot be looked at
+    """
+    planned, problems = [], []
+    for table in tables:
+        if not table.maintenance:
+            continue
+        try:
+            planned.append(plan_maintenance(tiers, table))
+        except OffloadError as error:
+            problems.append(str(error))
+    return MaintenancePlan(tuple(filter(None, planned)), dry_run), problems
+
+
+def record(tiers: Tiers, report: Sequence[Tidied], *, dry_run: bool) -> Iterator[str]:
+    """Keep what was done; gives what went wrong."""
+    for done in report:
+        tiers.ledger.record_maintenance(done, tiers.now(), dry_run=dry_run)
+        yield from done.problems

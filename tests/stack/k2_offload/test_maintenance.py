@@ -1,0 +1,218 @@
+"""Cold tables are tidied and hold the same rows, on the real stack."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pytest
+
+from k2_offload.core.exactly_once import PUBLISHED_BRANCH, watermark_of
+from k2_offload.core.fault_points import FaultPoint
+from k2_offload.core.plan import group_plans
+from k2_offload.work.reconcile import compare_day, count_days, plan_heal
+from tests.faults.hook import EFFECTS, MAINTENANCE_POINTS, Fault, Kind
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+DAY = NOON.date()
+LATER = NOON + timedelta(days=1, hours=20)
+FAR_AHEAD = datetime(2100, 1, 1, tzinfo=UTC)
+"""All snapshots of the tests are older; those of the embedded stack are made now, whatever the market's time."""
+
+
+@pytest.fixture
+def scattered(workbench):
+    """A table of two days, moved in seven windows: one day of six files is over."""
+    table = workbench.create_trades()
+    for window, hours in enumerate((0, 1, 2, 3, 4, 5, 20)):
+        move(workbench, table, hours, 1000 * window)
+    return workbench.cycle(workbench.spec(table), now=LATER), table
+
+
+def move(workbench, table, hours, start_sequence, count=20):
+    workbench.insert_trades(table, NOON + timedelta(hours=hours), count, start_sequence=start_sequence)
+    cycle = workbench.cycle(workbench.spec(table), now=NOON + timedelta(hours=hours + 0.6))
+    workbench.move(cycle, table)
+
+
+def stage_only(workbench, table):
+    """A window whose job dies before it is published."""
+    workbench.insert_trades(table, NOON + timedelta(hours=21), 20, start_sequence=10**6)
+    cycle = workbench.cycle(workbench.spec(table), now=NOON + timedelta(hours=21.6))
+    [plan] = group_plans([("test", cycle.plan(cycle.tables[table]))])
+    faults = [Fault(FaultPoint.AUDITED, Kind.RAISE, table).to_json()]
+    assert not workbench.spark.ask("move_with_faults", plan.to_json(), faults, str(workbench.wake_file), 1)
+
+
+def files_of(workbench, table, snapshot_id=None):
+    tasks = workbench.cold_table(table).scan(snapshot_id=snapshot_id).plan_files()
+    return {unquote(urlparse(task.file.file_path).path) for task in tasks}
+
+
+def watermark(cycle, table):
+    return watermark_of(cycle.catalog.load(cycle.tables[table]).published)
+
+
+def make_old(workbench, table):
+    """All files in the table's folder were written five days ago."""
+    folder = workbench.stack.settings.warehouse / "cold" / table
+    for file in folder.rglob("*"):
+        os.utime(file, (time.time() - 5 * 86400,) * 2)
+    return folder
+
+
+def two_days_ago():
+    return datetime.now(UTC) - timedelta(days=2)
+
+
+def test_a_closed_day_of_many_files_becomes_one_and_holds_the_same_rows(workbench, scattered):
+    cycle, table = scattered
+    rows, files, before = workbench.cold_rows(table), files_of(workbench, table), watermark(cycle, table)
+    old = workbench.cold_table(table).metadata.current_snapshot_id
+
+    would = workbench.maintain(cycle, table, dry_run=True)
+    assert (would.rewritten_days, would.problems) == (1, ())
+    assert files_of(workbench, table) == files
+
+    done = workbench.maintain(cycle, table)
+    assert (done.rewritten_days, done.problems) == (1, ())
+    assert (done.before.files, done.after.files) == (len(files), 2)
+    assert (workbench.cold_rows(table), watermark(cycle, table)) == (rows, before)
+    assert workbench.cold_table(table).current_snapshot().summary.operation.value == "replace"
+    assert files_of(workbench, table, old) == files, "time travel"
+    [(written, _)] = [
+        (task.file, task) for task in workbench.cold_table(table).scan(f"at < '{DAY}T23:00:00+00:00'").plan_files()
+    ]
+    assert written.record_count == 6 * 20
+
+    assert workbench.maintain(cycle, table).rewritten_days == 0, "twice"
+    move(workbench, table, 21, 10**6)
+    workbench.check(workbench.cycle(workbench.spec(table), now=LATER), [table])
+
+
+def test_a_day_healed_while_it_is_rewritten_stays_healed(workbench, scattered):
+    """Its files are not those that were read: nothing is done."""
+    cycle, table = scattered
+    workbench.insert_trades(table, NOON + timedelta(minutes=30), 3, start_sequence=10**6)
+    days = count_days(cycle.tiers, cycle.tables[table])
+    planned = plan_heal(days, compare_day(cycle.tiers, days, DAY))
+    workbench.maintain(cycle, table)
+    assert "files of that day were replaced meanwhile" in workbench.publish(planned)
+    days = count_days(cycle.tiers, cycle.tables[table])
+    workbench.publish(plan_heal(days, compare_day(cycle.tiers, days, DAY)))
+    workbench.check(cycle, [table])
+
+
+@pytest.mark.parametrize("point", MAINTENANCE_POINTS, ids=str)
+def test_it_may_fail_at(workbench, scattered, point):
+    cycle, table = scattered
+    rows = workbench.cold_rows(table)
+    make_old(workbench, table)
+    options = {"expire_before": FAR_AHEAD, "orphans_before": two_days_ago()}
+    for kind in [Kind.RAISE, *([Kind.LOSE_REPLY] if point in EFFECTS else [])]:
+        faults = [Fault(point, kind, table)]
+        if point is FaultPoint.REWRITE_STAGED_AGAIN:
+            faults.insert(0, Fault(FaultPoint.REWRITE_AUDITED, Kind.INTERFERE, table))
+        workbench.maintain(cycle, table, faults, **options)
+        assert workbench.cold_rows(table) == rows
+        assert workbench.files_referred_to(table) <= workbench.files_on_disk(table)
+    done = workbench.maintain(cycle, table, **options)
+    assert done.problems == ()
+    assert done.after.files == 2
+    move(workbench, table, 21, 10**6)
+    workbench.check(workbench.cycle(workbench.spec(table), now=LATER), [table])
+
+
+def test_what_another_writer_commits_meanwhile_stays(workbench, scattered):
+    cycle, table = scattered
+    interference = [Fault(FaultPoint.REWRITE_AUDITED, Kind.INTERFERE, table)]
+    done = workbench.maintain(cycle, table, interference)
+    assert (done.rewritten_days, done.problems) == (1, ())
+    history = workbench.cold_table(table).metadata.snapshots
+    assert [each.summary.additional_properties.get("writer") for each in history].count("another") == 1
+    workbench.check(cycle, [table])
+
+
+def test_snapshots_expire_down_to_the_last_window(workbench, scattered):
+    cycle, table = scattered
+    rows, before = workbench.cold_rows(table), watermark(cycle, table)
+    published = workbench.cold_table(table).metadata.refs[PUBLISHED_BRANCH].snapshot_id
+    would = workbench.maintain(cycle, table, dry_run=True, expire_before=FAR_AHEAD)
+    assert would.expired_snapshots == 6
+    assert len(workbench.cold_table(table).metadata.snapshots) == 7
+
+    done = workbench.maintain(cycle, table, expire_before=FAR_AHEAD)
+    left = [each.snapshot_id for each in workbench.cold_table(table).metadata.snapshots]
+    assert done.problems == ()
+    assert left[0] == published, "the last window, and what came after it"
+    assert all("k2.rewrite" in shot.summary.additional_properties for shot in
+               workbench.cold_table(table).metadata.snapshots if shot.snapshot_id != published)  # fmt: skip
+    assert (workbench.cold_rows(table), watermark(cycle, table)) == (rows, before)
+    move(workbench, table, 21, 10**6)
+    workbench.check(workbench.cycle(workbench.spec(table), now=LATER), [table])
+
+
+def test_nothing_expires_after_a_rollback(workbench, scattered):
+    cycle, table = scattered
+    cold = workbench.cold_table(table)
+    earlier = cold.metadata.snapshots[-3].snapshot_id
+    cold.manage_snapshots().set_current_snapshot(earlier).commit()
+    done = workbench.maintain(cycle, table, expire_before=FAR_AHEAD)
+    [problem] = done.problems
+    assert "is no ancestor of main" in problem
+    assert len(workbench.cold_table(table).metadata.snapshots) >= 7
+    workbench.move(cycle, table)
+    workbench.move(cycle, table)
+    workbench.check(cycle, [table])
+    assert workbench.maintain(cycle, table, expire_before=FAR_AHEAD).problems == ()
+
+
+def test_only_old_files_that_no_snapshot_names_are_removed(workbench, scattered):
+    cycle, table = scattered
+    before = workbench.files_on_disk(table)
+    stage_only(workbench, table)
+    staged = workbench.files_on_disk(table) - before
+    folder = make_old(workbench, table)
+    orphan, young = folder / "data" / "orphan.parquet", folder / "data" / "young.parquet"
+    for file in (orphan, young):
+        file.write_bytes(b"half of a file")
+    os.utime(orphan, (time.time() - 5 * 86400,) * 2)
+    would = workbench.maintain(cycle, table, dry_run=True, orphans_before=two_days_ago())
+    assert would.orphans >= 1
+    assert orphan.exists()
+
+    done = workbench.maintain(cycle, table, orphans_before=two_days_ago())
+    assert done.problems == ()
+    assert (orphan.exists(), young.exists()) == (False, True)
+    assert staged
+    assert staged <= workbench.files_on_disk(table), "a staged snapshot names them"
+    assert workbench.files_referred_to(table) <= workbench.files_on_disk(table)
+    workbench.move(workbench.cycle(workbench.spec(table), now=LATER), table)
+    workbench.check(cycle, [table])
+
+
+def test_a_folder_with_another_tables_metadata_is_left_alone(workbench, scattered):
+    cycle, table = scattered
+    own = Path(urlparse(workbench.cold_table(table).metadata_location).path)
+    other = own.with_name("00000-old.metadata.json")
+    uuid = str(workbench.cold_table(table).metadata.table_uuid)
+    other.write_text(own.read_text().replace(uuid, "00000000-0000-4000-8000-000000000000"))
+    make_old(workbench, table)
+    done = workbench.maintain(cycle, table, orphans_before=two_days_ago())
+    [problem] = done.problems
+    assert "metadata of another table" in problem
+    assert (other.exists(), done.orphans) == (True, 0)
+
+
+def test_what_was_done_is_in_the_ledger(workbench, scattered):
+    cycle, table = scattered
+    started = cycle.tiers.now()
+    workbench.maintain(cycle, table, dry_run=True)
+    assert table not in cycle.ledger.last_maintained()
+    workbench.maintain(cycle, table)
+    assert cycle.ledger.last_maintained()[table] == started
+    [found] = [each for each in cycle.ledger.read_maintenance(started) if each.table == table]
+    assert (found.rewritten_days, found.files_before, found.files_after, found.problem) == (1, 8, 2, None)

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2_offload.core.errors import AuditFailed, DamagedTable, StaleWindow
+from k2_offload.core.exactly_once import PUBLISHED_BRANCH, Published, Snapshot, WindowId
+from k2_offload.core.maintenance import (
+    MAX_METADATA_BYTES,
+    MAX_SNAPSHOTS,
+    audit_rewrite,
+    check_rewrite,
+    expire_before,
+    files_wanted,
+    is_overdue,
+)
+from k2_offload.core.windows import Window
+
+START = datetime(2026, 3, 4, tzinfo=UTC)
+DAY = date(2026, 3, 4)
+HOUR = timedelta(hours=1)
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("sizes", "closed", "wanted"),
+    [
+        ([MIB] * 4, True, None),
+        ([MIB] * 5, True, 1),
+        ([MIB] * 32, False, None),
+        ([MIB] * 33, False, 1),
+        ([100 * MIB] * 10, True, 10),
+        ([200 * MIB] * 15, True, 30),
+        ([1], True, None),
+    ],
+)
+def test_a_day_of_more_files_than_its_size_asks_for_is_rewritten(sizes, closed, wanted):
+    if wanted in (10, 30):  # large enough for as many files as there are
+        assert files_wanted(sizes, 100 * MIB, closed=closed) is None
+    else:
+        assert files_wanted(sizes, 100 * MIB, closed=closed) == wanted
+
+
+@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=300), st.floats(0.6, 1.4), st.booleans())
+def test_what_was_rewritten_is_not_rewritten_again(sizes, factor, closed):
+    target = 64 * MIB
+    wanted = files_wanted(sizes, target, closed=closed)
+    if wanted is not None:
+        after = [max(1, int(sum(sizes) * factor / wanted))] * wanted
+        assert files_wanted(after, target, closed=closed) is None
+
+
+def test_files_that_were_replaced_stop_a_rewrite():
+    check_rewrite("trades", DAY, {"a", "b"}, ["a", "b", "new"])
+    with pytest.raises(StaleWindow, match="trades 2026-03-04: 1 of its files were replaced"):
+        check_rewrite("trades", DAY, {"a", "b"}, ["b", "new"])
+
+
+@pytest.mark.parametrize(
+    ("rows_in_metadata", "after", "said"),
+    [
+        (9, (10, 7), "hold 10 rows, and the table says 9"),
+        (10, (9, 7), "hold 9 rows and the old ones 10"),
+        (10, (10, 8), "with another content"),
+        (None, (11, 7), "hold 11 rows and the old ones 10"),
+    ],
+)
+def test_a_rewrite_with_other_rows_is_refused(rows_in_metadata, after, said):
+    audit_rewrite("trades", DAY, rows_in_metadata=10, before=(10, 7), after=(10, 7))
+    audit_rewrite("trades", DAY, rows_in_metadata=None, before=(10, 7), after=(10, 7))
+    with pytest.raises(AuditFailed, match=said):
+        audit_rewrite("trades", DAY, rows_in_metadata=rows_in_metadata, before=(10, 7), after=after)
+
+
+def chain(length, published_at):
+    """Snapshots 0, 1, … an hour apart; the published one, and what is needed to look at them."""
+    window_id = WindowId("uuid", Window(START, START + HOUR))
+    shots = {
+        position: Snapshot(position, position - 1 if position else None, position + 1, window_id, 1, 1)
+        for position in range(length)
+    }
+    return shots, Published(shots[published_at], window_id)
+
+
+def expiring(shots, published, wanted, branches=None, head=None):
+    return expire_before(
+        "trades",
+        max(shots) if head is None else head,
+        published,
+        {PUBLISHED_BRANCH: published.snapshot.snapshot_id} if branches is None else branches,
+        shots.get,
+        lambda snapshot_id: START + snapshot_id * HOUR,
+        wanted,
+    )
+
+
+@given(st.integers(1, 12), st.data())
+def test_nothing_from_the_last_window_to_main_expires(length, data):
+    published_at = data.draw(st.integers(0, length - 1))
+    wanted = START + data.draw(st.integers(-5, 20)) * HOUR
+    shots, published = chain(length, published_at)
+    before = expiring(shots, published, wanted)
+    assert before == min(wanted, START + published_at * HOUR)
+
+
+def test_what_is_left_of_a_chain_that_others_have_cut_is_kept():
+    shots, published = chain(8, 2)
+    del shots[4]
+    assert expiring(shots, published, START + 20 * HOUR) == START + 5 * HOUR
+
+
+def test_a_clock_that_was_set_back_on_the_way_takes_nothing_away():
+    shots, published = chain(4, 1)
+    times = {0: START, 1: START + HOUR, 2: START - HOUR, 3: START + 2 * HOUR}
+    before = expire_before(
+        "trades", 3, published, {PUBLISHED_BRANCH: 1}, shots.get, times.__getitem__, START + 9 * HOUR
+    )
+    assert before == START - HOUR
+
+
+def test_nothing_expires_where_the_last_windows_branch_is_no_ancestor():
+    shots, published = chain(6, 2)
+    with pytest.raises(DamagedTable, match=r"rolled back since the last window\. No snapshot was expired"):
+        expiring(shots, published, START, branches={PUBLISHED_BRANCH: 5}, head=2)
+
+
+def test_when_maintenance_is_overdue():
+    assert not is_overdue(MAX_SNAPSHOTS, MAX_METADATA_BYTES)
+    assert is_overdue(MAX_SNAPSHOTS + 1, 0)
+    assert is_overdue(0, MAX_METADATA_BYTES + 1)
