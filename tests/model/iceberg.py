@@ -15,7 +15,7 @@ from typing import Any
 from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
 
 from k2_offload.adapters.cold_catalog import ColdCatalog
-from k2_offload.core.errors import Unreachable
+from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.windows import from_micros
 from offload_job.cold_table_writer import ColdTableWriter
 from tests.model.actors import perform
@@ -61,6 +61,9 @@ class DataFile:
 
     def location(self):
         return self.path
+
+    def recordCount(self):  # noqa: N802
+        return len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -428,6 +431,9 @@ class _JavaTable:
 
     newOverwrite = newAppend  # noqa: N815
 
+    def newRewrite(self):  # noqa: N802
+        return _StagedUpdate(self, misses_files=True)
+
     def newScan(self):  # noqa: N802
         return _Scan(self)
 
@@ -437,8 +443,9 @@ class _JavaTable:
 
 
 class _StagedUpdate:
-    def __init__(self, table: _JavaTable):
+    def __init__(self, table: _JavaTable, *, misses_files: bool = False):
         self._table = table
+        self._misses_files = misses_files
         self._properties: dict[str, str] = {}
         self._files: list[DataFile] = []
         self._removed: set[str] = set()
@@ -461,11 +468,16 @@ class _StagedUpdate:
     def validateFromSnapshot(self, _snapshot_id: int):  # noqa: N802
         return self
 
+    def dataSequenceNumber(self, _number: int):  # noqa: N802
+        return self
+
     def validateNoConflictingDeletes(self):  # noqa: N802
         """Nobody in the model writes delete files."""
 
     def apply(self):
         self._table.refresh()
+        if self._misses_files and self._removed - {file.path for file in self._table.metadata.held()}:
+            raise JavaError("ValidationException", "Missing required files to delete")
         return self._table.lakehouse.prepare(self._table.metadata, self._properties, tuple(self._files), self._removed)
 
 
@@ -484,7 +496,7 @@ class _Scan:
 
     def filter(self, low_micros: int):
         day = from_micros(low_micros).date()
-        self._files = [SimpleNamespace(file=lambda file=file: file) for file in self._held if file.day == day]
+        self._files = [_task(file) for file in self._held if file.day == day]
         return self
 
     def planFiles(self):  # noqa: N802
@@ -507,6 +519,10 @@ class _Scan:
                 pass
 
         return Files()
+
+
+def _task(file: DataFile):
+    return SimpleNamespace(file=lambda: file, deletes=lambda: ())
 
 
 class _Operations:
@@ -609,6 +625,35 @@ SIMULATED_JVM = SimpleNamespace(
     )
 )
 """The Java packages and classes that the job names."""
+
+
+class SimulatedRewriter:
+    """Stands for Spark: reads and writes files. It may lose a row, as an export may."""
+
+    def __init__(self, lakehouse: Lakehouse, new_id: Callable[[], int]):
+        self._clickhouse = lakehouse.clickhouse
+        self._new_id = new_id
+
+    def content(self, tasks):
+        rows = [row for task in tasks for row in self._read(task)]
+        return len(rows), sum(row.content_hash for row in rows)
+
+    def rewrite(self, tasks, _sort_columns, _into, _target_file_bytes):
+        day = tasks[0].file().day
+        rows = [row for task in tasks for row in self._read(task)]
+        if self._clickhouse.losses:
+            self._clickhouse.losses -= 1
+            rows.pop()
+        file = DataFile(f"/lake/rewritten-{self._new_id()}-{day}", tuple(rows), day)
+        self._clickhouse.files[file.path] = file.rows
+        return [file]
+
+    def _read(self, task):
+        path = task.file().location()
+        try:
+            return perform("read file", lambda: self._clickhouse.files[path], lambda: OSError("away"))
+        except OSError as error:
+            raise OffloadError(str(error)) from error
 
 
 class SimulatedColdTable(ColdTableWriter):

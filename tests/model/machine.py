@@ -286,6 +286,40 @@ class Offload(RuleBasedStateMachine):
         world.check()
         world.accept(name)
 
+    @rule(name=names)
+    def maintenance_rewrites_a_table(self, name):
+        self.world.begin_rewrite(name).proceed()
+
+    @rule(
+        name=names,
+        until=st.sampled_from(["read file", "stage", "refresh", "drop", "swap"]),
+        interferes=st.sampled_from(["a rewrite", "a heal", "a run", "compaction", "lost reply", "lost row"]),
+    )
+    def a_rewrite_is_overtaken(self, name, until, interferes):
+        for layer in LAYERS:
+            self.begin(layer, timedelta(0)).proceed()
+        if interferes == "a heal" and self.world.newest:
+            self.world.trade(EXCHANGES[0], min(self.world.newest.values()) - timedelta(minutes=40))
+        if interferes == "lost row":
+            self.world.clickhouse.losses = 1
+        slow = self.world.begin_rewrite(name)
+        slow.proceed((until,))
+        if interferes == "a rewrite":
+            self.world.begin_rewrite(name).proceed()
+        elif interferes == "a heal":
+            self.world.begin_heal().proceed()
+        elif interferes == "compaction":
+            self.compact(name)
+        elif interferes == "lost reply" and not slow.dead:
+            slow.go(Fate.LOSE_REPLY)
+        elif interferes == "a run":
+            self.world.now += timedelta(minutes=7)
+            for layer in LAYERS:
+                self.begin(layer, timedelta(0)).proceed()
+        if not slow.dead:
+            slow.proceed()
+        self.world.clickhouse.losses = 0
+
     # Others at the cold tables.
 
     @rule(name=names)

@@ -18,6 +18,7 @@ from k2_offload.core.errors import AuditFailed, OffloadError, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, WindowId
 from k2_offload.core.gaps import soon_expired
 from k2_offload.core.heal import HealId
+from k2_offload.core.maintenance_plan import PlannedMaintenance
 from k2_offload.core.plan import PlannedHeal, PlannedWindow
 from k2_offload.core.tables import LAYERS, Tables, TableSpec
 from k2_offload.core.windows import TICK, Window, from_micros, to_micros
@@ -26,11 +27,19 @@ from k2_offload.work.reconcile import reconcile
 from k2_offload.work.tiers import Tiers
 from offload_job import heal as healing
 from offload_job import move as job
+from offload_job.maintenance.rewrite import rewrite_day
 from offload_job.swap import Swap
 from offload_job.transports.export import ExportTransport
 from tests.model.actors import Actor
 from tests.model.clickhouse import Row, Server, SimulatedClickHouse
-from tests.model.iceberg import SIMULATED_JVM, Lakehouse, SimulatedCatalog, SimulatedColdTable, SimulatedSnapshot
+from tests.model.iceberg import (
+    SIMULATED_JVM,
+    Lakehouse,
+    SimulatedCatalog,
+    SimulatedColdTable,
+    SimulatedRewriter,
+    SimulatedSnapshot,
+)
 from tests.model.ledger import Entry, Postgres
 from tests.support import Cycle
 
@@ -59,6 +68,19 @@ TABLES = parse_tables(
 BUFFER = TABLES["silver"].buffer
 IDLE_AFTER = TABLES["silver"].idle_after
 OUT_OF_ORDER = TABLES["silver"].out_of_order
+_PLANNED_REWRITES = {
+    table.name: PlannedMaintenance(
+        table=table.name,
+        target=table.target,
+        partition_column=table.partition_column,
+        sort_columns=(),
+        target_file_bytes=table.target_file_bytes,
+        closed_before=START,
+        expire_before=START,
+        orphans_before=START,
+    )
+    for table in TABLES.by_name.values()
+}
 
 
 class World:
@@ -260,6 +282,27 @@ class World:
             "lake",
             lambda: f"attempt-{next(self._attempts)}",
         )
+
+    def begin_rewrite(self, table: str) -> Actor:
+        """What maintenance does to the files of each day of one table."""
+        actor = Actor("rewrite", partial(self._rewrite, TABLES[table]))
+        self.actors.append(actor)
+        return actor
+
+    def _rewrite(self, table: TableSpec) -> None:
+        if not self.exists(table.name):
+            return
+        with suppress(OffloadError):
+            cold = SimulatedColdTable(self.lakehouse, table.target, table.name)
+            head = cold.java.currentSnapshot()
+            for day in sorted({file.day for file in head.held} if head else ()):
+                swap = Swap(SIMULATED_JVM, cold, table.name, table.partition_column, day)
+                with suppress(OffloadError):
+                    rewrite_day(
+                        _PLANNED_REWRITES[table.name], day, swap.tasks(head.snapshot_id), 1, head.snapshot_id, cold,
+                        swap, SimulatedRewriter(self.lakehouse, partial(next, self._attempts)),
+                        lambda: f"attempt-{next(self._attempts)}",
+                    )  # fmt: skip
 
     # What the cold tables hold.
 

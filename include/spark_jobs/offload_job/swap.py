@@ -88,8 +88,9 @@ class Swap:
             present = {path: task.file() for path, task in self.tasks(java.currentSnapshot().snapshotId()).items()}
             check_rewrite(self._name, stamp.day, removed, present)
             rewrite = java.newRewrite()
-            for path in removed:
-                rewrite.deleteFile(present[path])
+            for path, file in present.items():
+                if path in removed:
+                    rewrite.deleteFile(file)
             for file in added:
                 rewrite.addFile(file)
             # Rows that were deleted by key after the base was read stay deleted.

@@ -27,8 +27,9 @@ from k2_offload.core.heal import HealStamp
 from k2_offload.core.windows import Window, window_high
 from k2_offload.work import cycle
 from offload_job import heal as healing
-from offload_job import move
+from offload_job import move, swap
 from offload_job.cold_table_writer import ColdTableWriter
+from offload_job.maintenance import rewrite
 from tests.model.iceberg import Lakehouse
 from tests.model.machine import Offload
 from tests.model.world import START
@@ -134,6 +135,14 @@ def heal_candles_that_lose_trades(patch):
     patch.setattr(DayComparison, "obstacle", lambda *_, **__: None)
 
 
+def rewrite_without_audit(patch):
+    patch.setattr(rewrite, "audit_rewrite", lambda *_, **__: None)
+
+
+def rewrite_files_that_have_gone(patch):
+    patch.setattr(swap, "check_rewrite", lambda *_: None)
+
+
 def replace_main(patch):
     made = Lakehouse.__init__
 
@@ -212,6 +221,8 @@ def forget_the_marker(patch):
         heal_with_whatever_was_exported,
         heal_as_a_window,
         heal_candles_that_lose_trades,
+        rewrite_without_audit,
+        rewrite_files_that_have_gone,
     ],
     ids=lambda mutation: mutation.__name__.replace("_", " "),
 )
