@@ -56,6 +56,15 @@ class Jobs:
     def run(self, plan, faults=(), copies=1):
         """Whether everything in the plan is published now; a process that hangs is killed, as Airflow would."""
         self._job.send(plan, faults, copies)
+        return bool(self._wait())
+
+    def maintain(self, plan, faults):
+        """Whether every table of the plan was tidied without a problem."""
+        self._job.spark.send("maintain_with_faults", plan, [fault.to_json() for fault in faults])
+        report = self._wait()
+        return bool(report) and not any(done.problems for done in report)
+
+    def _wait(self):
         while True:
             event, detail = self._job.next_event()
             if event == "answer":

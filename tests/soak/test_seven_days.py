@@ -1,8 +1,9 @@
 """Seven days of nine tables through the real plan, job and commit, with an accelerated clock and random faults.
 
 Every cycle of 15 minutes moves bronze, silver and gold; once in four days nothing runs for longer than ClickHouse keeps
-rows. Before a day leaves ClickHouse, and at the end, all rows of both tiers are compared. K2_SOAK_CYCLES, K2_SOAK_SEED
-and K2_SOAK_RATE change the length, the course and the volume.
+rows. Some trades come hours late and are healed, with the candles that they change; once a day the cold tables are
+tidied. Before a day leaves ClickHouse, and at the end, all rows of both tiers are compared. K2_SOAK_CYCLES,
+K2_SOAK_SEED and K2_SOAK_RATE change the length, the course and the volume.
 """
 
 from __future__ import annotations
@@ -26,12 +27,24 @@ from embedded.feed.sink import Sink, Target
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.errors import ChangedTable, ExpiredRows, InvalidSource
 from k2_offload.core.exactly_once import WindowId, watermark_of
+from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.gaps import GapKind
-from k2_offload.core.plan import Plan
+from k2_offload.core.plan import Plan, group_plans
 from k2_offload.core.tables import LAYERS
 from k2_offload.work.accept import accept_missed, find_missed
+from k2_offload.work.maintenance import plan_all
+from k2_offload.work.reconcile import reconcile
 from k2_offload.work.status import read_status
-from tests.faults.hook import COMMIT_POINTS, JOB_POINTS, PLAN_POINTS, Fault, Kind, faults_at, kinds_at
+from tests.faults.hook import (
+    COMMIT_POINTS,
+    JOB_POINTS,
+    MAINTENANCE_POINTS,
+    PLAN_POINTS,
+    Fault,
+    Kind,
+    faults_at,
+    kinds_at,
+)
 from tests.faults.tasks import run_task
 from tests.soak.comparison import Difference, compare_days
 from tests.soak.damage import LedgerDamage
@@ -48,8 +61,17 @@ WARM_DAYS = 2  # so that days leave ClickHouse while it runs
 FAULTS_PER_LAYER = 0.3
 TABLES = (Path(__file__).parents[2] / "include" / "tables.yaml").read_text()
 assert "warm_retention_days: 7" in TABLES
-RETENTION = DAY  # what the table file says; ClickHouse keeps days longer, but not while nothing runs
+RETENTION = 2 * DAY  # what the table file says; ClickHouse keeps days longer, but not while nothing runs
 LONGEST_RUN = 4 * 96
+CYCLES_PER_DAY = 96
+HEAL_POINTS = (
+    FaultPoint.HEAL_STARTED,
+    FaultPoint.FILE_EXPORTED,
+    FaultPoint.STAGED,
+    FaultPoint.HEAL_AUDITED,
+    FaultPoint.SWAP_STAGED,
+    FaultPoint.HEALED,
+)
 
 
 class Soak:
@@ -60,7 +82,7 @@ class Soak:
         self.client = resources.enter_context(stack.clickhouse_client())
         for source in SOURCES:
             self.client.execute(f"ALTER TABLE {source} REMOVE TTL")
-        self.file = TableFile(self.random, TABLES.replace("warm_retention_days: 7", "warm_retention_days: 1"))
+        self.file = TableFile(self.random, TABLES.replace("warm_retention_days: 7", "warm_retention_days: 2"))
         self.columns = Columns(self.random, self.client, BRONZE)
         self.warm = WarmTier(self.random, self.client)
         self.gaps = defaultdict(list)
@@ -77,6 +99,7 @@ class Soak:
         self.damage = LedgerDamage(self.random, list(self.cycle.tables.by_name), stack.ledger_dsn)
         self.events = Counter()
         self.difference = Difference()
+        self.cycles = 0
         self.compared_until = start.replace(hour=0, minute=0, second=0, microsecond=0)
 
     def run_cycle(self, faults=True):
@@ -87,6 +110,54 @@ class Soak:
         if faults:
             self.mishaps()
         self.check_layers()
+        self.cycles += 1
+        if self.cycles % 2 == 0:
+            self.heal(FAULTS_PER_LAYER if faults else 0)
+        if self.cycles % CYCLES_PER_DAY == 0:
+            self._maintain(FAULTS_PER_LAYER)
+
+    def heal(self, fault_rate=0.0):
+        """As `k2_reconcile` does; returns whether any day was to be healed."""
+        heals = []
+        for found in reconcile(self.cycle.tiers, list(self.cycle.tables.by_name.values())):
+            assert not [problem for problem in found.problems if "unexpected" in problem], found.problems
+            heals += [("soak", heal) for heal in found.heals]
+        for plan in group_plans(heals):
+            faults = []
+            if self.random.random() < fault_rate:
+                point = self.random.choice(HEAL_POINTS)
+                kinds = [*kinds_at(point), Kind.WAIT]
+                faults = [Fault(point, self.random.choice(kinds), self.random.choice(plan.heals).table)]
+            copies = 2 if faults and self.random.random() < 0.3 else 1
+            self.jobs.run(plan.to_json(), faults, copies)
+            self.events["days to heal"] += len(plan.heals)
+        return bool(heals)
+
+    def _maintain(self, fault_rate):
+        """As `k2_maintenance` does, with everything expired that may; its retries come until it is done."""
+        before = {name: self._files(name) for name in self.cycle.tables.by_name}
+        plan, _ = plan_all(self.cycle.tiers, list(self.cycle.tables.by_name.values()), dry_run=False)
+        now = datetime.now(UTC)
+        tables = [
+            replace(each, expire_before=now - timedelta(minutes=1), orphans_before=now - DAY * 2)
+            for each in plan.tables
+        ]
+        faults = []
+        if self.random.random() < fault_rate:
+            point = self.random.choice(MAINTENANCE_POINTS)
+            faults = [
+                Fault(point, self.random.choice([*kinds_at(point), Kind.INTERFERE]), self.random.choice(tables).table)
+            ]
+        text = replace(plan, tables=tuple(tables)).to_json()
+        if not self.jobs.maintain(text, faults):
+            assert self.jobs.maintain(text, []), "maintenance failed without a fault: see its log"
+        after = {name: self._files(name) for name in self.cycle.tables.by_name}
+        self.events["maintenance"] += 1
+        self.events["files saved by maintenance"] += sum(before.values()) - sum(after.values())
+
+    def _files(self, name):
+        snapshot = self.catalog.load_table(self.cycle.tables[name].target).current_snapshot()
+        return int(snapshot.summary["total-data-files"]) if snapshot else 0
 
     def move_layers(self, fault_rate=0.0):
         """Whether anything was moved."""
@@ -230,12 +301,25 @@ class Soak:
     def outage(self):
         """Nothing runs for longer than ClickHouse keeps rows. It takes rows on both sides of the watermarks."""
         self.jobs.wake_zombies()
+        self._heal_all()
         end = self.now + RETENTION + DAY / 4
         while self.now < end:
             self.market.deliver_until(self.now, self.now + INTERVAL, activity=0.03)
             self.now += INTERVAL
         self.warm.expire(self.cycle.tables.by_name.values(), self._watermark, self.now - RETENTION)
         self.events["outage longer than the retention"] += 1
+
+    def _heal_all(self):
+        """What comes late comes now, and is healed while ClickHouse holds its day: trades, and candles after them."""
+        if self.file.refused:
+            self._edit("before all is healed")
+        if self.columns.refused:
+            self.columns.put_back()
+        self.market.deliver_late()
+        for _ in range(5):
+            if not self.heal():
+                return
+        raise AssertionError("days differ after five heals")
 
     def _compact(self):
         targets = [table.target for table in self.cycle.tables.by_name.values()]
@@ -281,10 +365,7 @@ class Soak:
         The ledger then says what the cold tables hold, and nothing else refers to their snapshots.
         """
         self.jobs.wake_zombies()
-        if self.file.refused:
-            self._edit("at last")
-        if self.columns.refused:
-            self.columns.put_back()
+        self._heal_all()
         self.now += 3 * DAY
         while self.move_layers():
             pass
@@ -293,7 +374,7 @@ class Soak:
             assert record.watermark == self._watermark(name), name
             assert record.state == "committed", name
             refs = self.catalog.load_table(self.cycle.tables[name].target).metadata.refs
-            assert set(refs) == {"main", "k2_published"}, name
+            assert set(refs) - {"k2_healed"} == {"main", "k2_published"}, name
         assert self.difference.on_record == self.warm.never_moved
         for name in TRADES:
             status = read_status(self.cycle.tiers, self.cycle.tables[name], None, counts=True)
@@ -331,6 +412,7 @@ def test_no_row_is_lost_and_none_doubled_in_seven_days(stack, tmp_path):
         "seed": seed,
         "cycles": cycles,
         "trades": soak.market.trades,
+        "late_trades": soak.market.late,
         "rows_compared": difference.rows,
         "lost": difference.lost,
         "doubled": difference.doubled,
