@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from embedded.stack import StackError, StackSettings, airflow_home, airflow_services, up
-from k2_offload.cli.console import number_table, screen, show_number, show_seconds, show_table, show_time, show_window
+from k2_offload.cli.console import number_table, screen, show_table
+from k2_offload.core.text import show_number, show_seconds, show_time, show_window
 from k2_offload.core.windows import parse_time
 
 _DATA = Path(__file__).parents[1] / "tests" / "data"

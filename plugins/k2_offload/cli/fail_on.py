@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
-from k2_offload.cli.console import show_bytes, show_duration, show_time
 from k2_offload.core.conditions import Condition, Name
 from k2_offload.core.errors import InvalidCondition
+from k2_offload.core.text import show_duration
+from k2_offload.work.notes import show_failure, show_overdue, show_refusal, show_silence
 from k2_offload.work.status import TableStatus
 
 
@@ -28,38 +29,6 @@ def find_reasons(line: TableStatus, conditions: Sequence[Condition], now: dateti
     for condition in conditions:
         if reason := _REASONS[condition.name](line, condition, now):
             yield condition, f"{line.table.name}: {reason}"
-
-
-def show_silence(line: TableStatus, now: datetime) -> str | None:
-    """Since when the source has been silent, if it is."""
-    if line.silence is None:
-        return None
-    if line.silence.since is None:
-        return "ClickHouse has no rows, and none was ever moved."
-    return f"no new rows since {show_time(line.silence.since)} ({show_duration(now - line.silence.since)})."
-
-
-def show_failure(line: TableStatus) -> str | None:
-    """What failed, as far as the ledger knows, if anything did."""
-    if line.record is None or line.record.status != "failed":
-        return None
-    return f"failed: {line.record.reason or 'the ledger does not say why; the log of the last run does.'}"
-
-
-def show_refusal(line: TableStatus) -> str | None:
-    """Why the next cycle will not move the table, if it will not."""
-    return f"the next cycle will refuse it: {line.refusal}" if line.refusal else None
-
-
-def show_overdue(line: TableStatus) -> str | None:
-    """That old snapshots should have been expired, and how, if they should."""
-    if line.metadata is None or line.metadata.overdue is None:
-        return None
-    return (
-        f"{line.metadata.snapshots:,} snapshots, {show_bytes(line.metadata.size_bytes)} of metadata that every load "
-        f"reads: maintenance is overdue. Expire old snapshots, with Spark: {line.metadata.overdue} (see Maintenance of "
-        "the cold tables in docs/operations.md)."
-    )
 
 
 def _lag(line: TableStatus, condition: Condition, _: datetime) -> str | None:

@@ -15,7 +15,6 @@ from k2_offload.cli.console import (
     FAILED,
     FINDING,
     PASSED,
-    UNKNOWN,
     JsonOption,
     TablesArgument,
     command,
@@ -24,13 +23,13 @@ from k2_offload.cli.console import (
     print_json,
     screen,
     show_error,
-    show_number,
     show_table,
     with_progress,
 )
 from k2_offload.cli.run import explain, run_dag
 from k2_offload.cli.watermark_set import DryRunOption, YesOption, confirmed
 from k2_offload.core.day_comparison import DayComparison, Verdict
+from k2_offload.core.text import UNKNOWN, show_number
 from k2_offload.core.windows import format_time
 from k2_offload.work.reconcile import Found, describe, reconcile
 from k2_offload.work.tiers import open_tiers

@@ -25,7 +25,6 @@ from k2_offload.cli.console import (
     FAILED,
     FINDING,
     PASSED,
-    UNKNOWN,
     JsonOption,
     LayerOption,
     TablesArgument,
@@ -35,14 +34,12 @@ from k2_offload.cli.console import (
     number_table,
     print_json,
     show_error,
-    show_number,
-    show_seconds,
     show_table,
-    show_window,
 )
 from k2_offload.cli.dag_runner import Event, LayerEnded, Notice, WindowMoved
 from k2_offload.cli.run_log import find_reasons
 from k2_offload.core.tables import LAYERS, TableSpec
+from k2_offload.core.text import UNKNOWN, show_number, show_seconds, show_window
 from k2_offload.core.windows import parse_time
 
 _TAIL_LINES = 15

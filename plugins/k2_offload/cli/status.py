@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -20,19 +20,15 @@ from k2_offload.cli.console import (
     number_table,
     print_json,
     screen,
-    show_bytes,
-    show_duration,
     show_error,
-    show_number,
-    show_seconds,
     show_table,
-    show_time,
-    show_window,
     with_progress,
 )
-from k2_offload.cli.fail_on import check_known, find_reasons, show_failure, show_overdue, show_refusal, show_silence
+from k2_offload.cli.fail_on import check_known, find_reasons
 from k2_offload.core.conditions import FORMS, Condition, parse_conditions
+from k2_offload.core.text import show_bytes, show_duration, show_number, show_seconds, show_time
 from k2_offload.core.windows import format_time
+from k2_offload.work.notes import describe_runs, find_notes
 from k2_offload.work.status import TableStatus, read_status
 from k2_offload.work.tiers import open_tiers, wall_clock
 
@@ -81,7 +77,9 @@ def status(
     else:
         _print(lines, now)
         for active in filter(None, runs.values()):
-            screen.print(_describe(active), soft_wrap=True)
+            screen.print(
+                f"[yellow]{active[0].dag_id}[/yellow]: {escape(describe_runs(active, wall_clock()))}", soft_wrap=True
+            )
     findings = [line.problem for line in lines if line.problem is not None]
     findings += [reason for found in reasons.values() for _, reason in found]
     for finding in findings:
@@ -145,17 +143,6 @@ def _run_document(runs: list[ActiveRun]) -> dict[str, object]:
     }
 
 
-def _describe(runs: list[ActiveRun]) -> str:
-    first, now = runs[0], wall_clock()
-    text = f"[yellow]{first.dag_id}[/yellow]: run {escape(first.run_id)} has been {first.state} since "
-    text += f"{show_time(first.since)} ({show_duration(now - first.since)})"
-    if len(runs) > 1:
-        text += f"; runs that wait for it: {len(runs) - 1}"
-    if first.is_abandoned(now):
-        text += ". The process that ran it is gone: `k2 run` ends it"
-    return text + "."
-
-
 def _text(time: datetime | None) -> str | None:
     return format_time(time) if time else None
 
@@ -189,7 +176,7 @@ def _print(lines: list[TableStatus], now: datetime) -> None:
             soft_wrap=True,
         )
     for line in lines:
-        for note in _notes(line, now):
+        for note in find_notes(line, now):
             screen.print(f"[yellow]{line.table.name}[/yellow]: {escape(note)}", soft_wrap=True)
 
 
@@ -197,22 +184,3 @@ def _lag(line: TableStatus, now: datetime) -> str:
     if line.silence is None or not line.silent:
         return show_duration(line.lag)
     return "[yellow]silent[/yellow]" + (f" {show_duration(now - line.silence.since)}" if line.silence.since else "")
-
-
-def _notes(line: TableStatus, now: datetime) -> Iterator[str]:
-    """What a person should know of a table beside its numbers."""
-    yield from filter(None, (show_failure(line), show_refusal(line), show_silence(line, now), show_overdue(line)))
-    if line.held_back_by:
-        yield f"held back by {line.held_back_by.table} at {show_time(line.held_back_by.watermark)}."
-    if line.before_first:
-        yield f"{line.before_first:,} rows are of times before 2000-01-01. No cycle moves them."
-    if line.future:
-        yield f"{line.future:,} rows are from the future. They are moved when their time has come."
-    if line.record and line.record.row_limit is not None:
-        yield (
-            f"its windows have been made smaller, since a larger one has failed twice: about {line.record.row_limit:,} "
-            "rows at most. They grow again with each one that is moved."
-        )
-    for gap in line.gaps:
-        rows = "an unknown number of" if gap.rows is None else f"{gap.rows:,}"
-        yield f"{rows} rows missed in {show_window(gap.window.low, gap.window.high)} ({gap.kind})."

@@ -13,17 +13,16 @@ from k2_offload.cli.console import (
     FAILED,
     FINDING,
     PASSED,
-    UNKNOWN,
     JsonOption,
     command,
     number_table,
     print_json,
     screen,
     show_error,
-    show_number,
     show_table,
     with_progress,
 )
+from k2_offload.core.text import UNKNOWN, show_number
 from k2_offload.work.tiers import open_tiers
 from k2_offload.work.validate import CATALOG, CLICKHOUSE, Check, SourceCheck, check_lake, check_services, check_source
 

@@ -8,7 +8,6 @@ from k2_offload.cli.console import (
     FAILED,
     FINDING,
     PASSED,
-    UNKNOWN,
     JsonOption,
     LayerOption,
     TablesArgument,
@@ -17,13 +16,12 @@ from k2_offload.cli.console import (
     print_json,
     screen,
     show_error,
-    show_number,
     show_table,
-    show_window,
     window_document,
     with_progress,
 )
 from k2_offload.core.comparison import Comparison
+from k2_offload.core.text import UNKNOWN, show_number, show_window
 from k2_offload.work.compare import compare
 from k2_offload.work.tiers import open_tiers
 

@@ -7,7 +7,6 @@ import typer
 from k2_offload.adapters.ledger import TableRecord
 from k2_offload.cli.console import (
     FINDING,
-    UNKNOWN,
     JsonOption,
     command,
     errors,
@@ -15,13 +14,12 @@ from k2_offload.cli.console import (
     print_json,
     screen,
     show_error,
-    show_number,
     show_table,
-    show_window,
 )
 from k2_offload.cli.watermark_set import DryRunOption, TableArgument, YesOption, confirmed, set_watermark
 from k2_offload.core.exactly_once import FIRST_WATERMARK, watermark_of
 from k2_offload.core.tables import TableSpec
+from k2_offload.core.text import UNKNOWN, show_number, show_window
 from k2_offload.core.windows import format_time
 from k2_offload.work.tiers import Tiers, open_tiers
 from k2_offload.work.watermarks import ColdReading, accept, difference, read_cold_table

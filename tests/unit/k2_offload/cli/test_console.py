@@ -1,34 +1,11 @@
-"""Numbers and times as the screen shows them."""
+"""What the screen shows stays whole."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-
-import pytest
 from rich.console import Console
 
 from k2_offload.cli import console
-from k2_offload.cli.console import number_table, show_duration, show_error, show_number, show_table, show_window
-
-NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
-
-
-def test_thousands_are_separated_and_the_unknown_is_a_dash():
-    assert [show_number(value) for value in (None, 0, 999, 3_777_490)] == ["\N{EN DASH}", "0", "999", "3,777,490"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (59.4, "59 s"), (61, "1 min 01 s"), (3600, "1 h 00 min"), (90_000, "1 d 01 h")],
-)
-def test_a_duration_is_shown_in_its_two_largest_units(seconds, text):
-    assert show_duration(timedelta(seconds=seconds)) == text
-
-
-def test_a_window_names_the_day_of_its_end_only_if_it_is_another():
-    assert show_window(NOON, NOON + timedelta(minutes=15)) == "2026-11-21 12:00:00 to 12:15:00"
-    assert show_window(NOON, NOON + timedelta(days=1)) == "2026-11-21 12:00:00 to 2026-11-22 12:00:00"
-    assert show_window(None, NOON) == "\N{EN DASH}"
+from k2_offload.cli.console import number_table, show_error, show_table
 
 
 def test_brackets_in_an_error_are_text_and_a_long_error_stays_on_one_line(monkeypatch, capsys):

@@ -1,0 +1,77 @@
+"""What a person should know of a table beside its numbers, in sentences: for ``k2 status`` and the page alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from k2_offload.adapters.dag_runs import ActiveRun
+from k2_offload.core.text import show_bytes, show_duration, show_time, show_window
+from k2_offload.work.status import TableStatus
+
+
+def find_notes(line: TableStatus, now: datetime) -> Iterator[str]:
+    """What a person should know of a table beside its numbers."""
+    yield from filter(None, (show_failure(line), show_refusal(line), show_silence(line, now), show_overdue(line)))
+    if line.held_back_by:
+        yield f"held back by {line.held_back_by.table} at {show_time(line.held_back_by.watermark)}."
+    if line.before_first:
+        yield f"{line.before_first:,} rows are of times before 2000-01-01. No cycle moves them."
+    if line.future:
+        yield f"{line.future:,} rows are from the future. They are moved when their time has come."
+    if line.record and line.record.row_limit is not None:
+        yield (
+            f"its windows have been made smaller, since a larger one has failed twice: about {line.record.row_limit:,} "
+            "rows at most. They grow again with each one that is moved."
+        )
+    for gap in line.gaps:
+        rows = "an unknown number of" if gap.rows is None else f"{gap.rows:,}"
+        yield f"{rows} rows missed in {show_window(gap.window.low, gap.window.high)} ({gap.kind})."
+
+
+def describe_runs(runs: Sequence[ActiveRun], now: datetime) -> str:
+    """Which run a DAG is busy with, and how many wait for it.
+
+    :param runs: of one DAG; the first is the one that goes on
+    """
+    first = runs[0]
+    text = (
+        f"run {first.run_id} has been {first.state} since {show_time(first.since)} ({show_duration(now - first.since)})"
+    )
+    if len(runs) > 1:
+        text += f"; runs that wait for it: {len(runs) - 1}"
+    if first.is_abandoned(now):
+        text += ". The process that ran it is gone: `k2 run` ends it"
+    return text + "."
+
+
+def show_silence(line: TableStatus, now: datetime) -> str | None:
+    """Since when the source has been silent, if it is."""
+    if line.silence is None:
+        return None
+    if line.silence.since is None:
+        return "ClickHouse has no rows, and none was ever moved."
+    return f"no new rows since {show_time(line.silence.since)} ({show_duration(now - line.silence.since)})."
+
+
+def show_failure(line: TableStatus) -> str | None:
+    """What failed, as far as the ledger knows, if anything did."""
+    if line.record is None or line.record.status != "failed":
+        return None
+    return f"failed: {line.record.reason or 'the ledger does not say why; the log of the last run does.'}"
+
+
+def show_refusal(line: TableStatus) -> str | None:
+    """Why the next cycle will not move the table, if it will not."""
+    return f"the next cycle will refuse it: {line.refusal}" if line.refusal else None
+
+
+def show_overdue(line: TableStatus) -> str | None:
+    """That old snapshots should have been expired, and how, if they should."""
+    if line.metadata is None or line.metadata.overdue is None:
+        return None
+    return (
+        f"{line.metadata.snapshots:,} snapshots, {show_bytes(line.metadata.size_bytes)} of metadata that every load "
+        f"reads: maintenance is overdue. Expire old snapshots, with Spark: {line.metadata.overdue} (see Maintenance of "
+        "the cold tables in docs/operations.md)."
+    )
