@@ -165,6 +165,26 @@ FROM k2_offload.maintenance_runs
 WHERE ended_at >= %(since)s
 ORDER BY table_name, run_id DESC;
 
+-- name: last_windows
+SELECT windows.table_name, windows.low, windows.high, windows.state, windows.dag_run_id, windows.attempts,
+       windows.planned_rows, windows.rows, windows.size_bytes, windows.planned_at, windows.committed_at
+FROM k2_offload.offload_watermarks AS watermarks
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM k2_offload.offload_windows AS each
+    WHERE each.table_name = watermarks.table_name
+    ORDER BY planned_at DESC
+    LIMIT %(limit)s
+) AS windows
+WHERE watermarks.table_name = ANY(%(tables)s)
+ORDER BY windows.planned_at DESC;
+
+-- name: compared_days
+SELECT table_name, day, verdict, compared_at, warm_rows, cold_rows, late_rows, gone_rows, unequal_since, problem
+FROM k2_offload.offload_days
+WHERE table_name = ANY(%(tables)s) AND day >= %(since)s
+ORDER BY table_name, day;
+
 -- name: forget_cold_table
 UPDATE k2_offload.offload_watermarks
 SET cold_table_uuid = NULL, looked_at = NULL, cleared_until = NULL

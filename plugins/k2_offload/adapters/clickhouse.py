@@ -128,13 +128,7 @@ class ClickHouse:
             or rows may be in no partition
         :raises UnsupportedType: if a column cannot be mapped
         """
-        database, name = table.source.split(".")
-        described = self.execute(
-            "SELECT name, toValidUTF8(type) FROM system.columns WHERE database = %(database)s AND table = %(table)s "
-            "AND default_kind NOT IN ('ALIAS', 'EPHEMERAL') ORDER BY position",
-            {"database": database, "table": name},
-        )
-        types: dict[str, str] = dict(described)
+        types = self.column_types(table)
         if not types:
             raise InvalidSource(
                 f"{table.name}: ClickHouse has no table {table.source}. Nothing was moved. "
@@ -152,6 +146,30 @@ class ClickHouse:
         )
         _check_partitioned(table, columns)
         return columns
+
+    def column_types(self, table: TableSpec) -> dict[str, str]:
+        """ClickHouse's own types of the source's stored columns, in their order; none if there is no such table."""
+        database, name = table.source.split(".")
+        described = self.execute(
+            "SELECT name, toValidUTF8(type) FROM system.columns WHERE database = %(database)s AND table = %(table)s "
+            "AND default_kind NOT IN ('ALIAS', 'EPHEMERAL') ORDER BY position",
+            {"database": database, "table": name},
+        )
+        return dict(described)
+
+    def known_counts(self, tables: Sequence[TableSpec]) -> dict[str, int]:
+        """How many rows the sources have, by the table's name, where ClickHouse knows that without counting.
+
+        It does not for views, and for those that merge rows with equal keys nobody does.
+        """
+        counts = dict(
+            self.execute(
+                "SELECT concat(database, '.', name), total_rows FROM system.tables "
+                "WHERE database IN %(databases)s AND total_rows IS NOT NULL",
+                {"databases": tuple({table.source.split(".")[0] for table in tables})},
+            )
+        )
+        return {each.name: counts[each.source] for each in tables if each.source in counts and not each.final}
 
     def newest_row(
         self, table: TableSpec, since: datetime | None = None, before: datetime | None = None

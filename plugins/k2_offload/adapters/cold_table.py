@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
     from pyiceberg.partitioning import PartitionSpec
     from pyiceberg.table import Table
+    from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
     from pyiceberg.transforms import Transform
 
 
@@ -45,6 +47,33 @@ def _told(
             return method(self, *arguments, **options)
 
     return wrapped
+
+
+@dataclass(frozen=True)
+class ColdColumn:
+    """A column of a cold table.
+
+    :param iceberg_type: in the Iceberg spec's spelling
+    :param nullable: whether it may be NULL
+    """
+
+    name: str
+    iceberg_type: str
+    nullable: bool
+
+
+@dataclass(frozen=True)
+class HistoryEntry:
+    """One snapshot, for a person.
+
+    :param operation: Iceberg's: ``append``, ``replace``, ``overwrite`` or ``delete``
+    :param visible: whether it is among the ancestors of what readers see; others are staged, or were rolled back
+    """
+
+    at: datetime
+    operation: str
+    snapshot: Snapshot
+    visible: bool
 
 
 class ColdTable:
@@ -105,10 +134,7 @@ class ColdTable:
         snapshots = {snapshot.snapshot_id: snapshot for snapshot in self._table.metadata.snapshots}
 
         def snapshot_of(snapshot_id: int) -> Snapshot | None:
-            if (found := snapshots.get(snapshot_id)) is None:
-                return None
-            summary = found.summary.additional_properties if found.summary else {}
-            return Snapshot.read(snapshot_id, found.parent_snapshot_id, found.sequence_number or 0, summary)
+            return _read(found) if (found := snapshots.get(snapshot_id)) is not None else None
 
         return find_published(self._name, self.uuid, head, branches, snapshot_of)
 
@@ -223,6 +249,35 @@ class ColdTable:
             ) from None
 
     @property
+    @_told
+    def columns(self) -> tuple[ColdColumn, ...]:
+        """Its columns, in their order."""
+        fields = self._table.schema().fields
+        return tuple(ColdColumn(field.name, str(field.field_type), not field.required) for field in fields)
+
+    @_told
+    def history(self, limit: int) -> list[HistoryEntry]:
+        """The snapshots that were made last, newest first.
+
+        :param limit: how many, at most
+        """
+        snapshots = sorted(self._table.metadata.snapshots, key=lambda each: each.timestamp_ms, reverse=True)
+        parents = {each.snapshot_id: each.parent_snapshot_id for each in snapshots}
+        visible, head = set(), self._table.metadata.current_snapshot_id
+        while head is not None:
+            visible.add(head)
+            head = parents.get(head)
+        return [
+            HistoryEntry(
+                datetime.fromtimestamp(each.timestamp_ms / 1000, UTC),
+                each.summary.operation.value if each.summary else "",
+                _read(each),
+                each.snapshot_id in visible,
+            )
+            for each in snapshots[:limit]
+        ]
+
+    @property
     def snapshot_count(self) -> int:
         """Snapshots that have not expired, staged ones included."""
         return len(self._table.metadata.snapshots)
@@ -300,6 +355,11 @@ class ColdTable:
                     f"TABLE {'.'.join(self._table.name())} ALTER COLUMN {column.name} DROP NOT NULL; or point 'source' "
                     "at a view without NULLs. Then run `k2 validate`."
                 )
+
+
+def _read(snapshot: IcebergSnapshot) -> Snapshot:
+    summary = snapshot.summary.additional_properties if snapshot.summary else {}
+    return Snapshot.read(snapshot.snapshot_id, snapshot.parent_snapshot_id, snapshot.sequence_number or 0, summary)
 
 
 def _day_of(file: DataFile) -> date:

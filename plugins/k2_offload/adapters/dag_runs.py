@@ -1,4 +1,4 @@
-"""Airflow's runs that have not ended, read from its own database: for commands, because tasks may not look there."""
+"""Airflow's runs that have not ended, read from its own database: for commands and pages; tasks may not look there."""
 
 from __future__ import annotations
 
@@ -56,6 +56,18 @@ class ActiveRun:
         return now - self.last_change > timedelta(seconds=unchanged_seconds(self.task_seconds))
 
 
+@dataclass(frozen=True)
+class DagState:
+    """What Airflow knows of one DAG.
+
+    :param paused: ``None`` if Airflow does not know the DAG
+    :param runs: those that have not ended, what runs first
+    """
+
+    paused: bool | None
+    runs: tuple[ActiveRun, ...] = ()
+
+
 def conf_of_this_process(conf: dict[str, Any]) -> dict[str, Any]:
     """The conf for a run that this process makes, so that it is known as its own."""
     return conf | {_PROCESS: own_process()}
@@ -96,6 +108,23 @@ def read_active_runs(dag_ids: Sequence[str]) -> list[ActiveRun]:
             )
             for run, last_change in session.execute(query)
         ]
+
+
+def read_dags(dag_ids: Sequence[str]) -> dict[str, DagState]:
+    """What Airflow knows of these DAGs.
+
+    :raises NoAirflowDatabase: if Airflow's database does not answer
+    """
+    from airflow.models.dag import DagModel  # noqa: PLC0415
+    from sqlalchemy import select  # noqa: PLC0415
+
+    query = select(DagModel.dag_id, DagModel.is_paused).where(DagModel.dag_id.in_(dag_ids), ~DagModel.is_stale)
+    with _session() as session:
+        paused = {dag_id: bool(is_paused) for dag_id, is_paused in session.execute(query)}
+    runs = read_active_runs(dag_ids)
+    return {
+        dag_id: DagState(paused.get(dag_id), tuple(run for run in runs if run.dag_id == dag_id)) for dag_id in dag_ids
+    }
 
 
 def end_run(dag_id: str, run_id: str) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -87,6 +87,55 @@ class MaintenanceRecord:
     orphans: int
     orphan_bytes: int
     seconds: float
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class RecordedWindow:
+    """One window as it was planned, and what became of it.
+
+    :param state: ``open``, ``committed`` or ``abandoned``
+    :param dag_run_id: the run that planned or last resumed it
+    :param rows: published with it; ``None`` until then
+    """
+
+    table: str
+    low: datetime
+    high: datetime
+    state: str
+    dag_run_id: str
+    attempts: int
+    planned_rows: int
+    rows: int | None
+    size_bytes: int | None
+    planned_at: datetime
+    committed_at: datetime | None
+
+    @property
+    def took(self) -> timedelta | None:
+        """From its plan to its commit; ``None`` until then."""
+        return None if self.committed_at is None else self.committed_at - self.planned_at
+
+
+@dataclass(frozen=True)
+class RecordedDay:
+    """What the last comparison of one partition day has found.
+
+    :param late_rows: rows that only the warm tier holds
+    :param gone_rows: rows that only the cold tier holds
+    :param unequal_since: ``None`` while it is equal, or as it should be
+    :param problem: why the day cannot be read, or was not healed
+    """
+
+    table: str
+    day: date
+    verdict: Verdict
+    compared_at: datetime
+    warm_rows: int
+    cold_rows: int
+    late_rows: int
+    gone_rows: int
+    unequal_since: datetime | None
     problem: str | None
 
 
@@ -289,6 +338,30 @@ class Ledger:
             for table, low, high, kind, rows, accepted_at in cursor.fetchall():
                 gaps.setdefault(table, []).append(Gap(Window(low, high), GapKind(kind), rows, accepted_at))
         return gaps
+
+    def read_windows(self, tables: Sequence[str], limit: int) -> dict[str, list[RecordedWindow]]:
+        """The windows of some tables that were planned last, newest first.
+
+        :param limit: how many of each table, at most
+        """
+        windows: dict[str, list[RecordedWindow]] = {table: [] for table in tables}
+        with self._transaction() as cursor:
+            cursor.execute(statements()["last_windows"], {"tables": list(tables), "limit": limit})
+            for row in cursor.fetchall():
+                windows[row[0]].append(RecordedWindow(*row))
+        return windows
+
+    def read_compared_days(self, tables: Sequence[str], since: date) -> dict[str, list[RecordedDay]]:
+        """What is known of the partition days of some tables, oldest first.
+
+        :param since: the first day
+        """
+        days: dict[str, list[RecordedDay]] = {table: [] for table in tables}
+        with self._transaction() as cursor:
+            cursor.execute(statements()["compared_days"], {"tables": list(tables), "since": since})
+            for table, day, verdict, *others in cursor.fetchall():
+                days[table].append(RecordedDay(table, day, Verdict(verdict), *others))
+        return days
 
     def record_day(self, found: DayComparison, problem: str | None, now: datetime) -> datetime | None:
         """Keep what a comparison of one day has found, in place of the one before.

@@ -7,6 +7,9 @@ from datetime import datetime, timedelta
 
 from k2_offload.core.windows import TICK
 
+LAG_TARGET = timedelta(minutes=20)
+"""How old a row may be that is not in the cold table yet."""
+
 
 def lag(oldest_waiting: datetime | None, now: datetime) -> timedelta:
     """How old the oldest row is that is not in the cold table yet.
@@ -18,6 +21,20 @@ def lag(oldest_waiting: datetime | None, now: datetime) -> timedelta:
     :returns: zero when nothing waits, never less
     """
     return timedelta(0) if oldest_waiting is None else max(now - oldest_waiting, timedelta(0))
+
+
+def time_to_expiry(
+    waiting_for: timedelta | None, watermark: datetime | None, now: datetime, retention: timedelta
+) -> timedelta | None:
+    """How long the warm tier still keeps the oldest row that has not been moved.
+
+    :param waiting_for: the lag; ``None`` if it is not known: then a row right at the watermark is assumed
+    :param retention: how long the source keeps a row
+    :returns: negative where rows may have expired; ``None`` if nothing waits, or nothing was ever moved
+    """
+    if waiting_for is not None:
+        return retention - waiting_for if waiting_for else None
+    return None if watermark is None else retention - (now - watermark)
 
 
 @dataclass(frozen=True)

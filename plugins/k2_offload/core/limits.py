@@ -57,6 +57,13 @@ PUBLISH_ATTEMPTS = 5
 """How often the job stages, or publishes, again because another writer came between; then the task's retry does."""
 
 
+PAGE_SECONDS = 15
+"""How old what the page shows may be before the services are asked anew, and how long ClickHouse may be silent then."""
+
+PAGE_PATIENCE_SECONDS = 2.5
+"""How long a request waits for the very first answer; after that the page says that it is on its way."""
+
+
 def layer_seconds(task_seconds: int) -> int:
     """How long a layer waits for the one below: longer than a task of it may take.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from k2_offload.adapters.dag_runs import ActiveRun
+from k2_offload.adapters.dag_runs import ActiveRun, DagState
+from k2_offload.core.lag import LAG_TARGET
 from k2_offload.core.text import show_bytes, show_duration, show_time, show_window
 from k2_offload.work.status import TableStatus
 
@@ -27,6 +28,38 @@ def find_notes(line: TableStatus, now: datetime) -> Iterator[str]:
     for gap in line.gaps:
         rows = "an unknown number of" if gap.rows is None else f"{gap.rows:,}"
         yield f"{rows} rows missed in {show_window(gap.window.low, gap.window.high)} ({gap.kind})."
+
+
+def explain(line: TableStatus, now: datetime, dag_id: str, dag: DagState | None) -> list[str]:
+    """Why the table does not move, or that it does: the sentences of ``k2 status``, and what its DAG has to do with it.
+
+    :param line: of a table that could be looked at, or has a ``problem``
+    :param dag_id: of the table's layer
+    :param dag: ``None`` if that is not known
+    """
+    sentences = [] if line.problem is None else [line.problem]
+    if dag is not None:
+        sentences += _describe_dag(dag_id, dag)
+    sentences += find_notes(line, now)
+    if sentences or line.lag is None:
+        return sentences
+    if not line.lag:
+        return ["everything has moved."]
+    if line.lag <= LAG_TARGET:
+        return ["up to date: what waits is moved by the next cycle."]
+    if dag is not None and dag.runs:
+        return [f"behind its target; {dag_id}: {describe_runs(dag.runs, now)}"]
+    return [
+        f"behind its target, and no run of {dag_id} goes on: is Airflow's scheduler up? "
+        f"`k2 run {line.table.name}` moves it at once."
+    ]
+
+
+def _describe_dag(dag_id: str, dag: DagState) -> Iterator[str]:
+    if dag.paused is None:
+        yield f"Airflow knows no DAG {dag_id} yet: its DAG processor has not read the file, or could not."
+    elif dag.paused:
+        yield f"its DAG {dag_id} is paused: nothing moves until `airflow dags unpause {dag_id}`."
 
 
 def describe_runs(runs: Sequence[ActiveRun], now: datetime) -> str:

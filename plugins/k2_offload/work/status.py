@@ -109,7 +109,7 @@ def read_status(
             watermark,
             lag(oldest_waiting, now),
             silence(newest_row, watermark, now, table.idle_after),
-            _metadata(cold, now) if cold else None,
+            read_metadata(cold, now) if cold else None,
             _refusal(table, cold, columns) if cold else None,
             tiers.clickhouse.count(table) if counts else None,
             cold.total_rows if cold else 0,
@@ -125,7 +125,8 @@ def read_status(
         return TableStatus(table, record, gaps=gaps, problem=str(error))
 
 
-def _metadata(cold: ColdTable, now: datetime) -> Metadata:
+def read_metadata(cold: ColdTable, now: datetime) -> Metadata:
+    """What every load of a cold table reads."""
     snapshots, size_bytes = cold.snapshot_count, cold.metadata_bytes()
     overdue = cold.expiry_statement(now.date() - timedelta(days=2)) if is_overdue(snapshots, size_bytes) else None
     return Metadata(snapshots, size_bytes, overdue)

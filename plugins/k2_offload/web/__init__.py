@@ -1,0 +1,1 @@
+"""What Airflow's API server shows: the page "Cold tier"."""

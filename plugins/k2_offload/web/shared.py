@@ -1,0 +1,98 @@
+"""A look at the services that all requests share, so that no number of readers makes it more frequent."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from k2_offload.core.errors import OffloadError
+from k2_offload.core.limits import PAGE_PATIENCE_SECONDS, PAGE_SECONDS
+
+log = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
+
+
+def start_thread(run: Callable[[], None]) -> None:
+    """In the background; a service that hangs must not keep the server from ending."""
+    threading.Thread(target=run, name="k2-page", daemon=True).start()
+
+
+@dataclass(frozen=True)
+class Look(Generic[Value]):
+    """What is known.
+
+    :param value: of the last look that succeeded; ``None`` before the first
+    :param age_seconds: of the value
+    :param pending_seconds: how long the look has taken that goes on now; zero if none does
+    :param problem: why the last look failed
+    """
+
+    value: Value | None = None
+    age_seconds: float = 0.0
+    pending_seconds: float = 0.0
+    problem: str | None = None
+
+
+class Shared(Generic[Value]):
+    """Reads in the background, one look at a time, and never more often than every :data:`PAGE_SECONDS`.
+
+    :param read: one look
+    :param start: runs it in the background
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], Value],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        start: Callable[[Callable[[], None]], None] = start_thread,
+    ) -> None:
+        self._read = read
+        self._clock = clock
+        self._start = start
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._value: Value | None = None
+        self._read_at = 0.0
+        self._problem: str | None = None
+        self._started_at: float | None = None
+        self._tried_at: float | None = None
+
+    def look(self, patience_seconds: float = PAGE_PATIENCE_SECONDS) -> Look[Value]:
+        """What is known now; asks for more in the background if it is old.
+
+        :param patience_seconds: how long to wait for the very first look to end
+        """
+        with self._lock:
+            now = self._clock()
+            due = self._tried_at is None or now - self._tried_at >= PAGE_SECONDS
+            starts = due and self._started_at is None
+            if starts:
+                self._started_at = self._tried_at = now
+        if starts:
+            self._start(self._run)
+        self._ended.wait(patience_seconds)
+        with self._lock:
+            now = self._clock()
+            pending = now - self._started_at if self._started_at is not None else 0.0
+            return Look(self._value, now - self._read_at, pending, self._problem)
+
+    def _run(self) -> None:
+        value, problem = None, None
+        try:
+            value = self._read()
+        except OffloadError as error:
+            problem = str(error)
+        except Exception:
+            log.exception("K2's page could not be read")
+            problem = "An unexpected error; the log of Airflow's API server has it. No row is affected by this page."
+        with self._lock:
+            if problem is None:
+                self._value, self._read_at = value, self._clock()
+            self._problem, self._started_at = problem, None
+        self._ended.set()

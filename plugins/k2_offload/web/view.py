@@ -1,0 +1,262 @@
+"""What the templates show, made of what was read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from typing import NamedTuple
+from urllib.parse import quote
+
+from k2_offload.adapters.cold_table import HistoryEntry
+from k2_offload.adapters.dag_runs import DagState
+from k2_offload.adapters.ledger import RecordedDay, RecordedWindow
+from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID, dag_id
+from k2_offload.core.day_comparison import Verdict
+from k2_offload.core.lag import LAG_TARGET, time_to_expiry
+from k2_offload.core.tables import LAYERS, TableSpec
+from k2_offload.core.text import UNKNOWN, show_duration, show_window
+from k2_offload.web.figures import Figure, sparkline
+from k2_offload.work.notes import describe_runs, explain, find_notes
+from k2_offload.work.overview import Overview, TableOverview
+
+
+class State(NamedTuple):
+    """A word for where a table stands.
+
+    :param kind: how much it needs a person: ``ok``, ``busy``, ``quiet``, ``warn``, ``bad``
+    """
+
+    word: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class TableView:
+    """One table's line.
+
+    :param dag: of its layer; ``None`` if Airflow's database did not answer
+    :param ledger: whether the ledger could be read
+    """
+
+    overview: TableOverview
+    dag: DagState | None
+    now: datetime
+    ledger: bool
+
+    @property
+    def table(self) -> TableSpec:
+        """Its entry in the table file."""
+        return self.overview.status.table
+
+    @property
+    def dag_id(self) -> str:
+        """The DAG that moves it."""
+        return dag_id(self.table.layer)
+
+    @cached_property
+    def state(self) -> State:
+        """The first that applies, of what a person should know."""
+        return next(self._states())
+
+    def _states(self) -> Iterator[State]:
+        status, record = self.overview.status, self.overview.status.record
+        if status.problem is not None:
+            yield State("unreadable", "bad")
+        if record is not None and record.status == "failed":
+            yield State("failed", "bad")
+        if status.refusal is not None:
+            yield State("refused", "bad")
+        if self.expires is not None and self.expires <= timedelta(0):
+            yield State("rows may expire", "bad")
+        if self.dag is not None and self.dag.paused:
+            yield State("paused", "warn")
+        if not self.overview.looked_at or not self.ledger:
+            yield State("unknown", "warn")
+        if status.held_back_by is not None:
+            yield State("held back", "warn")
+        if self.is_behind:
+            yield State("behind", "warn")
+        if self.overview.late_rows:
+            yield State("late rows", "warn")
+        if record is not None and record.status == "running":
+            yield State("running", "busy")
+        if status.silence is not None:
+            yield State("silent", "quiet")
+        if status.watermark is None:
+            yield State("not started", "quiet")
+        yield State("up to date", "ok")
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a row waits for longer than the target."""
+        lag = self.overview.status.lag
+        return lag is not None and lag > LAG_TARGET
+
+    @property
+    def expires(self) -> timedelta | None:
+        """When the warm tier drops the oldest row that waits."""
+        status = self.overview.status
+        return time_to_expiry(status.lag, status.watermark, self.now, self.table.warm_retention)
+
+    @property
+    def expires_text(self) -> str:
+        """The same, in words."""
+        if self.expires is None:
+            return "nothing waits" if self.overview.status.lag is not None else UNKNOWN
+        return show_duration(self.expires) if self.expires > timedelta(0) else "now"
+
+    @property
+    def expires_soon(self) -> bool:
+        """Whether that is within a quarter of the retention."""
+        return self.expires is not None and self.expires < self.table.warm_retention / 4
+
+    @property
+    def lag_text(self) -> str:
+        """Its lag; of a source that is silent and moved, no lag says anything."""
+        status = self.overview.status
+        return "silent" if status.silent else show_duration(status.lag)
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """Why it moves, or does not."""
+        return explain(self.overview.status, self.now, self.dag_id, self.dag)
+
+    @property
+    def is_remarkable(self) -> bool:
+        """Whether the notes should be read without asking for them."""
+        return self.state.kind in ("warn", "bad") or any(find_notes(self.overview.status, self.now))
+
+    @property
+    def last_window(self) -> RecordedWindow | None:
+        """The last one that was not given up."""
+        return next((each for each in self.overview.windows if each.state != "abandoned"), None)
+
+    @property
+    def sparkline(self) -> Figure:
+        """The last day."""
+        return sparkline(self.overview.windows, self.now)
+
+    def run_path(self, window: RecordedWindow) -> str:
+        """Of a window's DAG run, below Airflow's root."""
+        return f"{dag_path(self.dag_id)}/runs/{quote(window.dag_run_id, safe='')}"
+
+    @property
+    def reconcile_conf(self) -> str:
+        """What the trigger form of ``k2_reconcile`` takes to look at this table alone."""
+        return json.dumps({"tables": [self.table.name]})
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """One layer with its DAG.
+
+    :param run: what its DAG is busy with
+    """
+
+    name: str
+    dag_id: str
+    tables: Sequence[TableView]
+    run: str | None
+
+    @property
+    def path(self) -> str:
+        """Of its DAG, below Airflow's root."""
+        return dag_path(self.dag_id)
+
+
+def dag_path(name: str = RECONCILE_DAG_ID) -> str:
+    """Of a DAG, below Airflow's root."""
+    return f"dags/{quote(name, safe='')}"
+
+
+def table_views(overview: Overview, layers: Collection[str]) -> dict[str, TableView]:
+    """The tables of some layers, by name, in the order in which they move."""
+    views = [
+        TableView(each, overview.dags.get(each.status.table.layer), overview.now, overview.ledger)
+        for layer in LAYERS
+        if layer in layers
+        for each in overview.tables
+        if each.status.table.layer == layer
+    ]
+    return {view.table.name: view for view in views}
+
+
+def layer_views(overview: Overview, layers: Collection[str]) -> list[LayerView]:
+    """The same, layer by layer; without those that have no table."""
+    views = table_views(overview, layers).values()
+    found = []
+    for layer in LAYERS:
+        tables = [view for view in views if view.table.layer == layer]
+        state = overview.dags.get(layer)
+        run = describe_runs(state.runs, overview.now) if state and state.runs else None
+        if tables:
+            found.append(LayerView(layer, dag_id(layer), tables, run))
+    return found
+
+
+def count_states(layers: Sequence[LayerView]) -> list[tuple[State, int]]:
+    """How many tables are in each state, what needs a person first."""
+    counts: dict[State, int] = {}
+    for view in (view for layer in layers for view in layer.tables):
+        counts[view.state] = counts.get(view.state, 0) + 1
+    urgency = ("bad", "warn", "busy", "quiet", "ok")
+    return sorted(counts.items(), key=lambda each: urgency.index(each[0].kind))
+
+
+class DayCell(NamedTuple):
+    """One day of the heat map.
+
+    :param kind: ``equal``, ``expected`` (as it should be, and not equal), ``differs``, ``unreadable``, ``none``
+    """
+
+    day: date
+    kind: str
+    mark: str
+    title: str
+
+
+_CELLS = {
+    Verdict.EQUAL: ("equal", "="),
+    Verdict.EXPIRED: ("expected", "·"),
+    Verdict.LEFT_OUT: ("expected", "·"),
+    Verdict.LATE_ROWS: ("differs", "<"),
+    Verdict.CHANGED_ROWS: ("differs", "≠"),
+    Verdict.COLD_HAS_MORE: ("differs", ">"),
+    Verdict.UNREADABLE: ("unreadable", "?"),
+}
+
+
+def heat_map(days: Sequence[RecordedDay]) -> list[DayCell]:
+    """One cell a day from a Monday on, those that were never compared included; empty if none was.
+
+    :param days: oldest first
+    """
+    if not days:
+        return []
+    found = {each.day: each for each in days}
+    first = days[0].day - timedelta(days=days[0].day.weekday())
+    return [
+        _cell(day, found.get(day))
+        for day in (first + timedelta(days=each) for each in range((days[-1].day - first).days + 1))
+    ]
+
+
+def _cell(day: date, found: RecordedDay | None) -> DayCell:
+    if found is None:
+        return DayCell(day, "none", "", f"{day}: not compared")
+    kind, mark = _CELLS[found.verdict]
+    counts = f"{found.warm_rows:,} rows warm, {found.cold_rows:,} cold"
+    differing = f", {found.late_rows:,} only warm, {found.gone_rows:,} only cold" if kind == "differs" else ""
+    at = f"compared {found.compared_at:%Y-%m-%d %H:%M} UTC"
+    return DayCell(day, kind, mark, f"{day}: {found.verdict}; {counts}{differing}; {at}")
+
+
+def describe_snapshot(entry: HistoryEntry) -> str:
+    """What a snapshot brought."""
+    snapshot = entry.snapshot
+    if snapshot.window_id is not None:
+        return f"window {show_window(snapshot.window_id.window.low, snapshot.window_id.window.high)}"
+    return "heal of a day" if snapshot.heal is not None else "another writer"

@@ -1,0 +1,213 @@
+"""Reads what the page shows: all tables at a glance, and one table in detail.
+
+A service that is down leaves its part unknown, with a sentence that says so; what the others know is still shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
+
+from k2_offload.adapters.cold_table import ColdColumn, HistoryEntry
+from k2_offload.adapters.dag_runs import DagState, read_dags
+from k2_offload.adapters.ledger import RecordedDay, RecordedWindow, TableRecord
+from k2_offload.core.errors import OffloadError, UnsupportedType
+from k2_offload.core.gaps import Gap
+from k2_offload.core.tables import TableSpec
+from k2_offload.core.type_mapping import map_column
+from k2_offload.work.status import Metadata, TableStatus, read_metadata, read_status
+from k2_offload.work.tiers import Tiers
+
+Result = TypeVar("Result")
+
+DAY_OF_WINDOWS = 100
+"""A day has 96 cycles."""
+
+SHOWN_WINDOWS = 200
+SHOWN_SNAPSHOTS = 20
+SHOWN_DAYS = timedelta(days=84)
+
+
+@dataclass(frozen=True)
+class TableOverview:
+    """One table at a glance.
+
+    :param looked_at: whether ClickHouse and the catalog were asked; otherwise only the ledger speaks
+    :param warm_rows: where ClickHouse knows that without counting
+    :param windows: those that were planned last, newest first
+    :param late_rows: that no comparison has healed yet, of all days; ``None`` if none has been compared
+    """
+
+    status: TableStatus
+    looked_at: bool
+    warm_rows: int | None
+    windows: Sequence[RecordedWindow]
+    late_rows: int | None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All tables.
+
+    :param dags: by layer; empty if Airflow's database does not answer
+    :param ledger: whether the ledger could be read
+    :param problems: of services, each a sentence
+    """
+
+    now: datetime
+    tables: Sequence[TableOverview]
+    dags: Mapping[str, DagState]
+    ledger: bool
+    problems: Sequence[str]
+
+
+@dataclass(frozen=True)
+class ComparedColumn:
+    """A column as both sides have it; ``None`` where one lacks it.
+
+    :param clickhouse_type: ClickHouse's own name
+    :param expected: the Iceberg type that it becomes; ``None`` if there is none
+    """
+
+    name: str
+    clickhouse_type: str | None
+    expected: str | None
+    cold: ColdColumn | None
+
+    @property
+    def differs(self) -> bool:
+        """Whether the two do not go together."""
+        return self.cold is None or self.expected != self.cold.iceberg_type
+
+
+@dataclass(frozen=True)
+class TableDetail:
+    """One table in detail.
+
+    :param windows: newest first
+    :param days: oldest first
+    :param snapshots: newest first
+    :param metadata: ``None`` while there is no cold table, or if it cannot be read
+    :param location: URI of the cold table's folder
+    """
+
+    windows: Sequence[RecordedWindow] = ()
+    days: Sequence[RecordedDay] = ()
+    snapshots: Sequence[HistoryEntry] = ()
+    metadata: Metadata | None = None
+    location: str | None = None
+    columns: Sequence[ComparedColumn] = ()
+    problems: Sequence[str] = ()
+
+
+@dataclass
+class _Problems:
+    """What went wrong; each sentence once."""
+
+    found: list[str] = field(default_factory=list)
+
+    def without(self, read: Callable[[], Result]) -> Result | None:
+        """What was read; ``None`` if it could not be."""
+        try:
+            return read()
+        except OffloadError as error:
+            if str(error) not in self.found:
+                self.found.append(str(error))
+            return None
+
+
+@dataclass(frozen=True)
+class _Ledger:
+    records: Mapping[str, TableRecord] = field(default_factory=dict)
+    gaps: Mapping[str, Sequence[Gap]] = field(default_factory=dict)
+    windows: Mapping[str, Sequence[RecordedWindow]] = field(default_factory=dict)
+    days: Mapping[str, Sequence[RecordedDay]] = field(default_factory=dict)
+
+
+def read_overview(tiers: Tiers, dag_ids: Mapping[str, str]) -> Overview:
+    """Look at all tables.
+
+    :param dag_ids: the DAG of each layer
+    """
+    problems, now = _Problems(), tiers.now()
+    tables = list(tiers.tables.by_name.values())
+    known = problems.without(partial(_read_ledger, tiers, [table.name for table in tables], now))
+    dags = problems.without(partial(read_dags, list(dag_ids.values()))) or {}
+    counts = problems.without(partial(tiers.clickhouse.known_counts, tables))
+    ledger, up, shown = known or _Ledger(), counts is not None, []
+    for table in tables:
+        record, gaps = ledger.records.get(table.name), ledger.gaps.get(table.name, ())
+        look = partial(read_status, tiers, table, record, counts=False, gaps=gaps)
+        status = problems.without(look) if up else None
+        up = status is not None  # a service that is down is waited for once
+        days = ledger.days.get(table.name, ())
+        shown.append(
+            TableOverview(
+                status or TableStatus(table, record, record.watermark if record else None, gaps=gaps),
+                up,
+                (counts or {}).get(table.name),
+                ledger.windows.get(table.name, ()),
+                sum(day.late_rows for day in days if day.unequal_since is not None) if days else None,
+            )
+        )
+    by_layer = {layer: dags[dag_id] for layer, dag_id in dag_ids.items() if dag_id in dags}
+    return Overview(now, shown, by_layer, known is not None, problems.found)
+
+
+def _read_ledger(tiers: Tiers, names: Sequence[str], now: datetime) -> _Ledger:
+    ledger = tiers.ledger
+    ledger.migrate()
+    return _Ledger(
+        ledger.read_tables(),
+        ledger.read_gaps(),
+        ledger.read_windows(names, DAY_OF_WINDOWS),
+        ledger.read_compared_days(names, (now - SHOWN_DAYS).date()),
+    )
+
+
+def read_detail(tiers: Tiers, table: TableSpec) -> TableDetail:
+    """Look at one table closely."""
+    problems, now = _Problems(), tiers.now()
+    names, since = [table.name], (now - SHOWN_DAYS).date()
+    windows = problems.without(partial(tiers.ledger.read_windows, names, SHOWN_WINDOWS)) or {}
+    days = problems.without(partial(tiers.ledger.read_compared_days, names, since)) or {}
+    types = problems.without(partial(tiers.clickhouse.column_types, table))
+    cold = problems.without(partial(tiers.catalog.load, table))
+    history = problems.without(partial(cold.history, SHOWN_SNAPSHOTS)) if cold else None
+    metadata = problems.without(partial(read_metadata, cold, now)) if cold else None
+    columns = problems.without(lambda: cold.columns) if cold else None
+    return TableDetail(
+        windows.get(table.name, ()),
+        days.get(table.name, ()),
+        history or (),
+        metadata,
+        cold.location if cold else None,
+        compare_columns(table, types, columns) if types and columns else (),
+        problems.found,
+    )
+
+
+def compare_columns(
+    table: TableSpec, types: Mapping[str, str], cold: Sequence[ColdColumn]
+) -> tuple[ComparedColumn, ...]:
+    """Both sides of each column, in the source's order; those that only the cold table has come last.
+
+    :param types: ClickHouse's, by column
+    """
+    in_cold = {column.name: column for column in cold}
+    return tuple(
+        ComparedColumn(name, types.get(name), _expected(table, name, types.get(name)), in_cold.get(name))
+        for name in {**types, **in_cold}
+    )
+
+
+def _expected(table: TableSpec, name: str, clickhouse_type: str | None) -> str | None:
+    if clickhouse_type is None:
+        return None
+    try:
+        return map_column(table.name, name, clickhouse_type, binary=name in table.binary).iceberg_type
+    except UnsupportedType:
+        return None
