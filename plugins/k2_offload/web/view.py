@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import NamedTuple
@@ -71,9 +71,9 @@ class TableView:
             yield State("refused", "bad")
         if self.expires is not None and self.expires <= timedelta(0):
             yield State("rows may expire", "bad")
-        if self.dag is not None and self.dag.paused:
-            yield State("paused", "warn")
-        if not self.overview.looked_at or not self.ledger:
+        if self.dag is not None and self.dag.paused is not False:
+            yield State("paused" if self.dag.paused else "no DAG", "warn")
+        if not self.is_known:
             yield State("unknown", "warn")
         if status.held_back_by is not None:
             yield State("held back", "warn")
@@ -122,7 +122,14 @@ class TableView:
     @cached_property
     def notes(self) -> list[str]:
         """Why it moves, or does not."""
-        return explain(self.overview.status, self.now, self.dag_id, self.dag)
+        status = self.overview.status if self.is_known else replace(self.overview.status, lag=None)
+        found = explain(status, self.now, self.dag_id, self.dag)
+        return found or ["not everything could be asked: see the top of this page."]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether all services were asked."""
+        return self.overview.looked_at and self.ledger
 
     @property
     def is_remarkable(self) -> bool:

@@ -1,0 +1,249 @@
+"""What the page says: every state, in words; nothing of what it shows is taken for HTML."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import pytest
+
+from k2_offload.adapters.cold_table import ColdColumn, HistoryEntry
+from k2_offload.adapters.dag_runs import ActiveRun, DagState
+from k2_offload.adapters.ledger import RecordedDay
+from k2_offload.core.day_comparison import Verdict
+from k2_offload.core.exactly_once import Snapshot
+from k2_offload.core.lag import Silence
+from k2_offload.core.windows import Upstream
+from k2_offload.web.shared import Look
+from k2_offload.work.overview import ComparedColumn, TableDetail, compare_columns
+from tests.unit.k2_offload.web.pages import (
+    DAY,
+    GOOD,
+    HOUR,
+    MINUTE,
+    NOON,
+    TABLES,
+    WINDOW,
+    get,
+    overview,
+    page,
+    record,
+    table,
+    table_of,
+)
+
+HOSTILE = "<script>alert('&')</script>\"><img src=x>"
+
+
+class Page(HTMLParser):
+    """Texts and tags of a page; fails where they are not closed in order."""
+
+    VOID = ("meta", "br", "rect")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.texts = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "script"} & set(self.open):
+            self.texts.append(data.strip())
+
+    @property
+    def text(self):
+        return " ".join(filter(None, self.texts))
+
+    def links(self):
+        return [attributes["href"] for tag, attributes in self.tags if tag == "a"]
+
+
+def test_a_healthy_table_has_its_numbers_and_no_sentence():
+    shown = Page(page())
+    for words in ("1 up to date", "2026-11-21 11:45:00", "15 min 00 s", "1,234, 1 min 00 s", "4,321", "98,765"):
+        assert words in shown.text
+    assert "6 d 23 h" in shown.text
+    assert not [tag for tag, attributes in shown.tags if attributes.get("class") == "note"]
+    assert "../dags/k2_offload_bronze/runs/scheduled__1" in shown.links()
+
+
+@pytest.mark.parametrize(
+    ("changes", "word", "sentence"),
+    [
+        ({"problem": "b: its source is gone."}, "unreadable", "b: its source is gone."),
+        ({"record": record("failed", "b: too large.")}, "failed", "failed: b: too large."),
+        ({"refusal": "b: another column."}, "refused", "the next cycle will refuse it: b: another column."),
+        ({"lag": 8 * DAY}, "rows may expire", "behind its target, and no run of k2_offload_bronze goes on"),
+        ({"held_back_by": Upstream("x", NOON - HOUR, NOON), "lag": HOUR}, "held back", "held back by x at 2026-11-21"),
+        ({"lag": HOUR}, "behind", "is Airflow's scheduler up? `k2 run b` moves it at once."),
+        ({"silence": Silence(NOON - HOUR), "lag": 0 * HOUR}, "silent", "no new rows since 2026-11-21 11:00:00"),
+        ({"record": None, "watermark": None, "silence": Silence(None)}, "silent", "ClickHouse has no rows"),
+    ],
+)
+def test_what_does_not_move_says_why(changes, word, sentence):
+    shown = Page(page(table(replace(GOOD, **changes))))
+    assert f"1 {word}" in shown.text
+    assert sentence in shown.text
+    assert sentence in Page(page(table(replace(GOOD, **changes)), path="/tables/b")).text
+
+
+@pytest.mark.parametrize(
+    ("status", "word"),
+    [({"record": record("running")}, "running"), ({"watermark": None, "record": None}, "not started"), ({}, "up to")],
+)
+def test_what_needs_nobody_says_so_in_a_word(status, word):
+    assert f"1 {word}" in Page(page(table(replace(GOOD, **status)))).text
+
+
+def test_a_dag_that_is_paused_or_unknown_is_a_reason():
+    paused = Page(page(dags={"bronze": DagState(paused=True)})).text
+    assert "1 paused" in paused
+    assert "nothing moves until `airflow dags unpause k2_offload_bronze`" in paused
+    assert (
+        "Airflow knows no DAG k2_offload_bronze yet"
+        in Page(page(path="/tables/b", dags={"bronze": DagState(None)})).text
+    )
+
+
+def test_a_run_that_goes_on_is_named():
+    run = ActiveRun("k2_offload_bronze", "manual__7", "running", NOON - MINUTE, NOON, False, None)
+    shown = page(table(replace(GOOD, lag=HOUR)), dags={"bronze": DagState(False, (run,))})
+    assert "behind its target; k2_offload_bronze: run manual__7 has been running since" in shown
+
+
+def test_late_rows_are_counted_and_named():
+    shown = Page(page(table(late_rows=17))).text
+    assert "1 late rows" in shown
+    assert "17" in shown
+
+
+def test_a_service_that_is_down_is_a_sentence_and_the_rest_stays():
+    sentence = "ClickHouse is not reachable through Airflow connection 'k2_clickhouse': refused."
+    unknown = replace(GOOD, lag=None, cold_rows=None, metadata=None)
+    shown = Page(page(table(unknown, looked_at=False, warm_rows=None), problems=[sentence])).text
+    assert sentence in shown
+    assert "1 unknown" in shown
+    assert "2026-11-21 11:45:00" in shown, "the ledger's watermark"
+    assert "up to date" not in shown
+
+
+def test_without_the_ledger_nothing_is_called_up_to_date():
+    shown = Page(page(table(replace(GOOD, record=None), windows=()), ledger=False, problems=["Postgres is down."])).text
+    assert "1 unknown" in shown
+    assert "up to date" not in shown
+
+
+def test_before_the_first_answer_the_page_says_so_and_asks_again_soon():
+    answer = get(Look())
+    assert "are being asked" in answer.text
+    assert 'data-waits="1"' in answer.text
+    assert "are being asked" in get(Look(), path="/tables/b").text
+
+
+def test_a_look_that_failed_or_hangs_stands_above_what_was_known():
+    known = overview()
+    assert "k2_ledger' does not exist" in Page(get(Look(problem="connection 'k2_ledger' does not exist")).text).text
+    shown = Page(get(Look(known, age_seconds=200, pending_seconds=180, problem="went wrong")).text).text
+    assert "went wrong" in shown
+    assert "has gone on for 180 seconds" in shown
+    assert "200 seconds ago" in shown
+    assert "up to date" in shown
+
+
+def test_a_table_that_is_not_there_is_not_found():
+    assert get(Look(overview()), "/tables/nothing").status_code == 404
+
+
+def detail(text="plain"):
+    window = replace(WINDOW, dag_run_id=text)
+    days = (
+        RecordedDay("b", (NOON - 2 * DAY).date(), Verdict.EQUAL, NOON, 10, 10, 0, 0, None, None),
+        RecordedDay("b", NOON.date(), Verdict.CHANGED_ROWS, NOON, 12, 11, 3, 2, NOON - HOUR, text),
+    )
+    snapshots = (
+        HistoryEntry(NOON, text, Snapshot(77, None, 1, None, 5, 6, rows_after=15), True),
+        HistoryEntry(NOON, "append", Snapshot(78, 77, 2, None, 5, 6, rows_after=20), False),
+    )
+    columns = (
+        ComparedColumn(text, "UInt8", "int", ColdColumn(text, "long", False)),
+        ComparedColumn("same", text, "int", ColdColumn("same", "int", True)),
+    )
+    return TableDetail((window, replace(window, state="open", rows=None, committed_at=None)), days, snapshots,
+                       GOOD.metadata, text, columns, [text])  # fmt: skip
+
+
+def test_a_table_shows_windows_days_columns_and_snapshots():
+    shown = Page(page(path="/tables/b", detail=detail()))
+    for words in (
+        "The last 2 windows as a table", "2026-11-21 11:00:00 to 11:45:00", "open", "11-19", "= equal",
+        "changed rows, 3 rows only warm, 2 only cold, since 2026-11-21 11:00:00.", "int, may be NULL", "differs",
+        "another writer", "do not see it", "0 KiB, 5 snapshots", '{"tables": ["b"]}', "k2 heal b",
+    ):  # fmt: skip
+        assert words in shown.text, words
+    titles = [attributes["title"] for tag, attributes in shown.tags if tag == "li" and "title" in attributes]
+    assert "2026-11-20: not compared" in titles
+    assert (
+        "2026-11-21: changed rows; 12 rows warm, 11 cold, 3 only warm, 2 only cold; compared 2026-11-21 12:00 UTC"
+        in titles
+    )
+    assert "../../dags/k2_reconcile" in shown.links()
+    assert len([tag for tag, _ in shown.tags if tag == "rect"]) == 4, "two windows in two figures"
+
+
+def test_nothing_that_is_shown_is_taken_for_html():
+    spec = replace(TABLES["b"])
+    object.__setattr__(spec, "name", HOSTILE)  # no table file may say that
+    status = replace(GOOD, table=spec, record=record("failed", HOSTILE), problem=HOSTILE, refusal=HOSTILE)
+    shown = table(status, windows=(replace(WINDOW, dag_run_id=HOSTILE),))
+    found = overview(shown, problems=[HOSTILE])
+    name = "%3Cscript%3Ealert%28%27%26%27%29%3C%2Fscript%3E%22%3E%3Cimg%20src%3Dx%3E"
+    for text in (page(shown, problems=[HOSTILE]), page(path="/tables/b", detail=detail(HOSTILE))):
+        assert "&lt;script&gt;" in text
+        assert [tag for tag, _ in Page(text).tags if tag == "script"] == ["script"]
+        assert "<img" not in text
+    assert f"runs/{name}" in page(shown)
+    assert get(Look(found), f"/tables/{name}").status_code == 404, "a name with a slash is no path"
+
+
+def test_only_the_packages_own_style_and_script_run_and_nothing_comes_from_elsewhere():
+    answer = get(Look(overview()))
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+    assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//|style=|\son\w+=|@import|url\(""", answer.text)
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_hundred_tables_keep_their_layers_order():
+    tables = [table_of(name) for name in ("g", "s", "b") for _ in range(34)]
+    named = []
+    for number, each in enumerate(tables):
+        spec = replace(each.status.table, name=f"table_{number}", target=f"cold.t{number}")
+        named.append(replace(each, status=replace(each.status, table=spec)))
+    shown = Page(page(*named))
+    order = [int(link.removeprefix("tables/table_")) for link in shown.links() if link.startswith("tables/")]
+    assert len(order) == 102
+    assert order[:34] == list(range(68, 102)), "bronze first, each layer in the file's order"
+    assert all(later - earlier in (1, -67) for earlier, later in pairwise(order))
+
+
+def test_columns_are_compared_as_a_cycle_would():
+    cold = [ColdColumn("a", "long", False), ColdColumn("gone", "string", True)]
+    found = compare_columns(TABLES["b"], {"a": "UInt32", "new": "String", "odd": "Array(String)"}, cold)
+    assert [(each.name, each.expected, each.differs) for each in found] == [
+        ("a", "long", False),
+        ("new", "string", True),
+        ("odd", None, True),
+        ("gone", None, True),
+    ]
