@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -28,15 +29,20 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 class Looks:
-    """What the page has read, shared by all requests of this process."""
+    """What the page has read, shared by all requests of this process.
 
-    def __init__(self) -> None:
-        self.overview: Shared[Overview] = Shared(_read_overview)
+    :param overview: reads all tables
+    :param detail: reads one, by name
+    """
+
+    def __init__(self, overview: Callable[[], Overview], detail: Callable[[str], TableDetail]) -> None:
+        self.overview = Shared(overview)
+        self._detail = detail
         self._details: dict[str, Shared[TableDetail]] = {}
 
     def detail(self, table: str) -> Shared[TableDetail]:
         """Of one table that exists."""
-        return self._details.setdefault(table, Shared(lambda: _read_detail(table)))
+        return self._details.setdefault(table, Shared(partial(self._detail, table)))
 
 
 def _read_overview() -> Overview:
@@ -52,7 +58,7 @@ def _read_detail(table: str) -> TableDetail:
 @cache
 def shared_looks() -> Looks:
     """Those of this process."""
-    return Looks()
+    return Looks(_read_overview, _read_detail)
 
 
 SharedLooks = Annotated[Looks, Depends(shared_looks)]

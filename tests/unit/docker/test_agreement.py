@@ -156,13 +156,16 @@ def test_settings_of_airflow_are_settings_that_airflow_or_this_package_has() -> 
             assert option in conf.configuration_description[section]["options"], name
 
 
-def test_the_scheduler_alone_has_the_connections_and_all_of_them() -> None:
+def test_the_scheduler_has_all_connections_the_page_those_it_asks_and_nobody_else_any() -> None:
     ids = {getattr(Settings(), field.name) for field in fields(Settings) if field.name.endswith("_conn_id")}
-    given = {name for name in SCHEDULER if name.startswith("AIRFLOW_CONN_")}
-    assert given == {f"AIRFLOW_CONN_{connection_id.upper()}" for connection_id in ids}
-    for name in services():
-        if name != "airflow-scheduler":
-            assert not [variable for variable in environment(name) if variable.startswith("AIRFLOW_CONN_")], name
+    given = {
+        name: {variable: text for variable, text in environment(name).items() if variable.startswith("AIRFLOW_CONN_")}
+        for name in services()
+    }
+    tasks, page = given.pop("airflow-scheduler"), given.pop("airflow-api-server")
+    assert tasks.keys() == {f"AIRFLOW_CONN_{connection_id.upper()}" for connection_id in ids}
+    assert page == {variable: text for variable, text in tasks.items() if variable != "AIRFLOW_CONN_K2_SPARK"}
+    assert not any(given.values()), given
 
 
 def test_connections_are_such_as_the_package_reads() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
@@ -18,6 +17,7 @@ from k2_offload.core.lag import Silence
 from k2_offload.core.windows import Upstream
 from k2_offload.web.shared import Look
 from k2_offload.work.overview import ComparedColumn, TableDetail, compare_columns
+from tests.support.html import Page
 from tests.unit.k2_offload.web.pages import (
     DAY,
     GOOD,
@@ -35,38 +35,6 @@ from tests.unit.k2_offload.web.pages import (
 )
 
 HOSTILE = "<script>alert('&')</script>\"><img src=x>"
-
-
-class Page(HTMLParser):
-    """Texts and tags of a page; fails where they are not closed in order."""
-
-    VOID = ("meta", "br", "rect")
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.texts = [], [], []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if not {"style", "script"} & set(self.open):
-            self.texts.append(data.strip())
-
-    @property
-    def text(self):
-        return " ".join(filter(None, self.texts))
-
-    def links(self):
-        return [attributes["href"] for tag, attributes in self.tags if tag == "a"]
 
 
 def test_a_healthy_table_has_its_numbers_and_no_sentence():
