@@ -18,7 +18,7 @@ import sys, types
 sys.path.insert(0, sys.argv[1])
 sys.modules["airflow"] = types.ModuleType("airflow")
 sys.modules["airflow.plugins_manager"] = types.SimpleNamespace(AirflowPlugin=object)
-import logging
+import logging, typing, __future__
 before = set(sys.modules)
 import k2_plugin
 print(*sorted(set(sys.modules) - before))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable
+from datetime import timedelta
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
@@ -116,7 +117,7 @@ def _environment() -> Environment:
         "figures": figures,
         "view": view,
         "show_window": text.show_window,
-        "target": text.show_duration(LAG_TARGET),
+        "target": f"{LAG_TARGET // timedelta(minutes=1)} min",
         "reconcile": RECONCILE_DAG_ID,
         "fresh_seconds": PAGE_SECONDS,
     }

@@ -124,6 +124,8 @@ class TableView:
         """Why it moves, or does not."""
         status = self.overview.status if self.is_known else replace(self.overview.status, lag=None)
         found = explain(status, self.now, self.dag_id, self.dag)
+        if late := self.overview.late_rows:
+            return [f"{late:,} late rows: {RECONCILE_DAG_ID} heals their days, or says why not.", *found]
         return found or ["not everything could be asked: see the top of this page."]
 
     @property

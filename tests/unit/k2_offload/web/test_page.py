@@ -93,7 +93,7 @@ def test_a_run_that_goes_on_is_named():
 def test_late_rows_are_counted_and_named():
     shown = Page(page(table(late_rows=17))).text
     assert "1 late rows" in shown
-    assert "17" in shown
+    assert "17 late rows: k2_reconcile heals their days, or says why not." in shown
 
 
 def test_a_service_that_is_down_is_a_sentence_and_the_rest_stays():
