@@ -7,6 +7,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -38,6 +39,11 @@ def _request(settings: StackSettings, path: str, body: object = None) -> tuple[i
         connection.close()
 
 
+def _read(settings: StackSettings, path: str, headers: dict[str, str]) -> str:
+    with urlopen(Request(f"{airflow_home.ui_url(settings)}{path}", headers=headers), timeout=60) as answer:  # noqa: S310
+        return answer.read().decode()
+
+
 def test_every_service_is_up(settings: StackSettings) -> None:
     assert {each.name: each.state for each in status(settings)} == dict.fromkeys(
         ("postgres", "clickhouse", "api-server", "scheduler", "dag-processor", "triggerer"), "up"
@@ -49,6 +55,18 @@ def test_shown_login_works(settings: StackSettings) -> None:
     login = {"username": airflow_home.UI_USER, "password": password}
     assert _request(settings, "/auth/token", login)[0] == http.HTTPStatus.CREATED
     assert _request(settings, "/auth/token", login | {"password": "guess"})[0] == http.HTTPStatus.UNAUTHORIZED
+
+
+def test_the_page_is_in_the_navigation_and_asks_for_the_login(settings: StackSettings) -> None:
+    login = {"username": airflow_home.UI_USER, "password": Secrets.load_or_make(settings.state).airflow_password}
+    _, answer = _request(settings, "/auth/token", login)
+    token = {"Authorization": f"Bearer {answer['access_token']}"}
+    assert _request(settings, "/k2/")[0] == http.HTTPStatus.UNAUTHORIZED
+    assert wait_until(lambda: "9 silent" in _read(settings, "/k2/", token), 120), _read(settings, "/k2/", token)
+    plugins = json.loads(_read(settings, "/api/v2/plugins", token))["plugins"]
+    [view] = [view for plugin in plugins for view in plugin["external_views"] if plugin["name"] == "k2_offload"]
+    assert (view["name"], view["href"]) == ("Cold tier", "k2/")
+    assert json.loads(_read(settings, "/api/v2/plugins/importErrors", token))["total_entries"] == 0
 
 
 def test_killed_scheduler_takes_no_other_service_along_and_comes_back(settings: StackSettings) -> None:
