@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 class Page(HTMLParser):
     """Texts and tags of a page; fails where they are not closed in order."""
 
-    VOID = ("meta", "br", "rect")
+    VOID = ("meta", "br")
 
     def __init__(self, text):
         super().__init__()

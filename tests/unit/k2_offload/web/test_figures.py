@@ -22,6 +22,7 @@ def test_a_sparkline_has_the_rows_of_one_day_and_no_others():
     first, last = found.bars
     assert (first.x, first.height) == (0, 3), "one row can be seen"
     assert (last.height, last.y) == (HEIGHT, 0)
+    assert found.path.startswith("M0 100V97h8.3V100z")
     assert WIDTH - 12 < last.x < last.x + last.width <= WIDTH
 
 
