@@ -49,6 +49,10 @@ def explain(line: TableStatus, now: datetime, dag_id: str, dag: DagState | None)
         return ["up to date: what waits is moved by the next cycle."]
     if dag is not None and dag.runs:
         return [f"behind its target; {dag_id}: {describe_runs(dag.runs, now)}"]
+    moved_at = line.record.last_successful_run if line.record else None
+    if moved_at is not None and now - moved_at <= LAG_TARGET:
+        ago = show_duration(now - moved_at)
+        return [f"behind its target; a window was moved {ago} ago, and the next cycle moves more."]
     return [
         f"behind its target, and no run of {dag_id} goes on: is Airflow's scheduler up? "
         f"`k2 run {line.table.name}` moves it at once."

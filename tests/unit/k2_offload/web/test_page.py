@@ -55,6 +55,11 @@ def test_a_healthy_table_has_its_numbers_and_no_sentence():
         ({"lag": 8 * DAY}, "rows may expire", "behind its target, and no run of k2_offload_bronze goes on"),
         ({"held_back_by": Upstream("x", NOON - HOUR, NOON), "lag": HOUR}, "held back", "held back by x at 2026-11-21"),
         ({"lag": HOUR}, "behind", "is Airflow's scheduler up? `k2 run b` moves it at once."),
+        (
+            {"lag": HOUR, "record": record(last_successful_run=NOON - MINUTE)},
+            "behind",
+            "a window was moved 1 min 00 s ago, and the next cycle moves more.",
+        ),
         ({"silence": Silence(NOON - HOUR), "lag": 0 * HOUR}, "silent", "no new rows since 2026-11-21 11:00:00"),
         ({"record": None, "watermark": None, "silence": Silence(None)}, "silent", "ClickHouse has no rows"),
     ],
