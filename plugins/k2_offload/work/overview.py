@@ -15,6 +15,7 @@ from k2_offload.adapters.cold_table import ColdColumn, HistoryEntry
 from k2_offload.adapters.dag_runs import DagState, read_dags
 from k2_offload.adapters.ledger import RecordedDay, RecordedWindow, TableRecord
 from k2_offload.core.errors import OffloadError, UnsupportedType
+from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.gaps import Gap
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import map_column
@@ -146,7 +147,7 @@ def read_overview(tiers: Tiers, dag_ids: Mapping[str, str]) -> Overview:
         days = ledger.days.get(table.name, ())
         shown.append(
             TableOverview(
-                status or TableStatus(table, record, record.watermark if record else None, gaps=gaps),
+                status or TableStatus(table, record, _watermark(record), gaps=gaps),
                 up,
                 (counts or {}).get(table.name),
                 ledger.windows.get(table.name, ()),
@@ -155,6 +156,11 @@ def read_overview(tiers: Tiers, dag_ids: Mapping[str, str]) -> Overview:
         )
     by_layer = {layer: dags[dag_id] for layer, dag_id in dag_ids.items() if dag_id in dags}
     return Overview(now, shown, by_layer, known is not None, problems.found)
+
+
+def _watermark(record: TableRecord | None) -> datetime | None:
+    """What the ledger says; nothing before the first window."""
+    return None if record is None or record.watermark == FIRST_WATERMARK else record.watermark
 
 
 def _read_ledger(tiers: Tiers, names: Sequence[str], now: datetime) -> _Ledger:

@@ -1,0 +1,82 @@
+"""A service that is down leaves its part unknown; it is asked once, and what the others know stays."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from k2_offload.adapters.dag_runs import DagState
+from k2_offload.adapters.ledger import TableRecord
+from k2_offload.core.errors import Unreachable
+from k2_offload.core.exactly_once import FIRST_WATERMARK
+from k2_offload.work import overview
+from k2_offload.work.overview import read_overview
+from k2_offload.work.status import TableStatus
+from tests.model.world import TABLES
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+DOWN = Unreachable("ClickHouse", "k2_clickhouse", "refused")
+
+
+def down(*_, **__):
+    raise DOWN
+
+
+@pytest.fixture
+def tiers(monkeypatch):
+    names = list(TABLES.by_name)
+    records = {name: TableRecord(name, NOON - HOUR, "success", *[None] * 8) for name in names}
+    ledger = SimpleNamespace(
+        migrate=lambda: None,
+        read_tables=lambda: records,
+        read_gaps=dict,
+        read_windows=lambda names, _: {name: [] for name in names},
+        read_compared_days=lambda names, _: {name: [] for name in names},
+    )
+    clickhouse = SimpleNamespace(known_counts=lambda tables: {table.name: 7 for table in tables})
+    monkeypatch.setattr(overview, "read_dags", lambda names: {name: DagState(False) for name in names})
+    monkeypatch.setattr(overview, "read_status", lambda _, table, record, **__: TableStatus(table, record, NOON))
+    return SimpleNamespace(tables=TABLES, ledger=ledger, clickhouse=clickhouse, now=lambda: NOON)
+
+
+def test_all_that_answers_is_shown(tiers):
+    found = read_overview(tiers, {"bronze": "dag"})
+    assert (found.ledger, list(found.problems), found.dags) == (True, [], {"bronze": DagState(False)})
+    assert {(each.looked_at, each.warm_rows, each.status.watermark) for each in found.tables} == {(True, 7, NOON)}
+
+
+def test_without_clickhouse_the_ledger_speaks_and_no_table_is_asked_for(tiers, monkeypatch):
+    monkeypatch.setattr(overview, "read_status", lambda *_, **__: pytest.fail("ClickHouse was waited for already"))
+    tiers.clickhouse.known_counts = down
+    first = next(iter(TABLES.by_name))
+    tiers.ledger.read_tables()[first] = TableRecord(first, FIRST_WATERMARK, "initialized", *[None] * 8)
+    found = read_overview(tiers, {})
+    assert list(found.problems) == [str(DOWN)]
+    assert not any(each.looked_at for each in found.tables)
+    watermarks = [each.status.watermark for each in found.tables]
+    assert watermarks == [None] + [NOON - HOUR] * (len(watermarks) - 1), "what never moved has none"
+
+
+def test_a_catalog_that_falls_silent_is_waited_for_once(tiers, monkeypatch):
+    asked = []
+
+    def read_status(_, table, record, **__):
+        asked.append(table.name)
+        return TableStatus(table, record, NOON) if len(asked) == 1 else down()
+
+    monkeypatch.setattr(overview, "read_status", read_status)
+    found = read_overview(tiers, {})
+    assert len(asked) == 2
+    assert [each.looked_at for each in found.tables] == [True] + [False] * (len(found.tables) - 1)
+
+
+def test_without_the_ledger_and_airflows_database_the_tiers_speak(tiers, monkeypatch):
+    tiers.ledger.migrate = down
+    monkeypatch.setattr(overview, "read_dags", down)
+    found = read_overview(tiers, {"bronze": "dag"})
+    assert (found.ledger, found.dags, list(found.problems)) == (False, {}, [str(DOWN)])
+    assert all(each.looked_at and each.status.record is None for each in found.tables)
+    assert {each.late_rows for each in found.tables} == {None}
