@@ -22,14 +22,12 @@ from k2_offload.cli.console import (
     number_table,
     print_json,
     screen,
-    show_bytes,
     show_error,
-    show_number,
-    show_seconds,
     show_table,
 )
 from k2_offload.cli.run import explain, run_dag
 from k2_offload.cli.watermark_set import DryRunOption
+from k2_offload.core.text import show_bytes, show_number, show_seconds
 from k2_offload.work.tiers import open_ledger, wall_clock
 
 
