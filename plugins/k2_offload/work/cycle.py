@@ -26,6 +26,7 @@ from k2_offload.core.exactly_once import (
     check_cut,
     follow_chain,
     refuse_to_recreate,
+    starting_over,
     watermark_of,
 )
 from k2_offload.core.fault_points import FaultPoint, reached
@@ -59,6 +60,8 @@ def plan(
         if cold is None:
             refuse_to_recreate(table.name, entry.table_uuid)
             cold = tiers.catalog.create(table, columns)
+        if entry.table_uuid is None and not cold.snapshot_id and (other := cold.other_in_folder()) is not None:
+            raise starting_over(table.name, other.metadata_file, other.rows, other.statements)
         cold.check_source(columns, table.partition_column)
         reached(FaultPoint.COLD_TABLE_CREATED, table.name)
         check_cut(table.name, cold.published, table.timestamp_column)

@@ -68,14 +68,17 @@ def read_cold_table(tiers: Tiers, table: TableSpec) -> ColdReading:
 
 
 def accept(tiers: Tiers, table: TableSpec, reading: ColdReading) -> None:
-    """Let the ledger follow the cold table as it is.
+    """Let the ledger follow the cold table as it is; where there is none, make it, whatever its folder holds.
 
     :raises StaleWindow: if another writer committed to the cold table meanwhile; nothing has changed then
     """
     if reading.cold is not None and reading.adopt is not None:
         reading.cold.adopt(reading.adopt, table.timestamp_column, reading.left_out or None)
+    columns = tiers.clickhouse.columns(table) if reading.cold is None else ()
     with tiers.ledger.locked(table.name) as locked:
         locked.forget_cold_table()
+        if reading.cold is None:
+            tiers.catalog.create(table, columns)
     commit(tiers, table)
 
 
