@@ -20,7 +20,9 @@ __version__ = "0.1.0"
 
 
 def airflow_dags() -> dict[str, DAG]:
-    """All DAGs of the table file, by id. This is a whole DAG file::
+    """All DAGs of the table file, by id.
+
+    This is a whole DAG file::
 
         from k2_offload import airflow_dags
 
