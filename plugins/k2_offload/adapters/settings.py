@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -57,6 +58,11 @@ def load_settings() -> Settings:
             f"[{_SECTION}] tables_file is not set, so there is nothing to move. Copy the example, {TABLES_FILE}, to a "
             f"place of your own, edit it, and name it in airflow.cfg or AIRFLOW__{_SECTION.upper()}__TABLES_FILE; "
             "then run `k2 validate`."
+        )
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", given.get("lake_collection", Settings.lake_collection)):
+        raise ConfigurationError(
+            f"[{_SECTION}] lake_collection is '{given['lake_collection']}', not a name of letters, digits and "
+            "underscores. Nothing was moved. Correct it; then run `k2 validate`."
         )
     for key, least in _NUMBERS.items():
         if key in given:

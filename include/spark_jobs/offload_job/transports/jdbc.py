@@ -110,7 +110,7 @@ def _restored(columns: tuple[PlannedColumn, ...]) -> Iterator[Any]:
     from pyspark.sql import functions
 
     for column in columns:
-        value = functions.col(column.name)
+        value = functions.col("`" + column.name.replace("`", "``") + "`")  # else a dot would lead into a struct
         if column.iceberg_type == "timestamptz":
             value = functions.timestamp_micros(value)
         elif column.iceberg_type == "date":

@@ -66,3 +66,10 @@ def test_an_airflow_that_is_too_old_is_refused_with_its_version(installed, refus
     else:
         with pytest.raises(ConfigurationError, match=f"needs Airflow 3.3 or newer, and this is Airflow {refused}"):
             check_airflow(version_of)
+
+
+@pytest.mark.parametrize("name", ["a b", "k2_lake, url = 'https://elsewhere'", "k2`", "1st"])
+def test_a_named_collection_is_a_name_and_no_more(monkeypatch, name):
+    monkeypatch.setenv(variable("lake_collection"), name)
+    with pytest.raises(ConfigurationError, match="not a name of letters"):
+        load_settings()
