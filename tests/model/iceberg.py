@@ -354,7 +354,7 @@ class _PyTable:
     def location(self):
         return f"/lake/{self._target}"
 
-    io = SimpleNamespace(get_fs=lambda _: SimpleNamespace(invalidate_cache=lambda: None, glob=lambda _: []))
+    io = SimpleNamespace(get_fs=lambda _: SimpleNamespace(invalidate_cache=lambda: None, ls=lambda *_, **__: []))
     """A storage that holds nothing of another table."""
 
     @property

@@ -20,7 +20,10 @@ def file_names(io: FileIO, folder: str) -> list[str]:
     if hasattr(io, "get_fs"):  # pyiceberg's access through fsspec
         files = io.get_fs(urlparse(folder).scheme or "file")
         files.invalidate_cache()
-        return [path.rpartition("/")[2] for path in files.glob(f"{folder}/*")]
+        try:
+            return [path.rpartition("/")[2] for path in files.ls(folder, detail=False)]
+        except FileNotFoundError:
+            return []
     from pyarrow.fs import FileSelector
     from pyiceberg.io.pyarrow import PyArrowFileIO  # noqa: PLC0415
 
