@@ -9,8 +9,6 @@ from email import message_from_bytes
 from pathlib import Path
 from zipfile import ZipFile
 
-import yaml
-
 from k2_offload import __version__
 from tests.support.wheel import ROOT, build_wheel, copy_sources
 
@@ -38,13 +36,6 @@ def test_it_holds_the_package_and_what_stands_below_include_and_is_the_same_wher
     assert metadata["Version"] == __version__
     airflow = {text for text in metadata.get_all("Requires-Dist", []) if re.match(r"apache-airflow[<>=]", text)}
     assert airflow == {"apache-airflow<4,>=3.3"}
-
-
-def test_the_version_stands_in_one_place_and_the_images_have_it():
-    assert "version =" not in (ROOT / "pyproject.toml").read_text().partition("[project]")[2].partition("[")[0]
-    compose = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())
-    images = {service["image"] for service in compose["services"].values() if "build" in service}
-    assert {image.rpartition(":")[2] for image in images} == {__version__}
 
 
 def test_importing_the_package_loads_nothing_else_of_it_and_needs_nothing_installed():
