@@ -17,7 +17,7 @@ from k2_offload.core.tables import LAYERS
 
 
 def build_dags(tables_file: Path) -> dict[str, DAG]:
-    """By id: one per layer that has tables, the one that compares, the one that tidies; or the one that Airflow is asking for.
+    """By id: one per layer that has tables, the one that compares, the one that tidies; only what Airflow asks for.
 
     :raises InvalidTablesFile: if the table file is wrong
     """
