@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup ready up down status demo k2 airflow test test-unit test-stack soak bench lint format lock clean
+.PHONY: help setup ready up down status demo k2 airflow test test-unit test-stack soak bench lint format lock wheel clean
 
 PYTHON ?=
 PYTEST := .venv/bin/python -m pytest
@@ -86,13 +86,16 @@ format: ready ## Put imports and layout in order
 
 lock: ready ## Compile the lock files from pyproject.toml (UPGRADE=1 takes newer versions)
 	$(LOCK) pyproject.toml -o requirements.txt
-	$(LOCK) --group bootstrap -o requirements/bootstrap.txt
 	$(LOCK) --group dev -c requirements.txt -o requirements/dev.txt
+	$(LOCK) --group bootstrap -c requirements.txt -c requirements/dev.txt -o requirements/bootstrap.txt
 	$(LOCK) --group spark -o requirements/spark.txt
 	$(LOCK) --group coverage -c requirements/dev.txt -o requirements/coverage.txt
 	$(LOCK) --group bench -o requirements/bench.txt
 	$(LOCK) --group clickhouse-26.9 -o requirements/clickhouse-26.9.txt
 	$(LOCK) --group clickhouse-25.8 -o requirements/clickhouse-25.8.txt
 
+wheel: ready ## Build the wheel in dist/: DAGs, jobs, SQL, an example of a table file and the command k2
+	@.venv/bin/python -m hatchling build --target wheel
+
 clean: down ## Stop the stack and remove everything it made, data included
-	rm -rf .venv .state
+	rm -rf .venv .state dist

@@ -8,15 +8,13 @@ is not there. See :func:`k2_offload.adapters.spark_submit.class_archive_command`
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
-
+import offload_job  # noqa: F401 - brings k2_offload along
 from k2_offload.core.exactly_once import Stamp, WindowId
 from k2_offload.core.windows import Window
 from offload_job.cold_table_writer import ColdTableWriter

@@ -6,9 +6,6 @@ spark-submit --driver-class-path <jars> maintain.py PLAN.json REPORT.json
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
 
 from offload_job.maintenance.application import main
 

@@ -1,10 +1,15 @@
-"""Where the files are that come with the package: everything below ``include/``."""
+"""Where the files are that come with the package: everything below ``include/``.
+
+In a checkout that folder stands two above the package; a wheel has it inside.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-INCLUDE = Path(__file__).parents[2] / "include"
+PACKAGE = Path(__file__).parent
+IN_WHEEL = (PACKAGE / "include").is_dir()
+INCLUDE = (PACKAGE if IN_WHEEL else PACKAGE.parents[1]) / "include"
 
 TABLES_FILE = INCLUDE / "tables.yaml"
 LEDGER_SQL = INCLUDE / "sql" / "postgres"

@@ -354,6 +354,9 @@ class _PyTable:
     def location(self):
         return f"/lake/{self._target}"
 
+    io = SimpleNamespace(get_fs=lambda _: SimpleNamespace(invalidate_cache=lambda: None, ls=lambda *_, **__: []))
+    """A storage that holds nothing of another table."""
+
     @property
     def metadata_location(self):
         """Names the snapshot: that is all that a reader wants of it."""

@@ -15,16 +15,16 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-import k2_offload
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import ClickHouseEndpoint
 from k2_offload.core.errors import OffloadError
+from k2_offload.files import PACKAGE
 from offload_job.export_task import Export, Exported, file_of, run_export
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
 
-_PACKAGES = (Path(k2_offload.__file__).parent, Path(__file__).parent)
+_PACKAGES = (PACKAGE, Path(__file__).parent)
 """What the executors run: this package, and the one whose core and adapters it uses."""
 
 

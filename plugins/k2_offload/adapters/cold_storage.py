@@ -6,9 +6,30 @@ import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
+from urllib.parse import urlparse
 
 if TYPE_CHECKING:
     from pyiceberg.io import FileIO
+
+
+def file_names(io: FileIO, folder: str) -> list[str]:
+    """Names of the files that stand right in a folder; none if there is no such folder.
+
+    :param folder: URI
+    """
+    if hasattr(io, "get_fs"):  # pyiceberg's access through fsspec
+        files = io.get_fs(urlparse(folder).scheme or "file")
+        files.invalidate_cache()
+        try:
+            return [path.rpartition("/")[2] for path in files.ls(folder, detail=False)]
+        except FileNotFoundError:
+            return []
+    from pyarrow.fs import FileSelector
+    from pyiceberg.io.pyarrow import PyArrowFileIO  # noqa: PLC0415
+
+    scheme, host, path = PyArrowFileIO.parse_location(folder)
+    selected = io.fs_by_scheme(scheme, host).get_file_info(FileSelector(path, allow_not_found=True))  # type: ignore[attr-defined]
+    return [file.base_name for file in selected]
 
 
 class ColdStorage:

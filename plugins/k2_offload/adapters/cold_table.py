@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from k2_offload.adapters.cold_storage import file_names
 from k2_offload.core.errors import ChangedTable, DamagedTable, InvalidSource, StaleWindow
 from k2_offload.core.exactly_once import (
     CUT_PROPERTY,
@@ -74,6 +75,19 @@ class HistoryEntry:
     operation: str
     snapshot: Snapshot
     visible: bool
+
+
+@dataclass(frozen=True)
+class OtherTable:
+    """A table that the catalog does not know.
+
+    :param metadata_file: URI of its newest metadata file
+    :param statements: the Spark SQL that puts it in the place of the one that the catalog knows
+    """
+
+    metadata_file: str
+    rows: int
+    statements: str
 
 
 class ColdTable:
@@ -175,6 +189,26 @@ class ColdTable:
         """The Spark SQL that takes everything after a snapshot out of the table."""
         name = ".".join(self._table.name())
         return f"CALL {self._table.catalog.name}.system.rollback_to_snapshot('{name}', {snapshot_id})"
+
+    @_told
+    def other_in_folder(self) -> OtherTable | None:
+        """The table with rows that was in this one's folder before, by its newest metadata file."""
+        from pyiceberg.serializers import FromInputFile  # noqa: PLC0415
+
+        folder = f"{self.location}/metadata"
+        names = [name for name in file_names(self.io, folder) if name.endswith(".metadata.json")]
+        for name in sorted(names, key=_version_of, reverse=True):
+            file = f"{folder}/{name}"
+            other = FromInputFile.table_metadata(self.io.new_input(file))
+            snapshot = other.current_snapshot()
+            if str(other.table_uuid) != self.uuid and snapshot is not None and snapshot.summary is not None:
+                return OtherTable(file, int(snapshot.summary["total-records"] or 0), self._register_statements(file))
+        return None
+
+    def _register_statements(self, metadata_file: str) -> str:
+        catalog, name = self._table.catalog.name, ".".join(self._table.name())
+        register = f"CALL {catalog}.system.register_table(table => '{name}', metadata_file => '{metadata_file}')"
+        return f"DROP TABLE {catalog}.{name}; {register}"
 
     @_told
     def rows_per_day(self, column: str, since: date) -> dict[date, int] | None:
@@ -360,6 +394,12 @@ class ColdTable:
 def _read(snapshot: IcebergSnapshot) -> Snapshot:
     summary = snapshot.summary.additional_properties if snapshot.summary else {}
     return Snapshot.read(snapshot.snapshot_id, snapshot.parent_snapshot_id, snapshot.sequence_number or 0, summary)
+
+
+def _version_of(name: str) -> int:
+    """Of a metadata file, such as 00012-….metadata.json."""
+    number = name.partition("-")[0]
+    return int(number) if number.isdecimal() else -1
 
 
 def _day_of(file: DataFile) -> date:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.limits import SHORTEST_TASK_SECONDS, TASK_SECONDS
-from k2_offload.files import TABLES_FILE
+from k2_offload.files import IN_WHEEL, TABLES_FILE
 
 _SECTION = "k2_offload"
 _NUMBERS = {"parallel_tables": 1, "task_timeout_seconds": SHORTEST_TASK_SECONDS}
 """Settings that are whole numbers, and the least of each."""
+
+_OLDEST_AIRFLOW = (3, 3)
 
 
 @dataclass(frozen=True)
@@ -39,18 +44,48 @@ class Settings:
 def load_settings() -> Settings:
     """Read the section; an empty value counts as none.
 
-    :raises ConfigurationError: if one is not what it should be
+    :raises ConfigurationError: if one is not what it should be, or this Airflow is too old
     """
+    check_airflow()
     from airflow.configuration import conf  # noqa: PLC0415 - the CLI answers --help without loading Airflow
 
     read = {field.name: conf.get(_SECTION, field.name, fallback="") for field in fields(Settings)}
     given: dict[str, Any] = {key: text for key, text in read.items() if text}
     if "tables_file" in given:
         given["tables_file"] = Path(given["tables_file"])
+    elif IN_WHEEL:  # an upgrade would replace what stands there
+        raise ConfigurationError(
+            f"[{_SECTION}] tables_file is not set, so there is nothing to move. Copy the example, {TABLES_FILE}, to a "
+            f"place of your own, edit it, and name it in airflow.cfg or AIRFLOW__{_SECTION.upper()}__TABLES_FILE; "
+            "then run `k2 validate`."
+        )
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", given.get("lake_collection", Settings.lake_collection)):
+        raise ConfigurationError(
+            f"[{_SECTION}] lake_collection is '{given['lake_collection']}', not a name of letters, digits and "
+            "underscores. Nothing was moved. Correct it; then run `k2 validate`."
+        )
     for key, least in _NUMBERS.items():
         if key in given:
             given[key] = _number(key, given[key], least)
     return Settings(**given)
+
+
+def check_airflow(version_of: Callable[[str], str] = importlib.metadata.version) -> None:
+    """Refuse an Airflow that this package cannot work with.
+
+    :param version_of: the version of an installed distribution; raises ``PackageNotFoundError``
+    :raises ConfigurationError: if it is too old
+    """
+    try:
+        version = version_of("apache-airflow-core")
+    except importlib.metadata.PackageNotFoundError:  # before 3.0
+        version = version_of("apache-airflow")
+    if tuple(map(int, version.split(".")[:2])) < _OLDEST_AIRFLOW:
+        oldest = ".".join(map(str, _OLDEST_AIRFLOW))
+        raise ConfigurationError(
+            f"K2 offload needs Airflow {oldest} or newer, and this is Airflow {version}. Nothing was moved. Upgrade "
+            "Airflow, or install K2 offload beside a newer one."
+        )
 
 
 def _number(key: str, text: str, least: int) -> int:

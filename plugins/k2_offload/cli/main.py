@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from k2_offload import __version__
 from k2_offload.cli import accept, class_archive, heal, maintain, run, status, validate, verify, watermark
 
 app = typer.Typer(
     name="k2",
-    help="Moves new rows from ClickHouse to Apache Iceberg, exactly once. Exit codes: 0 fine, 1 a finding or failure, "
-    "2 bad input.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
 )
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Moves new rows from ClickHouse to Apache Iceberg, exactly once.
+
+    Exit codes: 0 fine, 1 a finding or failure, 2 bad input.
+    """
+
+
 app.command("validate")(validate.validate)
 app.command("run")(run.run)
 app.command("status")(status.status)

@@ -89,7 +89,10 @@ def _read(tiers: Tiers, table: TableSpec) -> ColdReading:
 
 def _explain(found: ColdReading) -> str:
     if found.cold is None:
-        return "There is no cold table. The next cycle creates it and moves everything that ClickHouse has."
+        return (
+            "There is no cold table. It is made now, and the next cycle moves everything that ClickHouse has. Files of "
+            "an older one in its folder would pass for orphans."
+        )
     if found.adopt is not None and found.published is None and found.left_out:
         return (
             f"The next cycle goes on at {format_time(found.watermark)} by the new timestamp column. "

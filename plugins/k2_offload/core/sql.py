@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from functools import reduce
+
 from k2_offload.core.windows import Window, to_micros
+
+_PART = re.compile(r"`(?:\\.|[^`\\])*`|'(?:\\.|[^'\\])*'|[^`']+", re.DOTALL)
+"""A name in backquotes, a text in quotes, or what stands between them."""
 
 
 def quote(identifier: str) -> str:
@@ -41,12 +47,17 @@ def placeholder(name: str) -> str:
 
 
 def fill(text: str, **values: int) -> str:
-    """Put numbers in for their placeholders. Braces around anything else are left alone.
+    """Put numbers in for their placeholders. Braces around anything else are left alone, and all names in backquotes.
 
     :raises KeyError: if the text lacks a placeholder
     """
-    for name, value in values.items():
+    for name in values:
         if placeholder(name) not in text:
             raise KeyError(f"no {placeholder(name)} in: {text}")
-        text = text.replace(placeholder(name), str(value))
-    return text
+
+    def filled(part: re.Match[str]) -> str:
+        if part[0].startswith("`"):
+            return part[0]
+        return reduce(lambda text, name: text.replace(placeholder(name), str(values[name])), values, part[0])
+
+    return _PART.sub(filled, text)

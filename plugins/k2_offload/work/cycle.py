@@ -26,6 +26,7 @@ from k2_offload.core.exactly_once import (
     check_cut,
     follow_chain,
     refuse_to_recreate,
+    starting_over,
     watermark_of,
 )
 from k2_offload.core.fault_points import FaultPoint, reached
@@ -59,6 +60,7 @@ def plan(
         if cold is None:
             refuse_to_recreate(table.name, entry.table_uuid)
             cold = tiers.catalog.create(table, columns)
+        refuse_to_start_over(table, entry, cold)
         cold.check_source(columns, table.partition_column)
         reached(FaultPoint.COLD_TABLE_CREATED, table.name)
         check_cut(table.name, cold.published, table.timestamp_column)
@@ -79,9 +81,10 @@ def plan(
     return _planned(table, columns, cold, *opened) if opened else None
 
 
-def commit(tiers: Tiers, table: TableSpec) -> tuple[Published | None, datetime | None]:
+def commit(tiers: Tiers, table: TableSpec, *, may_start_over: bool = False) -> tuple[Published | None, datetime | None]:
     """Record what the cold table holds.
 
+    :param may_start_over: see :func:`refuse_to_start_over`
     :returns: the window that was open and is now known as published, if any; and the watermark, if there is one
     :raises OffloadError: if the cold table cannot be read, or is not the one the ledger has followed
     """
@@ -90,7 +93,10 @@ def commit(tiers: Tiers, table: TableSpec) -> tuple[Published | None, datetime |
         cold = tiers.catalog.load(table)
         if cold is None:
             return None, None
-        state = _follow(tiers, table, locked, locked.entry(), cold)
+        entry = locked.entry()
+        if not may_start_over:
+            refuse_to_start_over(table, entry, cold)
+        state = _follow(tiers, table, locked, entry, cold)
         if state.resume is not None:
             locked.fail(
                 state.resume,
@@ -100,6 +106,15 @@ def commit(tiers: Tiers, table: TableSpec) -> tuple[Published | None, datetime |
         reached(FaultPoint.WATERMARK_WRITTEN, table.name)
     reached(FaultPoint.COMMITTED, table.name)
     return (cold.published if state.committed else None), state.watermark
+
+
+def refuse_to_start_over(table: TableSpec, entry: LedgerEntry, cold: ColdTable) -> None:
+    """Do not follow an empty cold table where a full one was, until a person has accepted that.
+
+    :raises DamagedTable: if the ledger has not followed it yet, and its folder holds another one with rows
+    """
+    if entry.table_uuid is None and not cold.snapshot_id and (other := cold.other_in_folder()) is not None:
+        raise starting_over(table.name, other.metadata_file, other.rows, other.statements)
 
 
 def mark_failed(tiers: Tiers, table: TableSpec, reason: str) -> None:

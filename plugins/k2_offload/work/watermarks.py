@@ -13,7 +13,7 @@ from k2_offload.core.gaps import first_contact
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import Window, format_time
-from k2_offload.work.cycle import commit
+from k2_offload.work.cycle import commit, refuse_to_start_over
 from k2_offload.work.tiers import Tiers
 
 
@@ -68,15 +68,18 @@ def read_cold_table(tiers: Tiers, table: TableSpec) -> ColdReading:
 
 
 def accept(tiers: Tiers, table: TableSpec, reading: ColdReading) -> None:
-    """Let the ledger follow the cold table as it is.
+    """Let the ledger follow the cold table as it is; where there is none, make it, whatever its folder holds.
 
     :raises StaleWindow: if another writer committed to the cold table meanwhile; nothing has changed then
     """
     if reading.cold is not None and reading.adopt is not None:
         reading.cold.adopt(reading.adopt, table.timestamp_column, reading.left_out or None)
+    columns = tiers.clickhouse.columns(table) if reading.cold is None else ()
     with tiers.ledger.locked(table.name) as locked:
         locked.forget_cold_table()
-    commit(tiers, table)
+        if reading.cold is None:
+            tiers.catalog.create(table, columns)
+    commit(tiers, table, may_start_over=True)
 
 
 def _left_out(tiers: Tiers, table: TableSpec, cold: ColdTable, adopt: WindowId) -> int:
@@ -160,8 +163,9 @@ def skip(tiers: Tiers, table: TableSpec, found: Skip) -> None:
     if found.window is None:
         return
     commit(tiers, table)  # what has been published already is to be recorded as that
-    with tiers.ledger.locked(table.name):
+    with tiers.ledger.locked(table.name) as locked:
         cold = found.cold or tiers.catalog.create(table, found.columns)
+        refuse_to_start_over(table, locked.entry(), cold)
         window_id = WindowId(cold.uuid, found.window)
         decide_publish(table.name, Stamp(window_id, table.timestamp_column, "skip"), cold.uuid, cold.published)
         cold.adopt(window_id, table.timestamp_column, found.rows)

@@ -26,6 +26,9 @@ from offload_job.session import start_session
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
+_ALIAS = "k2_column_"
+"""With a number, what Spark calls a column: it quotes names in another way than ClickHouse, backslashes above all."""
+
 
 class JdbcTransport:
     """Each split of the window is read, and written as a file, by one task."""
@@ -71,7 +74,7 @@ class JdbcTransport:
 
     def _read(self, spark: SparkSession, planned: PlannedRows, split: Split) -> DataFrame:
         select = of_split(planned.select_split_sql, split)
-        names = ", ".join(_portable(column) for column in planned.columns)
+        names = ", ".join(f"{_portable(column)} AS {_ALIAS}{n}" for n, column in enumerate(planned.columns))
         endpoint = self._connections.clickhouse
         address = f"{endpoint.host}:{endpoint.http_port}/{endpoint.database}"
         frame = spark.read.jdbc(
@@ -96,21 +99,21 @@ def _portable(column: PlannedColumn) -> str:
     """Times and dates travel as integers: drivers disagree about time zones, but not about numbers."""
     name = quote(column.name)
     if column.iceberg_type == "timestamptz":
-        return f"toUnixTimestamp64Micro({name}) AS {name}"
+        return f"toUnixTimestamp64Micro({name})"
     if column.iceberg_type == "date":
-        return f"toInt32({name}) AS {name}"
+        return f"toInt32({name})"
     if column.iceberg_type.startswith("decimal"):
-        return f"toString({name}) AS {name}"
+        return f"toString({name})"
     if _is_bytes(column):
-        return f"hex({name}) AS {name}"
+        return f"hex({name})"
     return name
 
 
 def _restored(columns: tuple[PlannedColumn, ...]) -> Iterator[Any]:
     from pyspark.sql import functions
 
-    for column in columns:
-        value = functions.col(column.name)
+    for number, column in enumerate(columns):
+        value = functions.col(f"{_ALIAS}{number}")
         if column.iceberg_type == "timestamptz":
             value = functions.timestamp_micros(value)
         elif column.iceberg_type == "date":

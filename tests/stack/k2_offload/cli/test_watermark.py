@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 from dataclasses import replace
@@ -215,5 +214,6 @@ def test_a_cold_table_that_was_dropped_is_not_started_anew_unasked(shell, moved)
     assert f"k2 watermark rebuild {moved}" in result.stderr
     cycle = shell.workbench.cycle(shell.workbench.spec(moved))
     assert cycle.catalog.load(cycle.tables[moved]) is None
-    assert json.loads(shell.k2("watermark", "rebuild", moved, "--yes", "--json").stdout)["ledger_table_uuid"] is None
+    assert shell.json("watermark", "rebuild", moved, "--yes")["cold_table_uuid"] is None
+    assert cycle.catalog.load(cycle.tables[moved]).total_rows == 0
     assert shell.json("watermark", "set", moved, format_time(START + timedelta(hours=1)), "--yes")["changed"]

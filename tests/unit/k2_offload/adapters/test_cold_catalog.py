@@ -97,6 +97,26 @@ def test_a_table_is_created_at_first_contact_and_found_afterwards(catalog):
     assert found.total_rows == 0
 
 
+@pytest.mark.parametrize("io", ["pyiceberg.io.pyarrow.PyArrowFileIO", "pyiceberg.io.fsspec.FsspecFileIO"])
+def test_a_full_table_that_the_catalog_has_forgotten_is_found_in_the_folder_of_an_empty_one(catalog, lake, io):
+    lake.properties["py-io-impl"] = io
+    assert catalog.create(TABLE, COLUMNS).other_in_folder() is None
+    lake.drop_table("cold.trades")  # it was empty: nobody misses it
+    assert catalog.create(TABLE, COLUMNS).other_in_folder() is None
+    fill(lake, NOON)
+    fill(lake, NOON, NOON)
+    full = lake.load_table("cold.trades")
+    assert catalog.load(TABLE).other_in_folder() is None, "its own metadata files are of no other table"
+    lake.drop_table("cold.trades")
+
+    found = catalog.create(TABLE, COLUMNS).other_in_folder()
+    assert (found.metadata_file, found.rows) == (full.metadata_location, 3)
+    assert found.statements == (
+        "DROP TABLE test.cold.trades; CALL test.system.register_table(table => 'cold.trades', "
+        f"metadata_file => '{full.metadata_location}')"
+    )
+
+
 @pytest.mark.parametrize("transport", list(TRANSPORTS))
 def test_it_has_the_properties_that_its_transport_needs(catalog, lake, transport):
     catalog.create(replace(TABLE, transport=transport), COLUMNS)

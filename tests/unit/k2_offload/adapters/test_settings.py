@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
-from k2_offload.adapters.settings import Settings, load_settings
+from k2_offload.adapters.settings import Settings, check_airflow, load_settings
 from k2_offload.core.errors import ConfigurationError
 
 
@@ -42,4 +43,33 @@ def test_what_is_set_is_taken_in_its_type(monkeypatch):
 def test_a_number_that_is_none_or_too_small_is_refused_with_its_variable(monkeypatch, setting, text):
     monkeypatch.setenv(variable(setting), text)
     with pytest.raises(ConfigurationError, match=f"{setting} is '{text}'.*{variable(setting)}"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("installed", "refused"),
+    [
+        ({"apache-airflow": "2.11.0"}, "2.11.0"),
+        ({"apache-airflow": "3.2.1", "apache-airflow-core": "3.2.1"}, "3.2.1"),
+        ({"apache-airflow-core": "3.3.2"}, None),
+        ({"apache-airflow-core": "3.10.0rc1"}, None),
+    ],
+)
+def test_an_airflow_that_is_too_old_is_refused_with_its_version(installed, refused):
+    def version_of(distribution):
+        if distribution not in installed:
+            raise PackageNotFoundError(distribution)
+        return installed[distribution]
+
+    if refused is None:
+        check_airflow(version_of)
+    else:
+        with pytest.raises(ConfigurationError, match=f"needs Airflow 3.3 or newer, and this is Airflow {refused}"):
+            check_airflow(version_of)
+
+
+@pytest.mark.parametrize("name", ["a b", "k2_lake, url = 'https://elsewhere'", "k2`", "1st"])
+def test_a_named_collection_is_a_name_and_no_more(monkeypatch, name):
+    monkeypatch.setenv(variable("lake_collection"), name)
+    with pytest.raises(ConfigurationError, match="not a name of letters"):
         load_settings()

@@ -36,6 +36,14 @@ def test_placeholders_are_filled_and_other_braces_left_alone():
     assert fill(text, low=1, high=2) == "SELECT '{x}' WHERE at >= 1 AND at < 2"
 
 
+@given(st.one_of(st.text(), st.just("{low}"), st.just("`{low}'")))
+def test_a_name_that_looks_like_a_placeholder_stays_that_name(name):
+    text = f"SELECT {quote(name)}, {literal(quote(name))}, {{low}}, {literal('/a/{low}')} AS {quote(name)}"
+    parts = fill(text, low=1).split(", 1, ")
+    assert parts[0].startswith(f"SELECT {quote(name)}, ")
+    assert parts[1] == f"'/a/1' AS {quote(name)}"
+
+
 def test_a_text_without_the_placeholder_is_a_mistake():
     with pytest.raises(KeyError, match="low"):
         fill("SELECT 1", low=1)

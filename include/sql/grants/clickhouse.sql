@@ -1,0 +1,15 @@
+-- Who may do what in ClickHouse. Not tried: the embedded engine has one user, and creates no other and no role
+-- (ACCESS_DENIED). Give a user its role: GRANT k2_offload TO offload.
+
+-- offload and heal: both read the source and write files, and a heal reads the cold table's files, too.
+CREATE ROLE IF NOT EXISTS k2_offload;
+GRANT SELECT ON k2.* TO k2_offload;
+-- For a warehouse on S3 only. The keys stay in the named collection; the role may use them, not see them.
+GRANT CREATE TEMPORARY TABLE, S3 ON *.* TO k2_offload;
+GRANT NAMED COLLECTION ON k2_lake TO k2_offload;
+
+-- Looks: `k2 status`. It can read rows, but write nothing and reach no storage.
+CREATE ROLE IF NOT EXISTS k2_view;
+GRANT SELECT ON k2.* TO k2_view;
+
+-- maintenance of cold tables: none. It works in the lake, and asks ClickHouse nothing.
