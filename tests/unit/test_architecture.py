@@ -11,7 +11,7 @@ import grimp
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LAYERS = ("core", "adapters", "work", "airflow_tasks", "cli")
+LAYERS = ("core", "adapters", "work", "airflow_tasks", "cli", "web")
 BESIDES = ("offload_job", "embedded", "bench")
 FOLDERS = [*(f"k2_offload.{layer}" for layer in LAYERS), *BESIDES]
 

@@ -20,6 +20,7 @@ from k2_offload.core.exactly_once import (
     WindowId,
     find_published,
 )
+from k2_offload.core.history import History, HistoryEntry, read_history
 from k2_offload.core.type_mapping import Column
 
 if TYPE_CHECKING:
@@ -231,6 +232,26 @@ class ColdTable:
     def metadata_bytes(self) -> int:
         """Size of the current metadata file, which every load reads."""
         return len(self._table.io.new_input(self.metadata_location))
+
+    @_told
+    def history(self, now: datetime) -> History:
+        """What its list of snapshots says beside its windows."""
+        metadata = self._table.metadata
+        entries = {}
+        for each in metadata.snapshots:
+            summary = each.summary.additional_properties if each.summary else {}
+            files, size_bytes = summary.get("total-data-files"), summary.get("total-files-size")
+            entries[each.snapshot_id] = HistoryEntry(
+                each.parent_snapshot_id,
+                datetime.fromtimestamp(each.timestamp_ms / 1000, UTC),
+                WINDOW_PROPERTY in summary,
+                int(summary.get("added-data-files") or 0),
+                int(summary.get("added-files-size") or 0),
+                int(files) if files is not None else None,
+                int(size_bytes) if size_bytes is not None else None,
+            )
+        heads = [ref.snapshot_id for ref in metadata.refs.values()]
+        return read_history(entries, metadata.current_snapshot_id, heads, now)
 
     def expiry_statement(self, older_than: date) -> str:
         """The Spark SQL that expires the snapshots from before a day."""

@@ -53,17 +53,20 @@ def open_ledger(settings: Settings) -> Ledger:
 
 
 @contextmanager
-def open_tiers(tables: Tables | None = None, now: Callable[[], datetime] = wall_clock) -> Iterator[Tiers]:
+def open_tiers(
+    tables: Tables | None = None, now: Callable[[], datetime] = wall_clock, query_seconds: int | None = None
+) -> Iterator[Tiers]:
     """All of it, from Airflow's settings and connections; closed at the end. Nothing connects before it is used.
 
     :param tables: those of the table file when left out
+    :param query_seconds: how long to wait for an answer of ClickHouse; as long as a task may take when left out
     :raises OffloadError: if a setting, a connection or the table file is wrong
     """
     settings = load_settings()
     tables = tables or load_tables(settings.tables_file)
     ledger = open_ledger(settings)
     with (
-        closing(ClickHouse(clickhouse_endpoint(settings))) as clickhouse,
+        closing(ClickHouse(clickhouse_endpoint(settings, query_seconds))) as clickhouse,
         closing(ColdCatalog(catalog_settings(settings))) as catalog,
     ):
         task_timeout = timedelta(seconds=settings.task_timeout_seconds)

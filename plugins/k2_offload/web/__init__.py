@@ -1,0 +1,1 @@
+"""What a browser or Prometheus asks, inside of Airflow's API server."""
