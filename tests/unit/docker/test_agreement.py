@@ -21,7 +21,16 @@ from embedded.stack.secrets import Secrets
 from k2_offload.adapters.settings import Settings
 from k2_offload.core import connections
 from k2_offload.core.connections import ConnectionFields
-from tests.unit.docker.compose import ROOT, environment, interpolated, mounted_files, services, texts
+from tests.unit.docker.compose import (
+    ROOT,
+    environment,
+    interpolated,
+    load,
+    mounted_files,
+    secret_names,
+    services,
+    texts,
+)
 
 DOCKER = ROOT / "docker"
 DOCKERFILE = (DOCKER / "Dockerfile").read_text()
@@ -156,13 +165,15 @@ def test_settings_of_airflow_are_settings_that_airflow_or_this_package_has() -> 
             assert option in conf.configuration_description[section]["options"], name
 
 
-def test_the_scheduler_alone_has_the_connections_and_all_of_them() -> None:
+def test_who_moves_rows_and_who_shows_them_alone_have_the_connections_that_they_need() -> None:
     ids = {getattr(Settings(), field.name) for field in fields(Settings) if field.name.endswith("_conn_id")}
-    given = {name for name in SCHEDULER if name.startswith("AIRFLOW_CONN_")}
-    assert given == {f"AIRFLOW_CONN_{connection_id.upper()}" for connection_id in ids}
-    for name in services():
-        if name != "airflow-scheduler":
-            assert not [variable for variable in environment(name) if variable.startswith("AIRFLOW_CONN_")], name
+    given = {name: {key for key in environment(name) if key.startswith("AIRFLOW_CONN_")} for name in services()}
+    everything = {f"AIRFLOW_CONN_{connection_id.upper()}" for connection_id in ids}
+    assert given.pop("airflow-scheduler") == everything
+    assert given.pop("airflow-api-server") == everything - {f"AIRFLOW_CONN_{Settings().spark_conn_id.upper()}"}
+    assert not any(given.values())
+    api_server = environment("airflow-api-server")
+    assert {api_server[name] == SCHEDULER[name] for name in everything & set(api_server)} == {True}
 
 
 def test_connections_are_such_as_the_package_reads() -> None:
@@ -353,12 +364,25 @@ def test_prometheus_asks_services_and_its_rules_need_nothing_else() -> None:
         assert target.split(":")[0] in {job["job_name"], "localhost"}
     rules = yaml.safe_load((DOCKER / "prometheus/rules.yml").read_text())
     expressions = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    # tests/unit/test_monitoring.py looks at the other file.
     assert {re.match(r"\w+", expression)[0] for expression in expressions} == {"up"}
     for service, target in (("prometheus", "prometheus.yml"), ("alertmanager", "alertmanager.yml")):
         [path] = re.findall(r"--config\.file=(\S+)", " ".join(services()[service]["command"]))
         assert mounted_files(service)[path] == DOCKER / service / target
     receivers = yaml.safe_load((DOCKER / "alertmanager/alertmanager.yml").read_text())
     assert receivers["route"]["receiver"] in {receiver["name"] for receiver in receivers["receivers"]}
+
+
+def test_prometheus_shows_the_token_that_lets_it_read_the_metrics() -> None:
+    prometheus = yaml.safe_load((DOCKER / "prometheus/prometheus.yml").read_text())
+    [job] = [job for job in prometheus["scrape_configs"] if job["job_name"] == "airflow-api-server"]
+    folder, _, secret = job["authorization"]["credentials_file"].rpartition("/")
+    assert folder == "/run/secrets"
+    assert services()["prometheus"]["secrets"] == [secret]
+    variable = load()["secrets"][secret]["environment"]
+    assert environment("airflow-api-server")["AIRFLOW__K2_OFFLOAD__METRICS_TOKEN"] == f"<{variable}>"
+    assert variable in secret_names()
+    assert {name for name in services() if f"<{variable}>" in str(environment(name))} == {"airflow-api-server"}
 
 
 @pytest.mark.parametrize("script", [*sorted(DOCKER.rglob("*.sh")), *sorted(IN_THE_IMAGE)], ids=lambda path: path.name)
