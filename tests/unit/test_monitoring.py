@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -16,6 +17,7 @@ from k2_offload.core.failure_kinds import FAILURE_KINDS
 from k2_offload.core.maintenance import MAX_METADATA_BYTES, MAX_SNAPSHOTS
 from k2_offload.core.metrics import METRICS, Kind
 from tests.support.pages import DOCS, table_of
+from tests.unit.docker.compose import mounted_files
 from tests.unit.test_docs import anchors, command_line, k2_commands
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +25,8 @@ PAGE = (DOCS / "metrics.md").read_text()
 RULES = yaml.safe_load((ROOT / "docker/prometheus/k2_offload.yml").read_text())
 ALL_RULES: list[dict[str, Any]] = [rule for group in RULES["groups"] for rule in group["rules"]]
 ALERTS = {rule["alert"]: rule for rule in ALL_RULES if "alert" in rule}
+DASHBOARD = json.loads((ROOT / "docker/grafana/dashboards/k2_offload.json").read_text())
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 RUNBOOKS = sorted((DOCS / "runbooks").glob("*.md"))
 NO_METRICS = {"k2_offload", "k2_reconcile", "k2_published"}
 PLACEHOLDERS = {"TABLE": "silver_trades", "DAY": "2026-03-01"}
@@ -166,3 +170,43 @@ def test_each_alert_fires_when_it_should_and_none_in_normal_operation() -> None:
         pytest.skip("promtool is not installed (Debian: package prometheus); .ci/run fetches it")
     done = subprocess.run(["promtool", "test", "rules", cases], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
+def test_a_panel_asks_for_metrics_and_labels_that_are_exported(panel: dict[str, Any]) -> None:
+    assert panel["type"] == "alertlist" or panel["targets"]
+    for target in panel.get("targets", []):
+        query = target["expr"].replace("$table", "a_table")
+        check_query(query)
+        for label in re.findall(r"\{\{(\w+)\}\}", target["legendFormat"]):
+            names = re.findall(r"\bk2[_:][\w:]+", query)
+            assert any(label in exported()[name] for name in names), (query, label)
+
+
+def test_the_dashboard_asks_the_data_sources_that_are_provisioned_and_panels_do_not_overlap() -> None:
+    provisioned = yaml.safe_load((ROOT / "docker/grafana/datasources/k2.yaml").read_text())["datasources"]
+    known = {(source["type"], source["uid"]) for source in provisioned}
+    asked = [panel["datasource"] for panel in PANELS]
+    asked += [target["datasource"] for panel in PANELS for target in panel.get("targets", [])]
+    asked += [variable["datasource"] for variable in DASHBOARD["templating"]["list"]]
+    assert {(source["type"], source["uid"]) for source in asked} <= known
+    places = [panel["gridPos"] for panel in DASHBOARD["panels"]]
+    cells = [
+        (x, y)
+        for place in places
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(set(cells)) == len(cells)
+    assert max(x for x, _ in cells) < 24
+    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+    [variable] = DASHBOARD["templating"]["list"]
+    check_query(variable["query"]["query"])
+
+
+def test_grafana_finds_the_dashboard_where_it_looks() -> None:
+    provider = yaml.safe_load((ROOT / "docker/grafana/dashboards/k2.yaml").read_text())
+    [path] = [each["options"]["path"] for each in provider["providers"]]
+    mounts = mounted_files("grafana")
+    assert mounts[f"{path}/k2_offload.json"] == ROOT / "docker/grafana/dashboards/k2_offload.json"
+    assert mounts["/etc/grafana/provisioning/dashboards/k2.yaml"] == ROOT / "docker/grafana/dashboards/k2.yaml"
