@@ -338,7 +338,7 @@ METRICS: tuple[Metric, ...] = (
         _differences,
     ),
     _of_tables(
-        "k2_unequal_days",
+        "k2_unequal_partitions",
         "Days that ClickHouse holds as a whole and that the last comparison found unequal.",
         lambda table: None if (days := _healable(table)) is None else len(days),
     ),

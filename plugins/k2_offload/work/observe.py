@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlparse
 from k2_offload.adapters.dag_runs import read_latest_runs
 from k2_offload.adapters.ledger import TableRecord
 from k2_offload.core.day_comparison import first_whole_day
-from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable
+from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.gaps import Gap
 from k2_offload.core.limits import OBSERVE_EVERY_SECONDS, OBSERVE_QUERY_SECONDS, SCRAPE_SECONDS
 from k2_offload.core.observation import (
@@ -78,11 +78,11 @@ def _ask(up: dict[str, bool], service: str, question: Callable[[], Result]) -> R
         return None
     try:
         return question()
-    except (Unreachable, ConfigurationError) as error:
-        log.warning("%s", error)
-        up[service] = False
     except OffloadError as error:
         log.warning("%s", error)
+    except Exception:
+        log.exception("%s: unexpected", service)
+    up[service] = False
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 from k2_offload.adapters.cold_table import ColdTable
@@ -30,12 +30,13 @@ class Metadata:
 
     :param size_bytes: of the current metadata file
     :param overdue: the statement that expires old snapshots, where that should have been done by now
+    :param history: what the list of snapshots says
     """
 
     snapshots: int
     size_bytes: int
     overdue: str | None
-    history: History
+    history: History = field(default_factory=History)
 
 
 @dataclass(frozen=True)

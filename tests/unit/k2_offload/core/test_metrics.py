@@ -110,7 +110,7 @@ def test_labels_have_the_values_that_their_names_promise():
         ("k2_last_window_rows_per_second", {("trades",): 30.0}),
         ("k2_last_window_duration_seconds", {("trades", "move"): 8.0, ("trades", "record"): 2.0}),
         ("k2_difference_rows", {("trades", "warm"): 6, ("trades", "cold"): 1}),
-        ("k2_unequal_days", {("trades",): 2}),
+        ("k2_unequal_partitions", {("trades",): 2}),
         ("k2_unequal_since_timestamp_seconds", {("trades",): (NOW - timedelta(hours=3)).timestamp()}),
         ("k2_oldest_unequal_day_timestamp_seconds", {("trades",): datetime(2026, 3, 2, tzinfo=UTC).timestamp()}),
         ("k2_late_rows_left_out", {("trades",): 7}),

@@ -81,8 +81,9 @@ def test_without_the_catalog_the_ledger_is_seen(tiers):
     assert all(table.totals is not None for table in seen.tables)
 
 
-def test_without_the_ledger_nothing_is_said_that_it_would_know(tiers):
-    tiers.ledger.read_tables = failing(AWAY)
+@pytest.mark.parametrize("error", [AWAY, OffloadError("It refused a statement."), KeyError("x")])
+def test_without_the_ledger_nothing_is_said_that_it_would_know(tiers, error):
+    tiers.ledger.read_tables = failing(error)
     seen = seen_of(tiers)
     assert [name for name, up in seen.up.items() if not up] == ["ledger"]
     assert [(table.readable, table.totals, table.failure) for table in seen.tables] == [(True, None, None)] * 2
