@@ -21,6 +21,7 @@ from k2_offload.core.exactly_once import (
     find_published,
 )
 from k2_offload.core.history import History, HistoryEntry, read_history
+from k2_offload.core.maintenance import REWRITE_PROPERTY
 from k2_offload.core.type_mapping import Column
 
 if TYPE_CHECKING:
@@ -245,8 +246,9 @@ class ColdTable:
                 each.parent_snapshot_id,
                 datetime.fromtimestamp(each.timestamp_ms / 1000, UTC),
                 WINDOW_PROPERTY in summary,
-                int(summary.get("added-data-files") or 0),
-                int(summary.get("added-files-size") or 0),
+                date.fromisoformat(summary[REWRITE_PROPERTY]) if REWRITE_PROPERTY in summary else None,
+                int(summary.get("added-data-files") or 0) - int(summary.get("deleted-data-files") or 0),
+                int(summary.get("added-files-size") or 0) - int(summary.get("removed-files-size") or 0),
                 int(files) if files is not None else None,
                 int(size_bytes) if size_bytes is not None else None,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 
 @dataclass(frozen=True)
@@ -12,15 +12,17 @@ class HistoryEntry:
     """One snapshot, as a table's metadata lists it.
 
     :param brings_window: whether it holds a window that was offloaded
-    :param added_files: data files that it added, of ``added_bytes`` together
+    :param rewrites: the day whose files it replaced by others with the same rows
+    :param more_files: data files that it added, less those that it removed; of ``more_bytes`` together
     :param total_files: data files of the table with it, of ``total_bytes`` together; ``None`` where it does not say
     """
 
     parent_id: int | None
     made_at: datetime
     brings_window: bool
-    added_files: int
-    added_bytes: int
+    rewrites: date | None
+    more_files: int
+    more_bytes: int
     total_files: int | None
     total_bytes: int | None
 
@@ -40,7 +42,7 @@ class History:
     :param staged: snapshots that no branch leads to
     :param oldest_staged: when the oldest of them was made
     :param published_at: when the newest window's snapshot was made
-    :param today: files of the windows that were staged since midnight (UTC), as they were written
+    :param today: files of the windows that were staged since midnight (UTC), or of what these were rewritten into
     :param closed: all other files; ``None``, as ``today``, where the table does not say how many it has
     """
 
@@ -68,10 +70,11 @@ def read_history(
     today = closed = None
     if head is not None and head.total_files is not None and head.total_bytes is not None:
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        new = [window for window in windows if window.made_at >= midnight]
+        new = [each for each in windows if each.made_at >= midnight]
+        new += [entries[each] for each in chain if entries[each].rewrites == midnight.date()]
         today = Files(
-            min(sum(window.added_files for window in new), head.total_files),
-            min(sum(window.added_bytes for window in new), head.total_bytes),
+            min(sum(each.more_files for each in new), head.total_files),
+            min(sum(each.more_bytes for each in new), head.total_bytes),
         )
         closed = Files(head.total_files - today.count, head.total_bytes - today.size_bytes)
     return History(len(staged), min(staged, default=None), windows[0].made_at if windows else None, today, closed)

@@ -371,7 +371,7 @@ METRICS: tuple[Metric, ...] = (
     _of_tables("k2_cold_rows", "Rows of the cold table that readers see.", lambda table: table.cold_rows),
     _of_tables_by(
         "k2_data_files",
-        "Data files of the cold table: today are those of windows staged since midnight UTC, closed are all others.",
+        "Data files of the cold table: today are those of windows since midnight UTC, closed are all others.",
         "day",
         lambda table: _files(table, size=False),
     ),
@@ -391,6 +391,11 @@ METRICS: tuple[Metric, ...] = (
         "k2_maintenance_overdue",
         "Whether old snapshots should have been expired by now.",
         lambda table: table.maintenance_overdue,
+    ),
+    _of_tables(
+        "k2_last_maintenance_timestamp_seconds",
+        "When maintenance of the table last went well. Missing if it never has.",
+        lambda table: _seconds(table.last_maintenance),
     ),
     _of_tables(
         "k2_staged_snapshots",

@@ -90,6 +90,7 @@ class TableObservation:
     :param silent: whether no row has come for longer than ``idle_after_seconds``
     :param silent_since: timestamp of the last row, if it is silent and ever had one
     :param ttl_seconds: how long the warm tier will keep the oldest row that waits; its whole retention if none waits
+    :param last_maintenance: when the table was last tidied and all went well
     :param gaps: what the table has missed, on record
     """
 
@@ -111,6 +112,7 @@ class TableObservation:
     metadata_bytes: int | None = None
     maintenance_overdue: bool | None = None
     history: History | None = None
+    last_maintenance: datetime | None = None
     totals: WindowTotals | None = None
     comparisons: Comparisons | None = None
     gaps: Sequence[Gap] | None = None

@@ -18,7 +18,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from k2_offload.adapters.settings import load_settings
-from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID, dag_id
+from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID, RECONCILE_DAG_ID, dag_id
 from k2_offload.core import metrics
 from k2_offload.core.observation import Observation
 from k2_offload.core.tables import LAYERS
@@ -51,7 +51,7 @@ async def admitted(
 @cache
 def latest_observation() -> LatestObservation:
     """What this process has seen last of everything that the settings name."""
-    dag_ids = [*map(dag_id, LAYERS), RECONCILE_DAG_ID]
+    dag_ids = [*map(dag_id, LAYERS), RECONCILE_DAG_ID, MAINTENANCE_DAG_ID]
     return LatestObservation(partial(look, dag_ids, time.monotonic), time.monotonic)
 
 

@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeVar
 from urllib.parse import unquote, urlparse
 
@@ -44,6 +45,7 @@ class _LedgerView:
     gaps: Mapping[str, Sequence[Gap]] = field(default_factory=dict)
     totals: Mapping[str, WindowTotals] = field(default_factory=dict)
     comparisons: Mapping[str, Comparisons] = field(default_factory=dict)
+    maintained: Mapping[str, datetime] = field(default_factory=dict)
 
 
 def look(dag_ids: Sequence[str], seconds: Callable[[], float]) -> Observation:
@@ -96,7 +98,11 @@ def _read_ledger(tiers: Tiers) -> _LedgerView:
     ledger = tiers.ledger
     ledger.migrate()
     return _LedgerView(
-        ledger.read_tables(), ledger.read_gaps(), ledger.read_totals(tiers.now()), ledger.read_comparisons()
+        ledger.read_tables(),
+        ledger.read_gaps(),
+        ledger.read_totals(tiers.now()),
+        ledger.read_comparisons(),
+        ledger.last_maintained(),
     )
 
 
@@ -169,6 +175,7 @@ def _seen(tiers: Tiers, table: TableSpec, ledger: _LedgerView, status: TableStat
         metadata_bytes=metadata.size_bytes if metadata else None,
         maintenance_overdue=metadata.overdue is not None if metadata else None,
         history=metadata.history if metadata else None,
+        last_maintenance=ledger.maintained.get(table.name),
         totals=ledger.totals.get(table.name, WindowTotals()) if known else None,
         comparisons=ledger.comparisons.get(table.name, Comparisons()) if known else None,
         gaps=ledger.gaps.get(table.name, ()) if known else None,

@@ -44,6 +44,7 @@ TABLE = TableObservation(
     snapshots=12,
     metadata_bytes=5000,
     maintenance_overdue=False,
+    last_maintenance=NOW - timedelta(hours=9),
     history=History(2, NOW - timedelta(days=1), NOW - timedelta(seconds=3), Files(4, 400), Files(20, 9000)),
     totals=WindowTotals(
         committed=3,

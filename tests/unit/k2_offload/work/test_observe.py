@@ -40,6 +40,7 @@ def tiers():
         read_gaps=dict,
         read_totals=lambda _: {},
         read_comparisons=dict,
+        last_maintained=dict,
     )
     catalog = SimpleNamespace(ping=lambda: None, storage=lambda _: None)
     clickhouse = SimpleNamespace(now=lambda: NOW)
