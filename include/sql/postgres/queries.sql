@@ -176,9 +176,9 @@ WITH totals AS (
            sum(attempts - 1)::bigint AS retries,
            sum(failures)::bigint AS failures,
            coalesce(max(failures) FILTER (WHERE state = 'open'), 0) AS open_failures,
-           coalesce(sum(extract(epoch FROM committed_at - planned_at)) FILTER (WHERE state = 'committed'), 0)::float8
+           coalesce(sum(date_part('epoch', committed_at - planned_at)) FILTER (WHERE state = 'committed'), 0)
                AS seconds,
-           percentile_disc(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM committed_at - low)::float8)
+           percentile_disc(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY date_part('epoch', committed_at - low))
                FILTER (WHERE state = 'committed' AND rows > 0 AND low > %(first)s AND committed_at > %(since)s) AS lags
     FROM k2_offload.offload_windows
     GROUP BY table_name
@@ -196,7 +196,7 @@ LEFT JOIN LATERAL (
 ) AS last_window ON true;
 
 -- name: window_durations
-SELECT table_name, width_bucket(-extract(epoch FROM committed_at - planned_at)::float8, %(bounds)s::float8[]) AS within,
+SELECT table_name, width_bucket(-date_part('epoch', committed_at - planned_at), %(bounds)s::float8[]) AS within,
        count(*)
 FROM k2_offload.offload_windows
 WHERE state = 'committed'
