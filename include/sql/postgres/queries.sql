@@ -185,6 +185,54 @@ FROM k2_offload.offload_days
 WHERE table_name = ANY(%(tables)s) AND day >= %(since)s
 ORDER BY table_name, day;
 
+-- name: window_totals
+WITH totals AS (
+    SELECT table_name,
+           count(*) FILTER (WHERE state = 'committed') AS committed,
+           count(*) FILTER (WHERE state = 'abandoned') AS abandoned,
+           count(*) FILTER (WHERE state = 'open') AS open,
+           coalesce(sum(rows) FILTER (WHERE state = 'committed'), 0)::bigint AS rows,
+           coalesce(sum(size_bytes) FILTER (WHERE state = 'committed'), 0)::bigint AS size_bytes,
+           sum(attempts - 1)::bigint AS retries,
+           sum(failures)::bigint AS failures,
+           coalesce(max(failures) FILTER (WHERE state = 'open'), 0) AS open_failures,
+           coalesce(sum(date_part('epoch', committed_at - planned_at)) FILTER (WHERE state = 'committed'), 0)
+               AS seconds,
+           percentile_disc(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY date_part('epoch', committed_at - low))
+               FILTER (WHERE state = 'committed' AND rows > 0 AND low > %(first)s AND committed_at > %(since)s) AS lags
+    FROM k2_offload.offload_windows
+    GROUP BY table_name
+)
+SELECT totals.table_name, totals.committed, totals.abandoned, totals.open, totals.rows, totals.size_bytes,
+       totals.retries, totals.failures, totals.open_failures, totals.seconds, totals.lags[1], totals.lags[2],
+       last_window.rows, last_window.planned_at, last_window.committed_at
+FROM totals
+LEFT JOIN LATERAL (
+    SELECT rows, planned_at, committed_at
+    FROM k2_offload.offload_windows AS windows
+    WHERE windows.table_name = totals.table_name AND state = 'committed'
+    ORDER BY planned_at DESC
+    LIMIT 1
+) AS last_window ON true;
+
+-- name: window_durations
+SELECT table_name, width_bucket(-date_part('epoch', committed_at - planned_at), %(bounds)s::float8[]) AS within,
+       count(*)
+FROM k2_offload.offload_windows
+WHERE state = 'committed'
+GROUP BY table_name, within;
+
+-- name: last_comparisons
+SELECT table_name, max(compared_at)
+FROM k2_offload.offload_days
+GROUP BY table_name;
+
+-- name: unequal_days
+SELECT table_name, day, unequal_since, late_rows, gone_rows
+FROM k2_offload.offload_days
+WHERE unequal_since IS NOT NULL
+ORDER BY table_name, day;
+
 -- name: forget_cold_table
 UPDATE k2_offload.offload_watermarks
 SET cold_table_uuid = NULL, looked_at = NULL, cleared_until = NULL

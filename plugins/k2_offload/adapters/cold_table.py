@@ -22,6 +22,8 @@ from k2_offload.core.exactly_once import (
     WindowId,
     find_published,
 )
+from k2_offload.core.history import History, HistoryEntry, read_history
+from k2_offload.core.maintenance import REWRITE_PROPERTY
 from k2_offload.core.type_mapping import Column
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class ColdColumn:
 
 
 @dataclass(frozen=True)
-class HistoryEntry:
+class SnapshotEntry:
     """One snapshot, for a person.
 
     :param operation: Iceberg's: ``append``, ``replace``, ``overwrite`` or ``delete``
@@ -290,7 +292,7 @@ class ColdTable:
         return tuple(ColdColumn(field.name, str(field.field_type), not field.required) for field in fields)
 
     @_told
-    def history(self, limit: int) -> list[HistoryEntry]:
+    def latest_snapshots(self, limit: int) -> list[SnapshotEntry]:
         """The snapshots that were made last, newest first.
 
         :param limit: how many, at most
@@ -302,7 +304,7 @@ class ColdTable:
             visible.add(head)
             head = parents.get(head)
         return [
-            HistoryEntry(
+            SnapshotEntry(
                 datetime.fromtimestamp(each.timestamp_ms / 1000, UTC),
                 each.summary.operation.value if each.summary else "",
                 _read(each),
@@ -320,6 +322,27 @@ class ColdTable:
     def metadata_bytes(self) -> int:
         """Size of the current metadata file, which every load reads."""
         return len(self._table.io.new_input(self.metadata_location))
+
+    @_told
+    def history(self, now: datetime) -> History:
+        """What its list of snapshots says beside its windows."""
+        metadata = self._table.metadata
+        entries = {}
+        for each in metadata.snapshots:
+            summary = each.summary.additional_properties if each.summary else {}
+            files, size_bytes = summary.get("total-data-files"), summary.get("total-files-size")
+            entries[each.snapshot_id] = HistoryEntry(
+                each.parent_snapshot_id,
+                datetime.fromtimestamp(each.timestamp_ms / 1000, UTC),
+                WINDOW_PROPERTY in summary,
+                date.fromisoformat(summary[REWRITE_PROPERTY]) if REWRITE_PROPERTY in summary else None,
+                int(summary.get("added-data-files") or 0) - int(summary.get("deleted-data-files") or 0),
+                int(summary.get("added-files-size") or 0) - int(summary.get("removed-files-size") or 0),
+                int(files) if files is not None else None,
+                int(size_bytes) if size_bytes is not None else None,
+            )
+        heads = [ref.snapshot_id for ref in metadata.refs.values()]
+        return read_history(entries, metadata.current_snapshot_id, heads, now)
 
     def expiry_statement(self, older_than: date) -> str:
         """The Spark SQL that expires the snapshots from before a day."""

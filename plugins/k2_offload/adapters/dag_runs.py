@@ -12,11 +12,13 @@ from k2_offload.adapters.processes import has_ended, own_process
 from k2_offload.adapters.settings import load_settings
 from k2_offload.core.errors import NoAirflowDatabase
 from k2_offload.core.limits import TASK_SECONDS, unchanged_seconds
+from k2_offload.core.observation import DagObservation
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 _PROCESS = "process"
+_LATEST_RUNS = 20
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,31 @@ def read_dags(dag_ids: Sequence[str]) -> dict[str, DagState]:
     return {
         dag_id: DagState(paused.get(dag_id), tuple(run for run in runs if run.dag_id == dag_id)) for dag_id in dag_ids
     }
+
+
+def read_latest_runs(dag_id: str) -> DagObservation:
+    """What the latest runs of a DAG came to.
+
+    :raises NoAirflowDatabase: if Airflow's database does not answer
+    """
+    from airflow.models.dagrun import DagRun  # noqa: PLC0415
+    from sqlalchemy import select  # noqa: PLC0415
+
+    columns = (DagRun.state, DagRun.start_date, DagRun.end_date)
+    query = select(*columns).where(DagRun.dag_id == dag_id).order_by(DagRun.id.desc()).limit(_LATEST_RUNS)
+    with _session() as session:
+        runs = [(str(state), start, end) for state, start, end in session.execute(query)]
+    ended = [(state, start, end) for state, start, end in runs if start is not None and end is not None]
+    states = [state for state, *_ in ended]
+    return DagObservation(
+        dag_id,
+        active_since=min((start for state, start, _ in runs if state == "running" and start is not None), default=None),
+        waiting=sum(state == "queued" for state, *_ in runs),
+        last_start=max((start for _, start, _ in runs if start is not None), default=None),
+        last_success=max((end for state, _, end in ended if state == "success"), default=None),
+        last_seconds=(ended[0][2] - ended[0][1]).total_seconds() if ended else None,
+        failures=states.index("success") if "success" in states else len(states),
+    )
 
 
 def end_run(dag_id: str, run_id: str) -> None:

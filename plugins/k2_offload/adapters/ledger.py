@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 from k2_offload.adapters.postgres import Connect, is_refusal
 from k2_offload.core.day_comparison import DayComparison, LastComparison, Verdict
 from k2_offload.core.errors import Busy, ConfigurationError, OffloadError, Refused, Unreachable
-from k2_offload.core.exactly_once import LedgerEntry, Published, WindowId, watermark_of
+from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry, Published, WindowId, watermark_of
 from k2_offload.core.gaps import Gap, GapKind, Looked
 from k2_offload.core.maintenance import Tidied
+from k2_offload.core.observation import DURATION_BOUNDS, Comparisons, UnequalDay, WindowTotals
 from k2_offload.core.windows import Window
 from k2_offload.files import LEDGER_SQL
 
@@ -418,6 +420,34 @@ class Ledger:
         with self._transaction() as cursor:
             cursor.execute(statements()["last_maintained"])
             return dict(cursor.fetchall())
+
+    def read_totals(self, now: datetime) -> dict[str, WindowTotals]:
+        """What all windows of each table add up to, by name; tables without windows are missing.
+
+        :param now: the last day before it is the one that lags are of
+        """
+        with self._transaction() as cursor:
+            cursor.execute(statements()["window_totals"], {"first": FIRST_WATERMARK, "since": now - timedelta(days=1)})
+            totals = {row[0]: WindowTotals(*row[1:]) for row in cursor.fetchall()}
+            cursor.execute(
+                statements()["window_durations"], {"bounds": [-bound for bound in reversed(DURATION_BOUNDS)]}
+            )
+            # A window that is within the n longest bounds is counted with each of them.
+            durations = {name: [0] * len(DURATION_BOUNDS) for name in totals}
+            for table, within, windows in cursor.fetchall():
+                for bound in range(len(DURATION_BOUNDS) - within, len(DURATION_BOUNDS)):
+                    durations[table][bound] += windows
+        return {name: replace(each, durations=tuple(durations[name])) for name, each in totals.items()}
+
+    def read_comparisons(self) -> dict[str, Comparisons]:
+        """What the last comparisons of each table have found, by name; tables that were never compared are missing."""
+        unequal: dict[str, list[UnequalDay]] = defaultdict(list)
+        with self._transaction() as cursor:
+            cursor.execute(statements()["unequal_days"])
+            for table, *day in cursor.fetchall():
+                unequal[table].append(UnequalDay(*day))
+            cursor.execute(statements()["last_comparisons"])
+            return {table: Comparisons(last, tuple(unequal[table])) for table, last in cursor.fetchall()}
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Settings:
     lake_collection: str = "k2_lake"
     parallel_tables: int = 4
     task_timeout_seconds: int = TASK_SECONDS
+    metrics_token: str = field(default="", repr=False)
 
 
 def load_settings() -> Settings:
@@ -49,7 +50,7 @@ def load_settings() -> Settings:
     check_airflow()
     from airflow.configuration import conf  # noqa: PLC0415 - the CLI answers --help without loading Airflow
 
-    read = {field.name: conf.get(_SECTION, field.name, fallback="") for field in fields(Settings)}
+    read = {each.name: conf.get(_SECTION, each.name, fallback="") for each in fields(Settings)}
     given: dict[str, Any] = {key: text for key, text in read.items() if text}
     if "tables_file" in given:
         given["tables_file"] = Path(given["tables_file"])

@@ -52,6 +52,16 @@ FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 8.0
 """A step that failed for a reason that may pass is tried so often, with growing pauses: about ten seconds in all."""
 
+OBSERVE_EVERY_SECONDS = 15
+"""The services are not asked more often for metrics, however many ask for those."""
+
+OBSERVE_QUERY_SECONDS = 10
+"""For an answer of ClickHouse to a question of the metrics."""
+
+SCRAPE_SECONDS = 8
+"""So long a scrape waits for a look that is under way, before it gets what the last one has seen: less than the ten
+seconds after which Prometheus gives up."""
+
 STAGE_ATTEMPTS = 5
 PUBLISH_ATTEMPTS = 5
 """How often the job stages, or publishes, again because another writer came between; then the task's retry does."""

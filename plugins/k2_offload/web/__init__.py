@@ -1,1 +1,1 @@
-"""What Airflow's API server shows: the page "Cold tier"."""
+"""What a browser or Prometheus asks, inside of Airflow's API server: the page "Cold tier", and the metrics."""

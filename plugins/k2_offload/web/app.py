@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, FastAPI
 
-from k2_offload.web import page
+from k2_offload.web import metrics_route, page
 
-ROUTERS: tuple[APIRouter, ...] = (page.router,)
+ROUTERS: tuple[APIRouter, ...] = (page.router, metrics_route.router)
 """All that the app answers. Airflow asks nobody who they are before a plugin's app: each router does that itself."""
 
 

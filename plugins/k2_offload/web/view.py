@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import NamedTuple
 from urllib.parse import quote
 
-from k2_offload.adapters.cold_table import HistoryEntry
+from k2_offload.adapters.cold_table import SnapshotEntry
 from k2_offload.adapters.dag_runs import DagState
 from k2_offload.adapters.ledger import RecordedDay, RecordedWindow
 from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID, dag_id
@@ -263,7 +263,7 @@ def _cell(day: date, found: RecordedDay | None) -> DayCell:
     return DayCell(day, kind, mark, f"{day}: {found.verdict}; {counts}{differing}; {at}")
 
 
-def describe_snapshot(entry: HistoryEntry) -> str:
+def describe_snapshot(entry: SnapshotEntry) -> str:
     """What a snapshot brought."""
     snapshot = entry.snapshot
     if snapshot.window_id is not None:

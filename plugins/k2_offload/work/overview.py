@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from k2_offload.adapters.cold_table import ColdColumn, HistoryEntry
+from k2_offload.adapters.cold_table import ColdColumn, SnapshotEntry
 from k2_offload.adapters.dag_runs import DagState, read_dags
 from k2_offload.adapters.ledger import RecordedDay, RecordedWindow, TableRecord
 from k2_offload.core.errors import OffloadError, UnsupportedType
@@ -97,7 +97,7 @@ class TableDetail:
 
     windows: Sequence[RecordedWindow] = ()
     days: Sequence[RecordedDay] = ()
-    snapshots: Sequence[HistoryEntry] = ()
+    snapshots: Sequence[SnapshotEntry] = ()
     metadata: Metadata | None = None
     location: str | None = None
     columns: Sequence[ComparedColumn] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 from k2_offload.adapters.cold_table import ColdTable
@@ -13,6 +13,7 @@ from k2_offload.core.comparison import window_to_compare
 from k2_offload.core.errors import ChangedTable, InvalidSource, OffloadError, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, check_cut, refuse_to_recreate, watermark_of
 from k2_offload.core.gaps import Gap
+from k2_offload.core.history import History
 from k2_offload.core.lag import Silence, lag, silence
 from k2_offload.core.late_rows import late_rows
 from k2_offload.core.maintenance import is_overdue
@@ -29,11 +30,13 @@ class Metadata:
 
     :param size_bytes: of the current metadata file
     :param overdue: the statement that expires old snapshots, where that should have been done by now
+    :param history: what the list of snapshots says
     """
 
     snapshots: int
     size_bytes: int
     overdue: str | None
+    history: History = field(default_factory=History)
 
 
 @dataclass(frozen=True)
@@ -82,23 +85,31 @@ class TableStatus:
 
 
 def read_status(
-    tiers: Tiers, table: TableSpec, record: TableRecord | None, counts: bool, gaps: Sequence[Gap] = ()
+    tiers: Tiers,
+    table: TableSpec,
+    record: TableRecord | None,
+    counts: bool,
+    gaps: Sequence[Gap] = (),
+    *,
+    holder: bool = True,
 ) -> TableStatus:
     """Look at one table; what is wrong with it alone becomes its ``problem``.
 
     :param record: what the ledger says of it
     :param gaps: what the ledger has on record of it
     :param counts: whether to count warm and late rows
+    :param holder: whether to look for the table that holds it back
     :raises Unreachable: if a service is down
     """
     try:
-        cold = tiers.catalog.load(table)
-        if cold is None and record is not None:
-            refuse_to_recreate(table.name, record.table_uuid)
+        cold = _load(tiers, table, record)
         watermark = watermark_of(cold.published) if cold and cold.published else None
         columns = tiers.clickhouse.columns(table)
         now = tiers.now()
-        newest_row = tiers.clickhouse.newest_row(table, before=now + table.future + TICK)
+        before = now + table.future + TICK
+        newest_row = tiers.clickhouse.newest_row(table, watermark, before) if watermark else None
+        if newest_row is None:
+            newest_row = tiers.clickhouse.newest_row(table, before=before)
         oldest_waiting = tiers.clickhouse.oldest_row(table, watermark or FIRST_WATERMARK, before=now)
         early, future = (None, None)
         if counts:
@@ -117,7 +128,7 @@ def read_status(
             early,
             future,
             gaps,
-            find_holder(tiers, table, watermark or FIRST_WATERMARK, now),
+            find_holder(tiers, table, watermark or FIRST_WATERMARK, now) if holder else None,
         )
     except Unreachable:
         raise
@@ -125,11 +136,36 @@ def read_status(
         return TableStatus(table, record, gaps=gaps, problem=str(error))
 
 
+def read_cold_status(tiers: Tiers, table: TableSpec, record: TableRecord | None) -> TableStatus:
+    """Look at the cold side of one table alone, as :func:`read_status` does with both.
+
+    :raises Unreachable: if the catalog is down
+    """
+    try:
+        cold = _load(tiers, table, record)
+        if cold is None:
+            return TableStatus(table, record, cold_rows=0)
+        watermark = watermark_of(cold.published) if cold.published else None
+        metadata = read_metadata(cold, tiers.now())
+        return TableStatus(table, record, watermark, metadata=metadata, cold_rows=cold.total_rows)
+    except Unreachable:
+        raise
+    except OffloadError as error:
+        return TableStatus(table, record, problem=str(error))
+
+
+def _load(tiers: Tiers, table: TableSpec, record: TableRecord | None) -> ColdTable | None:
+    cold = tiers.catalog.load(table)
+    if cold is None and record is not None:
+        refuse_to_recreate(table.name, record.table_uuid)
+    return cold
+
+
 def read_metadata(cold: ColdTable, now: datetime) -> Metadata:
     """What every load of a cold table reads."""
     snapshots, size_bytes = cold.snapshot_count, cold.metadata_bytes()
     overdue = cold.expiry_statement(now.date() - timedelta(days=2)) if is_overdue(snapshots, size_bytes) else None
-    return Metadata(snapshots, size_bytes, overdue)
+    return Metadata(snapshots, size_bytes, overdue, cold.history(now))
 
 
 def _refusal(table: TableSpec, cold: ColdTable, columns: Sequence[Column]) -> str | None:

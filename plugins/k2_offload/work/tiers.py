@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from k2_offload.adapters.clickhouse import ClickHouse
@@ -65,11 +65,8 @@ def open_tiers(
     settings = load_settings()
     tables = tables or load_tables(settings.tables_file)
     ledger = open_ledger(settings)
-    endpoint = clickhouse_endpoint(settings)
-    if query_seconds is not None:
-        endpoint = replace(endpoint, query_seconds=query_seconds)
     with (
-        closing(ClickHouse(endpoint)) as clickhouse,
+        closing(ClickHouse(clickhouse_endpoint(settings, query_seconds))) as clickhouse,
         closing(ColdCatalog(catalog_settings(settings))) as catalog,
     ):
         task_timeout = timedelta(seconds=settings.task_timeout_seconds)

@@ -21,7 +21,16 @@ from embedded.stack.secrets import Secrets
 from k2_offload.adapters.settings import Settings
 from k2_offload.core import connections
 from k2_offload.core.connections import ConnectionFields
-from tests.unit.docker.compose import ROOT, environment, interpolated, mounted_files, services, texts
+from tests.unit.docker.compose import (
+    ROOT,
+    environment,
+    interpolated,
+    load,
+    mounted_files,
+    secret_names,
+    services,
+    texts,
+)
 
 DOCKER = ROOT / "docker"
 DOCKERFILE = (DOCKER / "Dockerfile").read_text()
@@ -356,12 +365,25 @@ def test_prometheus_asks_services_and_its_rules_need_nothing_else() -> None:
         assert target.split(":")[0] in {job["job_name"], "localhost"}
     rules = yaml.safe_load((DOCKER / "prometheus/rules.yml").read_text())
     expressions = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+    # tests/unit/test_monitoring.py looks at the other file.
     assert {re.match(r"\w+", expression)[0] for expression in expressions} == {"up"}
     for service, target in (("prometheus", "prometheus.yml"), ("alertmanager", "alertmanager.yml")):
         [path] = re.findall(r"--config\.file=(\S+)", " ".join(services()[service]["command"]))
         assert mounted_files(service)[path] == DOCKER / service / target
     receivers = yaml.safe_load((DOCKER / "alertmanager/alertmanager.yml").read_text())
     assert receivers["route"]["receiver"] in {receiver["name"] for receiver in receivers["receivers"]}
+
+
+def test_prometheus_shows_the_token_that_lets_it_read_the_metrics() -> None:
+    prometheus = yaml.safe_load((DOCKER / "prometheus/prometheus.yml").read_text())
+    [job] = [job for job in prometheus["scrape_configs"] if job["job_name"] == "airflow-api-server"]
+    folder, _, secret = job["authorization"]["credentials_file"].rpartition("/")
+    assert folder == "/run/secrets"
+    assert services()["prometheus"]["secrets"] == [secret]
+    variable = load()["secrets"][secret]["environment"]
+    assert environment("airflow-api-server")["AIRFLOW__K2_OFFLOAD__METRICS_TOKEN"] == f"<{variable}>"
+    assert variable in secret_names()
+    assert {name for name in services() if f"<{variable}>" in str(environment(name))} == {"airflow-api-server"}
 
 
 @pytest.mark.parametrize("script", [*sorted(DOCKER.rglob("*.sh")), *sorted(IN_THE_IMAGE)], ids=lambda path: path.name)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from datetime import timedelta
 
 import psutil
 import psycopg
 
 from embedded.stack.processes import start_moment, wait_until
+from k2_offload.adapters.dag_runs import read_latest_runs
 from tests.stack.k2_offload.cli.conftest import START, Shell
 
 
@@ -60,8 +62,14 @@ def test_a_run_that_was_ended_or_killed_does_not_stop_its_layer(shell):
     screen = shell.k2("status", "--no-counts").stdout
     assert f"k2_offload_bronze: run {run_id} has been running since" in screen
     assert "`k2 run` ends it" in screen
+    seen = read_latest_runs("k2_offload_bronze")
+    assert seen.active_since == seen.last_start
+    assert seen.failures == 2
 
     result = shell.k2("run")
     assert f"k2_offload_bronze: ended run {run_id}" in result.stderr
     assert active_runs(shell) == []
+    seen = read_latest_runs("k2_offload_bronze")
+    assert (seen.active_since, seen.waiting, seen.failures) == (None, 0, 0)
+    assert seen.last_success - seen.last_start == timedelta(seconds=seen.last_seconds)
     assert shell.workbench.cold_rows(table) == shell.workbench.warm_rows(table)

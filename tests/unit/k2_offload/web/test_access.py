@@ -16,7 +16,7 @@ from k2_offload.web.page import shared_looks
 from k2_offload.web.shared import Look
 from tests.unit.k2_offload.web import pages
 
-OWN_TOKEN: frozenset[str] = frozenset()
+OWN_TOKEN: frozenset[str] = frozenset({"/metrics"})
 """Paths that a token of their own protects, for those who have no login of Airflow's."""
 
 

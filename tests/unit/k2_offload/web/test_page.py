@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from k2_offload.adapters.cold_table import ColdColumn, HistoryEntry
+from k2_offload.adapters.cold_table import ColdColumn, SnapshotEntry
 from k2_offload.adapters.dag_runs import ActiveRun, DagState
 from k2_offload.adapters.ledger import RecordedDay
 from k2_offload.core.day_comparison import Verdict
@@ -145,8 +145,8 @@ def detail(text="plain"):
         RecordedDay("b", NOON.date(), Verdict.CHANGED_ROWS, NOON, 12, 11, 3, 2, NOON - HOUR, text),
     )
     snapshots = (
-        HistoryEntry(NOON, text, Snapshot(77, None, 1, None, 5, 6, rows_after=15), True),
-        HistoryEntry(NOON, "append", Snapshot(78, 77, 2, None, 5, 6, rows_after=20), False),
+        SnapshotEntry(NOON, text, Snapshot(77, None, 1, None, 5, 6, rows_after=15), True),
+        SnapshotEntry(NOON, "append", Snapshot(78, 77, 2, None, 5, 6, rows_after=20), False),
     )
     columns = (
         ComparedColumn(text, "UInt8", "int", ColdColumn(text, "long", False)),

@@ -1,0 +1,165 @@
+"""What one look at all services and tables has seen: plain values, from which :mod:`k2_offload.core.metrics` are made.
+
+A value that could not be read is ``None``, and becomes no sample: one that is missing says more than one that is old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from k2_offload.core.gaps import Gap
+from k2_offload.core.history import History
+
+SERVICES = ("clickhouse", "catalog", "ledger", "airflow")
+"""What is asked: ClickHouse, the Iceberg catalog with its storage, the ledger's Postgres, Airflow's database."""
+
+DURATION_BOUNDS = (2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0)
+"""Seconds: the buckets of how long windows took."""
+
+
+@dataclass(frozen=True)
+class WindowTotals:
+    """What the ledger holds of all windows of one table.
+
+    :param retries: how often a window was planned again
+    :param failures: how often a window was planned and not published
+    :param open_failures: the same, of the window that is open
+    :param durations: windows that took at most so many seconds from plan to commit, one for each of
+        :data:`DURATION_BOUNDS`; of all ``committed``, ``seconds`` together
+    :param lag_p50: seconds from the beginning of a window to its commit, the median of the last day's windows with
+        rows; no row of such a window waited longer. The first window of a table, which begins in 2000, is left out
+    :param lag_p99: the same, of all but the hundredth that waited longest
+    :param last_rows: rows of the last window that was committed
+    """
+
+    committed: int = 0
+    abandoned: int = 0
+    open: int = 0
+    rows: int = 0
+    size_bytes: int = 0
+    retries: int = 0
+    failures: int = 0
+    open_failures: int = 0
+    seconds: float = 0.0
+    lag_p50: float | None = None
+    lag_p99: float | None = None
+    last_rows: int | None = None
+    last_planned_at: datetime | None = None
+    last_committed_at: datetime | None = None
+    durations: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class UnequalDay:
+    """A partition day that the last comparison found unequal.
+
+    :param unequal_since: when a comparison found that first
+    :param late_rows: rows that only the warm tier held
+    :param gone_rows: rows that only the cold tier held
+    """
+
+    day: date
+    unequal_since: datetime
+    late_rows: int
+    gone_rows: int
+
+
+@dataclass(frozen=True)
+class Comparisons:
+    """What the ledger holds of the comparisons of one table.
+
+    :param last: when a day was compared last
+    """
+
+    last: datetime | None = None
+    unequal: Sequence[UnequalDay] = ()
+
+
+@dataclass(frozen=True)
+class TableObservation:
+    """One table, in all places that could be looked at.
+
+    :param whole_from: the first day that the warm tier surely holds as a whole
+    :param readable: whether it could be looked at; ``None`` while a service that it needs is away
+    :param refused: whether the next cycle will refuse it
+    :param failure: why the last attempt failed, as the ledger says it; empty if it did not
+    :param watermark: as the chain of snapshots says it
+    :param lag_seconds: age of the oldest row that waits
+    :param silent: whether no row has come for longer than ``idle_after_seconds``
+    :param silent_since: timestamp of the last row, if it is silent and ever had one
+    :param ttl_seconds: how long the warm tier will keep the oldest row that waits; its whole retention if none waits
+    :param last_maintenance: when the table was last tidied and all went well
+    :param gaps: what the table has missed, on record
+    """
+
+    name: str
+    layer: str
+    transport: str
+    whole_from: date
+    readable: bool | None = None
+    refused: bool | None = None
+    failure: str | None = None
+    watermark: datetime | None = None
+    last_success: datetime | None = None
+    lag_seconds: float | None = None
+    silent: bool | None = None
+    silent_since: datetime | None = None
+    ttl_seconds: float | None = None
+    cold_rows: int | None = None
+    snapshots: int | None = None
+    metadata_bytes: int | None = None
+    maintenance_overdue: bool | None = None
+    history: History | None = None
+    last_maintenance: datetime | None = None
+    totals: WindowTotals | None = None
+    comparisons: Comparisons | None = None
+    gaps: Sequence[Gap] | None = None
+
+
+@dataclass(frozen=True)
+class DagObservation:
+    """The latest runs of one DAG.
+
+    :param active_since: since when its run has been running; ``None`` if none is
+    :param waiting: runs that are queued
+    :param last_start: when its newest run began
+    :param last_success: when the newest of its latest runs that succeeded ended
+    :param last_seconds: how long the newest run that has ended took
+    :param failures: how many runs have failed since one succeeded, among the latest ones
+    """
+
+    dag_id: str
+    active_since: datetime | None
+    waiting: int
+    last_start: datetime | None
+    last_success: datetime | None
+    last_seconds: float | None
+    failures: int
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The file system that a lake in a folder is on."""
+
+    size_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Everything.
+
+    :param at: when the look began
+    :param seconds: how long it took
+    :param up: services, by name, whether they answered
+    :param disk: ``None`` for a lake in an object store
+    """
+
+    at: datetime
+    seconds: float
+    up: Mapping[str, bool]
+    tables: Sequence[TableObservation] = ()
+    dags: Sequence[DagObservation] = ()
+    disk: Disk | None = None

@@ -1,0 +1,233 @@
+"""Looks at all services and tables, for metrics: what is away or broken is part of what was seen, and stops nobody."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+from urllib.parse import unquote, urlparse
+
+from k2_offload.adapters.dag_runs import read_latest_runs
+from k2_offload.adapters.ledger import TableRecord
+from k2_offload.core.day_comparison import first_whole_day
+from k2_offload.core.errors import OffloadError, Unreachable
+from k2_offload.core.gaps import Gap
+from k2_offload.core.limits import OBSERVE_EVERY_SECONDS, OBSERVE_QUERY_SECONDS, SCRAPE_SECONDS
+from k2_offload.core.observation import (
+    SERVICES,
+    Comparisons,
+    Disk,
+    Observation,
+    TableObservation,
+    WindowTotals,
+)
+from k2_offload.core.tables import TableSpec
+from k2_offload.work.status import TableStatus, read_cold_status, read_status
+from k2_offload.work.tiers import Tiers, open_tiers
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+_REST = 3
+"""A look is followed by a pause of so many times its own length, so that it takes a quarter of the time at most."""
+
+
+@dataclass(frozen=True)
+class _LedgerView:
+    """What the ledger says of all tables; ``None`` while it is away."""
+
+    records: Mapping[str, TableRecord] | None = None
+    gaps: Mapping[str, Sequence[Gap]] = field(default_factory=dict)
+    totals: Mapping[str, WindowTotals] = field(default_factory=dict)
+    comparisons: Mapping[str, Comparisons] = field(default_factory=dict)
+    maintained: Mapping[str, datetime] = field(default_factory=dict)
+
+
+def look(dag_ids: Sequence[str], seconds: Callable[[], float]) -> Observation:
+    """Look at everything that the settings and the table file name.
+
+    :param dag_ids: the DAGs whose runs to look at
+    :param seconds: a clock that never goes back
+    :raises OffloadError: if a setting, a connection or the table file is wrong
+    """
+    with open_tiers(query_seconds=OBSERVE_QUERY_SECONDS) as tiers:
+        return observe(tiers, dag_ids, seconds)
+
+
+def observe(tiers: Tiers, dag_ids: Sequence[str], seconds: Callable[[], float]) -> Observation:
+    """Look at all services, and at all tables as far as those answer.
+
+    :param dag_ids: the DAGs whose runs to look at
+    :param seconds: a clock that never goes back
+    """
+    began, at = seconds(), tiers.now()
+    up = dict.fromkeys(SERVICES, True)
+    ledger = _ask(up, "ledger", lambda: _read_ledger(tiers)) or _LedgerView()
+    dags = _ask(up, "airflow", lambda: [read_latest_runs(dag_id) for dag_id in dag_ids]) or []
+    _ping(tiers, up)
+    tables = [_observe_table(tiers, table, ledger, up) for table in tiers.tables.by_name.values()]
+    return Observation(at, seconds() - began, up, tables, dags, _ask(up, "catalog", lambda: _disk(tiers)))
+
+
+def _ask(up: dict[str, bool], service: str, question: Callable[[], Result]) -> Result | None:
+    """Ask a service something, if it is not known to be away."""
+    if not up[service]:
+        return None
+    try:
+        return question()
+    except OffloadError as error:
+        log.warning("%s", error)
+    except Exception:
+        log.exception("%s: unexpected", service)
+    up[service] = False
+    return None
+
+
+def _ping(tiers: Tiers, up: dict[str, bool]) -> None:
+    """Which of the two that tables need answer."""
+    _ask(up, "clickhouse", tiers.clickhouse.now)
+    _ask(up, "catalog", tiers.catalog.ping)
+
+
+def _read_ledger(tiers: Tiers) -> _LedgerView:
+    ledger = tiers.ledger
+    ledger.migrate()
+    return _LedgerView(
+        ledger.read_tables(),
+        ledger.read_gaps(),
+        ledger.read_totals(tiers.now()),
+        ledger.read_comparisons(),
+        ledger.last_maintained(),
+    )
+
+
+def _disk(tiers: Tiers) -> Disk | None:
+    storage = tiers.catalog.storage(())
+    where = urlparse(storage.location) if storage else None
+    if where is None or where.scheme not in ("", "file"):
+        return None
+    try:
+        usage = shutil.disk_usage(unquote(where.path))
+    except OSError:  # no table was made yet, or another machine has it
+        return None
+    return Disk(usage.total, usage.free)
+
+
+def _observe_table(tiers: Tiers, table: TableSpec, ledger: _LedgerView, up: dict[str, bool]) -> TableObservation:
+    try:
+        status = _look_at(tiers, table, (ledger.records or {}).get(table.name), up)
+    except Unreachable as error:  # a moment ago it answered
+        log.warning("%s", error)
+        _ping(tiers, up)
+        status = None
+    except Exception:  # one table's surprise must not hide the others
+        log.exception("%s: unexpected", table.name)
+        status = TableStatus(table, None, problem="unexpected")
+    return _seen(tiers, table, ledger, status)
+
+
+def _look_at(tiers: Tiers, table: TableSpec, record: TableRecord | None, up: dict[str, bool]) -> TableStatus | None:
+    if not up["catalog"]:
+        return None
+    if not up["clickhouse"]:
+        return read_cold_status(tiers, table, record)
+    found = read_status(tiers, table, record, counts=False, holder=False)
+    if found.problem is None:
+        return found
+    # What is wrong may be the source alone.
+    log.warning("%s", found.problem)
+    cold = read_cold_status(tiers, table, record)
+    return TableStatus(
+        table, record, cold.watermark, metadata=cold.metadata, cold_rows=cold.cold_rows, problem=found.problem
+    )
+
+
+def _seen(tiers: Tiers, table: TableSpec, ledger: _LedgerView, status: TableStatus | None) -> TableObservation:
+    known = ledger.records is not None
+    record = ledger.records.get(table.name) if ledger.records is not None else None
+    failure = None
+    if record is not None:
+        failure = (record.reason or "unknown") if record.status == "failed" else ""
+    found = status or TableStatus(table, None)
+    looked_at = found.silence is not None or found.lag is not None
+    metadata = found.metadata
+    return TableObservation(
+        table.name,
+        table.layer,
+        table.transport,
+        first_whole_day(tiers.now(), table.warm_retention),
+        readable=None if status is None else found.problem is None,
+        refused=found.refusal is not None if looked_at else None,
+        failure=failure,
+        watermark=found.watermark,
+        last_success=record.last_successful_run if record else None,
+        lag_seconds=found.lag.total_seconds() if found.lag is not None else None,
+        silent=found.silence is not None if looked_at else None,
+        silent_since=found.silence.since if found.silence else None,
+        ttl_seconds=(table.warm_retention - found.lag).total_seconds() if found.lag is not None else None,
+        cold_rows=found.cold_rows,
+        snapshots=metadata.snapshots if metadata else None,
+        metadata_bytes=metadata.size_bytes if metadata else None,
+        maintenance_overdue=metadata.overdue is not None if metadata else None,
+        history=metadata.history if metadata else None,
+        last_maintenance=ledger.maintained.get(table.name),
+        totals=ledger.totals.get(table.name, WindowTotals()) if known else None,
+        comparisons=ledger.comparisons.get(table.name, Comparisons()) if known else None,
+        gaps=ledger.gaps.get(table.name, ()) if known else None,
+    )
+
+
+class LatestObservation:
+    """What was seen last; looked at anew when somebody asks and it is old enough, by one thread for all who ask.
+
+    :param look: takes as long as it takes
+    :param seconds: a clock that never goes back
+    :param wait_seconds: how long somebody who asks waits for a look that is under way
+    """
+
+    def __init__(
+        self, look: Callable[[], Observation], seconds: Callable[[], float], wait_seconds: float = SCRAPE_SECONDS
+    ) -> None:
+        self._look = look
+        self._seconds = seconds
+        self._wait_seconds = wait_seconds
+        self._lock = threading.Lock()
+        self._under_way: threading.Event | None = None
+        self._next = float("-inf")
+        self._latest: Observation | None = None
+
+    def get(self) -> Observation | None:
+        """The one that is under way, if it ends in time; else the one before.
+
+        :returns: ``None`` if none has come to its end yet, or the last one has failed
+        """
+        with self._lock:
+            if self._under_way is None and self._seconds() >= self._next:
+                self._under_way = threading.Event()
+                threading.Thread(target=self._renew, args=(self._under_way,), daemon=True).start()
+            under_way = self._under_way
+        if under_way is not None:
+            under_way.wait(self._wait_seconds)
+        with self._lock:
+            return self._latest
+
+    def _renew(self, done: threading.Event) -> None:
+        began, seen = self._seconds(), None
+        try:
+            seen = self._look()
+        except OffloadError as error:
+            log.error("%s", error)
+        except Exception:
+            log.exception("unexpected")
+        finally:
+            ended = self._seconds()
+            with self._lock:
+                self._latest = seen
+                self._next = max(began + OBSERVE_EVERY_SECONDS, ended + _REST * (ended - began))
+                self._under_way = None
+            done.set()

@@ -1,0 +1,202 @@
+"""What is away or broken is part of what was seen; and who asks at the same moment shares one look."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+
+from k2_offload.adapters.table_file import parse_tables
+from k2_offload.core.errors import ConfigurationError, NoAirflowDatabase, OffloadError, Refused, Unreachable
+from k2_offload.core.observation import DagObservation, Observation
+from k2_offload.work import observe as module
+from k2_offload.work.observe import LatestObservation, observe
+from k2_offload.work.status import TableStatus
+
+NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
+TABLES = parse_tables(
+    "tables: {a: &t {layer: bronze, source: k2.a, target: cold.a, timestamp_column: at}, b: {<<: *t, target: cold.b}}"
+)
+DAG = DagObservation("k2_offload_bronze", None, 0, NOW, NOW, 1.0, 0)
+AWAY = Unreachable("It", "a_connection", "no answer")
+
+
+def failing(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+@pytest.fixture
+def tiers():
+    """Services that answer, about tables that nothing is known of."""
+    ledger = SimpleNamespace(
+        migrate=lambda: None,
+        read_tables=dict,
+        read_gaps=dict,
+        read_totals=lambda _: {},
+        read_comparisons=dict,
+        last_maintained=dict,
+    )
+    catalog = SimpleNamespace(ping=lambda: None, storage=lambda _: None)
+    clickhouse = SimpleNamespace(now=lambda: NOW)
+    return SimpleNamespace(tables=TABLES, ledger=ledger, catalog=catalog, clickhouse=clickhouse, now=lambda: NOW)
+
+
+@pytest.fixture(autouse=True)
+def _tables_are_well(monkeypatch):
+    monkeypatch.setattr(module, "read_latest_runs", lambda _: DAG)
+    monkeypatch.setattr(module, "read_status", lambda _, table, record, **__: TableStatus(table, record))
+    monkeypatch.setattr(module, "read_cold_status", lambda _, table, record: TableStatus(table, record, watermark=NOW))
+
+
+def seen_of(tiers):
+    return observe(tiers, ["k2_offload_bronze"], lambda: 0.0)
+
+
+def test_everything_answers(tiers):
+    seen = seen_of(tiers)
+    assert all(seen.up.values())
+    assert [table.readable for table in seen.tables] == [True, True]
+    assert seen.dags == [DAG]
+
+
+@pytest.mark.parametrize("error", [AWAY, Refused("It", "a_connection", "wrong password")])
+def test_without_clickhouse_the_cold_side_is_seen(tiers, error):
+    tiers.clickhouse.now = failing(error)
+    seen = seen_of(tiers)
+    assert [name for name, up in seen.up.items() if not up] == ["clickhouse"]
+    assert [(table.watermark, table.lag_seconds) for table in seen.tables] == [(NOW, None)] * 2
+    assert seen.dags == [DAG]
+
+
+def test_without_the_catalog_the_ledger_is_seen(tiers):
+    tiers.catalog.ping = failing(AWAY)
+    seen = seen_of(tiers)
+    assert [name for name, up in seen.up.items() if not up] == ["catalog"]
+    assert [table.readable for table in seen.tables] == [None, None]
+    assert all(table.totals is not None for table in seen.tables)
+
+
+@pytest.mark.parametrize("error", [AWAY, OffloadError("It refused a statement."), KeyError("x")])
+def test_without_the_ledger_nothing_is_said_that_it_would_know(tiers, error):
+    tiers.ledger.read_tables = failing(error)
+    seen = seen_of(tiers)
+    assert [name for name, up in seen.up.items() if not up] == ["ledger"]
+    assert [(table.readable, table.totals, table.failure) for table in seen.tables] == [(True, None, None)] * 2
+
+
+def test_without_airflows_database_no_runs_are_seen(tiers, monkeypatch):
+    monkeypatch.setattr(module, "read_latest_runs", failing(NoAirflowDatabase("no answer")))
+    seen = seen_of(tiers)
+    assert [name for name, up in seen.up.items() if not up] == ["airflow"]
+    assert seen.dags == []
+
+
+@pytest.mark.parametrize("surprise", [KeyError("x"), "no such column"])
+def test_one_broken_table_is_unreadable_and_the_other_is_seen(tiers, monkeypatch, surprise):
+    def read(_, table, record, **__):
+        if table.name != "a":
+            return TableStatus(table, record)
+        if isinstance(surprise, Exception):
+            raise surprise
+        return TableStatus(table, record, problem=surprise)
+
+    monkeypatch.setattr(module, "read_status", read)
+    assert [table.readable for table in seen_of(tiers).tables] == [False, True]
+
+
+def test_a_service_that_goes_in_the_middle_is_away_and_the_rest_is_seen(tiers, monkeypatch):
+    def read(tiers, _table, _record, **__):
+        tiers.clickhouse.now = failing(AWAY)
+        raise AWAY
+
+    monkeypatch.setattr(module, "read_status", read)
+    seen = seen_of(tiers)
+    assert seen.up["clickhouse"] is False
+    assert [(table.readable, table.watermark) for table in seen.tables] == [(None, None), (True, NOW)]
+
+
+class Looks:
+    """Looks that wait to be let go, and take as long as the clock is moved meanwhile."""
+
+    def __init__(self):
+        self.number, self.time = 0, 100.0
+        self.error = None
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def __call__(self):
+        self.number += 1
+        self.go_on.wait(30)
+        if self.error:
+            raise self.error
+        return Observation(NOW, float(self.number), {})
+
+    def clock(self):
+        return self.time
+
+
+@pytest.fixture
+def looks():
+    return Looks()
+
+
+def test_who_asks_at_the_same_moment_shares_one_look(looks):
+    looks.go_on.clear()
+    latest = LatestObservation(looks, looks.clock, wait_seconds=30)
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(latest.get) for _ in range(8)]
+        looks.go_on.set()
+        assert {each.result().seconds for each in asked} == {1.0}
+    assert looks.number == 1
+
+
+def test_services_are_asked_at_most_every_fifteen_seconds(looks):
+    latest = LatestObservation(looks, looks.clock, wait_seconds=30)
+    for seconds, expected in ((0, 1), (14.9, 1), (0.1, 2), (1, 2)):
+        looks.time += seconds
+        assert latest.get().seconds == expected
+    assert looks.number == 2
+
+
+def test_a_long_look_is_followed_by_a_longer_pause(looks):
+    def slow():
+        looks.time += 20
+        return looks()
+
+    latest = LatestObservation(slow, looks.clock, wait_seconds=30)
+    assert latest.get().seconds == 1
+    looks.time += 59
+    assert latest.get().seconds == 1
+    looks.time += 1
+    assert latest.get().seconds == 2
+
+
+def test_a_look_that_does_not_end_hangs_nobody_and_what_was_seen_before_is_shown(looks):
+    latest = LatestObservation(looks, looks.clock, wait_seconds=0.01)
+    looks.go_on.clear()
+    assert latest.get() is None
+    looks.go_on.set()
+    first = LatestObservation(looks, looks.clock, wait_seconds=30).get()
+    assert first is not None
+    latest = LatestObservation(looks, looks.clock, wait_seconds=0.2)
+    before = latest.get()
+    looks.go_on.clear()
+    looks.time += 15
+    assert latest.get() is before
+    looks.go_on.set()
+
+
+@pytest.mark.parametrize("error", [ConfigurationError("no connection"), OffloadError("no file"), KeyError("x")])
+def test_after_a_look_that_failed_nothing_old_is_shown_and_the_next_one_is_tried(looks, error):
+    latest = LatestObservation(looks, looks.clock, wait_seconds=30)
+    assert latest.get() is not None
+    looks.time, looks.error = looks.time + 15, error
+    assert latest.get() is None
+    looks.time, looks.error = looks.time + 15, None
+    assert latest.get() is not None
