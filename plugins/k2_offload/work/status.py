@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger import TableRecord
 from k2_offload.core import queries
-from k2_offload.core.comparison import window_to_compare
+from k2_offload.core.day_comparison import window_to_compare
 from k2_offload.core.errors import ChangedTable, InvalidSource, OffloadError, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, check_cut, refuse_to_recreate, watermark_of
 from k2_offload.core.gaps import Gap
