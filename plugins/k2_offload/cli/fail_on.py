@@ -8,6 +8,7 @@ from datetime import datetime
 from k2_offload.cli.console import show_bytes, show_duration, show_time
 from k2_offload.core.conditions import Condition, Name
 from k2_offload.core.errors import InvalidCondition
+from k2_offload.core.ttl import Urgency
 from k2_offload.work.status import TableStatus
 
 
@@ -89,6 +90,15 @@ def _gaps(line: TableStatus, condition: Condition, _: datetime) -> str | None:
     return f"{gaps:,} gaps on record. `k2 status {line.table.name}` lists them." if gaps > condition.count else None
 
 
+def show_ttl(line: TableStatus, now: datetime) -> str | None:
+    """How much time the TTL leaves for what has not been moved, if that is little."""
+    return line.expiry.describe(now) if line.expiry and line.expiry.urgency(now) is not Urgency.NONE else None
+
+
+def _ttl(line: TableStatus, condition: Condition, now: datetime) -> str | None:
+    return line.expiry.describe(now) if line.expiry and line.expiry.left(now) < condition.duration else None
+
+
 _REASONS: dict[Name, Callable[[TableStatus, Condition, datetime], str | None]] = {
     Name.LAG: _lag,
     Name.IDLE: _idle,
@@ -97,4 +107,5 @@ _REASONS: dict[Name, Callable[[TableStatus, Condition, datetime], str | None]] =
     Name.LATE: _late,
     Name.GAPS: _gaps,
     Name.METADATA: lambda line, *_: show_overdue(line),
+    Name.TTL: _ttl,
 }

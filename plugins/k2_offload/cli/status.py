@@ -30,7 +30,15 @@ from k2_offload.cli.console import (
     show_window,
     with_progress,
 )
-from k2_offload.cli.fail_on import check_known, find_reasons, show_failure, show_overdue, show_refusal, show_silence
+from k2_offload.cli.fail_on import (
+    check_known,
+    find_reasons,
+    show_failure,
+    show_overdue,
+    show_refusal,
+    show_silence,
+    show_ttl,
+)
 from k2_offload.core.conditions import FORMS, Condition, parse_conditions
 from k2_offload.core.windows import format_time
 from k2_offload.work.status import TableStatus, read_status
@@ -124,6 +132,8 @@ def _document(line: TableStatus, reasons: Sequence[tuple[Condition, str]]) -> di
         "maintenance": metadata.overdue if metadata else None,
         "held_back_by": line.held_back_by.table if line.held_back_by else None,
         "held_back_at": _text(line.held_back_by.watermark if line.held_back_by else None),
+        "expires_at": _text(line.expiry.expires_at if line.expiry else None),
+        "expiry_of": line.expiry.storage if line.expiry else None,
         "problem": line.problem,
         "reasons": [{"condition": condition.text, "reason": reason} for condition, reason in reasons],
     }
@@ -201,7 +211,8 @@ def _lag(line: TableStatus, now: datetime) -> str:
 
 def _notes(line: TableStatus, now: datetime) -> Iterator[str]:
     """What a person should know of a table beside its numbers."""
-    yield from filter(None, (show_failure(line), show_refusal(line), show_silence(line, now), show_overdue(line)))
+    looks = (show_failure(line), show_refusal(line), show_silence(line, now), show_ttl(line, now), show_overdue(line))
+    yield from filter(None, looks)
     if line.held_back_by:
         yield f"held back by {line.held_back_by.table} at {show_time(line.held_back_by.watermark)}."
     if line.before_first:

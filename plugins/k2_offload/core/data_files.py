@@ -86,7 +86,7 @@ def describe_twice(table: str, file: RegisteredFile, times: int) -> str:
     )
 
 
-def describe_equal_keys(table: str, day: date | None, columns: Sequence[str], keys: int, example: str) -> str:
+def describe_equal_keys(table: str, day: date, columns: Sequence[str], keys: int, example: str) -> str:
     """A sentence on keys of which a day has more than one row.
 
     :param keys: how many there are
@@ -97,7 +97,7 @@ def describe_equal_keys(table: str, day: date | None, columns: Sequence[str], ke
 
 
 def _of_doubles(table: str, day: date | None, what: str) -> str:
-    cure = "ask Spark to take out what is too much"
+    cure = "take out with Spark what is too much"
     if day is not None:
         cure = (
             f"if ClickHouse holds the day as a whole, replace the day: `k2 heal {table} --day {day} --allow-shrink`, "

@@ -86,10 +86,11 @@ def _check(
         describe_twice(table.name, file, registrations[file.path]) for file in files if registrations[file.path] > 1
     ]
     for day, of_day in groupby(progress(files), key=attrgetter("day")):
+        key_columns = table.key_columns if day is not None else ()
         kept, has_deletes = [], False
         for file in of_day:
             try:
-                content, keys = read_file(cold, file, times, table.key_columns)
+                content, keys = read_file(cold, file, times, key_columns)
             except FaultyFile as error:
                 found.findings.append(describe_fault(table.name, file, str(error)))
                 continue
@@ -99,9 +100,10 @@ def _check(
             found.size_bytes += file.size_bytes
             has_deletes = has_deletes or file.has_deletes
             kept += [keys] if keys is not None else []
-        if kept and has_deletes:
-            found.notes.append(f"{table.name} {day}: not looked at for equal keys, because it has delete files.")
+        if day is None or has_deletes:
+            which = "files that are of no single day" if day is None else f"{day}, which has delete files,"
+            found.notes += [f"{table.name}: {which} cannot be looked at for equal keys."] if table.key_columns else []
         elif kept:
             doubled, example = equal_keys(kept)
             if example is not None:
-                found.findings.append(describe_equal_keys(table.name, day, table.key_columns, doubled, example))
+                found.findings.append(describe_equal_keys(table.name, day, key_columns, doubled, example))

@@ -107,7 +107,9 @@ def reconcile(
         elif found is not None:
             counted.append(found)
     differing = {day for each in counted for day in each.differing}
-    due = [(each, day) for each in counted for day in sorted(days or {*each.due, *differing.intersection(each.cold)})]
+    due = [
+        (each, day) for each in counted for day in sorted(set(days) or {*each.due, *differing.intersection(each.cold)})
+    ]
     due.sort(key=lambda each: each[0].compared_at(each[1]))
     started = tiers.now()
     for position, (each, day) in enumerate(due):

@@ -17,10 +17,12 @@ from k2_offload.core.lag import Silence, lag, silence
 from k2_offload.core.late_rows import late_rows
 from k2_offload.core.maintenance import is_overdue
 from k2_offload.core.tables import TableSpec
+from k2_offload.core.ttl import TimeLeft
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import TICK, Upstream, held_back_by, upstream_limit, window_high
 from k2_offload.work.cycle import read_upstream
 from k2_offload.work.tiers import Tiers
+from k2_offload.work.ttl import read_time_left
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class TableStatus:
     :param future: rows from the future, which wait for their time
     :param gaps: what the table has missed, on record
     :param held_back_by: the table whose watermark this one must not pass, if it waits for that
+    :param expiry: when the TTL may remove the first row that has not been moved, if it may and there is one
     :param problem: why the table could not be looked at; what is not known is ``None`` then
     """
 
@@ -68,6 +71,7 @@ class TableStatus:
     future: int | None = None
     gaps: Sequence[Gap] = ()
     held_back_by: Upstream | None = None
+    expiry: TimeLeft | None = None
     problem: str | None = None
 
     @property
@@ -118,6 +122,7 @@ def read_status(
             future,
             gaps,
             find_holder(tiers, table, watermark or FIRST_WATERMARK, now),
+            read_time_left(tiers, table, oldest_waiting),
         )
     except Unreachable:
         raise

@@ -136,3 +136,8 @@ def test_a_file_that_is_registered_twice_and_a_key_with_two_rows_are_named(workb
     assert doubled.verdict is Verdict.COLD_HAS_MORE
     shown = read_differing(cycle.tiers, cycle.tables[table], doubled, 2)
     assert [(row.kind, row.times) for row in shown] == [(RowKind.GONE, 1)] * 2
+
+    assert doubled.obstacle(doubled.going_rows) is None
+    workbench.publish(plan_heal(count_days(cycle.tiers, cycle.tables[table]), doubled))
+    assert compare(cycle.tiers, cycle.tables[table]).equal
+    assert check_cold(cycle.tiers, cycle.tables[table]).findings == [finding]
