@@ -64,6 +64,7 @@ def heal(
     if going:
         found = _compare(tables or [], days, going)
     heals = [each for table in found for each in table.heals]
+    before = {(day.table, day.scope.day): str(day.verdict) for table in found for day in table.days}
     if not as_json:
         _print(found)
     healed = bool(heals) and not dry_run and (yes or confirmed(f"Replace {len(heals)} days?"))
@@ -73,7 +74,8 @@ def heal(
         if not as_json:
             _print(found)
     if as_json:
-        print_json([day_document(each) for table in found for each in table.days])
+        compared = [day for table in found for day in table.days]
+        print_json([day_document(day) | {"found": before.get((day.table, day.scope.day))} for day in compared])
     problems = [problem for table in found for problem in table.problems]
     unhealed = [describe(day, None) for table in found for day in table.days if day.differs and day.obstacle() is None]
     for problem in dict.fromkeys(problems + unhealed):
