@@ -79,9 +79,20 @@ def test_what_there_is_no_time_for_comes_first_the_next_time(world):
     assert f"no time for {len(every)} more days, {every[0][0]} first" in last.lines[-1]
     assert (set(first) & set(every), end.left) == (set(), 0)
 
+
+def test_the_oldest_comparison_comes_first(world):
+    tiers = world.cycle().tiers
+    tables = list(world.tables.by_name.values())
+
+    def compared(chosen):
+        found = [day.table for each in reconcile(tiers, chosen) for day in each.days]
+        world.now += timedelta(minutes=1)
+        return found
+
+    assert compared(tables[-1:])
+    assert compared(tables)[0] == tables[0].name
     world.now += timedelta(days=1)
-    again, _ = compared(None)
-    assert again[: len(first)] == first
+    assert compared(tables)[0] == tables[-1].name
 
 
 def test_a_service_that_is_down_stops_the_comparison(compare, monkeypatch):
