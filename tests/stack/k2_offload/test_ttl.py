@@ -42,8 +42,9 @@ def source(workbench):
         ("toDateTime(at) + INTERVAL 1 DAY RECOMPRESS CODEC(ZSTD(5))", None),
         (None, None),
     ],
+    ids=["time", "date", "rules", "compression", "none"],
 )
-def test_how_long_rows_are_kept_is_read_from_clickhouse(workbench, source, ttl, kept):
+def test_how_long_rows_are_kept_is_read(workbench, source, ttl, kept):
     cycle, table, name = source(ttl)
     assert read_kept_for(cycle.tiers, table) == (f"k2.{name}", kept)
     problem = check_source(cycle.tiers, table).problem
