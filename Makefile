@@ -45,7 +45,7 @@ down: ## Stop the embedded stack; data stays
 status: ready ## Show what runs, where, and where its log is
 	@.venv/bin/python -m embedded.stack status $(ARGS)
 
-demo: ready ## Two offload cycles of all nine tables, end to end; about a minute
+demo: ready ## Two offload cycles of all nine tables and a heal, end to end; one to two minutes
 	@.venv/bin/python -m embedded.demo $(ARGS)
 
 k2: ready ## The command line: make k2 ARGS="status"

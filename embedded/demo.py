@@ -1,4 +1,4 @@
-"""``make demo``: trades flow into ClickHouse, and two cycles of the real DAGs move them to Iceberg."""
+"""``make demo``: trades flow into ClickHouse, two cycles of the real DAGs move them, and a late one is healed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ _RECORDINGS = (
 _BUFFER_SECONDS = 330  # the offload's own five minutes, and a little
 _FRESH_SECONDS = 600
 _SHORTEST_SECONDS = 60
+_LATE = timedelta(hours=2)
 _OUT_OF_ORDER_SECONDS = 5  # the generator's trades come slightly out of order
 
 
@@ -97,7 +99,7 @@ def main() -> int:
 
 
 def show(demo: Demo, now: datetime) -> None:
-    """The story: recorded trades, a first cycle, fresh trades, a second cycle, both tiers compared.
+    """The story: recorded trades, a first cycle, fresh trades, a second cycle, a late trade, both tiers compared.
 
     :param now: aware
     :raises DemoFailedError: if a step fails
@@ -118,10 +120,34 @@ def show(demo: Demo, now: datetime) -> None:
     demo.k2("feed", "generate", "--rate", "100", "--seed", "7", *when)
     demo.say("4  The second cycle moves only what is new")
     demo.k2("run")
-    demo.say("5  Both tiers hold the same rows")
+    demo.say("5  A trade arrives two hours late; the DAG k2_reconcile heals what it changes")
+    days = _send_late_trade(demo)
+    screen.print(f"[dim]$ k2 heal --yes {' '.join(days)}[/dim]")
+    healed = [line for line in demo.k2_json("heal", "--yes", *days) if line["found"] != "equal"]
+    if not healed or any(line["result"] != "equal" for line in healed):
+        raise DemoFailedError(f"The late trade was not healed: {healed}")
+    screen.print(f"{healed[0]['day']} is healed in {len(healed)} tables: the trade is there, and all candles count it.")
+    demo.say("6  Both tiers hold the same rows")
     demo.k2("verify")
-    demo.say("6  The nine tables")
+    demo.say("7  The nine tables")
     _show_tables(demo.k2_json("status"))
+
+
+def _send_late_trade(demo: Demo) -> list[str]:
+    """Send one trade that is too late for its window.
+
+    :returns: options that name its day; both, if midnight has passed meanwhile
+    """
+    before = datetime.now(UTC) - _LATE
+    file, exchange, symbol = _RECORDINGS[-1]
+    header, *_, last = (_DATA / file).read_text().splitlines()
+    with tempfile.NamedTemporaryFile("w", prefix="late-trade-", suffix=".csv") as late:
+        late.write(f"{header}\n{last}\n")
+        late.flush()
+        options = ("--exchange", exchange, "--symbol", symbol, "--shift-to-now")
+        demo.k2("feed", "replay", late.name, *options, "--ending-ago", str(_LATE // timedelta(seconds=1)))
+    days = dict.fromkeys(str(at.date()) for at in (before, datetime.now(UTC) - _LATE))
+    return [option for day in days for option in ("--day", day)]
 
 
 def fresh_trades(watermarks: list[datetime | None], now: datetime) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -23,6 +24,7 @@ from k2_offload.core.errors import (
 )
 from k2_offload.core.limits import CONNECT_SECONDS, STORE_ATTEMPTS
 from k2_offload.core.tables import TableSpec
+from k2_offload.core.ttl import Storage, removals
 from k2_offload.core.type_mapping import Column, is_number, is_time, map_column
 from k2_offload.core.windows import Window, from_micros, to_micros
 
@@ -51,6 +53,11 @@ _OVERLOADED = {159, 202, 209, 210, 241, 279, 369}
 """Codes for what may pass: timeout, too many queries, lost network between servers, memory, no replica."""
 
 _STORE_FAILED = 499
+
+_MERGE_TREE = re.compile(r"\w*MergeTree\b")
+_READS = re.compile(r"\bRead\w+ \(.*\)")
+_READS_MERGE_TREE = re.compile(r"\bReadFromMergeTree \((\w+\.\w+)\)")
+"""In ClickHouse's plan of a query."""
 
 
 class ClickHouse:
@@ -192,6 +199,41 @@ class ClickHouse:
         """Oldest timestamp of the source in ``[since, before)``; ``None`` if there is none."""
         [(micros,)] = self.execute(queries.oldest_row(table, to_micros(since), to_micros(before)))
         return None if micros is None else from_micros(micros)
+
+    def storage(self, table: TableSpec) -> Storage | None:
+        """The table that holds the source's rows, also behind a view; ``None`` if that, or its TTL, cannot be known."""
+        engine = self._engine(table.source)
+        name = table.source
+        if not _MERGE_TREE.match(engine):
+            plan = "\n".join(line for (line,) in self.execute(queries.explain(table)))
+            reads = set(_READS.findall(plan))
+            if len(reads) != 1 or not (found := _READS_MERGE_TREE.search(plan)):
+                return None
+            name = found[1]
+            engine = self._engine(name)
+        removed = removals(engine) if _MERGE_TREE.match(engine) else None
+        return None if removed is None else Storage(name, tuple(removed))
+
+    def _engine(self, name: str) -> str:
+        database, _, table = name.partition(".")
+        found = self.execute(
+            "SELECT engine_full FROM system.tables WHERE database = %(database)s AND name = %(table)s",
+            {"database": database, "table": table},
+        )
+        return str(found[0][0]) if found else ""
+
+    def first_expiry(self, table: TableSpec, storage: Storage, since: datetime) -> datetime | None:
+        """When the TTL may remove the first row at or above a time; ``None`` if it removes none."""
+        [expiries] = self.execute(queries.first_expiry(table, storage, to_micros(since)))
+        return min((from_micros(micros) for micros in expiries if micros is not None), default=None)
+
+    def kept_for(self, table: TableSpec, storage: Storage, row: datetime) -> timedelta:
+        """How long the TTL keeps a row of a time.
+
+        :raises OffloadError: if that depends on other columns than the timestamp and the partition column
+        """
+        [expiries] = self.execute(queries.expiry_of(table, storage, to_micros(row)))
+        return min(map(from_micros, expiries)) - row
 
     def count_outside(self, table: TableSpec, before: datetime, future: datetime) -> tuple[int, int]:
         """Rows of times that no window will hold for long: below ``before``, and at or above ``future``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -11,6 +11,7 @@ from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from k2_offload.adapters.cold_storage import file_names
+from k2_offload.core.data_files import RegisteredFile
 from k2_offload.core.errors import ChangedTable, DamagedTable, InvalidSource, StaleWindow
 from k2_offload.core.exactly_once import (
     CUT_PROPERTY,
@@ -240,6 +241,33 @@ class ColdTable:
         daily = self._daily_specs(column)
         return [file.file_path for file in self._files(within) if file.spec_id in daily and _day_of(file) == day]
 
+    @property
+    def field_ids(self) -> dict[str, int]:
+        """Iceberg's ids of the columns, by name."""
+        return {field.name: field.field_id for field in self._table.schema().fields}
+
+    @_told
+    def registered_files(self, times: Collection[str], partition_column: str) -> list[RegisteredFile]:
+        """The data files of the current snapshot, by day and path; as often as it holds each.
+
+        :param times: columns of times whose bounds are to be told
+        """
+        daily, ids = self._daily_specs(partition_column), self.field_ids
+        found = []
+        for task in self._table.scan().plan_files():
+            file = task.file
+            lower, upper = (file.lower_bounds or {}), (file.upper_bounds or {})
+            bounds = {
+                column: (_micros(lower[ids[column]]), _micros(upper[ids[column]]))
+                for column in times
+                if ids[column] in lower and ids[column] in upper
+            }
+            day = _day_of(file) if file.spec_id in daily else None
+            form, has_deletes = str(file.file_format.value), bool(task.delete_files)
+            size, rows = file.file_size_in_bytes, file.record_count
+            found.append(RegisteredFile(file.file_path, form, rows, size, day, bounds, has_deletes))
+        return sorted(found, key=lambda file: (file.day or date.min, file.path))
+
     def _daily_specs(self, column: str) -> set[int]:
         """Ids of the partition specs that are days of a time, and nothing else."""
         from pyiceberg.transforms import DayTransform  # noqa: PLC0415
@@ -344,14 +372,6 @@ class ColdTable:
         heads = [ref.snapshot_id for ref in metadata.refs.values()]
         return read_history(entries, metadata.current_snapshot_id, heads, now)
 
-    def expiry_statement(self, older_than: date) -> str:
-        """The Spark SQL that expires the snapshots from before a day."""
-        name = ".".join(self._table.name())
-        return (
-            f"CALL {self._table.catalog.name}.system.expire_snapshots(table => '{name}', "
-            f"older_than => TIMESTAMP '{older_than} 00:00:00')"
-        )
-
     @property
     @_told
     def total_rows(self) -> int:
@@ -427,6 +447,13 @@ def _version_of(name: str) -> int:
 
 def _day_of(file: DataFile) -> date:
     return date(1970, 1, 1) + timedelta(days=file.partition[0])
+
+
+def _micros(bound: bytes) -> int:
+    from pyiceberg.conversions import from_bytes  # noqa: PLC0415
+    from pyiceberg.types import TimestamptzType  # noqa: PLC0415
+
+    return int(from_bytes(TimestamptzType(), bound))
 
 
 def _cure(name: str, warm: str, cold: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -33,7 +33,8 @@ class CompareOperator(BaseOperator):
             with_retries(tiers.ledger.migrate)
             chosen, days = _chosen(tiers, context)
             going_rows = context["params"]["going_rows"] if days else 0
-            for found in _logged(self.log, reconcile(tiers, chosen, days, going_rows=going_rows)):
+            budget = _budget(tiers, days)
+            for found in _logged(self.log, reconcile(tiers, chosen, days, going_rows=going_rows, budget=budget)):
                 outcomes += [(found.table.job_group, heal) for heal in found.heals]
         return [{"job_group": plan.job_group, "plan": plan.to_json()} for plan in group_plans(outcomes)]
 
@@ -48,10 +49,18 @@ class ConfirmOperator(BaseOperator):
         """
         with open_tiers() as tiers:
             chosen, days = _chosen(tiers, context)
-            found = list(_logged(self.log, reconcile(tiers, chosen, days)))
+            found = list(_logged(self.log, reconcile(tiers, chosen, days, budget=_budget(tiers, days))))
         problems = [problem for each in found for problem in each.problems]
         if problems:
-            raise AirflowFailException("\n".join(problems))
+            raise AirflowFailException("\n".join(dict.fromkeys(problems)))
+
+
+def _budget(tiers: Tiers, days: list[date]) -> timedelta | None:
+    """Half of what a task may take: what is left is for the comparison that has begun, and for planning heals.
+
+    Days that somebody has named are all compared.
+    """
+    return None if days else tiers.task_timeout / 2
 
 
 def _chosen(tiers: Tiers, context: Context) -> tuple[list[TableSpec], list[date]]:

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
-from typing import Annotated, Any, ParamSpec
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from k2_offload.core.errors import InvalidCondition, InvalidTablesFile, OffloadError
-from k2_offload.core.tables import Layer, TableSpec
+from k2_offload.core.tables import Layer
 from k2_offload.core.windows import Window, format_time
 
 screen = Console(highlight=False)
@@ -30,9 +30,10 @@ FINDING = 1
 BAD_INPUT = 2
 
 _QUIET_SECONDS = 3
-"""What is done sooner needs no line of progress in a log."""
+"""What is done sooner needs no line of progress in a log, and longer work one so often."""
 
 Parameters = ParamSpec("Parameters")
+Item = TypeVar("Item")
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 TablesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="TABLES", help="Which tables; all when none is named.")
@@ -85,21 +86,22 @@ def show_table(table: Table) -> None:
     Console(highlight=False, width=max(width, screen.width)).print(table, crop=False)
 
 
-def with_progress(doing: str, tables: Sequence[TableSpec]) -> Iterator[TableSpec]:
-    """The tables one by one, with a bar on standard error; plain lines where that is not a terminal."""
+def with_progress(doing: str, items: Sequence[Item]) -> Iterator[Item]:
+    """The items one by one, with a bar on standard error; a plain line now and then where that is not a terminal."""
     if errors.is_terminal:
         with new_progress() as bar:
-            task = bar.add_task(doing, total=len(tables))
-            for table in tables:
-                bar.update(task, description=f"{doing} {table.name}")
-                yield table
+            task = bar.add_task(doing, total=len(items))
+            for item in items:
+                bar.update(task, description=f"{doing} {item}")
+                yield item
                 bar.advance(task)
         return
-    started = time.monotonic()
-    for position, table in enumerate(tables, start=1):
-        if time.monotonic() - started > _QUIET_SECONDS:
-            errors.print(f"{doing} {table.name} ({position} of {len(tables)})")
-        yield table
+    told = time.monotonic()
+    for position, item in enumerate(items, start=1):
+        if time.monotonic() - told > _QUIET_SECONDS:
+            told = time.monotonic()
+            errors.print(f"{doing} {item} ({position} of {len(items)})", soft_wrap=True)
+        yield item
 
 
 def new_progress() -> Progress:

@@ -58,6 +58,10 @@ def _gaps(line: TableStatus, condition: Condition, _: datetime) -> str | None:
     return f"{gaps:,} gaps on record. `k2 status {line.table.name}` lists them." if gaps > condition.count else None
 
 
+def _ttl(line: TableStatus, condition: Condition, now: datetime) -> str | None:
+    return line.expiry.describe(now) if line.expiry and line.expiry.left(now) < condition.duration else None
+
+
 _REASONS: dict[Name, Callable[[TableStatus, Condition, datetime], str | None]] = {
     Name.LAG: _lag,
     Name.IDLE: _idle,
@@ -66,4 +70,5 @@ _REASONS: dict[Name, Callable[[TableStatus, Condition, datetime], str | None]] =
     Name.LATE: _late,
     Name.GAPS: _gaps,
     Name.METADATA: lambda line, *_: show_overdue(line),
+    Name.TTL: _ttl,
 }

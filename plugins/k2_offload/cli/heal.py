@@ -12,41 +12,22 @@ import typer
 
 from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID
 from k2_offload.cli.console import (
-    FAILED,
     FINDING,
-    PASSED,
     JsonOption,
     TablesArgument,
     command,
     errors,
-    number_table,
     print_json,
     screen,
     show_error,
-    show_table,
-    with_progress,
 )
+from k2_offload.cli.days import day_document, parse_day, show_days
 from k2_offload.cli.run import explain, run_dag
 from k2_offload.cli.watermark_set import DryRunOption, YesOption, confirmed
-from k2_offload.core.day_comparison import DayComparison, Verdict
-from k2_offload.core.text import UNKNOWN, show_number
-from k2_offload.core.windows import format_time
-from k2_offload.work.reconcile import Found, describe, reconcile
+from k2_offload.core.day_comparison import Verdict
+from k2_offload.work.compare import describe
+from k2_offload.work.reconcile import Found, reconcile
 from k2_offload.work.tiers import open_tiers
-
-
-def parse_day(text: str | date) -> date:
-    """A day from the command line.
-
-    :raises typer.BadParameter: if it is none
-    """
-    if isinstance(text, date):  # as click passes a value that it has converted before
-        return text
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"'{text}' is no day, such as 2026-03-01") from None
-
 
 DaysOption = Annotated[
     list[date] | None,
@@ -83,6 +64,7 @@ def heal(
     if going:
         found = _compare(tables or [], days, going)
     heals = [each for table in found for each in table.heals]
+    before = {(day.table, day.scope.day): str(day.verdict) for table in found for day in table.days}
     if not as_json:
         _print(found)
     healed = bool(heals) and not dry_run and (yes or confirmed(f"Replace {len(heals)} days?"))
@@ -92,7 +74,8 @@ def heal(
         if not as_json:
             _print(found)
     if as_json:
-        print_json([_document(each) for table in found for each in table.days])
+        compared = [day for table in found for day in table.days]
+        print_json([day_document(day) | {"found": before.get((day.table, day.scope.day))} for day in compared])
     problems = [problem for table in found for problem in table.problems]
     unhealed = [describe(day, None) for table in found for day in table.days if day.differs and day.obstacle() is None]
     for problem in dict.fromkeys(problems + unhealed):
@@ -108,49 +91,23 @@ def _compare(tables: list[str], days: Sequence[date], going_rows: int = 0) -> li
         tiers.ledger.migrate()
         chosen = tiers.tables.select(tables)
         found: list[Found] = []
-        for each in reconcile(tiers, list(with_progress("counting", chosen)), days, going_rows=going_rows):
-            errors.print(f"  {each.table.name}: compared {len(each.days)} days")
-            found.append(each)
-        return found
+        with errors.status("counting") as status:
+            for each in reconcile(tiers, chosen, days, going_rows=going_rows):
+                status.update(f"comparing: {len(found) + 1} days so far, the last one of {each.table}")
+                found.append(each)
+        return sorted(found, key=lambda each: (chosen.index(each.table), [day.scope.day for day in each.days]))
 
 
 def _run(found: Sequence[Found], days: Sequence[date], going_rows: int) -> None:
     log = Path(tempfile.mkdtemp(prefix="k2-heal-")) / "airflow.log"
-    healing = [table.table.name for table in found if table.heals]
+    healing = list(dict.fromkeys(table.table.name for table in found if table.heals))
     conf = {"days": [day.isoformat() for day in days], "going_rows": going_rows}
     if run_dag(RECONCILE_DAG_ID, healing, log, conf) != "success":
         explain(log)
 
 
-def _document(day: DayComparison) -> dict[str, object]:
-    return {
-        "table": day.table,
-        "day": day.scope.day.isoformat(),
-        "result": str(day.verdict),
-        "warm_rows": day.warm_rows,
-        "cold_rows": day.cold_rows,
-        "late_rows": day.late_rows,
-        "gone_rows": day.gone_rows,
-        "differs_from": format_time(day.differing.low) if day.differing else None,
-        "differs_until": format_time(day.differing.high) if day.differing else None,
-        "problem": day.problem or (day.obstacle() if day.differs else None),
-    }
-
-
 def _print(found: Sequence[Found]) -> None:
-    shown = number_table(["table", "day"], ["warm rows", "cold rows", "only warm", "only cold"], ["result", "equal"])
-    for day in (day for table in found for day in table.days):
-        shown.add_row(
-            day.table,
-            day.scope.day.isoformat(),
-            show_number(day.warm_rows),
-            show_number(day.cold_rows),
-            show_number(day.late_rows) if day.problem is None else UNKNOWN,
-            show_number(day.gone_rows) if day.problem is None else UNKNOWN,
-            str(day.verdict),
-            FAILED if day.differs else PASSED,
-        )
-    show_table(shown)
+    show_days(day for table in found for day in table.days)
     for day in (day for table in found for day in table.days):
         if day.verdict is Verdict.LATE_ROWS and not day.whole:
             screen.print(describe(day, day.obstacle()), soft_wrap=True)

@@ -119,9 +119,11 @@ def _document(line: TableStatus, reasons: Sequence[tuple[Condition, str]]) -> di
         "row_limit": record.row_limit if record else None,
         "snapshots": metadata.snapshots if metadata else None,
         "metadata_bytes": metadata.size_bytes if metadata else None,
-        "maintenance": metadata.overdue if metadata else None,
+        "maintenance_overdue": metadata.overdue if metadata else None,
         "held_back_by": line.held_back_by.table if line.held_back_by else None,
         "held_back_at": _text(line.held_back_by.watermark if line.held_back_by else None),
+        "expires_at": _text(line.expiry.expires_at if line.expiry else None),
+        "expiry_of": line.expiry.storage if line.expiry else None,
         "problem": line.problem,
         "reasons": [{"condition": condition.text, "reason": reason} for condition, reason in reasons],
     }

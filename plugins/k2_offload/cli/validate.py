@@ -22,7 +22,7 @@ from k2_offload.cli.console import (
     show_table,
     with_progress,
 )
-from k2_offload.core.text import UNKNOWN, show_number
+from k2_offload.core.text import UNKNOWN, show_duration, show_number
 from k2_offload.work.tiers import open_tiers
 from k2_offload.work.validate import CATALOG, CLICKHOUSE, Check, SourceCheck, check_lake, check_services, check_source
 
@@ -61,9 +61,17 @@ def _document(source: SourceCheck) -> dict[str, object]:
         "source": source.table.source,
         "target": source.table.target,
         "columns": source.columns,
+        "ttl_of": source.storage,
+        "kept_seconds": source.kept_for.total_seconds() if source.kept_for is not None else None,
         "passed": source.problem is None,
         "problem": source.problem,
     }
+
+
+def _ttl(source: SourceCheck) -> str:
+    if source.storage is None:
+        return "not known"
+    return "none" if source.kept_for is None else show_duration(source.kept_for)
 
 
 def _print(checks: list[Check], sources: list[SourceCheck]) -> None:
@@ -76,11 +84,11 @@ def _print(checks: list[Check], sources: list[SourceCheck]) -> None:
             "The lake's storage and the source tables could not be checked: that takes ClickHouse and the catalog."
         )
         return
-    shown = number_table(["", "table", "source", "target"], ["columns"])
+    shown = number_table(["", "table", "source", "target"], ["columns"], ["TTL"])
     for source in sources:
         mark = PASSED if source.problem is None else FAILED
         columns = UNKNOWN if source.columns is None else show_number(source.columns)
-        shown.add_row(mark, source.table.name, source.table.source, source.table.target, columns)
+        shown.add_row(mark, source.table.name, source.table.source, source.table.target, columns, _ttl(source))
     show_table(shown)
     for source in sources:
         if source.problem:

@@ -20,13 +20,14 @@ class Name(StrEnum):
     LATE = "late"
     GAPS = "gaps"
     METADATA = "metadata"
+    TTL = "ttl"
 
 
 @dataclass(frozen=True)
 class Condition:
     """One thing that must not be.
 
-    :param duration: for ``lag`` and ``idle``: what must not be exceeded
+    :param duration: for ``lag`` and ``idle``: what must not be exceeded; for ``ttl``: what must be left
     :param count: for ``late`` and ``gaps``: the same, as a number
     """
 
@@ -36,11 +37,11 @@ class Condition:
     count: int = 0
 
 
-FORMS = "lag>TIME, idle or idle>TIME, failed, refused, late or late>N, gaps or gaps>N, metadata"
+FORMS = "lag>TIME, idle or idle>TIME, failed, refused, late or late>N, gaps or gaps>N, metadata, ttl<TIME"
 """For ``--help`` and for whoever has mistyped one."""
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_FORM = re.compile(r"(\w*)(?:>(.*))?", re.ASCII | re.DOTALL)
+_FORM = re.compile(r"(\w*)(?:([<>])(.*))?", re.ASCII | re.DOTALL)
 _DURATION = re.compile(r"(\d{1,8})([smhd])", re.ASCII)
 _COUNT = re.compile(r"\d{1,18}", re.ASCII)
 
@@ -57,14 +58,21 @@ def _parse(text: str) -> Condition:
     found = _FORM.fullmatch(text)
     if found is None or found[1] not in list(Name):
         raise InvalidCondition(f"--fail-on: '{text}' is no condition. There are: {FORMS}.")
-    name, limit = Name(found[1]), found[2]
+    name, sign, limit = Name(found[1]), found[2], found[3]
+    right_sign = "<" if name is Name.TTL else ">"
     if limit is None:
-        if name is Name.LAG:
-            raise InvalidCondition("--fail-on: lag needs a limit, and quotes against the shell: --fail-on 'lag>30m'.")
+        if name in (Name.LAG, Name.TTL):
+            example = f"{name}{right_sign}30m"
+            raise InvalidCondition(f"--fail-on: {name} needs a limit, and quotes against the shell: '{example}'.")
         return Condition(name, text)
-    if name in (Name.LAG, Name.IDLE):
+    if sign != right_sign:
+        raise InvalidCondition(f"--fail-on: '{text}' is no condition. There are: {FORMS}.")
+    if name in (Name.LAG, Name.IDLE, Name.TTL):
         if (duration := _DURATION.fullmatch(limit)) is None:
-            raise InvalidCondition(f"--fail-on: '{text}': after > comes a number and s, m, h or d, such as {name}>30m.")
+            example = f"{name}{sign}30m"
+            raise InvalidCondition(
+                f"--fail-on: '{text}': after {sign} comes a number and s, m, h or d, such as {example}."
+            )
         return Condition(name, text, duration=timedelta(**{_UNITS[duration[2]]: int(duration[1])}))
     if name in (Name.LATE, Name.GAPS):
         if not _COUNT.fullmatch(limit):

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 
-from k2_offload.core.comparison import TTL_MARGIN
 from k2_offload.core.windows import Window
+
+TTL_MARGIN = timedelta(hours=1)
+"""Rows so close to their end are not compared: clocks differ, and a comparison takes time."""
 
 HEALED_WITHIN = timedelta(hours=1)
 """How long a day that may be healed may differ."""
@@ -75,6 +77,7 @@ class DayComparison:
     :param gone_rows: rows that only the cold tier holds
     :param shrunk_rows: versions of rows (candles) that are older in the warm tier than in the cold one, or gone from
         it; ``None`` where rows have no versions
+    :param cold_hash: 0 where the cold day cannot be read
     :param other_rows: cold rows of the day that are not compared; they would go with their files
     :param differing: timestamps from the first differing row to the last, half-open
     :param problem: why the cold day cannot be read
@@ -93,6 +96,7 @@ class DayComparison:
     other_rows: int = 0
     differing: Window | None = None
     problem: str | None = None
+    cold_hash: int = 0
 
     @property
     def verdict(self) -> Verdict:
@@ -141,8 +145,79 @@ class DayComparison:
         return None
 
 
+class RowKind(StrEnum):
+    """What a row is that only one tier holds, or one holds more often."""
+
+    LATE = "late row"
+    """ClickHouse alone holds it: it came after its window was moved."""
+
+    GONE = "only cold"
+    WARM_VERSION = "changed, in warm"
+    """Both hold a row of its key, with other values."""
+
+    COLD_VERSION = "changed, in cold"
+
+
+@dataclass(frozen=True)
+class DifferingRow:
+    """A row that one tier holds more often than the other.
+
+    :param times: how much more often
+    :param values: as ClickHouse prints them, in the order of the table's columns; bytes in hexadecimal
+    """
+
+    kind: RowKind
+    times: int
+    values: tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class TableComparison:
+    """What the comparison of some days of one table has found.
+
+    :param window: from the first day that was compared to the watermark, or to the end of the last one; ``None`` if
+        there was nothing to compare
+    :param problem: why the table could not be compared; it counts as unequal then
+    """
+
+    table: str
+    window: Window | None
+    days: tuple[DayComparison, ...] = ()
+    problem: str | None = None
+
+    @property
+    def warm_rows(self) -> int:
+        """Those that were compared."""
+        return sum(day.warm_rows for day in self.days)
+
+    @property
+    def cold_rows(self) -> int:
+        """Those that were compared."""
+        return sum(day.cold_rows for day in self.days)
+
+    @property
+    def warm_hash(self) -> int:
+        """Of all days."""
+        return sum(day.warm_hash for day in self.days) % 2**64
+
+    @property
+    def cold_hash(self) -> int:
+        """Of all days."""
+        return sum(day.cold_hash for day in self.days) % 2**64
+
+    @property
+    def differing(self) -> list[DayComparison]:
+        """The days in which something is to be done or decided."""
+        return [day for day in self.days if day.differs]
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing is."""
+        return self.problem is None and not self.differing
+
+
 def first_whole_day(now: datetime, retention: timedelta) -> date:
-    """The first day of which no row is within :data:`~k2_offload.core.comparison.TTL_MARGIN` of its end.
+    """The first day of which no row is within :data:`TTL_MARGIN` of its end.
 
     :param retention: how long the source keeps a row, from the earlier of its two times on
     """
@@ -152,6 +227,18 @@ def first_whole_day(now: datetime, retention: timedelta) -> date:
 
 def _midnight(time: datetime) -> datetime:
     return time.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def window_to_compare(watermark: datetime, retention: timedelta, now: datetime) -> Window | None:
+    """What both tiers must hold: from the first whole day up to the watermark.
+
+    The TTL is taken to count from the timestamp column, as a candle's does from the end of its window, even if the
+    partitions follow another column; where it counts from an earlier time, shorten ``warm_retention_days``.
+
+    :returns: ``None`` if nothing lies between
+    """
+    low = day_window(first_whole_day(now, retention)).low
+    return Window(low, watermark) if low < watermark else None
 
 
 @dataclass(frozen=True)

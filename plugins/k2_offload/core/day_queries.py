@@ -102,6 +102,46 @@ def shrunk_rows(table: TableSpec, columns: Sequence[Column], warm: str, cold: st
     )
 
 
+def pick_differing(
+    table: TableSpec, columns: Sequence[Column], warm: str, cold: str, differing: Window, limit: int
+) -> str:
+    """Rows ``(hash, surplus, changed)`` that one side holds more often, in the order of their times.
+
+    The surplus is negative for the cold side. A row is changed if either side has one of its key: of the table's key
+    columns, or else of all that the table file says of a row.
+
+    :param limit: of rows of each side
+    """
+    named: tuple[str | None, ...] = (table.timestamp_column, *table.sort_columns, table.sequence_column)
+    named = table.key_columns or named
+    key = row_hash([column for column in columns if column.name in named])
+
+    def side(rows: str, is_warm: int) -> str:
+        return (
+            f"SELECT {row_hash(columns)} AS k2_hash, {key} AS k2_key, toInt64({2 * is_warm - 1}) AS k2_side, "
+            f"toUnixTimestamp64Micro({_time(table)}) AS k2_micros FROM {rows} WHERE {between(_time(table), differing)}"
+        )
+
+    return (
+        "SELECT k2_hash, k2_surplus, min(k2_surplus) OVER (PARTITION BY k2_key) < 0 "
+        "AND max(k2_surplus) OVER (PARTITION BY k2_key) > 0 AS k2_changed FROM ("
+        "SELECT k2_hash, any(k2_key) AS k2_key, any(k2_micros) AS k2_micros, sum(k2_side) AS k2_surplus FROM "
+        f"({side(warm, 1)} UNION ALL {side(cold, 0)}) GROUP BY k2_hash HAVING k2_surplus != 0) "
+        f"ORDER BY k2_micros, k2_key, k2_surplus LIMIT {limit} BY k2_surplus > 0"
+    )
+
+
+def print_rows(
+    table: TableSpec, columns: Sequence[Column], rows: str, differing: Window, hashes: Collection[int]
+) -> str:
+    """Rows ``(hash, text of each column)`` of one side, each once."""
+    texts = ", ".join(f"{_text(column)} AS k2_text_{number}" for number, column in enumerate(columns))
+    return (
+        f"SELECT {row_hash(columns)} AS k2_hash, {texts} FROM {rows} WHERE {between(_time(table), differing)} "
+        f"AND k2_hash IN ({', '.join(map(str, hashes))}) LIMIT 1 BY k2_hash"
+    )
+
+
 def hash_of_files(columns: Sequence[PlannedColumn], uris: Sequence[str], lake_collection: str) -> str:
     """One row ``(rows, hash)`` of what Parquet files hold."""
     names = ", ".join(quote(column.name) for column in columns)
@@ -129,6 +169,15 @@ def _among(table: TableSpec, minutes: Collection[int]) -> str:
 
 def _time(table: TableSpec) -> str:
     return f"assumeNotNull(CAST({quote(table.timestamp_column)}, 'Nullable(DateTime64(6, \\'UTC\\'))'))"
+
+
+def _text(column: Column) -> str:
+    name = quote(column.name)
+    if column.iceberg_type == "timestamptz":
+        return f"toString(CAST({name}, 'Nullable(DateTime64(6, \\'UTC\\'))'))"
+    if column.iceberg_type == "binary" or column.iceberg_type.startswith("fixed"):
+        return f"hex({name})"
+    return f"toString({name})"
 
 
 def _minute(table: TableSpec) -> str:

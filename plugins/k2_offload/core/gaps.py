@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from k2_offload.core.comparison import TTL_MARGIN
+from k2_offload.core.day_comparison import TTL_MARGIN
 from k2_offload.core.windows import Window
 
 

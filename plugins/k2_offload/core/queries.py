@@ -8,10 +8,10 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import reduce
 
-from k2_offload.core.content_hash import content_hash
 from k2_offload.core.splits import SLOT, Split
 from k2_offload.core.sql import between, fill, instant, literal, placeholder, quote, source_column
 from k2_offload.core.tables import TableSpec
+from k2_offload.core.ttl import Removal, Storage
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import TICK, Window, to_micros
 
@@ -55,6 +55,11 @@ def newest_row(table: TableSpec, since_micros: int, before_micros: int | None = 
     )
 
 
+def explain(table: TableSpec) -> str:
+    """Lines of the plan by which the source's rows are read."""
+    return f"EXPLAIN SELECT * FROM {source_of(table)}"
+
+
 def oldest_row(table: TableSpec, since_micros: int, before_micros: int) -> str:
     """One row: oldest timestamp in ``[since, before)``, NULL if none."""
     time = source_column(table.timestamp_column)
@@ -62,6 +67,31 @@ def oldest_row(table: TableSpec, since_micros: int, before_micros: int) -> str:
         f"SELECT toUnixTimestamp64Micro(CAST(minOrNull({time}), 'Nullable(DateTime64(6, \\'UTC\\'))')) "
         f"FROM {source_of(table)} WHERE {time} >= {instant(since_micros)} AND {time} < {instant(before_micros)}"
     )
+
+
+def first_expiry(table: TableSpec, storage: Storage, since_micros: int) -> str:
+    """One row: the times, in microseconds since 1970, at which each rule may remove the first row from a time on.
+
+    NULL where a rule removes none of them.
+    """
+    firsts = (f"minOrNullIf({_expiry(removal)}, {removal.condition_sql or '1'})" for removal in storage.removals)
+    name = ".".join(quote(part) for part in storage.name.split("."))
+    return (
+        f"SELECT {', '.join(firsts)} FROM {name} AS source "
+        f"WHERE {source_column(table.timestamp_column)} >= {instant(since_micros)}"
+    )
+
+
+def expiry_of(table: TableSpec, storage: Storage, micros: int) -> str:
+    """One row: when each rule may remove a row of a time, whatever its condition; fails if it needs other columns."""
+    times = dict.fromkeys((table.timestamp_column, table.partition_column))
+    row = ", ".join(f"{instant(micros)} AS {quote(column)}" for column in times)
+    return f"SELECT {', '.join(map(_expiry, storage.removals))} FROM (SELECT {row})"
+
+
+def _expiry(removal: Removal) -> str:
+    # Without a time zone: a date is the midnight of the server's, as it is for the TTL.
+    return f"toUnixTimestamp64Micro(toDateTime64({removal.expires_sql}, 6))"
 
 
 def count_outside(table: TableSpec, before_micros: int, future_micros: int) -> str:
@@ -155,22 +185,6 @@ def of_split(select: str, split: Split) -> str:
 def ask_whether_text(select: str, split: Split, timestamp_column: str) -> str:
     """Fails at text that is not valid UTF-8 as :func:`of_split` does, and has one row otherwise."""
     return f"SELECT max({quote(timestamp_column)}) FROM ({of_split(select, split)})"
-
-
-def warm_hash(table: TableSpec, columns: Sequence[Column], window: Window) -> str:
-    """One row ``(rows, hash)`` of the source's rows in the window, see :mod:`k2_offload.core.content_hash`."""
-    return content_hash(columns, f"({select(table, columns, within(table, window))})")
-
-
-def cold_hash(table: TableSpec, columns: Sequence[Column], window: Window, cold_table: str) -> str:
-    """One row ``(rows, hash)`` of the cold table's rows in the window, to compare with :func:`warm_hash`.
-
-    :param cold_table: a table function that reads the cold table
-    """
-    names = ", ".join(quote(column.name) for column in columns)
-    return content_hash(
-        columns, f"(SELECT {names} FROM {cold_table} WHERE {between(quote(table.timestamp_column), window)})"
-    )
 
 
 def _checking(time: Column, columns: Sequence[Column]) -> Column:

@@ -122,6 +122,9 @@ class TableSpec(TableOptions):
             able = ", ".join(name for name, transport in TRANSPORTS.items() if transport.writes_binary)
             raise ValueError(f"'binary': transport {self.transport} cannot write bytes; set 'transport: {able}'")
 
+    def __str__(self) -> str:
+        return self.name
+
     @property
     def buffer(self) -> timedelta:
         """How far behind now the offload stays."""

@@ -1,38 +1,256 @@
-"""Compares the rows of both tiers; ClickHouse reads either side."""
+"""Compares partition days of both tiers; ClickHouse reads either side.
+
+What a difference means, and what may be healed, is in :mod:`k2_offload.core.day_comparison`.
+"""
 
 from __future__ import annotations
 
-from k2_offload.core import queries
-from k2_offload.core.comparison import Comparison, window_to_compare
-from k2_offload.core.errors import OffloadError, Unreachable
-from k2_offload.core.exactly_once import refuse_to_recreate, watermark_of
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+
+from k2_offload.adapters.cold_table import ColdTable
+from k2_offload.core import day_queries
+from k2_offload.core.day_comparison import (
+    DayComparison,
+    DayScope,
+    DifferingRow,
+    RowKind,
+    TableComparison,
+    day_window,
+    first_whole_day,
+)
+from k2_offload.core.errors import OffloadError, Overloaded, Refused, Unreachable
+from k2_offload.core.exactly_once import check_cut, refuse_to_recreate, watermark_of
+from k2_offload.core.gaps import GapKind
 from k2_offload.core.lake import iceberg_table
 from k2_offload.core.tables import TableSpec
+from k2_offload.core.type_mapping import Column
+from k2_offload.core.windows import Window, from_micros
 from k2_offload.work.tiers import Tiers
 
+DaysProgress = Callable[[Sequence[date]], Iterable[date]]
+"""Passes days on one by one, and shows how far it is."""
 
-def compare(tiers: Tiers, table: TableSpec) -> Comparison:
+
+@dataclass(frozen=True)
+class TableDays:
+    """Both tiers of one table, by day, as far as counts tell.
+
+    :param columns: of the source
+    :param below: the watermark of the cold table as it was loaded
+    :param left_out: ranges that are on record as missed or skipped
+    :param now: the earlier of both clocks
+    :param warm: rows that the cold tier must hold, by day
+    :param cold: rows that the cold tier holds, by day; ``None`` if some of its files are not partitioned by day
+    """
+
+    table: TableSpec
+    cold_table: ColdTable
+    columns: tuple[Column, ...]
+    below: datetime
+    left_out: tuple[Window, ...]
+    now: datetime
+    warm: dict[date, int]
+    cold: dict[date, int] | None
+
+    @property
+    def whole_from(self) -> date:
+        """The first day that the warm tier surely holds as a whole."""
+        return first_whole_day(self.now, self.table.warm_retention)
+
+    def reader(self, lake_collection: str) -> str:
+        """The table function that reads the cold table as it was loaded."""
+        return iceberg_table(self.cold_table.location, self.cold_table.metadata_location, lake_collection)
+
+
+def count_days(tiers: Tiers, table: TableSpec, since: date | None = None) -> TableDays | None:
+    """Count both tiers' rows by day.
+
+    :param since: the first day; as far back as the warm tier may hold any if left out
+    :returns: ``None`` if nothing has been published yet
+    :raises OffloadError: if the table cannot be compared
+    """
+    cold = tiers.catalog.load(table)
+    if cold is None:
+        if (record := tiers.ledger.read_tables().get(table.name)) is not None:
+            refuse_to_recreate(table.name, record.table_uuid)
+        return None
+    if cold.published is None:
+        return None
+    check_cut(table.name, cold.published, table.timestamp_column)
+    columns = tiers.clickhouse.columns(table)
+    cold.check_source(columns, table.partition_column)
+    below, now = watermark_of(cold.published), min(tiers.now(), tiers.clickhouse.now())
+    skipped = {gap.window for gap in tiers.ledger.read_gaps().get(table.name, ()) if gap.kind is GapKind.SKIPPED}
+    if cold.published.snapshot.skipped_rows is not None:  # the ledger may not know it yet
+        skipped.add(cold.published.window_id.window)
+    left_out = tuple(sorted(skipped))
+    if since is None:
+        since = (now - table.warm_retention).date() - timedelta(days=1)
+    warm = tiers.clickhouse.rows_per_day(day_queries.warm_rows_per_day(table, since, below, left_out))
+    in_cold = cold.rows_per_day(table.partition_column, since)
+    return TableDays(table, cold, columns, below, left_out, now, warm, in_cold)
+
+
+def compare(
+    tiers: Tiers,
+    table: TableSpec,
+    first: date | None = None,
+    last: date | None = None,
+    progress: DaysProgress = lambda days: days,
+) -> TableComparison:
     """Compare one table as it is now; why it cannot be compared, for a reason of its own, becomes the ``problem``.
 
+    :param first: the first partition day that the warm tier surely holds as a whole if left out
+    :param last: the last partition day, inclusive
     :raises Unreachable: if a service is down
     """
     try:
-        return _compare(tiers, table)
+        return _compare(tiers, table, first, last, progress)
     except Unreachable:
         raise
     except OffloadError as error:
-        return Comparison(table.name, None, problem=str(error))
+        return TableComparison(table.name, None, problem=str(error))
 
 
-def _compare(tiers: Tiers, table: TableSpec) -> Comparison:
-    cold = tiers.catalog.load(table)
-    window = window_to_compare(watermark_of(cold.published if cold else None), table.warm_retention, tiers.now())
-    if cold is None and (record := tiers.ledger.read_tables().get(table.name)) is not None:
-        refuse_to_recreate(table.name, record.table_uuid)
-    if cold is None or window is None:
-        return Comparison(table.name, None)
-    columns = tiers.clickhouse.columns(table)
-    reader = iceberg_table(cold.location, cold.metadata_location, tiers.lake_collection)
-    [(warm_rows, warm_hash)] = tiers.clickhouse.execute(queries.warm_hash(table, columns, window))
-    [(cold_rows, cold_hash)] = tiers.clickhouse.execute(queries.cold_hash(table, columns, window, reader))
-    return Comparison(table.name, window, warm_rows, cold_rows, warm_hash, cold_hash)
+def _compare(
+    tiers: Tiers, table: TableSpec, first: date | None, last: date | None, progress: DaysProgress
+) -> TableComparison:
+    counted = count_days(tiers, table, first)
+    if counted is None:
+        return TableComparison(table.name, None)
+    first = first or counted.whole_from
+    low, high = day_window(first).low, counted.below
+    if last is not None:
+        high = min(high, day_window(last).high)
+    if low >= high:
+        return TableComparison(table.name, None)
+    in_cold = counted.cold
+    if in_cold is None:  # whatever day its files are of, its rows have one
+        in_cold = {first + timedelta(days=n): 0 for n in range((counted.below.astimezone(UTC).date() - first).days + 1)}
+    days = sorted(day for day in {*counted.warm, *in_cold} if day >= first and (last is None or day <= last))
+    compared = tuple(compare_day(tiers, counted, day) for day in progress(days))
+    return TableComparison(table.name, Window(low, high), compared)
+
+
+def compare_day(tiers: Tiers, days: TableDays, day: date) -> DayComparison:
+    """Compare the content of one day; the differing rows are counted, by the minutes that differ.
+
+    :raises Unreachable: if a service is down
+    :raises OffloadError: if the warm tier cannot be read
+    """
+    table = days.table
+    scope = DayScope(day, days.below, days.left_out)
+    warm_sql, cold_sql = _sides(tiers, days, scope)
+    warm = _minutes(tiers, days, warm_sql)
+    warm_rows, warm_hash = _total(warm)
+    found = DayComparison(
+        table.name,
+        scope,
+        days.cold_table.snapshot_id,
+        day >= days.whole_from,
+        warm_rows,
+        warm_hash,
+        (days.cold or {}).get(day, 0),
+    )
+    try:
+        in_cold = _minutes(tiers, days, cold_sql)
+        others_sql = day_queries.count_out_of_scope(table, scope, days.reader(tiers.lake_collection))
+        [(others,)] = tiers.clickhouse.execute(others_sql)
+    except (Unreachable, Refused, Overloaded):
+        raise
+    except OffloadError as error:
+        return replace(found, problem=str(error))
+    cold_rows, cold_hash = _total(in_cold)
+    found = replace(found, cold_rows=cold_rows, cold_hash=cold_hash, other_rows=others)
+    minutes = {minute for minute in {*warm, *in_cold} if warm.get(minute) != in_cold.get(minute)}
+    if not minutes:
+        return found
+    [(late, gone, first, last, seen)] = tiers.clickhouse.execute(
+        day_queries.differing_rows(table, days.columns, warm_sql, cold_sql, minutes)
+    )
+    shrunk = None
+    if table.version_column is not None:
+        [(shrunk, seen_of_keys)] = tiers.clickhouse.execute(
+            day_queries.shrunk_rows(table, days.columns, warm_sql, cold_sql, minutes)
+        )
+        _check_same(table, day, warm_hash - cold_hash, seen_of_keys)
+    _check_same(table, day, warm_hash - cold_hash, seen)
+    differing = Window(from_micros(first), from_micros(last + 1)) if late or gone else None
+    return replace(found, late_rows=late, gone_rows=gone, shrunk_rows=shrunk, differing=differing)
+
+
+def read_differing(tiers: Tiers, table: TableSpec, found: DayComparison, limit: int) -> list[DifferingRow]:
+    """The rows that only one side of a day holds, in the order of their times.
+
+    :param found: the day's comparison; both tiers are read anew
+    :param limit: of different rows of each side
+    :raises OffloadError: if one of them cannot be read any more
+    """
+    counted = count_days(tiers, table, found.scope.day)
+    if counted is None or found.differing is None:
+        return []
+    warm_sql, cold_sql = _sides(tiers, counted, found.scope)
+    picked = tiers.clickhouse.execute(
+        day_queries.pick_differing(table, counted.columns, warm_sql, cold_sql, found.differing, limit)
+    )
+    values: dict[int, tuple[str | None, ...]] = {}
+    for rows, sign in ((warm_sql, 1), (cold_sql, -1)):
+        if hashes := [content for content, surplus, _ in picked if surplus * sign > 0]:
+            sql = day_queries.print_rows(table, counted.columns, rows, found.differing, hashes)
+            values |= {content: tuple(row) for content, *row in tiers.clickhouse.execute(sql)}
+    kinds = {
+        (True, False): RowKind.LATE,
+        (False, False): RowKind.GONE,
+        (True, True): RowKind.WARM_VERSION,
+        (False, True): RowKind.COLD_VERSION,
+    }
+    return [
+        DifferingRow(kinds[surplus > 0, bool(changed)], abs(surplus), values[content])
+        for content, surplus, changed in picked
+        if content in values
+    ]
+
+
+def _sides(tiers: Tiers, days: TableDays, scope: DayScope) -> tuple[str, str]:
+    reader = days.reader(tiers.lake_collection)
+    return (
+        day_queries.warm_day(days.table, days.columns, scope),
+        day_queries.cold_day(days.table, days.columns, scope, reader),
+    )
+
+
+def _total(minutes: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    return sum(rows for rows, _ in minutes.values()), sum(part for _, part in minutes.values()) % 2**64
+
+
+def _check_same(table: TableSpec, day: date, difference: int, seen: int) -> None:
+    """Whether two queries saw the same rows: what may be replaced is decided on the rows that are then exported."""
+    if (difference - seen) % 2**64:
+        raise OffloadError(
+            f"{table.name} {day}: ClickHouse answered two queries with different rows: rows are coming in, or its "
+            "replicas differ. The day was not compared, and nothing was changed; the next comparison looks at it anew."
+        )
+
+
+def _minutes(tiers: Tiers, days: TableDays, rows: str) -> dict[int, tuple[int, int]]:
+    answer = tiers.clickhouse.execute(day_queries.minute_hashes(days.table, days.columns, rows))
+    return {minute: (count, content) for minute, count, content in answer}
+
+
+def describe(found: DayComparison, obstacle: str | None) -> str:
+    """A sentence on a day that differs: what was found, why it was not healed, and what to run next.
+
+    :param obstacle: ``None`` if it may be healed
+    """
+    name = f"{found.table} {found.scope.day}"
+    differing = f" in {found.differing}" if found.differing else ""
+    counts = f"{found.late_rows:,} rows only in ClickHouse, {found.gone_rows:,} only in the cold table{differing}"
+    what = f"cannot be read: {found.problem}" if found.problem else counts
+    if obstacle is None:
+        return f"{name}: {found.verdict}: {what}. It may be healed, and has not been: `k2 heal {found.table}`."
+    return (
+        f"{name}: {found.verdict}: {what}. It was not healed, because {obstacle}. "
+        f"`k2 heal {found.table} --day {found.scope.day} --dry-run` shows what replacing it would change."
+    )

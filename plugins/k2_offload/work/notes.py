@@ -8,12 +8,14 @@ from datetime import datetime
 from k2_offload.adapters.dag_runs import ActiveRun, DagState
 from k2_offload.core.lag import LAG_TARGET
 from k2_offload.core.text import show_bytes, show_duration, show_time, show_window
+from k2_offload.core.ttl import Urgency
 from k2_offload.work.status import TableStatus
 
 
 def find_notes(line: TableStatus, now: datetime) -> Iterator[str]:
     """What a person should know of a table beside its numbers."""
-    yield from filter(None, (show_failure(line), show_refusal(line), show_silence(line, now), show_overdue(line)))
+    looks = (show_failure(line), show_refusal(line), show_silence(line, now), show_ttl(line, now), show_overdue(line))
+    yield from filter(None, looks)
     if line.held_back_by:
         yield f"held back by {line.held_back_by.table} at {show_time(line.held_back_by.watermark)}."
     if line.before_first:
@@ -103,12 +105,17 @@ def show_refusal(line: TableStatus) -> str | None:
     return f"the next cycle will refuse it: {line.refusal}" if line.refusal else None
 
 
+def show_ttl(line: TableStatus, now: datetime) -> str | None:
+    """How much time the TTL leaves for what has not been moved, if that is little."""
+    return line.expiry.describe(now) if line.expiry and line.expiry.urgency(now) is not Urgency.NONE else None
+
+
 def show_overdue(line: TableStatus) -> str | None:
     """That old snapshots should have been expired, and how, if they should."""
-    if line.metadata is None or line.metadata.overdue is None:
+    if line.metadata is None or not line.metadata.overdue:
         return None
     return (
         f"{line.metadata.snapshots:,} snapshots, {show_bytes(line.metadata.size_bytes)} of metadata that every load "
-        f"reads: maintenance is overdue. Expire old snapshots, with Spark: {line.metadata.overdue} (see Maintenance of "
-        "the cold tables in docs/operations.md)."
+        f"reads: maintenance is overdue. `k2 maintain {line.table.name}` does it now; look whether the DAG "
+        "k2_maintenance runs."
     )

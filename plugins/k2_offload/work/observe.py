@@ -173,7 +173,7 @@ def _seen(tiers: Tiers, table: TableSpec, ledger: _LedgerView, status: TableStat
         cold_rows=found.cold_rows,
         snapshots=metadata.snapshots if metadata else None,
         metadata_bytes=metadata.size_bytes if metadata else None,
-        maintenance_overdue=metadata.overdue is not None if metadata else None,
+        maintenance_overdue=metadata.overdue if metadata else None,
         history=metadata.history if metadata else None,
         last_maintenance=ledger.maintained.get(table.name),
         totals=ledger.totals.get(table.name, WindowTotals()) if known else None,

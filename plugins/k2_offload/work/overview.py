@@ -182,7 +182,7 @@ def read_detail(tiers: Tiers, table: TableSpec) -> TableDetail:
     days = problems.without(partial(tiers.ledger.read_compared_days, names, since)) or {}
     types = problems.without(partial(tiers.clickhouse.column_types, table))
     cold = problems.without(partial(tiers.catalog.load, table))
-    history = problems.without(partial(cold.history, SHOWN_SNAPSHOTS)) if cold else None
+    history = problems.without(partial(cold.latest_snapshots, SHOWN_SNAPSHOTS)) if cold else None
     metadata = problems.without(partial(read_metadata, cold, now)) if cold else None
     columns = problems.without(lambda: cold.columns) if cold else None
     return TableDetail(

@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger import TableRecord
 from k2_offload.core import queries
-from k2_offload.core.comparison import window_to_compare
+from k2_offload.core.day_comparison import window_to_compare
 from k2_offload.core.errors import ChangedTable, InvalidSource, OffloadError, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, check_cut, refuse_to_recreate, watermark_of
 from k2_offload.core.gaps import Gap
@@ -18,10 +18,12 @@ from k2_offload.core.lag import Silence, lag, silence
 from k2_offload.core.late_rows import late_rows
 from k2_offload.core.maintenance import is_overdue
 from k2_offload.core.tables import TableSpec
+from k2_offload.core.ttl import TimeLeft
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import TICK, Upstream, held_back_by, upstream_limit, window_high
 from k2_offload.work.cycle import read_upstream
 from k2_offload.work.tiers import Tiers
+from k2_offload.work.ttl import read_time_left
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,13 @@ class Metadata:
     """What every load of a cold table reads.
 
     :param size_bytes: of the current metadata file
-    :param overdue: the statement that expires old snapshots, where that should have been done by now
+    :param overdue: whether maintenance should have been done by now
     :param history: what the list of snapshots says
     """
 
     snapshots: int
     size_bytes: int
-    overdue: str | None
+    overdue: bool
     history: History = field(default_factory=History)
 
 
@@ -54,6 +56,7 @@ class TableStatus:
     :param future: rows from the future, which wait for their time
     :param gaps: what the table has missed, on record
     :param held_back_by: the table whose watermark this one must not pass, if it waits for that
+    :param expiry: when the TTL may remove the first row that has not been moved, if it may and there is one
     :param problem: why the table could not be looked at; what is not known is ``None`` then
     """
 
@@ -71,6 +74,7 @@ class TableStatus:
     future: int | None = None
     gaps: Sequence[Gap] = ()
     held_back_by: Upstream | None = None
+    expiry: TimeLeft | None = None
     problem: str | None = None
 
     @property
@@ -129,6 +133,7 @@ def read_status(
             future,
             gaps,
             find_holder(tiers, table, watermark or FIRST_WATERMARK, now) if holder else None,
+            read_time_left(tiers, table, oldest_waiting),
         )
     except Unreachable:
         raise
@@ -164,8 +169,7 @@ def _load(tiers: Tiers, table: TableSpec, record: TableRecord | None) -> ColdTab
 def read_metadata(cold: ColdTable, now: datetime) -> Metadata:
     """What every load of a cold table reads."""
     snapshots, size_bytes = cold.snapshot_count, cold.metadata_bytes()
-    overdue = cold.expiry_statement(now.date() - timedelta(days=2)) if is_overdue(snapshots, size_bytes) else None
-    return Metadata(snapshots, size_bytes, overdue, cold.history(now))
+    return Metadata(snapshots, size_bytes, is_overdue(snapshots, size_bytes), cold.history(now))
 
 
 def _refusal(table: TableSpec, cold: ColdTable, columns: Sequence[Column]) -> str | None:

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,9 @@ from k2_offload.core.lake import parquet_file
 from k2_offload.core.queries import PROBE_ROWS, probe
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.transports import TRANSPORTS
+from k2_offload.core.ttl import is_kept_too_short
 from k2_offload.work.tiers import Tiers, open_ledger
+from k2_offload.work.ttl import read_kept_for
 
 CLICKHOUSE, CATALOG = "ClickHouse", "Iceberg catalog"
 """Subjects of the checks that must pass before the lake and the tables can be looked at."""
@@ -56,12 +59,16 @@ class SourceCheck:
     """One table of the table file, looked at in ClickHouse and, if it is there already, in the catalog.
 
     :param columns: how many would be moved; ``None`` if the source cannot be read
-    :param problem: why the table would be refused
+    :param problem: why the table would be refused, or compared wrongly
+    :param storage: the ClickHouse table that holds its rows; ``None`` if that, or its TTL, is not known
+    :param kept_for: how long the TTL keeps a row; ``None`` with a storage: for ever
     """
 
     table: TableSpec
     columns: int | None
     problem: str | None
+    storage: str | None = None
+    kept_for: timedelta | None = None
 
 
 def check_services(settings: Settings) -> Iterator[Check]:
@@ -235,6 +242,15 @@ def check_source(tiers: Tiers, table: TableSpec) -> SourceCheck:
         if cold := tiers.catalog.load(table):
             cold.check_source(columns, table.partition_column)
             check_cut(table.name, cold.published, table.timestamp_column)
+        storage, kept_for = read_kept_for(tiers, table)
     except OffloadError as error:
         return SourceCheck(table, len(columns) if columns else None, str(error))
-    return SourceCheck(table, len(columns), None)
+    problem = None
+    if is_kept_too_short(table.warm_retention, kept_for):
+        problem = (
+            f"{table.name}: the table file says that rows are kept for {table.warm_retention_text} "
+            f"(warm_retention_days), and the TTL of {storage} keeps some for {kept_for} only. Days of which rows are "
+            "gone would count as whole when both tiers are compared and healed. Nothing was changed. Correct "
+            "warm_retention_days, or the TTL; then run `k2 validate`."
+        )
+    return SourceCheck(table, len(columns), problem, storage, kept_for)

@@ -49,6 +49,7 @@ def test_demo_moves_recorded_and_fresh_trades(settings: StackSettings, environme
     )
     assert demo.returncode == 0, demo.stdout
     assert "all 9 tables equal" in demo.stdout
+    assert re.search(r"is healed in [789] tables", demo.stdout), demo.stdout
     assert demo.stdout.count("✓ gold   success") == 2, demo.stdout
     [excerpt] = re.findall(r"^```text\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
     assert "\n".join(form(excerpt)) in "\n".join(form(demo.stdout)), demo.stdout

@@ -12,7 +12,8 @@ from k2_offload.core.day_comparison import Verdict
 from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.windows import Window
-from k2_offload.work.reconcile import compare_day, count_days, plan_heal
+from k2_offload.work.compare import compare_day, count_days
+from k2_offload.work.reconcile import plan_heal
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 DAY = NOON.date()

@@ -7,6 +7,7 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest import mock
+from urllib.parse import urlparse
 
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH
 from k2_offload.core.lake import iceberg_table
@@ -34,16 +35,21 @@ def test_verify_is_content_with_equal_tiers_and_names_what_differs(shell, moved)
     assert (equal["warm_rows"], equal["cold_rows"]) == (1000, 1000)
     assert equal["warm_hash"] == equal["cold_hash"] != "0"
 
-    shell.workbench.sql(
-        f"ALTER TABLE {moved} UPDATE price = price + 1 WHERE sequence = 500 SETTINGS mutations_sync = 1"
-    )
+    shell.workbench.sql(f"ALTER TABLE {moved} UPDATE price = price + 1 WHERE sequence = 5 SETTINGS mutations_sync = 1")
     [changed] = shell.json("verify", exit_code=1)
     assert (changed["warm_rows"], changed["cold_rows"]) == (1000, 1000)
     assert changed["warm_hash"] != changed["cold_hash"]
 
     shell.workbench.insert_trades(moved, START, 3, start_sequence=5000)
-    result = shell.k2("verify", exit_code=1)
-    assert f"{moved}: 3 rows more in ClickHouse" in result.stderr
+    day = START.date().isoformat()
+    result = shell.k2("verify", "--deep", "--from", day, exit_code=1)
+    assert f"{moved} {day}: changed rows: 4 rows only in ClickHouse, 1 only in the cold table" in result.stderr
+    assert ("late row" in result.stdout, "changed, in cold" in result.stdout) == (True, True)
+
+    task = next(iter(shell.cold(moved).scan().plan_files()))
+    Path(urlparse(task.file.file_path).path).unlink()
+    result = shell.k2("verify", "--cold-only", exit_code=1)
+    assert f"{moved}: data file {task.file.file_path} is missing" in result.stderr
 
 
 def test_a_table_never_offloaded_is_equal_with_no_rows(shell):

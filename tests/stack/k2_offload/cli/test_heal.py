@@ -19,6 +19,7 @@ def test_late_rows_are_shown_and_healed_by_the_dag(shell, moved):
     assert "3 rows only in ClickHouse, 0 only in the cold table" in " ".join(shown.stderr.split())
     healed = shell.json("heal", moved, "--yes")
     assert {day["result"] for day in healed} == {"equal"}
+    assert "late rows" in {day["found"] for day in healed}
     assert shell.workbench.cold_rows(moved) == shell.workbench.warm_rows(moved)
 
 

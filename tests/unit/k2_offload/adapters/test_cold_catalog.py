@@ -208,7 +208,7 @@ def test_adopting_refuses_a_table_to_which_another_writer_has_committed_meanwhil
         watermark_of(catalog.load(TABLE).published)
 
 
-def test_what_every_load_reads_is_known_and_how_to_make_it_less(catalog, lake):
+def test_what_every_load_reads_is_known(catalog, lake):
     catalog.create(TABLE, COLUMNS)
     before = catalog.load(TABLE)
     fill(lake, NOON)
@@ -217,10 +217,6 @@ def test_what_every_load_reads_is_known_and_how_to_make_it_less(catalog, lake):
     assert (before.snapshot_count, cold.snapshot_count) == (0, 2)
     assert cold.metadata_bytes() == Path(cold.metadata_location.removeprefix("file://")).stat().st_size
     assert cold.metadata_bytes() > before.metadata_bytes()
-    assert cold.expiry_statement(date(2026, 3, 1)) == (
-        f"CALL {lake.name}.system.expire_snapshots(table => 'cold.trades', "
-        "older_than => TIMESTAMP '2026-03-01 00:00:00')"
-    )
 
 
 def test_rows_are_counted_by_day_from_metadata(catalog, lake):

@@ -6,7 +6,8 @@ import re
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from unittest.mock import Mock
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
@@ -14,9 +15,10 @@ from airflow.sdk.exceptions import AirflowFailException
 from k2_offload.adapters import retry
 from k2_offload.airflow_tasks import commit, plan
 from k2_offload.core.errors import Busy, InvalidSource, OffloadError, Overloaded, Unreachable, UnreadableTable
-from k2_offload.core.exactly_once import FIRST_WATERMARK
+from k2_offload.core.exactly_once import FIRST_WATERMARK, WindowId
 from k2_offload.core.plan import Plan
 from k2_offload.core.tables import Tables
+from k2_offload.core.ttl import TimeLeft
 from k2_offload.core.windows import format_time
 from tests.model.iceberg import SimulatedCatalog
 from tests.model.world import World
@@ -102,6 +104,60 @@ def test_a_table_that_cannot_be_planned_is_refused_in_the_plan_and_failed_in_the
     assert (row.status, row.reason) == ("failed", "bronze_a: no such source")
     committed()
     assert world.postgres.entries["bronze_a"].row == row
+
+
+def plan_with_ttl_of_bronze_a(monkeypatch, left, asked=None):
+    """Plan bronze while the TTL leaves so much time for what this run does not move; returns the plans."""
+
+    def look(_, table, watermark, now):
+        if asked is not None:
+            asked[table.name] = watermark
+        return TimeLeft(now - timedelta(days=6), now + left, "k2.bronze_a") if table.name == "bronze_a" else None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(plan, "look_at_ttl", look)
+        return [Plan.from_json(arguments["plan"]) for arguments in planned()]
+
+
+@pytest.mark.usefixtures("world")
+def test_where_the_ttl_is_an_hour_away_the_run_moves_what_it_can_and_is_red(monkeypatch):
+    [made] = plan_with_ttl_of_bronze_a(monkeypatch, timedelta(minutes=59))
+    assert [window.table for window in made.windows] == BRONZE
+    [danger] = made.refused
+    assert danger.reason.startswith("bronze_a: 0 h 59 min left until the TTL of k2.bronze_a")
+    assert "`SYSTEM STOP TTL MERGES k2.bronze_a`" in danger.reason
+
+
+@pytest.mark.usefixtures("world")
+def test_where_the_ttl_is_a_day_away_the_log_says_so(monkeypatch):
+    said = []
+    monkeypatch.setattr(plan.PlanOffloadOperator, "log", Mock(warning=lambda form, *values: said.append(form % values)))
+    [made] = plan_with_ttl_of_bronze_a(monkeypatch, timedelta(hours=23))
+    assert made.refused == ()
+    assert any(warning.startswith("bronze_a: 23 h 00 min left until the TTL") for warning in said)
+
+
+def test_a_window_counts_as_moved_unless_the_run_before_has_failed_to(world, monkeypatch):
+    asked: dict[str, datetime] = {}
+    [made] = plan_with_ttl_of_bronze_a(monkeypatch, timedelta(days=5), asked)
+    [window, _] = [WindowId.parse(each.window_id).window for each in made.windows]
+    assert asked["bronze_a"] == window.high
+    committed()
+    assert world.postgres.entries["bronze_a"].row.status == "failed"
+    plan_with_ttl_of_bronze_a(monkeypatch, timedelta(days=5), asked)
+    assert asked["bronze_a"] == window.low
+
+
+def test_a_refused_table_is_told_that_its_rows_are_about_to_go(world, monkeypatch):
+    world.begin("bronze").proceed()
+    asked: dict[str, datetime] = {}
+    failing_for(monkeypatch, plan, "plan", "bronze_a", InvalidSource("bronze_a: another column"))
+    [made] = plan_with_ttl_of_bronze_a(monkeypatch, timedelta(minutes=5), asked)
+    assert asked["bronze_a"] == world.watermark("bronze_a")
+    assert [refused.reason[:30] for refused in made.refused] == [
+        "bronze_a: another column",
+        "bronze_a: 0 h 05 min left unti",
+    ]
 
 
 def test_a_window_that_was_not_published_is_a_failure_and_a_better_known_reason_stays(world, monkeypatch):

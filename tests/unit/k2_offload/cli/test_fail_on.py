@@ -13,6 +13,7 @@ from k2_offload.core.conditions import parse_conditions
 from k2_offload.core.errors import InvalidCondition
 from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.lag import Silence
+from k2_offload.core.ttl import TimeLeft
 from k2_offload.core.windows import Window
 from k2_offload.work.status import Metadata, TableStatus
 from tests.model.world import TABLES
@@ -27,7 +28,7 @@ def record(status, reason=None):
 
 
 GOOD = TableStatus(
-    TABLES["silver"], record("success"), NOON, timedelta(minutes=20), late={}, metadata=Metadata(5, 9, None)
+    TABLES["silver"], record("success"), NOON, timedelta(minutes=20), late={}, metadata=Metadata(5, 9, overdue=False)
 )
 
 
@@ -53,10 +54,11 @@ def test_a_healthy_table_has_no_reason():
         ("late", {"late": {date(2026, 11, 20): 3}}, "3 late rows. `k2 verify silver` compares both tiers."),
         ("late>5", {"late": None}, "how many rows are late is not known"),
         ("gaps", {"gaps": [GAP]}, "1 gaps on record"),
+        ("ttl<2d", {"expiry": TimeLeft(NOON, NOON + 47 * HOUR, "k2.t")}, "47 h 00 min left until the TTL of k2.t"),
         (
             "metadata",
-            {"metadata": Metadata(6000, 2**23, "CALL x")},
-            "maintenance is overdue. Expire old snapshots, with",
+            {"metadata": Metadata(6000, 2**23, overdue=True)},
+            "maintenance is overdue. `k2 maintain silver` does it now",
         ),
     ],
 )
@@ -73,6 +75,8 @@ def test_each_condition_says_what_holds(condition, changes, words):
         ("failed", {"record": record("success", "of long ago")}),
         ("late>3", {"late": {date(2026, 11, 20): 3}}),
         ("gaps>1", {"gaps": [GAP]}),
+        ("ttl<2d", {"expiry": TimeLeft(NOON, NOON + 48 * HOUR, "k2.t")}),
+        ("ttl<2d", {"expiry": None}),
         ("gaps", {"gaps": [replace(GAP, rows=0)]}),
     ],
 )

@@ -97,6 +97,20 @@ def test_a_wrong_setting_is_one_line_that_names_it(monkeypatch, command, text):
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--from", "yesterday"), "'yesterday' is no day"),
+        (("--from", "2026-03-02", "--to", "2026-03-01"), "--from 2026-03-02 is after --to 2026-03-01"),
+        (("--deep", "--cold-only"), "--cold-only does not ask it"),
+    ],
+)
+def test_days_and_options_of_verify_that_do_not_go_together_exit_with_2(arguments, words):
+    result = invoke("verify", *arguments)
+    assert result.exit_code == 2
+    assert words in " ".join(click.unstyle(result.stderr).replace("│", " ").split())
+
+
 def test_a_table_that_is_not_in_the_file_exits_with_2_and_names_those_that_are():
     result = invoke("run", "ohlcv_7m")
     assert result.exit_code == 2

@@ -12,19 +12,21 @@ from k2_offload.core.maintenance import MAX_METADATA_BYTES, MAX_SNAPSHOTS, is_ov
 
 
 def test_conditions_have_their_limits():
-    assert parse_conditions("lag>30m, failed,idle>2d,late>100,gaps") == [
+    assert parse_conditions("lag>30m, failed,idle>2d,late>100,gaps,ttl<1d") == [
         Condition(Name.LAG, "lag>30m", duration=timedelta(minutes=30)),
         Condition(Name.FAILED, "failed"),
         Condition(Name.IDLE, "idle>2d", duration=timedelta(days=2)),
         Condition(Name.LATE, "late>100", count=100),
         Condition(Name.GAPS, "gaps"),
+        Condition(Name.TTL, "ttl<1d", duration=timedelta(days=1)),
     ]
 
 
 @pytest.mark.parametrize("name", Name)
 def test_every_condition_is_named_to_who_asks(name):
     assert name in FORMS
-    assert parse_conditions(f"{name}>1s" if name is Name.LAG else name)[0].name is name
+    text = {Name.LAG: "lag>1s", Name.TTL: "ttl<1s"}.get(name, name)
+    assert parse_conditions(text)[0].name is name
 
 
 @pytest.mark.parametrize(
@@ -36,7 +38,10 @@ def test_every_condition_is_named_to_who_asks(name):
         ("Lag>30m", "is no condition"),
         ("lag>=30m", "'lag>=30m': after > comes a number and s, m, h or d, such as lag>30m"),
         ("lag<30m", "is no condition"),
-        ("lag", "quotes against the shell: --fail-on 'lag>30m'"),
+        ("lag", "quotes against the shell: 'lag>30m'"),
+        ("ttl", "ttl needs a limit, and quotes against the shell: 'ttl<30m'"),
+        ("ttl>1d", "'ttl>1d' is no condition"),
+        ("ttl<1", "after < comes a number and s, m, h or d, such as ttl<30m"),
         ("lag>30", "after > comes a number and s, m, h or d"),
         ("lag>30x", "after > comes a number and s, m, h or d"),
         ("lag>-1m", "after > comes a number and s, m, h or d"),

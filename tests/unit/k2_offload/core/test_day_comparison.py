@@ -6,23 +6,31 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from k2_offload.core.day_comparison import (
+    TTL_MARGIN,
     DayComparison,
     DayScope,
     LastComparison,
+    TableComparison,
     Verdict,
     day_window,
     days_to_compare,
     first_whole_day,
+    window_to_compare,
 )
+from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.windows import Window
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 DAY = date(2026, 3, 9)
 SKIPPED = DayScope(DAY, NOW, (Window(NOW - timedelta(hours=30), NOW - timedelta(hours=29)),))
+ONE_DAY = timedelta(days=1)
+WINDOW = Window(NOW - ONE_DAY, NOW)
+times = st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC))
+retentions = st.integers(1, 30).map(timedelta)
 FOUND = DayComparison("t", DayScope(DAY, NOW), 1, True, 10, 7, 10)
 
 
@@ -66,6 +74,42 @@ def test_a_difference_has_a_name_and_may_be_healed_only_where_nothing_goes(chang
 )
 def test_a_person_may_let_rows_go_that_were_counted_but_not_what_warm_cannot_give_back(changes, seen, allowed):
     assert (replace(FOUND, **changes).obstacle(seen) is None) == allowed
+
+
+@given(times, retentions, times)
+def test_no_compared_row_is_near_its_end_and_no_whole_day_is_left_out(watermark, retention, now):
+    window = window_to_compare(watermark, retention, now)
+    assume(window is not None)
+    assert window.high == watermark
+    assert window.low.time() == datetime.min.time()
+    assert window.low + retention - now >= TTL_MARGIN
+    assert window.low - ONE_DAY + retention - now < TTL_MARGIN
+
+
+@given(retentions, times)
+def test_there_is_nothing_to_compare_before_the_first_window_or_after_the_ttl_took_all(retention, now):
+    assert window_to_compare(FIRST_WATERMARK, retention, now) is None
+    assert window_to_compare(now - retention, retention, now) is None
+
+
+def test_rows_of_one_midnight_are_compared_until_the_margin_before_their_end():
+    midnight = datetime(2026, 11, 14, tzinfo=UTC)
+    at_the_margin = midnight + 7 * ONE_DAY - TTL_MARGIN
+    watermark = midnight + 3 * ONE_DAY
+    assert window_to_compare(watermark, 7 * ONE_DAY, at_the_margin) == Window(midnight, watermark)
+    just_after = at_the_margin + timedelta(microseconds=1)
+    assert window_to_compare(watermark, 7 * ONE_DAY, just_after) == Window(midnight + ONE_DAY, watermark)
+
+
+def test_a_table_is_equal_if_nothing_is_to_be_done_in_any_of_its_days():
+    equal = TableComparison("t", WINDOW, (FOUND, replace(FOUND, gone_rows=2, whole=False)))
+    assert equal.equal
+    late = replace(FOUND, warm_rows=11, warm_hash=9, late_rows=1, cold_hash=2**64 - 1)
+    found = TableComparison("t", WINDOW, (replace(FOUND, cold_hash=7), late))
+    assert (found.equal, found.differing) == (False, [late])
+    assert (found.warm_rows, found.cold_rows, found.warm_hash, found.cold_hash) == (21, 20, 16, 6)
+    assert TableComparison("t", None).equal
+    assert not TableComparison("t", None, problem="the source is gone").equal
 
 
 @given(st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)), st.integers(1, 30))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_offload.core.comparison import TTL_MARGIN
+from k2_offload.core.day_comparison import TTL_MARGIN
 from k2_offload.core.gaps import Looked, may_have_expired
 from k2_offload.core.windows import Window
 

@@ -34,7 +34,7 @@ def test_every_query_of_a_window_has_the_same_half_open_bounds():
         queries.rows_per_day(CANDLES, WINDOW),
         queries.rows_per_slot(CANDLES, queries.within(CANDLES, WINDOW)),
         queries.select_split(CANDLES, COLUMNS, queries.within(CANDLES, WINDOW)),
-        queries.warm_hash(CANDLES, COLUMNS, WINDOW),
+        queries.select(CANDLES, COLUMNS, queries.within(CANDLES, WINDOW)),
     ]
     assert all(WITHIN in text and "FROM `k2`.`candles` AS source WHERE" in text for text in texts)
 
@@ -62,7 +62,7 @@ def test_all_that_has_to_be_text_is_checked_where_rows_are_read_and_nowhere_else
     assert checked == [("source.`s`", "s"), ("source.`l`", "l"), ("CAST(source.`e`, 'String')", "e")]
     assert select.startswith("SELECT if(bitOr(bitOr(throwIf(")
     assert "throwIf" not in queries.select_split(CANDLES, COLUMNS, within)
-    assert "throwIf" not in queries.warm_hash(CANDLES, columns, WINDOW)
+    assert "throwIf" not in queries.select(CANDLES, columns, queries.within(CANDLES, WINDOW))
 
 
 @pytest.mark.parametrize(
@@ -81,10 +81,3 @@ def test_the_column_is_read_from_what_clickhouse_says_first(answer, column):
 def test_the_highest_sequence_is_read_where_there_is_one():
     assert "max(source.`number`)" in queries.rows_per_step(CANDLES, WINDOW, HOUR)
     assert "NULL" in queries.rows_per_step(replace(CANDLES, sequence_column=None), WINDOW, HOUR)
-
-
-def test_both_tiers_are_hashed_by_the_same_expression():
-    warm = queries.warm_hash(CANDLES, COLUMNS, WINDOW)
-    cold = queries.cold_hash(CANDLES, COLUMNS, WINDOW, "icebergLocal('/t')")
-    assert warm.partition(" FROM ")[0] == cold.partition(" FROM ")[0]
-    assert "(SELECT `window_end`, `n` FROM icebergLocal('/t') WHERE `window_end` >= " in cold

@@ -39,7 +39,12 @@ def record(status="success", reason=None, **changes):
 
 
 GOOD = TableStatus(
-    TABLES["b"], record(), NOON - 15 * MINUTE, timedelta(minutes=15), metadata=Metadata(5, 9, None), cold_rows=98765
+    TABLES["b"],
+    record(),
+    NOON - 15 * MINUTE,
+    timedelta(minutes=15),
+    metadata=Metadata(5, 9, overdue=False),
+    cold_rows=98765,
 )
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from datetime import timedelta
+from itertools import count
 
 import pytest
 
@@ -30,13 +33,18 @@ def failing_for(monkeypatch, name, error):
 
 
 @pytest.fixture
-def compare():
+def world():
     world = World(LONG)
     for minutes in (300, 200, 100):
         for exchange in ("bronze_a", "bronze_b"):
             world.trade(exchange, world.now - minutes * (LONG / 2400))
     for layer in LAYERS:
         world.begin(layer).proceed()
+    return world
+
+
+@pytest.fixture
+def compare(world):
     tiers = world.cycle().tiers
     return lambda: {found.table.name: found for found in reconcile(tiers, list(world.tables.by_name.values()))}
 
@@ -51,6 +59,40 @@ def test_whatever_is_wrong_with_one_table_the_others_are_compared(compare, monke
     [problem] = found.pop("bronze_a").problems
     assert re.search(words, problem)
     assert not any(each.problems for each in found.values())
+
+
+def test_what_there_is_no_time_for_comes_first_the_next_time(world):
+    tiers = world.cycle().tiers
+    tables = list(world.tables.by_name.values())
+
+    def compared(budget, **changes):
+        found = list(reconcile(replace(tiers, **changes), tables, budget=budget))
+        world.now += timedelta(minutes=1)
+        return [(day.table, day.scope.day) for each in found for day in each.days], found[-1]
+
+    clock = count()
+    ticking = lambda: world.now + timedelta(seconds=next(clock))  # noqa: E731 - a second for each look
+    first, last = compared(timedelta(seconds=5), now=ticking)
+    every, end = compared(None)
+    assert 0 < len(first) < len(every) + len(first)
+    assert last.left == len(every)
+    assert f"no time for {len(every)} more days, {every[0][0]} first" in last.lines[-1]
+    assert (set(first) & set(every), end.left) == (set(), 0)
+
+
+def test_the_oldest_comparison_comes_first(world):
+    tiers = world.cycle().tiers
+    tables = list(world.tables.by_name.values())
+
+    def compared(chosen):
+        found = [day.table for each in reconcile(tiers, chosen) for day in each.days]
+        world.now += timedelta(minutes=1)
+        return found
+
+    assert compared(tables[-1:])
+    assert compared(tables)[0] == tables[0].name
+    world.now += timedelta(days=1)
+    assert compared(tables)[0] == tables[-1].name
 
 
 def test_a_service_that_is_down_stops_the_comparison(compare, monkeypatch):

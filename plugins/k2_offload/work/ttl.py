@@ -1,0 +1,79 @@
+"""Looks how long rows are safe from the source's TTL."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+from k2_offload.core.errors import OffloadError, Unreachable
+from k2_offload.core.exactly_once import FIRST_WATERMARK
+from k2_offload.core.tables import TableSpec
+from k2_offload.core.ttl import URGENT_BELOW, TimeLeft
+from k2_offload.work.tiers import Tiers
+
+log = logging.getLogger(__name__)
+
+_SHORTEST_MONTH = datetime(2026, 2, 1, 23, 59, 59, tzinfo=UTC)
+"""A row of this time is kept no longer than any other, in months or until a midnight."""
+
+
+def read_time_left(tiers: Tiers, table: TableSpec, oldest: datetime | None) -> TimeLeft | None:
+    """When the TTL may remove the first row that has not been moved.
+
+    :param oldest: that row's timestamp
+    :returns: ``None`` if there is no such row, or nothing removes it
+    :raises Unreachable: if ClickHouse is down; what else keeps the TTL from being known, the log says
+    """
+    if oldest is None:
+        return None
+    try:
+        storage = tiers.clickhouse.storage(table)
+        if storage is not None:
+            if not storage.removals:
+                return None
+            expires_at = tiers.clickhouse.first_expiry(table, storage, oldest)
+            if expires_at is not None:
+                return TimeLeft(oldest, expires_at, storage.name)
+    except Unreachable:
+        raise
+    except OffloadError as error:
+        log.info("%s: the TTL of its rows cannot be known: %s", table.name, error)
+    return TimeLeft(oldest, oldest + table.warm_retention, None)
+
+
+def look_at_ttl(tiers: Tiers, table: TableSpec, watermark: datetime, now: datetime) -> TimeLeft | None:
+    """When the TTL may remove the first row at or above a watermark, asked only if such a row may be old.
+
+    :returns: ``None`` if there is no such row, nothing removes it, or it is younger than an hour
+    :raises Unreachable: if ClickHouse is down
+    """
+    if now - watermark < URGENT_BELOW:
+        return None
+    try:
+        oldest = tiers.clickhouse.oldest_row(table, watermark, before=now)
+    except Unreachable:
+        raise
+    except OffloadError as error:
+        log.info("%s: its oldest row cannot be known: %s", table.name, error)
+        return TimeLeft(watermark, watermark + table.warm_retention, None) if watermark > FIRST_WATERMARK else None
+    return None if oldest is None or now - oldest < URGENT_BELOW else read_time_left(tiers, table, oldest)
+
+
+def read_kept_for(tiers: Tiers, table: TableSpec) -> tuple[str | None, timedelta | None]:
+    """Which table holds a source's rows, and how long its TTL keeps one.
+
+    :returns: ``(None, None)`` if that is not known, and no time if nothing removes rows
+    :raises Unreachable: if ClickHouse is down
+    """
+    try:
+        storage = tiers.clickhouse.storage(table)
+        if storage is None:
+            return None, None
+        if not storage.removals:
+            return storage.name, None
+        return storage.name, tiers.clickhouse.kept_for(table, storage, _SHORTEST_MONTH)
+    except Unreachable:
+        raise
+    except OffloadError as error:
+        log.info("%s: the TTL of its rows cannot be known: %s", table.name, error)
+        return None, None

@@ -1,0 +1,106 @@
+"""The TTL of a source as ClickHouse itself has it, and the rows that it may remove before they are moved."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from k2_offload.work.ttl import look_at_ttl, read_kept_for
+from k2_offload.work.validate import check_source
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@pytest.fixture
+def source(workbench):
+    """Makes a table of trades with a TTL; gives the cycle and the table."""
+
+    def make(ttl, select=None, **spec):
+        table = workbench.create_trades(f"trades_{len(made)}")
+        made.append(table)
+        if ttl is not None:
+            workbench.sql(f"ALTER TABLE {table} MODIFY TTL {ttl}")
+        name = table
+        if select is not None:
+            name = f"{table}_view"
+            workbench.sql(f"CREATE VIEW {name} AS {select.format(table=table)}")
+        cycle = workbench.cycle(workbench.spec(name, **spec), now=NOW)
+        return cycle, cycle.tables[name], table
+
+    made = []
+    return make
+
+
+@pytest.mark.parametrize(
+    ("ttl", "kept"),
+    [
+        ("toDateTime(at) + INTERVAL 7 DAY", 7 * DAY),
+        ("toDate(at) + INTERVAL 7 DAY", 6 * DAY + timedelta(seconds=1)),
+        ("toDateTime(at) + INTERVAL 1 MONTH, toDateTime(at) + INTERVAL 3 DAY DELETE WHERE sequence > 5", 3 * DAY),
+        ("toDateTime(at) + INTERVAL 1 DAY RECOMPRESS CODEC(ZSTD(5))", None),
+        (None, None),
+    ],
+    ids=["time", "date", "rules", "compression", "none"],
+)
+def test_how_long_rows_are_kept_is_read(workbench, source, ttl, kept):
+    cycle, table, name = source(ttl)
+    assert read_kept_for(cycle.tiers, table) == (f"k2.{name}", kept)
+    problem = check_source(cycle.tiers, table).problem
+    assert (problem is not None) == (kept is not None and kept < 7 * DAY)
+    if problem is not None:
+        assert f"rows are kept for 7 days (warm_retention_days), and the TTL of k2.{name} keeps some for" in problem
+    if ttl and kept is not None:  # as ClickHouse counts it itself
+        workbench.insert_trades(name, NOW - HOUR, 1, start_sequence=10)
+        parts = f"FROM system.parts WHERE active AND database = 'k2' AND table = '{name}'"
+        [(expires,)] = workbench.sql(f"SELECT toUnixTimestamp(min(delete_ttl_info_min)) {parts}")
+        found = look_at_ttl(cycle.tiers, table, NOW - 2 * HOUR, NOW)
+        assert (found.storage, found.oldest) == (f"k2.{name}", NOW - HOUR)
+        if "WHERE" not in ttl:
+            assert found.expires_at.timestamp() == expires
+
+
+def test_the_ttl_behind_a_view_is_found_and_what_is_not_known_is_the_table_file(workbench, source):
+    one = "SELECT at, sequence, symbol, price, note FROM (SELECT * FROM {table} WHERE price >= 0)"
+    cycle, table, name = source("toDateTime(at) + INTERVAL 2 DAY", one)
+    workbench.insert_trades(name, NOW - 47.5 * HOUR, 1)
+    found = look_at_ttl(cycle.tiers, table, NOW - 3 * DAY, NOW)
+    assert (found.storage, found.expires_at) == (f"k2.{name}", NOW + 0.5 * HOUR)
+
+    other = workbench.create_trades("other")
+    two = f"{one} UNION ALL SELECT at, sequence, symbol, price, note FROM {other}"
+    cycle, table, name = source("toDateTime(at) + INTERVAL 2 DAY", two)
+    for each in (name, other):
+        workbench.insert_trades(each, NOW - 47.5 * HOUR, 1)
+    found = look_at_ttl(cycle.tiers, table, NOW - 3 * DAY, NOW)
+    assert (found.storage, found.expires_at) == (None, NOW - 47.5 * HOUR + 7 * DAY)
+    assert read_kept_for(cycle.tiers, table) == (None, None)
+
+
+def test_a_ttl_on_another_column_is_known_from_the_rows_alone(workbench, source):
+    cycle, table, name = source("toDateTime(sequence) + INTERVAL 1 DAY")
+    workbench.insert_trades(name, NOW - 2 * HOUR, 1, start_sequence=int((NOW - 23 * HOUR).timestamp()))
+    assert read_kept_for(cycle.tiers, table) == (None, None)
+    assert look_at_ttl(cycle.tiers, table, NOW - DAY, NOW).expires_at == NOW + HOUR
+
+
+def test_nothing_is_asked_or_told_of_rows_that_are_young(workbench, source):
+    cycle, table, name = source("toDateTime(at) + INTERVAL 7 DAY")
+    workbench.insert_trades(name, NOW - 0.5 * HOUR, 1)
+    assert look_at_ttl(cycle.tiers, table, NOW - DAY, NOW) is None
+
+
+def test_candles_have_the_ttl_of_their_storage(workbench):
+    trade = [(NOW, "test", "TTL/TEST", 1, 1, "buy", "1")]
+    columns = "exchange_timestamp, exchange, symbol, price, quantity, side, trade_id"
+    workbench.sql(f"INSERT INTO silver_trades ({columns}) VALUES", trade)
+    candles = {"timestamp_column": "window_end", "partition_column": "window_start"}
+    try:
+        for name in ("ohlcv_1m", "ohlcv_1d"):
+            spec = workbench.spec(name, **candles, sequence_column=None, sort_columns=None)
+            cycle = workbench.cycle(spec)
+            assert read_kept_for(cycle.tiers, cycle.tables[name]) == ("k2.candles", 7 * DAY)
+    finally:
+        for name in ("silver_trades", "candles"):
+            workbench.sql(f"ALTER TABLE {name} DELETE WHERE exchange = 'test' SETTINGS mutations_sync = 2")
