@@ -14,6 +14,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from embedded.stack import StackSettings, airflow_home
@@ -26,6 +27,9 @@ _CLICKHOUSE_VERSION = pytest.StashKey[str]()
 _SESSION_SETTINGS = pytest.StashKey[StackSettings]()
 _FAILED = pytest.StashKey[bool]()
 _KEPT = pytest.StashKey[list[str]]()
+# A law does not depend on how busy the machine is.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 _PARTS = ("tests/unit", "tests/stack")
 _SLOWEST_SHOWN = 15
 

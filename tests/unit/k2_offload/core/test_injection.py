@@ -15,6 +15,7 @@ from k2_offload.core.lake import iceberg_table, parquet_file
 from k2_offload.core.plan import PlannedColumn
 from k2_offload.core.splits import Split
 from k2_offload.core.tables import TableSpec
+from k2_offload.core.ttl import Removal, Storage
 from k2_offload.core.type_mapping import map_column
 from k2_offload.core.windows import Window
 
@@ -46,6 +47,9 @@ def table_of(time: str, sequence: str, version: str, source: str, name: str) -> 
     )
 
 
+STORAGE = Storage("k2.t", (Removal("now()", "1"),))
+
+
 def statements(table: TableSpec, column_names: list[str], uri: str) -> list[str]:
     """All SQL that is made of a table's names."""
     columns = [
@@ -62,19 +66,22 @@ def statements(table: TableSpec, column_names: list[str], uri: str) -> list[str]
         queries.count_outside(table, 0, 1),
         queries.count_left_out(table, column_names[0], 0, 1),
         queries.count(table),
+        queries.explain(table),
+        queries.first_expiry(table, STORAGE, 0),
+        queries.expiry_of(table, STORAGE, 0),
         queries.rows_per_step(table, WINDOW, timedelta(hours=1)),
         queries.rows_per_day(table, WINDOW),
         queries.rows_per_slot(table, queries.within(table, WINDOW)),
         split,
         queries.ask_whether_text(split, SPLIT, table.timestamp_column),
-        queries.warm_hash(table, columns, WINDOW),
-        queries.cold_hash(table, columns, WINDOW, cold),
         *queries.probe(parquet_file(uri, "k2_lake")),
         day_queries.warm_rows_per_day(table, date(2026, 3, 4), NOON, [WINDOW]),
         day_queries.count_out_of_scope(table, SCOPE, cold),
         day_queries.minute_hashes(table, columns, sides[0]),
         day_queries.differing_rows(table, columns, *sides, [1, 2]),
         day_queries.shrunk_rows(table, columns, *sides, [1, 2]),
+        day_queries.pick_differing(table, columns, *sides, WINDOW, 3),
+        day_queries.print_rows(table, columns, sides[0], WINDOW, [1]),
         day_queries.hash_of_files(planned, [uri], "k2_lake"),
     ]
 
