@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG
 
 from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.commit import CommitWatermarkOperator
 from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.airflow_tasks.offload import OffloadOperator
+from k2_offload.airflow_tasks.params import tables_param
 from k2_offload.airflow_tasks.plan import PlanOffloadOperator
 from k2_offload.airflow_tasks.wait import UpstreamLayerSensor
 from k2_offload.core.limits import (
@@ -52,16 +53,7 @@ def build_dag(layer: str, tables: Tables, schedule: str | None = "*/15 * * * *")
         default_args=_DEFAULTS | {"execution_timeout": timedelta(seconds=task_seconds)},
         tags=["k2", "offload", layer],
         doc_md=_DOC.read_text().format(layer=layer, tables="\n".join(f"- `{t.source}` → `{t.target}`" for t in specs)),
-        params={
-            "tables": Param(
-                [],
-                type="array",
-                title="Tables",
-                description="Which tables to move; none chosen means all.",
-                examples=names,
-                items={"type": "string", "enum": names},
-            )
-        },
+        params={"tables": tables_param("move", names)},
     ) as dag:
         plan = PlanOffloadOperator(task_id="plan", layer=layer).as_setup()  # type: ignore[no-untyped-call]
         offload = OffloadOperator.partial(

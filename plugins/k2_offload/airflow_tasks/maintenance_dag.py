@@ -9,6 +9,7 @@ from airflow.sdk import DAG, Param
 
 from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID
 from k2_offload.airflow_tasks.maintenance import MaintainOperator
+from k2_offload.airflow_tasks.params import tables_param
 from k2_offload.core.limits import MAINTENANCE_SECONDS, TASK_RETRIES, TASK_RETRY_SECONDS
 from k2_offload.core.tables import Tables
 
@@ -35,14 +36,7 @@ def build_maintenance_dag(tables: Tables, schedule: str | None = "22 3 * * *") -
         tags=["k2", "maintenance"],
         doc_md=_DOC.read_text(),
         params={
-            "tables": Param(
-                [],
-                type="array",
-                title="Tables",
-                description="Which tables to tidy; none chosen means all.",
-                examples=list(tables.by_name),
-                items={"type": "string", "enum": list(tables.by_name)},
-            ),
+            "tables": tables_param("tidy", tables.by_name),
             "dry_run": Param(
                 False, type="boolean", title="Dry run", description="Only look, and say what would be done."
             ),

@@ -10,6 +10,7 @@ from airflow.sdk import DAG, Param
 from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID
 from k2_offload.airflow_tasks.offload import OffloadOperator
+from k2_offload.airflow_tasks.params import tables_param
 from k2_offload.airflow_tasks.reconcile import CompareOperator, ConfirmOperator
 from k2_offload.core.limits import TASK_RETRIES, TASK_RETRY_SECONDS
 from k2_offload.core.tables import Tables
@@ -37,14 +38,7 @@ def build_reconcile_dag(tables: Tables, schedule: str | None = "7,37 * * * *") -
         tags=["k2", "reconcile"],
         doc_md=_DOC.read_text(),
         params={
-            "tables": Param(
-                [],
-                type="array",
-                title="Tables",
-                description="Which tables to compare; none chosen means all.",
-                examples=list(tables.by_name),
-                items={"type": "string", "enum": list(tables.by_name)},
-            ),
+            "tables": tables_param("compare", tables.by_name),
             "days": Param(
                 [],
                 type="array",

@@ -21,7 +21,7 @@ from k2_offload.core.day_comparison import (
     first_whole_day,
 )
 from k2_offload.core.errors import OffloadError, Overloaded, Refused, Unreachable
-from k2_offload.core.exactly_once import check_cut, refuse_to_recreate, watermark_of
+from k2_offload.core.exactly_once import check_cut, watermark_of
 from k2_offload.core.gaps import GapKind
 from k2_offload.core.lake import iceberg_table
 from k2_offload.core.tables import TableSpec
@@ -71,12 +71,8 @@ def count_days(tiers: Tiers, table: TableSpec, since: date | None = None) -> Tab
     :returns: ``None`` if nothing has been published yet
     :raises OffloadError: if the table cannot be compared
     """
-    cold = tiers.catalog.load(table)
-    if cold is None:
-        if (record := tiers.ledger.read_tables().get(table.name)) is not None:
-            refuse_to_recreate(table.name, record.table_uuid)
-        return None
-    if cold.published is None:
+    cold = tiers.load_cold(table)
+    if cold is None or cold.published is None:
         return None
     check_cut(table.name, cold.published, table.timestamp_column)
     columns = tiers.clickhouse.columns(table)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from k2_offload.core.errors import OffloadError
-from k2_offload.core.exactly_once import refuse_to_recreate, watermark_of
+from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.maintenance import Tidied
 from k2_offload.core.maintenance_plan import MaintenancePlan, PlannedMaintenance
 from k2_offload.core.tables import TableSpec
@@ -21,12 +21,8 @@ def plan_maintenance(tiers: Tiers, table: TableSpec) -> PlannedMaintenance | Non
     :returns: ``None`` if nothing has been published yet
     :raises OffloadError: if the table cannot be looked at
     """
-    cold = tiers.catalog.load(table)
-    if cold is None:
-        if (record := tiers.ledger.read_tables().get(table.name)) is not None:
-            refuse_to_recreate(table.name, record.table_uuid)
-        return None
-    if cold.published is None:
+    cold = tiers.load_cold(table)
+    if cold is None or cold.published is None:
         return None
     # The earlier of the two clocks: one that is ahead would take files for old that a job is writing.
     now = min(tiers.now(), tiers.clickhouse.now())

@@ -11,7 +11,7 @@ from k2_offload.adapters.ledger import TableRecord
 from k2_offload.core import queries
 from k2_offload.core.day_comparison import window_to_compare
 from k2_offload.core.errors import ChangedTable, InvalidSource, OffloadError, Unreachable
-from k2_offload.core.exactly_once import FIRST_WATERMARK, check_cut, refuse_to_recreate, watermark_of
+from k2_offload.core.exactly_once import FIRST_WATERMARK, check_cut, watermark_of
 from k2_offload.core.gaps import Gap
 from k2_offload.core.history import History
 from k2_offload.core.lag import Silence, lag, silence
@@ -106,7 +106,7 @@ def read_status(
     :raises Unreachable: if a service is down
     """
     try:
-        cold = _load(tiers, table, record)
+        cold = tiers.load_cold(table)
         watermark = watermark_of(cold.published) if cold and cold.published else None
         columns = tiers.clickhouse.columns(table)
         now = tiers.now()
@@ -147,7 +147,7 @@ def read_cold_status(tiers: Tiers, table: TableSpec, record: TableRecord | None)
     :raises Unreachable: if the catalog is down
     """
     try:
-        cold = _load(tiers, table, record)
+        cold = tiers.load_cold(table)
         if cold is None:
             return TableStatus(table, record, cold_rows=0)
         watermark = watermark_of(cold.published) if cold.published else None
@@ -157,13 +157,6 @@ def read_cold_status(tiers: Tiers, table: TableSpec, record: TableRecord | None)
         raise
     except OffloadError as error:
         return TableStatus(table, record, problem=str(error))
-
-
-def _load(tiers: Tiers, table: TableSpec, record: TableRecord | None) -> ColdTable | None:
-    cold = tiers.catalog.load(table)
-    if cold is None and record is not None:
-        refuse_to_recreate(table.name, record.table_uuid)
-    return cold
 
 
 def read_metadata(cold: ColdTable, now: datetime) -> Metadata:

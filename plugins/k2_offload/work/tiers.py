@@ -9,13 +9,15 @@ from datetime import UTC, datetime, timedelta
 
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.cold_catalog import ColdCatalog
+from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.connections import catalog_settings, clickhouse_endpoint, get_connection
 from k2_offload.adapters.ledger import Ledger
 from k2_offload.adapters.postgres import airflow_connect
 from k2_offload.adapters.settings import Settings, load_settings
 from k2_offload.adapters.table_file import load_tables
+from k2_offload.core.exactly_once import refuse_to_recreate
 from k2_offload.core.limits import TASK_SECONDS
-from k2_offload.core.tables import Tables
+from k2_offload.core.tables import Tables, TableSpec
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,16 @@ class Tiers:
     lake_collection: str
     now: Callable[[], datetime]
     task_timeout: timedelta = timedelta(seconds=TASK_SECONDS)
+
+    def load_cold(self, table: TableSpec) -> ColdTable | None:
+        """The cold table as it is now; ``None`` if there never was one.
+
+        :raises DamagedTable: if the one that the ledger has followed is not there
+        """
+        cold = self.catalog.load(table)
+        if cold is None and (record := self.ledger.read_tables().get(table.name)) is not None:
+            refuse_to_recreate(table.name, record.table_uuid)
+        return cold
 
 
 def wall_clock() -> datetime:
