@@ -72,6 +72,7 @@ _PLANNED_REWRITES = {
     table.name: PlannedMaintenance(
         table=table.name,
         target=table.target,
+        table_uuid="",
         partition_column=table.partition_column,
         sort_columns=(),
         target_file_bytes=table.target_file_bytes,

@@ -54,11 +54,11 @@ def heal(
     except StaleWindow:
         cold.discard(staged.snapshot_id)
         raise
-    cold.check_stored(staged.snapshot_id)
     reached(FaultPoint.HEAL_AUDITED, planned.table)
     for _ in range(PUBLISH_ATTEMPTS):
         swapped = swap.stage(planned.files, heal_id, staged.snapshot_id, HealStamp(heal_id, follows, new_attempt()))
         reached(FaultPoint.SWAP_STAGED, planned.table)
+        cold.check_stored(swapped.snapshot_id)
         said, follows = follows, _check(planned, heal_id, cold, swap, cold.parent_of(swapped.snapshot_id))
         if said == follows and swap.publish(swapped.snapshot_id):
             return swapped

@@ -99,6 +99,11 @@ def is_invalid(error: Any) -> bool:
     return bool(error.java_exception.getClass().getSimpleName() == "ValidationException")
 
 
+def is_broken_json(error: Any) -> bool:
+    """Whether a file could be read, and is no JSON."""
+    return any(thrown.kind.startswith("Json") for thrown in _chain(error))
+
+
 def _chain(error: Any) -> Iterator[Thrown]:
     exception = error.java_exception
     while exception is not None:

@@ -47,7 +47,6 @@ def move(
     except AuditFailed:
         cold.discard(staged.snapshot_id)
         raise
-    cold.check_stored(staged.snapshot_id)
     reached(FaultPoint.AUDITED, planned.table)
     return staged if _publish(planned.table, first, cold, staged.snapshot_id, new_attempt) else None
 
@@ -61,6 +60,7 @@ def _publish(table: str, stamp: Stamp, cold: ColdTableWriter, snapshot_id: int, 
         ancestors = cold.published(cold.parent_of(snapshot_id))
         if decide_publish(table, stamp, cold.uuid, ancestors) is PublishDecision.ALREADY_PUBLISHED:
             return False
+        cold.check_stored(snapshot_id)
         reached(FaultPoint.ANCESTORS_CHECKED, table)
         if cold.fast_forward(snapshot_id):
             return True

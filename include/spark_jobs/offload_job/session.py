@@ -11,11 +11,14 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-def start_session(catalog: CatalogSettings, *, procedures: bool = False, cached: bool = True) -> SparkSession:
+def start_session(
+    catalog: CatalogSettings, *, procedures: bool = False, cached: bool = True, master: str | None = None
+) -> SparkSession:
     """Start Spark's context, which takes seconds, or take the one that runs.
 
     :param procedures: whether Iceberg's SQL is wanted: CALL …, and its kinds of ALTER TABLE
     :param cached: whether the session may remember tables; one beside which others commit must not
+    :param master: in place of the one that the application was submitted to
     """
     from pyspark.sql import SparkSession
 
@@ -24,6 +27,8 @@ def start_session(catalog: CatalogSettings, *, procedures: bool = False, cached:
     options |= {f"{prefix}.{key}": value for key, value in catalog.java.items()}
     # Of the catalog nothing is shown: Spark's own pattern knows no headers, account keys or passwords in addresses.
     options["spark.redaction.regex"] = rf"(?i)secret|password|token|credential|access[.]?key|{re.escape(prefix)}"
+    if master is not None:
+        options["spark.master"] = master
     if not cached:
         options[f"{prefix}.cache-enabled"] = "false"
     if procedures:

@@ -188,8 +188,9 @@ def tasks_by_day(
         days: dict[date, tuple[int, dict[str, Any]]] = {}
         for task in _planned(java.newScan().useSnapshot(current.snapshotId()).ignoreResiduals()):
             file = task.file()
-            if file.specId() == spec.specId():
-                day = date(1970, 1, 1) + timedelta(days=file.partition().get(0, integer))
+            days_since_1970 = file.partition().get(0, integer) if file.specId() == spec.specId() else None
+            if days_since_1970 is not None:
+                day = date(1970, 1, 1) + timedelta(days=days_since_1970)
                 days.setdefault(day, (current.snapshotId(), {}))[1][str(file.location())] = task
         return dict(sorted(days.items()))
 

@@ -62,7 +62,10 @@ def _read(
     from pyarrow import parquet
 
     rows, ranges, kept = 0, dict[str, Range](), []
-    with cold.io.new_input(file.path).open() as stream, parquet.ParquetFile(stream) as opened:
+    with (
+        cold.io.new_input(file.path).open() as stream,
+        parquet.ParquetFile(stream, page_checksum_verification=True) as opened,
+    ):
         names = _names(opened.schema_arrow, cold.field_ids)
         missing = [column for column in (*times, *keys) if names[column] not in opened.schema_arrow.names]
         if missing:

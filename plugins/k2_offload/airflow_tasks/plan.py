@@ -90,11 +90,11 @@ class PlanOffloadOperator(BaseOperator):
         if window is not None and (planned := WindowId.parse(window.window_id)) is not None:
             failed = record is not None and record.status == "failed"
             watermark = planned.window.low if failed else planned.window.high
+        if window is None and watermark == FIRST_WATERMARK:
+            return None  # refused before its first window: it is red already
         now = tiers.now()
         try:
-            expiry = look_at_ttl(tiers, table, watermark, now)
-        except Unreachable:
-            raise
+            expiry = with_retries(partial(look_at_ttl, tiers, table, watermark, now))
         except Exception:  # what only warns must not stop what moves
             self.log.exception("%s: how near the TTL is, is not known", table.name)
             return None

@@ -28,6 +28,7 @@ from k2_offload.cli.console import (
 )
 from k2_offload.cli.days import day_document, parse_day
 from k2_offload.core.day_comparison import DayComparison, DifferingRow, TableComparison
+from k2_offload.core.errors import OffloadError
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import UNKNOWN, show_bytes, show_number, show_window
 from k2_offload.work.cold_check import ColdCheck, check_cold
@@ -90,12 +91,20 @@ def _compare(
         result = compare(tiers, table, *days, partial(with_progress, f"comparing {table}"))
         results.append(result)
         for day in result.differing if deep else ():
-            rows[table.name, day.scope.day] = read_differing(tiers, table, day, _SHOWN_ROWS)
+            try:
+                rows[table.name, day.scope.day] = read_differing(tiers, table, day, _SHOWN_ROWS)
+            except OffloadError as error:  # what was found so far must not be lost
+                show_error(str(error))
     if as_json:
         print_json([_document(result, rows) for result in results])
     else:
         _print(results)
-        columns = {table.name: [column.name for column in tiers.clickhouse.columns(table)] for table in chosen if rows}
+        shown = {name for name, _ in rows}
+        columns = {
+            table.name: [column.name for column in tiers.clickhouse.columns(table)]
+            for table in chosen
+            if table.name in shown
+        }
         for result in results:
             for day in result.differing:
                 _print_rows(day, columns.get(result.table, []), rows.get((result.table, day.scope.day), []))
@@ -211,5 +220,5 @@ def _print_cold(results: Sequence[ColdCheck]) -> None:
             screen.print(escape(note), soft_wrap=True)
         for finding in result.findings:
             show_error(finding)
-    if not any(result.findings for result in results):
+    if any(result.files for result in results) and not any(result.findings for result in results):
         screen.print("[green]all files are there, whole, and as they were registered[/green]")

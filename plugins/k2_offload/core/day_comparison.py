@@ -23,6 +23,9 @@ HEALED_WITHIN = timedelta(hours=1)
 CONTENT_EVERY = timedelta(days=1)
 """How old the last comparison of a day's content may be."""
 
+LEFT_FOR_AT_MOST = timedelta(days=3)
+"""How old it may become where there is no time for all days."""
+
 
 def day_window(day: date) -> Window:
     """A UTC day as a range of the partition column."""
@@ -65,6 +68,11 @@ class Verdict(StrEnum):
 
     UNREADABLE = "unreadable"
     """The cold tier's rows cannot be read."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether something is to be done or decided."""
+        return self not in (Verdict.EQUAL, Verdict.EXPIRED, Verdict.LEFT_OUT)
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,7 @@ class DayComparison:
     @property
     def differs(self) -> bool:
         """Whether something is to be done or decided."""
-        return self.verdict not in (Verdict.EQUAL, Verdict.EXPIRED, Verdict.LEFT_OUT)
+        return self.verdict.differs
 
     @property
     def going_rows(self) -> int:

@@ -73,6 +73,10 @@ PAGE_SECONDS = 15
 PAGE_PATIENCE_SECONDS = 2.5
 """How long a request waits for the very first answer; after that the page says that it is on its way."""
 
+LOOK_REST = 3
+"""A look at everything, for metrics or the page, is followed by a pause of so many times its own length: it takes a
+quarter of the time at most."""
+
 
 def layer_seconds(task_seconds: int) -> int:
     """How long a layer waits for the one below: longer than a task of it may take.

@@ -21,6 +21,7 @@ class PlannedMaintenance:
 
     :param table: its name in the table file
     :param target: ``namespace.table`` in the catalog
+    :param table_uuid: of the cold table that was looked at
     :param partition_column: the time that its partitions are days of
     :param sort_columns: the order of rows within a rewritten file
     :param target_file_bytes: how large a file of a day with many rows should be
@@ -31,6 +32,7 @@ class PlannedMaintenance:
 
     table: str
     target: str
+    table_uuid: str
     partition_column: str
     sort_columns: tuple[str, ...]
     target_file_bytes: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import time
 from collections.abc import Iterator
 from functools import cache, partial
@@ -10,6 +11,7 @@ from math import isinf
 from typing import Annotated
 
 from airflow.api_fastapi.core_api.security import bearer_scheme, get_user, requires_access_dag
+from airflow.sdk.log import mask_secret
 from fastapi import APIRouter, Depends, HTTPException, Request, Response, status
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials
@@ -20,11 +22,19 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID, RECONCILE_DAG_ID, dag_id
 from k2_offload.core import metrics
+from k2_offload.core.errors import OffloadError
 from k2_offload.core.observation import Observation
 from k2_offload.core.tables import LAYERS
 from k2_offload.work.observe import LatestObservation, look
 
+log = logging.getLogger(__name__)
+
 router = APIRouter()
+
+_NOTHING = (
+    "Nothing could be looked at. If this goes on, the log of Airflow's API server says why, and `k2 validate` checks "
+    "settings and connections."
+)
 
 _FAMILIES = {
     metrics.Kind.GAUGE: GaugeMetricFamily,
@@ -40,7 +50,13 @@ async def admitted(
 
     :raises HTTPException: 401 for who says nothing, 403 for who may not
     """
-    token = load_settings().metrics_token
+    try:
+        token = load_settings().metrics_token
+    except OffloadError as error:
+        log.error("%s", error)
+        raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, _NOTHING) from None
+    if token:
+        mask_secret(token)
     if token and credentials and hmac.compare_digest(credentials.credentials.encode(), token.encode()):
         return
     user = await get_user(request, None, credentials)
@@ -65,8 +81,7 @@ def get_metrics(request: Request, latest: Annotated[LatestObservation, Depends(l
     if seen is None:
         raise HTTPException(
             status.HTTP_503_SERVICE_UNAVAILABLE,
-            "Nothing could be looked at. If this goes on, the log of Airflow's API server says why, and `k2 validate` "
-            "checks settings and connections.",
+            _NOTHING,
         )
     return expose(seen, request.headers.get("accept", ""))
 

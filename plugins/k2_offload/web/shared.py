@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from k2_offload.core.errors import OffloadError
-from k2_offload.core.limits import PAGE_PATIENCE_SECONDS, PAGE_SECONDS
+from k2_offload.core.limits import LOOK_REST, PAGE_PATIENCE_SECONDS, PAGE_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Shared(Generic[Value]):
         self._read_at = 0.0
         self._problem: str | None = None
         self._started_at: float | None = None
-        self._tried_at: float | None = None
+        self._next = float("-inf")
 
     def look(self, patience_seconds: float = PAGE_PATIENCE_SECONDS) -> Look[Value]:
         """What is known now; asks for more in the background if it is old.
@@ -70,12 +70,17 @@ class Shared(Generic[Value]):
         """
         with self._lock:
             now = self._clock()
-            due = self._tried_at is None or now - self._tried_at >= PAGE_SECONDS
+            due = now >= self._next
             starts = due and self._started_at is None
             if starts:
-                self._started_at = self._tried_at = now
+                self._started_at = now
         if starts:
-            self._start(self._run)
+            try:
+                self._start(self._run)
+            except RuntimeError:  # no thread to be had; the next one who asks tries again
+                with self._lock:
+                    self._started_at = None
+                raise
         self._ended.wait(patience_seconds)
         with self._lock:
             now = self._clock()
@@ -83,7 +88,7 @@ class Shared(Generic[Value]):
             return Look(self._value, now - self._read_at, pending, self._problem)
 
     def _run(self) -> None:
-        value, problem = None, None
+        value, problem, began = None, None, self._clock()
         try:
             value = self._read()
         except OffloadError as error:
@@ -92,7 +97,9 @@ class Shared(Generic[Value]):
             log.exception("K2's page could not be read")
             problem = "An unexpected error; the log of Airflow's API server has it. No row is affected by this page."
         with self._lock:
+            ended = self._clock()
+            self._next = max(began + PAGE_SECONDS, ended + LOOK_REST * (ended - began))
             if problem is None:
-                self._value, self._read_at = value, self._clock()
+                self._value, self._read_at = value, ended
             self._problem, self._started_at = problem, None
         self._ended.set()

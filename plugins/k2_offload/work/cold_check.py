@@ -64,9 +64,16 @@ def check_cold(
     found = ColdCheck(table.name)
     try:
         cold = tiers.catalog.load(table)
-        if cold is not None:
+        if cold is None:
+            found.findings.append(
+                f"{table.name}: the catalog knows no cold table {table.target}. Either nothing was ever offloaded, or "
+                "the catalog has lost it (docs/disaster.md)."
+            )
+        else:
             found.exists = True
             _check(cold, table, (first or date.min, last or date.max), progress, found)
+            if not found.files and not found.findings:
+                found.notes.append(f"{table.name}: there are no files to be read.")
     except Unreachable:
         raise
     except OffloadError as error:

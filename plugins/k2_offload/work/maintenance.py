@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from k2_offload.core.errors import OffloadError
-from k2_offload.core.exactly_once import watermark_of
+from k2_offload.core.exactly_once import FIRST_WATERMARK, watermark_of
 from k2_offload.core.maintenance import Tidied
 from k2_offload.core.maintenance_plan import MaintenancePlan, PlannedMaintenance
 from k2_offload.core.tables import TableSpec
@@ -30,6 +30,7 @@ def plan_maintenance(tiers: Tiers, table: TableSpec) -> PlannedMaintenance | Non
     return PlannedMaintenance(
         table=table.name,
         target=table.target,
+        table_uuid=cold.uuid,
         partition_column=table.partition_column,
         sort_columns=table.sort_columns,
         target_file_bytes=table.target_file_bytes,
@@ -40,12 +41,13 @@ def plan_maintenance(tiers: Tiers, table: TableSpec) -> PlannedMaintenance | Non
 
 
 def plan_all(tiers: Tiers, tables: Sequence[TableSpec], *, dry_run: bool) -> tuple[MaintenancePlan, list[str]]:
-    """The plan for some tables.
+    """The plan for some tables: the one that was last tidied longest ago comes first.
 
     :returns: with the problems of tables that cannot be looked at
     """
     planned, problems = [], []
-    for table in tables:
+    tidied = tiers.ledger.last_maintained()
+    for table in sorted(tables, key=lambda table: tidied.get(table.name, FIRST_WATERMARK)):
         if not table.maintenance:
             continue
         try:

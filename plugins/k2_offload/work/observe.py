@@ -16,7 +16,7 @@ from k2_offload.adapters.ledger import TableRecord
 from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.gaps import Gap
-from k2_offload.core.limits import OBSERVE_EVERY_SECONDS, OBSERVE_QUERY_SECONDS, SCRAPE_SECONDS
+from k2_offload.core.limits import LOOK_REST, OBSERVE_EVERY_SECONDS, OBSERVE_QUERY_SECONDS, SCRAPE_SECONDS
 from k2_offload.core.observation import (
     SERVICES,
     Comparisons,
@@ -32,9 +32,6 @@ from k2_offload.work.tiers import Tiers, open_tiers
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-
-_REST = 3
-"""A look is followed by a pause of so many times its own length, so that it takes a quarter of the time at most."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,8 @@ def _observe_table(tiers: Tiers, table: TableSpec, ledger: _LedgerView, up: dict
     except Unreachable as error:  # a moment ago it answered
         log.warning("%s", error)
         _ping(tiers, up)
-        status = None
+        # If both are there, it is this table that cannot be looked at.
+        status = TableStatus(table, None, problem=str(error)) if up["clickhouse"] and up["catalog"] else None
     except Exception:  # one table's surprise must not hide the others
         log.exception("%s: unexpected", table.name)
         status = TableStatus(table, None, problem="unexpected")
@@ -169,7 +167,7 @@ def _seen(tiers: Tiers, table: TableSpec, ledger: _LedgerView, status: TableStat
         lag_seconds=found.lag.total_seconds() if found.lag is not None else None,
         silent=found.silence is not None if looked_at else None,
         silent_since=found.silence.since if found.silence else None,
-        ttl_seconds=(table.warm_retention - found.lag).total_seconds() if found.lag is not None else None,
+        ttl_seconds=found.expiry.left(tiers.now()).total_seconds() if found.expiry is not None else None,
         cold_rows=found.cold_rows,
         snapshots=metadata.snapshots if metadata else None,
         metadata_bytes=metadata.size_bytes if metadata else None,
@@ -208,8 +206,9 @@ class LatestObservation:
         """
         with self._lock:
             if self._under_way is None and self._seconds() >= self._next:
-                self._under_way = threading.Event()
-                threading.Thread(target=self._renew, args=(self._under_way,), daemon=True).start()
+                started = threading.Event()
+                threading.Thread(target=self._renew, args=(started,), daemon=True).start()
+                self._under_way = started
             under_way = self._under_way
         if under_way is not None:
             under_way.wait(self._wait_seconds)
@@ -228,6 +227,6 @@ class LatestObservation:
             ended = self._seconds()
             with self._lock:
                 self._latest = seen
-                self._next = max(began + OBSERVE_EVERY_SECONDS, ended + _REST * (ended - began))
+                self._next = max(began + OBSERVE_EVERY_SECONDS, ended + LOOK_REST * (ended - began))
                 self._under_way = None
             done.set()

@@ -5,6 +5,7 @@ A service that is down leaves its part unknown, with a sentence that says so; wh
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,6 +22,8 @@ from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import map_column
 from k2_offload.work.status import Metadata, TableStatus, read_metadata, read_status
 from k2_offload.work.tiers import Tiers
+
+log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -118,6 +121,14 @@ class _Problems:
             if str(error) not in self.found:
                 self.found.append(str(error))
             return None
+        except Exception:
+            log.exception("unexpected")
+            self.found.append("An unexpected error; the log of Airflow's API server has it. No row is affected.")
+            return None
+
+    def answers(self, ask: Callable[[], object]) -> bool:
+        """Whether a service does."""
+        return self.without(lambda: (ask(),)) is not None
 
 
 @dataclass(frozen=True)
@@ -143,7 +154,8 @@ def read_overview(tiers: Tiers, dag_ids: Mapping[str, str]) -> Overview:
         record, gaps = ledger.records.get(table.name), ledger.gaps.get(table.name, ())
         look = partial(read_status, tiers, table, record, counts=False, gaps=gaps)
         status = problems.without(look) if up else None
-        up = status is not None  # a service that is down is waited for once
+        if up and status is None:  # a service that is down is waited for once, a table that is slow hides no other
+            up = problems.answers(tiers.clickhouse.now) and problems.answers(tiers.catalog.ping)
         days = ledger.days.get(table.name, ())
         shown.append(
             TableOverview(

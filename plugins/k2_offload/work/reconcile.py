@@ -14,7 +14,13 @@ from functools import partial
 from typing import TypeVar
 
 from k2_offload.core import day_queries, queries
-from k2_offload.core.day_comparison import HEALED_WITHIN, DayComparison, LastComparison, days_to_compare
+from k2_offload.core.day_comparison import (
+    HEALED_WITHIN,
+    LEFT_FOR_AT_MOST,
+    DayComparison,
+    LastComparison,
+    days_to_compare,
+)
 from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.heal import HealId
@@ -92,7 +98,7 @@ def reconcile(
     """Compare the days of some tables that are due, keep the results in the ledger, and plan heals.
 
     A day in which the counts of one table differ is compared in all of them: a late trade changes its candles, and
-    not their number. The day whose last comparison is the oldest comes first.
+    not their number. Days that differed the last time come first, then those whose last comparison is the oldest.
 
     :param days: compare these instead
     :param going_rows: a person has seen so many rows of a day that would go
@@ -110,11 +116,17 @@ def reconcile(
     due = [
         (each, day) for each in counted for day in sorted(set(days) or {*each.due, *differing.intersection(each.cold)})
     ]
-    due.sort(key=lambda each: each[0].compared_at(each[1]))
+    due.sort(key=lambda each: (each[0].was_equal(each[1]), each[0].compared_at(each[1])))
     started = tiers.now()
     for position, (each, day) in enumerate(due):
         if budget is not None and tiers.now() - started > budget:
-            yield Found(each.days.table, left=len(due) - position)
+            long_ago = tiers.now() - LEFT_FOR_AT_MOST
+            overdue = sum(FIRST_WATERMARK < each.compared_at(day) < long_ago for each, day in due[position:])
+            problem = (
+                f"{overdue} days have not been compared for {LEFT_FOR_AT_MOST.days} days: there is no time. Nothing is "
+                "known to be wrong with them. Raise [k2_offload] task_timeout_seconds, or compare with `k2 verify`."
+            )
+            yield Found(each.days.table, problems=(problem,) if overdue else (), left=len(due) - position)
             return
         yield _attempt(each.days.table, partial(_reconcile, tiers, each.days, day, going_rows))
 
@@ -130,6 +142,10 @@ class _Counted:
     def compared_at(self, day: date) -> datetime:
         """When its content was last compared; long ago if never."""
         return self.known[day].compared_at if day in self.known else FIRST_WATERMARK
+
+    def was_equal(self, day: date) -> bool:
+        """Whether nothing was to be done or decided when it was last compared, as far as that is known."""
+        return day not in self.known or not self.known[day].verdict.differs
 
     @property
     def due(self) -> list[date]:

@@ -32,8 +32,7 @@ def read_time_left(tiers: Tiers, table: TableSpec, oldest: datetime | None) -> T
             if not storage.removals:
                 return None
             expires_at = tiers.clickhouse.first_expiry(table, storage, oldest)
-            if expires_at is not None:
-                return TimeLeft(oldest, expires_at, storage.name)
+            return None if expires_at is None else TimeLeft(oldest, expires_at, storage.name)
     except Unreachable:
         raise
     except OffloadError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from datetime import UTC, datetime, timedelta
@@ -193,17 +194,35 @@ def test_only_old_files_that_no_snapshot_names_are_removed(workbench, scattered)
     workbench.check(cycle, [table])
 
 
-def test_a_folder_with_another_tables_metadata_is_left_alone(workbench, scattered):
+@pytest.mark.parametrize("other", ["another table", "a later state"])
+def test_a_folder_with_other_metadata_is_left_alone_however_young_that_is(workbench, scattered, other):
     cycle, table = scattered
-    own = Path(urlparse(workbench.cold_table(table).metadata_location).path)
-    other = own.with_name("00000-old.metadata.json")
-    uuid = str(workbench.cold_table(table).metadata.table_uuid)
-    other.write_text(own.read_text().replace(uuid, "00000000-0000-4000-8000-000000000000"))
+    folder = make_old(workbench, table)
+    orphan = folder / "data" / "orphan.parquet"
+    orphan.write_bytes(b"data of the other one")
     make_old(workbench, table)
+    own = Path(urlparse(workbench.cold_table(table).metadata_location).path)
+    metadata = json.loads(own.read_text())
+    if other == "another table":
+        metadata["table-uuid"] = "00000000-0000-4000-8000-000000000000"
+    else:
+        metadata["last-sequence-number"] += 100
+    young = own.with_name("00000-other.metadata.json")
+    young.write_text(json.dumps(metadata))
     done = workbench.maintain(cycle, table, orphans_before=two_days_ago())
     [problem] = done.problems
-    assert "metadata of another table" in problem
-    assert (other.exists(), done.orphans) == (True, 0)
+    assert other in problem
+    assert (young.exists(), orphan.exists(), done.orphans) == (True, True, 0)
+
+
+def test_half_of_a_metadata_file_stops_nothing(workbench, scattered):
+    cycle, table = scattered
+    own = Path(urlparse(workbench.cold_table(table).metadata_location).path)
+    half = own.with_name("00000-half.metadata.json")
+    half.write_text(own.read_text()[:100])
+    make_old(workbench, table)
+    done = workbench.maintain(cycle, table, orphans_before=two_days_ago())
+    assert (done.problems, half.exists()) == ((), False)
 
 
 def test_what_was_done_is_in_the_ledger(workbench, scattered):

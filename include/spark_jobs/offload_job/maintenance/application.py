@@ -37,6 +37,8 @@ from offload_job.swap import Swap, tasks_by_day
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+_LOCAL = "local[2]"
+
 
 class MaintenanceJob:
     """One application's work.
@@ -53,7 +55,12 @@ class MaintenanceJob:
     @cached_property
     def spark(self) -> SparkSession:
         """The session; nothing may be remembered in it, others commit meanwhile."""
-        return start_session(self._catalog_settings, procedures=True, cached=False)
+        master = str(self._jvm.java.lang.System.getProperty("spark.master"))
+        # Here, whatever cluster there is: its workers need neither Iceberg's jars nor access to the lake.
+        local = None if master.startswith("local") else _LOCAL
+        session = start_session(self._catalog_settings, procedures=True, cached=False, master=local)
+        session.conf.set("spark.sql.caseSensitive", "true")  # as ClickHouse has it
+        return session
 
     def tidy(self, planned: PlannedMaintenance, *, dry_run: bool) -> Tidied:
         """All steps for one table; one that fails is told, and the next ones are taken.
@@ -65,18 +72,22 @@ class MaintenanceJob:
         settings = self._catalog_settings
         cold = ColdTableWriter(self._jvm, self._catalog, planned.target, planned.table, settings.connection_id)
         storage = Storage(self._jvm, cold, planned.table, f"{settings.name}.{planned.target}")
+        if cold.uuid != planned.table_uuid:
+            raise OffloadError(
+                f"{planned.table}: the cold table was dropped and made anew since this run was planned. Nothing was "
+                "changed; the next run looks at it."
+            )
         before = storage.folder()
         done = _Done(planned.table)
         with done.problems_told():
             done.days = self._rewrite(planned, cold, done, dry_run=dry_run)
         with done.problems_told():
+            # Files go only from a table of which it is known which window came last.
             done.expired = with_retries(lambda: storage.expire(planned.expire_before, dry_run=dry_run))
-        with done.problems_told():
             orphans = storage.orphans(self.spark, planned.orphans_before)
-            done.orphan_bytes = storage.size_bytes(orphans)
             if not dry_run:
                 storage.remove(orphans)
-            done.orphans = len(orphans)
+            done.orphans, done.orphan_bytes = len(orphans), sum(orphans.values())
         return Tidied(
             planned.table, before, storage.folder(), done.days, done.expired, done.orphans, done.orphan_bytes,
             time.monotonic() - started, tuple(done.problems),
@@ -93,6 +104,9 @@ class MaintenanceJob:
             sizes = [task.file().fileSizeInBytes() for task in tasks.values()]
             into = files_wanted(sizes, planned.target_file_bytes, closed=closed)
             if into is None:
+                continue
+            if any(task.deletes() for task in tasks.values()):
+                say(f"{planned.table} {day}: has delete files of another writer, and is left as it is")
                 continue
             if dry_run:
                 say(f"{planned.table} {day}: {len(tasks)} files, {sum(sizes):,} bytes, to be rewritten into {into}")
@@ -148,9 +162,12 @@ class _Done:
         self.problems.append(problem)
 
 
-def run(job: MaintenanceJob, plan: MaintenancePlan) -> list[Tidied]:
+def run(
+    job: MaintenanceJob, plan: MaintenancePlan, tell: Callable[[list[Tidied]], None] = lambda _: None
+) -> list[Tidied]:
     """Tidy every table of the plan, one after another.
 
+    :param tell: gets what was done so far, after each table
     :returns: what was done; a table that could not be looked at is missing
     """
     report = []
@@ -159,6 +176,7 @@ def run(job: MaintenanceJob, plan: MaintenancePlan) -> list[Tidied]:
         with done.problems_told():
             report.append(job.tidy(planned, dry_run=plan.dry_run))
             say(_line(report[-1], dry_run=plan.dry_run))
+            tell(report)
     return report
 
 
@@ -172,6 +190,13 @@ def _line(tidied: Tidied, *, dry_run: bool) -> str:
         f"snapshots {would}expired, {tidied.orphans:,} orphan files {would}removed ({tidied.orphan_bytes:,} bytes), "
         f"{before.metadata_bytes:,} → {after.metadata_bytes:,} bytes of metadata, in {tidied.seconds:.1f} s"
     )
+
+
+def _write(file: Path, text: str) -> None:
+    """At once, so that nobody reads half of it whenever this process ends."""
+    half = file.with_suffix(".half")
+    half.write_text(text)
+    half.replace(file)
 
 
 def main(start: Callable[[], Jvm] = start_jvm) -> int:
@@ -191,6 +216,5 @@ def main(start: Callable[[], Jvm] = start_jvm) -> int:
     except OffloadError as error:
         say(f"ERROR {error}")
         return 1
-    report = run(job, plan)
-    arguments.report.write_text(report_to_json(report))
+    report = run(job, plan, lambda report: _write(arguments.report, report_to_json(report)))
     return 1 if len(report) < len(plan.tables) or any(tidied.problems for tidied in report) else 0

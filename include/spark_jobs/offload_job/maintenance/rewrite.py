@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from k2_offload.core.errors import AuditFailed, OffloadError
+from k2_offload.core.errors import OffloadError
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.limits import PUBLISH_ATTEMPTS
 from k2_offload.core.maintenance import RewriteStamp, audit_rewrite
@@ -43,7 +43,7 @@ def rewrite_day(
     """
     reached(FaultPoint.REWRITE_STARTED, planned.table)
     old = list(tasks.values())
-    rows = None if any(task.deletes() for task in old) else sum(task.file().recordCount() for task in old)
+    rows = sum(task.file().recordCount() for task in old)
     before = rewriter.content(old)
     added = rewriter.rewrite(old, planned.sort_columns, into, planned.target_file_bytes)
     stamp = RewriteStamp(day, new_attempt())
@@ -51,16 +51,16 @@ def rewrite_day(
     with cold.removing_unnamed(stamp.attempt, paths):
         reached(FaultPoint.REWRITTEN, planned.table)
         staged = swap.stage_rewrite(tasks.keys(), added, base, stamp)
-    written = swap.tasks(staged.snapshot_id)
     try:
-        after = rewriter.content([written[path] for path in paths])
+        written = swap.tasks(staged.snapshot_id)
+        after = rewriter.content([written[path] for path in paths if path in written])
         audit_rewrite(planned.table, day, rows_in_metadata=rows, before=before, after=after)
-    except AuditFailed:
+    except Exception:
         cold.discard(staged.snapshot_id)
         raise
-    cold.check_stored(staged.snapshot_id)
     reached(FaultPoint.REWRITE_AUDITED, planned.table)
     for _ in range(PUBLISH_ATTEMPTS):
+        cold.check_stored(staged.snapshot_id)
         if swap.publish(staged.snapshot_id, (MAIN,), FaultPoint.REWRITE_PUBLISHED):
             return staged
         staged = swap.stage_rewrite(tasks.keys(), added, base, RewriteStamp(day, new_attempt()))

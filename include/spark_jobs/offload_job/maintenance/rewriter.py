@@ -73,9 +73,9 @@ class Rewriter:
         listed = self._new_list()
         for task in tasks:
             listed.add(task)
-        self._tables.add(set_id, self._java)
-        self._tasks.stageTasks(self._java, set_id, listed)
         try:
+            self._tables.add(set_id, self._java)
+            self._tasks.stageTasks(self._java, set_id, listed)
             reader = self._spark.read.format("iceberg").option("scan-task-set-id", set_id)
             yield set_id, reader.load(set_id)
         except Exception as error:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from k2_offload.core.errors import OffloadError
+from k2_offload.core.errors import DamagedTable, OffloadError
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH
 from k2_offload.core.fault_points import FaultPoint, reached
-from k2_offload.core.maintenance import Folder, expire_before
+from k2_offload.core.maintenance import Folder, FoundMetadata, check_alone, expire_before
 from k2_offload.core.windows import to_micros
-from offload_job.java_errors import failures_translated
+from offload_job.java_errors import failures_translated, is_broken_json
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from offload_job.jvm import Jvm
 
 _MILLIS = 1000
+_LOOKED_AT = 100
+"""Of the files that were removed: Iceberg logs what it cannot remove, and says nothing."""
 
 
 class Storage:
@@ -62,69 +64,108 @@ class Storage:
             java.refresh()
             published = self._cold.published()
             if published is None:
-                return 0
+                raise OffloadError(f"{self._name}: the cold table holds no window any more. No file was removed.")
             refs = java.refs()
             branches = {name: refs[name].snapshotId() for name in (PUBLISHED_BRANCH,) if name in refs}
-            before = expire_before(
+            before, kept = expire_before(
                 self._name, java.currentSnapshot().snapshotId(), published, branches, self._cold.snapshot,
                 self._made_at, wanted,
             )  # fmt: skip
             # No file goes with them: what a snapshot that was staged twice names may be main's.
             expiring = java.expireSnapshots().expireOlderThan(to_micros(before) // _MILLIS).retainLast(1)
             expiring = expiring.cleanExpiredFiles(False)
-            count: int = expiring.apply().size()
-            if count and not dry_run:
+            going = {snapshot.snapshotId() for snapshot in expiring.apply()}
+            if going & kept:
+                raise OffloadError(
+                    f"{self._name}: a branch of the cold table has a retention of its own (ALTER TABLE … RETAIN), by "
+                    "which snapshots would go that say which window came last. No snapshot was expired. Take it away."
+                )
+            if going and not dry_run:
                 expiring.commit()
                 reached(FaultPoint.EXPIRED, self._name)
-        return count
+                java.refresh()
+                if java.currentSnapshot() is None or any(name not in java.refs() for name in branches):
+                    # A REST catalog expires whatever main has come to meanwhile.
+                    raise DamagedTable(
+                        f"{self._name}: somebody moved main to an old snapshot while snapshots were expired, and it "
+                        f"has gone. No file was removed. `k2 watermark rebuild {self._name}` shows what is left."
+                    )
+        return len(going)
 
     def _made_at(self, snapshot_id: int) -> datetime:
         return datetime.fromtimestamp(self._cold.java.snapshot(snapshot_id).timestampMillis() / _MILLIS, UTC)
 
-    def orphans(self, spark: SparkSession, before: datetime) -> list[str]:
-        """Files in the table's folder that no snapshot of the table names.
+    def orphans(self, spark: SparkSession, before: datetime) -> dict[str, int]:
+        """Files in the table's folder that no snapshot of the table names, and their sizes in bytes.
 
         :param before: files are old that were written before
-        :raises OffloadError: if the folder holds another table's metadata
+        :raises DamagedTable: if they may belong to another table
         """
         # Listed by the first, and still not named by the table as the second reads it.
         first = self._find_orphans(spark, before)
         found = sorted(first & self._find_orphans(spark, before)) if first else []
-        own = self._cold.uuid
-        for file in found:
-            if file.endswith(".metadata.json") and (other := self._uuid_in(file)) not in (None, own):
-                raise OffloadError(
-                    f"{self._name}: the folder of the cold table holds metadata of another table, {other}: {file}. "
-                    "It may have been dropped and made anew in the same place. No file was removed. Move the other "
-                    "table's files away, or remove them; the next run then goes on."
-                )
-        return found
+        if not found:
+            return {}
+        with failures_translated(self._cold.connection_id):
+            java = self._cold.java
+            java.refresh()
+            listed = {str(file.location()): file for file in java.io().listPrefix(f"{self._cold.location}/")}
+            last_sequence_number = java.operations().current().lastSequenceNumber()
+            check_alone(self._name, self._cold.uuid, last_sequence_number, self._other_metadata(listed))
+            return {file: listed[file].size() if file in listed else 0 for file in found}
 
     def _find_orphans(self, spark: SparkSession, before: datetime) -> set[str]:
-        catalog, _, table = self._identifier.partition(".")
-        rows = spark.sql(
-            f"CALL {catalog}.system.remove_orphan_files(table => '{table}', dry_run => true, "
-            f"older_than => TIMESTAMP '{before.astimezone(UTC):%Y-%m-%d %H:%M:%S}', prefix_listing => true)"
-        ).collect()
+        names = [f"`{name}`" for name in self._identifier.split(".")]
+        try:
+            rows = spark.sql(
+                f"CALL {names[0]}.system.remove_orphan_files(table => '{'.'.join(names)}', dry_run => true, "
+                f"older_than => TIMESTAMP '{before.astimezone(UTC):%Y-%m-%d %H:%M:%S}', prefix_listing => true)"
+            ).collect()
+        except Exception as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise OffloadError(
+                f"{self._name}: files that no snapshot names could not be looked for: {reason}. No file was removed."
+            ) from error
         return {str(row[0]) for row in rows}
 
-    def _uuid_in(self, file: str) -> str | None:
+    def _other_metadata(self, listed: Mapping[str, Any]) -> Iterator[FoundMetadata]:
+        """Metadata files that the table's own list does not name, however young they are."""
+        current = self._cold.java.operations().current()
+        own = {str(current.metadataFileLocation()), *(str(entry.file()) for entry in current.previousFiles())}
+        for file, info in listed.items():
+            if file in own or not file.endswith((".metadata.json", ".metadata.json.gz")) or not info.size():
+                continue
+            metadata = self._read_metadata(file)
+            if metadata is not None:
+                yield FoundMetadata(file, str(metadata.uuid()), metadata.lastSequenceNumber())
+
+    def _read_metadata(self, file: str) -> Any:
+        """``None`` if it is half of a file, left by a writer that died, or has gone meanwhile."""
         from py4j.protocol import Py4JJavaError  # noqa: PLC0415 - comes with Spark
 
+        io = self._cold.java.io()
         try:
-            return str(self._jvm.org.apache.iceberg.TableMetadataParser.read(self._cold.java.io(), file).uuid())
-        except Py4JJavaError:  # half of a file, left by a writer that died
-            return None
+            return self._jvm.org.apache.iceberg.TableMetadataParser.read(io, file)
+        except Py4JJavaError as error:
+            if is_broken_json(error) or not io.newInputFile(file).exists():
+                return None
+            raise  # a storage that lets nobody read must not pass for an empty folder
 
-    def size_bytes(self, files: Sequence[str]) -> int:
-        """How large files are together; one that has gone meanwhile counts nothing."""
-        io: Any = self._cold.java.io()
-        inputs = (io.newInputFile(file) for file in files)
-        return sum(file.getLength() for file in inputs if file.exists())
+    def remove(self, files: Collection[str]) -> None:
+        """Remove orphans.
 
-    def remove(self, files: Sequence[str]) -> None:
-        """Remove orphans."""
+        :raises OffloadError: if they cannot be removed
+        """
         reached(FaultPoint.ORPHANS_FOUND, self._name)
-        if files:
-            self._cold.remove_files(files, "that no snapshot names")
-            reached(FaultPoint.ORPHANS_REMOVED, self._name)
+        if not files:
+            return
+        self._cold.remove_files(list(files), "that no snapshot names")
+        reached(FaultPoint.ORPHANS_REMOVED, self._name)
+        with failures_translated(self._cold.connection_id):
+            io = self._cold.java.io()
+            left = [file for file in list(files)[:_LOOKED_AT] if io.newInputFile(file).exists()]
+        if left:
+            raise OffloadError(
+                f"{self._name}: {len(files)} files that no snapshot names could not be removed, such as {left[0]}. "
+                "They only take space. May the catalog's user delete there?"
+            )

@@ -11,7 +11,9 @@ from k2_offload.core.exactly_once import PUBLISHED_BRANCH, Published, Snapshot, 
 from k2_offload.core.maintenance import (
     MAX_METADATA_BYTES,
     MAX_SNAPSHOTS,
+    FoundMetadata,
     audit_rewrite,
+    check_alone,
     check_rewrite,
     expire_before,
     files_wanted,
@@ -44,7 +46,7 @@ def test_a_day_of_more_files_than_its_size_asks_for_is_rewritten(sizes, closed, 
         assert files_wanted(sizes, 100 * MIB, closed=closed) == wanted
 
 
-@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=300), st.floats(0.6, 1.4), st.booleans())
+@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=300), st.floats(0.5, 1.5), st.booleans())
 def test_what_was_rewritten_is_not_rewritten_again(sizes, factor, closed):
     target = 64 * MIB
     wanted = files_wanted(sizes, target, closed=closed)
@@ -65,12 +67,11 @@ def test_files_that_were_replaced_stop_a_rewrite():
         (9, (10, 7), "hold 10 rows, and the table says 9"),
         (10, (9, 7), "hold 9 rows and the old ones 10"),
         (10, (10, 8), "with another content"),
-        (None, (11, 7), "hold 11 rows and the old ones 10"),
+        (10, (11, 7), "hold 11 rows and the old ones 10"),
     ],
 )
 def test_a_rewrite_with_other_rows_is_refused(rows_in_metadata, after, said):
     audit_rewrite("trades", DAY, rows_in_metadata=10, before=(10, 7), after=(10, 7))
-    audit_rewrite("trades", DAY, rows_in_metadata=None, before=(10, 7), after=(10, 7))
     with pytest.raises(AuditFailed, match=said):
         audit_rewrite("trades", DAY, rows_in_metadata=rows_in_metadata, before=(10, 7), after=after)
 
@@ -102,20 +103,32 @@ def test_nothing_from_the_last_window_to_main_expires(length, data):
     published_at = data.draw(st.integers(0, length - 1))
     wanted = START + data.draw(st.integers(-5, 20)) * HOUR
     shots, published = chain(length, published_at)
-    before = expiring(shots, published, wanted)
-    assert before == min(wanted, START + published_at * HOUR)
+    before, kept = expiring(shots, published, wanted)
+    left = {position for position in shots if START + position * HOUR >= before}
+    assert kept <= left
+    assert set(range(published_at, length)) <= left
+    assert before <= wanted
+
+
+def test_what_readers_saw_at_that_time_stays_however_old_it_is():
+    shots, published = chain(4, 3)
+    times = {0: START, 1: START + HOUR, 2: START + 2 * HOUR, 3: START + 99 * HOUR}
+    before, kept = expire_before(
+        "trades", 3, published, {PUBLISHED_BRANCH: 3}, shots.get, times.__getitem__, START + 50 * HOUR
+    )
+    assert (before, kept) == (START + 2 * HOUR, {2, 3})
 
 
 def test_what_is_left_of_a_chain_that_others_have_cut_is_kept():
     shots, published = chain(8, 2)
     del shots[4]
-    assert expiring(shots, published, START + 20 * HOUR) == START + 5 * HOUR
+    assert expiring(shots, published, START + 20 * HOUR) == (START + 5 * HOUR, {5, 6, 7})
 
 
 def test_a_clock_that_was_set_back_on_the_way_takes_nothing_away():
     shots, published = chain(4, 1)
     times = {0: START, 1: START + HOUR, 2: START - HOUR, 3: START + 2 * HOUR}
-    before = expire_before(
+    before, _ = expire_before(
         "trades", 3, published, {PUBLISHED_BRANCH: 1}, shots.get, times.__getitem__, START + 9 * HOUR
     )
     assert before == START - HOUR
@@ -125,6 +138,15 @@ def test_nothing_expires_where_the_last_windows_branch_is_no_ancestor():
     shots, published = chain(6, 2)
     with pytest.raises(DamagedTable, match=r"rolled back since the last window\. No snapshot was expired"):
         expiring(shots, published, START, branches={PUBLISHED_BRANCH: 5}, head=2)
+
+
+def test_a_folder_with_another_table_or_a_later_state_of_this_one_is_left_alone():
+    older, same = FoundMetadata("v1", "uuid", 3), FoundMetadata("v2", "uuid", 7)
+    check_alone("trades", "uuid", 7, [older, same])
+    with pytest.raises(DamagedTable, match="metadata of another table, other: v3"):
+        check_alone("trades", "uuid", 7, [older, FoundMetadata("v3", "other", 1)])
+    with pytest.raises(DamagedTable, match="a later state of the table than the catalog knows: v4"):
+        check_alone("trades", "uuid", 7, [older, FoundMetadata("v4", "uuid", 8)])
 
 
 def test_when_maintenance_is_overdue():

@@ -17,6 +17,7 @@ NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 PLANNED = PlannedMaintenance(
     table="trades",
     target="cold.trades",
+    table_uuid="uuid",
     partition_column="at",
     sort_columns=("symbol", "at"),
     target_file_bytes=1,

@@ -36,10 +36,11 @@ def tiers(monkeypatch):
         read_windows=lambda names, _: {name: [] for name in names},
         read_compared_days=lambda names, _: {name: [] for name in names},
     )
-    clickhouse = SimpleNamespace(known_counts=lambda tables: {table.name: 7 for table in tables})
+    clickhouse = SimpleNamespace(known_counts=lambda tables: {table.name: 7 for table in tables}, now=lambda: NOON)
     monkeypatch.setattr(overview, "read_dags", lambda names: {name: DagState(False) for name in names})
     monkeypatch.setattr(overview, "read_status", lambda _, table, record, **__: TableStatus(table, record, NOON))
-    return SimpleNamespace(tables=TABLES, ledger=ledger, clickhouse=clickhouse, now=lambda: NOON)
+    catalog = SimpleNamespace(ping=lambda: None)
+    return SimpleNamespace(tables=TABLES, ledger=ledger, clickhouse=clickhouse, catalog=catalog, now=lambda: NOON)
 
 
 def test_all_that_answers_is_shown(tiers):
@@ -68,9 +69,22 @@ def test_a_catalog_that_falls_silent_is_waited_for_once(tiers, monkeypatch):
         return TableStatus(table, record, NOON) if len(asked) == 1 else down()
 
     monkeypatch.setattr(overview, "read_status", read_status)
+    tiers.catalog.ping = down
     found = read_overview(tiers, {})
     assert len(asked) == 2
     assert [each.looked_at for each in found.tables] == [True] + [False] * (len(found.tables) - 1)
+
+
+def test_a_table_that_is_slow_hides_no_other(tiers, monkeypatch):
+    slow = next(iter(TABLES.by_name))
+    monkeypatch.setattr(
+        overview,
+        "read_status",
+        lambda _, table, record, **__: down() if table.name == slow else TableStatus(table, record, NOON),
+    )
+    found = read_overview(tiers, {})
+    assert [each.looked_at for each in found.tables] == [True] * len(found.tables)
+    assert found.problems == [str(DOWN)]
 
 
 def test_without_the_ledger_and_airflows_database_the_tiers_speak(tiers, monkeypatch):
