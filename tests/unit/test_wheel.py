@@ -27,10 +27,12 @@ def test_it_holds_the_package_and_what_stands_below_include_and_is_the_same_wher
     with ZipFile(here) as wheel:
         found = {name for name in wheel.namelist() if ".dist-info/" not in name}
         metadata = message_from_bytes(wheel.read(f"k2_offload-{__version__}.dist-info/METADATA"))
+        entry_points = wheel.read(f"k2_offload-{__version__}.dist-info/entry_points.txt").decode()
     expected = {f"k2_offload/{name}" for name in files_below("plugins/k2_offload")}
     expected |= {f"k2_offload/include/{name}" for name in files_below("include")}
     expected |= {f"k2_offload/include/requirements/{name}" for name in ("spark.txt", "jars.xml", "jars.sha256")}
-    assert found >= expected
+    assert found >= expected | {"k2_plugin.py"}
+    assert "[airflow.plugins]\nk2_offload = k2_plugin:K2Plugin" in entry_points
     assert not [name for name in found - expected if not (ROOT / "plugins" / name).exists()], "only what is in the tree"
     assert not [name for name in found if "__pycache__" in name]
     assert metadata["Version"] == __version__

@@ -12,4 +12,4 @@ GRANT NAMED COLLECTION ON k2_lake TO k2_offload;
 CREATE ROLE IF NOT EXISTS k2_view;
 GRANT SELECT ON k2.* TO k2_view;
 
--- maintenance of cold tables: none. It works in the lake, and asks ClickHouse nothing.
+-- maintenance of cold tables: none. It works in the lake, and asks ClickHouse the time.

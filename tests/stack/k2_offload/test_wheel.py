@@ -72,8 +72,10 @@ LOADED = """
 import json
 from airflow.dag_processing.dagbag import DagBag
 bag = DagBag()
+from airflow.plugins_manager import get_fastapi_plugins
 from k2_offload.adapters import spark_submit
-print(json.dumps([str(spark_submit.OFFLOAD), sorted(bag.dags), bag.import_errors]))
+apps = [app["url_prefix"] for app in get_fastapi_plugins()[0]]
+print(json.dumps([str(spark_submit.OFFLOAD), sorted(bag.dags), bag.import_errors, apps]))
 """
 
 
@@ -92,6 +94,7 @@ def test_one_cycle_with_nothing_but_the_wheel(workbench, installed):
         str(installed.package / "include" / "spark_jobs" / "offload.py"),
         ["k2_maintenance", "k2_offload_bronze", "k2_reconcile"],
         {},
+        ["/k2"],
     ]
     assert "1 tables in" in installed.k2("validate", **named).stdout
 
