@@ -147,7 +147,7 @@ def _print(results: Sequence[TableComparison]) -> None:
             show_number(result.warm_rows),
             show_number(result.cold_rows),
             hashes if window else UNKNOWN,
-            PASSED if result.equal else FAILED,
+            (PASSED if window else UNKNOWN) if result.equal else FAILED,
             show_window(window.low, window.high) if window else nothing,
         )
     show_table(shown)
@@ -178,6 +178,15 @@ def _print_findings(results: Sequence[TableComparison]) -> None:
             show_error(result.problem)
         for day in result.differing:
             show_error(describe(day, day.obstacle()))
+        if result.expired:
+            screen.print(
+                f"{result.table}: {len(result.expired):,} days hold more rows in the cold tier, and the TTL may have "
+                "reached them in ClickHouse. That is as it should be; whether they hold the right ones cannot be said "
+                "any more.",
+                soft_wrap=True,
+            )
+    if any(result.expired for result in results) or not any(result.window for result in results):
+        return
     if all(result.equal for result in results):
         screen.print(f"[green]all {len(results)} tables equal[/green]" if len(results) > 1 else "[green]equal[/green]")
 

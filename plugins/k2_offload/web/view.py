@@ -99,6 +99,8 @@ class TableView:
     def expires(self) -> timedelta | None:
         """When the warm tier drops the oldest row that waits."""
         status = self.overview.status
+        if status.expiry is not None:
+            return status.expiry.left(self.now)
         return time_to_expiry(status.lag, status.watermark, self.now, self.table.warm_retention)
 
     @property

@@ -15,6 +15,7 @@ from typing import TypeVar
 from k2_offload.adapters.cold_table import ColdColumn, SnapshotEntry
 from k2_offload.adapters.dag_runs import DagState, read_dags
 from k2_offload.adapters.ledger import RecordedDay, RecordedWindow, TableRecord
+from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.errors import OffloadError, UnsupportedType
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.gaps import Gap
@@ -42,7 +43,7 @@ class TableOverview:
     :param looked_at: whether ClickHouse and the catalog were asked; otherwise only the ledger speaks
     :param warm_rows: where ClickHouse knows that without counting
     :param windows: those that were planned last, newest first
-    :param late_rows: that no comparison has healed yet, of all days; ``None`` if none has been compared
+    :param late_rows: that may still be healed; ``None`` if no day has been compared
     """
 
     status: TableStatus
@@ -156,14 +157,16 @@ def read_overview(tiers: Tiers, dag_ids: Mapping[str, str]) -> Overview:
         status = problems.without(look) if up else None
         if up and status is None:  # a service that is down is waited for once, a table that is slow hides no other
             up = problems.answers(tiers.clickhouse.now) and problems.answers(tiers.catalog.ping)
-        days = ledger.days.get(table.name, ())
+        days, whole = ledger.days.get(table.name, ()), first_whole_day(now, table.warm_retention)
         shown.append(
             TableOverview(
                 status or TableStatus(table, record, _watermark(record), gaps=gaps),
                 up,
                 (counts or {}).get(table.name),
                 ledger.windows.get(table.name, ()),
-                sum(day.late_rows for day in days if day.unequal_since is not None) if days else None,
+                sum(day.late_rows for day in days if day.unequal_since is not None and day.day >= whole)
+                if days
+                else None,
             )
         )
     by_layer = {layer: dags[dag_id] for layer, dag_id in dag_ids.items() if dag_id in dags}
