@@ -15,7 +15,7 @@ from k2_offload.core.maintenance import RewriteStamp, check_rewrite
 from k2_offload.core.windows import to_micros
 from offload_job.cold_table_writer import MAIN, ColdTableWriter
 from offload_job.java_errors import failures_translated, is_conflict, is_invalid
-from offload_job.jvm import Jvm
+from offload_job.jvm import Jvm, iterate
 
 
 class Swap:
@@ -198,8 +198,6 @@ def tasks_by_day(
 def _planned(scan: Any) -> Iterator[Any]:
     planned = scan.planFiles()
     try:
-        iterator = planned.iterator()
-        while iterator.hasNext():
-            yield iterator.next()
+        yield from iterate(planned)
     finally:
         planned.close()

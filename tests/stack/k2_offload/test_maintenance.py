@@ -195,7 +195,7 @@ def test_only_old_files_that_no_snapshot_names_are_removed(workbench, scattered)
 
 
 @pytest.mark.parametrize("other", ["another table", "a later state"])
-def test_a_folder_with_other_metadata_is_left_alone_however_young_that_is(workbench, scattered, other):
+def test_it_leaves_a_folder_alone_that_holds(workbench, scattered, other):
     cycle, table = scattered
     folder = make_old(workbench, table)
     orphan = folder / "data" / "orphan.parquet"

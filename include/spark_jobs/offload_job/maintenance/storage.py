@@ -12,6 +12,7 @@ from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.maintenance import Folder, FoundMetadata, check_alone, expire_before
 from k2_offload.core.windows import to_micros
 from offload_job.java_errors import failures_translated, is_broken_json
+from offload_job.jvm import iterate
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -109,7 +110,8 @@ class Storage:
         with failures_translated(self._cold.connection_id):
             java = self._cold.java
             java.refresh()
-            listed = {str(file.location()): file for file in java.io().listPrefix(f"{self._cold.location}/")}
+            files = iterate(java.io().listPrefix(f"{self._cold.location}/"))
+            listed = {str(file.location()): file for file in files}
             last_sequence_number = java.operations().current().lastSequenceNumber()
             check_alone(self._name, self._cold.uuid, last_sequence_number, self._other_metadata(listed))
             return {file: listed[file].size() if file in listed else 0 for file in found}
