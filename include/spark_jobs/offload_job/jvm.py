@@ -49,6 +49,17 @@ def iterate(iterable: Any) -> Iterator[Any]:
         yield iterator.next()
 
 
+def call_static(jvm: Jvm, class_name: str, method: str) -> Any:
+    """Call a static method without parameters.
+
+    For classes that have another method of that name: py4j looks at the first that it finds, in no certain order, and
+    says that there is none if that one is not static.
+    """
+    find, array = jvm.java.lang.Class.forName, jvm.java.lang.reflect.Array.newInstance
+    found = find(class_name).getMethod(method, array(find("java.lang.Class"), 0))
+    return found.invoke(None, array(find("java.lang.Object"), 0))
+
+
 def java_map(jvm: Jvm, values: Mapping[str, str]) -> Any:
     """A ``java.util.HashMap``."""
     result = jvm.java.util.HashMap()

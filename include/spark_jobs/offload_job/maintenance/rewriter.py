@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from k2_offload.core.errors import OffloadError
+from offload_job.jvm import call_static
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -29,7 +30,7 @@ class Rewriter:
         self._java = java
         self._name = name
         classes = jvm.org.apache.iceberg.spark
-        self._tables = classes.SparkTableCache.get()
+        self._tables = call_static(jvm, "org.apache.iceberg.spark.SparkTableCache", "get")
         self._tasks = classes.ScanTaskSetManager.get()
         self._rewrites = classes.FileRewriteCoordinator.get()
         self._new_list = jvm.java.util.ArrayList
