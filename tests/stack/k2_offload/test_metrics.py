@@ -43,6 +43,7 @@ def scrape(monkeypatch, tmp_path):
 
 def test_the_scrape_says_what_the_chain_says_and_what_is_away(workbench, scrape, monkeypatch):
     table = workbench.create_trades()
+    workbench.sql(f"ALTER TABLE {table} MODIFY TTL toDateTime(at) + INTERVAL 7 DAY")
     spec = workbench.spec(table)
     for hours, rows in ((0, 1000), (1, 40)):
         workbench.insert_trades(table, START + timedelta(hours=hours), rows, start_sequence=hours * 1000)
