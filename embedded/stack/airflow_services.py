@@ -123,7 +123,7 @@ def _is_healthy(port: int, key: str) -> bool:
 
 
 def _health(port: int) -> dict[str, Any] | None:
-    connection = http.client.HTTPConnection(HOST, port, timeout=5)
+    connection = http.client.HTTPConnection(HOST, port, timeout=10)
     try:
         connection.request("GET", "/api/v2/monitor/health")
         answer = connection.getresponse()
