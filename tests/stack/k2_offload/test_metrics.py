@@ -15,8 +15,6 @@ from k2_offload.core.limits import CONNECT_SECONDS
 from k2_offload.web.metrics_route import latest_observation, router
 from tests.support.cycles import table_file
 
-START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
-
 
 @pytest.fixture
 def scrape(monkeypatch, tmp_path):
@@ -42,11 +40,12 @@ def scrape(monkeypatch, tmp_path):
 
 
 def test_the_scrape_says_what_the_chain_says_and_what_is_away(workbench, scrape, monkeypatch):
+    start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
     table = workbench.create_trades()
     workbench.sql(f"ALTER TABLE {table} MODIFY TTL toDateTime(at) + INTERVAL 7 DAY")
     spec = workbench.spec(table)
     for hours, rows in ((0, 1000), (1, 40)):
-        workbench.insert_trades(table, START + timedelta(hours=hours), rows, start_sequence=hours * 1000)
+        workbench.insert_trades(table, start + timedelta(hours=hours), rows, start_sequence=hours * 1000)
         workbench.move(workbench.cycle(spec), table)
 
     found = scrape(spec)
@@ -75,7 +74,7 @@ def test_the_scrape_says_what_the_chain_says_and_what_is_away(workbench, scrape,
     assert found["k2_lake_free_bytes",] > 0
     assert ("k2_last_run_start_timestamp_seconds", "k2_reconcile") not in found, "it never ran"
 
-    workbench.insert_trades(table, START + timedelta(hours=2), 10, start_sequence=5000)
+    workbench.insert_trades(table, start + timedelta(hours=2), 10, start_sequence=5000)
     cycle = workbench.cycle(spec)
     assert cycle.plan(cycle.tables[table])
     cycle.commit(cycle.tables[table])

@@ -13,6 +13,13 @@ DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 NOW = datetime.now(UTC).replace(microsecond=0)
 
 
+@pytest.fixture(autouse=True)
+def _now():
+    """When the test begins: the TTL removes rows by the real clock, and a session may last for an hour."""
+    global NOW  # noqa: PLW0603
+    NOW = datetime.now(UTC).replace(microsecond=0)
+
+
 @pytest.fixture
 def source(workbench):
     """Makes a table of trades with a TTL; gives the cycle and the table."""
