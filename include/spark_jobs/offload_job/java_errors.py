@@ -77,6 +77,11 @@ def _refused(chain: Sequence[Thrown]) -> bool:
     return False
 
 
+def first_line(error: Exception) -> str:
+    """What Spark raises goes on for pages."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 @contextmanager
 def failures_translated(connection_id: str) -> Iterator[None]:
     """Raise what Java throws as :func:`translate` reads it."""

@@ -11,24 +11,17 @@ from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.commit import CommitWatermarkOperator
 from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.airflow_tasks.offload import OffloadOperator
-from k2_offload.airflow_tasks.params import tables_param
+from k2_offload.airflow_tasks.params import tables_param, task_defaults
 from k2_offload.airflow_tasks.plan import PlanOffloadOperator
 from k2_offload.airflow_tasks.wait import UpstreamLayerSensor
 from k2_offload.core.limits import (
     PARALLEL_APPLICATIONS,
-    TASK_RETRIES,
-    TASK_RETRY_SECONDS,
     layer_seconds,
     run_seconds,
 )
 from k2_offload.core.tables import LAYERS, Tables
 
 _DOC = Path(__file__).with_suffix(".md")
-_DEFAULTS = {
-    "owner": "k2",
-    "retries": TASK_RETRIES,
-    "retry_delay": timedelta(seconds=TASK_RETRY_SECONDS),
-}
 
 
 def build_dag(layer: str, tables: Tables, schedule: str | None = "*/15 * * * *") -> DAG:
@@ -50,7 +43,7 @@ def build_dag(layer: str, tables: Tables, schedule: str | None = "*/15 * * * *")
         catchup=False,
         max_active_runs=1,
         dagrun_timeout=timedelta(seconds=run_seconds(len({table.job_group for table in specs}), task_seconds)),
-        default_args=_DEFAULTS | {"execution_timeout": timedelta(seconds=task_seconds)},
+        default_args=task_defaults(task_seconds),
         tags=["k2", "offload", layer],
         doc_md=_DOC.read_text().format(layer=layer, tables="\n".join(f"- `{t.source}` → `{t.target}`" for t in specs)),
         params={"tables": tables_param("move", names)},

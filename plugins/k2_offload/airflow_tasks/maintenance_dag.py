@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 from airflow.sdk import DAG, Param
 
 from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID
 from k2_offload.airflow_tasks.maintenance import MaintainOperator
-from k2_offload.airflow_tasks.params import tables_param
-from k2_offload.core.limits import MAINTENANCE_SECONDS, TASK_RETRIES, TASK_RETRY_SECONDS
+from k2_offload.airflow_tasks.params import tables_param, task_defaults
+from k2_offload.core.limits import MAINTENANCE_SECONDS
 from k2_offload.core.tables import Tables
 
 _DOC = Path(__file__).with_suffix(".md")
@@ -27,12 +26,7 @@ def build_maintenance_dag(tables: Tables, schedule: str | None = "22 3 * * *") -
         schedule=schedule,
         catchup=False,
         max_active_runs=1,
-        default_args={
-            "owner": "k2",
-            "retries": TASK_RETRIES,
-            "retry_delay": timedelta(seconds=TASK_RETRY_SECONDS),
-            "execution_timeout": timedelta(seconds=MAINTENANCE_SECONDS),
-        },
+        default_args=task_defaults(MAINTENANCE_SECONDS),
         tags=["k2", "maintenance"],
         doc_md=_DOC.read_text(),
         params={

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 from airflow.sdk import DAG, Param
@@ -10,9 +9,8 @@ from airflow.sdk import DAG, Param
 from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID
 from k2_offload.airflow_tasks.offload import OffloadOperator
-from k2_offload.airflow_tasks.params import tables_param
+from k2_offload.airflow_tasks.params import tables_param, task_defaults
 from k2_offload.airflow_tasks.reconcile import CompareOperator, ConfirmOperator
-from k2_offload.core.limits import TASK_RETRIES, TASK_RETRY_SECONDS
 from k2_offload.core.tables import Tables
 
 _DOC = Path(__file__).with_suffix(".md")
@@ -29,12 +27,7 @@ def build_reconcile_dag(tables: Tables, schedule: str | None = "7,37 * * * *") -
         schedule=schedule,
         catchup=False,
         max_active_runs=1,
-        default_args={
-            "owner": "k2",
-            "retries": TASK_RETRIES,
-            "retry_delay": timedelta(seconds=TASK_RETRY_SECONDS),
-            "execution_timeout": timedelta(seconds=load_settings().task_timeout_seconds),
-        },
+        default_args=task_defaults(load_settings().task_timeout_seconds),
         tags=["k2", "reconcile"],
         doc_md=_DOC.read_text(),
         params={

@@ -259,7 +259,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     _of_tables(
         "k2_ttl_remaining_seconds",
-        "How long ClickHouse will keep the oldest row that waits, by warm_retention_days. The whole if none waits.",
+        "How long the source's TTL will keep the oldest row that waits; no sample if none waits.",
         lambda table: table.ttl_seconds,
     ),
     _of_tables(

@@ -89,7 +89,8 @@ class TableObservation:
     :param lag_seconds: age of the oldest row that waits
     :param silent: whether no row has come for longer than ``idle_after_seconds``
     :param silent_since: timestamp of the last row, if it is silent and ever had one
-    :param ttl_seconds: how long the warm tier will keep the oldest row that waits; its whole retention if none waits
+    :param ttl_seconds: how long the source's TTL will keep the oldest row that waits; ``None`` if none waits, or
+        nothing removes it
     :param last_maintenance: when the table was last tidied and all went well
     :param gaps: what the table has missed, on record
     """

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from k2_offload.core.errors import OffloadError
+from offload_job.java_errors import first_line
 from offload_job.jvm import call_static
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Rewriter:
             yield set_id, reader.load(set_id)
         except Exception as error:
             raise OffloadError(
-                f"{self._name}: files of the cold table could not be {done}: {_first_line(error)}. Nothing was changed "
+                f"{self._name}: files of the cold table could not be {done}: {first_line(error)}. Nothing was changed "
                 f"and no row is lost. `k2 verify {self._name} --cold-only` names files that cannot be read."
             ) from error
         finally:
@@ -96,7 +97,3 @@ def _hashed(rows: DataFrame) -> Iterator[Column]:
         value = rows[f"`{name}`"]
         yield value.cast("string") if kind in ("float", "double") else value
         yield value.isNull()
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -11,7 +11,7 @@ from k2_offload.core.exactly_once import PUBLISHED_BRANCH
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.maintenance import Folder, FoundMetadata, check_alone, expire_before
 from k2_offload.core.windows import to_micros
-from offload_job.java_errors import failures_translated, is_broken_json
+from offload_job.java_errors import failures_translated, first_line, is_broken_json
 from offload_job.jvm import iterate
 
 if TYPE_CHECKING:
@@ -124,9 +124,9 @@ class Storage:
                 f"older_than => TIMESTAMP '{before.astimezone(UTC):%Y-%m-%d %H:%M:%S}', prefix_listing => true)"
             ).collect()
         except Exception as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise OffloadError(
-                f"{self._name}: files that no snapshot names could not be looked for: {reason}. No file was removed."
+                f"{self._name}: files that no snapshot names could not be looked for: {first_line(error)}. "
+                "No file was removed."
             ) from error
         return {str(row[0]) for row in rows}
 
