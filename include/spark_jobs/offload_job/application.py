@@ -22,17 +22,20 @@ from pathlib import Path
 
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.retry import with_retries
+from k2_offload.core.backfill import BackfillId
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import OffloadError, StaleWindow
-from k2_offload.core.exactly_once import Snapshot, WindowId
+from k2_offload.core.exactly_once import HEALED_BRANCH, Snapshot, WindowId
+from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.heal import HealId
-from k2_offload.core.plan import Plan, PlannedHeal, PlannedRows, PlannedWindow
+from k2_offload.core.plan import Plan, PlannedBackfill, PlannedHeal, PlannedRows, PlannedWindow
 from k2_offload.core.transports import TRANSPORTS
-from offload_job.cold_table_writer import ColdTableWriter, open_catalog
+from offload_job.backfill import backfill
+from offload_job.cold_table_writer import MAIN, ColdTableWriter, open_catalog
 from offload_job.heal import heal
 from offload_job.jvm import Jvm, end_with_parent, start_jvm
 from offload_job.move import move
-from offload_job.swap import Swap
+from offload_job.swap import Swap, publish_staged
 from offload_job.transport import Transport, load_transport
 
 
@@ -90,6 +93,32 @@ class Job:
             f"{healed.rows_before - healed.rows_after + healed.rows}, in {seconds:.1f} s"
         )
 
+    def backfill(self, planned: PlannedBackfill) -> str:
+        """Bring one skipped range.
+
+        :returns: what happened, for the log
+        :raises OffloadError: if nothing was published by this attempt
+        """
+        backfill_id = BackfillId.parse(planned.backfill_id)
+        if backfill_id is None:
+            raise OffloadError(f"{planned.table}: '{planned.backfill_id}' is not a backfill id")
+        started = time.monotonic()
+        published = with_retries(lambda: self._backfill(planned, backfill_id))
+        name = f"{planned.table} {backfill_id.window}"
+        if published is None:
+            return f"{name}: already filled"
+        return f"{name}: filled, {published.rows} rows in {time.monotonic() - started:.1f} s"
+
+    def _backfill(self, planned: PlannedBackfill, backfill_id: BackfillId) -> Snapshot | None:
+        cold, transport = self._cold(planned), self._transport(planned.transport)
+
+        def publish(snapshot_id: int) -> bool:
+            branches = (MAIN, HEALED_BRANCH)
+            return publish_staged(self._jvm, cold, planned.table, snapshot_id, branches, FaultPoint.BACKFILLED)
+
+        with closing(ClickHouse(self.connections.clickhouse)) as clickhouse:
+            return backfill(planned, backfill_id, cold, publish, clickhouse, transport, lambda: uuid.uuid4().hex)
+
     def _heal(self, planned: PlannedHeal, heal_id: HealId) -> Snapshot:
         cold = self._cold(planned)
         swap = Swap(self._jvm, cold, planned.table, planned.partition_column, heal_id.day)
@@ -118,14 +147,20 @@ class Job:
 
 
 def run(job: Job, plan: Plan, parallel_tables: int) -> bool:
-    """Move every window and heal every day of the plan, several at once; says of each what became of it.
+    """Do all of the plan, several tables at once; says of each window, heal and backfill what became of it.
 
     :returns: whether all of them are published now
     """
 
-    def attempt(planned: PlannedWindow | PlannedHeal) -> bool:
+    def attempt(planned: PlannedRows) -> bool:
         try:
-            say(job.move(planned) if isinstance(planned, PlannedWindow) else job.heal(planned))
+            match planned:
+                case PlannedWindow():
+                    say(job.move(planned))
+                case PlannedHeal():
+                    say(job.heal(planned))
+                case PlannedBackfill():
+                    say(job.backfill(planned))
         except OffloadError as error:
             say(f"ERROR {error}")
             return False
@@ -136,10 +171,10 @@ def run(job: Job, plan: Plan, parallel_tables: int) -> bool:
         return True
 
     with ThreadPoolExecutor(parallel_tables) as pool:
-        heals = groupby(sorted(plan.heals, key=lambda heal: heal.table), key=lambda heal: heal.table)
+        others: list[PlannedRows] = sorted([*plan.heals, *plan.backfills], key=lambda planned: planned.table)
         # One after another of a table: each moves its main.
-        work: list[list[PlannedWindow | PlannedHeal]] = [[window] for window in plan.windows]
-        work += [list(of_table) for _, of_table in heals]
+        work: list[list[PlannedRows]] = [[window] for window in plan.windows]
+        work += [list(of_table) for _, of_table in groupby(others, key=lambda planned: planned.table)]
         return all(list(pool.map(lambda each: all([attempt(planned) for planned in each]), work)))  # noqa: C419
 
 

@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any
 
 from k2_offload.adapters.retry import with_retries
+from k2_offload.core.backfill import BackfillStamp, find_skips
 from k2_offload.core.connections import CatalogSettings
 from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable, WrittenElsewhere
 from k2_offload.core.exactly_once import (
@@ -24,6 +25,7 @@ from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.heal import HealStamp
 from k2_offload.core.limits import STAGE_ATTEMPTS
 from k2_offload.core.maintenance import RewriteStamp
+from k2_offload.core.skips import Skips
 from offload_job.java_errors import failures_translated, is_conflict
 from offload_job.jvm import Jvm, java_map
 
@@ -91,13 +93,26 @@ class ColdTableWriter:
 
         :raises DamagedTable: if the table cannot say
         """
-        if head is None:
-            current = self.java.currentSnapshot()
-            head = current.snapshotId() if current is not None else None
+        return find_published(self._name, self.uuid, self._head(head), self._branches(), self.snapshot)
+
+    def skips(self, head: int | None = None) -> Skips:
+        """What is left out on purpose in the chain from ``head`` (``None``: from what readers see) backwards.
+
+        :raises DamagedTable: if the table cannot say
+        """
+        head = self._head(head)
+        return find_skips(head, self.published(head), self._branches(), self.snapshot)
+
+    def _head(self, head: int | None) -> int | None:
+        if head is not None:
+            return head
+        current = self.java.currentSnapshot()
+        return current.snapshotId() if current is not None else None
+
+    def _branches(self) -> dict[str, int]:
         refs = self.java.refs()
         known = (PUBLISHED_BRANCH, HEALED_BRANCH)
-        branches = {name: refs.get(name).snapshotId() for name in known if refs.containsKey(name)}
-        return find_published(self._name, self.uuid, head, branches, self.snapshot)
+        return {name: refs.get(name).snapshotId() for name in known if refs.containsKey(name)}
 
     def require(self, properties: Mapping[str, str]) -> None:
         """Refuse a table without the properties that its transport needs.
@@ -119,7 +134,7 @@ class ColdTableWriter:
         parent: int | None = self.java.snapshot(snapshot_id).parentId()
         return parent
 
-    def stage_files(self, files: Iterable[Any], stamp: Stamp | HealStamp) -> Snapshot:
+    def stage_files(self, files: Iterable[Any], stamp: Stamp | HealStamp | BackfillStamp) -> Snapshot:
         """Make the data files a snapshot on top of the current head that no reader sees.
 
         :param files: Iceberg ``DataFile`` objects; may be empty
@@ -129,7 +144,7 @@ class ColdTableWriter:
             append.appendFile(file)
         return self.stage(append, stamp)
 
-    def stage(self, update: Any, stamp: Stamp | HealStamp | RewriteStamp) -> Snapshot:
+    def stage(self, update: Any, stamp: Stamp | HealStamp | BackfillStamp | RewriteStamp) -> Snapshot:
         """Make an update a snapshot on top of the current head that no reader sees.
 
         :param update: Iceberg's ``SnapshotUpdate``
@@ -249,7 +264,7 @@ class ColdTableWriter:
         except Exception as error:  # noqa: BLE001
             print(f"{self._name}: files of a failed attempt are left to maintenance: {error}\n", end="", flush=True)
 
-    def stage_again(self, snapshot_id: int, stamp: Stamp | HealStamp) -> int:
+    def stage_again(self, snapshot_id: int, stamp: Stamp | HealStamp | BackfillStamp) -> int:
         """Stage the files of a staged snapshot once more, on top of the head as it is now."""
         staged = self.java.snapshot(snapshot_id)
         if staged is None:

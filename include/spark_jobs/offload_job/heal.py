@@ -17,6 +17,7 @@ from offload_job.transport import text_checked
 if TYPE_CHECKING:
     from k2_offload.adapters.clickhouse import ClickHouse
     from k2_offload.core.exactly_once import Snapshot, WindowId
+    from k2_offload.core.skips import Skips
     from offload_job.cold_table_writer import ColdTableWriter
     from offload_job.swap import Swap
     from offload_job.transport import Transport
@@ -42,11 +43,11 @@ def heal(
     """
     reached(FaultPoint.HEAL_STARTED, planned.table)
     current = cold.java.currentSnapshot()
-    follows = _check(planned, heal_id, cold, swap, current.snapshotId() if current is not None else None)
+    checked = _check(planned, heal_id, cold, swap, current.snapshotId() if current is not None else None)
     splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
     _audit(planned, heal_id, sum(split.rows for split in splits), planned.content_hash)
     with text_checked(f"{planned.table} {heal_id.day}"):
-        staged = transport.stage(clickhouse, cold, planned, splits, HealStamp(heal_id, follows, new_attempt()))
+        staged = transport.stage(clickhouse, cold, planned, splits, _stamp(heal_id, checked, new_attempt()))
     try:
         added = swap.added(staged.snapshot_id)
         [(rows, content)] = clickhouse.execute(hash_of_files(planned.columns, added, lake_collection))
@@ -56,11 +57,11 @@ def heal(
         raise
     reached(FaultPoint.HEAL_AUDITED, planned.table)
     for _ in range(PUBLISH_ATTEMPTS):
-        swapped = swap.stage(planned.files, heal_id, staged.snapshot_id, HealStamp(heal_id, follows, new_attempt()))
+        swapped = swap.stage(planned.files, heal_id, staged.snapshot_id, _stamp(heal_id, checked, new_attempt()))
         reached(FaultPoint.SWAP_STAGED, planned.table)
         cold.check_stored(swapped.snapshot_id)
-        said, follows = follows, _check(planned, heal_id, cold, swap, cold.parent_of(swapped.snapshot_id))
-        if said == follows and swap.publish(swapped.snapshot_id):
+        said, checked = checked, _check(planned, heal_id, cold, swap, cold.parent_of(swapped.snapshot_id))
+        if said == checked and swap.publish(swapped.snapshot_id):
             return swapped
     raise OffloadError(
         f"{planned.table} {heal_id.day}: other writers committed to the cold table {PUBLISH_ATTEMPTS} times in a row "
@@ -74,10 +75,10 @@ def _check(
     cold: ColdTableWriter,
     swap: Swap,
     parent: int | None,
-) -> WindowId:
+) -> tuple[WindowId, Skips]:
     """Whether the heal may be put on top of a snapshot.
 
-    :returns: the newest window among that snapshot and its ancestors
+    :returns: the newest window among that snapshot and its ancestors, and what is left out there
     """
     check_swap(
         planned.table,
@@ -92,7 +93,12 @@ def _check(
     published = cold.published(parent)
     if published is None:
         raise OffloadError(f"{planned.table}: the cold table holds no window any more. Nothing was changed.")
-    return published.window_id
+    return published.window_id, cold.skips(parent)
+
+
+def _stamp(heal_id: HealId, checked: tuple[WindowId, Skips], attempt: str) -> HealStamp:
+    follows, skips = checked
+    return HealStamp(heal_id, follows, attempt, skips)
 
 
 def _audit(planned: PlannedHeal, heal_id: HealId, rows: int, content: int) -> None:

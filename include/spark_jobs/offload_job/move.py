@@ -35,7 +35,7 @@ def move(
     :raises OffloadError: if nothing was published by this call
     """
     reached(FaultPoint.JOB_STARTED, planned.table)
-    first = Stamp(window_id, planned.cut_on, new_attempt())
+    first = Stamp(window_id, planned.cut_on, new_attempt(), cold.skips())
     if decide_publish(planned.table, first, cold.uuid, cold.published()) is PublishDecision.ALREADY_PUBLISHED:
         return None
     splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
@@ -62,9 +62,10 @@ def _publish(table: str, stamp: Stamp, cold: ColdTableWriter, snapshot_id: int, 
             return False
         cold.check_stored(snapshot_id)
         reached(FaultPoint.ANCESTORS_CHECKED, table)
-        if cold.fast_forward(snapshot_id):
+        if cold.skips(cold.parent_of(snapshot_id)) == stamp.skips and cold.fast_forward(snapshot_id):
             return True
-        snapshot_id = cold.stage_again(snapshot_id, replace(stamp, attempt=new_attempt()))
+        stamp = replace(stamp, attempt=new_attempt(), skips=cold.skips())
+        snapshot_id = cold.stage_again(snapshot_id, stamp)
         reached(FaultPoint.STAGED_AGAIN, table)
     raise OffloadError(
         f"{table} {stamp.window_id.window}: other writers committed to the cold table {PUBLISH_ATTEMPTS} times in a "

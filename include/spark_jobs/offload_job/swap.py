@@ -112,43 +112,8 @@ class Swap:
         branches: Sequence[str] = (MAIN, HEALED_BRANCH),
         point: FaultPoint = FaultPoint.HEALED,
     ) -> bool:
-        """Move main from a staged snapshot's parent to the snapshot, in one commit.
-
-        :param branches: to move with it: of a heal, also the branch of the last heal
-        :param point: reached when that is done
-        :returns: ``False`` if main is somewhere else, or another commit came between: stage again
-        """
-        from py4j.protocol import Py4JJavaError  # noqa: PLC0415
-
-        java = self._cold.java
-        operations = java.operations()
-        with failures_translated(self._cold.connection_id):
-            java.refresh()
-            base = operations.current()
-            if base.currentSnapshot().snapshotId() != self._cold.parent_of(snapshot_id):
-                return self._published(snapshot_id)
-        builder = self._jvm.org.apache.iceberg.TableMetadata.buildFrom(base)
-        try:
-            for branch in branches:
-                builder = builder.setBranchSnapshot(snapshot_id, branch)
-            operations.commit(base, builder.build())
-            reached(point, self._name)
-        except Py4JJavaError as error:
-            with failures_translated(self._cold.connection_id):
-                java.refresh()
-                if self._published(snapshot_id):
-                    return True  # the reply was lost, not the commit
-                if is_conflict(error):
-                    return False
-                raise
-        return True
-
-    def _published(self, snapshot_id: int) -> bool:
-        current = self._cold.java.currentSnapshot()
-        while current is not None and current.snapshotId() != snapshot_id:
-            parent = current.parentId()
-            current = self._cold.java.snapshot(parent) if parent is not None else None
-        return current is not None
+        """See :func:`publish_staged`."""
+        return publish_staged(self._jvm, self._cold, self._name, snapshot_id, branches, point)
 
     def _files(self, snapshot_id: int) -> Iterator[Any]:
         return (task.file() for task in self._tasks(snapshot_id))
@@ -159,6 +124,49 @@ class Swap:
         high = expressions.lessThan(self._column, to_micros(self._day.high))
         scan = self._cold.java.newScan().useSnapshot(snapshot_id).filter(getattr(expressions, "and")(low, high))
         return _planned(scan.ignoreResiduals())
+
+
+def publish_staged(
+    jvm: Jvm, cold: ColdTableWriter, name: str, snapshot_id: int, branches: Sequence[str], point: FaultPoint
+) -> bool:
+    """Move main from a staged snapshot's parent to the snapshot, in one commit.
+
+    :param branches: to move with it: of a heal or a backfill, also the branch of the last of those
+    :param point: reached when that is done
+    :returns: ``False`` if main is somewhere else, or another commit came between: stage again
+    """
+    from py4j.protocol import Py4JJavaError  # noqa: PLC0415
+
+    java = cold.java
+    operations = java.operations()
+    with failures_translated(cold.connection_id):
+        java.refresh()
+        base = operations.current()
+        if base.currentSnapshot().snapshotId() != cold.parent_of(snapshot_id):
+            return _is_published(cold, snapshot_id)
+    builder = jvm.org.apache.iceberg.TableMetadata.buildFrom(base)
+    try:
+        for branch in branches:
+            builder = builder.setBranchSnapshot(snapshot_id, branch)
+        operations.commit(base, builder.build())
+        reached(point, name)
+    except Py4JJavaError as error:
+        with failures_translated(cold.connection_id):
+            java.refresh()
+            if _is_published(cold, snapshot_id):
+                return True  # the reply was lost, not the commit
+            if is_conflict(error):
+                return False
+            raise
+    return True
+
+
+def _is_published(cold: ColdTableWriter, snapshot_id: int) -> bool:
+    current = cold.java.currentSnapshot()
+    while current is not None and current.snapshotId() != snapshot_id:
+        parent = current.parentId()
+        current = cold.java.snapshot(parent) if parent is not None else None
+    return current is not None
 
 
 def tasks_by_day(

@@ -13,6 +13,7 @@ from k2_offload.core.transports import TRANSPORTS
 
 if TYPE_CHECKING:
     from k2_offload.adapters.clickhouse import ClickHouse
+    from k2_offload.core.backfill import BackfillStamp
     from k2_offload.core.connections import JobConnections
     from k2_offload.core.exactly_once import Snapshot, Stamp
     from k2_offload.core.heal import HealStamp
@@ -36,7 +37,7 @@ class Transport(Protocol):
         cold: ColdTableWriter,
         planned: PlannedRows,
         splits: Sequence[Split],
-        stamp: Stamp | HealStamp,
+        stamp: Stamp | HealStamp | BackfillStamp,
     ) -> Snapshot:
         """Move and stage; nothing is visible to readers afterwards.
 

@@ -11,6 +11,7 @@ from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from k2_offload.adapters.cold_storage import file_names
+from k2_offload.core.backfill import find_skips
 from k2_offload.core.data_files import RegisteredFile
 from k2_offload.core.errors import ChangedTable, DamagedTable, InvalidSource, StaleWindow
 from k2_offload.core.exactly_once import (
@@ -25,6 +26,7 @@ from k2_offload.core.exactly_once import (
 )
 from k2_offload.core.history import History, HistoryEntry, read_history
 from k2_offload.core.maintenance import REWRITE_PROPERTY
+from k2_offload.core.skips import Skips
 from k2_offload.core.type_mapping import Column
 
 if TYPE_CHECKING:
@@ -144,16 +146,28 @@ class ColdTable:
 
         :raises DamagedTable: if the table cannot say
         """
-        branches = {name: branch.snapshot_id for name, branch in self._table.metadata.refs.items()}
-        return self._published_in(self._table.metadata.current_snapshot_id, branches)
+        return self._published_in(self._table.metadata.current_snapshot_id, self._branches)
+
+    @cached_property
+    @_told
+    def skips(self) -> Skips:
+        """What is left out of it on purpose, and what of that was brought.
+
+        :raises DamagedTable: if the table cannot say
+        """
+        return find_skips(self._table.metadata.current_snapshot_id, self.published, self._branches, self._snapshot_of)
+
+    @property
+    def _branches(self) -> dict[str, int]:
+        return {name: branch.snapshot_id for name, branch in self._table.metadata.refs.items()}
+
+    @cached_property
+    def _snapshot_of(self) -> Callable[[int], Snapshot | None]:
+        snapshots = {snapshot.snapshot_id: snapshot for snapshot in self._table.metadata.snapshots}
+        return lambda snapshot_id: _read(found) if (found := snapshots.get(snapshot_id)) is not None else None
 
     def _published_in(self, head: int | None, branches: Mapping[str, int]) -> Published | None:
-        snapshots = {snapshot.snapshot_id: snapshot for snapshot in self._table.metadata.snapshots}
-
-        def snapshot_of(snapshot_id: int) -> Snapshot | None:
-            return _read(found) if (found := snapshots.get(snapshot_id)) is not None else None
-
-        return find_published(self._name, self.uuid, head, branches, snapshot_of)
+        return find_published(self._name, self.uuid, head, branches, self._snapshot_of)
 
     @_told
     def newest_row(self, column: str) -> datetime | None:
@@ -283,11 +297,18 @@ class ColdTable:
         return (task.file for task in self._table.scan(row_filter).plan_files())
 
     @_told
-    def adopt(self, window_id: WindowId, cut_on: str, skipped_rows: int | None = None) -> None:
+    def adopt(
+        self,
+        window_id: WindowId,
+        cut_on: str,
+        skipped_rows: int | None = None,
+        skips: Skips = Skips(),  # noqa: B008
+    ) -> None:
         """Record that the table holds a window: a snapshot without rows that carries its identity.
 
         :param cut_on: the column whose times the window's bounds are
         :param skipped_rows: how many of its rows are left out for good; who reads the chain next puts that on record
+        :param skips: what is left out with it, as far as that may be brought later
         :raises StaleWindow: if another writer committed since the table was loaded; nothing has changed then
         """
         from pyiceberg.exceptions import CommitFailedException  # noqa: PLC0415
@@ -297,7 +318,7 @@ class ColdTable:
         # A retry would put the snapshot on top of what another writer has published meanwhile: unseen, and perhaps
         # beyond the window's end. Set in memory only, never in the table.
         self._table.metadata.properties[TableProperties.COMMIT_NUM_RETRIES] = "0"
-        summary = {WINDOW_PROPERTY: str(window_id), CUT_PROPERTY: cut_on}
+        summary = {WINDOW_PROPERTY: str(window_id), CUT_PROPERTY: cut_on} | skips.summary
         if skipped_rows is not None:
             summary[SKIPPED_PROPERTY] = str(skipped_rows)
         try:

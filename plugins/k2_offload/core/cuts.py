@@ -25,10 +25,10 @@ class Counts:
         """Rows of all steps."""
         return sum(self.rows.values())
 
-    def below(self, time: datetime) -> Counts:
-        """Those of the steps that begin before a time."""
-        rows = {step: rows for step, rows in self.rows.items() if step < time}
-        return Counts(rows, {step: sequence for step, sequence in self.max_sequence.items() if step < time})
+    def within(self, window: Window, length: timedelta) -> Counts:
+        """Those of the steps of that length that have times in a window."""
+        rows = {step: rows for step, rows in self.rows.items() if window.low - length < step < window.high}
+        return Counts(rows, {step: sequence for step, sequence in self.max_sequence.items() if step in rows})
 
 
 def cut_by_rows(
@@ -37,6 +37,8 @@ def cut_by_rows(
     count: Callable[[Window, timedelta], Counts],
     max_rows: int,
     at_least: int = 0,
+    *,
+    from_end: bool = False,
 ) -> tuple[Window, Counts]:
     """The longest prefix of the window, in whole hours, that holds at most ``max_rows`` rows.
 
@@ -45,14 +47,15 @@ def cut_by_rows(
 
     :param count: counts the rows of a window by steps of a length; steps without rows may be missing
     :param at_least: how many rows the whole window is known to hold
+    :param from_end: the longest suffix instead
     :returns: the prefix, and its rows by the finest step that was needed
     :raises AuditFailed: if a count shows fewer rows of a range than was known before
     """
     for step in CUT_STEPS:
         counts = count(window, step)
         check_not_fewer(table, window, counts.total, at_least)
-        window = _cut(window, counts.rows, max_rows)
-        counts = counts.below(window.high)
+        window = _cut_from_end(window, counts.rows, max_rows, step) if from_end else _cut(window, counts.rows, max_rows)
+        counts = counts.within(window, step)
         at_least = counts.total
         if at_least <= max_rows:
             break
@@ -64,6 +67,15 @@ def _cut(window: Window, rows: Mapping[datetime, int], max_rows: int) -> Window:
     for step in sorted(rows):
         if taken and taken + rows[step] > max_rows:
             return Window(window.low, step)
+        taken += rows[step]
+    return window
+
+
+def _cut_from_end(window: Window, rows: Mapping[datetime, int], max_rows: int, length: timedelta) -> Window:
+    taken = 0
+    for step in sorted(rows, reverse=True):
+        if taken and taken + rows[step] > max_rows:
+            return Window(step + length, window.high)
         taken += rows[step]
     return window
 

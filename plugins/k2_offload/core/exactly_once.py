@@ -26,6 +26,7 @@ from enum import Enum
 
 from k2_offload.core.errors import AuditFailed, ChangedTable, DamagedTable, StaleWindow
 from k2_offload.core.gaps import Looked
+from k2_offload.core.skips import Skips
 from k2_offload.core.windows import TICK, Window, format_time, parse_time
 
 WINDOW_PROPERTY = "wap.id"
@@ -46,14 +47,17 @@ _CHERRY_PICKED_PROPERTY = "published-wap-id"
 HEAL_PROPERTY = "k2.heal"
 """Snapshot summary key that holds a heal's identity, see :class:`k2_offload.core.heal.HealId`."""
 
+BACKFILL_PROPERTY = "k2.backfill"
+"""Snapshot summary key that holds a backfill's identity, see :class:`k2_offload.core.backfill.BackfillId`."""
+
 FOLLOWS_PROPERTY = "k2.follows"
-"""Snapshot summary key of a heal: the newest window among the snapshot's ancestors."""
+"""Snapshot summary key of a heal or a backfill: the newest window among the snapshot's ancestors."""
 
 PUBLISHED_BRANCH = "k2_published"
 """Branch that points at the last published window, so that snapshot expiry never drops it."""
 
 HEALED_BRANCH = "k2_healed"
-"""Branch that points at the last heal, for the same reason: it adds rows between windows."""
+"""Branch that points at the last heal or backfill, for the same reason: it adds rows between windows."""
 
 
 FIRST_WATERMARK = datetime(2000, 1, 1, tzinfo=UTC)
@@ -86,11 +90,13 @@ class Stamp:
 
     :param cut_on: the column whose times the window's bounds are
     :param attempt: unique; names one attempt's files and its snapshot
+    :param skips: those of the snapshot's ancestors, passed on
     """
 
     window_id: WindowId
     cut_on: str
     attempt: str
+    skips: Skips = field(default_factory=Skips)
 
     @property
     def wap_id(self) -> str:
@@ -104,7 +110,7 @@ class Stamp:
             WINDOW_PROPERTY: str(self.window_id),
             CUT_PROPERTY: self.cut_on,
             ATTEMPT_PROPERTY: self.attempt,
-        }
+        } | self.skips.summary
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,8 @@ class Snapshot:
     :param heal: a heal's identity, as text
     :param follows: of a heal, the newest window among its ancestors
     :param skipped_rows: how many its window leaves out, by a person's decision; ``None`` where it leaves out none
+    :param skips: what it says of ranges that were skipped; ``None`` where it does not say
+    :param backfill: a backfill's identity, as text
     """
 
     snapshot_id: int
@@ -134,6 +142,8 @@ class Snapshot:
     heal: str | None = None
     follows: WindowId | None = None
     skipped_rows: int | None = None
+    skips: Skips | None = None
+    backfill: str | None = None
 
     @staticmethod
     def read(snapshot_id: int, parent_id: int | None, sequence_number: int, summary: Mapping[str, str]) -> Snapshot:
@@ -157,6 +167,8 @@ class Snapshot:
             heal=summary.get(HEAL_PROPERTY),
             follows=WindowId.parse(summary.get(FOLLOWS_PROPERTY)),
             skipped_rows=int(skipped) if skipped is not None else None,
+            skips=Skips.read(summary),
+            backfill=summary.get(BACKFILL_PROPERTY),
         )
 
 
@@ -186,8 +198,8 @@ def find_published(
 ) -> Published | None:
     """The newest window among the snapshots from ``head`` back to the first.
 
-    Other writers' snapshots (compaction) are passed over, and heals. Where expiry has cut the chain, the snapshot of
-    :data:`PUBLISHED_BRANCH` stands in, provided that it came before all that is left of the chain: see
+    Other writers' snapshots (compaction) are passed over, and heals and backfills. Where expiry has cut the chain, the
+    snapshot of :data:`PUBLISHED_BRANCH` stands in, provided that it came before all that is left of the chain: see
     :func:`_comes_before`. A chain is cut where a parent is gone, and where the oldest snapshot found rows before it:
     some tools that expire snapshots also clear the reference to the parent.
 

@@ -35,6 +35,12 @@ class FaultPoint(StrEnum):
     SWAP_STAGED = "swap staged"
     HEALED = "healed"
 
+    BACKFILL_STARTED = "backfill started"
+    BACKFILL_AUDITED = "backfill audited"
+    BACKFILL_CHECKED = "ancestors of a backfill checked"
+    BACKFILL_STAGED_AGAIN = "backfill staged again"
+    BACKFILLED = "backfilled"
+
     MAINTENANCE_STARTED = "maintenance started"
     REWRITE_STARTED = "rewrite started"
     REWRITTEN = "files of a day rewritten"

@@ -33,6 +33,7 @@ from datetime import date
 
 from k2_offload.core.errors import StaleWindow
 from k2_offload.core.exactly_once import ATTEMPT_PROPERTY, FOLLOWS_PROPERTY, HEAL_PROPERTY, Snapshot, WindowId
+from k2_offload.core.skips import Skips
 
 
 @dataclass(frozen=True)
@@ -62,11 +63,13 @@ class HealStamp:
 
     :param follows: the newest window among the snapshot's ancestors
     :param attempt: unique; names one attempt's files and its snapshot
+    :param skips: those of the snapshot's ancestors, passed on
     """
 
     heal_id: HealId
     follows: WindowId
     attempt: str
+    skips: Skips
 
     @property
     def wap_id(self) -> str:
@@ -80,7 +83,7 @@ class HealStamp:
             HEAL_PROPERTY: str(self.heal_id),
             FOLLOWS_PROPERTY: str(self.follows),
             ATTEMPT_PROPERTY: self.attempt,
-        }
+        } | self.skips.summary
 
 
 def check_swap(

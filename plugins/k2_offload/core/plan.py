@@ -12,7 +12,7 @@ from typing import Any
 
 from k2_offload.core.errors import ConfigurationError
 
-_VERSION = 4
+_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,16 @@ class PlannedHeal(PlannedRows):
     files: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlannedBackfill(PlannedRows):
+    """The rows of a range that was skipped, ready to be brought.
+
+    :param backfill_id: see :class:`k2_offload.core.backfill.BackfillId`
+    """
+
+    backfill_id: str
+
+
 @dataclass(frozen=True)
 class RefusedTable:
     """A table that could not be planned, and why."""
@@ -87,12 +97,13 @@ class RefusedTable:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one Spark application moves and heals, and which tables of its job group it cannot."""
+    """What one Spark application moves, heals and backfills, and which tables of its job group it cannot."""
 
     job_group: str
     windows: tuple[PlannedWindow, ...] = ()
     refused: tuple[RefusedTable, ...] = ()
     heals: tuple[PlannedHeal, ...] = ()
+    backfills: tuple[PlannedBackfill, ...] = ()
 
     def to_json(self) -> str:
         """The form in which the plan travels."""
@@ -112,8 +123,9 @@ class Plan:
             heals = [
                 PlannedHeal(**_with_columns(entry) | {"files": tuple(entry["files"])}) for entry in document["heals"]
             ]
+            backfills = [PlannedBackfill(**_with_columns(entry)) for entry in document["backfills"]]
             refused = [RefusedTable(**entry) for entry in document["refused"]]
-            return Plan(document["job_group"], tuple(windows), tuple(refused), tuple(heals))
+            return Plan(document["job_group"], tuple(windows), tuple(refused), tuple(heals), tuple(backfills))
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(f"not a plan: {error!r}") from None
 
@@ -122,12 +134,15 @@ def _with_columns(entry: dict[str, Any]) -> dict[str, Any]:
     return entry | {"columns": tuple(PlannedColumn(**column) for column in entry["columns"])}
 
 
-def group_plans(outcomes: Iterable[tuple[str, PlannedWindow | PlannedHeal | RefusedTable]]) -> list[Plan]:
+Outcome = PlannedWindow | PlannedHeal | PlannedBackfill | RefusedTable
+
+
+def group_plans(outcomes: Iterable[tuple[str, Outcome]]) -> list[Plan]:
     """One plan per job group, in the order in which the groups first appear.
 
     :param outcomes: pairs of job group and what became of planning one of its tables
     """
-    groups: dict[str, list[PlannedWindow | PlannedHeal | RefusedTable]] = {}
+    groups: dict[str, list[Outcome]] = {}
     for job_group, outcome in outcomes:
         groups.setdefault(job_group, []).append(outcome)
     return [
@@ -136,6 +151,7 @@ def group_plans(outcomes: Iterable[tuple[str, PlannedWindow | PlannedHeal | Refu
             tuple(each for each in members if isinstance(each, PlannedWindow)),
             tuple(each for each in members if isinstance(each, RefusedTable)),
             tuple(each for each in members if isinstance(each, PlannedHeal)),
+            tuple(each for each in members if isinstance(each, PlannedBackfill)),
         )
         for job_group, members in groups.items()
     ]

@@ -15,6 +15,7 @@ LAYERS = ("bronze", "silver", "gold")
 """The layers in the order in which they move; each is made of the one before."""
 
 Layer = Literal["bronze", "silver", "gold"]
+History = Literal["in order", "backfill"]
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUALIFIED_NAME = re.compile(rf"{_IDENTIFIER.pattern}\.{_IDENTIFIER.pattern}")
@@ -82,6 +83,8 @@ class TableSpec(TableOptions):
         replaced when they change; others may only be added to
     :param reconcile: whether both tiers are compared and healed day by day
     :param maintenance: whether ``k2_maintenance`` looks after the cold table; not where something else does
+    :param history: how a new table begins: at its oldest row, or at the front, with what lies behind left to
+        ``k2 backfill``
     :param future_seconds: how far ahead of now the time of a good row may be, see :attr:`future`
     :param job_group: tables of a layer with the same group share one Spark application
     :raises ValueError: if a name could not be one
@@ -102,6 +105,7 @@ class TableSpec(TableOptions):
     version_column: str | None = None
     reconcile: bool = True
     maintenance: bool = True
+    history: History = "in order"
     future_seconds: int | None = field(default=None, metadata={"ge": 0})
     job_group: str
 

@@ -24,6 +24,7 @@ from k2_offload.core.errors import OffloadError, Overloaded, Refused, Unreachabl
 from k2_offload.core.exactly_once import check_cut, watermark_of
 from k2_offload.core.gaps import GapKind
 from k2_offload.core.lake import iceberg_table
+from k2_offload.core.skips import merge, subtract
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import Window, from_micros
@@ -81,7 +82,8 @@ def count_days(tiers: Tiers, table: TableSpec, since: date | None = None) -> Tab
     skipped = {gap.window for gap in tiers.ledger.read_gaps().get(table.name, ()) if gap.kind is GapKind.SKIPPED}
     if cold.published.snapshot.skipped_rows is not None:  # the ledger may not know it yet
         skipped.add(cold.published.window_id.window)
-    left_out = tuple(sorted(skipped))
+    # The chain knows better, also where the ledger was lost; only of older versions' skips it says nothing.
+    left_out = merge([*subtract(skipped, cold.skips.filled), *cold.skips.left_out])
     if since is None:
         since = (now - table.warm_retention).date() - timedelta(days=1)
     warm = tiers.clickhouse.rows_per_day(day_queries.warm_rows_per_day(table, since, below, left_out))

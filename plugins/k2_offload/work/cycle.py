@@ -32,6 +32,7 @@ from k2_offload.core.exactly_once import (
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.gaps import Gap, GapKind, Looked, first_contact, may_have_expired
 from k2_offload.core.plan import PlannedColumn, PlannedWindow
+from k2_offload.core.skips import Skips
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.type_mapping import Column
@@ -183,6 +184,9 @@ def _open(
             locked.set_looked(replace(locked.looked, looked_at=now))
         return None
     whole = Window(watermark, high)
+    if cold.published is None and table.history == "backfill":
+        _begin_at_the_front(tiers, table, locked, cold, whole, now)
+        return None
     max_rows = min(table.max_window_rows, locked.row_limit or table.max_window_rows)
     window, counts = cut_by_rows(table.name, whole, partial(tiers.clickhouse.rows_per_step, table), max_rows)
     if not counts.rows:
@@ -200,6 +204,19 @@ def _open(
     _record_open(locked, window_id, counts, now, dag_run_id)
     log.info("%s %s: planned", table.name, window)
     return window_id, counts.total
+
+
+def _begin_at_the_front(
+    tiers: Tiers, table: TableSpec, locked: LockedTable, cold: ColdTable, window: Window, now: datetime
+) -> None:
+    """Leave out all that a new table's first window would move, until it is brought by `k2 backfill`."""
+    rows = tiers.clickhouse.count_within(table, window)
+    cold.adopt(WindowId(cold.uuid, window), table.timestamp_column, rows, Skips().skipping(window))
+    locked.set_looked(first_contact(now, table.warm_retention))
+    log.warning(
+        "%s: begins at %s, as the table file says; %d rows before it are left to `k2 backfill %s`",
+        table.name, format_time(window.high), rows, table.name,
+    )  # fmt: skip
 
 
 def _resume(

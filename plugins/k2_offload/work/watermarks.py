@@ -168,7 +168,7 @@ def skip(tiers: Tiers, table: TableSpec, found: Skip) -> None:
         refuse_to_start_over(table, locked.entry(), cold)
         window_id = WindowId(cold.uuid, found.window)
         decide_publish(table.name, Stamp(window_id, table.timestamp_column, "skip"), cold.uuid, cold.published)
-        cold.adopt(window_id, table.timestamp_column, found.rows)
+        cold.adopt(window_id, table.timestamp_column, found.rows, cold.skips.skipping(found.window))
     commit(tiers, table)  # records what was skipped, as the next cycle would
     with tiers.ledger.locked(table.name) as locked:
         locked.set_looked(first_contact(tiers.now(), table.warm_retention))

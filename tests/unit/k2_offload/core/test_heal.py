@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from k2_offload.core.errors import StaleWindow
 from k2_offload.core.exactly_once import HEAL_PROPERTY, WINDOW_PROPERTY, Snapshot, WindowId
 from k2_offload.core.heal import HealId, HealStamp, audit_heal, check_swap
+from k2_offload.core.skips import Skips
 from k2_offload.core.windows import Window
 
 UUID = "0b5e"
@@ -52,7 +53,7 @@ def test_an_identity_survives_text_and_is_no_windows(snapshot_id, day):
 
 def test_a_heals_snapshot_is_no_window():
     follows = WindowId(UUID, Window(NOON, NOON + timedelta(hours=1)))
-    stamp = HealStamp(HEAL, follows, "attempt")
+    stamp = HealStamp(HEAL, follows, "attempt", Skips())
     assert stamp.summary[HEAL_PROPERTY] == str(HEAL)
     assert WINDOW_PROPERTY not in stamp.summary
     read = Snapshot.read(9, 8, 9, stamp.summary)

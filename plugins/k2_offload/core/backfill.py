@@ -1,0 +1,172 @@
+"""Why history may be brought beside everything else. The argument, and every rule that it needs.
+
+Windows follow one another without a gap, but some have no rows on purpose: a person has let the table go on at a later
+time, or a new table began at the front. A *backfill window* brings the rows of a part of what was so left out.
+
+1. *The chain says what is left out.* Every snapshot of a window, a heal or a backfill carries two sets of ranges
+   (:class:`k2_offload.core.skips.Skips`): what was skipped and is still left out, and what of it was filled. It takes
+   them from the nearest of its ancestors that says so (:func:`find_skips`), and the check before publication takes
+   them from there once more; if they differ, it is staged anew. So they are always what the ancestors make them.
+2. *The table holds no row of what is left out.* Windows with rows begin at the watermark, and every skipped range ends
+   there or below. A heal takes no row of what is left out in the snapshot that it was compared with; what is left out
+   since then begins at or above its watermark. Rewrites add no rows. So no row can be brought twice by a backfill.
+3. *It is no window.* Its snapshot says :data:`BACKFILL_PROPERTY`, never ``wap.id``: the watermark and the branch
+   ``k2_published`` stay. It names the window that it follows (``k2.follows``), and moves the branch ``k2_healed`` as a
+   heal does, for the same reason: row totals lead from the last of them to what is left of a chain that was cut.
+4. *Check* (:func:`decide_backfill`). All of its range is left out among the ancestors of its own snapshot. If all of
+   it is filled there, it was done before: nothing is done. Anything else has to be planned anew.
+5. *Audit* (:func:`audit_backfill`). The rows staged are those that the source shows, and no fewer than were planned.
+6. *Publish.* One atomic commit moves main from its snapshot's parent to it, and from nowhere else. If main has moved,
+   it is staged anew on top, and steps 1 and 4 are taken again.
+
+By induction, the table holds each row of each filled range once. A rollback takes the rows away together with the note
+that they were brought, so the next run brings them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from k2_offload.core.errors import AuditFailed, StaleWindow
+from k2_offload.core.exactly_once import (
+    ATTEMPT_PROPERTY,
+    BACKFILL_PROPERTY,
+    FOLLOWS_PROPERTY,
+    HEALED_BRANCH,
+    PublishDecision,
+    Published,
+    Snapshot,
+    WindowId,
+)
+from k2_offload.core.skips import Skips, covers
+from k2_offload.core.windows import Window, format_time, parse_time
+
+
+@dataclass(frozen=True)
+class BackfillId:
+    """Names a range of one incarnation of a cold table."""
+
+    table_uuid: str
+    window: Window
+
+    def __str__(self) -> str:
+        return f"k2-backfill/{self.table_uuid}/{format_time(self.window.low)}/{format_time(self.window.high)}"
+
+    @staticmethod
+    def parse(text: str | None) -> BackfillId | None:
+        """The inverse of ``str``; ``None`` for any other text."""
+        try:
+            prefix, table_uuid, low, high = (text or "").split("/")
+            window = Window(parse_time(low), parse_time(high))
+            return BackfillId(table_uuid, window) if prefix == "k2-backfill" else None
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True)
+class BackfillStamp:
+    """What a backfill window's snapshot says of itself, in its summary.
+
+    :param follows: the newest window among the snapshot's ancestors
+    :param skips: as they are with it
+    :param attempt: unique; names one attempt's files and its snapshot
+    """
+
+    backfill_id: BackfillId
+    follows: WindowId
+    skips: Skips
+    attempt: str = field(compare=False)
+
+    @property
+    def wap_id(self) -> str:
+        """For Spark's writer, which stages only what has one; no window's identity."""
+        return str(self.backfill_id)
+
+    @property
+    def summary(self) -> dict[str, str]:
+        """Keys and values as they stand in the snapshot's summary."""
+        return {
+            BACKFILL_PROPERTY: str(self.backfill_id),
+            FOLLOWS_PROPERTY: str(self.follows),
+            ATTEMPT_PROPERTY: self.attempt,
+        } | self.skips.summary
+
+
+def find_skips(
+    head: int | None,
+    published: Published | None,
+    branches: Mapping[str, int],
+    snapshot_of: Callable[[int], Snapshot | None],
+) -> Skips:
+    """What is left out, and what was filled, in the chain of snapshots from ``head`` back to the first.
+
+    Where expiry has cut the chain before any snapshot that says so, the last heal or backfill stands in, if its row
+    total leads to the oldest that is left, and otherwise the last window. A table whose chain says nothing has nothing
+    that may be brought: what versions before this one skipped is on record in the ledger alone.
+
+    :param published: the newest window of that chain
+    """
+    oldest, current = None, head
+    while current is not None and (snapshot := snapshot_of(current)) is not None:
+        if snapshot.skips is not None:
+            return snapshot.skips
+        oldest, current = snapshot, snapshot.parent_id
+    if published is None or oldest is None:
+        return Skips()
+    healed = snapshot_of(branches[HEALED_BRANCH]) if HEALED_BRANCH in branches else None
+    leads = (
+        healed is not None
+        and healed.follows == published.window_id
+        and healed.sequence_number < oldest.sequence_number
+        and healed.rows_after == oldest.rows_before
+    )
+    last = healed if healed is not None and leads else published.snapshot
+    return last.skips or Skips()
+
+
+def decide_backfill(
+    table: str, backfill_id: BackfillId, cut_on: str, table_uuid: str, published: Published | None, skips: Skips
+) -> PublishDecision:
+    """Whether a range may be brought on top of what a chain of snapshots holds.
+
+    :param cut_on: the column whose times the range's bounds are
+    :param table_uuid: of the table as it is now
+    :param published: newest window of the chain
+    :param skips: of the chain
+    :raises StaleWindow: if it has to be planned anew
+    """
+    window = backfill_id.window
+    if table_uuid != backfill_id.table_uuid:
+        raise _stale(table, window, "the cold table was dropped and recreated since")
+    if published is not None and published.snapshot.cut_on not in (None, cut_on):
+        raise _stale(table, window, f"windows are cut on '{published.snapshot.cut_on}' by now")
+    if covers(skips.filled, window):
+        return PublishDecision.ALREADY_PUBLISHED
+    if published is None or not covers(skips.left_out, window):
+        raise _stale(table, window, "not all of it is left out in the cold table any more")
+    return PublishDecision.PUBLISH
+
+
+def audit_backfill(table: str, window: Window, *, staged_rows: int, source_rows: int, planned_rows: int) -> None:
+    """Rows staged = rows in the source, and those are no fewer than when the range was planned.
+
+    :raises AuditFailed: otherwise
+    """
+    if source_rows < planned_rows:
+        raise AuditFailed(
+            f"{table} {window}: ClickHouse shows {source_rows} rows of this skipped range, and showed {planned_rows} "
+            "when it was planned: a replica may lag, or its TTL has come to the range. Nothing was changed. "
+            f"`k2 backfill {table}` counts it anew, and brings what is there."
+        )
+    if staged_rows != source_rows:
+        raise AuditFailed(
+            f"{table} {window}: {staged_rows} rows of this skipped range were staged but ClickHouse counts "
+            f"{source_rows}. Nothing was changed and no row is lost; the retry exports it again."
+        )
+
+
+def _stale(table: str, window: Window, reason: str) -> StaleWindow:
+    return StaleWindow(
+        f"{table} {window}: {reason}. Nothing was changed and no row is lost: `k2 backfill {table}` plans anew."
+    )

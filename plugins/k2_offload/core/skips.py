@@ -1,0 +1,96 @@
+"""What a chain of windows has left out on purpose, and what of that was brought later: sets of half-open ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from k2_offload.core.windows import Window, format_time, parse_time
+
+LEFT_OUT_PROPERTY = "k2.left-out"
+"""Snapshot summary key: the ranges below the watermark of which the table holds no row, because they were skipped."""
+
+FILLED_PROPERTY = "k2.filled"
+"""Snapshot summary key: the ranges that were skipped, and brought later."""
+
+
+def merge(ranges: Iterable[Window]) -> tuple[Window, ...]:
+    """The same times in as few ranges as possible, in their order."""
+    merged: list[Window] = []
+    for each in sorted(ranges):
+        if merged and each.low <= merged[-1].high:
+            merged[-1] = Window(merged[-1].low, max(merged[-1].high, each.high))
+        else:
+            merged.append(each)
+    return tuple(merged)
+
+
+def subtract(ranges: Iterable[Window], taken: Iterable[Window]) -> tuple[Window, ...]:
+    """The times of the first that are not of the second."""
+    left = list(merge(ranges))
+    for away in merge(taken):
+        left = [part for each in left for part in _without(each, away)]
+    return tuple(left)
+
+
+def intersect(ranges: Iterable[Window], window: Window) -> tuple[Window, ...]:
+    """The times of ranges that lie in a window."""
+    clipped = ((max(each.low, window.low), min(each.high, window.high)) for each in merge(ranges))
+    return tuple(Window(low, high) for low, high in clipped if low < high)
+
+
+def covers(ranges: Iterable[Window], window: Window) -> bool:
+    """Whether all times of a window are of the ranges."""
+    return any(each.low <= window.low and window.high <= each.high for each in merge(ranges))
+
+
+def _without(window: Window, away: Window) -> Iterable[Window]:
+    if window.low < (high := min(window.high, away.low)):
+        yield Window(window.low, high)
+    if (low := max(window.low, away.high)) < window.high:
+        yield Window(low, window.high)
+
+
+@dataclass(frozen=True)
+class Skips:
+    """What a snapshot says of the ranges that were skipped before it; both are merged, and share no time.
+
+    :param left_out: the table holds no row of them
+    :param filled: what was brought since
+    """
+
+    left_out: tuple[Window, ...] = ()
+    filled: tuple[Window, ...] = ()
+
+    def skipping(self, window: Window) -> Skips:
+        """After a window without rows that a person has published."""
+        return Skips(merge([*self.left_out, window]), self.filled)
+
+    def filling(self, window: Window) -> Skips:
+        """After the rows of a range have been brought."""
+        return Skips(subtract(self.left_out, [window]), merge([*self.filled, window]))
+
+    @property
+    def summary(self) -> dict[str, str]:
+        """Keys and values as they stand in a snapshot's summary; empty ones too, for they end the search."""
+        return {LEFT_OUT_PROPERTY: _format(self.left_out), FILLED_PROPERTY: _format(self.filled)}
+
+    @staticmethod
+    def read(summary: Mapping[str, str]) -> Skips | None:
+        """The inverse of :attr:`summary`; ``None`` if it does not say."""
+        left_out, filled = summary.get(LEFT_OUT_PROPERTY), summary.get(FILLED_PROPERTY)
+        if left_out is None or filled is None:
+            return None
+        try:
+            return Skips(_parse(left_out), _parse(filled))
+        except ValueError:  # not ours
+            return None
+
+
+def _format(ranges: Iterable[Window]) -> str:
+    return ",".join(f"{format_time(each.low)}/{format_time(each.high)}" for each in ranges)
+
+
+def _parse(text: str) -> tuple[Window, ...]:
+    bounds = (each.partition("/") for each in text.split(",") if each)
+    return tuple(Window(parse_time(low), parse_time(high)) for low, _, high in bounds)

@@ -1,0 +1,114 @@
+"""Plans which part of what was skipped comes next. Why that is safe is in :mod:`k2_offload.core.backfill`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from k2_offload.adapters.cold_table import ColdTable
+from k2_offload.core import queries
+from k2_offload.core.backfill import BackfillId
+from k2_offload.core.cuts import cut_by_rows
+from k2_offload.core.day_comparison import TTL_MARGIN
+from k2_offload.core.errors import OffloadError
+from k2_offload.core.exactly_once import FIRST_WATERMARK, check_cut, watermark_of
+from k2_offload.core.plan import PlannedBackfill, PlannedColumn
+from k2_offload.core.skips import intersect, subtract
+from k2_offload.core.tables import TableSpec
+from k2_offload.core.transports import TRANSPORTS
+from k2_offload.core.type_mapping import Column
+from k2_offload.core.windows import Window, format_time
+from k2_offload.work.tiers import Tiers
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What may be brought of one table.
+
+    :param ranges: of the timestamp column, in their order
+    :param rows: how many the source holds in them now
+    :param expired_before: older rows may have gone from the source: how many, nobody can know
+    """
+
+    table: TableSpec
+    cold: ColdTable
+    columns: tuple[Column, ...]
+    ranges: tuple[Window, ...]
+    rows: int
+    expired_before: datetime
+
+    @property
+    def may_have_expired(self) -> bool:
+        """Whether the source may no longer show all rows of the ranges."""
+        return any(each.low < self.expired_before for each in self.ranges)
+
+
+def find_left_out(tiers: Tiers, table: TableSpec, low: datetime | None = None, high: datetime | None = None) -> LeftOut:
+    """What was skipped of a table, and not brought yet.
+
+    :param low: from there on; from the first watermark on when left out
+    :param high: below that; below the watermark when left out
+    :raises OffloadError: if the table cannot be read, or the range goes beyond its watermark
+    """
+    cold = tiers.load_cold(table)
+    if cold is None or cold.published is None:
+        raise OffloadError(
+            f"{table.name}: the cold table holds no window yet, so nothing is left out of it. Nothing was changed. "
+            f"`k2 run {table.name}` moves the first one."
+        )
+    check_cut(table.name, cold.published, table.timestamp_column)
+    watermark = watermark_of(cold.published)
+    low, high = low or FIRST_WATERMARK, high or watermark
+    if high > watermark:
+        raise OffloadError(
+            f"{table.name}: {format_time(high)} lies above the watermark, {format_time(watermark)}: what is above it "
+            "is moved by the next cycles, and was not left out. Nothing was changed. "
+            f"Ask for a range that ends at {format_time(watermark)} or before."
+        )
+    if low >= high:
+        raise OffloadError(f"{table.name}: {format_time(low)} is not before {format_time(high)}. Nothing was changed.")
+    columns = tiers.clickhouse.columns(table)
+    cold.check_source(columns, table.partition_column)
+    ranges = intersect(cold.skips.left_out, Window(low, high))
+    rows = sum(tiers.clickhouse.count_within(table, each) for each in ranges)
+    now = min(tiers.now(), tiers.clickhouse.now())
+    return LeftOut(table, cold, columns, ranges, rows, now - table.warm_retention + TTL_MARGIN)
+
+
+def plan_backfills(
+    tiers: Tiers, found: LeftOut, max_rows: int | None = None, *, newest_first: bool = False
+) -> Iterator[PlannedBackfill]:
+    """The ranges in windows of a bounded number of rows, one after the other.
+
+    :param max_rows: of one window; as many as the table file allows when left out. Rows with equal times stay together
+    :param newest_first: otherwise the oldest first, which the source's TTL takes first
+    """
+    table, left = found.table, found.ranges
+    count = partial(tiers.clickhouse.rows_per_step, table)
+    while left:
+        whole = left[-1] if newest_first else left[0]
+        limit = min(max_rows or table.max_window_rows, table.max_window_rows)
+        window, counts = cut_by_rows(table.name, whole, count, limit, from_end=newest_first)
+        yield _planned(found, window, counts.total)
+        left = subtract(left, [window])
+
+
+def _planned(found: LeftOut, window: Window, rows: int) -> PlannedBackfill:
+    table = found.table
+    condition = queries.within(table, window)
+    return PlannedBackfill(
+        table=table.name,
+        target=table.target,
+        backfill_id=str(BackfillId(found.cold.uuid, window)),
+        rows=rows,
+        cut_on=table.timestamp_column,
+        transport=table.transport,
+        partition_field=found.cold.partition_field,
+        columns=tuple(PlannedColumn(column.name, column.iceberg_type) for column in found.columns),
+        max_file_rows=TRANSPORTS[table.transport].limit_file_rows(table.max_file_rows),
+        parallel_exports=table.parallel_exports,
+        rows_per_slot_sql=queries.rows_per_slot(table, condition),
+        select_split_sql=queries.select_split(table, found.columns, condition),
+    )
