@@ -64,6 +64,7 @@ EFFECTS = (
     FaultPoint.COMMITTED,
     FaultPoint.REWRITE_PUBLISHED,
     FaultPoint.EXPIRED,
+    FaultPoint.BACKFILLED,
 )
 """Points that follow an effect in another process, whose reply can be lost."""
 

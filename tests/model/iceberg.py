@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cached_property
@@ -12,7 +13,7 @@ from itertools import count
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from pyiceberg.exceptions import NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError, TableAlreadyExistsError
 
 from k2_offload.adapters.cold_catalog import ColdCatalog
 from k2_offload.core.errors import OffloadError, Unreachable
@@ -127,6 +128,7 @@ class Metadata:
     by_id: Mapping[int, SimulatedSnapshot] = field(default_factory=dict)
     branches: Mapping[str, int] = field(default_factory=dict)
     last_sequence_number: int = 0
+    properties: dict[str, str] = field(default_factory=dict)
 
     @property
     def current_snapshot_id(self):
@@ -319,25 +321,34 @@ class _PyCatalog:
         self._lakehouse = lakehouse
 
     def load_table(self, target: str):
-        return _PyTable(perform("load table", lambda: self._lakehouse.tables.get(target), _lost), target)
+        metadata = perform("load table", lambda: self._lakehouse.tables.get(target), _lost)
+        return _PyTable(metadata, target, self._lakehouse)
 
     def create_namespace_if_not_exists(self, _name: str):
         pass
 
     def create_table(self, target: str, *, schema: Any, partition_spec: Any, **_):
         create = self._lakehouse.create
-        return _PyTable(perform("create table", lambda: create(target, schema, partition_spec), _lost), target)
+        metadata = perform("create table", lambda: create(target, schema, partition_spec), _lost)
+        return _PyTable(metadata, target, self._lakehouse)
 
     def close(self):
         pass
 
 
 class _PyTable:
-    def __init__(self, metadata: Metadata | None, target: str):
+    def __init__(self, metadata: Metadata | None, target: str, lakehouse: Lakehouse):
         if metadata is None:
             raise NoSuchTableError(target)
         self.metadata = metadata
         self._target = target
+        self._lakehouse = lakehouse
+
+    @contextmanager
+    def transaction(self):
+        transaction = _PyTransaction(self._lakehouse, self.metadata)
+        yield transaction
+        transaction.commit(self._target)
 
     def spec(self):
         return self.metadata.partition_spec
@@ -354,6 +365,8 @@ class _PyTable:
     def location(self):
         return f"/lake/{self._target}"
 
+    catalog = SimpleNamespace(name="cold")
+
     io = SimpleNamespace(get_fs=lambda _: SimpleNamespace(invalidate_cache=lambda: None, ls=lambda *_, **__: []))
     """A storage that holds nothing of another table."""
 
@@ -366,6 +379,40 @@ class _PyTable:
         low, *high = [date.fromisoformat(day) for day in re.findall(r"'(\d{4}-\d\d-\d\d)T", row_filter)]
         files = [file for file in self.metadata.held() if low <= file.day and (not high or file.day < high[0])]
         return SimpleNamespace(plan_files=lambda: [SimpleNamespace(file=_PyFile(file)) for file in files])
+
+
+class _PyTransaction:
+    """A snapshot without rows, and the branches that move to it."""
+
+    def __init__(self, lakehouse: Lakehouse, base: Metadata):
+        self._lakehouse = lakehouse
+        self._base = base
+        self._branches = dict(base.branches)
+
+    def update_snapshot(self, summary: Mapping[str, str]):
+        def commit():
+            self._added = self._lakehouse.prepare(self._base, summary)
+            self._branches[MAIN] = self._added.snapshot_id
+
+        return SimpleNamespace(fast_append=lambda: SimpleNamespace(commit=commit))
+
+    @property
+    def table_metadata(self):
+        return SimpleNamespace(current_snapshot_id=self._added.snapshot_id)
+
+    def _set_ref_snapshot(self, snapshot_id: int, ref_name: str, **_):
+        self._branches[ref_name] = snapshot_id
+        return (), ()
+
+    def _apply(self, *_):
+        pass
+
+    def commit(self, target: str):
+        change = {"added": self._added, "branches": self._branches}
+        try:
+            perform("adopt", lambda: self._lakehouse.commit(target, self._base, **change), _lost)
+        except JavaError as error:
+            raise CommitFailedException(str(error)) from None
 
 
 class _PyFile:

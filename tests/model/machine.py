@@ -24,7 +24,7 @@ turns = st.integers(0, 99)
 """Which of the runs under way; taken modulo their number."""
 stops = st.sampled_from(
     [
-        *("export", "read footer", "remove file", "stage", "refresh", "drop", "fast-forward", "swap"),
+        *("export", "read footer", "remove file", "stage", "refresh", "drop", "fast-forward", "swap", "adopt"),
         *("ledger lock_table", "ledger commit", "load table", "query"),
     ]
 )
@@ -38,9 +38,16 @@ class Offload(RuleBasedStateMachine):
         self.backup = self.world.postgres.copy()
         self.zombies_wake = True
 
-    @initialize(whole=st.booleans(), zombies_wake=st.booleans(), retention=st.sampled_from([SHORT, LONG]))
-    def choose(self, whole, zombies_wake, retention):
+    @initialize(
+        whole=st.booleans(),
+        zombies_wake=st.booleans(),
+        retention=st.sampled_from([SHORT, LONG]),
+        at_the_front=st.sampled_from([False, False, True]),
+    )
+    def choose(self, whole, zombies_wake, retention, at_the_front):
         self.world.lakehouse.whole = whole
+        if at_the_front:
+            self.world.begin_at_the_front()
         self.world.keep_for(retention)
         self.zombies_wake = zombies_wake
 
@@ -226,6 +233,69 @@ class Offload(RuleBasedStateMachine):
                 self.begin(layer, timedelta(0)).proceed()
         if not slow.dead:
             slow.proceed()
+
+    @rule(name=names, minutes=st.sampled_from([0, 5, 20]), until=stops | st.none())
+    def somebody_skips(self, name, minutes, until):
+        self.world.begin_skip(name, timedelta(minutes=minutes)).proceed((until,))
+
+    @rule(name=names, newest_first=st.booleans(), max_rows=st.sampled_from([3, 100]))
+    def a_backfill_goes_through(self, name, newest_first, max_rows):
+        self.world.begin_backfill(name, max_rows, newest_first=newest_first).proceed()
+
+    @rule(
+        name=names,
+        until=st.sampled_from(["export", "stage", "refresh", "swap", "query"]),
+        times=st.integers(1, 3),
+        interferes=st.lists(
+            st.sampled_from(
+                ["a backfill", "a run", "a heal", "a skip", "compaction", "expiry", "lost reply", "lost row", "replica"]
+            ),
+            min_size=1,
+            max_size=3,
+        ),
+    )
+    def a_backfill_with_something_to_fill_is_overtaken(self, name, until, times, interferes):
+        world = self.world
+        for _ in range(4):
+            world.now += timedelta(minutes=1)
+            for exchange in EXCHANGES:
+                world.trade(exchange, world.now)
+        world.now += timedelta(minutes=7)
+        world.begin_skip(name, timedelta(minutes=7)).proceed()
+        slow = world.begin_backfill(name, 3)
+        for _ in range(times):
+            if not slow.dead:
+                slow.proceed((until,))
+        for each in interferes:
+            if each != "lost reply":
+                self.interfere(name, each)
+            elif not slow.dead:
+                slow.go(Fate.LOSE_REPLY)
+        if not slow.dead:
+            slow.proceed()
+        world.clickhouse.losses = 0
+
+    def interfere(self, name, how):
+        world = self.world
+        match how:
+            case "a backfill":
+                world.begin_backfill(name, 4, newest_first=True).proceed()
+            case "a heal":
+                world.begin_heal().proceed()
+            case "a skip":
+                world.begin_skip(name, timedelta(0)).proceed()
+            case "compaction":
+                self.compact(name)
+            case "expiry" if world.exists(name):
+                world.lakehouse.expire(f"cold.{name}", world.now + timedelta(minutes=1), clear_parents=False)
+            case "lost row":
+                world.clickhouse.losses = 1
+            case "replica":
+                world.clickhouse.lagging, world.clickhouse.hidden_rows = 2, 1
+            case "a run":
+                world.now += timedelta(minutes=7)
+                for layer in LAYERS:
+                    self.begin(layer, timedelta(0)).proceed()
 
     def chosen(self, turn):
         running = self.world.running()

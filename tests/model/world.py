@@ -12,27 +12,40 @@ from itertools import count
 
 from k2_offload.adapters.ledger import Ledger
 from k2_offload.adapters.table_file import parse_tables
+from k2_offload.core.backfill import BackfillId
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.day_comparison import first_whole_day
-from k2_offload.core.errors import AuditFailed, OffloadError, Unreachable
-from k2_offload.core.exactly_once import FIRST_WATERMARK, WindowId
+from k2_offload.core.errors import AuditFailed, DamagedTable, OffloadError, StaleWindow, Unreachable
+from k2_offload.core.exactly_once import (
+    BACKFILL_PROPERTY,
+    FIRST_WATERMARK,
+    HEALED_BRANCH,
+    SKIPPED_PROPERTY,
+    WindowId,
+)
+from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.gaps import soon_expired
 from k2_offload.core.heal import HealId
 from k2_offload.core.maintenance_plan import PlannedMaintenance
-from k2_offload.core.plan import PlannedHeal, PlannedWindow
+from k2_offload.core.plan import PlannedBackfill, PlannedHeal, PlannedWindow
+from k2_offload.core.skips import Skips
 from k2_offload.core.tables import LAYERS, Tables, TableSpec
 from k2_offload.core.windows import TICK, Window, from_micros, to_micros
 from k2_offload.work.accept import accept_missed, find_missed
+from k2_offload.work.backfill import find_left_out, plan_backfills
 from k2_offload.work.reconcile import reconcile
 from k2_offload.work.tiers import Tiers
+from k2_offload.work.watermarks import find_skip, skip
+from offload_job import backfill as filling
 from offload_job import heal as healing
 from offload_job import move as job
 from offload_job.maintenance.rewrite import rewrite_day
-from offload_job.swap import Swap
+from offload_job.swap import Swap, publish_staged
 from offload_job.transports.export import ExportTransport
 from tests.model.actors import Actor
 from tests.model.clickhouse import Row, Server, SimulatedClickHouse
 from tests.model.iceberg import (
+    MAIN,
     SIMULATED_JVM,
     Lakehouse,
     SimulatedCatalog,
@@ -90,6 +103,7 @@ class World:
     :param begun: table → when its first window was planned
     :param gaps: table → what somebody has accepted, also if the ledger that has it on record was lost since
     :param future: trades that came with a time that is still to come, and say nothing about their feed
+    :param fillable: backfill → rows that were there each time it was planned
     :param late: table → trades that came below what the table may have moved already, so that it owes nothing for them
     """
 
@@ -107,11 +121,18 @@ class World:
         self.newest: dict[str, datetime] = {}
         self.late: dict[str, set[int]] = {name: set() for name in TABLES.by_name}
         self.trades: dict[int, Row] = {}
+        self.fillable: dict[str, set[int]] = {}
         self._ids = count(1)
         self._attempts = count(1)
         self._checked: dict[str, tuple[int | None, int]] = {}
         self._floors: dict[tuple[str, str], datetime] = {}
+        self._skips: dict[str, tuple[int | None, Skips]] = {}
         self._last_head: dict[str, int | None] = {}
+
+    def begin_at_the_front(self) -> None:
+        """New tables leave what lies behind to backfills."""
+        specs = self.tables.by_name.items()
+        self.tables = Tables({name: replace(spec, history="backfill") for name, spec in specs})
 
     def keep_for(self, retention: timedelta) -> None:
         """The model lives for hours; a table file has whole days."""
@@ -284,6 +305,51 @@ class World:
             lambda: f"attempt-{next(self._attempts)}",
         )
 
+    def begin_skip(self, table: str, ago: timedelta) -> Actor:
+        """Somebody lets a table go on at a later time."""
+        actor = Actor("skip", partial(self._skip, table, self.now - ago))
+        self.actors.append(actor)
+        return actor
+
+    def _skip(self, table: str, time: datetime) -> None:
+        tiers = self.cycle().tiers
+        with suppress(OffloadError):
+            spec = self.tables[table]
+            skip(tiers, spec, find_skip(tiers, spec, time))
+
+    def begin_backfill(self, table: str, max_rows: int = 8, *, newest_first: bool = False) -> Actor:
+        """One run of the DAG that brings what was skipped, for one table."""
+        actor = Actor("backfill", partial(self._backfill, table, max_rows, newest_first))
+        self.actors.append(actor)
+        return actor
+
+    def _backfill(self, table: str, max_rows: int, newest_first: bool) -> None:
+        tiers = self.cycle().tiers
+        with suppress(OffloadError):
+            found = find_left_out(tiers, self.tables[table])
+            for planned in plan_backfills(tiers, found, max_rows, newest_first=newest_first):
+                window = BackfillId.parse(planned.backfill_id).window
+                low, high = to_micros(window.low), to_micros(window.high)
+                rows = {row.id for row in self.clickhouse.tables.get(table, {}).values() if low <= row.at < high}
+                rows &= self.fillable.setdefault(planned.backfill_id, rows)
+                self.fillable[planned.backfill_id] = rows
+                with suppress(StaleWindow):
+                    _with_retries(partial(self._fill, planned))
+
+    def _fill(self, planned: PlannedBackfill) -> None:
+        cold = SimulatedColdTable(self.lakehouse, planned.target, planned.table)
+        filling.backfill(
+            planned,
+            BackfillId.parse(planned.backfill_id),
+            cold,
+            lambda staged: publish_staged(
+                SIMULATED_JVM, cold, planned.table, staged, (MAIN, HEALED_BRANCH), FaultPoint.BACKFILLED
+            ),
+            SimulatedClickHouse(self.clickhouse),
+            ExportTransport(JobConnections(None, None, "lake"), "local"),
+            lambda: f"attempt-{next(self._attempts)}",
+        )
+
     def begin_rewrite(self, table: str) -> Actor:
         """What maintenance does to the files of each day of one table."""
         actor = Actor("rewrite", partial(self._rewrite, TABLES[table]))
@@ -361,11 +427,26 @@ class World:
         assert len(cold) == len(rows), f"{name}: a row stands twice"
         assert all(row.at < to_micros(watermark) for row in rows), f"{name}: a row at or above the watermark"
         self._check_partitions(name)
+        self._check_skips(name, history, rows)
         for trade_id, holder in self._owed(name, watermark):
             assert holder in cold, f"{name}: a row is missing"
             if name in CANDLES:
                 assert trade_id in cold[holder].made_of, f"{name}: a candle moved before it was complete"
         self._check_against_layer_below(name, cold)
+
+    def _check_skips(self, name: str, history: list[SimulatedSnapshot], rows: tuple[Row, ...]) -> None:
+        """The chain says what is left out, however much of it is left, and the table holds none of it."""
+        expected, cold = self.skips(name), {row.id for row in rows}
+        for left_out in expected.left_out:
+            low, high = to_micros(left_out.low), to_micros(left_out.high)
+            assert not any(low <= row.at < high for row in rows), f"{name}: a row of what is left out"
+        for snapshot in history:
+            if (backfill_id := snapshot.properties.get(BACKFILL_PROPERTY)) is not None:
+                still_there = self.fillable[backfill_id] & self.clickhouse.tables[name].keys()
+                assert still_there <= cold, f"{name}: a row was not brought"
+        with suppress(DamagedTable):
+            table = self.cycle().catalog.load(TABLES[name])
+            assert table is None or table.skips == expected, f"{name}: the chain has forgotten what is left out"
 
     def _check_partitions(self, name: str) -> None:
         for snapshot in self.history(name):
@@ -383,7 +464,33 @@ class World:
         """Whether it is on record that rows of that time may be missing."""
         if name in self.begun and micros < to_micros(soon_expired(self.begun[name], self.retention)):
             return True  # it was as good as gone before anybody looked
-        return any(to_micros(gap.low) <= micros < to_micros(gap.high) for gap in self.gaps[name])
+        return any(_within(gap, micros) for gap in self.gaps[name]) or self._left_out(name, micros)
+
+    def _left_out(self, name: str, micros: int) -> bool:
+        return any(_within(window, micros) for window in self.skips(name).left_out)
+
+    def skips(self, name: str) -> Skips:
+        """As the snapshots there ever were say one after the other, expired ones included."""
+        head = self.head(name)
+        if name not in self._skips or self._skips[name][0] != head:
+            self._skips[name] = head, _skips(self.history(name))
+        return self._skips[name][1]
+
+    def _skipped(self, name: str, trade: Row) -> bool:
+        """Whether a trade was ever left out of a table, or of one that this is made of: those may run ahead then."""
+        below = [self.bronze_of[trade.id]] if name not in EXCHANGES else []
+        below += ["silver"] if name in CANDLES else []
+        at = trade.at
+        if name in CANDLES:
+            length = CANDLES[name] * 60_000_000
+            at = at // length * length + length
+        ever = [(name, at), *((each, trade.at) for each in below)]
+        return any(
+            _within(window, micros)
+            for each, micros in ever
+            for skips in [self.skips(each)]
+            for window in (*skips.left_out, *skips.filled)
+        )
 
     def _owed(self, name: str, watermark: datetime) -> Iterator[tuple[int, int]]:
         """Trades that came in time and lie below the watermark, each with the row that stands for it."""
@@ -393,12 +500,23 @@ class World:
             late = self.late["silver"] | self.late[name]
             for trade in self.trades.values():
                 start = trade.at // length * length
-                if trade.id not in late and start + length < below and not self._gone(name, start + length):
+                if (
+                    trade.id not in late
+                    and start + length < below
+                    and not self._gone(name, start + length)
+                    and not self._skipped(name, trade)
+                ):
                     yield trade.id, start
         else:
             for trade in self.trades.values():
                 mine = name == "silver" or self.bronze_of[trade.id] == name
-                if mine and trade.at < below and trade.id not in self.late[name] and not self._gone(name, trade.at):
+                if (
+                    mine
+                    and trade.at < below
+                    and trade.id not in self.late[name]
+                    and not self._gone(name, trade.at)
+                    and not self._skipped(name, trade)
+                ):
                     yield trade.id, trade.id
 
     def _check_against_layer_below(self, name: str, cold: dict[int, Row]) -> None:
@@ -413,7 +531,9 @@ class World:
 
     def _gone_below(self, name: str, trade: Row) -> bool:
         below = ["silver"] if name in CANDLES else [self.bronze_of[trade.id]]
-        return any(self._gone(table, trade.at) or trade.id in self.late[table] for table in below)
+        return self._skipped(name, trade) or any(
+            self._gone(table, trade.at) or trade.id in self.late[table] for table in below
+        )
 
     def settle(self, *, zombies_wake: bool) -> None:
         """With nothing going wrong any more, all that came in time moves.
@@ -442,8 +562,18 @@ class World:
         self._run_until_nothing_moves()
         for name in TABLES.by_name:
             self._check_moved(name, self.now - BUFFER)
+        for name in TABLES.by_name:
+            self._check_filled(name)
         if self.retention == LONG:
             self._check_healed()
+
+    def _check_filled(self, name: str) -> None:
+        """With nothing going wrong, all that was skipped is brought."""
+        if not self.exists(name) or self.head(name) is None:
+            return
+        self.begin_backfill(name).proceed()
+        self.check()
+        assert not self.skips(name).left_out, f"{name}: something is left out for ever"
 
     def _run_until_nothing_moves(self) -> None:
         for _ in range(60):
@@ -484,6 +614,21 @@ class World:
         for trade_id, holder in self._owed(name, edge):
             assert holder in cold, f"{name}: a row is never moved"
             assert name not in CANDLES or trade_id in cold[holder].made_of, f"{name}: a candle is never complete"
+
+
+def _within(window: Window, micros: int) -> bool:
+    return to_micros(window.low) <= micros < to_micros(window.high)
+
+
+def _skips(history: list[SimulatedSnapshot]) -> Skips:
+    """What is left out, and what was filled, as the snapshots there ever were say one after the other."""
+    skips = Skips()
+    for snapshot in history:
+        if SKIPPED_PROPERTY in snapshot.properties:
+            skips = skips.skipping(_window_id(snapshot.properties["wap.id"]).window)
+        if (backfill_id := snapshot.properties.get(BACKFILL_PROPERTY)) is not None:
+            skips = skips.filling(BackfillId.parse(backfill_id).window)
+    return skips
 
 
 def _windows(history: list[SimulatedSnapshot]) -> list[WindowId]:

@@ -8,6 +8,9 @@ RECONCILE_DAG_ID = "k2_reconcile"
 MAINTENANCE_DAG_ID = "k2_maintenance"
 """The DAG that tidies cold tables."""
 
+BACKFILL_DAG_ID = "k2_backfill"
+"""The DAG that brings what was skipped."""
+
 
 def dag_id(layer: str) -> str:
     """The id of a layer's DAG."""

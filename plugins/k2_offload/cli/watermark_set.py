@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from k2_offload.cli.console import FINDING, JsonOption, command, errors, print_json, screen
 from k2_offload.core.tables import TableSpec
-from k2_offload.core.windows import format_time
+from k2_offload.core.windows import format_time, parse_instant
 from k2_offload.work.tiers import open_tiers
 from k2_offload.work.watermarks import Skip, find_skip, skip
 
-_TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?)?", re.ASCII)
 
-
-def parse_instant(text: str | datetime) -> datetime:
+def parse_time_argument(text: str | datetime) -> datetime:
     """A time from the command line; one without a zone is UTC, as everywhere here.
 
     :raises typer.BadParameter: if it is no time
@@ -25,21 +22,16 @@ def parse_instant(text: str | datetime) -> datetime:
     if isinstance(text, datetime):  # as click passes a value that it has converted before
         return text
     try:
-        if not _TIME.fullmatch(text):
-            raise ValueError
-        time = datetime.fromisoformat(text)
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            f"'{text}' is no time in ISO 8601 to the microsecond, such as 2026-03-01 or 2026-03-01T12:00:00Z (UTC)"
-        ) from None
+        return parse_instant(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 TableArgument = Annotated[str, typer.Argument(help="The table's name in the table file.", show_default=False)]
 TimeArgument = Annotated[
     datetime,
     typer.Argument(
-        parser=parse_instant, metavar="TIME", help="ISO 8601, UTC unless it names a zone.", show_default=False
+        parser=parse_time_argument, metavar="TIME", help="ISO 8601, UTC unless it names a zone.", show_default=False
     ),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]

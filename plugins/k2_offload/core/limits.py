@@ -23,6 +23,9 @@ TASK_RETRIES = 2
 TASK_RETRY_SECONDS = 30
 """Airflow tries a failed task again that often, after that long."""
 
+BACKFILL_SECONDS = 12 * 60 * 60
+"""The same of `backfill`: it brings months, and begins no further windows after half of that."""
+
 MAINTENANCE_SECONDS = 2 * 60 * 60
 """Airflow's execution timeout of the task that tidies all cold tables. What is done by then stays done."""
 

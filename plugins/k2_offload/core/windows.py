@@ -6,6 +6,7 @@ straddle a boundary. All times are aware UTC datetimes; one tick is one microsec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -69,6 +70,25 @@ def parse_time(text: str) -> datetime:
     :raises ValueError: if the text is not in that form
     """
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+
+
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?)?", re.ASCII)
+
+
+def parse_instant(text: str) -> datetime:
+    """A time that a person has written; one without a zone is UTC, as everywhere here.
+
+    :raises ValueError: if it is no time
+    """
+    try:
+        if not _INSTANT.fullmatch(text):
+            raise ValueError
+        time = datetime.fromisoformat(text)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"'{text}' is no time in ISO 8601 to the microsecond, such as 2026-03-01 or 2026-03-01T12:00:00Z (UTC)"
+        ) from None
 
 
 def upstream_limit(upstreams: Sequence[Upstream], now: datetime, idle_after: timedelta) -> Upstream | None:

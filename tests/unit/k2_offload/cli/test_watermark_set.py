@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from k2_offload.cli.main import app
-from k2_offload.cli.watermark_set import parse_instant
+from k2_offload.cli.watermark_set import parse_time_argument
 from k2_offload.core.windows import format_time
 
 times = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
@@ -19,7 +19,7 @@ times = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.ju
 
 @given(times)
 def test_what_the_commands_print_can_be_given_back(time):
-    assert parse_instant(format_time(time)) == time
+    assert parse_time_argument(format_time(time)) == time
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_what_the_commands_print_can_be_given_back(time):
     ],
 )
 def test_a_time_without_a_zone_is_utc(text, time):
-    assert parse_instant(text) == time
+    assert parse_time_argument(text) == time
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_time_without_a_zone_is_utc(text, time):
 )
 def test_what_is_no_time_or_finer_than_a_microsecond_is_bad_input(text):
     with pytest.raises(typer.BadParameter, match="ISO 8601"):
-        parse_instant(text)
+        parse_time_argument(text)
 
 
 def test_bad_input_exits_with_2_before_anything_is_asked():

@@ -1,0 +1,100 @@
+"""The ``backfill`` task: brings what was skipped, one Spark application for some windows after the other."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from k2_offload.adapters import spark_submit
+from k2_offload.adapters.retry import with_retries
+from k2_offload.airflow_tasks.spark_application import SparkApplicationOperator
+from k2_offload.core.errors import InvalidTablesFile, OffloadError, Unreachable
+from k2_offload.core.limits import BACKFILL_SECONDS
+from k2_offload.core.plan import group_plans
+from k2_offload.core.tables import TableSpec
+from k2_offload.core.text import show_seconds
+from k2_offload.core.windows import parse_instant
+from k2_offload.work.backfill import LeftOut, find_left_out, plan_backfills
+from k2_offload.work.tiers import open_tiers
+
+_WINDOWS = 8
+"""Of one application: its start takes seconds, and what it was not told cannot fail with it."""
+
+
+class BackfillOperator(SparkApplicationOperator):
+    """Submits ``include/spark_jobs/offload.py`` until nothing is left out any more of the range that was asked for.
+
+    All it needs to know is in the cold tables: it may be killed at any time, cleared, and run again.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(application=spark_submit.OFFLOAD, name="k2-backfill", **kwargs)
+
+    def execute(self, context: Any) -> None:
+        """Fill every chosen table, one after the other.
+
+        :raises AirflowFailException: if a table cannot be filled, or there was no time for all of it
+        """
+        params = context["params"]
+        low, high = (_time(params[key]) for key in ("from", "to"))
+        started, problems = datetime.now().astimezone(), []
+        with open_tiers() as tiers:
+            with_retries(tiers.ledger.migrate)
+            try:
+                chosen = tiers.tables.select(params["tables"])
+            except InvalidTablesFile as error:
+                raise AirflowFailException(str(error)) from None
+        for table in chosen:
+            try:
+                self._fill(context, table, low, high, started)
+            except Unreachable:
+                raise
+            except OffloadError as error:
+                problems.append(str(error))
+        if problems:
+            raise AirflowFailException("\n".join(problems))
+
+    def _fill(
+        self, context: Any, table: TableSpec, low: datetime | None, high: datetime | None, started: datetime
+    ) -> None:
+        params, total = context["params"], None
+        while True:
+            with open_tiers() as tiers:
+                found = find_left_out(tiers, table, low, high)
+                if not found.ranges:
+                    self.log.info("%s: nothing is left out in that range", table.name)
+                    return
+                windows = plan_backfills(tiers, found, params["max_rows"] or None, newest_first=params["newest_first"])
+                planned = list(islice(windows, _WINDOWS))
+            total = self._tell(found, total, started)
+            if params["dry_run"]:
+                return
+            if datetime.now().astimezone() - started > timedelta(seconds=BACKFILL_SECONDS / 2):
+                raise OffloadError(
+                    f"{table.name}: {found.rows} rows are still left out, and there was no time for them. Nothing is "
+                    f"wrong, and no row is lost: `k2 backfill {table.name}` goes on where this run has ended."
+                )
+            [plan] = group_plans([(table.job_group, each) for each in planned])
+            self.submit(context, plan.to_json(), ["--parallel-tables", "1"], short=False)
+
+    def _tell(self, found: LeftOut, total: int | None, started: datetime) -> int:
+        total = total if total is not None else found.rows
+        done, took = total - found.rows, datetime.now().astimezone() - started
+        left = show_seconds(took.total_seconds() * found.rows / done) if done > 0 else "?"
+        self.log.info("%s: %d rows left out, %d brought, about %s s left", found.table.name, found.rows, done, left)
+        if found.may_have_expired:
+            self.log.warning(
+                "%s: rows before %s may have expired in ClickHouse; how many, cannot be known",
+                found.table.name, found.expired_before,
+            )  # fmt: skip
+        return total
+
+
+def _time(text: str) -> datetime | None:
+    try:
+        return parse_instant(text) if text else None
+    except ValueError as error:
+        raise AirflowFailException(str(error)) from None

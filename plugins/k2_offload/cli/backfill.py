@@ -1,0 +1,115 @@
+"""``k2 backfill`` brings what was skipped through the DAG k2_backfill."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from k2_offload.airflow_tasks.dag_ids import BACKFILL_DAG_ID
+from k2_offload.cli.console import (
+    FINDING,
+    JsonOption,
+    command,
+    number_table,
+    print_json,
+    screen,
+    show_error,
+    show_table,
+    window_document,
+)
+from k2_offload.cli.run import explain, run_dag
+from k2_offload.cli.watermark_set import DryRunOption, TableArgument, parse_time_argument
+from k2_offload.core.skips import subtract
+from k2_offload.core.text import show_number, show_window
+from k2_offload.core.windows import format_time
+from k2_offload.work.backfill import LeftOut, find_left_out
+from k2_offload.work.tiers import open_tiers
+
+FromOption = Annotated[
+    datetime | None, typer.Option("--from", parser=parse_time_argument, metavar="TIME", help="From here on.")
+]
+ToOption = Annotated[
+    datetime | None, typer.Option("--to", parser=parse_time_argument, metavar="TIME", help="Below this time.")
+]
+
+
+@command
+def backfill(
+    table: TableArgument,
+    low: FromOption = None,
+    high: ToOption = None,
+    newest_first: Annotated[
+        bool, typer.Option("--newest-first/--oldest-first", help="Which rows to begin with.")
+    ] = False,
+    max_rows: Annotated[int, typer.Option(min=0, help="Of one window; 0 means as the table file says.")] = 0,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring what was left out of a cold table on purpose: by `k2 watermark set`, or by `history: backfill`.
+
+    In windows of a bounded number of rows, beside the cycles. It may be stopped at any time and run again: the cold
+    table itself says what is left out. The oldest rows come first, for ClickHouse's TTL takes them first.
+
+    Example: [bold]k2 backfill silver_trades --from 2026-03-01 --dry-run[/bold]
+    """
+    before = _find(table, low, high)
+    state, log = "success", Path(tempfile.mkdtemp(prefix="k2-backfill-")) / "airflow.log"
+    if before.ranges and not dry_run:
+        conf = {
+            "from": format_time(low) if low else "",
+            "to": format_time(high) if high else "",
+            "max_rows": max_rows,
+            "newest_first": newest_first,
+        }
+        state = run_dag(BACKFILL_DAG_ID, [table], log, conf)
+    after = _find(table, low, high)
+    if as_json:
+        print_json(_document(before, after))
+    elif not before.ranges:
+        screen.print(f"{table}: nothing is left out in that range. There is nothing to bring.")
+    else:
+        _print(before, after, dry_run=dry_run)
+    if before.may_have_expired and not as_json:
+        screen.print(
+            f"Rows before {format_time(before.expired_before)} may have expired in ClickHouse (it keeps "
+            f"{before.table.warm_retention_text}): how many, cannot be known. What is still there is brought.",
+            soft_wrap=True,
+        )
+    if state != "success":
+        explain(log)
+    if not dry_run and (state != "success" or after.ranges):
+        show_error(f"{table}: {after.rows:,} rows are still left out. No row is lost: `k2 backfill {table}` goes on.")
+        raise typer.Exit(FINDING)
+
+
+def _find(table: str, low: datetime | None, high: datetime | None) -> LeftOut:
+    with open_tiers() as tiers:
+        tiers.ledger.migrate()
+        return find_left_out(tiers, tiers.tables[table], low, high)
+
+
+def _document(before: LeftOut, after: LeftOut) -> dict[str, object]:
+    return {
+        "table": before.table.name,
+        "rows_left_out_before": before.rows,
+        "rows_left_out": after.rows,
+        "left_out": [window_document(each) for each in after.ranges],
+        "filled": [window_document(each) for each in subtract(before.ranges, after.ranges)],
+        "may_have_expired": before.may_have_expired,
+    }
+
+
+def _print(before: LeftOut, after: LeftOut, *, dry_run: bool) -> None:
+    shown = number_table(["range (UTC)"], [], ["state"])
+    for each in subtract(before.ranges, after.ranges):
+        shown.add_row(show_window(each.low, each.high), "[green]filled[/green]")
+    for each in after.ranges:
+        shown.add_row(show_window(each.low, each.high), "left out")
+    show_table(shown)
+    screen.print(f"{show_number(before.rows)} rows in ClickHouse were left out, {show_number(after.rows)} are now.")
+    if dry_run:
+        screen.print("A dry run: nothing was changed.")

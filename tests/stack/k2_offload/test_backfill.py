@@ -1,0 +1,256 @@
+"""What was skipped is brought beside everything else, once, on the real stack."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from k2_offload.core.day_comparison import Verdict
+from k2_offload.core.errors import OffloadError
+from k2_offload.core.fault_points import FaultPoint
+from k2_offload.core.plan import group_plans
+from k2_offload.work.backfill import find_left_out, plan_backfills
+from k2_offload.work.compare import compare_day, count_days
+from k2_offload.work.reconcile import plan_heal
+from k2_offload.work.watermarks import find_skip, skip
+from tests.faults.hook import Fault, Kind
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+LATER = NOON + timedelta(hours=3)
+POINTS = (
+    FaultPoint.BACKFILL_STARTED,
+    FaultPoint.FILE_EXPORTED,
+    FaultPoint.STAGED,
+    FaultPoint.BACKFILL_AUDITED,
+    FaultPoint.BACKFILL_CHECKED,
+    FaultPoint.BACKFILLED,
+)
+
+
+@pytest.fixture
+def skipped(workbench):
+    """A table of which two ranges were skipped: 100 rows from 10:00 on, 100 from 12:00 on; 100 before and after."""
+    table = workbench.create_trades()
+    for number, hours in enumerate((-3, -2, -1, 0, 1)):
+        workbench.insert_trades(table, NOON + timedelta(hours=hours), 100, start_sequence=1000 * number)
+    spec = workbench.spec(table, max_window_rows=100, max_file_rows=60)
+    for hours, moves in ((-2.5, True), (-1.5, False), (-0.5, True), (0.5, False)):
+        time = NOON + timedelta(hours=hours)
+        cycle = workbench.cycle(spec, now=time + timedelta(minutes=10))
+        if moves:
+            workbench.move(cycle, table)
+        else:
+            skip(cycle.tiers, cycle.tables[table], find_skip(cycle.tiers, cycle.tables[table], time))
+    cycle = workbench.cycle(spec, now=LATER)
+    workbench.move(cycle, table)
+    assert sum(workbench.cold_rows(table).values()) == 300
+    return cycle, table
+
+
+def plan(cycle, table, **how):
+    return list(plan_backfills(cycle.tiers, find_left_out(cycle.tiers, cycle.tables[table]), **how))
+
+
+def compare(cycle, table):
+    return compare_day(cycle.tiers, count_days(cycle.tiers, cycle.tables[table]), NOON.date())
+
+
+def move_with(workbench, planned, *faults):
+    """In the application that is up, with faults armed; whether all was published."""
+    [document] = group_plans([("test", each) for each in planned])
+    document = document.to_json()
+    return workbench.spark.ask("move_with_faults", document, [each.to_json() for each in faults], "/nowhere", 1)
+
+
+def test_what_was_skipped_is_brought_in_bounded_windows(workbench, skipped):
+    cycle, table = skipped
+    watermark = cycle.catalog.load(cycle.tables[table]).published.window_id.window.high
+    assert compare(cycle, table).verdict is Verdict.EQUAL
+    planned = plan(cycle, table, max_rows=60)
+    assert [each.rows for each in planned] == [60, 40, 60, 40]
+    output = workbench.publish(*planned)
+    assert output.count(": filled, ") == 4
+    workbench.check(cycle, [table])
+    cold = cycle.catalog.load(cycle.tables[table])
+    assert cold.published.window_id.window.high == watermark
+    assert cold.skips.left_out == ()
+    assert find_left_out(cycle.tiers, cycle.tables[table]).ranges == ()
+    found = compare(cycle, table)
+    assert (found.verdict, found.warm_rows, found.cold_rows) == (Verdict.EQUAL, 500, 500)
+
+
+def test_spark_brings_it_too(workbench):
+    table = workbench.create_trades()
+    workbench.insert_trades(table, NOON, 100)
+    spec = workbench.spec(table, transport="jdbc", history="backfill")
+    cycle = workbench.cycle(spec, now=LATER)
+    assert workbench.move(cycle, table) is None
+    workbench.insert_trades(table, LATER, 100, start_sequence=1000)
+    cycle = workbench.cycle(spec, now=LATER + timedelta(hours=1))
+    planned = [*plan(cycle, table), cycle.plan(cycle.tables[table])]
+    code, output = workbench.run_job(*planned)
+    assert code == 0, output
+    cycle.commit(cycle.tables[table])
+    workbench.check(cycle, [table])
+
+
+def test_repeated_and_overlapping_backfills_change_nothing(workbench, skipped):
+    cycle, table = skipped
+    first, other = plan(cycle, table, max_rows=100)
+    overlapping = plan(cycle, table, max_rows=30)
+    workbench.publish(first)
+    snapshots = len(workbench.cold_table(table).metadata.snapshots)
+    assert "already filled" in workbench.publish(first)
+    assert workbench.publish(*overlapping[:4]).count("already filled") == 4
+    assert len(workbench.cold_table(table).metadata.snapshots) == snapshots
+    assert sum(workbench.cold_rows(table).values()) == 400
+    workbench.publish(*overlapping[4:6])
+    assert "not all of it is left out in the cold table any more" in workbench.publish(other)
+    workbench.publish(*plan(cycle, table))
+    workbench.check(cycle, [table])
+
+
+def test_two_backfills_at_the_same_moment_bring_it_once(workbench, skipped):
+    cycle, table = skipped
+    [document] = group_plans([("test", each) for each in plan(cycle, table)])
+    assert workbench.spark.ask("move_with_faults", document.to_json(), [], "/nowhere", 2)
+    workbench.check(cycle, [table])
+
+
+@pytest.mark.parametrize(
+    "point", [FaultPoint.FILE_EXPORTED, FaultPoint.STAGED, FaultPoint.BACKFILL_STAGED_AGAIN, FaultPoint.BACKFILLED]
+)
+def test_a_backfill_that_is_killed_is_brought_by_the_next(workbench, point):
+    table, cycle = begin_at_the_front(workbench)
+    fault = Fault(point, Kind.KILL, table)
+    interfered = Fault(FaultPoint.BACKFILL_CHECKED, Kind.INTERFERE, table)
+    staged_again = point is FaultPoint.BACKFILL_STAGED_AGAIN
+    code, output = workbench.run_job(*plan(cycle, table), faults=[*([interfered] if staged_again else []), fault])
+    assert code != 0, output
+    assert "FAULT kill" in output
+    if ranges := find_left_out(cycle.tiers, cycle.tables[table]).ranges:
+        assert point is not FaultPoint.BACKFILLED
+        workbench.publish(*plan(cycle, table))
+    assert bool(ranges) == (point is not FaultPoint.BACKFILLED)
+    workbench.check(cycle, [table])
+
+
+@pytest.mark.parametrize(
+    "point", [FaultPoint.FILE_EXPORTED, FaultPoint.STAGED, FaultPoint.BACKFILLED], ids=["exported", "staged", "filled"]
+)
+def test_a_reply_that_is_lost_brings_it_once(workbench, point):
+    table, cycle = begin_at_the_front(workbench)
+    assert move_with(workbench, plan(cycle, table), Fault(point, Kind.LOSE_REPLY, table))
+    assert find_left_out(cycle.tiers, cycle.tables[table]).ranges == ()
+    workbench.check(cycle, [table])
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_an_error_at_any_point_leaves_all_or_nothing(workbench, point):
+    table, cycle = begin_at_the_front(workbench)
+    assert not move_with(workbench, plan(cycle, table), Fault(point, Kind.RAISE, table))
+    if find_left_out(cycle.tiers, cycle.tables[table]).ranges:
+        assert not workbench.cold_rows(table)
+        workbench.publish(*plan(cycle, table))
+    workbench.check(cycle, [table])
+
+
+def begin_at_the_front(workbench):
+    """A new table of 100 rows, all of them left to a backfill."""
+    table = workbench.create_trades()
+    workbench.insert_trades(table, NOON, 100)
+    cycle = workbench.cycle(workbench.spec(table, history="backfill"), now=LATER)
+    assert cycle.plan(cycle.tables[table]) is None
+    cycle.commit(cycle.tables[table])
+    assert find_left_out(cycle.tiers, cycle.tables[table]).rows == 100
+    return table, cycle
+
+
+def test_a_window_and_a_heal_meanwhile_lose_nothing(workbench, skipped):
+    """Each of the three was planned before the others were published."""
+    cycle, table = skipped
+    backfills = plan(cycle, table)
+    workbench.insert_trades(table, NOON - timedelta(hours=2.9), 3, start_sequence=10**6)
+    days = count_days(cycle.tiers, cycle.tables[table])
+    heal = plan_heal(days, compare(cycle, table))
+    workbench.insert_trades(table, LATER, 10, start_sequence=10**7)
+    later = workbench.cycle(workbench.spec(table), now=LATER + timedelta(hours=1))
+    window = later.plan(later.tables[table])
+    workbench.publish(backfills[0])
+    workbench.publish(heal)
+    workbench.publish(window)
+    later.commit(later.tables[table])
+    workbench.publish(backfills[1])
+    workbench.check(later, [table])
+    assert compare(later, table).verdict is Verdict.EQUAL
+
+
+def test_a_rollback_takes_it_away_as_a_whole(workbench, skipped):
+    cycle, table = skipped
+    before = cycle.catalog.load(cycle.tables[table])
+    workbench.publish(*plan(cycle, table))
+    workbench.spark.ask("sql", before.rollback_statement(before.snapshot_id))
+    assert sum(workbench.cold_rows(table).values()) == 300
+    assert compare(cycle, table).verdict is Verdict.EQUAL
+    assert [each.rows for each in plan(cycle, table)] == [100, 100]
+    workbench.publish(*plan(cycle, table))
+    workbench.check(cycle, [table])
+
+
+def test_expiry_does_not_forget_what_was_brought(workbench, skipped):
+    cycle, table = skipped
+    first, second = plan(cycle, table)
+    workbench.publish(first)
+    workbench.compact(table)
+    expire(workbench, cycle, table)
+    assert find_left_out(cycle.tiers, cycle.tables[table]).rows == 100
+    assert "already filled" in workbench.publish(first)
+    workbench.publish(second)
+    workbench.insert_trades(table, LATER, 10, start_sequence=10**7)
+    later = workbench.cycle(workbench.spec(table), now=LATER + timedelta(hours=1))
+    workbench.move(later, table)
+    workbench.compact(table)
+    expire(workbench, later, table)
+    assert workbench.publish(first, second).count("already filled") == 2
+    workbench.check(later, [table])
+
+
+def expire(workbench, cycle, table):
+    """All snapshots but the heads of branches, as another tool may do."""
+    statement = cycle.catalog.load(cycle.tables[table]).rollback_statement(0)
+    catalog = statement.split()[1].split(".")[0]
+    workbench.spark.ask(
+        "sql",
+        f"CALL {catalog}.system.expire_snapshots(table => 'cold.{table}', older_than => now(), retain_last => 1)",
+    )
+    assert len(workbench.cold_table(table).metadata.snapshots) <= 3
+
+
+def test_rows_that_go_while_a_range_is_brought_stop_it(workbench, skipped):
+    cycle, table = skipped
+    planned = plan(cycle, table)
+    workbench.sql(f"ALTER TABLE {table} DELETE WHERE sequence = 1007 SETTINGS mutations_sync = 2")
+    done, output = workbench.try_to_publish(planned[0])
+    assert not done
+    assert f"`k2 backfill {table}` counts it anew" in output
+    workbench.publish(*plan(cycle, table))
+    workbench.check(cycle, [table])
+
+
+def test_what_is_above_the_watermark_is_refused(skipped):
+    cycle, table = skipped
+    with pytest.raises(OffloadError, match=r"lies above the watermark, .* Ask for a range that ends at"):
+        find_left_out(cycle.tiers, cycle.tables[table], high=LATER + timedelta(hours=1))
+
+
+def test_a_new_table_begins_at_the_front(workbench):
+    table, _ = begin_at_the_front(workbench)
+    workbench.insert_trades(table, LATER, 40, start_sequence=1000)
+    later = workbench.cycle(workbench.spec(table, history="backfill"), now=LATER + timedelta(hours=1))
+    workbench.move(later, table)
+    assert sum(workbench.cold_rows(table).values()) == 40
+    planned = plan(later, table, max_rows=60, newest_first=True)
+    assert [each.rows for each in planned] == [60, 40]
+    workbench.publish(*planned)
+    workbench.check(later, [table])
