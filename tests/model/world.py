@@ -446,7 +446,8 @@ class World:
                 assert still_there <= cold, f"{name}: a row was not brought"
         with suppress(DamagedTable):
             table = self.cycle().catalog.load(TABLES[name])
-            assert table is None or table.skips == expected, f"{name}: the chain has forgotten what is left out"
+            found = table.skips if table is not None else expected
+            assert found == expected, f"{name}: the chain has forgotten what is left out: {found}, not {expected}"
 
     def _check_partitions(self, name: str) -> None:
         for snapshot in self.history(name):

@@ -50,6 +50,20 @@ def test_windows_follow_each_other_hold_every_row_once_and_no_more_than_they_may
 
 
 @given(source=sources, max_rows=st.integers(1, 30))
+def test_windows_from_the_end_hold_every_row_once_and_no_more_than_they_may(source, max_rows):
+    high, moved = max(source.times) + TICK, 0
+    while high > START:
+        window, counts = cut_by_rows("t", Window(START, high), source.count, max_rows, from_end=True)
+        inside = [time for time in source.times if window.low <= time < window.high]
+        assert window.high == high
+        assert window.low >= START
+        assert counts.total == len(inside)
+        assert len(inside) <= max_rows or len(set(inside)) == 1, "only rows of one timestamp stay together"
+        high, moved = window.low, moved + len(inside)
+    assert moved == len(source.times)
+
+
+@given(source=sources, max_rows=st.integers(1, 30))
 def test_a_window_takes_as_much_as_it_may_in_the_coarsest_steps_that_are_fine_enough(source, max_rows):
     whole = Window(START, max(source.times) + TICK)
     window, counts = cut_by_rows("t", whole, source.count, max_rows)
