@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -92,8 +92,9 @@ class Table:
         while not self.ended.is_set():
             now = time.time()
             for file in [each for each in folder.rglob("*") if each.is_file()]:
-                if now - file.stat().st_mtime > SECONDS_IN_FLIGHT:
-                    os.utime(file, (now - 5 * 86400,) * 2)
+                with suppress(FileNotFoundError):  # old metadata goes with each commit
+                    if now - file.stat().st_mtime > SECONDS_IN_FLIGHT:
+                        os.utime(file, (now - 5 * 86400,) * 2)
             plan, _ = plan_all(cycle.tiers, [cycle.tables[self.name]], dry_run=False)
             limits = {"orphans_before": datetime.now(UTC) - timedelta(days=2), "expire_before": FAR_AHEAD}
             tables = [replace(planned, closed_before=FAR_AHEAD, **limits) for planned in plan.tables]
