@@ -58,11 +58,13 @@ class Table:
         """One window, whole."""
         first = START + timedelta(minutes=number)
         self.bench.insert_trades(self.name, first, WINDOW_ROWS, step_micros=1000, start_sequence=number * WINDOW_ROWS)
-        cycle = self.cycle(first + timedelta(minutes=40))
-        planned = cycle.plan(cycle.tables[self.name])
-        while not jobs.run(Plan("swaps", (planned,)).to_json()):
-            self.done["windows again"] += 1
-        cycle.commit(cycle.tables[self.name])
+        with ExitStack() as resources:
+            spec, now = self.bench.spec(self.name), first + timedelta(minutes=40)
+            cycle = self.bench.cycle(spec, now=now, resources=resources)
+            planned = cycle.plan(cycle.tables[self.name])
+            while not jobs.run(Plan("swaps", (planned,)).to_json()):
+                self.done["windows again"] += 1
+            cycle.commit(cycle.tables[self.name])
         self.done["windows"] += 1
 
     def publish_windows(self):

@@ -28,6 +28,7 @@ from k2_offload.core.maintenance import REWRITE_PROPERTY
 from k2_offload.core.type_mapping import Column
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyiceberg.io import FileIO
     from pyiceberg.manifest import DataFile
     from pyiceberg.partitioning import PartitionSpec
@@ -237,9 +238,23 @@ class ColdTable:
 
         :param column: the time that the partitions are days of
         """
-        within = f"\"{column}\" >= '{day}T00:00:00+00:00' and \"{column}\" < '{day + timedelta(days=1)}T00:00:00+00:00'"
+        within = _of_day(column, day)
         daily = self._daily_specs(column)
         return [file.file_path for file in self._files(within) if file.spec_id in daily and _day_of(file) == day]
+
+    def read_day(self, column: str, day: date, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The rows of one day, one file at a time in memory; what delete files take out is left out.
+
+        :param column: the time that the day is of
+        :param names: the columns to read, the time among them
+        """
+        from pyiceberg.io.pyarrow import ArrowScan  # noqa: PLC0415
+
+        with self.told():
+            scan = self._table.scan(_of_day(column, day), selected_fields=tuple(names))
+            reader = ArrowScan(self._table.metadata, self._table.io, scan.projection(), scan.row_filter)
+            for task in scan.plan_files():
+                yield from reader.to_record_batches([task])
 
     @property
     def field_ids(self) -> dict[str, int]:
@@ -443,6 +458,10 @@ def _version_of(name: str) -> int:
     """Of a metadata file, such as 00012-….metadata.json."""
     number = name.partition("-")[0]
     return int(number) if number.isdecimal() else -1
+
+
+def _of_day(column: str, day: date) -> str:
+    return f"\"{column}\" >= '{day}T00:00:00+00:00' and \"{column}\" < '{day + timedelta(days=1)}T00:00:00+00:00'"
 
 
 def _day_of(file: DataFile) -> date:

@@ -17,6 +17,8 @@ _SECTION = "k2_offload"
 _NUMBERS = {"parallel_tables": 1, "task_timeout_seconds": SHORTEST_TASK_SECONDS}
 """Settings that are whole numbers, and the least of each."""
 
+_COLD_READERS = ("clickhouse", "worker")
+
 _OLDEST_AIRFLOW = (3, 3)
 
 
@@ -37,6 +39,7 @@ class Settings:
     spark_jars: str = ""
     spark_class_archive: str = ""
     lake_collection: str = "k2_lake"
+    cold_reader: str = "clickhouse"
     parallel_tables: int = 4
     task_timeout_seconds: int = TASK_SECONDS
     metrics_token: str = field(default="", repr=False)
@@ -64,6 +67,11 @@ def load_settings() -> Settings:
         raise ConfigurationError(
             f"[{_SECTION}] lake_collection is '{given['lake_collection']}', not a name of letters, digits and "
             "underscores. Nothing was moved. Correct it; then run `k2 validate`."
+        )
+    if (reader := given.get("cold_reader", Settings.cold_reader)) not in _COLD_READERS:
+        raise ConfigurationError(
+            f"[{_SECTION}] cold_reader is '{reader}', not one of: {', '.join(_COLD_READERS)}. Nothing was moved. "
+            "Correct it; then run `k2 validate`."
         )
     for key, least in _NUMBERS.items():
         if key in given:

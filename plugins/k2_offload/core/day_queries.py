@@ -112,9 +112,7 @@ def pick_differing(
 
     :param limit: of rows of each side
     """
-    named: tuple[str | None, ...] = (table.timestamp_column, *table.sort_columns, table.sequence_column)
-    named = table.key_columns or named
-    key = row_hash([column for column in columns if column.name in named])
+    key = row_hash(naming_columns(table, columns))
 
     def side(rows: str, is_warm: int) -> str:
         return (
@@ -128,6 +126,24 @@ def pick_differing(
         "SELECT k2_hash, any(k2_key) AS k2_key, any(k2_micros) AS k2_micros, sum(k2_side) AS k2_surplus FROM "
         f"({side(warm, 1)} UNION ALL {side(cold, 0)}) GROUP BY k2_hash HAVING k2_surplus != 0) "
         f"ORDER BY k2_micros, k2_key, k2_surplus LIMIT {limit} BY k2_surplus > 0"
+    )
+
+
+def naming_columns(table: TableSpec, columns: Sequence[Column]) -> list[Column]:
+    """The columns that name a row: the table's key columns, or else all that the table file says of a row."""
+    named: tuple[str | None, ...] = (table.timestamp_column, *table.sort_columns, table.sequence_column)
+    named = table.key_columns or named
+    return [column for column in columns if column.name in named]
+
+
+def hashed_rows(
+    table: TableSpec, columns: Sequence[Column], key: Sequence[Column], rows: str, minutes: Collection[int]
+) -> str:
+    """Rows ``(hash, time in microseconds since 1970, hash of the key, version)`` of one side."""
+    version = quote(table.version_column) if table.version_column is not None else "NULL"
+    return (
+        f"SELECT {row_hash(columns)}, toUnixTimestamp64Micro({_time(table)}), {row_hash(key)}, {version} FROM {rows} "
+        f"WHERE {_among(table, minutes)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Compares partition days of both tiers; ClickHouse reads either side.
+"""Compares partition days of both tiers; who reads which, is in :mod:`k2_offload.work.sides`.
 
 What a difference means, and what may be healed, is in :mod:`k2_offload.core.day_comparison`.
 """
@@ -23,10 +23,10 @@ from k2_offload.core.day_comparison import (
 from k2_offload.core.errors import OffloadError, Overloaded, Refused, Unreachable
 from k2_offload.core.exactly_once import check_cut, watermark_of
 from k2_offload.core.gaps import GapKind
-from k2_offload.core.lake import iceberg_table
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import Window, from_micros
+from k2_offload.work.sides import open_sides
 from k2_offload.work.tiers import Tiers
 
 DaysProgress = Callable[[Sequence[date]], Iterable[date]]
@@ -58,10 +58,6 @@ class TableDays:
     def whole_from(self) -> date:
         """The first day that the warm tier surely holds as a whole."""
         return first_whole_day(self.now, self.table.warm_retention)
-
-    def reader(self, lake_collection: str) -> str:
-        """The table function that reads the cold table as it was loaded."""
-        return iceberg_table(self.cold_table.location, self.cold_table.metadata_location, lake_collection)
 
 
 def count_days(tiers: Tiers, table: TableSpec, since: date | None = None) -> TableDays | None:
@@ -138,8 +134,8 @@ def compare_day(tiers: Tiers, days: TableDays, day: date) -> DayComparison:
     """
     table = days.table
     scope = DayScope(day, days.below, days.left_out)
-    warm_sql, cold_sql = _sides(tiers, days, scope)
-    warm = _minutes(tiers, days, warm_sql)
+    sides = open_sides(tiers, table, days.columns, days.cold_table, scope)
+    warm = sides.warm()
     warm_rows, warm_hash = _total(warm)
     found = DayComparison(
         table.name,
@@ -151,9 +147,7 @@ def compare_day(tiers: Tiers, days: TableDays, day: date) -> DayComparison:
         (days.cold or {}).get(day, 0),
     )
     try:
-        in_cold = _minutes(tiers, days, cold_sql)
-        others_sql = day_queries.count_out_of_scope(table, scope, days.reader(tiers.lake_collection))
-        [(others,)] = tiers.clickhouse.execute(others_sql)
+        in_cold, others = sides.cold()
     except (Unreachable, Refused, Overloaded):
         raise
     except OffloadError as error:
@@ -163,14 +157,10 @@ def compare_day(tiers: Tiers, days: TableDays, day: date) -> DayComparison:
     minutes = {minute for minute in {*warm, *in_cold} if warm.get(minute) != in_cold.get(minute)}
     if not minutes:
         return found
-    [(late, gone, first, last, seen)] = tiers.clickhouse.execute(
-        day_queries.differing_rows(table, days.columns, warm_sql, cold_sql, minutes)
-    )
+    late, gone, first, last, seen = sides.differences(minutes)
     shrunk = None
     if table.version_column is not None:
-        [(shrunk, seen_of_keys)] = tiers.clickhouse.execute(
-            day_queries.shrunk_rows(table, days.columns, warm_sql, cold_sql, minutes)
-        )
+        shrunk, seen_of_keys = sides.shrunk(minutes)
         _check_same(table, day, warm_hash - cold_hash, seen_of_keys)
     _check_same(table, day, warm_hash - cold_hash, seen)
     differing = Window(from_micros(first), from_micros(last + 1)) if late or gone else None
@@ -187,15 +177,12 @@ def read_differing(tiers: Tiers, table: TableSpec, found: DayComparison, limit: 
     counted = count_days(tiers, table, found.scope.day)
     if counted is None or found.differing is None:
         return []
-    warm_sql, cold_sql = _sides(tiers, counted, found.scope)
-    picked = tiers.clickhouse.execute(
-        day_queries.pick_differing(table, counted.columns, warm_sql, cold_sql, found.differing, limit)
-    )
+    sides = open_sides(tiers, table, counted.columns, counted.cold_table, found.scope)
+    picked = sides.pick(found.differing, limit)
     values: dict[int, tuple[str | None, ...]] = {}
-    for rows, sign in ((warm_sql, 1), (cold_sql, -1)):
+    for sign in (1, -1):
         if hashes := [content for content, surplus, _ in picked if surplus * sign > 0]:
-            sql = day_queries.print_rows(table, counted.columns, rows, found.differing, hashes)
-            values |= {content: tuple(row) for content, *row in tiers.clickhouse.execute(sql)}
+            values |= sides.texts(found.differing, hashes, of_warm=sign > 0)
     kinds = {
         (True, False): RowKind.LATE,
         (False, False): RowKind.GONE,
@@ -203,18 +190,10 @@ def read_differing(tiers: Tiers, table: TableSpec, found: DayComparison, limit: 
         (False, True): RowKind.COLD_VERSION,
     }
     return [
-        DifferingRow(kinds[surplus > 0, bool(changed)], abs(surplus), values[content])
+        DifferingRow(kinds[surplus > 0, changed], abs(surplus), values[content])
         for content, surplus, changed in picked
         if content in values
     ]
-
-
-def _sides(tiers: Tiers, days: TableDays, scope: DayScope) -> tuple[str, str]:
-    reader = days.reader(tiers.lake_collection)
-    return (
-        day_queries.warm_day(days.table, days.columns, scope),
-        day_queries.cold_day(days.table, days.columns, scope, reader),
-    )
 
 
 def _total(minutes: dict[int, tuple[int, int]]) -> tuple[int, int]:
@@ -228,11 +207,6 @@ def _check_same(table: TableSpec, day: date, difference: int, seen: int) -> None
             f"{table.name} {day}: ClickHouse answered two queries with different rows: rows are coming in, or its "
             "replicas differ. The day was not compared, and nothing was changed; the next comparison looks at it anew."
         )
-
-
-def _minutes(tiers: Tiers, days: TableDays, rows: str) -> dict[int, tuple[int, int]]:
-    answer = tiers.clickhouse.execute(day_queries.minute_hashes(days.table, days.columns, rows))
-    return {minute: (count, content) for minute, count, content in answer}
 
 
 def describe(found: DayComparison, obstacle: str | None) -> str:

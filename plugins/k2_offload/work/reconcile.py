@@ -28,7 +28,7 @@ from k2_offload.core.plan import PlannedColumn, PlannedHeal
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.work.compare import TableDays, compare_day, count_days, describe
-from k2_offload.work.tiers import Tiers
+from k2_offload.work.tiers import WORKER, Tiers
 
 log = logging.getLogger(__name__)
 
@@ -194,6 +194,8 @@ def _attempt(table: TableSpec, step: Callable[[], Result]) -> Result | Found:
 def _reconcile(tiers: Tiers, counted: TableDays, day: date, going_rows: int) -> Found:
     found = compare_day(tiers, counted, day)
     obstacle = found.obstacle(going_rows) if found.differs else None
+    if obstacle is None and tiers.cold_reader == WORKER:
+        obstacle = "the new files could not be read back: [k2_offload] cold_reader is not clickhouse"
     heals = (plan_heal(counted, found),) if found.differs and obstacle is None else ()
     now = tiers.now()
     unequal_since = tiers.ledger.record_day(found, found.problem or obstacle, now)
