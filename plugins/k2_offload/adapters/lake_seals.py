@@ -60,7 +60,7 @@ class LakeSeals:
             if seal.seal_id != row["seal_id"]:
                 raise DamagedTable(
                     f"{self._name}: the seal of {seal.table} {seal.day} was altered by hand. Nothing was changed and "
-                    "no row is lost. docs/runbooks/seals.md says what to do."
+                    "no row is lost. docs/runbooks/consistency.md says what to do."
                 )
             seals.append(seal)
         return seals
@@ -70,7 +70,7 @@ class LakeSeals:
 
         :raises StaleWindow: if somebody else has added any meanwhile; nothing was changed then
         """
-        import pyarrow  # noqa: PLC0415
+        import pyarrow as pa
         from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError  # noqa: PLC0415
         from pyiceberg.table import TableProperties  # noqa: PLC0415
 
@@ -95,10 +95,11 @@ class LakeSeals:
                     self._table = self._catalog.create_table(self._name, _schema())
                 # A retry would add to what somebody else has added, unseen. Set in memory only.
                 self._table.metadata.properties[TableProperties.COMMIT_NUM_RETRIES] = "0"
-                self._table.append(pyarrow.Table.from_pylist(rows, self._table.schema().as_arrow()))
+                self._table.append(pa.Table.from_pylist(rows, self._table.schema().as_arrow()))
             except (CommitFailedException, TableAlreadyExistsError):
                 raise StaleWindow(
-                    f"{self._name}: another run has sealed days meanwhile. Nothing was changed; the next run looks anew."
+                    f"{self._name}: another run has sealed days meanwhile. Nothing was changed; the next run looks "
+                    "anew."
                 ) from None
 
     def _check(self, table: Table) -> None:

@@ -28,14 +28,12 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from hashlib import sha256
 
-from k2_offload.core.content_hash import content_hash
 from k2_offload.core.day_comparison import DayComparison, Verdict, day_window
 from k2_offload.core.errors import DamagedTable, StaleWindow
 from k2_offload.core.exactly_once import Snapshot
 from k2_offload.core.heal import HealId
 from k2_offload.core.maintenance import LONGEST_CANDLE
 from k2_offload.core.plan import PlannedColumn
-from k2_offload.core.sql import between, quote
 from k2_offload.core.tables import TableSpec
 
 VERIFIED_DAYS = 100
@@ -130,7 +128,7 @@ def newest(table: str, day: date, seals: Iterable[Seal]) -> Seal:
     if len(reached) != len(by_id) or sum(seal.before is None for seal in by_id.values()) != 1:
         raise DamagedTable(
             f"{table} {day}: its {len(by_id)} seals are not one chain: some were removed, or others were written by "
-            "hand. Nothing was changed and no row is lost. docs/runbooks/seals.md says what to do."
+            "hand. Nothing was changed and no row is lost. docs/runbooks/consistency.md says what to do."
         )
     return last[0]
 
@@ -158,9 +156,7 @@ class Break:
     held: int | None
 
 
-def find_break(
-    seal: Seal, steps: Sequence[Step], content_of: Callable[[int], Content | None]
-) -> Break | None:
+def find_break(seal: Seal, steps: Sequence[Step], content_of: Callable[[int], Content | None]) -> Break | None:
     """The first change of a day that is no heal of it, since the sealed rows were last there.
 
     :param steps: from the seal's snapshot, or the oldest one that is left, up to what readers see
@@ -207,16 +203,5 @@ def describe_break(seal: Seal, broken: Break, *, rolled_back_to: int | None, pro
     return (
         f"{seal.table} {seal.day}: its seal is broken: the day does not hold the {seal.rows:,} rows any more that were "
         f"sealed at {seal.sealed_at:%Y-%m-%d %H:%M} UTC, and no heal explains it; {since}.{unreadable} Nothing was "
-        f"changed. docs/runbooks/seals.md says how to find out who did it, and how to get the rows back."
+        f"changed. docs/runbooks/consistency.md says how to find out who did it, and how to get the rows back."
     )
-
-
-def day_content(seal: Seal, partition_column: str, cold_table: str, snapshot_id: int) -> str:
-    """A query for one row ``(rows, hash)``: what a snapshot holds of a sealed day.
-
-    :param cold_table: a table function that reads the cold table
-    """
-    names = ", ".join(quote(column.name) for column in seal.columns)
-    within = between(quote(partition_column), day_window(seal.day))
-    rows = f"(SELECT {names} FROM {cold_table} WHERE {within})"
-    return f"{content_hash(seal.columns, rows)} SETTINGS iceberg_snapshot_id = {snapshot_id}"

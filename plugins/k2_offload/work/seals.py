@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
@@ -15,6 +16,7 @@ from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.lake_seals import LakeSeals
 from k2_offload.adapters.ledger_seals import LedgerSeals, RecordedSeal
 from k2_offload.core.day_comparison import Verdict
+from k2_offload.core.day_queries import sealed_day
 from k2_offload.core.errors import DamagedTable, OffloadError, Overloaded, Refused, Unreachable
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.lake import iceberg_table
@@ -25,7 +27,6 @@ from k2_offload.core.seals import (
     Content,
     Seal,
     check_sealing,
-    day_content,
     describe_break,
     find_break,
     is_heal,
@@ -93,35 +94,42 @@ def seal_days(tiers: Tiers, tables: Sequence[TableSpec], budget: timedelta | Non
     """
     done, started = Sealing(), tiers.now()
     for namespace, chosen in _by_namespace(table for table in tables if table.reconcile).items():
-        found = []
-        try:
-            counted = [each for table in chosen if (each := _count(tiers, table, done)) is not None]
-            recorded = _newest_recorded(tiers, counted)
-            if not any(_due(tiers, each, recorded) for each in counted):
+        with _kept(done.problems):
+            counted = []
+            for table in chosen:
+                with _kept(done.problems):
+                    days = count_days(tiers, table)
+                    if days is not None and _due(tiers, days, _newest_recorded(tiers, days)):
+                        counted.append(days)
+            if not counted:
                 continue
             lake = tiers.catalog.seals(namespace)
             _share(tiers, lake, chosen)
-            recorded = _newest_recorded(tiers, counted)
+            found = []
             for days in counted:
-                for day in _due(tiers, days, recorded):
-                    if budget is not None and tiers.now() - started > budget:
-                        break
-                    try:
-                        seal = _compare(tiers, days, day, recorded.get((days.table.name, day)))
-                    except Unreachable:
-                        raise
-                    except OffloadError as error:
-                        done.problems.append(str(error))
-                        continue
-                    if seal is not None:
-                        found.append(seal)
-                        reached(FaultPoint.SEAL_COMPARED, seal.table)
+                with _kept(done.problems):
+                    recorded = _newest_recorded(tiers, days)
+                    for day in _due(tiers, days, recorded):
+                        if budget is not None and tiers.now() - started > budget:
+                            break
+                        with _kept(done.problems):
+                            if (seal := _compare(tiers, days, day, recorded.get(day))) is not None:
+                                found.append(seal)
+            for seal in found:
+                reached(FaultPoint.SEAL_COMPARED, seal.table)
             done.seals += _write(tiers, lake, found, done)
-        except Unreachable:
-            raise
-        except OffloadError as error:
-            done.problems.append(str(error))
     return done
+
+
+@contextmanager
+def _kept(problems: list[str]) -> Iterator[None]:
+    """What is wrong with one table, or day, must not stop the others."""
+    try:
+        yield
+    except Unreachable:
+        raise
+    except OffloadError as error:
+        problems.append(str(error))
 
 
 def _by_namespace(tables: Iterable[TableSpec]) -> Mapping[str, list[TableSpec]]:
@@ -131,42 +139,24 @@ def _by_namespace(tables: Iterable[TableSpec]) -> Mapping[str, list[TableSpec]]:
     return found
 
 
-def _count(tiers: Tiers, table: TableSpec, done: Sealing) -> TableDays | None:
-    try:
-        return count_days(tiers, table)
-    except Unreachable:
-        raise
-    except OffloadError as error:
-        done.problems.append(str(error))
-        return None
+def _newest_recorded(tiers: Tiers, days: TableDays) -> dict[date, RecordedSeal]:
+    """The last seal of each day of this incarnation of a table, as the ledger knows it."""
+    return _newest_of(days.table, days.cold_table.uuid, LedgerSeals(tiers.ledger).read([days.table.name]))
 
 
-def _newest_recorded(tiers: Tiers, counted: Sequence[TableDays]) -> dict[tuple[str, date], RecordedSeal]:
-    """The last seal of each day of these incarnations of tables, as the ledger knows it."""
-    uuids = {days.table.name: days.cold_table.uuid for days in counted}
-    return _newest_of(
-        each for each in LedgerSeals(tiers.ledger).read(list(uuids)) if each.seal.table_uuid == uuids[each.seal.table]
-    )
+def _newest_of(table: TableSpec, uuid: str, recorded: Iterable[RecordedSeal]) -> dict[date, RecordedSeal]:
+    by_id = {each.seal.seal_id: each for each in recorded}
+    last, _ = _newest_seals(table, uuid, (each.seal for each in by_id.values()))
+    return {seal.day: by_id[seal.seal_id] for seal in last}
 
 
-def _newest_of(recorded: Iterable[RecordedSeal]) -> dict[tuple[str, date], RecordedSeal]:
-    found: dict[tuple[str, date], list[RecordedSeal]] = defaultdict(list)
-    for each in recorded:
-        found[each.seal.table, each.seal.day].append(each)
-    return {
-        (table, day): next(each for each in seals if each.seal == last)
-        for (table, day), seals in found.items()
-        for last in [newest(table, day, [each.seal for each in seals])]
-    }
-
-
-def _due(tiers: Tiers, days: TableDays, recorded: Mapping[tuple[str, date], RecordedSeal]) -> list[date]:
+def _due(tiers: Tiers, days: TableDays, recorded: Mapping[date, RecordedSeal]) -> list[date]:
     known = tiers.ledger.read_days(days.table.name)
     due = []
     for day in sorted(days.cold or ()):
         if day < days.whole_from or not is_over(days.table, day, days.below):
             continue
-        found = recorded.get((days.table.name, day))
+        found = recorded.get(day)
         if found is None:
             if day in known and known[day].verdict is Verdict.EQUAL:
                 due.append(day)
@@ -236,11 +226,8 @@ def _write(tiers: Tiers, lake: LakeSeals, seals: Sequence[Seal], done: Sealing) 
         table = tiers.tables[seal.table]
         cold = tiers.catalog.load(table)
         chain = cold.day_history(table.partition_column, seal.day).ancestors() if cold is not None else ()
-        try:
+        with _kept(done.problems):
             check_sealing(seal, cold.uuid if cold else None, {snapshot.snapshot_id for snapshot in chain})
-        except OffloadError as error:
-            done.problems.append(str(error))
-        else:
             checked.append(seal)
     if checked:
         lake.append(checked)
@@ -285,7 +272,9 @@ def verify_sealed(
             _tell_others(tiers, table, cold, others, found)
         found.newest = max((seal.day for seal in current), default=None)
         chosen = [seal for seal in current if (first or date.min) <= seal.day <= (last or date.max)]
-        for seal in progress(chosen) if cold is not None else ():
+        for seal in progress(chosen):
+            if cold is None:  # then nothing is sealed of it
+                break
             verified = _verify(tiers, cold, table, seal)
             found.days, found.rows = found.days + 1, found.rows + seal.rows
             if verified.problem is not None:
@@ -326,51 +315,36 @@ def _tell_others(tiers: Tiers, table: TableSpec, cold: ColdTable | None, others:
         )
 
 
-def verify_due(tiers: Tiers, tables: Sequence[TableSpec], budget: timedelta | None = None) -> Iterator[str]:
+def verify_due(tiers: Tiers, tables: Sequence[TableSpec], budget: timedelta | None = None) -> list[str]:
     """Verify some sealed days and keep what was found: broken ones first, then those not looked at for the longest.
 
     :param budget: no verification begins so long after the first
     :returns: a sentence for each finding
     :raises Unreachable: if a service is down
     """
+    findings: list[str] = []
     for namespace, chosen in _by_namespace(tables).items():
-        try:
+        with _kept(findings):
             _share(tiers, tiers.catalog.seals(namespace), chosen)
-        except Unreachable:
-            raise
-        except OffloadError as error:
-            yield str(error)
     due: list[tuple[RecordedSeal, TableSpec, ColdTable]] = []
     for table in tables:
-        try:
-            cold = tiers.load_cold(table)
-            if cold is None:
-                continue
-            recorded = [each for each in LedgerSeals(tiers.ledger).read([table.name])]
-            current = [each for each in recorded if each.seal.table_uuid == cold.uuid]
-            due += [(each, table, cold) for each in _newest_of(current).values()]
-        except Unreachable:
-            raise
-        except OffloadError as error:
-            yield str(error)
+        with _kept(findings):
+            if (cold := tiers.load_cold(table)) is not None:
+                recorded = LedgerSeals(tiers.ledger).read([table.name])
+                due += [(each, table, cold) for each in _newest_of(table, cold.uuid, recorded).values()]
     due.sort(key=lambda each: (each[0].problem is None, each[0].checked_at))
     started = tiers.now()
     for each, table, cold in due[:VERIFIED_DAYS]:
         if budget is not None and tiers.now() - started > budget:
-            return
-        try:
+            break
+        with _kept(findings):
             verified = _verify(tiers, cold, table, each.seal)
-        except Unreachable:
-            raise
-        except OffloadError as error:
-            yield str(error)
-            continue
-        if not verified.healed:
-            LedgerSeals(tiers.ledger).record_verification(
-                each.seal, verified.snapshot_id, verified.problem, tiers.now()
-            )
-        if verified.problem is not None:
-            yield verified.problem
+            if not verified.healed:
+                LedgerSeals(tiers.ledger).record_verification(
+                    each.seal, verified.snapshot_id, verified.problem, tiers.now()
+                )
+            findings += [verified.problem] if verified.problem is not None else []
+    return findings
 
 
 def _verify(tiers: Tiers, cold: ColdTable, table: TableSpec, seal: Seal) -> Verified:
@@ -379,7 +353,7 @@ def _verify(tiers: Tiers, cold: ColdTable, table: TableSpec, seal: Seal) -> Veri
 
     def content_of(snapshot_id: int) -> Content | None:
         try:
-            sql = day_content(seal, table.partition_column, reader, snapshot_id)
+            sql = sealed_day(seal.columns, table.partition_column, seal.day, reader, snapshot_id)
             [(rows, content)] = tiers.clickhouse.execute(sql)
         except (Unreachable, Refused, Overloaded):
             raise
@@ -405,7 +379,5 @@ def _verify(tiers: Tiers, cold: ColdTable, table: TableSpec, seal: Seal) -> Veri
         return Verified(head, healed=True)
     base = steps[0].snapshot.snapshot_id if steps else None
     is_rolled_back = broken.held is None and base in below_sealed and base != seal.snapshot_id
-    text = describe_break(
-        seal, broken, rolled_back_to=base if is_rolled_back else None, problem=problems.get(head)
-    )
+    text = describe_break(seal, broken, rolled_back_to=base if is_rolled_back else None, problem=problems.get(head))
     return Verified(head, text)
