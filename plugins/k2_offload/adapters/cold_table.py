@@ -242,16 +242,19 @@ class ColdTable:
         daily = self._daily_specs(column)
         return [file.file_path for file in self._files(within) if file.spec_id in daily and _day_of(file) == day]
 
-    def read_day(self, column: str, day: date, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def read_day(
+        self, column: str, day: date, names: Sequence[str], snapshot_id: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
         """The rows of one day, one file at a time in memory; what delete files take out is left out.
 
         :param column: the time that the day is of
         :param names: the columns to read, the time among them
+        :param snapshot_id: what readers see when left out
         """
         from pyiceberg.io.pyarrow import ArrowScan  # noqa: PLC0415
 
         with self.told():
-            scan = self._table.scan(_of_day(column, day), selected_fields=tuple(names))
+            scan = self._table.scan(_of_day(column, day), selected_fields=tuple(names), snapshot_id=snapshot_id)
             reader = ArrowScan(self._table.metadata, self._table.io, scan.projection(), scan.row_filter)
             for task in scan.plan_files():
                 yield from reader.to_record_batches([task])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -91,6 +92,8 @@ def test_a_sealed_day_stays_whole_through_compaction(workbench, sealed):
     found = sealed.verify()
     assert (found.findings, found.days, found.rows, found.newest) == ([], 1, 40, DAY)
     assert sealed.seal().seals == [], "twice"
+    here = replace(sealed.tiers, cold_reader="worker")
+    assert verify_sealed(here, sealed.spec).findings == []
     assert workbench.compact(sealed.table) == [3]
     found = sealed.verify()
     assert (found.findings, found.notes, found.days) == ([], [], 1)
