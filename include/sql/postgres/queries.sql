@@ -254,3 +254,38 @@ LEFT JOIN LATERAL (
     ORDER BY planned_at DESC
     LIMIT 1
 ) AS last_window ON true;
+
+-- name: has_seals
+SELECT to_regclass('k2_offload.offload_seals') IS NOT NULL;
+
+-- name: read_seals
+SELECT seal_id, table_name, table_uuid, day, rows, content_hash, columns, before, snapshot_id, sealed_at,
+       verified_at, verified_snapshot, problem
+FROM k2_offload.offload_seals
+WHERE table_name = ANY(%(tables)s)
+ORDER BY table_name, day, sealed_at;
+
+-- name: record_seal
+INSERT INTO k2_offload.offload_seals
+    (seal_id, table_name, table_uuid, day, rows, content_hash, columns, before, snapshot_id, sealed_at)
+VALUES (%(seal_id)s, %(table)s, %(table_uuid)s, %(day)s, %(rows)s, %(content_hash)s, %(columns)s, %(before)s,
+        %(snapshot_id)s, %(sealed_at)s)
+ON CONFLICT (seal_id) DO UPDATE
+SET table_name = excluded.table_name, table_uuid = excluded.table_uuid, day = excluded.day, rows = excluded.rows,
+    content_hash = excluded.content_hash, columns = excluded.columns, before = excluded.before,
+    snapshot_id = excluded.snapshot_id, sealed_at = excluded.sealed_at;
+
+-- name: record_verification
+UPDATE k2_offload.offload_seals
+SET verified_at = %(now)s, problem = %(problem)s,
+    verified_snapshot = CASE WHEN %(problem)s::text IS NULL THEN %(snapshot_id)s ELSE verified_snapshot END
+WHERE seal_id = %(seal_id)s;
+
+-- name: sealed_days
+SELECT seals.table_name, count(*), max(seals.day), count(seals.problem),
+       min(coalesce(seals.verified_at, seals.sealed_at))
+FROM k2_offload.offload_seals AS seals
+JOIN k2_offload.offload_watermarks AS watermarks
+    ON watermarks.table_name = seals.table_name AND watermarks.cold_table_uuid = seals.table_uuid
+WHERE NOT EXISTS (SELECT FROM k2_offload.offload_seals AS later WHERE later.before = seals.seal_id)
+GROUP BY seals.table_name;

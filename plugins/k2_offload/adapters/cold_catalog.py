@@ -12,9 +12,10 @@ from urllib.parse import urlencode, urlparse
 from k2_offload.adapters.cold_errors import told
 from k2_offload.adapters.cold_storage import ColdStorage
 from k2_offload.adapters.cold_table import ColdTable
+from k2_offload.adapters.lake_seals import LakeSeals
 from k2_offload.adapters.postgres import LIBPQ_LIMITS
 from k2_offload.core.connections import CatalogSettings
-from k2_offload.core.tables import TableSpec
+from k2_offload.core.tables import SEALS_TABLE, TableSpec
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.type_mapping import Column
 
@@ -99,6 +100,11 @@ class ColdCatalog:
                     raise
                 return found
             return ColdTable(made, table.name, partial(self._told, table))
+
+    def seals(self, namespace: str) -> LakeSeals:
+        """The seals of the cold tables of a namespace."""
+        name = f"{namespace}.{SEALS_TABLE}"
+        return LakeSeals(self._connected(), name, partial(told, self._settings.connection_id, name, self._ask))
 
     def ping(self) -> None:
         """Ask the catalog something small."""

@@ -11,6 +11,7 @@ from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from k2_offload.adapters.cold_storage import file_names
+from k2_offload.adapters.day_history import DayHistory, read_snapshot
 from k2_offload.core.data_files import RegisteredFile
 from k2_offload.core.errors import ChangedTable, DamagedTable, InvalidSource, StaleWindow
 from k2_offload.core.exactly_once import (
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
     from pyiceberg.partitioning import PartitionSpec
     from pyiceberg.table import Table
-    from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
     from pyiceberg.transforms import Transform
 
 
@@ -152,7 +152,7 @@ class ColdTable:
         snapshots = {snapshot.snapshot_id: snapshot for snapshot in self._table.metadata.snapshots}
 
         def snapshot_of(snapshot_id: int) -> Snapshot | None:
-            return _read(found) if (found := snapshots.get(snapshot_id)) is not None else None
+            return read_snapshot(found) if (found := snapshots.get(snapshot_id)) is not None else None
 
         return find_published(self._name, self.uuid, head, branches, snapshot_of)
 
@@ -242,16 +242,19 @@ class ColdTable:
         daily = self._daily_specs(column)
         return [file.file_path for file in self._files(within) if file.spec_id in daily and _day_of(file) == day]
 
-    def read_day(self, column: str, day: date, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def read_day(
+        self, column: str, day: date, names: Sequence[str], snapshot_id: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
         """The rows of one day, one file at a time in memory; what delete files take out is left out.
 
         :param column: the time that the day is of
         :param names: the columns to read, the time among them
+        :param snapshot_id: what readers see when left out
         """
         from pyiceberg.io.pyarrow import ArrowScan  # noqa: PLC0415
 
         with self.told():
-            scan = self._table.scan(_of_day(column, day), selected_fields=tuple(names))
+            scan = self._table.scan(_of_day(column, day), selected_fields=tuple(names), snapshot_id=snapshot_id)
             reader = ArrowScan(self._table.metadata, self._table.io, scan.projection(), scan.row_filter)
             for task in scan.plan_files():
                 yield from reader.to_record_batches([task])
@@ -327,6 +330,10 @@ class ColdTable:
                 "Run the command again."
             ) from None
 
+    def day_history(self, column: str, day: date) -> DayHistory:
+        """What its snapshots hold of one partition day."""
+        return DayHistory(self._table, column, day, self.told)
+
     @property
     @_told
     def columns(self) -> tuple[ColdColumn, ...]:
@@ -350,7 +357,7 @@ class ColdTable:
             SnapshotEntry(
                 datetime.fromtimestamp(each.timestamp_ms / 1000, UTC),
                 each.summary.operation.value if each.summary else "",
-                _read(each),
+                read_snapshot(each),
                 each.snapshot_id in visible,
             )
             for each in snapshots[:limit]
@@ -447,11 +454,6 @@ class ColdTable:
                     f"TABLE {'.'.join(self._table.name())} ALTER COLUMN {column.name} DROP NOT NULL; or point 'source' "
                     "at a view without NULLs. Then run `k2 validate`."
                 )
-
-
-def _read(snapshot: IcebergSnapshot) -> Snapshot:
-    summary = snapshot.summary.additional_properties if snapshot.summary else {}
-    return Snapshot.read(snapshot.snapshot_id, snapshot.parent_snapshot_id, snapshot.sequence_number or 0, summary)
 
 
 def _version_of(name: str) -> int:

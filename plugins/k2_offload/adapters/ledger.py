@@ -290,7 +290,7 @@ class Ledger:
 
     def migrate(self) -> None:
         """Bring the schema to this version's, or make it; safe at every start, also by several processes at once."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             if self._missing_versions(cursor):
                 # Two sessions that create the same thing at the same moment collide, IF NOT EXISTS or not.
                 cursor.execute(statements()["lock_schema"])
@@ -312,7 +312,7 @@ class Ledger:
 
         :raises ConfigurationError: if it may not
         """
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(statements()["may_keep_ledger"])
             if not cursor.fetchone()[0]:
                 raise ConfigurationError(
@@ -323,19 +323,19 @@ class Ledger:
     @contextmanager
     def locked(self, table: str) -> Iterator[LockedTable]:
         """One transaction that holds the table's row lock; rolled back on an exception."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             yield LockedTable(cursor, table)
 
     def read_tables(self) -> dict[str, TableRecord]:
         """Every table the ledger knows, by name."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(statements()["read_tables"])
             return {row[0]: TableRecord(*row) for row in cursor.fetchall()}
 
     def read_gaps(self) -> dict[str, list[Gap]]:
         """What each table has missed, by name; tables without gaps are missing."""
         gaps: dict[str, list[Gap]] = {}
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(statements()["read_gaps"])
             for table, low, high, kind, rows, accepted_at in cursor.fetchall():
                 gaps.setdefault(table, []).append(Gap(Window(low, high), GapKind(kind), rows, accepted_at))
@@ -347,7 +347,7 @@ class Ledger:
         :param limit: how many of each table, at most
         """
         windows: dict[str, list[RecordedWindow]] = {table: [] for table in tables}
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(statements()["last_windows"], {"tables": list(tables), "limit": limit})
             for row in cursor.fetchall():
                 windows[row[0]].append(RecordedWindow(*row))
@@ -359,7 +359,7 @@ class Ledger:
         :param since: the first day
         """
         days: dict[str, list[RecordedDay]] = {table: [] for table in tables}
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(statements()["compared_days"], {"tables": list(tables), "since": since})
             for table, day, verdict, *others in cursor.fetchall():
                 days[table].append(RecordedDay(table, day, Verdict(verdict), *others))
@@ -372,7 +372,7 @@ class Ledger:
         :returns: since when it has been unequal; ``None`` if it is not
         """
         differing = found.differing
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(
                 statements()["record_day"],
                 {
@@ -389,13 +389,13 @@ class Ledger:
 
     def read_days(self, table: str) -> dict[date, LastComparison]:
         """What the last comparison of each day of a table has found."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(statements()["days_of"], {"table": table})
             return {day: LastComparison(Verdict(verdict), at) for day, verdict, at in cursor.fetchall()}
 
     def record_maintenance(self, done: Tidied, now: datetime, *, dry_run: bool) -> None:
         """Keep what maintenance did to a table."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(
                 statements()["record_maintenance"],
                 {
@@ -411,13 +411,13 @@ class Ledger:
 
     def read_maintenance(self, since: datetime) -> list[MaintenanceRecord]:
         """What the last run of maintenance since a time did to each table, dry runs included."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(statements()["maintenance_since"], {"since": since})
             return [MaintenanceRecord(*row) for row in cursor.fetchall()]
 
     def last_maintained(self) -> dict[str, datetime]:
         """When maintenance last went well, by table."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(statements()["last_maintained"])
             return dict(cursor.fetchall())
 
@@ -426,7 +426,7 @@ class Ledger:
 
         :param now: the last day before it is the one that lags are of
         """
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(statements()["window_totals"], {"first": FIRST_WATERMARK, "since": now - timedelta(days=1)})
             totals = {row[0]: WindowTotals(*row[1:]) for row in cursor.fetchall()}
             cursor.execute(
@@ -442,7 +442,7 @@ class Ledger:
     def read_comparisons(self) -> dict[str, Comparisons]:
         """What the last comparisons of each table have found, by name; tables that were never compared are missing."""
         unequal: dict[str, list[UnequalDay]] = defaultdict(list)
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(statements()["unequal_days"])
             for table, *day in cursor.fetchall():
                 unequal[table].append(UnequalDay(*day))
@@ -450,7 +450,8 @@ class Ledger:
             return {table: Comparisons(last, tuple(unequal[table])) for table, last in cursor.fetchall()}
 
     @contextmanager
-    def _transaction(self) -> Iterator[Any]:
+    def transaction(self) -> Iterator[Any]:
+        """A cursor whose statements take effect together at the end, or not at all."""
         try:
             connection = self._connect()
         except Exception as error:

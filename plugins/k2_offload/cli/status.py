@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from k2_offload.adapters.dag_runs import ActiveRun, read_active_runs
+from k2_offload.adapters.ledger_seals import LedgerSeals
 from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.cli.console import (
     FINDING,
@@ -26,9 +27,10 @@ from k2_offload.cli.console import (
 )
 from k2_offload.cli.fail_on import check_known, find_reasons
 from k2_offload.core.conditions import FORMS, Condition, parse_conditions
+from k2_offload.core.observation import SealedDays
 from k2_offload.core.text import show_bytes, show_duration, show_number, show_seconds, show_time
 from k2_offload.core.windows import format_time
-from k2_offload.work.notes import describe_runs, find_notes
+from k2_offload.work.notes import describe_runs, describe_seals, find_notes
 from k2_offload.work.status import TableStatus, read_status
 from k2_offload.work.tiers import open_tiers, wall_clock
 
@@ -50,7 +52,8 @@ def status(
 
     "moved" and "took" are the last window's rows and seconds. Lag is the age of the oldest row that has not been moved;
     "silent" is for how long ClickHouse has got no row. Late rows came below the watermark: no window holds them.
-    "snapshots" and "metadata" are what every load of the cold table reads. Lines below the table name what is held
+    "snapshots" and "metadata" are what every load of the cold table reads; "sealed" are days.
+    Lines below the table name what is held
     back by another table, and a layer's run that goes on. All times are UTC. Exit code 1 if a table cannot be looked
     at, or for the reasons that --fail-on names, one line each on standard error.
 
@@ -62,6 +65,7 @@ def status(
         chosen = tiers.tables.select(tables or [], layer)
         tiers.ledger.migrate()
         records, gaps = tiers.ledger.read_tables(), tiers.ledger.read_gaps()
+        sealed = LedgerSeals(tiers.ledger).read_sealed_days()
         lines = [
             read_status(tiers, table, records.get(table.name), counts, gaps.get(table.name, ()))
             for table in with_progress("looking at", chosen)
@@ -70,12 +74,15 @@ def status(
     runs = {name: read_active_runs([name]) for name in dict.fromkeys(dag_id(table.layer) for table in chosen)}
     reasons = {line.table.name: list(find_reasons(line, conditions, now)) for line in lines if line.problem is None}
     if as_json:
-        documents = (_document(line, reasons.get(line.table.name, ())) for line in lines)
+        documents = (
+            _document(line, sealed.get(line.table.name, SealedDays()), reasons.get(line.table.name, ()))
+            for line in lines
+        )
         print_json(
             [each | _run_document(runs[dag_id(line.table.layer)]) for each, line in zip(documents, lines, strict=True)]
         )
     else:
-        _print(lines, now)
+        _print(lines, sealed, now)
         for active in filter(None, runs.values()):
             screen.print(
                 f"[yellow]{active[0].dag_id}[/yellow]: {escape(describe_runs(active, wall_clock()))}", soft_wrap=True
@@ -88,7 +95,7 @@ def status(
         raise typer.Exit(FINDING)
 
 
-def _document(line: TableStatus, reasons: Sequence[tuple[Condition, str]]) -> dict[str, object]:
+def _document(line: TableStatus, sealed: SealedDays, reasons: Sequence[tuple[Condition, str]]) -> dict[str, object]:
     record, metadata = line.record, line.metadata
     failed = record is not None and record.status == "failed"
     return {
@@ -124,6 +131,9 @@ def _document(line: TableStatus, reasons: Sequence[tuple[Condition, str]]) -> di
         "held_back_at": _text(line.held_back_by.watermark if line.held_back_by else None),
         "expires_at": _text(line.expiry.expires_at if line.expiry else None),
         "expiry_of": line.expiry.storage if line.expiry else None,
+        "sealed_days": sealed.days,
+        "newest_sealed_day": sealed.newest.isoformat() if sealed.newest else None,
+        "broken_seals": sealed.broken,
         "problem": line.problem,
         "reasons": [{"condition": condition.text, "reason": reason} for condition, reason in reasons],
     }
@@ -149,8 +159,8 @@ def _text(time: datetime | None) -> str | None:
     return format_time(time) if time else None
 
 
-def _print(lines: list[TableStatus], now: datetime) -> None:
-    numbers = ["moved", "took", "lag", "warm rows", "cold rows", "late", "snapshots", "metadata"]
+def _print(lines: list[TableStatus], sealed: Mapping[str, SealedDays], now: datetime) -> None:
+    numbers = ["moved", "took", "lag", "warm rows", "cold rows", "late", "snapshots", "metadata", "sealed"]
     shown = number_table(["table", "status", "watermark (UTC)"], numbers)
     for line in lines:
         record = line.record
@@ -169,6 +179,7 @@ def _print(lines: list[TableStatus], now: datetime) -> None:
             f"[yellow]{late}[/yellow]" if line.late else late,
             show_number(line.metadata.snapshots if line.metadata else None),
             show_bytes(line.metadata.size_bytes if line.metadata else None),
+            show_number(sealed[line.table.name].days if line.table.name in sealed else None),
         )
     show_table(shown)
     if days := sorted({day for line in lines for day in line.late or {}}):
@@ -178,7 +189,8 @@ def _print(lines: list[TableStatus], now: datetime) -> None:
             soft_wrap=True,
         )
     for line in lines:
-        for note in find_notes(line, now):
+        found = sealed.get(line.table.name, SealedDays())
+        for note in [*find_notes(line, now), *describe_seals(line.table.name, found)]:
             screen.print(f"[yellow]{line.table.name}[/yellow]: {escape(note)}", soft_wrap=True)
 
 

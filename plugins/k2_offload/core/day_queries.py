@@ -165,6 +165,18 @@ def hash_of_files(columns: Sequence[PlannedColumn], uris: Sequence[str], lake_co
     return f"{content_hash(columns, f'({files})')} {_READ}"
 
 
+def sealed_day(
+    columns: Sequence[PlannedColumn], partition_column: str, day: date, cold_table: str, snapshot_id: int
+) -> str:
+    """One row ``(rows, hash)``: what a snapshot of the cold table holds of a day, whatever was compared of it.
+
+    :param cold_table: a table function that reads the cold table
+    """
+    names = ", ".join(quote(column.name) for column in columns)
+    rows = f"(SELECT {names} FROM {cold_table} WHERE {between(quote(partition_column), day_window(day))})"
+    return f"{content_hash(columns, rows)} SETTINGS iceberg_snapshot_id = {snapshot_id}"
+
+
 def in_scope(table: TableSpec, scope: DayScope, reference: Callable[[str], str] = source_column) -> str:
     """Whether a row is one of those that are compared.
 

@@ -35,6 +35,10 @@ class FaultPoint(StrEnum):
     SWAP_STAGED = "swap staged"
     HEALED = "healed"
 
+    SEAL_COMPARED = "day compared to be sealed"
+    SEALED_IN_LAKE = "sealed in the lake"
+    SEALED = "seal recorded in the ledger"
+
     MAINTENANCE_STARTED = "maintenance started"
     REWRITE_STARTED = "rewrite started"
     REWRITTEN = "files of a day rewritten"

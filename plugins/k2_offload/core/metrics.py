@@ -358,6 +358,21 @@ METRICS: tuple[Metric, ...] = (
         _lost_days,
     ),
     _of_tables(
+        "k2_sealed_days",
+        "Days of the cold table that are sealed.",
+        lambda table: table.sealed.days if table.sealed else None,
+    ),
+    _of_tables(
+        "k2_broken_seals",
+        "Sealed days that the last verification found changed.",
+        lambda table: table.sealed.broken if table.sealed else None,
+    ),
+    _of_tables(
+        "k2_oldest_seal_verification_timestamp_seconds",
+        "When the sealed day was verified that was not for the longest time. Missing if none is sealed.",
+        lambda table: _seconds(table.sealed.oldest_verification) if table.sealed else None,
+    ),
+    _of_tables(
         "k2_gaps",
         "Ranges on record in which rows are missing: see k2_missed_rows.",
         lambda table: None if table.gaps is None else sum(gap.rows != 0 for gap in table.gaps),

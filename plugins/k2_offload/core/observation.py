@@ -78,6 +78,20 @@ class Comparisons:
 
 
 @dataclass(frozen=True)
+class SealedDays:
+    """What the ledger holds of the sealed days of one table.
+
+    :param broken: how many the last verification found broken
+    :param oldest_verification: when the one was verified that was not for the longest time
+    """
+
+    days: int = 0
+    newest: date | None = None
+    broken: int = 0
+    oldest_verification: datetime | None = None
+
+
+@dataclass(frozen=True)
 class TableObservation:
     """One table, in all places that could be looked at.
 
@@ -116,6 +130,7 @@ class TableObservation:
     last_maintenance: datetime | None = None
     totals: WindowTotals | None = None
     comparisons: Comparisons | None = None
+    sealed: SealedDays | None = None
     gaps: Sequence[Gap] | None = None
 
 

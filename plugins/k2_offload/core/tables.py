@@ -16,6 +16,9 @@ LAYERS = ("bronze", "silver", "gold")
 
 Layer = Literal["bronze", "silver", "gold"]
 
+SEALS_TABLE = "k2_seals"
+"""Of each namespace with cold tables: where their seals are."""
+
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUALIFIED_NAME = re.compile(rf"{_IDENTIFIER.pattern}\.{_IDENTIFIER.pattern}")
 
@@ -109,6 +112,8 @@ class TableSpec(TableOptions):
         super().__post_init__()
         for key in ("source", "target"):
             _check_name(key, getattr(self, key), _QUALIFIED_NAME, "two names with a dot between, such as k2.trades")
+        if self.target.partition(".")[2].lower() == SEALS_TABLE:
+            raise ValueError(f"'target': the table {SEALS_TABLE} of a namespace holds the seals of its cold tables")
         for key in ("name", "timestamp_column", "sequence_column", "partition_column", "version_column", "job_group"):
             _check_name(key, getattr(self, key), _IDENTIFIER, "a name of letters, digits and underscores")
         for key in ("sort_columns", "key_columns", "upstream", "binary"):

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlparse
 
 from k2_offload.adapters.dag_runs import read_latest_runs
 from k2_offload.adapters.ledger import TableRecord
+from k2_offload.adapters.ledger_seals import LedgerSeals
 from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.gaps import Gap
@@ -22,6 +23,7 @@ from k2_offload.core.observation import (
     Comparisons,
     Disk,
     Observation,
+    SealedDays,
     TableObservation,
     WindowTotals,
 )
@@ -43,6 +45,7 @@ class _LedgerView:
     totals: Mapping[str, WindowTotals] = field(default_factory=dict)
     comparisons: Mapping[str, Comparisons] = field(default_factory=dict)
     maintained: Mapping[str, datetime] = field(default_factory=dict)
+    sealed: Mapping[str, SealedDays] = field(default_factory=dict)
 
 
 def look(dag_ids: Sequence[str], seconds: Callable[[], float]) -> Observation:
@@ -100,6 +103,7 @@ def _read_ledger(tiers: Tiers) -> _LedgerView:
         ledger.read_totals(tiers.now()),
         ledger.read_comparisons(),
         ledger.last_maintained(),
+        LedgerSeals(ledger).read_sealed_days(),
     )
 
 
@@ -176,6 +180,7 @@ def _seen(tiers: Tiers, table: TableSpec, ledger: _LedgerView, status: TableStat
         last_maintenance=ledger.maintained.get(table.name),
         totals=ledger.totals.get(table.name, WindowTotals()) if known else None,
         comparisons=ledger.comparisons.get(table.name, Comparisons()) if known else None,
+        sealed=ledger.sealed.get(table.name, SealedDays()) if known else None,
         gaps=ledger.gaps.get(table.name, ()) if known else None,
     )
 

@@ -19,6 +19,7 @@ from k2_offload.core.observation import (
     DagObservation,
     Disk,
     Observation,
+    SealedDays,
     TableObservation,
     UnequalDay,
     WindowTotals,
@@ -69,6 +70,7 @@ TABLE = TableObservation(
             UnequalDay(date(2026, 3, 3), NOW - timedelta(hours=3), 1, 0),
         ),
     ),
+    sealed=SealedDays(3, date(2026, 3, 1), 1, NOW - timedelta(days=2)),
     gaps=(Gap(Window(NOW - timedelta(days=9), NOW - timedelta(days=8)), GapKind.EXPIRED, None, NOW),),
 )
 DAG = DagObservation("k2_offload_bronze", NOW - timedelta(seconds=42), 1, NOW, NOW - QUARTER, 9.5, 0)
