@@ -53,7 +53,9 @@ def go_problem(version: tuple[int, ...] | None) -> str | None:
 
 def _go_version() -> tuple[int, ...] | None:
     try:
-        answer = subprocess.run(["go", "env", "GOVERSION"], capture_output=True, text=True, check=False, env=_variables())
+        answer = subprocess.run(
+            ["go", "env", "GOVERSION"], capture_output=True, text=True, check=False, env=_variables()
+        )
     except OSError:
         return None
     found = re.match(r"go(\d+)\.(\d+)", answer.stdout)

@@ -6,7 +6,8 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,16 +32,23 @@ class Lake:
     stack: SharedStack
     store: ObjectStore
     catalog: RestCatalog
+    tables_file: Path | None = None
+
+    def with_tables(self, file: Path) -> Lake:
+        """The same, with another table file."""
+        return replace(self, tables_file=file)
 
     @property
     def variables(self) -> dict[str, str]:
         """What leads Airflow's commands to the lake."""
         layout = self.stack.settings.layout
         jars = [*layout.spark_jars.split(","), *map(str, sorted(layout.s3_jars.glob("*.jar")))]
-        return {
+        own_tables = {"AIRFLOW__K2_OFFLOAD__TABLES_FILE": str(self.tables_file)} if self.tables_file else {}
+        return own_tables | {
             "AIRFLOW_CONN_REAL_LAKE": json.dumps(self.catalog_connection()),
             "AIRFLOW__K2_OFFLOAD__CATALOG_CONN_ID": "real_lake",
             "AIRFLOW__K2_OFFLOAD__SPARK_JARS": ",".join(jars),
+            "AIRFLOW__K2_OFFLOAD__SPARK_CLASS_ARCHIVE": "",  # it was made for other jars
         }
 
     def catalog_connection(self, **changes: Any) -> dict[str, Any]:
@@ -68,7 +76,7 @@ class Lake:
             env={**self.stack.environment, **self.variables, **variables},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
         assert result.returncode == exit_code, result.stdout + result.stderr
@@ -89,8 +97,8 @@ class Lake:
             )
 
 
-@pytest.fixture(scope="session")
-def lake(stack: SharedStack) -> Iterator[Lake]:  # noqa: F811 - pytest's way
+@pytest.fixture(scope="session", autouse=True)
+def lake(stack: SharedStack) -> Iterator[Lake]:
     """Both servers run, and the settings of this process and of commands lead to them."""
     layout = stack.settings.layout
     store_port, catalog_port = free_ports(2)

@@ -6,8 +6,8 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
+
+import requests
 
 from embedded.install.layout import Layout
 from embedded.stack.processes import wait_until
@@ -44,8 +44,8 @@ class Server:
                 env={**os.environ, **self._variables},
             )
         process = self._process
-        answered = wait_until(lambda: process.poll() is not None or self._answers(), _START_SECONDS)
-        assert answered and process.poll() is None, f"{self._command[0]} did not start:\n{self._log.read_text()[-3000:]}"
+        wait_until(lambda: process.poll() is not None or self._answers(), _START_SECONDS)
+        assert self._answers(), f"{self._command[0]} did not start:\n{self._log.read_text()[-3000:]}"
 
     def kill(self) -> None:
         """End it as a crash does."""
@@ -55,9 +55,8 @@ class Server:
 
     def _answers(self) -> bool:
         try:
-            with urlopen(self._health, timeout=5):
-                return True
-        except (URLError, ConnectionError, TimeoutError):
+            return requests.get(self._health, timeout=5).ok
+        except requests.RequestException:
             return False
 
 
@@ -73,8 +72,10 @@ class ObjectStore(Server):
         self._layout = layout
         root = {"ROOT_ACCESS_KEY_ID": _ROOT_KEY_ID, "ROOT_SECRET_ACCESS_KEY": _ROOT_SECRET}
         super().__init__(
-            [layout.object_store, "--port", f"{HOST}:{port}", "--health", "/health", "--iam-dir", accounts]
-            + ["posix", self.data],
+            [
+                *(layout.object_store, "--port", f"{HOST}:{port}", "--health", "/health"),
+                *("--iam-dir", accounts, "posix", self.data),
+            ],
             f"{self.endpoint}/health",
             folder / "object-store.log",
             {**marks, **root},
@@ -83,13 +84,17 @@ class ObjectStore(Server):
 
     def set_up(self) -> None:
         """Make the account and the bucket, as the containers do."""
+        self.make_bucket(BUCKET)
+
+    def make_bucket(self, name: str) -> None:
+        """Make another bucket of the account."""
         variables = {
             **os.environ,
             **self._root,
             "PATH": f"{self._layout.object_store.parent}:{os.environ['PATH']}",
             "K2_S3_ENDPOINT": self.endpoint,
             "K2_S3_REGION": REGION,
-            "K2_S3_BUCKET": BUCKET,
+            "K2_S3_BUCKET": name,
             "K2_S3_ACCESS_KEY_ID": KEY_ID,
             "K2_S3_SECRET_ACCESS_KEY": SECRET,
         }
