@@ -194,6 +194,7 @@ _STORE_REFUSALS = (
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "NoSuchBucket",
+    "bucket does not exist",
     "NoSuchKey",
     "Status Code: 403",
     "HTTP response code: 403",

@@ -271,6 +271,7 @@ def test_a_catalog_that_lets_nobody_in_does_so_for_all_tables(catalog, lake, mon
         ForbiddenError("not yours"),
         NoSuchIcebergTableError("a table of Hive"),
         OSError("AWS Error ACCESS_DENIED during HeadObject operation"),
+        OSError("AWS Error NO_SUCH_BUCKET during CreateMultipartUpload operation: (Request ID: 7W)"),
         ServerError("NotFoundException: Location does not exist: s3://lake/cold/trades/metadata/7.metadata.json"),
         ValueError("unknown format version 9"),
         KeyError("current-schema-id"),
