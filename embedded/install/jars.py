@@ -1,4 +1,4 @@
-"""The jars that Spark loads, fetched by the Ivy inside pyspark and checked against pinned checksums."""
+"""Jars, fetched by the Ivy inside pyspark and checked against pinned checksums: Spark's, and the tests' broker."""
 
 from __future__ import annotations
 
@@ -14,38 +14,41 @@ from embedded.install.steps import SCHEME, STAMP_NAME, SetupError, fingerprint, 
 from k2_offload.adapters.java import find_java
 
 
-def install_jars(layout: Layout, cache: Path) -> bool:
+def install_jars(layout: Layout, cache: Path, name: str = "jars", title: str = "Spark's jars") -> bool:
     """Fetch the pinned jars with the Ivy that ships inside pyspark, and check them.
 
     :param layout: where they belong
     :param cache: Ivy's own cache, shared between checkouts
+    :param name: of the module in `requirements/`, and of the folder below `.state`
+    :param title: for people
     :returns: whether there was anything to do
     :raises SetupError: a download failed, or a jar is not the one that was pinned
     """
-    module, checksums = layout.requirements / "jars.xml", layout.requirements / "jars.sha256"
+    module, checksums = layout.requirements / f"{name}.xml", layout.requirements / f"{name}.sha256"
+    target = layout.jars.with_name(name)
     expected = fingerprint(SCHEME, module, checksums)
-    if is_current(layout.jars, expected) and all((layout.jars / name).is_file() for name in read_checksums(checksums)):
+    if is_current(target, expected) and all((target / jar).is_file() for jar in read_checksums(checksums)):
         return False
     started = time.monotonic()
-    log = fresh_log(layout.logs, "setup-jars")
+    log = fresh_log(layout.logs, f"setup-{name}")
     ivy = next(layout.spark.path.glob("lib/python3*/site-packages/pyspark/jars/ivy-2*.jar"))
     java = find_java(os.environ) or "java"
-    incoming = layout.jars.with_name("jars.incoming")
+    incoming = layout.jars.with_name(f"{name}.incoming")
     shutil.rmtree(incoming, ignore_errors=True)
     pattern = f"{incoming}/[artifact]-[revision](-[classifier]).[ext]"
     ask_ivy = [java, "-jar", f"{ivy}", "-ivy", f"{module}", "-confs", "default"]
     with locked(cache / "lock", "another checkout's set-up is downloading jars"):
-        run("Spark's jars", [*ask_ivy, "-cache", cache, "-retrieve", pattern], log, os.environ)
+        run(title, [*ask_ivy, "-cache", cache, "-retrieve", pattern], log, os.environ)
         try:
             verify_jars(incoming, read_checksums(checksums))
         except SetupError:
             shutil.rmtree(incoming, ignore_errors=True)
             discard_cached_jars(cache)
             raise
-    shutil.rmtree(layout.jars, ignore_errors=True)
+    shutil.rmtree(target, ignore_errors=True)
     (incoming / STAMP_NAME).write_text(expected)
-    incoming.rename(layout.jars)
-    say(f"  Spark's jars: installed in {time.monotonic() - started:.0f} s")
+    incoming.rename(target)
+    say(f"  {title}: installed in {time.monotonic() - started:.0f} s")
     return True
 
 
@@ -65,9 +68,9 @@ def verify_jars(folder: Path, checksums: Mapping[str, str]) -> None:
     ]
     if wrong:
         raise SetupError(
-            "Jars are not the ones pinned in requirements/jars.sha256:\n" + "\n".join(wrong) + "\n"
+            "Jars are not the ones pinned in requirements:\n" + "\n".join(wrong) + "\n"
             "They were thrown away and nothing uses them. Run `make setup` again to fetch them anew. If it says the\n"
-            "same again, somebody on the way changes them; if you changed requirements/jars.xml, pin the new sum."
+            "same again, somebody on the way changes them; if you changed the .xml file there, pin the new sum."
         )
 
 

@@ -27,6 +27,7 @@ from k2_offload.cli.console import (
     with_progress,
 )
 from k2_offload.cli.days import day_document, parse_day
+from k2_offload.cli.verify_offsets import verify_offsets
 from k2_offload.core.day_comparison import DayComparison, DifferingRow, TableComparison
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.tables import TableSpec
@@ -56,14 +57,16 @@ def verify(
     last: Annotated[date | None, _day_option("--to", "The last one, inclusive.")] = None,
     deep: Annotated[bool, typer.Option("--deep", help="Show the rows that differ, some of each side.")] = False,
     cold_only: Annotated[bool, typer.Option("--cold-only", help="Read the cold tables' files; no ClickHouse.")] = False,
+    offsets: Annotated[bool, typer.Option("--offsets", help="Compare the broker's offsets; bronze tables.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare counts and content hashes, warm against cold, day by day, for everything below the watermark.
 
     Both sides are computed by ClickHouse over whole rows; without --from, from the first day of which the warm tier's
     TTL can have removed nothing. With --cold-only, each data file of the cold tables is read instead: is it there and
-    whole, and do its rows agree with its metadata? Is it registered once, and each key in one row only? Exit code 0
-    only if nothing was found.
+    whole, and do its rows agree with its metadata? Is it registered once, and each key in one row only? With --offsets,
+    each message of the broker is looked for in ClickHouse and Iceberg. Exit code 0 only if nothing was found; a message
+    that was delivered twice is shown, and is no finding.
 
     Example: [bold]k2 verify silver_trades --from 2026-03-01 --to 2026-03-03 --deep[/bold]
     """
@@ -71,8 +74,14 @@ def verify(
         raise typer.BadParameter(f"--from {first} is after --to {last}")
     if deep and cold_only:
         raise typer.BadParameter("--deep compares with ClickHouse, and --cold-only does not ask it")
+    if offsets and (deep or cold_only or first or last):
+        raise typer.BadParameter("--offsets goes with none of --deep, --cold-only, --from and --to")
     with open_tiers() as tiers:
         chosen = tiers.tables.select(tables or [], layer)
+        if offsets:
+            if not verify_offsets(tiers, chosen, as_json):
+                raise typer.Exit(FINDING)
+            return
         passed = (
             _check_cold(tiers, chosen, (first, last), as_json)
             if cold_only
