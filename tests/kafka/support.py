@@ -100,5 +100,7 @@ class KafkaServer:
         producer = Producer({"bootstrap.servers": self.address})
         for number, message in enumerate(messages):
             chosen = number % 2 if partition is None else partition
-            producer.produce(topic, message.encode(), chosen, timestamp=int((time.time() + AHEAD_SECONDS) * 1000))
+            producer.produce(
+                topic, message.encode(), partition=chosen, timestamp=int(1000 * (time.time() + AHEAD_SECONDS))
+            )
         assert producer.flush(30) == 0

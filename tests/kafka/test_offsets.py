@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from clickhouse_driver import Client
-from clickhouse_driver.errors import ErrorCodes, ServerException
+from clickhouse_driver.errors import ServerException
 from confluent_kafka import Consumer, TopicPartition
 
 from embedded.stack.schema import SCHEMA_DIRECTORY, apply_schema
@@ -59,10 +59,8 @@ def detached(client: Client, exchange: str) -> Iterator[None]:
     queue = f"bronze_trades_{exchange}_queue"
     client.execute(f"DETACH TABLE {queue}")
     yield
-    try:
+    with suppress(ServerException):  # chDB 26.9 reports an error, as for CREATE, and has attached it
         client.execute(f"ATTACH TABLE {queue}")
-    except ServerException as error:  # as with CREATE, see embedded/stack/schema.py
-        assert error.code == ErrorCodes.LOGICAL_ERROR
     assert client.execute(f"EXISTS {queue}") == [(1,)]
 
 
@@ -102,7 +100,7 @@ def test_messages_arrive_through_a_restart_and_seeded_gaps_are_found(broker: Kaf
         TOPICS["kraken"],
         [kraken_message(["1.5", str(n + 1), f"{now_millis() / 1000:.6f}", "s", "l", ""]) for n in range(50)],
     )
-    wait_until(lambda: count(clickhouse, "bronze_trades_binance") == 100)
+    wait_until(lambda: count(clickhouse, "message_offsets") == 150)
     broker.stop()
     broker.start()
     broker.send(TOPICS["binance"], [*trades[100:150], "no JSON", "{", *trades[150:]])

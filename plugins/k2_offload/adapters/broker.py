@@ -68,13 +68,10 @@ class Broker:
                 resource: Any = admin.__dict__["ConfigResource"]("TOPIC", topic)
                 if known.error is not None:
                     return {}
-                [config] = (
-                    admin.AdminClient(
-                        {key: value for key, value in self._settings.items() if not key.startswith("enable.")}
-                    )
-                    .describe_configs([resource], request_timeout=_SECONDS)
-                    .values()
+                client = admin.AdminClient(  # kept until it has answered
+                    {key: value for key, value in self._settings.items() if not key.startswith("enable.")}
                 )
+                [config] = client.describe_configs([resource], request_timeout=_SECONDS).values()
                 compacted = "compact" in config.result()["cleanup.policy"].value
                 found = {}
                 for number in known.partitions:
