@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from clickhouse_driver import Client
 from clickhouse_driver.errors import ServerException
-from confluent_kafka import Consumer, TopicPartition
 
 from embedded.stack.schema import SCHEMA_DIRECTORY, apply_schema
 from k2_offload.adapters.broker import Broker
@@ -117,7 +116,7 @@ def test_messages_arrive_through_a_restart_and_seeded_gaps_are_found(broker: Kaf
         "DELETE FROM message_offsets WHERE topic LIKE '%binance' AND partition = 0 AND offset IN (10, 11, 12, 40)"
     )
     clickhouse.execute("DELETE FROM message_offsets WHERE topic LIKE '%binance' AND partition = 1 AND offset >= 99")
-    # Rows that bronze has lost; the last trade's message is at offset 99 + 1 of partition 0.
+    # Rows that bronze has lost.
     clickhouse.execute("DELETE FROM bronze_trades_binance WHERE sequence_number IN (0, 2, 8)")
     # Delivered again.
     clickhouse.execute(
@@ -135,18 +134,3 @@ def test_messages_arrive_through_a_restart_and_seeded_gaps_are_found(broker: Kaf
         *((0, "10 to 12", OffsetKind.UNKNOWN), (0, "40", OffsetKind.MISSING)),
         *(bronze | again | tail),
     }
-
-
-def test_a_message_that_comes_again_counts_twice_in_candles_and_is_told(
-    broker: KafkaServer, clickhouse: Client
-) -> None:
-    """Why no rule in ClickHouse prevents it: docs/production.md."""
-    topic, before = TOPICS["kraken"], count(clickhouse, "bronze_trades_kraken")
-    with detached(clickhouse, "kraken"):
-        group = Consumer({"bootstrap.servers": broker.address, "group.id": "k2_clickhouse_kraken"})
-        group.commit(offsets=[TopicPartition(topic, 0, 20), TopicPartition(topic, 1, 25)], asynchronous=False)
-        group.close()
-    wait_until(lambda: count(clickhouse, "bronze_trades_kraken") == before + 5, 60)
-    wait_until(lambda: count(clickhouse, "message_offsets WHERE topic = 'k2.trades.kraken'") == before + 5)
-    assert clickhouse.execute("SELECT sum(trade_count) FROM ohlcv_1d WHERE exchange = 'kraken'") == [(before + 5,)]
-    assert find(clickhouse, broker, "kraken") == {(0, "20 to 24", OffsetKind.REPEATED)}
