@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup ready up down status demo k2 airflow test test-unit test-stack test-stack-real soak bench lint format lock wheel clean
+.PHONY: help setup ready up down status demo k2 airflow test test-unit test-stack test-stack-real test-kafka soak bench lint format lock wheel clean
 
 PYTHON ?=
 PYTEST := .venv/bin/python -m pytest
@@ -67,6 +67,10 @@ test-stack: ready ## Tests on an embedded stack only
 test-stack-real: ## Tests with a real S3 server and Iceberg REST catalog; needs Go 1.25 or newer
 	@$(install) --quiet --with-lake-servers
 	@$(PYTEST) tests/real $(ARGS)
+
+test-kafka: ready ## Tests with a real Apache Kafka, which feeds the ClickHouse engine; a minute
+	@.venv/bin/python -m embedded.install.broker
+	@$(PYTEST) tests/kafka $(ARGS)
 
 soak: ready ## Seven days of cycles with random faults, compared row by row; under an hour (SEED=1 CYCLES=60)
 	@K2_MODEL_EXAMPLES=1000 $(PYTEST) tests/unit/k2_offload/test_model.py
