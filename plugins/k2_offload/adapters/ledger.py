@@ -6,18 +6,18 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
 from typing import Any
 
 from k2_offload.adapters.postgres import Connect, is_refusal
 from k2_offload.core.day_comparison import DayComparison, LastComparison, Verdict
-from k2_offload.core.errors import Busy, ConfigurationError, OffloadError, Refused, Unreachable
+from k2_offload.core.errors import Busy, ConfigurationError, OffloadError, OldLedger, Refused, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry, Published, WindowId, watermark_of
 from k2_offload.core.gaps import Gap, GapKind, Looked
 from k2_offload.core.maintenance import Tidied
-from k2_offload.core.observation import DURATION_BOUNDS, Comparisons, UnequalDay, WindowTotals
+from k2_offload.core.observation import Comparisons, UnequalDay, WindowTotals
 from k2_offload.core.windows import Window
 from k2_offload.files import LEDGER_SQL
 
@@ -307,6 +307,20 @@ class Ledger:
         cursor.execute(statements()["applied_versions"])
         return sorted(migrations().keys() - {version for (version,) in cursor.fetchall()})
 
+    @contextmanager
+    def _look(self, statement: str, values: Mapping[str, object] | None = None) -> Iterator[Any]:
+        """One transaction that reads and leaves the schema as it is; there are no rows where no schema is.
+
+        :raises OldLedger: if an older version has made it
+        """
+        with self._transaction() as cursor:
+            missing = self._missing_versions(cursor)
+            cursor.execute(statements()["has_tables"])
+            if missing and cursor.fetchone()[0]:
+                raise OldLedger(missing[0])
+            cursor.execute("SELECT WHERE false" if missing else statements()[statement], values)
+            yield cursor
+
     def check(self) -> None:
         """Make sure that Postgres answers and the schema is there or may be created. Changes nothing.
 
@@ -328,15 +342,13 @@ class Ledger:
 
     def read_tables(self) -> dict[str, TableRecord]:
         """Every table the ledger knows, by name."""
-        with self._transaction() as cursor:
-            cursor.execute(statements()["read_tables"])
+        with self._look("read_tables") as cursor:
             return {row[0]: TableRecord(*row) for row in cursor.fetchall()}
 
     def read_gaps(self) -> dict[str, list[Gap]]:
         """What each table has missed, by name; tables without gaps are missing."""
         gaps: dict[str, list[Gap]] = {}
-        with self._transaction() as cursor:
-            cursor.execute(statements()["read_gaps"])
+        with self._look("read_gaps") as cursor:
             for table, low, high, kind, rows, accepted_at in cursor.fetchall():
                 gaps.setdefault(table, []).append(Gap(Window(low, high), GapKind(kind), rows, accepted_at))
         return gaps
@@ -347,8 +359,7 @@ class Ledger:
         :param limit: how many of each table, at most
         """
         windows: dict[str, list[RecordedWindow]] = {table: [] for table in tables}
-        with self._transaction() as cursor:
-            cursor.execute(statements()["last_windows"], {"tables": list(tables), "limit": limit})
+        with self._look("last_windows", {"tables": list(tables), "limit": limit}) as cursor:
             for row in cursor.fetchall():
                 windows[row[0]].append(RecordedWindow(*row))
         return windows
@@ -359,8 +370,7 @@ class Ledger:
         :param since: the first day
         """
         days: dict[str, list[RecordedDay]] = {table: [] for table in tables}
-        with self._transaction() as cursor:
-            cursor.execute(statements()["compared_days"], {"tables": list(tables), "since": since})
+        with self._look("compared_days", {"tables": list(tables), "since": since}) as cursor:
             for table, day, verdict, *others in cursor.fetchall():
                 days[table].append(RecordedDay(table, day, Verdict(verdict), *others))
         return days
@@ -389,8 +399,7 @@ class Ledger:
 
     def read_days(self, table: str) -> dict[date, LastComparison]:
         """What the last comparison of each day of a table has found."""
-        with self._transaction() as cursor:
-            cursor.execute(statements()["days_of"], {"table": table})
+        with self._look("days_of", {"table": table}) as cursor:
             return {day: LastComparison(Verdict(verdict), at) for day, verdict, at in cursor.fetchall()}
 
     def record_maintenance(self, done: Tidied, now: datetime, *, dry_run: bool) -> None:
@@ -411,14 +420,12 @@ class Ledger:
 
     def read_maintenance(self, since: datetime) -> list[MaintenanceRecord]:
         """What the last run of maintenance since a time did to each table, dry runs included."""
-        with self._transaction() as cursor:
-            cursor.execute(statements()["maintenance_since"], {"since": since})
+        with self._look("maintenance_since", {"since": since}) as cursor:
             return [MaintenanceRecord(*row) for row in cursor.fetchall()]
 
     def last_maintained(self) -> dict[str, datetime]:
         """When maintenance last went well, by table."""
-        with self._transaction() as cursor:
-            cursor.execute(statements()["last_maintained"])
+        with self._look("last_maintained") as cursor:
             return dict(cursor.fetchall())
 
     def read_totals(self, now: datetime) -> dict[str, WindowTotals]:
@@ -426,27 +433,16 @@ class Ledger:
 
         :param now: the last day before it is the one that lags are of
         """
-        with self._transaction() as cursor:
-            cursor.execute(statements()["window_totals"], {"first": FIRST_WATERMARK, "since": now - timedelta(days=1)})
-            totals = {row[0]: WindowTotals(*row[1:]) for row in cursor.fetchall()}
-            cursor.execute(
-                statements()["window_durations"], {"bounds": [-bound for bound in reversed(DURATION_BOUNDS)]}
-            )
-            # A window that is within the n longest bounds is counted with each of them.
-            durations = {name: [0] * len(DURATION_BOUNDS) for name in totals}
-            for table, within, windows in cursor.fetchall():
-                for bound in range(len(DURATION_BOUNDS) - within, len(DURATION_BOUNDS)):
-                    durations[table][bound] += windows
-        return {name: replace(each, durations=tuple(durations[name])) for name, each in totals.items()}
+        with self._look("window_totals", {"first": FIRST_WATERMARK, "since": now - timedelta(days=1)}) as cursor:
+            return {row[0]: WindowTotals(*row[1:]) for row in cursor.fetchall()}
 
     def read_comparisons(self) -> dict[str, Comparisons]:
         """What the last comparisons of each table have found, by name; tables that were never compared are missing."""
         unequal: dict[str, list[UnequalDay]] = defaultdict(list)
-        with self._transaction() as cursor:
-            cursor.execute(statements()["unequal_days"])
+        with self._look("unequal_days") as cursor:
             for table, *day in cursor.fetchall():
                 unequal[table].append(UnequalDay(*day))
-            cursor.execute(statements()["last_comparisons"])
+        with self._look("last_comparisons") as cursor:
             return {table: Comparisons(last, tuple(unequal[table])) for table, last in cursor.fetchall()}
 
     @contextmanager

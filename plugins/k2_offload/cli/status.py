@@ -60,7 +60,6 @@ def status(
     check_known(conditions, counts)
     with open_tiers() as tiers:
         chosen = tiers.tables.select(tables or [], layer)
-        tiers.ledger.migrate()
         records, gaps = tiers.ledger.read_tables(), tiers.ledger.read_gaps()
         lines = [
             read_status(tiers, table, records.get(table.name), counts, gaps.get(table.name, ()))
