@@ -22,7 +22,14 @@ from k2_offload.core.windows import Window
 from k2_offload.files import LEDGER_SQL
 
 _LOCK_NOT_AVAILABLE = "55P03"
+_UNKNOWN_NAMES = ("3F000", "42P01", "42703")
+"""SQLSTATEs: no such schema, table or column."""
+
 _MAX_REASON_CHARACTERS = 1000
+
+
+def _sqlstate(error: BaseException | None) -> str | None:
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
 
 
 @cache
@@ -307,19 +314,24 @@ class Ledger:
         cursor.execute(statements()["applied_versions"])
         return sorted(migrations().keys() - {version for (version,) in cursor.fetchall()})
 
-    @contextmanager
-    def _look(self, statement: str, values: Mapping[str, object] | None = None) -> Iterator[Any]:
-        """One transaction that reads and leaves the schema as it is; there are no rows where no schema is.
+    def _look(self, statement: str, values: Mapping[str, object] | None = None) -> list[Any]:
+        """What a statement reads, with the schema left as it is; there are no rows where no schema is.
 
-        :raises OldLedger: if an older version has made it
+        :raises OldLedger: if the schema lacks something, because an older version has made it
         """
-        with self._transaction() as cursor:
-            missing = self._missing_versions(cursor)
-            cursor.execute(statements()["has_tables"])
-            if missing and cursor.fetchone()[0]:
-                raise OldLedger(missing[0])
-            cursor.execute("SELECT WHERE false" if missing else statements()[statement], values)
-            yield cursor
+        try:
+            with self._transaction() as cursor:
+                cursor.execute(statements()[statement], values)
+                return list(cursor.fetchall())
+        except OffloadError as error:
+            if _sqlstate(error.__cause__) not in _UNKNOWN_NAMES:
+                raise
+            with self._transaction() as cursor:
+                missing = self._missing_versions(cursor)
+                cursor.execute(statements()["has_tables"])
+                if not cursor.fetchone()[0]:
+                    return []
+            raise OldLedger(missing[0]) if missing else error from None
 
     def check(self) -> None:
         """Make sure that Postgres answers and the schema is there or may be created. Changes nothing.
@@ -342,15 +354,13 @@ class Ledger:
 
     def read_tables(self) -> dict[str, TableRecord]:
         """Every table the ledger knows, by name."""
-        with self._look("read_tables") as cursor:
-            return {row[0]: TableRecord(*row) for row in cursor.fetchall()}
+        return {row[0]: TableRecord(*row) for row in self._look("read_tables")}
 
     def read_gaps(self) -> dict[str, list[Gap]]:
         """What each table has missed, by name; tables without gaps are missing."""
         gaps: dict[str, list[Gap]] = {}
-        with self._look("read_gaps") as cursor:
-            for table, low, high, kind, rows, accepted_at in cursor.fetchall():
-                gaps.setdefault(table, []).append(Gap(Window(low, high), GapKind(kind), rows, accepted_at))
+        for table, low, high, kind, rows, accepted_at in self._look("read_gaps"):
+            gaps.setdefault(table, []).append(Gap(Window(low, high), GapKind(kind), rows, accepted_at))
         return gaps
 
     def read_windows(self, tables: Sequence[str], limit: int) -> dict[str, list[RecordedWindow]]:
@@ -359,9 +369,8 @@ class Ledger:
         :param limit: how many of each table, at most
         """
         windows: dict[str, list[RecordedWindow]] = {table: [] for table in tables}
-        with self._look("last_windows", {"tables": list(tables), "limit": limit}) as cursor:
-            for row in cursor.fetchall():
-                windows[row[0]].append(RecordedWindow(*row))
+        for row in self._look("last_windows", {"tables": list(tables), "limit": limit}):
+            windows[row[0]].append(RecordedWindow(*row))
         return windows
 
     def read_compared_days(self, tables: Sequence[str], since: date) -> dict[str, list[RecordedDay]]:
@@ -370,9 +379,8 @@ class Ledger:
         :param since: the first day
         """
         days: dict[str, list[RecordedDay]] = {table: [] for table in tables}
-        with self._look("compared_days", {"tables": list(tables), "since": since}) as cursor:
-            for table, day, verdict, *others in cursor.fetchall():
-                days[table].append(RecordedDay(table, day, Verdict(verdict), *others))
+        for table, day, verdict, *others in self._look("compared_days", {"tables": list(tables), "since": since}):
+            days[table].append(RecordedDay(table, day, Verdict(verdict), *others))
         return days
 
     def record_day(self, found: DayComparison, problem: str | None, now: datetime) -> datetime | None:
@@ -399,8 +407,9 @@ class Ledger:
 
     def read_days(self, table: str) -> dict[date, LastComparison]:
         """What the last comparison of each day of a table has found."""
-        with self._look("days_of", {"table": table}) as cursor:
-            return {day: LastComparison(Verdict(verdict), at) for day, verdict, at in cursor.fetchall()}
+        return {
+            day: LastComparison(Verdict(verdict), at) for day, verdict, at in self._look("days_of", {"table": table})
+        }
 
     def record_maintenance(self, done: Tidied, now: datetime, *, dry_run: bool) -> None:
         """Keep what maintenance did to a table."""
@@ -420,30 +429,28 @@ class Ledger:
 
     def read_maintenance(self, since: datetime) -> list[MaintenanceRecord]:
         """What the last run of maintenance since a time did to each table, dry runs included."""
-        with self._look("maintenance_since", {"since": since}) as cursor:
-            return [MaintenanceRecord(*row) for row in cursor.fetchall()]
+        return [MaintenanceRecord(*row) for row in self._look("maintenance_since", {"since": since})]
 
     def last_maintained(self) -> dict[str, datetime]:
         """When maintenance last went well, by table."""
-        with self._look("last_maintained") as cursor:
-            return dict(cursor.fetchall())
+        return dict(self._look("last_maintained"))
 
     def read_totals(self, now: datetime) -> dict[str, WindowTotals]:
         """What all windows of each table add up to, by name; tables without windows are missing.
 
         :param now: the last day before it is the one that lags are of
         """
-        with self._look("window_totals", {"first": FIRST_WATERMARK, "since": now - timedelta(days=1)}) as cursor:
-            return {row[0]: WindowTotals(*row[1:]) for row in cursor.fetchall()}
+        return {
+            row[0]: WindowTotals(*row[1:])
+            for row in self._look("window_totals", {"first": FIRST_WATERMARK, "since": now - timedelta(days=1)})
+        }
 
     def read_comparisons(self) -> dict[str, Comparisons]:
         """What the last comparisons of each table have found, by name; tables that were never compared are missing."""
         unequal: dict[str, list[UnequalDay]] = defaultdict(list)
-        with self._look("unequal_days") as cursor:
-            for table, *day in cursor.fetchall():
-                unequal[table].append(UnequalDay(*day))
-        with self._look("last_comparisons") as cursor:
-            return {table: Comparisons(last, tuple(unequal[table])) for table, last in cursor.fetchall()}
+        for table, *day in self._look("unequal_days"):
+            unequal[table].append(UnequalDay(*day))
+        return {table: Comparisons(last, tuple(unequal[table])) for table, last in self._look("last_comparisons")}
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
@@ -467,7 +474,7 @@ class Ledger:
         :param lost: there is no connection, or not any more
         """
         service, reason = "Postgres (the ledger)", str(error).strip()
-        sqlstate: str | None = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+        sqlstate = _sqlstate(error)
         if is_refusal(sqlstate, reason):
             return Refused(service, self._connection_id, reason)
         if sqlstate == _LOCK_NOT_AVAILABLE:

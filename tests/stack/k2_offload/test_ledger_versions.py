@@ -192,12 +192,10 @@ def test_a_look_makes_no_schema(database, ledger):
 
 def test_a_look_at_an_older_schema_changes_nothing_and_says_so(database, ledger):
     old_version_plans_a_window(database)
-    with pytest.raises(OldLedger, match="migration 0001 is missing"):
-        ledger.read_tables()
-    ledger.migrate()
-    with psycopg.connect(database) as connection:
-        connection.execute("DELETE FROM k2_offload.schema_versions WHERE version > 3")
     for look in looks(ledger):
-        with pytest.raises(OldLedger, match="migration 0004 is missing"):
+        with pytest.raises(OldLedger, match="migration 0001 is missing"):
             look()
-    assert max(versions(database)) == 3
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT to_regclass('k2_offload.schema_versions')").fetchone() == (None,)
+    ledger.migrate()
+    assert ledger.read_tables()["trades"].state == "open"
