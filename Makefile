@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup ready up down status demo k2 airflow test test-unit test-stack soak runbooks bench lint format lock wheel clean
+.PHONY: help setup ready up down status demo k2 airflow test test-unit test-stack soak bench lint format lock wheel clean
 
 PYTHON ?=
 PYTEST := .venv/bin/python -m pytest
@@ -67,9 +67,6 @@ test-stack: ready ## Tests on an embedded stack only
 soak: ready ## Seven days of cycles with random faults, compared row by row; under an hour (SEED=1 CYCLES=60)
 	@K2_MODEL_EXAMPLES=1000 $(PYTEST) tests/unit/k2_offload/test_model.py
 	@K2_SOAK_SEED=$(SEED) K2_SOAK_CYCLES=$(or $(CYCLES),672) $(PYTEST) tests/soak -s -p no:logging
-
-runbooks: ready ## Let alerts fire in a Prometheus and run their runbooks; writes docs/runbooks/results.md
-	@K2_RUNBOOK_RESULTS=docs/runbooks/results.md $(PYTEST) tests/stack/k2_offload/cli/test_runbooks.py $(ARGS)
 
 bench: ## This project against what else moves rows, side by side; writes docs/benchmarks*.md (ARGS="--rounds 5")
 	@$(install) --quiet --with-bench

@@ -88,7 +88,7 @@ class ClickHouse:
             connect_timeout=CONNECT_SECONDS,
             send_receive_timeout=endpoint.query_seconds,
             client_name="k2-offload",
-            settings=_SETTINGS | ({"max_execution_time": endpoint.query_seconds} if endpoint.looks else {}),
+            settings=_SETTINGS,
         )
         _limit_greeting(client.connection)
         return client

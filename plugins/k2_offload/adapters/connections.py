@@ -21,14 +21,11 @@ from k2_offload.core.errors import ConfigurationError
 def clickhouse_endpoint(settings: Settings, query_seconds: int | None = None) -> ClickHouseEndpoint:
     """Where ClickHouse is.
 
-    :param query_seconds: how long to wait for an answer, and how long ClickHouse works on one; when left out, as long
-        as a task may take to wait
+    :param query_seconds: how long to wait for an answer; as long as a task may take when left out
     :raises ConfigurationError: if the connection is missing or incomplete
     """
     endpoint = read_clickhouse(_fields(settings.clickhouse_conn_id))
-    return replace(
-        endpoint, query_seconds=query_seconds or settings.task_timeout_seconds, looks=query_seconds is not None
-    )
+    return replace(endpoint, query_seconds=query_seconds or settings.task_timeout_seconds)
 
 
 def catalog_settings(settings: Settings) -> CatalogSettings:

@@ -47,7 +47,6 @@ class ClickHouseEndpoint:
     """Where ClickHouse listens; ``http_port`` serves Spark's JDBC reads only.
 
     :param query_seconds: how long to wait for it between two packets of a query
-    :param looks: whether ClickHouse gives up a query that takes longer, because nobody waits for it any more
     """
 
     connection_id: str
@@ -59,7 +58,6 @@ class ClickHouseEndpoint:
     database: str
     secure: bool
     query_seconds: int = TASK_SECONDS
-    looks: bool = False
 
 
 @dataclass(frozen=True)

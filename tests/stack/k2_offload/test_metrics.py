@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -11,10 +10,6 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from k2_offload.adapters.clickhouse import ClickHouse
-from k2_offload.adapters.connections import clickhouse_endpoint
-from k2_offload.adapters.settings import load_settings
-from k2_offload.core.errors import Overloaded
 from k2_offload.core.exactly_once import WindowId
 from k2_offload.core.limits import CONNECT_SECONDS
 from k2_offload.web.metrics_route import latest_observation, router
@@ -97,11 +92,3 @@ def test_the_scrape_says_what_the_chain_says_and_what_is_away(workbench, scrape,
     assert (found["k2_service_up", "clickhouse"], found["k2_service_up", "catalog"]) == (0, 1)
     assert found["k2_watermark_timestamp_seconds",] == max(windows).timestamp()
     assert ("k2_lag_seconds",) not in found
-
-
-@pytest.mark.usefixtures("stack")
-def test_clickhouse_gives_up_a_look_that_nobody_waits_for():
-    with closing(ClickHouse(clickhouse_endpoint(load_settings(), query_seconds=1))) as clickhouse:
-        with pytest.raises(Overloaded, match="code 159"):  # it goes on sending, so that no silence ends it
-            clickhouse.execute("SELECT sum(sleepEachRow(0.05)) FROM numbers(100) SETTINGS max_block_size = 2")
-        assert clickhouse.execute("SELECT 1") == [(1,)]
