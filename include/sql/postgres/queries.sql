@@ -3,6 +3,9 @@
 -- name: has_schema_versions
 SELECT to_regclass('k2_offload.schema_versions') IS NOT NULL;
 
+-- name: has_tables
+SELECT to_regclass('k2_offload.offload_watermarks') IS NOT NULL;
+
 -- name: lock_schema
 SELECT pg_advisory_xact_lock(hashtext('k2_offload.schema'));
 
@@ -196,16 +199,18 @@ WITH totals AS (
            sum(attempts - 1)::bigint AS retries,
            sum(failures)::bigint AS failures,
            coalesce(max(failures) FILTER (WHERE state = 'open'), 0) AS open_failures,
-           coalesce(sum(date_part('epoch', committed_at - planned_at)) FILTER (WHERE state = 'committed'), 0)
-               AS seconds,
+           min(planned_at) AS first_planned_at,
+           percentile_disc(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY date_part('epoch', committed_at - planned_at))
+               FILTER (WHERE state = 'committed' AND committed_at > %(since)s) AS durations,
            percentile_disc(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY date_part('epoch', committed_at - low))
                FILTER (WHERE state = 'committed' AND rows > 0 AND low > %(first)s AND committed_at > %(since)s) AS lags
     FROM k2_offload.offload_windows
     GROUP BY table_name
 )
 SELECT totals.table_name, totals.committed, totals.abandoned, totals.open, totals.rows, totals.size_bytes,
-       totals.retries, totals.failures, totals.open_failures, totals.seconds, totals.lags[1], totals.lags[2],
-       last_window.rows, last_window.planned_at, last_window.committed_at
+       totals.retries, totals.failures, totals.open_failures, totals.durations[1], totals.durations[2],
+       totals.lags[1], totals.lags[2],
+       last_window.rows, last_window.planned_at, last_window.committed_at, totals.first_planned_at
 FROM totals
 LEFT JOIN LATERAL (
     SELECT rows, planned_at, committed_at
@@ -214,13 +219,6 @@ LEFT JOIN LATERAL (
     ORDER BY planned_at DESC
     LIMIT 1
 ) AS last_window ON true;
-
--- name: window_durations
-SELECT table_name, width_bucket(-date_part('epoch', committed_at - planned_at), %(bounds)s::float8[]) AS within,
-       count(*)
-FROM k2_offload.offload_windows
-WHERE state = 'committed'
-GROUP BY table_name, within;
 
 -- name: last_comparisons
 SELECT table_name, max(compared_at)

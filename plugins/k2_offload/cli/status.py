@@ -63,7 +63,6 @@ def status(
     check_known(conditions, counts)
     with open_tiers() as tiers:
         chosen = tiers.tables.select(tables or [], layer)
-        tiers.ledger.migrate()
         records, gaps = tiers.ledger.read_tables(), tiers.ledger.read_gaps()
         sealed = LedgerSeals(tiers.ledger).read_sealed_days()
         lines = [

@@ -74,6 +74,19 @@ class Busy(OffloadError):
         )
 
 
+class OldLedger(OffloadError):
+    """The ledger's schema is that of an older version, and who only looks does not change it.
+
+    :param version: the first migration that is missing
+    """
+
+    def __init__(self, version: int) -> None:
+        super().__init__(
+            f"The ledger has the schema of an older version (migration {version:04} is missing), so it was not read. "
+            "Nothing was changed and no row is affected. The next cycle brings it up to date; `k2 run` does so now."
+        )
+
+
 class UnreadableTable(OffloadError):
     """A cold table's own metadata or files are missing, forbidden or no Iceberg table; its catalog answers.
 

@@ -180,7 +180,6 @@ def _watermark(record: TableRecord | None) -> datetime | None:
 
 def _read_ledger(tiers: Tiers, names: Sequence[str], now: datetime) -> _Ledger:
     ledger = tiers.ledger
-    ledger.migrate()
     return _Ledger(
         ledger.read_tables(),
         ledger.read_gaps(),

@@ -35,7 +35,6 @@ def failing(error):
 def tiers():
     """Services that answer, about tables that nothing is known of."""
     ledger = SimpleNamespace(
-        migrate=lambda: None,
         read_tables=dict,
         read_gaps=dict,
         read_totals=lambda _: {},
