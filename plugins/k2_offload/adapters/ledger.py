@@ -18,6 +18,7 @@ from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry, Published
 from k2_offload.core.gaps import Gap, GapKind, Looked
 from k2_offload.core.maintenance import Tidied
 from k2_offload.core.observation import DURATION_BOUNDS, Comparisons, UnequalDay, WindowTotals
+from k2_offload.core.report import DayBounds, LedgerWindow
 from k2_offload.core.windows import Window
 from k2_offload.files import LEDGER_SQL
 
@@ -414,6 +415,16 @@ class Ledger:
         with self._transaction() as cursor:
             cursor.execute(statements()["maintenance_since"], {"since": since})
             return [MaintenanceRecord(*row) for row in cursor.fetchall()]
+
+    def read_day(self, bounds: DayBounds) -> tuple[dict[str, list[LedgerWindow]], list[MaintenanceRecord]]:
+        """Windows planned or published on a day, by table; and what maintenance did then, dry runs left out."""
+        windows, during = defaultdict(list), {"start": bounds.start, "end": bounds.end}
+        with self._transaction() as cursor:
+            cursor.execute(statements()["windows_of_day"], during)
+            for table, window_id, low, high, *others in cursor.fetchall():
+                windows[table].append(LedgerWindow(window_id, Window(low, high), *others))
+            cursor.execute(statements()["maintenance_of_day"], during)
+            return windows, [MaintenanceRecord(*row) for row in cursor.fetchall()]
 
     def last_maintained(self) -> dict[str, datetime]:
         """When maintenance last went well, by table."""

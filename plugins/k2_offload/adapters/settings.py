@@ -42,6 +42,7 @@ class Settings:
     cold_reader: str = "clickhouse"
     parallel_tables: int = 4
     task_timeout_seconds: int = TASK_SECONDS
+    report_folder: str = ""
     metrics_token: str = field(default="", repr=False)
 
 

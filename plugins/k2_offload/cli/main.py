@@ -1,4 +1,4 @@
-"""The ``k2`` command: validate, run, status, verify, watermark, accept, heal, maintain, class-archive."""
+"""The ``k2`` command: validate, run, status, report, verify, watermark, accept, heal, maintain, class-archive."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from k2_offload import __version__
-from k2_offload.cli import accept, class_archive, heal, maintain, run, status, validate, verify, watermark
+from k2_offload.cli import accept, class_archive, heal, maintain, report, run, status, validate, verify, watermark
 
 app = typer.Typer(
     name="k2",
@@ -38,6 +38,7 @@ def main(
 app.command("validate")(validate.validate)
 app.command("run")(run.run)
 app.command("status")(status.status)
+app.command("report")(report.report)
 app.command("verify")(verify.verify)
 app.add_typer(watermark.app, name="watermark")
 app.command("accept")(accept.accept)
