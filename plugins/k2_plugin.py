@@ -1,4 +1,4 @@
-"""The page "Cold tier" in Airflow's navigation, and the notes of reports.
+"""The page "Cold tier" in Airflow's navigation.
 
 Each of Airflow's processes imports this file, and only the API server serves the page: the app is built at its first
 request. Whatever is wrong with it then is an answer 503 and a line in the log, and no other page suffers.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 
 log = logging.getLogger(__name__)
@@ -39,23 +38,10 @@ class LazyApp:
         await self._app(scope, receive, send)
 
 
-class ReportNotes:
-    """The scheduler asks for each run of each DAG that has ended well: only for a report is anything loaded."""
-
-    @hookimpl
-    def on_dag_run_success(self, dag_run: Any) -> None:
-        """What goes wrong here is a line in the scheduler's log; the run has ended all the same."""
-        if dag_run.dag_id == "k2_report":
-            from k2_offload.airflow_tasks.report_note import take_note  # noqa: PLC0415
-
-            take_note(dag_run)
-
-
 class K2Plugin(AirflowPlugin):
     """Mounts the app, and puts the page into the navigation."""
 
     name = "k2_offload"
     fastapi_apps = [{"app": LazyApp(), "url_prefix": "/k2", "name": "K2 offload"}]  # noqa: RUF012 - lists, as Airflow has them
-    listeners = [ReportNotes()]  # noqa: RUF012
     # Without a slash before it: Airflow may be served below a path of its own.
     external_views = [{"name": "Cold tier", "href": "k2/", "url_route": "k2", "nav_top_level": True}]  # noqa: RUF012

@@ -17,7 +17,6 @@ STUB = """
 import sys, types
 sys.path.insert(0, sys.argv[1])
 sys.modules["airflow"] = types.ModuleType("airflow")
-sys.modules["airflow.listeners"] = types.SimpleNamespace(hookimpl=lambda function: function)
 sys.modules["airflow.plugins_manager"] = types.SimpleNamespace(AirflowPlugin=object)
 import logging, typing, __future__
 before = set(sys.modules)

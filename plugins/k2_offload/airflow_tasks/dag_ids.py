@@ -11,9 +11,6 @@ MAINTENANCE_DAG_ID = "k2_maintenance"
 REPORT_DAG_ID = "k2_report"
 """The DAG that reports on the day before."""
 
-REPORT_NOTE_KEY = "note"
-"""The XCom of its task that becomes the run's note."""
-
 
 def dag_id(layer: str) -> str:
     """The id of a layer's DAG."""

@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters.retry import with_retries
 from k2_offload.adapters.settings import load_settings
-from k2_offload.airflow_tasks.dag_ids import REPORT_DAG_ID, REPORT_NOTE_KEY
+from k2_offload.airflow_tasks.dag_ids import REPORT_DAG_ID
 from k2_offload.airflow_tasks.params import task_defaults
 from k2_offload.core.errors import InvalidCondition
 from k2_offload.work.report import check_day, read_report, yesterday
@@ -25,7 +25,7 @@ _DOC = Path(__file__).with_suffix(".md")
 
 
 class ReportOperator(BaseOperator):
-    """Reports on a day, in the log, in an XCom that becomes the run's note, and in a file if a folder is set."""
+    """Reports on a day, in the log, and in a file if a folder is set."""
 
     def execute(self, context: Context) -> None:
         """Read everything; what cannot be read is missing, with the reason.
@@ -47,7 +47,6 @@ class ReportOperator(BaseOperator):
             note += f"\n\n{file}"
         for line in note.splitlines():
             self.log.info("%s", line)
-        context["ti"].xcom_push(REPORT_NOTE_KEY, note)
 
 
 def build_report_dag(schedule: str | None = "50 0 * * *") -> DAG:

@@ -23,9 +23,6 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-NOTE_BEGINS = "Report of "
-"""Every note of a report; no other one is replaced by it."""
-
 LEDGER_ALONE = (
     "Of {tables}, the snapshots of that day have expired or cannot be read: these figures are the ledger's, and files, "
     "heals and rewrites are not known."
@@ -113,7 +110,7 @@ class Report:
 
     @property
     def note(self) -> str:
-        """A few lines of Markdown, for the run that made it."""
+        """A few lines of Markdown, for the log of who made it."""
         return "\n".join(self._note_lines())
 
     def _note_lines(self) -> Iterator[str]:
@@ -136,8 +133,8 @@ class Report:
 def title(report: Report) -> str:
     """Which day it is of, and how much of it."""
     if report.made_at < report.bounds.end:
-        return f"{NOTE_BEGINS}{report.day} (UTC), so far, until {show_time(report.made_at)}"
-    return f"{NOTE_BEGINS}{report.day} (UTC)"
+        return f"Report of {report.day} (UTC), so far, until {show_time(report.made_at)}"
+    return f"Report of {report.day} (UTC)"
 
 
 def summary(report: Report) -> str:

@@ -7,8 +7,6 @@ import re
 import subprocess
 from datetime import timedelta
 
-import psycopg
-
 from k2_offload.core.exactly_once import WINDOW_PROPERTY
 from k2_offload.work.reconcile import reconcile
 from tests.stack.k2_offload.cli.conftest import START
@@ -55,11 +53,4 @@ def test_the_report_says_what_moved_was_healed_and_failed(shell, moved, tmp_path
     command = ["airflow", "dags", "test", "k2_report", "--conf", f'{{"day": "{day}"}}']
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    with psycopg.connect(bench.stack.ledger_dsn) as connection:
-        [note] = connection.execute(
-            "SELECT content FROM dag_run_note JOIN dag_run ON dag_run.id = dag_run_id WHERE dag_id = 'k2_report'"
-        ).fetchone()
-    assert note.startswith(f"Report of {day} (UTC)")
-    assert f"`{moved}`: {busy['rows']:,} rows, {busy['windows']} windows" in note
-    assert str(folder / f"k2-{day}.html") in note
-    assert (folder / f"k2-{day}.html").exists()
+    assert f"{busy['rows']:,}</td>" in (folder / f"k2-{day}.html").read_text()
