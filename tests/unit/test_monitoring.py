@@ -28,7 +28,7 @@ ALERTS = {rule["alert"]: rule for rule in ALL_RULES if "alert" in rule}
 DASHBOARD = json.loads((ROOT / "docker/grafana/dashboards/k2_offload.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 RUNBOOKS = sorted((DOCS / "runbooks").glob("*.md"))
-NO_METRICS = {"k2_offload", "k2_reconcile", "k2_maintenance", "k2_published", "k2_seals"}
+NO_METRICS = {"k2_offload", "k2_reconcile", "k2_maintenance", "k2_report", "k2_published", "k2_seals"}
 PLACEHOLDERS = {"TABLE": "silver_trades", "DAY": "2026-03-01"}
 
 

@@ -188,6 +188,18 @@ FROM k2_offload.offload_days
 WHERE table_name = ANY(%(tables)s) AND day >= %(since)s
 ORDER BY table_name, day;
 
+-- name: windows_of_day
+SELECT table_name, window_id, low, high, state, attempts, failures, planned_at, committed_at, rows, size_bytes
+FROM k2_offload.offload_windows
+WHERE planned_at >= %(start)s AND planned_at < %(end)s OR committed_at >= %(start)s AND committed_at < %(end)s;
+
+-- name: maintenance_of_day
+SELECT table_name, files_before, files_after, bytes_before, bytes_after, rewritten_days, expired_snapshots,
+       snapshots_after, orphans, orphan_bytes, seconds, problem
+FROM k2_offload.maintenance_runs
+WHERE NOT dry_run AND ended_at >= %(start)s AND ended_at < %(end)s
+ORDER BY run_id;
+
 -- name: window_totals
 WITH totals AS (
     SELECT table_name,

@@ -73,12 +73,16 @@ class SnapshotEntry:
 
     :param operation: Iceberg's: ``append``, ``replace``, ``overwrite`` or ``delete``
     :param visible: whether it is among the ancestors of what readers see; others are staged, or were rolled back
+    :param files: data files that it added
+    :param rewrite: whether it is maintenance's, and holds the rows of the one before
     """
 
     at: datetime
     operation: str
     snapshot: Snapshot
     visible: bool
+    files: int = 0
+    rewrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -359,6 +363,8 @@ class ColdTable:
                 each.summary.operation.value if each.summary else "",
                 read_snapshot(each),
                 each.snapshot_id in visible,
+                int((each.summary and each.summary.additional_properties.get("added-data-files")) or 0),
+                bool(each.summary and REWRITE_PROPERTY in each.summary.additional_properties),
             )
             for each in snapshots[:limit]
         ]

@@ -18,6 +18,7 @@ from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry, Published
 from k2_offload.core.gaps import Gap, GapKind, Looked
 from k2_offload.core.maintenance import Tidied
 from k2_offload.core.observation import Comparisons, UnequalDay, WindowTotals
+from k2_offload.core.report import DayBounds, LedgerWindow
 from k2_offload.core.windows import Window
 from k2_offload.files import LEDGER_SQL
 
@@ -430,6 +431,16 @@ class Ledger:
     def read_maintenance(self, since: datetime) -> list[MaintenanceRecord]:
         """What the last run of maintenance since a time did to each table, dry runs included."""
         return [MaintenanceRecord(*row) for row in self._look("maintenance_since", {"since": since})]
+
+    def read_day(self, bounds: DayBounds) -> tuple[dict[str, list[LedgerWindow]], list[MaintenanceRecord]]:
+        """Windows planned or published on a day, by table; and what maintenance did then, dry runs left out."""
+        windows, during = defaultdict(list), {"start": bounds.start, "end": bounds.end}
+        with self.transaction() as cursor:
+            cursor.execute(statements()["windows_of_day"], during)
+            for table, window_id, low, high, *others in cursor.fetchall():
+                windows[table].append(LedgerWindow(window_id, Window(low, high), *others))
+            cursor.execute(statements()["maintenance_of_day"], during)
+            return windows, [MaintenanceRecord(*row) for row in cursor.fetchall()]
 
     def last_maintained(self) -> dict[str, datetime]:
         """When maintenance last went well, by table."""

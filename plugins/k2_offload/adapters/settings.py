@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from k2_offload.adapters.schedule import FORMS, read_schedule
 from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.limits import SHORTEST_TASK_SECONDS, TASK_SECONDS
 from k2_offload.files import IN_WHEEL, TABLES_FILE
@@ -42,6 +43,8 @@ class Settings:
     cold_reader: str = "clickhouse"
     parallel_tables: int = 4
     task_timeout_seconds: int = TASK_SECONDS
+    schedule: str = "*/15 * * * *"
+    report_folder: str = ""
     metrics_token: str = field(default="", repr=False)
 
 
@@ -73,6 +76,8 @@ def load_settings() -> Settings:
             f"[{_SECTION}] cold_reader is '{reader}', not one of: {', '.join(_COLD_READERS)}. Nothing was moved. "
             "Correct it; then run `k2 validate`."
         )
+    if "schedule" in given:
+        given["schedule"] = _schedule(given["schedule"])
     for key, least in _NUMBERS.items():
         if key in given:
             given[key] = _number(key, given[key], least)
@@ -95,6 +100,16 @@ def check_airflow(version_of: Callable[[str], str] = importlib.metadata.version)
             f"K2 offload needs Airflow {oldest} or newer, and this is Airflow {version}. Nothing was moved. Upgrade "
             "Airflow, or install K2 offload beside a newer one."
         )
+
+
+def _schedule(text: str) -> str:
+    try:
+        return read_schedule(text)
+    except ValueError:
+        raise ConfigurationError(
+            f"[{_SECTION}] schedule is '{text}', not {FORMS}. Nothing was moved. Correct it in airflow.cfg or "
+            f"AIRFLOW__{_SECTION.upper()}__SCHEDULE; then run `k2 validate`."
+        ) from None
 
 
 def _number(key: str, text: str, least: int) -> int:

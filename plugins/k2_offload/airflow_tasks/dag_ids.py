@@ -8,6 +8,9 @@ RECONCILE_DAG_ID = "k2_reconcile"
 MAINTENANCE_DAG_ID = "k2_maintenance"
 """The DAG that tidies cold tables."""
 
+REPORT_DAG_ID = "k2_report"
+"""The DAG that reports on the day before."""
+
 
 def dag_id(layer: str) -> str:
     """The id of a layer's DAG."""

@@ -1,4 +1,4 @@
-"""The ``k2`` command: validate, doctor, run, status, verify, watermark, accept, heal, maintain, class-archive."""
+"""The ``k2`` command and its subcommands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from k2_offload import __version__
-from k2_offload.cli import accept, class_archive, doctor, heal, maintain, run, status, validate, verify, watermark
+from k2_offload.cli import (
+    accept,
+    class_archive,
+    doctor,
+    heal,
+    maintain,
+    report,
+    run,
+    status,
+    validate,
+    verify,
+    watermark,
+)
 
 app = typer.Typer(
     name="k2",
@@ -39,6 +51,7 @@ app.command("validate")(validate.validate)
 app.command("doctor")(doctor.doctor)
 app.command("run")(run.run)
 app.command("status")(status.status)
+app.command("report")(report.report)
 app.command("verify")(verify.verify)
 app.add_typer(watermark.app, name="watermark")
 app.command("accept")(accept.accept)

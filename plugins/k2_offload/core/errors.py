@@ -19,7 +19,7 @@ class InvalidTablesFile(OffloadError):
 
 
 class InvalidCondition(OffloadError):
-    """What was asked of ``k2 status --fail-on`` is no condition."""
+    """What was asked of a command is none: a condition of ``k2 status --fail-on``, a day that has not begun."""
 
 
 class UnsupportedType(OffloadError):
