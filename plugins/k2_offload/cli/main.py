@@ -1,4 +1,4 @@
-"""The ``k2`` command: validate, run, status, verify, watermark, accept, heal, maintain, class-archive."""
+"""The ``k2`` command: validate, run, status, verify, watermark, accept, heal, schema, maintain, class-archive."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from k2_offload import __version__
-from k2_offload.cli import accept, class_archive, heal, maintain, run, status, validate, verify, watermark
+from k2_offload.cli import accept, class_archive, heal, maintain, run, schema, status, validate, verify, watermark
 
 app = typer.Typer(
     name="k2",
@@ -42,5 +42,6 @@ app.command("verify")(verify.verify)
 app.add_typer(watermark.app, name="watermark")
 app.command("accept")(accept.accept)
 app.command("heal")(heal.heal)
+app.command("schema")(schema.schema)
 app.command("maintain")(maintain.maintain)
 app.command("class-archive")(class_archive.class_archive)
