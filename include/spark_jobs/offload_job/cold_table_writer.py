@@ -9,7 +9,7 @@ from typing import Any
 
 from k2_offload.adapters.retry import with_retries
 from k2_offload.core.connections import CatalogSettings
-from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable, WrittenElsewhere
+from k2_offload.core.errors import ConfigurationError, OffloadError, StaleWindow, Unreachable, WrittenElsewhere
 from k2_offload.core.exactly_once import (
     ATTEMPT_PROPERTY,
     HEALED_BRANCH,
@@ -129,8 +129,8 @@ class ColdTableWriter:
             present[name] != kind and not widens(kind, present[name]) for name, kind in wanted.items()
         ):
             raise StaleWindow(
-                f"{self._name}: the cold table's columns have changed since this was planned. Nothing was published and "
-                f"no row is lost; the next run plans anew. `k2 schema {self._name}` shows them."
+                f"{self._name}: the cold table's columns have changed since this was planned. Nothing was published "
+                f"and no row is lost; the next run plans anew. `k2 schema {self._name}` shows them."
             )
 
     def parent_of(self, snapshot_id: int) -> int | None:

@@ -26,7 +26,7 @@ from k2_offload.core.schema_change import ColumnPair, describe
 from k2_offload.work.schema import TableSchema, apply, read_schema, stop_filling
 from k2_offload.work.tiers import Tiers, open_tiers
 
-_NONE = "[dim]–[/dim]"
+_NONE = "[dim]-[/dim]"
 
 TableArgument = Annotated[str | None, typer.Argument(metavar="TABLE", help="Which table; all when none is named.")]
 ApplyOption = Annotated[bool, typer.Option("--apply", help="Change the cold table now, as the next cycle would.")]
@@ -83,8 +83,8 @@ def schema(
 
 def _stop(tiers: Tiers, table: str, column: str, *, yes: bool, quiet: bool) -> None:
     if not yes and not confirmed(
-        f"{table}: '{column}' will be NULL in all rows from now on, for good; rows that are cold keep their values, and "
-        "their days can no longer be healed. Go on?"
+        f"{table}: '{column}' will be NULL in all rows from now on, for good; rows that are cold keep their values, "
+        "and their days can no longer be healed. Go on?"
     ):
         raise typer.Exit(FINDING)
     stopped = stop_filling(tiers, tiers.tables[table], column)

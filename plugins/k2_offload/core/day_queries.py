@@ -92,9 +92,8 @@ def shrunk_rows(table: TableSpec, columns: Sequence[Column], warm: str, cold: st
     keys, version = ", ".join(quote(name) for name in table.key_columns), quote(table.version_column or "")
 
     def side(rows: str, is_warm: int) -> str:
-        chosen = (
-            f"{keys}, {version} AS k2_version, {_hash(table, columns)} AS k2_hash, toInt64({2 * is_warm - 1}) AS k2_side"
-        )
+        side = f"toInt64({2 * is_warm - 1}) AS k2_side"
+        chosen = f"{keys}, {version} AS k2_version, {_hash(table, columns)} AS k2_hash, {side}"
         return f"SELECT {chosen} FROM {rows} WHERE {_among(table, minutes)}"
 
     return (

@@ -243,8 +243,8 @@ def _pair(
     table: TableSpec, name: str, source: Column | None, cold: ColdColumn | None, new: Sequence[str]
 ) -> ColumnPair:
     if cold is None:
-        assert source is not None
-        return ColumnPair(name, source, cold, (ColumnChange(ChangeKind.ADD, name, source.iceberg_type),))
+        added = (ColumnChange(ChangeKind.ADD, name, source.iceberg_type),) if source else ()
+        return ColumnPair(name, source, cold, added)
     if cold.stopped:
         return ColumnPair(name, source, cold)
     if source is None:

@@ -101,7 +101,7 @@ def no_value(name: str, iceberg_type: str) -> Column:
 
     :param iceberg_type: one that :func:`map_column` gives
     """
-    kept = {iceberg: clickhouse for iceberg, clickhouse in _SIMPLE.values()} | {"binary": "String"}
+    kept = dict(_SIMPLE.values()) | {"binary": "String"}
     if iceberg_type == "timestamptz":
         target = _TIMESTAMP
     elif iceberg_type.startswith("fixed"):

@@ -146,6 +146,6 @@ def _held(tiers: Tiers, table: TableSpec) -> Iterator[_Held]:
 
 def _wait(table: TableSpec, what: str) -> OffloadError:
     return OffloadError(
-        f"{table.name}: a window is open, and rows of one window have the same columns: {what} for its end. Nothing was "
-        f"changed. `k2 run {table.name}` moves the window; then run the command again."
+        f"{table.name}: a window is open, and rows of one window have the same columns: {what} for its end. Nothing "
+        f"was changed. `k2 run {table.name}` moves the window; then run the command again."
     )
