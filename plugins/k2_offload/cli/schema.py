@@ -95,7 +95,8 @@ def _stop(tiers: Tiers, table: str, column: str, *, yes: bool, quiet: bool) -> N
 def _print(tables: Sequence[TableSchema], *, one: bool) -> None:
     names = ["column", "ClickHouse", "becomes", "cold table", "what is done"]
     for each in tables:
-        state = "new columns wait for the open window" if each.window_open and each.changes else ""
+        waits = each.window_open and any(change.waits for change in each.changes)
+        state = "new columns wait for the open window" if waits else ""
         if not one and each.exists and not each.changes and not each.refusals:
             screen.print(f"{PASSED} [bold]{each.table.name}[/bold]  {len(each.columns)} columns", soft_wrap=True)
             continue
