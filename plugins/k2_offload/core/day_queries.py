@@ -147,8 +147,8 @@ def hashed_rows(
     """Rows ``(hash, time in microseconds since 1970, hash of the key, version)`` of one side."""
     version = quote(table.version_column) if table.version_column is not None else "NULL"
     return (
-        f"SELECT {row_hash(columns)}, toUnixTimestamp64Micro({_time(table)}), {row_hash(key)}, {version} FROM {rows} "
-        f"WHERE {_among(table, minutes)}"
+        f"SELECT {_hash(table, columns)}, toUnixTimestamp64Micro({_time(table)}), {row_hash(key)}, {version} "
+        f"FROM {rows} WHERE {_among(table, minutes)}"
     )
 
 
