@@ -27,8 +27,8 @@ from k2_offload.core.schema_change import settle
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import Window, from_micros
-from k2_offload.work.sides import open_sides
-from k2_offload.work.tiers import Tiers
+from k2_offload.work.sides import Sides
+from k2_offload.work.tiers import WORKER, Tiers
 
 DaysProgress = Callable[[Sequence[date]], Iterable[date]]
 """Passes days on one by one, and shows how far it is."""
@@ -138,7 +138,7 @@ def compare_day(tiers: Tiers, days: TableDays, day: date) -> DayComparison:
     """
     table = days.table
     scope = DayScope(day, days.below, days.left_out)
-    sides = open_sides(tiers, table, days.columns, days.cold_table, scope)
+    sides = _sides(tiers, days, scope)
     warm = sides.warm()
     warm_rows, warm_hash = _total(warm)
     found = DayComparison(
@@ -189,7 +189,7 @@ def read_differing(tiers: Tiers, table: TableSpec, found: DayComparison, limit: 
     counted = count_days(tiers, table, found.scope.day)
     if counted is None or found.differing is None:
         return []
-    sides = open_sides(tiers, table, counted.columns, counted.cold_table, found.scope)
+    sides = _sides(tiers, counted, found.scope)
     picked = sides.pick(found.differing, limit)
     values: dict[int, tuple[str | None, ...]] = {}
     for sign in (1, -1):
@@ -213,6 +213,14 @@ def compared_columns(tiers: Tiers, table: TableSpec) -> tuple[Column, ...]:
     cold = tiers.load_cold(table)
     source = tiers.clickhouse.columns(table)
     return settle(source, cold.columns) if cold else source
+
+
+def _sides(tiers: Tiers, days: TableDays, scope: DayScope) -> Sides:
+    if tiers.cold_reader == WORKER:
+        from k2_offload.work.sides_read_here import sides_read_here  # noqa: PLC0415 - imports numpy
+
+        return sides_read_here(tiers, days.table, days.columns, days.cold_table, scope)
+    return Sides(tiers, days.table, days.columns, days.cold_table, scope)
 
 
 def _total(minutes: dict[int, tuple[int, int]]) -> tuple[int, int]:

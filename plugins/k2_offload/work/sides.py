@@ -12,7 +12,7 @@ from k2_offload.core.lake import iceberg_table
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import Window
-from k2_offload.work.tiers import WORKER, Tiers
+from k2_offload.work.tiers import Tiers
 
 MinuteHashes = dict[int, tuple[int, int]]
 """Rows and the sum of their hashes modulo 2**64, by the minute of their time since 1970."""
@@ -108,17 +108,3 @@ class Sides:
     def execute(self, sql: str) -> list[tuple[Any, ...]]:
         """What ClickHouse answers."""
         return self.tiers.clickhouse.execute(sql)
-
-
-def open_sides(
-    tiers: Tiers, table: TableSpec, columns: tuple[Column, ...], cold_table: ColdTable, scope: DayScope
-) -> Sides:
-    """Both sides, the cold one read by whom the settings name.
-
-    :param columns: of the source
-    """
-    if tiers.cold_reader == WORKER:
-        from k2_offload.work.sides_read_here import sides_read_here  # noqa: PLC0415 - imports numpy
-
-        return sides_read_here(tiers, table, columns, cold_table, scope)
-    return Sides(tiers, table, columns, cold_table, scope)
