@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlparse
 
 from k2_offload.adapters.cold_errors import told
 from k2_offload.adapters.cold_storage import ColdStorage
-from k2_offload.adapters.cold_table import ColdTable
+from k2_offload.adapters.cold_table import DELTA_ENCODINGS, ColdTable
 from k2_offload.adapters.lake_seals import LakeSeals
 from k2_offload.adapters.postgres import LIBPQ_LIMITS
 from k2_offload.core.connections import CatalogSettings
@@ -32,10 +32,6 @@ _TABLE_PROPERTIES = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "100",
 }
-
-_DELTA_ENCODINGS = {"write.parquet.page-version": "v2"}
-"""For what Iceberg's own writers write, compaction above all: differences instead of values for what is nearly unique,
-such as times and trade ids, whose dictionary is as large as they are. Spark reads no boolean from such a page."""
 
 
 class ColdCatalog:
@@ -180,7 +176,7 @@ def _definition(table: TableSpec, columns: Sequence[Column]) -> dict[str, Any]:
         "sort_order": SortOrder(*sort_fields),
         "properties": {
             **_TABLE_PROPERTIES,
-            **({} if any(column.iceberg_type == "boolean" for column in columns) else _DELTA_ENCODINGS),
+            **({} if any(column.iceberg_type == "boolean" for column in columns) else DELTA_ENCODINGS),
             "schema.name-mapping.default": name_mapping,
             **TRANSPORTS[table.transport].table_properties,
         },

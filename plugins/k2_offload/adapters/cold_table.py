@@ -26,6 +26,16 @@ from k2_offload.core.exactly_once import (
 )
 from k2_offload.core.history import History, HistoryEntry, read_history
 from k2_offload.core.maintenance import REWRITE_PROPERTY
+from k2_offload.core.schema_change import (
+    MARKS_PROPERTY,
+    ChangeKind,
+    ColdColumn,
+    ColumnChange,
+    plan_changes,
+    read_marks,
+    write_marks,
+)
+from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 
 if TYPE_CHECKING:
@@ -35,7 +45,12 @@ if TYPE_CHECKING:
     from pyiceberg.partitioning import PartitionSpec
     from pyiceberg.table import Table
     from pyiceberg.transforms import Transform
+    from pyiceberg.types import IcebergType
 
+
+DELTA_ENCODINGS = {"write.parquet.page-version": "v2"}
+"""For what Iceberg's own writers write, compaction above all: differences instead of values for what is nearly unique,
+such as times and trade ids, whose dictionary is as large as they are. Spark reads no boolean from such a page."""
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -52,19 +67,6 @@ def _told(
             return method(self, *arguments, **options)
 
     return wrapped
-
-
-@dataclass(frozen=True)
-class ColdColumn:
-    """A column of a cold table.
-
-    :param iceberg_type: in the Iceberg spec's spelling
-    :param nullable: whether it may be NULL
-    """
-
-    name: str
-    iceberg_type: str
-    nullable: bool
 
 
 @dataclass(frozen=True)
@@ -342,8 +344,46 @@ class ColdTable:
     @_told
     def columns(self) -> tuple[ColdColumn, ...]:
         """Its columns, in their order."""
-        fields = self._table.schema().fields
-        return tuple(ColdColumn(field.name, str(field.field_type), not field.required) for field in fields)
+        marks = read_marks(self._table.metadata.properties.get(MARKS_PROPERTY))
+        return tuple(
+            ColdColumn(field.name, str(field.field_type), not field.required, marks.get(field.name))
+            for field in self._table.schema().fields
+        )
+
+    @_told
+    def change_columns(self, changes: Sequence[ColumnChange], columns: Sequence[ColdColumn]) -> None:
+        """Change the table's columns in one commit, which touches no data file.
+
+        :param changes: what differs from :attr:`columns`, but for what is remembered of columns
+        :param columns: as they are to be
+        :raises StaleWindow: if another writer changed them since the table was loaded; nothing has changed then
+        """
+        from pyiceberg.exceptions import CommitFailedException  # noqa: PLC0415
+        from pyiceberg.types import NestedField  # noqa: PLC0415
+
+        def iceberg(change: ColumnChange) -> IcebergType:
+            field = {"id": 0, "name": change.name, "type": change.iceberg_type.replace(" ", ""), "required": False}
+            return NestedField.model_validate(field).field_type
+
+        try:
+            with self._table.transaction() as transaction:
+                with transaction.update_schema() as schema:
+                    for change in changes:
+                        path = (change.name,)
+                        if change.kind is ChangeKind.ADD:
+                            schema.add_column(path, iceberg(change))
+                        elif change.kind is ChangeKind.WIDEN:
+                            schema.update_column(path, iceberg(change))
+                        else:
+                            schema.update_column(path, required=False)
+                transaction.set_properties({MARKS_PROPERTY: write_marks(columns)})
+                if any(change.iceberg_type == "boolean" for change in changes):
+                    transaction.remove_properties(*DELTA_ENCODINGS)
+        except CommitFailedException:
+            raise StaleWindow(
+                f"{self._name}: another writer changed the cold table's columns meanwhile. Nothing was changed and no "
+                "row is lost; the next run looks at them anew."
+            ) from None
 
     @_told
     def latest_snapshots(self, limit: int) -> list[SnapshotEntry]:
@@ -408,16 +448,19 @@ class ColdTable:
         return int(snapshot.summary["total-records"] or 0) if snapshot and snapshot.summary else 0
 
     @_told
-    def check_source(self, columns: Sequence[Column], partition_column: str) -> None:
+    def check_source(self, table: TableSpec, columns: Sequence[Column]) -> tuple[ColumnChange, ...]:
         """Refuse a source, or a table file, that no longer goes with this table.
 
-        :raises InvalidSource: if the columns are not the same
-        :raises ChangedTable: if the partitions are not
+        :returns: how this table follows its source
+        :raises InvalidSource: if its columns cannot follow
+        :raises ChangedTable: if the partitions are not the same
         """
-        self._check_columns(columns)
-        self._check_partitions(partition_column)
+        changes = plan_changes(table, columns, self.columns)
+        self.check_partitions(table.partition_column)
+        return changes
 
-    def _check_partitions(self, column: str) -> None:
+    @_told
+    def check_partitions(self, column: str) -> None:
         """Refuse a table file that names another partition column than the cold table is partitioned by.
 
         Files would be registered in days that are not their rows' days, and readers would not look there.
@@ -436,30 +479,6 @@ class ColdTable:
                 f"change it on purpose, change the cold table too, with Spark: ALTER TABLE {target} REPLACE PARTITION "
                 f"FIELD … WITH days({column}). Files that are there keep their partitions."
             )
-
-    def _check_columns(self, columns: Sequence[Column]) -> None:
-        """Refuse a source whose columns are not the cold table's.
-
-        :raises InvalidSource: naming the first column that differs
-        """
-        cold = {field.name: str(field.field_type) for field in self._table.schema().fields}
-        warm = {column.name: column.iceberg_type for column in columns}
-        for name in {**cold, **warm}:
-            if cold.get(name) != warm.get(name):
-                raise InvalidSource(
-                    f"{self._name}: column '{name}' is {warm.get(name, 'missing')} in the source and "
-                    f"{cold.get(name, 'missing')} in the cold table. Nothing was moved and no row is lost. "
-                    f"{_cure(name, warm.get(name, ''), cold.get(name, ''))}; then run `k2 validate`."
-                )
-        required = {field.name for field in self._table.schema().fields if field.required}
-        for column in columns:
-            if column.nullable and column.name in required:
-                raise InvalidSource(
-                    f"{self._name}: column '{column.name}' may be NULL in the source and may not in the cold table. "
-                    "Nothing was moved and no row is lost. Make the cold table's column optional, with Spark: ALTER "
-                    f"TABLE {'.'.join(self._table.name())} ALTER COLUMN {column.name} DROP NOT NULL; or point 'source' "
-                    "at a view without NULLs. Then run `k2 validate`."
-                )
 
 
 def _version_of(name: str) -> int:
@@ -481,16 +500,3 @@ def _micros(bound: bytes) -> int:
     from pyiceberg.types import TimestamptzType  # noqa: PLC0415
 
     return int(from_bytes(TimestamptzType(), bound))
-
-
-def _cure(name: str, warm: str, cold: str) -> str:
-    if (warm, cold) == ("string", "binary"):
-        return f"Put '{name}' back into the table file's list 'binary'"
-    if (warm, cold) == ("binary", "string"):
-        return f"Take '{name}' out of the table file's list 'binary'"
-    if warm.startswith("fixed") and cold == "string":
-        return (
-            "Version 0.1.0 cut a FixedString at its first zero byte. To go on so, point 'source' at a view that "
-            f"selects toStringCutToZero({name}) AS {name}; to keep every byte, start a new cold table"
-        )
-    return "Change one of the two tables, or point 'source' at a view with the cold table's columns"

@@ -15,6 +15,7 @@ from k2_offload.cli import (
     maintain,
     report,
     run,
+    schema,
     status,
     validate,
     verify,
@@ -56,5 +57,6 @@ app.command("verify")(verify.verify)
 app.add_typer(watermark.app, name="watermark")
 app.command("accept")(accept.accept)
 app.command("heal")(heal.heal)
+app.command("schema")(schema.schema)
 app.command("maintain")(maintain.maintain)
 app.command("class-archive")(class_archive.class_archive)

@@ -34,7 +34,7 @@ from k2_offload.core.errors import OffloadError
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import UNKNOWN, show_bytes, show_number, show_window
 from k2_offload.work.cold_check import ColdCheck, check_cold
-from k2_offload.work.compare import compare, describe, read_differing
+from k2_offload.work.compare import compare, compared_columns, describe, read_differing
 from k2_offload.work.tiers import Tiers, open_tiers
 
 _SHOWN_ROWS = 10
@@ -116,7 +116,7 @@ def _compare(
         _print(results)
         shown = {name for name, _ in rows}
         columns = {
-            table.name: [column.name for column in tiers.clickhouse.columns(table)]
+            table.name: [column.name for column in compared_columns(tiers, table)]
             for table in chosen
             if table.name in shown
         }

@@ -25,7 +25,8 @@ years later, by anything that has these functions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 from k2_offload.core.sql import quote
@@ -47,14 +48,15 @@ class TypedColumn(Protocol):
         """As the Iceberg spec spells it."""
 
 
-def row_hash(columns: Sequence[TypedColumn]) -> str:
+def row_hash(columns: Sequence[TypedColumn], values: Mapping[str, str] = MappingProxyType({})) -> str:
     """A ClickHouse expression for the hash of one row.
 
     :param columns: in the table's order; their values as ClickHouse casts them for Iceberg, or reads them from it
+    :param values: ClickHouse SQL that stands for a column's value, by the column's name
     """
     state = f"toUInt64({SEED})"
     for column in columns:
-        for word in _words(quote(column.name), column.iceberg_type):
+        for word in _words(values.get(column.name, quote(column.name)), column.iceberg_type):
             state = f"intHash64(bitXor({state}, ifNull({word}, toUInt64({NULL_WORD}))))"
     return state
 

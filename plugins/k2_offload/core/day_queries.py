@@ -52,8 +52,14 @@ def count_out_of_scope(table: TableSpec, scope: DayScope, cold_table: str) -> st
 
 
 def minute_hashes(table: TableSpec, columns: Sequence[Column], rows: str) -> str:
-    """Rows ``(minute of the timestamp since 1970, rows, hash)`` of one side of a day."""
-    return f"SELECT {_minute(table)} AS k2_minute, count(), sum({row_hash(columns)}) FROM {rows} GROUP BY k2_minute"
+    """Rows ``(minute of the timestamp since 1970, rows, hash, hash of all values)`` of one side of a day.
+
+    The first hash passes over what is not compared, the second does not: it is what a file with these rows has.
+    """
+    return (
+        f"SELECT {_minute(table)} AS k2_minute, count(), sum({_hash(table, columns)}), sum({row_hash(columns)}) "
+        f"FROM {rows} GROUP BY k2_minute"
+    )
 
 
 def differing_rows(table: TableSpec, columns: Sequence[Column], warm: str, cold: str, minutes: Collection[int]) -> str:
@@ -66,7 +72,7 @@ def differing_rows(table: TableSpec, columns: Sequence[Column], warm: str, cold:
 
     def side(rows: str, is_warm: int) -> str:
         return (
-            f"SELECT {row_hash(columns)} AS k2_hash, toInt64({2 * is_warm - 1}) AS k2_side, "
+            f"SELECT {_hash(table, columns)} AS k2_hash, toInt64({2 * is_warm - 1}) AS k2_side, "
             f"toUnixTimestamp64Micro({_time(table)}) AS k2_micros FROM {rows} WHERE {_among(table, minutes)}"
         )
 
@@ -86,9 +92,8 @@ def shrunk_rows(table: TableSpec, columns: Sequence[Column], warm: str, cold: st
     keys, version = ", ".join(quote(name) for name in table.key_columns), quote(table.version_column or "")
 
     def side(rows: str, is_warm: int) -> str:
-        chosen = (
-            f"{keys}, {version} AS k2_version, {row_hash(columns)} AS k2_hash, toInt64({2 * is_warm - 1}) AS k2_side"
-        )
+        side = f"toInt64({2 * is_warm - 1}) AS k2_side"
+        chosen = f"{keys}, {version} AS k2_version, {_hash(table, columns)} AS k2_hash, {side}"
         return f"SELECT {chosen} FROM {rows} WHERE {_among(table, minutes)}"
 
     return (
@@ -116,7 +121,7 @@ def pick_differing(
 
     def side(rows: str, is_warm: int) -> str:
         return (
-            f"SELECT {row_hash(columns)} AS k2_hash, {key} AS k2_key, toInt64({2 * is_warm - 1}) AS k2_side, "
+            f"SELECT {_hash(table, columns)} AS k2_hash, {key} AS k2_key, toInt64({2 * is_warm - 1}) AS k2_side, "
             f"toUnixTimestamp64Micro({_time(table)}) AS k2_micros FROM {rows} WHERE {between(_time(table), differing)}"
         )
 
@@ -142,8 +147,8 @@ def hashed_rows(
     """Rows ``(hash, time in microseconds since 1970, hash of the key, version)`` of one side."""
     version = quote(table.version_column) if table.version_column is not None else "NULL"
     return (
-        f"SELECT {row_hash(columns)}, toUnixTimestamp64Micro({_time(table)}), {row_hash(key)}, {version} FROM {rows} "
-        f"WHERE {_among(table, minutes)}"
+        f"SELECT {_hash(table, columns)}, toUnixTimestamp64Micro({_time(table)}), {row_hash(key)}, {version} "
+        f"FROM {rows} WHERE {_among(table, minutes)}"
     )
 
 
@@ -153,7 +158,7 @@ def print_rows(
     """Rows ``(hash, text of each column)`` of one side, each once."""
     texts = ", ".join(f"{_text(column)} AS k2_text_{number}" for number, column in enumerate(columns))
     return (
-        f"SELECT {row_hash(columns)} AS k2_hash, {texts} FROM {rows} WHERE {between(_time(table), differing)} "
+        f"SELECT {_hash(table, columns)} AS k2_hash, {texts} FROM {rows} WHERE {between(_time(table), differing)} "
         f"AND k2_hash IN ({', '.join(map(str, hashes))}) LIMIT 1 BY k2_hash"
     )
 
@@ -193,6 +198,17 @@ def _due(time: str, below: datetime, left_out: Sequence[Window]) -> str:
 
 def _among(table: TableSpec, minutes: Collection[int]) -> str:
     return f"{_minute(table)} IN ({', '.join(str(minute) for minute in sorted(minutes))})"
+
+
+def _hash(table: TableSpec, columns: Sequence[Column]) -> str:
+    """Of a row, for a comparison."""
+    time = f"toUnixTimestamp64Micro({_time(table)})"
+    compared = {
+        column.name: f"if({time} < {to_micros(column.compared_from)}, NULL, {quote(column.name)})"
+        for column in columns
+        if column.compared_from is not None
+    }
+    return row_hash(columns, compared)
 
 
 def _time(table: TableSpec) -> str:

@@ -16,6 +16,7 @@ class FaultPoint(StrEnum):
 
     PLAN_STARTED = "plan started"
     COLD_TABLE_CREATED = "cold table created"
+    COLUMNS_CHANGED = "columns of the cold table changed"
     WINDOW_WRITTEN = "window written, not yet committed to the ledger"
     WINDOW_OPENED = "window opened in the ledger"
     JOB_STARTED = "job started"

@@ -59,6 +59,9 @@ class TableOptions:
     orphan_retention_days: int = field(
         default=3, metadata={"ge": 2, "description": "older files that no snapshot names are removed by maintenance"}
     )
+    schema_changes: Literal["follow", "refuse"] = field(
+        default="follow", metadata={"description": "whether new and widened columns of the source are followed"}
+    )
     transport: str = field(default="export", metadata={"description": "who moves the rows, see core/transports.py"})
 
     def __post_init__(self) -> None:

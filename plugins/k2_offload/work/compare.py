@@ -23,6 +23,7 @@ from k2_offload.core.day_comparison import (
 from k2_offload.core.errors import OffloadError, Overloaded, Refused, Unreachable
 from k2_offload.core.exactly_once import check_cut, watermark_of
 from k2_offload.core.gaps import GapKind
+from k2_offload.core.schema_change import settle
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import Window, from_micros
@@ -37,7 +38,8 @@ DaysProgress = Callable[[Sequence[date]], Iterable[date]]
 class TableDays:
     """Both tiers of one table, by day, as far as counts tell.
 
-    :param columns: of the source
+    :param columns: that both tiers have, or the cold one keeps unfilled
+    :param changing: whether the next cycle lets the cold table's columns follow the source
     :param below: the watermark of the cold table as it was loaded
     :param left_out: ranges that are on record as missed or skipped
     :param now: the earlier of both clocks
@@ -53,6 +55,7 @@ class TableDays:
     now: datetime
     warm: dict[date, int]
     cold: dict[date, int] | None
+    changing: bool = False
 
     @property
     def whole_from(self) -> date:
@@ -72,7 +75,8 @@ def count_days(tiers: Tiers, table: TableSpec, since: date | None = None) -> Tab
         return None
     check_cut(table.name, cold.published, table.timestamp_column)
     columns = tiers.clickhouse.columns(table)
-    cold.check_source(columns, table.partition_column)
+    changing = bool(cold.check_source(table, columns))
+    columns = settle(columns, cold.columns)
     below, now = watermark_of(cold.published), min(tiers.now(), tiers.clickhouse.now())
     skipped = {gap.window for gap in tiers.ledger.read_gaps().get(table.name, ()) if gap.kind is GapKind.SKIPPED}
     if cold.published.snapshot.skipped_rows is not None:  # the ledger may not know it yet
@@ -82,7 +86,7 @@ def count_days(tiers: Tiers, table: TableSpec, since: date | None = None) -> Tab
         since = (now - table.warm_retention).date() - timedelta(days=1)
     warm = tiers.clickhouse.rows_per_day(day_queries.warm_rows_per_day(table, since, below, left_out))
     in_cold = cold.rows_per_day(table.partition_column, since)
-    return TableDays(table, cold, columns, below, left_out, now, warm, in_cold)
+    return TableDays(table, cold, columns, below, left_out, now, warm, in_cold, changing)
 
 
 def compare(
@@ -145,6 +149,14 @@ def compare_day(tiers: Tiers, days: TableDays, day: date) -> DayComparison:
         warm_rows,
         warm_hash,
         (days.cold or {}).get(day, 0),
+        export_hash=sides.export_hash,
+        lost_columns=tuple(
+            column.name
+            for column in days.columns
+            if column.source_type is None
+            and column.compared_from is not None
+            and day_window(day).low < column.compared_from
+        ),
     )
     try:
         in_cold, others = sides.cold()
@@ -194,6 +206,13 @@ def read_differing(tiers: Tiers, table: TableSpec, found: DayComparison, limit: 
         for content, surplus, changed in picked
         if content in values
     ]
+
+
+def compared_columns(tiers: Tiers, table: TableSpec) -> tuple[Column, ...]:
+    """The columns of :func:`read_differing`'s values, in their order."""
+    cold = tiers.load_cold(table)
+    source = tiers.clickhouse.columns(table)
+    return settle(source, cold.columns) if cold else source
 
 
 def _sides(tiers: Tiers, days: TableDays, scope: DayScope) -> Sides:

@@ -51,6 +51,8 @@ class Sides:
         self.cold_table = cold_table
         self.scope = scope
         self.warm_sql = day_queries.warm_day(table, columns, scope)
+        self.export_hash: int | None = None
+        """Of the warm side with all its values, also those that are not compared; known once that side was read."""
 
     @property
     def reader(self) -> str:
@@ -65,11 +67,12 @@ class Sides:
 
     def warm(self) -> MinuteHashes:
         """All of the warm side."""
-        return self._minutes(self.warm_sql)
+        found, self.export_hash = self._minutes(self.warm_sql)
+        return found
 
     def cold(self) -> tuple[MinuteHashes, int]:
         """All of the cold side, and how many rows of the day's partition are not compared."""
-        minutes = self._minutes(self.cold_sql)
+        minutes, _ = self._minutes(self.cold_sql)
         [(others,)] = self.execute(day_queries.count_out_of_scope(self.table, self.scope, self.reader))
         return minutes, others
 
@@ -97,9 +100,10 @@ class Sides:
         sql = day_queries.print_rows(self.table, self.columns, rows, differing, hashes)
         return {content: tuple(row) for content, *row in self.execute(sql)}
 
-    def _minutes(self, rows: str) -> MinuteHashes:
+    def _minutes(self, rows: str) -> tuple[MinuteHashes, int]:
         answer = self.execute(day_queries.minute_hashes(self.table, self.columns, rows))
-        return {minute: (count, content) for minute, count, content in answer}
+        whole = sum(values for *_, values in answer) % 2**64
+        return {minute: (count, content) for minute, count, content, _ in answer}, whole
 
     def execute(self, sql: str) -> list[tuple[Any, ...]]:
         """What ClickHouse answers."""

@@ -102,7 +102,20 @@ class _SidesReadHere(Sides):
             chosen = _within(at, Window(FIRST_WATERMARK, scope.below)) & _within(micros(days), day_window(scope.day))
             for window in scope.left_out:
                 chosen &= ~_within(at, window)
-            yield batch, at, chosen & ~times.is_null().to_numpy(zero_copy_only=False)
+            yield self._compared(batch, at), at, chosen & ~times.is_null().to_numpy(zero_copy_only=False)
+
+    def _compared(self, batch: pa.RecordBatch, at: NDArray[np.int64]) -> pa.RecordBatch:
+        """With NULL where a column is not compared."""
+        import pyarrow as pa
+        from pyarrow import compute
+
+        for column in self.columns:
+            if column.compared_from is not None:
+                values = batch.column(column.name)
+                early = pa.array(at < to_micros(column.compared_from))
+                kept = compute.if_else(early, pa.nulls(len(values), values.type), values)
+                batch = batch.set_column(batch.schema.get_field_index(column.name), column.name, kept)
+        return batch
 
     def _cold_rows(self, minutes: Collection[int]) -> Iterator[HashedRow]:
 
