@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup ready up down status demo k2 airflow test test-unit test-stack soak bench lint format lock wheel clean
+.PHONY: help setup ready up down status demo k2 airflow test test-unit test-stack test-stack-real test-kafka soak bench lint format lock wheel clean
 
 PYTHON ?=
 PYTEST := .venv/bin/python -m pytest
@@ -24,7 +24,7 @@ exec "$$python" -m embedded.install
 endef
 
 help: ## Show this help
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Ports and state: K2_AIRFLOW_PORT=8080 K2_POSTGRES_PORT=15432 K2_CLICKHOUSE_NATIVE_PORT=19000"
 	@echo "                   K2_CLICKHOUSE_HTTP_PORT=18123 K2_CLICKHOUSE_VERSION=26.9 K2_STATE_DIR=.state"
@@ -63,6 +63,14 @@ test-unit: ready ## Unit tests only: about a minute, no stack
 
 test-stack: ready ## Tests on an embedded stack only
 	@$(PYTEST) $(SIDE_BY_SIDE) tests/stack $(ARGS)
+
+test-stack-real: ## Tests with a real S3 server and Iceberg REST catalog; needs Go 1.25 or newer
+	@$(install) --quiet --with-lake-servers
+	@$(PYTEST) tests/real $(ARGS)
+
+test-kafka: ready ## Tests with a real Apache Kafka, which feeds the ClickHouse engine; a minute
+	@.venv/bin/python -m embedded.install.broker
+	@$(PYTEST) tests/kafka $(ARGS)
 
 soak: ready ## Seven days of cycles with random faults, compared row by row; under an hour (SEED=1 CYCLES=60)
 	@K2_MODEL_EXAMPLES=1000 $(PYTEST) tests/unit/k2_offload/test_model.py

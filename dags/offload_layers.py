@@ -1,4 +1,4 @@
-"""All DAGs of the table file: k2_offload_bronze, k2_offload_silver, k2_offload_gold, k2_reconcile, k2_maintenance."""
+"""All DAGs of the table file: k2_offload_bronze, _silver and _gold, k2_reconcile, k2_maintenance, k2_report."""
 
 from k2_offload import airflow_dags
 

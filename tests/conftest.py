@@ -30,7 +30,7 @@ _KEPT = pytest.StashKey[list[str]]()
 # A law does not depend on how busy the machine is.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
-_PARTS = ("tests/unit", "tests/stack")
+_PARTS = ("tests/unit", "tests/stack", "tests/real")
 _SLOWEST_SHOWN = 15
 
 

@@ -2,7 +2,8 @@
 -- include/sql/clickhouse. RawBLOB hands each message over as it is, so the parsing stands once, in the scripts after it.
 -- Broker and login come from the named collection k2_broker.
 --
--- ClickHouse remembers in the broker how far it has read; a message read twice after a crash is a row in bronze twice.
+-- ClickHouse remembers in the broker how far it has read; a message read twice after a crash is a row in bronze twice,
+-- and 80_message_offsets.sql knows which.
 
 CREATE TABLE IF NOT EXISTS bronze_trades_binance_queue (message String)
 ENGINE = Kafka(k2_broker)

@@ -9,6 +9,8 @@ second run does nothing, and a run that was interrupted continues where it stopp
     .state/clickhouse-venv-VERSION   chDB, the engine behind the embedded ClickHouse
     .state/bench-venv                for `make bench` only: dlt, which needs packages that Airflow does not go with
     .state/jars                      what Spark loads: Iceberg, the ClickHouse and the Postgres driver
+    .state/object-store, .state/rest-catalog, .state/s3-jars
+                                     for `make test-stack-real` only: an S3 server, built by Go, and an Iceberg catalog
     .state/class-archive             Java classes of the offload job as loaded before, which saves a third of its start
 """
 
@@ -23,6 +25,7 @@ from pathlib import Path
 from embedded.install.class_archive import install_class_archive
 from embedded.install.environments import environment_fingerprint, install_environment, write_k2_command
 from embedded.install.jars import install_jars
+from embedded.install.lake_servers import install_lake_servers
 from embedded.install.layout import DEFAULT_CLICKHOUSE_VERSION, ROOT, Layout
 from embedded.install.machine import check_machine, dotted
 from embedded.install.steps import SetupError, is_current, locked, say
@@ -34,10 +37,11 @@ def shared_cache(environment: Mapping[str, str]) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "k2-offload"
 
 
-def install(layout: Layout, *, with_bench: bool = False) -> bool:
+def install(layout: Layout, *, with_bench: bool = False, with_lake_servers: bool = False) -> bool:
     """Bring everything up to date.
 
     :param with_bench: whether to make the environment of the tools that `make bench` compares with, too
+    :param with_lake_servers: whether to make the servers of `make test-stack-real`, too
     :returns: whether there was anything to do
     :raises SetupError: something is missing or failed; the message says what, and what to do
     """
@@ -49,6 +53,8 @@ def install(layout: Layout, *, with_bench: bool = False) -> bool:
         changed = [install_environment(environment, layout) for environment in environments]
         changed.append(install_jars(layout, shared_cache(os.environ) / "ivy"))
         changed.append(install_class_archive(layout))
+        if with_lake_servers:
+            changed.append(install_lake_servers(layout, shared_cache(os.environ) / "ivy"))
         write_k2_command(layout.airflow, layout.root)
         return any(changed)
 
@@ -64,9 +70,16 @@ def main() -> int:
     )
     parser.add_argument("--quiet", action="store_true", help="say nothing when everything is up to date")
     parser.add_argument("--with-bench", action="store_true", help="also install what `make bench` compares with")
+    parser.add_argument(
+        "--with-lake-servers", action="store_true", help="also make the servers that `make test-stack-real` starts"
+    )
     arguments = parser.parse_args()
     try:
-        changed = install(Layout.of(ROOT, arguments.clickhouse_version), with_bench=arguments.with_bench)
+        changed = install(
+            Layout.of(ROOT, arguments.clickhouse_version),
+            with_bench=arguments.with_bench,
+            with_lake_servers=arguments.with_lake_servers,
+        )
     except SetupError as error:
         say(f"Set-up stopped.\n{error}")
         return 1

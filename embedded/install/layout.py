@@ -50,6 +50,21 @@ class Layout:
         return self.jars.with_name("class-archive") / "offload.jsa"
 
     @property
+    def object_store(self) -> Path:
+        """The S3 server, for tests."""
+        return self.jars.with_name("object-store") / "versitygw"
+
+    @property
+    def rest_catalog(self) -> Path:
+        """The jars of the REST catalog's server, for tests."""
+        return self.jars.with_name("rest-catalog")
+
+    @property
+    def s3_jars(self) -> Path:
+        """What Spark loads beside :attr:`jars` for a warehouse on S3."""
+        return self.jars.with_name("s3-jars")
+
+    @property
     def spark_jars(self) -> str:
         """The jars' paths, with commas between, as the setting of the same name takes them."""
         return ",".join(str(jar) for jar in sorted(self.jars.glob("*.jar")))

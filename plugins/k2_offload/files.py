@@ -1,4 +1,4 @@
-"""Where the files are that come with the package: everything below ``include/``.
+"""Where the files are that come with the package: everything below ``include/``, and templates.
 
 In a checkout that folder stands two above the package; a wheel has it inside.
 """
@@ -14,3 +14,5 @@ INCLUDE = (PACKAGE if IN_WHEEL else PACKAGE.parents[1]) / "include"
 TABLES_FILE = INCLUDE / "tables.yaml"
 LEDGER_SQL = INCLUDE / "sql" / "postgres"
 SPARK_JOBS = INCLUDE / "spark_jobs"
+TEMPLATES = PACKAGE / "web" / "templates"
+"""Of the page, and of the report that looks like it."""

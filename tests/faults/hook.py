@@ -56,6 +56,7 @@ COMMIT_POINTS = (FaultPoint.COMMIT_STARTED, FaultPoint.WATERMARK_WRITTEN, FaultP
 
 EFFECTS = (
     FaultPoint.COLD_TABLE_CREATED,
+    FaultPoint.COLUMNS_CHANGED,
     FaultPoint.WINDOW_OPENED,
     FaultPoint.FILE_EXPORTED,
     FaultPoint.STAGED,

@@ -63,5 +63,6 @@ def _task(task, fault, tables, names, now, happened):
 
 
 def _lose_reply(point):
-    service = "The Iceberg catalog" if point is FaultPoint.COLD_TABLE_CREATED else "Postgres (the ledger)"
+    of_catalog = point in (FaultPoint.COLD_TABLE_CREATED, FaultPoint.COLUMNS_CHANGED)
+    service = "The Iceberg catalog" if of_catalog else "Postgres (the ledger)"
     raise Unreachable(service, "test", "the reply was lost")

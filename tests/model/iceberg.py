@@ -125,10 +125,10 @@ class Metadata:
     table_uuid: str
     schema: Any
     partition_spec: Any
+    properties: Mapping[str, str] = field(default_factory=dict)
     by_id: Mapping[int, SimulatedSnapshot] = field(default_factory=dict)
     branches: Mapping[str, int] = field(default_factory=dict)
     last_sequence_number: int = 0
-    properties: dict[str, str] = field(default_factory=dict)
 
     @property
     def current_snapshot_id(self):
@@ -456,6 +456,11 @@ class _JavaTable:
 
     def refs(self):
         return self.metadata.refs
+
+    def schema(self):
+        fields = self.metadata.schema.fields
+        columns = [SimpleNamespace(name=lambda f=f: f.name, type=lambda f=f: f.field_type) for f in fields]
+        return SimpleNamespace(columns=lambda: columns)
 
     def currentSnapshot(self):  # noqa: N802
         return self.metadata.by_id.get(self.metadata.current_snapshot_id)

@@ -27,6 +27,8 @@ class TableFile:
     def __init__(self, random, text):
         self._random = random
         self._document = yaml.safe_load(text)
+        # So that a column that may be NULL is refused until it is put back.
+        self._document["defaults"] = (self._document.get("defaults") or {}) | {"schema_changes": "refuse"}
         self._before = None
         self.refused = self.cut_anew = None
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -58,11 +58,13 @@ class Table:
         """One window, whole."""
         first = START + timedelta(minutes=number)
         self.bench.insert_trades(self.name, first, WINDOW_ROWS, step_micros=1000, start_sequence=number * WINDOW_ROWS)
-        cycle = self.cycle(first + timedelta(minutes=40))
-        planned = cycle.plan(cycle.tables[self.name])
-        while not jobs.run(Plan("swaps", (planned,)).to_json()):
-            self.done["windows again"] += 1
-        cycle.commit(cycle.tables[self.name])
+        with ExitStack() as resources:
+            spec, now = self.bench.spec(self.name), first + timedelta(minutes=40)
+            cycle = self.bench.cycle(spec, now=now, resources=resources)
+            planned = cycle.plan(cycle.tables[self.name])
+            while not jobs.run(Plan("swaps", (planned,)).to_json()):
+                self.done["windows again"] += 1
+            cycle.commit(cycle.tables[self.name])
         self.done["windows"] += 1
 
     def publish_windows(self):
@@ -92,8 +94,9 @@ class Table:
         while not self.ended.is_set():
             now = time.time()
             for file in [each for each in folder.rglob("*") if each.is_file()]:
-                if now - file.stat().st_mtime > SECONDS_IN_FLIGHT:
-                    os.utime(file, (now - 5 * 86400,) * 2)
+                with suppress(FileNotFoundError):  # old metadata goes with each commit
+                    if now - file.stat().st_mtime > SECONDS_IN_FLIGHT:
+                        os.utime(file, (now - 5 * 86400,) * 2)
             plan, _ = plan_all(cycle.tiers, [cycle.tables[self.name]], dry_run=False)
             limits = {"orphans_before": datetime.now(UTC) - timedelta(days=2), "expire_before": FAR_AHEAD}
             tables = [replace(planned, closed_before=FAR_AHEAD, **limits) for planned in plan.tables]

@@ -264,7 +264,13 @@ def test_example_connections_are_valid() -> None:
     examples += [json.loads(text) for text in re.findall(r"--conn-json '(.*?)'", README.read_text(), re.DOTALL)]
     read = {"clickhouse": connections.read_clickhouse, "iceberg": connections.read_catalog}
     kinds = [example["conn_type"] for example in examples]
-    assert {kind: kinds.count(kind) for kind in kinds} == {"postgres": 2, "clickhouse": 2, "iceberg": 3, "spark": 2}
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "postgres": 2,
+        "clickhouse": 2,
+        "iceberg": 3,
+        "spark": 2,
+        "kafka": 1,
+    }
     for example in examples:
         if reader := read.get(example["conn_type"]):
             fields = (example.get(key) for key in ("host", "port", "login", "password", "schema"))

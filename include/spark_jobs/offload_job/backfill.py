@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from k2_offload.core.backfill import BackfillId, BackfillStamp, audit_backfill, decide_backfill
-from k2_offload.core.errors import AuditFailed, OffloadError
+from k2_offload.core.errors import AuditFailed, OffloadError, StaleWindow
 from k2_offload.core.exactly_once import PublishDecision
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.limits import PUBLISH_ATTEMPTS
 from k2_offload.core.plan import PlannedBackfill
 from k2_offload.core.splits import split_days
-from offload_job.transport import text_checked
+from offload_job.transport import check_source, text_checked
 
 if TYPE_CHECKING:
     from k2_offload.adapters.clickhouse import ClickHouse
@@ -44,11 +44,13 @@ def backfill(
     stamp = _check(planned, backfill_id, cold, current.snapshotId() if current is not None else None, new_attempt())
     if stamp is None:
         return None
+    cold.check_columns(planned.columns)
     splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
     with text_checked(f"{planned.table} {backfill_id.window}"):
         staged = transport.stage(clickhouse, cold, planned, splits, stamp)
     counted = sum(split.rows for split in splits)
     try:
+        check_source(clickhouse, planned, f"{planned.table} {backfill_id.window}")
         audit_backfill(
             planned.table,
             backfill_id.window,
@@ -56,7 +58,7 @@ def backfill(
             source_rows=counted,
             planned_rows=planned.rows,
         )
-    except AuditFailed:
+    except (AuditFailed, StaleWindow):
         cold.discard(staged.snapshot_id)
         raise
     reached(FaultPoint.BACKFILL_AUDITED, planned.table)
@@ -65,6 +67,7 @@ def backfill(
         checked = _check(planned, backfill_id, cold, cold.parent_of(staged.snapshot_id), stamp.attempt)
         if checked is None:
             return None
+        cold.check_columns(planned.columns)
         reached(FaultPoint.BACKFILL_CHECKED, planned.table)
         if checked == stamp and publish(staged.snapshot_id):
             return staged

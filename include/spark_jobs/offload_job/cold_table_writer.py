@@ -10,7 +10,7 @@ from typing import Any
 from k2_offload.adapters.retry import with_retries
 from k2_offload.core.backfill import BackfillStamp, find_skips
 from k2_offload.core.connections import CatalogSettings
-from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable, WrittenElsewhere
+from k2_offload.core.errors import ConfigurationError, OffloadError, StaleWindow, Unreachable, WrittenElsewhere
 from k2_offload.core.exactly_once import (
     ATTEMPT_PROPERTY,
     HEALED_BRANCH,
@@ -25,6 +25,8 @@ from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.heal import HealStamp
 from k2_offload.core.limits import STAGE_ATTEMPTS
 from k2_offload.core.maintenance import RewriteStamp
+from k2_offload.core.plan import PlannedColumn
+from k2_offload.core.schema_change import widens
 from k2_offload.core.skips import Skips
 from offload_job.java_errors import failures_translated, is_conflict
 from offload_job.jvm import Jvm, java_map
@@ -128,6 +130,23 @@ class ColdTableWriter:
                     f"rows before they are audited. Nothing was moved and no row is lost. Set it: ALTER TABLE "
                     f"{self._target} SET TBLPROPERTIES ({listed})."
                 )
+
+    def check_columns(self, planned: Sequence[PlannedColumn]) -> None:
+        """Refuse rows that were planned for other columns than the table has as it was last refreshed.
+
+        :raises StaleWindow: they have to be planned anew
+        """
+        with failures_translated(self.connection_id):
+            fields = self.java.schema().columns()
+            present = {str(field.name()): str(field.type()) for field in fields}
+        wanted = {column.name: column.iceberg_type for column in planned}
+        if wanted.keys() != present.keys() or any(
+            present[name] != kind and not widens(kind, present[name]) for name, kind in wanted.items()
+        ):
+            raise StaleWindow(
+                f"{self._name}: the cold table's columns have changed since this was planned. Nothing was published "
+                f"and no row is lost; the next run plans anew. `k2 schema {self._name}` shows them."
+            )
 
     def parent_of(self, snapshot_id: int) -> int | None:
         """The snapshot that this one was staged on."""

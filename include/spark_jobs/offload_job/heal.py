@@ -12,7 +12,7 @@ from k2_offload.core.heal import HealId, HealStamp, audit_heal, check_swap
 from k2_offload.core.limits import PUBLISH_ATTEMPTS
 from k2_offload.core.plan import PlannedHeal
 from k2_offload.core.splits import split_days
-from offload_job.transport import text_checked
+from offload_job.transport import check_source, text_checked
 
 if TYPE_CHECKING:
     from k2_offload.adapters.clickhouse import ClickHouse
@@ -43,6 +43,7 @@ def heal(
     """
     reached(FaultPoint.HEAL_STARTED, planned.table)
     current = cold.java.currentSnapshot()
+    cold.check_columns(planned.columns)
     checked = _check(planned, heal_id, cold, swap, current.snapshotId() if current is not None else None)
     splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
     _audit(planned, heal_id, sum(split.rows for split in splits), planned.content_hash)
@@ -52,6 +53,7 @@ def heal(
         added = swap.added(staged.snapshot_id)
         [(rows, content)] = clickhouse.execute(hash_of_files(planned.columns, added, lake_collection))
         _audit(planned, heal_id, rows, content)
+        check_source(clickhouse, planned, f"{planned.table} {heal_id.day}")
     except StaleWindow:
         cold.discard(staged.snapshot_id)
         raise
@@ -59,6 +61,7 @@ def heal(
     for _ in range(PUBLISH_ATTEMPTS):
         swapped = swap.stage(planned.files, heal_id, staged.snapshot_id, _stamp(heal_id, checked, new_attempt()))
         reached(FaultPoint.SWAP_STAGED, planned.table)
+        cold.check_columns(planned.columns)
         cold.check_stored(swapped.snapshot_id)
         said, checked = checked, _check(planned, heal_id, cold, swap, cold.parent_of(swapped.snapshot_id))
         if said == checked and swap.publish(swapped.snapshot_id):

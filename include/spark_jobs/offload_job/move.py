@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from k2_offload.core.errors import AuditFailed, OffloadError
+from k2_offload.core.errors import AuditFailed, OffloadError, StaleWindow
 from k2_offload.core.exactly_once import PublishDecision, Snapshot, Stamp, WindowId, audit, decide_publish
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.limits import PUBLISH_ATTEMPTS
 from k2_offload.core.plan import PlannedWindow
 from k2_offload.core.splits import split_days
-from offload_job.transport import text_checked
+from offload_job.transport import check_source, text_checked
 
 if TYPE_CHECKING:
     from k2_offload.adapters.clickhouse import ClickHouse
@@ -38,28 +38,34 @@ def move(
     first = Stamp(window_id, planned.cut_on, new_attempt(), cold.skips())
     if decide_publish(planned.table, first, cold.uuid, cold.published()) is PublishDecision.ALREADY_PUBLISHED:
         return None
+    cold.check_columns(planned.columns)
     splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
     with text_checked(f"{planned.table} {window_id.window}"):
         staged = transport.stage(clickhouse, cold, planned, splits, first)
     counted = sum(split.rows for split in splits)
     try:
+        check_source(clickhouse, planned, f"{planned.table} {window_id.window}")
         audit(planned.table, window_id.window, staged_rows=staged.rows, source_rows=counted, planned_rows=planned.rows)
-    except AuditFailed:
+    except (AuditFailed, StaleWindow):
         cold.discard(staged.snapshot_id)
         raise
     reached(FaultPoint.AUDITED, planned.table)
-    return staged if _publish(planned.table, first, cold, staged.snapshot_id, new_attempt) else None
+    return staged if _publish(planned, first, cold, staged.snapshot_id, new_attempt) else None
 
 
-def _publish(table: str, stamp: Stamp, cold: ColdTableWriter, snapshot_id: int, new_attempt: Callable[[], str]) -> bool:
+def _publish(
+    planned: PlannedWindow, stamp: Stamp, cold: ColdTableWriter, snapshot_id: int, new_attempt: Callable[[], str]
+) -> bool:
     """Check the staged snapshot's ancestors and move main to it; where main has moved on, stage again on top.
 
     :returns: ``False`` if the cold table held the window already
     """
+    table = planned.table
     for _ in range(PUBLISH_ATTEMPTS):
         ancestors = cold.published(cold.parent_of(snapshot_id))
         if decide_publish(table, stamp, cold.uuid, ancestors) is PublishDecision.ALREADY_PUBLISHED:
             return False
+        cold.check_columns(planned.columns)
         cold.check_stored(snapshot_id)
         reached(FaultPoint.ANCESTORS_CHECKED, table)
         if cold.skips(cold.parent_of(snapshot_id)) == stamp.skips and cold.fast_forward(snapshot_id):

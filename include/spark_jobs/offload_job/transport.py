@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from k2_offload.core.errors import InvalidSource
+from k2_offload.core.errors import InvalidSource, StaleWindow
 from k2_offload.core.queries import column_not_text
 from k2_offload.core.transports import TRANSPORTS
 
@@ -51,6 +51,22 @@ def load_transport(name: str, connections: JobConnections, master: str) -> Trans
     module, _, kind = TRANSPORTS[name].implementation.partition(":")
     transport: type[Transport] = getattr(importlib.import_module(module), kind)
     return transport(connections, master)
+
+
+def check_source(clickhouse: ClickHouse, planned: PlannedRows, rows: str) -> None:
+    """Whether the source's columns are still those that the rows were planned with: look after they were exported.
+
+    :param rows: the table and which of its rows, for the message
+    :raises StaleWindow: if they are not; values may have been cut to fit
+    """
+    types = dict(clickhouse.execute(planned.column_types_sql))
+    for column in planned.columns:
+        if column.source_type not in (None, types.get(column.name)):
+            raise StaleWindow(
+                f"{rows}: column '{column.name}' was {column.source_type} in the source when this was planned, and is "
+                f"{types.get(column.name, 'missing')} by now. Nothing was published and no row is lost; the next run "
+                "plans with the columns of now."
+            )
 
 
 @contextmanager

@@ -3,6 +3,9 @@
 -- name: has_schema_versions
 SELECT to_regclass('k2_offload.schema_versions') IS NOT NULL;
 
+-- name: has_tables
+SELECT to_regclass('k2_offload.offload_watermarks') IS NOT NULL;
+
 -- name: lock_schema
 SELECT pg_advisory_xact_lock(hashtext('k2_offload.schema'));
 
@@ -185,6 +188,18 @@ FROM k2_offload.offload_days
 WHERE table_name = ANY(%(tables)s) AND day >= %(since)s
 ORDER BY table_name, day;
 
+-- name: windows_of_day
+SELECT table_name, window_id, low, high, state, attempts, failures, planned_at, committed_at, rows, size_bytes
+FROM k2_offload.offload_windows
+WHERE planned_at >= %(start)s AND planned_at < %(end)s OR committed_at >= %(start)s AND committed_at < %(end)s;
+
+-- name: maintenance_of_day
+SELECT table_name, files_before, files_after, bytes_before, bytes_after, rewritten_days, expired_snapshots,
+       snapshots_after, orphans, orphan_bytes, seconds, problem
+FROM k2_offload.maintenance_runs
+WHERE NOT dry_run AND ended_at >= %(start)s AND ended_at < %(end)s
+ORDER BY run_id;
+
 -- name: window_totals
 WITH totals AS (
     SELECT table_name,
@@ -196,16 +211,18 @@ WITH totals AS (
            sum(attempts - 1)::bigint AS retries,
            sum(failures)::bigint AS failures,
            coalesce(max(failures) FILTER (WHERE state = 'open'), 0) AS open_failures,
-           coalesce(sum(date_part('epoch', committed_at - planned_at)) FILTER (WHERE state = 'committed'), 0)
-               AS seconds,
+           min(planned_at) AS first_planned_at,
+           percentile_disc(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY date_part('epoch', committed_at - planned_at))
+               FILTER (WHERE state = 'committed' AND committed_at > %(since)s) AS durations,
            percentile_disc(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY date_part('epoch', committed_at - low))
                FILTER (WHERE state = 'committed' AND rows > 0 AND low > %(first)s AND committed_at > %(since)s) AS lags
     FROM k2_offload.offload_windows
     GROUP BY table_name
 )
 SELECT totals.table_name, totals.committed, totals.abandoned, totals.open, totals.rows, totals.size_bytes,
-       totals.retries, totals.failures, totals.open_failures, totals.seconds, totals.lags[1], totals.lags[2],
-       last_window.rows, last_window.planned_at, last_window.committed_at
+       totals.retries, totals.failures, totals.open_failures, totals.durations[1], totals.durations[2],
+       totals.lags[1], totals.lags[2],
+       last_window.rows, last_window.planned_at, last_window.committed_at, totals.first_planned_at
 FROM totals
 LEFT JOIN LATERAL (
     SELECT rows, planned_at, committed_at
@@ -214,13 +231,6 @@ LEFT JOIN LATERAL (
     ORDER BY planned_at DESC
     LIMIT 1
 ) AS last_window ON true;
-
--- name: window_durations
-SELECT table_name, width_bucket(-date_part('epoch', committed_at - planned_at), %(bounds)s::float8[]) AS within,
-       count(*)
-FROM k2_offload.offload_windows
-WHERE state = 'committed'
-GROUP BY table_name, within;
 
 -- name: last_comparisons
 SELECT table_name, max(compared_at)
@@ -254,3 +264,38 @@ LEFT JOIN LATERAL (
     ORDER BY planned_at DESC
     LIMIT 1
 ) AS last_window ON true;
+
+-- name: has_seals
+SELECT to_regclass('k2_offload.offload_seals') IS NOT NULL;
+
+-- name: read_seals
+SELECT seal_id, table_name, table_uuid, day, rows, content_hash, columns, before, snapshot_id, sealed_at,
+       verified_at, verified_snapshot, problem
+FROM k2_offload.offload_seals
+WHERE table_name = ANY(%(tables)s)
+ORDER BY table_name, day, sealed_at;
+
+-- name: record_seal
+INSERT INTO k2_offload.offload_seals
+    (seal_id, table_name, table_uuid, day, rows, content_hash, columns, before, snapshot_id, sealed_at)
+VALUES (%(seal_id)s, %(table)s, %(table_uuid)s, %(day)s, %(rows)s, %(content_hash)s, %(columns)s, %(before)s,
+        %(snapshot_id)s, %(sealed_at)s)
+ON CONFLICT (seal_id) DO UPDATE
+SET table_name = excluded.table_name, table_uuid = excluded.table_uuid, day = excluded.day, rows = excluded.rows,
+    content_hash = excluded.content_hash, columns = excluded.columns, before = excluded.before,
+    snapshot_id = excluded.snapshot_id, sealed_at = excluded.sealed_at;
+
+-- name: record_verification
+UPDATE k2_offload.offload_seals
+SET verified_at = %(now)s, problem = %(problem)s,
+    verified_snapshot = CASE WHEN %(problem)s::text IS NULL THEN %(snapshot_id)s ELSE verified_snapshot END
+WHERE seal_id = %(seal_id)s;
+
+-- name: sealed_days
+SELECT seals.table_name, count(*), max(seals.day), count(seals.problem),
+       min(coalesce(seals.verified_at, seals.sealed_at))
+FROM k2_offload.offload_seals AS seals
+JOIN k2_offload.offload_watermarks AS watermarks
+    ON watermarks.table_name = seals.table_name AND watermarks.cold_table_uuid = seals.table_uuid
+WHERE NOT EXISTS (SELECT FROM k2_offload.offload_seals AS later WHERE later.before = seals.seal_id)
+GROUP BY seals.table_name;

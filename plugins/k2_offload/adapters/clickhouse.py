@@ -156,13 +156,7 @@ class ClickHouse:
 
     def column_types(self, table: TableSpec) -> dict[str, str]:
         """ClickHouse's own types of the source's stored columns, in their order; none if there is no such table."""
-        database, name = table.source.split(".")
-        described = self.execute(
-            "SELECT name, toValidUTF8(type) FROM system.columns WHERE database = %(database)s AND table = %(table)s "
-            "AND default_kind NOT IN ('ALIAS', 'EPHEMERAL') ORDER BY position",
-            {"database": database, "table": name},
-        )
-        return dict(described)
+        return dict(self.execute(queries.column_types(table)))
 
     def known_counts(self, tables: Sequence[TableSpec]) -> dict[str, int]:
         """How many rows the sources have, by the table's name, where ClickHouse knows that without counting.

@@ -11,10 +11,11 @@ from urllib.parse import urlencode, urlparse
 
 from k2_offload.adapters.cold_errors import told
 from k2_offload.adapters.cold_storage import ColdStorage
-from k2_offload.adapters.cold_table import ColdTable
+from k2_offload.adapters.cold_table import DELTA_ENCODINGS, ColdTable
+from k2_offload.adapters.lake_seals import LakeSeals
 from k2_offload.adapters.postgres import LIBPQ_LIMITS
 from k2_offload.core.connections import CatalogSettings
-from k2_offload.core.tables import TableSpec
+from k2_offload.core.tables import SEALS_TABLE, TableSpec
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.type_mapping import Column
 
@@ -31,10 +32,6 @@ _TABLE_PROPERTIES = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "100",
 }
-
-_DELTA_ENCODINGS = {"write.parquet.page-version": "v2"}
-"""For what Iceberg's own writers write, compaction above all: differences instead of values for what is nearly unique,
-such as times and trade ids, whose dictionary is as large as they are. Spark reads no boolean from such a page."""
 
 
 class ColdCatalog:
@@ -99,6 +96,11 @@ class ColdCatalog:
                     raise
                 return found
             return ColdTable(made, table.name, partial(self._told, table))
+
+    def seals(self, namespace: str) -> LakeSeals:
+        """The seals of the cold tables of a namespace."""
+        name = f"{namespace}.{SEALS_TABLE}"
+        return LakeSeals(self._connected(), name, partial(told, self._settings.connection_id, name, self._ask))
 
     def ping(self) -> None:
         """Ask the catalog something small."""
@@ -174,7 +176,7 @@ def _definition(table: TableSpec, columns: Sequence[Column]) -> dict[str, Any]:
         "sort_order": SortOrder(*sort_fields),
         "properties": {
             **_TABLE_PROPERTIES,
-            **({} if any(column.iceberg_type == "boolean" for column in columns) else _DELTA_ENCODINGS),
+            **({} if any(column.iceberg_type == "boolean" for column in columns) else DELTA_ENCODINGS),
             "schema.name-mapping.default": name_mapping,
             **TRANSPORTS[table.transport].table_properties,
         },

@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from k2_offload.adapters.postgres import is_refusal
-from k2_offload.core.errors import OffloadError, Refused, Unreachable, UnreadableTable
+from k2_offload.core.errors import OffloadError, Refused, Unreachable, UnreadableTable, is_store_refusal
 
 _SERVICE = "The Iceberg catalog or its storage"
 
 _OF_ONE_FILE = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 _OF_ONE_FILE_TEXT = re.compile(r"ACCESS_DENIED|Access Denied|NO_SUCH_KEY|NoSuchKey|RESOURCE_NOT_FOUND|does not exist")
 """What object stores say of an object in the text of an error that has no class of its own."""
+
+_REFUSED_TEXT = re.compile(r"ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIGNATURE|HTTP status 4(?!08|29)\d\d")
+"""What pyarrow makes of an object store's refusal, in the text of an ``OSError``; 408 and 429 may pass."""
 
 _AWAY_TEXT = re.compile(
     r"connection (?:refused|reset|aborted)|(?:unable|failed|couldn't) (?:to )?(?:connect|execute HTTP)|timed? ?out|"
@@ -56,7 +59,7 @@ def _meaning(error: Exception, connection_id: str, table: str | None, ping: Call
         return Unreachable(_SERVICE, connection_id, first_line or type(error).__name__)
     if table is not None:
         return UnreadableTable(table, connection_id, f"{type(error).__name__}: {first_line}".rstrip(": "))
-    kind = Refused if isinstance(error, (PermissionError, ForbiddenError)) else Unreachable
+    kind = Refused if isinstance(error, (PermissionError, ForbiddenError)) or _says_refusal(error) else Unreachable
     return kind(_SERVICE, connection_id, first_line or type(error).__name__)
 
 
@@ -74,12 +77,19 @@ def _is_away(error: Exception, ping: Callable[[], object] | None) -> bool:
         return True
     if isinstance(error, ServerError):
         # A catalog also answers 500 when the metadata file of one table is missing.
-        return bool(_AWAY_TEXT.search(str(error))) or ping is None or not _answers(ping)
+        if _AWAY_TEXT.search(str(error)):
+            return True
+        return not _answers(ping) if ping is not None else not _says_refusal(error)
     if isinstance(error, (ConnectionError, TimeoutError, requests.exceptions.RequestException)):
         return True
     if isinstance(error, OSError):
-        return not isinstance(error, _OF_ONE_FILE) and not _OF_ONE_FILE_TEXT.search(str(error))
+        of_one_file = isinstance(error, _OF_ONE_FILE) or _OF_ONE_FILE_TEXT.search(str(error))
+        return not of_one_file and not _says_refusal(error)
     return False
+
+
+def _says_refusal(error: Exception) -> bool:
+    return bool(_REFUSED_TEXT.search(str(error))) or is_store_refusal(str(error))
 
 
 def _answers(ping: Callable[[], object]) -> bool:

@@ -11,6 +11,7 @@ from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from k2_offload.adapters.cold_storage import file_names
+from k2_offload.adapters.day_history import DayHistory, read_snapshot
 from k2_offload.core.backfill import find_skips
 from k2_offload.core.data_files import RegisteredFile
 from k2_offload.core.errors import ChangedTable, DamagedTable, InvalidSource, StaleWindow
@@ -26,17 +27,32 @@ from k2_offload.core.exactly_once import (
 )
 from k2_offload.core.history import History, HistoryEntry, read_history
 from k2_offload.core.maintenance import REWRITE_PROPERTY
+from k2_offload.core.schema_change import (
+    MARKS_PROPERTY,
+    ChangeKind,
+    ColdColumn,
+    ColumnChange,
+    plan_changes,
+    read_marks,
+    write_marks,
+)
 from k2_offload.core.skips import Skips
+from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from pyiceberg.io import FileIO
     from pyiceberg.manifest import DataFile
     from pyiceberg.partitioning import PartitionSpec
     from pyiceberg.table import Table
-    from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
     from pyiceberg.transforms import Transform
+    from pyiceberg.types import IcebergType
 
+
+DELTA_ENCODINGS = {"write.parquet.page-version": "v2"}
+"""For what Iceberg's own writers write, compaction above all: differences instead of values for what is nearly unique,
+such as times and trade ids, whose dictionary is as large as they are. Spark reads no boolean from such a page."""
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -56,30 +72,21 @@ def _told(
 
 
 @dataclass(frozen=True)
-class ColdColumn:
-    """A column of a cold table.
-
-    :param iceberg_type: in the Iceberg spec's spelling
-    :param nullable: whether it may be NULL
-    """
-
-    name: str
-    iceberg_type: str
-    nullable: bool
-
-
-@dataclass(frozen=True)
 class SnapshotEntry:
     """One snapshot, for a person.
 
     :param operation: Iceberg's: ``append``, ``replace``, ``overwrite`` or ``delete``
     :param visible: whether it is among the ancestors of what readers see; others are staged, or were rolled back
+    :param files: data files that it added
+    :param rewrite: whether it is maintenance's, and holds the rows of the one before
     """
 
     at: datetime
     operation: str
     snapshot: Snapshot
     visible: bool
+    files: int = 0
+    rewrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -164,7 +171,7 @@ class ColdTable:
     @cached_property
     def _snapshot_of(self) -> Callable[[int], Snapshot | None]:
         snapshots = {snapshot.snapshot_id: snapshot for snapshot in self._table.metadata.snapshots}
-        return lambda snapshot_id: _read(found) if (found := snapshots.get(snapshot_id)) is not None else None
+        return lambda snapshot_id: read_snapshot(found) if (found := snapshots.get(snapshot_id)) is not None else None
 
     def _published_in(self, head: int | None, branches: Mapping[str, int]) -> Published | None:
         return find_published(self._name, self.uuid, head, branches, self._snapshot_of)
@@ -251,9 +258,26 @@ class ColdTable:
 
         :param column: the time that the partitions are days of
         """
-        within = f"\"{column}\" >= '{day}T00:00:00+00:00' and \"{column}\" < '{day + timedelta(days=1)}T00:00:00+00:00'"
+        within = _of_day(column, day)
         daily = self._daily_specs(column)
         return [file.file_path for file in self._files(within) if file.spec_id in daily and _day_of(file) == day]
+
+    def read_day(
+        self, column: str, day: date, names: Sequence[str], snapshot_id: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of one day, one file at a time in memory; what delete files take out is left out.
+
+        :param column: the time that the day is of
+        :param names: the columns to read, the time among them
+        :param snapshot_id: what readers see when left out
+        """
+        from pyiceberg.io.pyarrow import ArrowScan  # noqa: PLC0415
+
+        with self.told():
+            scan = self._table.scan(_of_day(column, day), selected_fields=tuple(names), snapshot_id=snapshot_id)
+            reader = ArrowScan(self._table.metadata, self._table.io, scan.projection(), scan.row_filter)
+            for task in scan.plan_files():
+                yield from reader.to_record_batches([task])
 
     @property
     def field_ids(self) -> dict[str, int]:
@@ -333,12 +357,54 @@ class ColdTable:
                 "Run the command again."
             ) from None
 
+    def day_history(self, column: str, day: date) -> DayHistory:
+        """What its snapshots hold of one partition day."""
+        return DayHistory(self._table, column, day, self.told)
+
     @property
     @_told
     def columns(self) -> tuple[ColdColumn, ...]:
         """Its columns, in their order."""
-        fields = self._table.schema().fields
-        return tuple(ColdColumn(field.name, str(field.field_type), not field.required) for field in fields)
+        marks = read_marks(self._table.metadata.properties.get(MARKS_PROPERTY))
+        return tuple(
+            ColdColumn(field.name, str(field.field_type), not field.required, marks.get(field.name))
+            for field in self._table.schema().fields
+        )
+
+    @_told
+    def change_columns(self, changes: Sequence[ColumnChange], columns: Sequence[ColdColumn]) -> None:
+        """Change the table's columns in one commit, which touches no data file.
+
+        :param changes: what differs from :attr:`columns`, but for what is remembered of columns
+        :param columns: as they are to be
+        :raises StaleWindow: if another writer changed them since the table was loaded; nothing has changed then
+        """
+        from pyiceberg.exceptions import CommitFailedException  # noqa: PLC0415
+        from pyiceberg.types import NestedField  # noqa: PLC0415
+
+        def iceberg(change: ColumnChange) -> IcebergType:
+            field = {"id": 0, "name": change.name, "type": change.iceberg_type.replace(" ", ""), "required": False}
+            return NestedField.model_validate(field).field_type
+
+        try:
+            with self._table.transaction() as transaction:
+                with transaction.update_schema() as schema:
+                    for change in changes:
+                        path = (change.name,)
+                        if change.kind is ChangeKind.ADD:
+                            schema.add_column(path, iceberg(change))
+                        elif change.kind is ChangeKind.WIDEN:
+                            schema.update_column(path, iceberg(change))
+                        else:
+                            schema.update_column(path, required=False)
+                transaction.set_properties({MARKS_PROPERTY: write_marks(columns)})
+                if any(change.iceberg_type == "boolean" for change in changes):
+                    transaction.remove_properties(*DELTA_ENCODINGS)
+        except CommitFailedException:
+            raise StaleWindow(
+                f"{self._name}: another writer changed the cold table's columns meanwhile. Nothing was changed and no "
+                "row is lost; the next run looks at them anew."
+            ) from None
 
     @_told
     def latest_snapshots(self, limit: int) -> list[SnapshotEntry]:
@@ -356,8 +422,10 @@ class ColdTable:
             SnapshotEntry(
                 datetime.fromtimestamp(each.timestamp_ms / 1000, UTC),
                 each.summary.operation.value if each.summary else "",
-                _read(each),
+                read_snapshot(each),
                 each.snapshot_id in visible,
+                int((each.summary and each.summary.additional_properties.get("added-data-files")) or 0),
+                bool(each.summary and REWRITE_PROPERTY in each.summary.additional_properties),
             )
             for each in snapshots[:limit]
         ]
@@ -401,16 +469,19 @@ class ColdTable:
         return int(snapshot.summary["total-records"] or 0) if snapshot and snapshot.summary else 0
 
     @_told
-    def check_source(self, columns: Sequence[Column], partition_column: str) -> None:
+    def check_source(self, table: TableSpec, columns: Sequence[Column]) -> tuple[ColumnChange, ...]:
         """Refuse a source, or a table file, that no longer goes with this table.
 
-        :raises InvalidSource: if the columns are not the same
-        :raises ChangedTable: if the partitions are not
+        :returns: how this table follows its source
+        :raises InvalidSource: if its columns cannot follow
+        :raises ChangedTable: if the partitions are not the same
         """
-        self._check_columns(columns)
-        self._check_partitions(partition_column)
+        changes = plan_changes(table, columns, self.columns)
+        self.check_partitions(table.partition_column)
+        return changes
 
-    def _check_partitions(self, column: str) -> None:
+    @_told
+    def check_partitions(self, column: str) -> None:
         """Refuse a table file that names another partition column than the cold table is partitioned by.
 
         Files would be registered in days that are not their rows' days, and readers would not look there.
@@ -430,40 +501,15 @@ class ColdTable:
                 f"FIELD … WITH days({column}). Files that are there keep their partitions."
             )
 
-    def _check_columns(self, columns: Sequence[Column]) -> None:
-        """Refuse a source whose columns are not the cold table's.
-
-        :raises InvalidSource: naming the first column that differs
-        """
-        cold = {field.name: str(field.field_type) for field in self._table.schema().fields}
-        warm = {column.name: column.iceberg_type for column in columns}
-        for name in {**cold, **warm}:
-            if cold.get(name) != warm.get(name):
-                raise InvalidSource(
-                    f"{self._name}: column '{name}' is {warm.get(name, 'missing')} in the source and "
-                    f"{cold.get(name, 'missing')} in the cold table. Nothing was moved and no row is lost. "
-                    f"{_cure(name, warm.get(name, ''), cold.get(name, ''))}; then run `k2 validate`."
-                )
-        required = {field.name for field in self._table.schema().fields if field.required}
-        for column in columns:
-            if column.nullable and column.name in required:
-                raise InvalidSource(
-                    f"{self._name}: column '{column.name}' may be NULL in the source and may not in the cold table. "
-                    "Nothing was moved and no row is lost. Make the cold table's column optional, with Spark: ALTER "
-                    f"TABLE {'.'.join(self._table.name())} ALTER COLUMN {column.name} DROP NOT NULL; or point 'source' "
-                    "at a view without NULLs. Then run `k2 validate`."
-                )
-
-
-def _read(snapshot: IcebergSnapshot) -> Snapshot:
-    summary = snapshot.summary.additional_properties if snapshot.summary else {}
-    return Snapshot.read(snapshot.snapshot_id, snapshot.parent_snapshot_id, snapshot.sequence_number or 0, summary)
-
 
 def _version_of(name: str) -> int:
     """Of a metadata file, such as 00012-….metadata.json."""
     number = name.partition("-")[0]
     return int(number) if number.isdecimal() else -1
+
+
+def _of_day(column: str, day: date) -> str:
+    return f"\"{column}\" >= '{day}T00:00:00+00:00' and \"{column}\" < '{day + timedelta(days=1)}T00:00:00+00:00'"
 
 
 def _day_of(file: DataFile) -> date:
@@ -475,16 +521,3 @@ def _micros(bound: bytes) -> int:
     from pyiceberg.types import TimestamptzType  # noqa: PLC0415
 
     return int(from_bytes(TimestamptzType(), bound))
-
-
-def _cure(name: str, warm: str, cold: str) -> str:
-    if (warm, cold) == ("string", "binary"):
-        return f"Put '{name}' back into the table file's list 'binary'"
-    if (warm, cold) == ("binary", "string"):
-        return f"Take '{name}' out of the table file's list 'binary'"
-    if warm.startswith("fixed") and cold == "string":
-        return (
-            "Version 0.1.0 cut a FixedString at its first zero byte. To go on so, point 'source' at a view that "
-            f"selects toStringCutToZero({name}) AS {name}; to keep every byte, start a new cold table"
-        )
-    return "Change one of the two tables, or point 'source' at a view with the cold table's columns"

@@ -6,23 +6,31 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
 from typing import Any
 
 from k2_offload.adapters.postgres import Connect, is_refusal
 from k2_offload.core.day_comparison import DayComparison, LastComparison, Verdict
-from k2_offload.core.errors import Busy, ConfigurationError, OffloadError, Refused, Unreachable
+from k2_offload.core.errors import Busy, ConfigurationError, OffloadError, OldLedger, Refused, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry, Published, WindowId, watermark_of
 from k2_offload.core.gaps import Gap, GapKind, Looked
 from k2_offload.core.maintenance import Tidied
-from k2_offload.core.observation import DURATION_BOUNDS, Comparisons, UnequalDay, WindowTotals
+from k2_offload.core.observation import Comparisons, UnequalDay, WindowTotals
+from k2_offload.core.report import DayBounds, LedgerWindow
 from k2_offload.core.windows import Window
 from k2_offload.files import LEDGER_SQL
 
 _LOCK_NOT_AVAILABLE = "55P03"
+_UNKNOWN_NAMES = ("3F000", "42P01", "42703")
+"""SQLSTATEs: no such schema, table or column."""
+
 _MAX_REASON_CHARACTERS = 1000
+
+
+def _sqlstate(error: BaseException | None) -> str | None:
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
 
 
 @cache
@@ -290,7 +298,7 @@ class Ledger:
 
     def migrate(self) -> None:
         """Bring the schema to this version's, or make it; safe at every start, also by several processes at once."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             if self._missing_versions(cursor):
                 # Two sessions that create the same thing at the same moment collide, IF NOT EXISTS or not.
                 cursor.execute(statements()["lock_schema"])
@@ -307,12 +315,31 @@ class Ledger:
         cursor.execute(statements()["applied_versions"])
         return sorted(migrations().keys() - {version for (version,) in cursor.fetchall()})
 
+    def _look(self, statement: str, values: Mapping[str, object] | None = None) -> list[Any]:
+        """What a statement reads, with the schema left as it is; there are no rows where no schema is.
+
+        :raises OldLedger: if the schema lacks something, because an older version has made it
+        """
+        try:
+            with self.transaction() as cursor:
+                cursor.execute(statements()[statement], values)
+                return list(cursor.fetchall())
+        except OffloadError as error:
+            if _sqlstate(error.__cause__) not in _UNKNOWN_NAMES:
+                raise
+            with self.transaction() as cursor:
+                missing = self._missing_versions(cursor)
+                cursor.execute(statements()["has_tables"])
+                if not cursor.fetchone()[0]:
+                    return []
+            raise OldLedger(missing[0]) if missing else error from None
+
     def check(self) -> None:
         """Make sure that Postgres answers and the schema is there or may be created. Changes nothing.
 
         :raises ConfigurationError: if it may not
         """
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(statements()["may_keep_ledger"])
             if not cursor.fetchone()[0]:
                 raise ConfigurationError(
@@ -323,22 +350,18 @@ class Ledger:
     @contextmanager
     def locked(self, table: str) -> Iterator[LockedTable]:
         """One transaction that holds the table's row lock; rolled back on an exception."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             yield LockedTable(cursor, table)
 
     def read_tables(self) -> dict[str, TableRecord]:
         """Every table the ledger knows, by name."""
-        with self._transaction() as cursor:
-            cursor.execute(statements()["read_tables"])
-            return {row[0]: TableRecord(*row) for row in cursor.fetchall()}
+        return {row[0]: TableRecord(*row) for row in self._look("read_tables")}
 
     def read_gaps(self) -> dict[str, list[Gap]]:
         """What each table has missed, by name; tables without gaps are missing."""
         gaps: dict[str, list[Gap]] = {}
-        with self._transaction() as cursor:
-            cursor.execute(statements()["read_gaps"])
-            for table, low, high, kind, rows, accepted_at in cursor.fetchall():
-                gaps.setdefault(table, []).append(Gap(Window(low, high), GapKind(kind), rows, accepted_at))
+        for table, low, high, kind, rows, accepted_at in self._look("read_gaps"):
+            gaps.setdefault(table, []).append(Gap(Window(low, high), GapKind(kind), rows, accepted_at))
         return gaps
 
     def read_windows(self, tables: Sequence[str], limit: int) -> dict[str, list[RecordedWindow]]:
@@ -347,10 +370,8 @@ class Ledger:
         :param limit: how many of each table, at most
         """
         windows: dict[str, list[RecordedWindow]] = {table: [] for table in tables}
-        with self._transaction() as cursor:
-            cursor.execute(statements()["last_windows"], {"tables": list(tables), "limit": limit})
-            for row in cursor.fetchall():
-                windows[row[0]].append(RecordedWindow(*row))
+        for row in self._look("last_windows", {"tables": list(tables), "limit": limit}):
+            windows[row[0]].append(RecordedWindow(*row))
         return windows
 
     def read_compared_days(self, tables: Sequence[str], since: date) -> dict[str, list[RecordedDay]]:
@@ -359,10 +380,8 @@ class Ledger:
         :param since: the first day
         """
         days: dict[str, list[RecordedDay]] = {table: [] for table in tables}
-        with self._transaction() as cursor:
-            cursor.execute(statements()["compared_days"], {"tables": list(tables), "since": since})
-            for table, day, verdict, *others in cursor.fetchall():
-                days[table].append(RecordedDay(table, day, Verdict(verdict), *others))
+        for table, day, verdict, *others in self._look("compared_days", {"tables": list(tables), "since": since}):
+            days[table].append(RecordedDay(table, day, Verdict(verdict), *others))
         return days
 
     def record_day(self, found: DayComparison, problem: str | None, now: datetime) -> datetime | None:
@@ -372,7 +391,7 @@ class Ledger:
         :returns: since when it has been unequal; ``None`` if it is not
         """
         differing = found.differing
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(
                 statements()["record_day"],
                 {
@@ -389,13 +408,13 @@ class Ledger:
 
     def read_days(self, table: str) -> dict[date, LastComparison]:
         """What the last comparison of each day of a table has found."""
-        with self._transaction() as cursor:
-            cursor.execute(statements()["days_of"], {"table": table})
-            return {day: LastComparison(Verdict(verdict), at) for day, verdict, at in cursor.fetchall()}
+        return {
+            day: LastComparison(Verdict(verdict), at) for day, verdict, at in self._look("days_of", {"table": table})
+        }
 
     def record_maintenance(self, done: Tidied, now: datetime, *, dry_run: bool) -> None:
         """Keep what maintenance did to a table."""
-        with self._transaction() as cursor:
+        with self.transaction() as cursor:
             cursor.execute(
                 statements()["record_maintenance"],
                 {
@@ -411,46 +430,42 @@ class Ledger:
 
     def read_maintenance(self, since: datetime) -> list[MaintenanceRecord]:
         """What the last run of maintenance since a time did to each table, dry runs included."""
-        with self._transaction() as cursor:
-            cursor.execute(statements()["maintenance_since"], {"since": since})
-            return [MaintenanceRecord(*row) for row in cursor.fetchall()]
+        return [MaintenanceRecord(*row) for row in self._look("maintenance_since", {"since": since})]
+
+    def read_day(self, bounds: DayBounds) -> tuple[dict[str, list[LedgerWindow]], list[MaintenanceRecord]]:
+        """Windows planned or published on a day, by table; and what maintenance did then, dry runs left out."""
+        windows, during = defaultdict(list), {"start": bounds.start, "end": bounds.end}
+        with self.transaction() as cursor:
+            cursor.execute(statements()["windows_of_day"], during)
+            for table, window_id, low, high, *others in cursor.fetchall():
+                windows[table].append(LedgerWindow(window_id, Window(low, high), *others))
+            cursor.execute(statements()["maintenance_of_day"], during)
+            return windows, [MaintenanceRecord(*row) for row in cursor.fetchall()]
 
     def last_maintained(self) -> dict[str, datetime]:
         """When maintenance last went well, by table."""
-        with self._transaction() as cursor:
-            cursor.execute(statements()["last_maintained"])
-            return dict(cursor.fetchall())
+        return dict(self._look("last_maintained"))
 
     def read_totals(self, now: datetime) -> dict[str, WindowTotals]:
         """What all windows of each table add up to, by name; tables without windows are missing.
 
         :param now: the last day before it is the one that lags are of
         """
-        with self._transaction() as cursor:
-            cursor.execute(statements()["window_totals"], {"first": FIRST_WATERMARK, "since": now - timedelta(days=1)})
-            totals = {row[0]: WindowTotals(*row[1:]) for row in cursor.fetchall()}
-            cursor.execute(
-                statements()["window_durations"], {"bounds": [-bound for bound in reversed(DURATION_BOUNDS)]}
-            )
-            # A window that is within the n longest bounds is counted with each of them.
-            durations = {name: [0] * len(DURATION_BOUNDS) for name in totals}
-            for table, within, windows in cursor.fetchall():
-                for bound in range(len(DURATION_BOUNDS) - within, len(DURATION_BOUNDS)):
-                    durations[table][bound] += windows
-        return {name: replace(each, durations=tuple(durations[name])) for name, each in totals.items()}
+        return {
+            row[0]: WindowTotals(*row[1:])
+            for row in self._look("window_totals", {"first": FIRST_WATERMARK, "since": now - timedelta(days=1)})
+        }
 
     def read_comparisons(self) -> dict[str, Comparisons]:
         """What the last comparisons of each table have found, by name; tables that were never compared are missing."""
         unequal: dict[str, list[UnequalDay]] = defaultdict(list)
-        with self._transaction() as cursor:
-            cursor.execute(statements()["unequal_days"])
-            for table, *day in cursor.fetchall():
-                unequal[table].append(UnequalDay(*day))
-            cursor.execute(statements()["last_comparisons"])
-            return {table: Comparisons(last, tuple(unequal[table])) for table, last in cursor.fetchall()}
+        for table, *day in self._look("unequal_days"):
+            unequal[table].append(UnequalDay(*day))
+        return {table: Comparisons(last, tuple(unequal[table])) for table, last in self._look("last_comparisons")}
 
     @contextmanager
-    def _transaction(self) -> Iterator[Any]:
+    def transaction(self) -> Iterator[Any]:
+        """A cursor whose statements take effect together at the end, or not at all."""
         try:
             connection = self._connect()
         except Exception as error:
@@ -471,7 +486,7 @@ class Ledger:
         :param lost: there is no connection, or not any more
         """
         service, reason = "Postgres (the ledger)", str(error).strip()
-        sqlstate: str | None = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+        sqlstate = _sqlstate(error)
         if is_refusal(sqlstate, reason):
             return Refused(service, self._connection_id, reason)
         if sqlstate == _LOCK_NOT_AVAILABLE:

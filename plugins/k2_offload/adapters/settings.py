@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from k2_offload.adapters.schedule import FORMS, read_schedule
 from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.limits import SHORTEST_TASK_SECONDS, TASK_SECONDS
 from k2_offload.files import IN_WHEEL, TABLES_FILE
@@ -16,6 +17,8 @@ from k2_offload.files import IN_WHEEL, TABLES_FILE
 _SECTION = "k2_offload"
 _NUMBERS = {"parallel_tables": 1, "task_timeout_seconds": SHORTEST_TASK_SECONDS}
 """Settings that are whole numbers, and the least of each."""
+
+_COLD_READERS = ("clickhouse", "worker")
 
 _OLDEST_AIRFLOW = (3, 3)
 
@@ -37,8 +40,11 @@ class Settings:
     spark_jars: str = ""
     spark_class_archive: str = ""
     lake_collection: str = "k2_lake"
+    cold_reader: str = "clickhouse"
     parallel_tables: int = 4
     task_timeout_seconds: int = TASK_SECONDS
+    schedule: str = "*/15 * * * *"
+    report_folder: str = ""
     metrics_token: str = field(default="", repr=False)
 
 
@@ -65,6 +71,13 @@ def load_settings() -> Settings:
             f"[{_SECTION}] lake_collection is '{given['lake_collection']}', not a name of letters, digits and "
             "underscores. Nothing was moved. Correct it; then run `k2 validate`."
         )
+    if (reader := given.get("cold_reader", Settings.cold_reader)) not in _COLD_READERS:
+        raise ConfigurationError(
+            f"[{_SECTION}] cold_reader is '{reader}', not one of: {', '.join(_COLD_READERS)}. Nothing was moved. "
+            "Correct it; then run `k2 validate`."
+        )
+    if "schedule" in given:
+        given["schedule"] = _schedule(given["schedule"])
     for key, least in _NUMBERS.items():
         if key in given:
             given[key] = _number(key, given[key], least)
@@ -87,6 +100,16 @@ def check_airflow(version_of: Callable[[str], str] = importlib.metadata.version)
             f"K2 offload needs Airflow {oldest} or newer, and this is Airflow {version}. Nothing was moved. Upgrade "
             "Airflow, or install K2 offload beside a newer one."
         )
+
+
+def _schedule(text: str) -> str:
+    try:
+        return read_schedule(text)
+    except ValueError:
+        raise ConfigurationError(
+            f"[{_SECTION}] schedule is '{text}', not {FORMS}. Nothing was moved. Correct it in airflow.cfg or "
+            f"AIRFLOW__{_SECTION.upper()}__SCHEDULE; then run `k2 validate`."
+        ) from None
 
 
 def _number(key: str, text: str, least: int) -> int:

@@ -8,6 +8,8 @@ RECONCILE_DAG_ID = "k2_reconcile"
 MAINTENANCE_DAG_ID = "k2_maintenance"
 """The DAG that tidies cold tables."""
 
+REPORT_DAG_ID = "k2_report"
+"""The DAG that reports on the day before."""
 BACKFILL_DAG_ID = "k2_backfill"
 """The DAG that brings what was skipped."""
 

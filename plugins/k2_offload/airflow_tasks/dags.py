@@ -10,15 +10,22 @@ from airflow.sdk import DAG, get_parsing_context
 
 from k2_offload.adapters.table_file import load_tables
 from k2_offload.airflow_tasks.backfill_dag import build_backfill_dag
-from k2_offload.airflow_tasks.dag_ids import BACKFILL_DAG_ID, MAINTENANCE_DAG_ID, RECONCILE_DAG_ID, dag_id
+from k2_offload.airflow_tasks.dag_ids import (
+    BACKFILL_DAG_ID,
+    MAINTENANCE_DAG_ID,
+    RECONCILE_DAG_ID,
+    REPORT_DAG_ID,
+    dag_id,
+)
 from k2_offload.airflow_tasks.layer_dag import build_dag
 from k2_offload.airflow_tasks.maintenance_dag import build_maintenance_dag
 from k2_offload.airflow_tasks.reconcile_dag import build_reconcile_dag
+from k2_offload.airflow_tasks.report import build_report_dag
 from k2_offload.core.tables import LAYERS
 
 
 def build_dags(tables_file: Path) -> dict[str, DAG]:
-    """By id: one per layer that has tables, and those that compare, tidy and backfill; only what Airflow asks for.
+    """By id: one per layer that has tables, those that compare, tidy, backfill and report; only what Airflow asks for.
 
     :raises InvalidTablesFile: if the table file is wrong
     """
@@ -29,5 +36,6 @@ def build_dags(tables_file: Path) -> dict[str, DAG]:
     builders[RECONCILE_DAG_ID] = partial(build_reconcile_dag, tables)
     builders[MAINTENANCE_DAG_ID] = partial(build_maintenance_dag, tables)
     builders[BACKFILL_DAG_ID] = partial(build_backfill_dag, tables)
+    builders[REPORT_DAG_ID] = build_report_dag
     wanted = get_parsing_context().dag_id
     return {name: build() for name, build in builders.items() if wanted in (None, name)}

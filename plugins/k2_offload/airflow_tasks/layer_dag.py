@@ -7,6 +7,7 @@ from pathlib import Path
 
 from airflow.sdk import DAG
 
+from k2_offload.adapters.schedule import shortest_pause
 from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.commit import CommitWatermarkOperator
 from k2_offload.airflow_tasks.dag_ids import dag_id
@@ -17,14 +18,17 @@ from k2_offload.airflow_tasks.wait import UpstreamLayerSensor
 from k2_offload.core.limits import (
     PARALLEL_APPLICATIONS,
     layer_seconds,
+    missing_run_seconds,
     run_seconds,
 )
 from k2_offload.core.tables import LAYERS, Tables
 
+SCHEDULE_OF_SETTINGS = "settings"
+
 _DOC = Path(__file__).with_suffix(".md")
 
 
-def build_dag(layer: str, tables: Tables, schedule: str | None = "*/15 * * * *") -> DAG:
+def build_dag(layer: str, tables: Tables, schedule: str | None = SCHEDULE_OF_SETTINGS) -> DAG:
     """The DAG of one layer.
 
     ``plan`` and ``commit`` are set-up and teardown of ``offload``: clearing ``offload`` clears them with it, and
@@ -33,9 +37,12 @@ def build_dag(layer: str, tables: Tables, schedule: str | None = "*/15 * * * *")
 
     :param schedule: the same for all layers, for they wait for each other's run of the same time; ``None`` for none
     """
+    settings = load_settings()
+    if schedule == SCHEDULE_OF_SETTINGS:
+        schedule = settings.schedule
     specs = tables.in_layer(layer)
     names = [table.name for table in specs]
-    task_seconds = load_settings().task_timeout_seconds
+    task_seconds = settings.task_timeout_seconds
     with DAG(
         dag_id=dag_id(layer),
         description=f"Moves what is new in the {layer} tables from ClickHouse to Iceberg, exactly once",
@@ -45,7 +52,9 @@ def build_dag(layer: str, tables: Tables, schedule: str | None = "*/15 * * * *")
         dagrun_timeout=timedelta(seconds=run_seconds(len({table.job_group for table in specs}), task_seconds)),
         default_args=task_defaults(task_seconds),
         tags=["k2", "offload", layer],
-        doc_md=_DOC.read_text().format(layer=layer, tables="\n".join(f"- `{t.source}` → `{t.target}`" for t in specs)),
+        doc_md=_DOC.read_text().format(
+            layer=layer, schedule=schedule, tables="\n".join(f"- `{t.source}` → `{t.target}`" for t in specs)
+        ),
         params={"tables": tables_param("move", names)},
     ) as dag:
         plan = PlanOffloadOperator(task_id="plan", layer=layer).as_setup()  # type: ignore[no-untyped-call]
@@ -57,8 +66,12 @@ def build_dag(layer: str, tables: Tables, schedule: str | None = "*/15 * * * *")
         plan >> commit
         if layer != LAYERS[0]:
             below = LAYERS[LAYERS.index(layer) - 1]
+            pause = shortest_pause(schedule or settings.schedule)
             wait = UpstreamLayerSensor(
-                task_id=f"wait_for_{below}", external_dag_id=dag_id(below), timeout=layer_seconds(task_seconds)
+                task_id=f"wait_for_{below}",
+                external_dag_id=dag_id(below),
+                timeout=layer_seconds(task_seconds),
+                missing_seconds=missing_run_seconds(pause.total_seconds()),
             )
             wait >> plan
     return dag

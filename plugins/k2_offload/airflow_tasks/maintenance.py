@@ -1,4 +1,4 @@
-"""The ``maintain`` task: one Spark application that tidies cold tables."""
+"""The tasks of ``k2_maintenance``: one Spark application that tidies cold tables, and a look at sealed days."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters import spark_submit
@@ -14,6 +15,7 @@ from k2_offload.airflow_tasks.spark_application import SparkApplicationOperator
 from k2_offload.core.errors import InvalidTablesFile
 from k2_offload.core.maintenance_plan import report_from_json
 from k2_offload.work.maintenance import plan_all, record
+from k2_offload.work.seals import verify_due
 from k2_offload.work.tiers import open_tiers
 
 
@@ -51,3 +53,25 @@ class MaintainOperator(SparkApplicationOperator):
         with open_tiers() as tiers:
             for problem in record(tiers, report_from_json(report), dry_run=dry_run):
                 self.log.error("%s", problem)
+
+
+class VerifySealsOperator(BaseOperator):
+    """Verifies some sealed days of all chosen tables, those first that were not looked at for the longest time."""
+
+    def execute(self, context: Any) -> None:
+        """Read them; a dry run does not.
+
+        :raises AirflowFailException: naming each broken seal; another attempt would not help
+        """
+        params = context["params"]
+        if params["dry_run"]:
+            return
+        with open_tiers() as tiers:
+            with_retries(tiers.ledger.migrate)
+            try:
+                chosen = tiers.tables.select(params["tables"])
+            except InvalidTablesFile as error:
+                raise AirflowFailException(str(error)) from None
+            findings = verify_due(tiers, chosen, tiers.task_timeout / 2)
+        if findings:
+            raise AirflowFailException("\n".join(findings))

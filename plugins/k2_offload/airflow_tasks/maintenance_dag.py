@@ -1,4 +1,4 @@
-"""The DAG that keeps cold tables in shape: one task, one Spark application."""
+"""The DAG that keeps cold tables in shape, and looks at their sealed days."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from airflow.sdk import DAG, Param
 
 from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID
-from k2_offload.airflow_tasks.maintenance import MaintainOperator
+from k2_offload.airflow_tasks.maintenance import MaintainOperator, VerifySealsOperator
 from k2_offload.airflow_tasks.params import tables_param, task_defaults
 from k2_offload.core.limits import MAINTENANCE_SECONDS
 from k2_offload.core.tables import Tables
@@ -37,4 +37,5 @@ def build_maintenance_dag(tables: Tables, schedule: str | None = "22 3 * * *") -
         },
     ) as dag:
         MaintainOperator(task_id="maintain")
+        VerifySealsOperator(task_id="verify_seals")
     return dag

@@ -14,6 +14,7 @@ from k2_offload.core.errors import InvalidTablesFile
 from k2_offload.core.plan import PlannedHeal, group_plans
 from k2_offload.core.tables import TableSpec
 from k2_offload.work.reconcile import Found, reconcile
+from k2_offload.work.seals import seal_days
 from k2_offload.work.tiers import Tiers, open_tiers
 
 if TYPE_CHECKING:
@@ -40,17 +41,20 @@ class CompareOperator(BaseOperator):
 
 
 class ConfirmOperator(BaseOperator):
-    """Compares once more what was not equal, and fails if anything that should be equal is not."""
+    """Compares once more what was not equal, seals days, and fails if anything that should be equal is not."""
 
     def execute(self, context: Context) -> None:
-        """Compare every table.
+        """Compare and seal every table.
 
-        :raises AirflowFailException: naming each day that still differs, and why
+        :raises AirflowFailException: naming each day that still differs, or whose seal is broken, and why
         """
         with open_tiers() as tiers:
             chosen, days = _chosen(tiers, context)
             found = list(_logged(self.log, reconcile(tiers, chosen, days, budget=_budget(tiers, days))))
-        problems = [problem for each in found for problem in each.problems]
+            sealing = seal_days(tiers, chosen, tiers.task_timeout / 4)
+        for seal in sealing.seals:
+            self.log.info("%s %s: sealed, %d rows", seal.table, seal.day, seal.rows)
+        problems = [*(problem for each in found for problem in each.problems), *sealing.problems]
         if problems:
             raise AirflowFailException("\n".join(dict.fromkeys(problems)))
 

@@ -1,4 +1,4 @@
-"""Layer order: a layer begins when the one below has ended for the same quarter of an hour, however it ended."""
+"""Layer order: a layer begins when the one below has ended for the same time of the schedule, however it ended."""
 
 from __future__ import annotations
 
@@ -73,14 +73,16 @@ class UpstreamLayerSensor(ExternalTaskSensor):
 
     It never fails, whatever became of that run: a wait that fails would stop every table of this layer for one of the
     layer below. What this layer may move is read off the cold tables: no window passes the watermark of the tables it
-    is made of (:func:`k2_offload.core.windows.upstream_limit`). The order saves a quarter of an hour, no more. So a run
-    that has failed is not waited for, nor one that does not come, and one that does not end only for a while.
+    is made of (:func:`k2_offload.core.windows.upstream_limit`). The order saves one pause between two cycles, no more.
+    So a run that has failed is not waited for, nor one that does not come, and one that does not end only for a while.
 
     A manual run has no counterpart upstream to wait for. ``airflow dags test`` runs are manual too; a deferred sensor
     would hang there.
+
+    :param missing_seconds: how long a run that does not exist is waited for
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, missing_seconds: float = MISSING_RUN_SECONDS, **kwargs: Any) -> None:
         super().__init__(
             external_task_id="offload",
             allowed_states=_ENDED,
@@ -88,6 +90,7 @@ class UpstreamLayerSensor(ExternalTaskSensor):
             poke_interval=1,
             **kwargs,
         )
+        self.missing_seconds = missing_seconds
 
     def execute(self, context: Any) -> Any:
         """Wait, or pass if the run was not made by the schedule."""
@@ -102,7 +105,7 @@ class UpstreamLayerSensor(ExternalTaskSensor):
                 allowed_states=self.allowed_states,
                 poke_interval=self.poke_interval,
                 logical_dates=[context["logical_date"]],
-                missing_seconds=MISSING_RUN_SECONDS,
+                missing_seconds=self.missing_seconds,
             ),
             method_name="execute_complete",
             timeout=timedelta(seconds=self.timeout),

@@ -1,4 +1,4 @@
-"""The ``k2`` command: validate, run, status, verify, watermark, accept, heal, backfill, maintain, class-archive."""
+"""The ``k2`` command and its subcommands."""
 
 from __future__ import annotations
 
@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from k2_offload import __version__
-from k2_offload.cli import accept, backfill, class_archive, heal, maintain, run, status, validate, verify, watermark
+from k2_offload.cli import (
+    accept,
+    backfill,
+    class_archive,
+    doctor,
+    heal,
+    maintain,
+    report,
+    run,
+    schema,
+    status,
+    validate,
+    verify,
+    watermark,
+)
 
 app = typer.Typer(
     name="k2",
@@ -36,12 +50,15 @@ def main(
 
 
 app.command("validate")(validate.validate)
+app.command("doctor")(doctor.doctor)
 app.command("run")(run.run)
 app.command("status")(status.status)
+app.command("report")(report.report)
 app.command("verify")(verify.verify)
 app.add_typer(watermark.app, name="watermark")
 app.command("accept")(accept.accept)
 app.command("heal")(heal.heal)
 app.command("backfill")(backfill.backfill)
+app.command("schema")(schema.schema)
 app.command("maintain")(maintain.maintain)
 app.command("class-archive")(class_archive.class_archive)

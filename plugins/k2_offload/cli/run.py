@@ -38,6 +38,7 @@ from k2_offload.cli.console import (
 )
 from k2_offload.cli.dag_runner import Event, LayerEnded, Notice, WindowMoved
 from k2_offload.cli.run_log import find_reasons
+from k2_offload.cli.run_progress import RunProgress
 from k2_offload.core.tables import LAYERS, TableSpec
 from k2_offload.core.text import UNKNOWN, show_number, show_seconds, show_window
 from k2_offload.core.windows import parse_time
@@ -143,10 +144,8 @@ def _show_notice(notice: Notice) -> None:
 
 
 def _with_progress(events: Iterator[Event], layers: list[str]) -> Iterator[LayerEnded | WindowMoved]:
-    """Show the events as they come: a bar where there is a terminal, and a line for each layer that ended."""
-    running = iter(layers)
-    with new_progress() if errors.is_terminal else nullcontext() as bar:
-        task = bar.add_task(f"{next(running)}: loading Airflow", total=len(layers)) if bar else None
+    """Show the events as they come: bars where there is a terminal, and a line for each layer that ended."""
+    with RunProgress(errors, layers) if errors.is_terminal else nullcontext() as bars:
         for event in events:
             if isinstance(event, Notice):
                 _show_notice(event)
@@ -154,15 +153,11 @@ def _with_progress(events: Iterator[Event], layers: list[str]) -> Iterator[Layer
             if isinstance(event, LayerEnded):
                 mark = PASSED if event.state == "success" else FAILED
                 errors.print(f"{mark} {event.layer:<6} {event.state} in {event.seconds:.1f} s")
-                text = f"{next(running, '')}: planning"
-            elif event.state == "open":
-                text = f"moving {event.table}, {event.rows:,} rows"
-            else:
-                text = f"moved {event.table}, {event.rows:,} rows"
-            if bar is not None and task is not None:
-                bar.update(task, description=text, advance=1 if isinstance(event, LayerEnded) else 0)
-            elif not isinstance(event, LayerEnded):
-                errors.print(f"  {text}")
+            elif bars is None:
+                doing = "moving" if event.state == "open" else "moved"
+                errors.print(f"  {doing} {event.table}, {event.rows:,} rows")
+            if bars is not None:
+                bars.show(event)
             yield event
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Annotated
+from functools import partial
+from typing import Annotated, NamedTuple
 
 import typer
+from rich.console import RenderableType
 from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
 from k2_offload.adapters.dag_runs import ActiveRun, read_active_runs
+from k2_offload.adapters.ledger_seals import LedgerSeals
+from k2_offload.adapters.settings import load_settings
+from k2_offload.adapters.table_file import load_tables
 from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.cli.console import (
     FINDING,
@@ -25,10 +32,13 @@ from k2_offload.cli.console import (
     with_progress,
 )
 from k2_offload.cli.fail_on import check_known, find_reasons
+from k2_offload.cli.watch import watch_looks
 from k2_offload.core.conditions import FORMS, Condition, parse_conditions
+from k2_offload.core.observation import SealedDays
+from k2_offload.core.tables import Layer, TableSpec
 from k2_offload.core.text import show_bytes, show_duration, show_number, show_seconds, show_time
 from k2_offload.core.windows import format_time
-from k2_offload.work.notes import describe_runs, find_notes
+from k2_offload.work.notes import describe_runs, describe_seals, find_notes
 from k2_offload.work.status import TableStatus, read_status
 from k2_offload.work.tiers import open_tiers, wall_clock
 
@@ -44,42 +54,46 @@ def status(
         str | None,
         typer.Option(metavar="CONDITIONS", help=f"Exit with 1 if one holds, of: {FORMS}.", show_default=False),
     ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, until Ctrl-C.")] = False,
+    every: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="With --watch: the pause between two looks.")
+    ] = 5,
     as_json: JsonOption = False,
 ) -> None:
     """Show watermark, lag, last window and rows of every table.
 
     "moved" and "took" are the last window's rows and seconds. Lag is the age of the oldest row that has not been moved;
     "silent" is for how long ClickHouse has got no row. Late rows came below the watermark: no window holds them.
-    "snapshots" and "metadata" are what every load of the cold table reads. Lines below the table name what is held
+    "snapshots" and "metadata" are what every load of the cold table reads; "sealed" are days.
+    Lines below the table name what is held
     back by another table, and a layer's run that goes on. All times are UTC. Exit code 1 if a table cannot be looked
     at, or for the reasons that --fail-on names, one line each on standard error.
 
-    Example: [bold]k2 status --fail-on 'lag>30m,failed,late'[/bold]
+    Example: [bold]k2 status --fail-on 'lag>30m,failed,late'[/bold], [bold]k2 status --watch --no-counts[/bold]
     """
+    if watch and (as_json or fail_on is not None):
+        raise typer.BadParameter("--watch goes on until Ctrl-C: it goes with neither --json nor --fail-on")
+    if watch:
+        chosen = load_tables(load_settings().tables_file).select(tables or [], layer)
+        watch_looks(lambda: _screen_of(_look([table.name for table in chosen], layer, counts)), every)
+        return
     conditions = [] if fail_on is None else parse_conditions(fail_on)
     check_known(conditions, counts)
-    with open_tiers() as tiers:
-        chosen = tiers.tables.select(tables or [], layer)
-        tiers.ledger.migrate()
-        records, gaps = tiers.ledger.read_tables(), tiers.ledger.read_gaps()
-        lines = [
-            read_status(tiers, table, records.get(table.name), counts, gaps.get(table.name, ()))
-            for table in with_progress("looking at", chosen)
-        ]
-        now = tiers.now()
-    runs = {name: read_active_runs([name]) for name in dict.fromkeys(dag_id(table.layer) for table in chosen)}
+    look = _look(tables or [], layer, counts, partial(with_progress, "looking at"))
+    lines, now, runs = look.lines, look.now, look.runs
     reasons = {line.table.name: list(find_reasons(line, conditions, now)) for line in lines if line.problem is None}
     if as_json:
-        documents = (_document(line, reasons.get(line.table.name, ())) for line in lines)
+        documents = (
+            _document(line, look.sealed.get(line.table.name, SealedDays()), reasons.get(line.table.name, ()))
+            for line in lines
+        )
         print_json(
             [each | _run_document(runs[dag_id(line.table.layer)]) for each, line in zip(documents, lines, strict=True)]
         )
     else:
-        _print(lines, now)
-        for active in filter(None, runs.values()):
-            screen.print(
-                f"[yellow]{active[0].dag_id}[/yellow]: {escape(describe_runs(active, wall_clock()))}", soft_wrap=True
-            )
+        show_table(_table_of(look))
+        for note in _notes(look):
+            screen.print(note, soft_wrap=True)
     findings = [line.problem for line in lines if line.problem is not None]
     findings += [reason for found in reasons.values() for _, reason in found]
     for finding in findings:
@@ -88,7 +102,46 @@ def status(
         raise typer.Exit(FINDING)
 
 
-def _document(line: TableStatus, reasons: Sequence[tuple[Condition, str]]) -> dict[str, object]:
+class Look(NamedTuple):
+    """What was seen at one time.
+
+    :param sealed: by table
+    :param runs: those that go on, by DAG
+    """
+
+    lines: list[TableStatus]
+    sealed: dict[str, SealedDays]
+    now: datetime
+    runs: dict[str, list[ActiveRun]]
+
+
+def _look(
+    tables: list[str],
+    layer: Layer | None,
+    counts: bool,
+    one_by_one: Callable[[Sequence[TableSpec]], Iterable[TableSpec]] = iter,
+) -> Look:
+    with open_tiers() as tiers:
+        chosen = tiers.tables.select(tables, layer)
+        records, gaps = tiers.ledger.read_tables(), tiers.ledger.read_gaps()
+        sealed = LedgerSeals(tiers.ledger).read_sealed_days()
+        lines = [
+            read_status(tiers, table, records.get(table.name), counts, gaps.get(table.name, ()))
+            for table in one_by_one(chosen)
+        ]
+        now = tiers.now()
+    runs = {name: read_active_runs([name]) for name in dict.fromkeys(dag_id(each.layer) for each in chosen)}
+    return Look(lines, sealed, now, runs)
+
+
+def _screen_of(look: Look) -> Iterator[RenderableType]:
+    yield Text.from_markup(f"[bold]{show_time(look.now)} UTC[/bold]; Ctrl-C ends it")
+    yield _table_of(look)
+    yield from map(Text.from_markup, _notes(look))
+    yield from (Text(f"{line.table.name}: {line.problem}", "red") for line in look.lines if line.problem is not None)
+
+
+def _document(line: TableStatus, sealed: SealedDays, reasons: Sequence[tuple[Condition, str]]) -> dict[str, object]:
     record, metadata = line.record, line.metadata
     failed = record is not None and record.status == "failed"
     return {
@@ -124,6 +177,9 @@ def _document(line: TableStatus, reasons: Sequence[tuple[Condition, str]]) -> di
         "held_back_at": _text(line.held_back_by.watermark if line.held_back_by else None),
         "expires_at": _text(line.expiry.expires_at if line.expiry else None),
         "expiry_of": line.expiry.storage if line.expiry else None,
+        "sealed_days": sealed.days,
+        "newest_sealed_day": sealed.newest.isoformat() if sealed.newest else None,
+        "broken_seals": sealed.broken,
         "problem": line.problem,
         "reasons": [{"condition": condition.text, "reason": reason} for condition, reason in reasons],
     }
@@ -149,10 +205,10 @@ def _text(time: datetime | None) -> str | None:
     return format_time(time) if time else None
 
 
-def _print(lines: list[TableStatus], now: datetime) -> None:
-    numbers = ["moved", "took", "lag", "warm rows", "cold rows", "late", "snapshots", "metadata"]
+def _table_of(look: Look) -> Table:
+    numbers = ["moved", "took", "lag", "warm rows", "cold rows", "late", "snapshots", "metadata", "sealed"]
     shown = number_table(["table", "status", "watermark (UTC)"], numbers)
-    for line in lines:
+    for line in look.lines:
         record = line.record
         state = record.status if record else "initialized"
         colour = _COLOURS.get(state, "dim")
@@ -163,23 +219,30 @@ def _print(lines: list[TableStatus], now: datetime) -> None:
             show_time(line.watermark),
             show_number(record.rows if record else None),
             show_seconds(record.last_run_duration_seconds if record else None),
-            _lag(line, now),
+            _lag(line, look.now),
             show_number(line.warm_rows),
             show_number(line.cold_rows),
             f"[yellow]{late}[/yellow]" if line.late else late,
             show_number(line.metadata.snapshots if line.metadata else None),
             show_bytes(line.metadata.size_bytes if line.metadata else None),
+            show_number(look.sealed[line.table.name].days if line.table.name in look.sealed else None),
         )
-    show_table(shown)
-    if days := sorted({day for line in lines for day in line.late or {}}):
-        screen.print(
+    return shown
+
+
+def _notes(look: Look) -> Iterator[str]:
+    """In rich's markup."""
+    if days := sorted({day for line in look.lines for day in line.late or {}}):
+        yield (
             f"[yellow]late[/yellow]: rows of {', '.join(map(str, days))} that came below the watermark. No cycle moves "
-            "them; they stay in ClickHouse until its TTL. `k2 verify TABLE` compares both tiers.",
-            soft_wrap=True,
+            "them; they stay in ClickHouse until its TTL. `k2 verify TABLE` compares both tiers."
         )
-    for line in lines:
-        for note in find_notes(line, now):
-            screen.print(f"[yellow]{line.table.name}[/yellow]: {escape(note)}", soft_wrap=True)
+    for line in look.lines:
+        found = look.sealed.get(line.table.name, SealedDays())
+        for note in [*find_notes(line, look.now), *describe_seals(line.table.name, found)]:
+            yield f"[yellow]{line.table.name}[/yellow]: {escape(note)}"
+    for active in filter(None, look.runs.values()):
+        yield f"[yellow]{active[0].dag_id}[/yellow]: {escape(describe_runs(active, wall_clock()))}"
 
 
 def _lag(line: TableStatus, now: datetime) -> str:

@@ -27,12 +27,14 @@ from k2_offload.cli.console import (
     with_progress,
 )
 from k2_offload.cli.days import day_document, parse_day
+from k2_offload.cli.verify_offsets import verify_offsets
+from k2_offload.cli.verify_sealed import check_sealed
 from k2_offload.core.day_comparison import DayComparison, DifferingRow, TableComparison
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import UNKNOWN, show_bytes, show_number, show_window
 from k2_offload.work.cold_check import ColdCheck, check_cold
-from k2_offload.work.compare import compare, describe, read_differing
+from k2_offload.work.compare import compare, compared_columns, describe, read_differing
 from k2_offload.work.tiers import Tiers, open_tiers
 
 _SHOWN_ROWS = 10
@@ -56,14 +58,20 @@ def verify(
     last: Annotated[date | None, _day_option("--to", "The last one, inclusive.")] = None,
     deep: Annotated[bool, typer.Option("--deep", help="Show the rows that differ, some of each side.")] = False,
     cold_only: Annotated[bool, typer.Option("--cold-only", help="Read the cold tables' files; no ClickHouse.")] = False,
+    sealed: Annotated[
+        bool, typer.Option("--sealed", help="Look whether sealed days still hold the same rows.")
+    ] = False,
+    offsets: Annotated[bool, typer.Option("--offsets", help="Compare the broker's offsets; bronze tables.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare counts and content hashes, warm against cold, day by day, for everything below the watermark.
 
     Both sides are computed by ClickHouse over whole rows; without --from, from the first day of which the warm tier's
     TTL can have removed nothing. With --cold-only, each data file of the cold tables is read instead: is it there and
-    whole, and do its rows agree with its metadata? Is it registered once, and each key in one row only? Exit code 0
-    only if nothing was found.
+    whole, and do its rows agree with its metadata? Is it registered once, and each key in one row only? With --sealed,
+    the days that k2_reconcile has sealed are read and compared with their seals. With --offsets, each message of the
+    broker is looked for in ClickHouse and Iceberg. Exit code 0 only if nothing was found; a message that was delivered
+    twice is shown, and is no finding.
 
     Example: [bold]k2 verify silver_trades --from 2026-03-01 --to 2026-03-03 --deep[/bold]
     """
@@ -71,13 +79,20 @@ def verify(
         raise typer.BadParameter(f"--from {first} is after --to {last}")
     if deep and cold_only:
         raise typer.BadParameter("--deep compares with ClickHouse, and --cold-only does not ask it")
+    if sealed and (deep or cold_only):
+        raise typer.BadParameter("--sealed goes with neither --deep nor --cold-only")
+    if offsets and (deep or cold_only or sealed or first or last):
+        raise typer.BadParameter("--offsets goes with none of --deep, --cold-only, --sealed, --from and --to")
     with open_tiers() as tiers:
         chosen = tiers.tables.select(tables or [], layer)
-        passed = (
-            _check_cold(tiers, chosen, (first, last), as_json)
-            if cold_only
-            else _compare(tiers, chosen, (first, last), deep, as_json)
-        )
+        if sealed:
+            passed = check_sealed(tiers, chosen, (first, last), as_json)
+        elif offsets:
+            passed = verify_offsets(tiers, chosen, as_json)
+        elif cold_only:
+            passed = _check_cold(tiers, chosen, (first, last), as_json)
+        else:
+            passed = _compare(tiers, chosen, (first, last), deep, as_json)
     if not passed:
         raise typer.Exit(FINDING)
 
@@ -101,7 +116,7 @@ def _compare(
         _print(results)
         shown = {name for name, _ in rows}
         columns = {
-            table.name: [column.name for column in tiers.clickhouse.columns(table)]
+            table.name: [column.name for column in compared_columns(tiers, table)]
             for table in chosen
             if table.name in shown
         }

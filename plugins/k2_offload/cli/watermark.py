@@ -39,7 +39,6 @@ def show(table: TableArgument, as_json: JsonOption = False) -> None:
     """
     with open_tiers() as tiers:
         spec = tiers.tables[table]
-        tiers.ledger.migrate()
         record = tiers.ledger.read_tables().get(table)
         found = _read(tiers, spec)
     differs = difference(table, found, record)

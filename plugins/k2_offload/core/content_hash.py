@@ -1,5 +1,7 @@
 """The content hash of rows: its canonical form, and that form as ClickHouse SQL.
 
+:mod:`k2_offload.adapters.row_hashes` computes the same without ClickHouse.
+
 Two multisets of whole rows are taken for equal if their numbers of rows and the sums of their rows' hashes (modulo
 2**64) are. A row's hash is folded from its columns in the table's order, starting at :data:`SEED`::
 
@@ -23,14 +25,15 @@ years later, by anything that has these functions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 from k2_offload.core.sql import quote
 
 SEED = 0x6B325F6F66666C64
 NULL_WORD = 0x9E3779B97F4A7C15
-_NAN_WORD = 0x7FF8000000000000
+NAN_WORD = 0x7FF8000000000000
 
 
 class TypedColumn(Protocol):
@@ -45,14 +48,15 @@ class TypedColumn(Protocol):
         """As the Iceberg spec spells it."""
 
 
-def row_hash(columns: Sequence[TypedColumn]) -> str:
+def row_hash(columns: Sequence[TypedColumn], values: Mapping[str, str] = MappingProxyType({})) -> str:
     """A ClickHouse expression for the hash of one row.
 
     :param columns: in the table's order; their values as ClickHouse casts them for Iceberg, or reads them from it
+    :param values: ClickHouse SQL that stands for a column's value, by the column's name
     """
     state = f"toUInt64({SEED})"
     for column in columns:
-        for word in _words(quote(column.name), column.iceberg_type):
+        for word in _words(values.get(column.name, quote(column.name)), column.iceberg_type):
             state = f"intHash64(bitXor({state}, ifNull({word}, toUInt64({NULL_WORD}))))"
     return state
 
@@ -74,7 +78,7 @@ def _words(value: str, iceberg_type: str) -> list[str]:
         return [f"reinterpretAsUInt64(toUnixTimestamp64Micro(CAST({value}, 'Nullable(DateTime64(6, \\'UTC\\'))')))"]
     if iceberg_type in ("float", "double"):
         bits = f"reinterpretAsUInt64(toFloat64({value}))"
-        return [f"if(isNaN({value}), toUInt64({_NAN_WORD}), {bits})"]
+        return [f"if(isNaN({value}), toUInt64({NAN_WORD}), {bits})"]
     if iceberg_type.startswith("decimal"):
         scale = int(iceberg_type.rstrip(")").split(",")[1])
         wide = f"toDecimal128({value}, {scale})"

@@ -89,6 +89,10 @@ class DayComparison:
     :param other_rows: cold rows of the day that are not compared; they would go with their files
     :param differing: timestamps from the first differing row to the last, half-open
     :param problem: why the cold day cannot be read
+    :param export_hash: of the warm rows with all their values: what a heal's files must hold; ``None`` if it is
+        ``warm_hash``
+    :param lost_columns: whose values a heal would take: the cold day holds them, and the source is not read for them
+        any more
     """
 
     table: str
@@ -105,6 +109,8 @@ class DayComparison:
     differing: Window | None = None
     problem: str | None = None
     cold_hash: int = 0
+    export_hash: int | None = None
+    lost_columns: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -136,6 +142,8 @@ class DayComparison:
         """
         if not self.whole:
             return "the warm tier may no longer hold the day as a whole"
+        if self.lost_columns:
+            return f"the values of column {', '.join(self.lost_columns)}, which is not filled any more, would go"
         if self.other_rows:
             return f"{self.other_rows} of its cold rows are of no window, or were skipped on purpose, and would go too"
         if self.problem is not None and self.scope.left_out:

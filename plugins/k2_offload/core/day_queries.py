@@ -52,8 +52,14 @@ def count_out_of_scope(table: TableSpec, scope: DayScope, cold_table: str) -> st
 
 
 def minute_hashes(table: TableSpec, columns: Sequence[Column], rows: str) -> str:
-    """Rows ``(minute of the timestamp since 1970, rows, hash)`` of one side of a day."""
-    return f"SELECT {_minute(table)} AS k2_minute, count(), sum({row_hash(columns)}) FROM {rows} GROUP BY k2_minute"
+    """Rows ``(minute of the timestamp since 1970, rows, hash, hash of all values)`` of one side of a day.
+
+    The first hash passes over what is not compared, the second does not: it is what a file with these rows has.
+    """
+    return (
+        f"SELECT {_minute(table)} AS k2_minute, count(), sum({_hash(table, columns)}), sum({row_hash(columns)}) "
+        f"FROM {rows} GROUP BY k2_minute"
+    )
 
 
 def differing_rows(table: TableSpec, columns: Sequence[Column], warm: str, cold: str, minutes: Collection[int]) -> str:
@@ -66,7 +72,7 @@ def differing_rows(table: TableSpec, columns: Sequence[Column], warm: str, cold:
 
     def side(rows: str, is_warm: int) -> str:
         return (
-            f"SELECT {row_hash(columns)} AS k2_hash, toInt64({2 * is_warm - 1}) AS k2_side, "
+            f"SELECT {_hash(table, columns)} AS k2_hash, toInt64({2 * is_warm - 1}) AS k2_side, "
             f"toUnixTimestamp64Micro({_time(table)}) AS k2_micros FROM {rows} WHERE {_among(table, minutes)}"
         )
 
@@ -86,9 +92,8 @@ def shrunk_rows(table: TableSpec, columns: Sequence[Column], warm: str, cold: st
     keys, version = ", ".join(quote(name) for name in table.key_columns), quote(table.version_column or "")
 
     def side(rows: str, is_warm: int) -> str:
-        chosen = (
-            f"{keys}, {version} AS k2_version, {row_hash(columns)} AS k2_hash, toInt64({2 * is_warm - 1}) AS k2_side"
-        )
+        side = f"toInt64({2 * is_warm - 1}) AS k2_side"
+        chosen = f"{keys}, {version} AS k2_version, {_hash(table, columns)} AS k2_hash, {side}"
         return f"SELECT {chosen} FROM {rows} WHERE {_among(table, minutes)}"
 
     return (
@@ -112,13 +117,11 @@ def pick_differing(
 
     :param limit: of rows of each side
     """
-    named: tuple[str | None, ...] = (table.timestamp_column, *table.sort_columns, table.sequence_column)
-    named = table.key_columns or named
-    key = row_hash([column for column in columns if column.name in named])
+    key = row_hash(naming_columns(table, columns))
 
     def side(rows: str, is_warm: int) -> str:
         return (
-            f"SELECT {row_hash(columns)} AS k2_hash, {key} AS k2_key, toInt64({2 * is_warm - 1}) AS k2_side, "
+            f"SELECT {_hash(table, columns)} AS k2_hash, {key} AS k2_key, toInt64({2 * is_warm - 1}) AS k2_side, "
             f"toUnixTimestamp64Micro({_time(table)}) AS k2_micros FROM {rows} WHERE {between(_time(table), differing)}"
         )
 
@@ -131,13 +134,31 @@ def pick_differing(
     )
 
 
+def naming_columns(table: TableSpec, columns: Sequence[Column]) -> list[Column]:
+    """The columns that name a row: the table's key columns, or else all that the table file says of a row."""
+    named: tuple[str | None, ...] = (table.timestamp_column, *table.sort_columns, table.sequence_column)
+    named = table.key_columns or named
+    return [column for column in columns if column.name in named]
+
+
+def hashed_rows(
+    table: TableSpec, columns: Sequence[Column], key: Sequence[Column], rows: str, minutes: Collection[int]
+) -> str:
+    """Rows ``(hash, time in microseconds since 1970, hash of the key, version)`` of one side."""
+    version = quote(table.version_column) if table.version_column is not None else "NULL"
+    return (
+        f"SELECT {_hash(table, columns)}, toUnixTimestamp64Micro({_time(table)}), {row_hash(key)}, {version} "
+        f"FROM {rows} WHERE {_among(table, minutes)}"
+    )
+
+
 def print_rows(
     table: TableSpec, columns: Sequence[Column], rows: str, differing: Window, hashes: Collection[int]
 ) -> str:
     """Rows ``(hash, text of each column)`` of one side, each once."""
     texts = ", ".join(f"{_text(column)} AS k2_text_{number}" for number, column in enumerate(columns))
     return (
-        f"SELECT {row_hash(columns)} AS k2_hash, {texts} FROM {rows} WHERE {between(_time(table), differing)} "
+        f"SELECT {_hash(table, columns)} AS k2_hash, {texts} FROM {rows} WHERE {between(_time(table), differing)} "
         f"AND k2_hash IN ({', '.join(map(str, hashes))}) LIMIT 1 BY k2_hash"
     )
 
@@ -147,6 +168,18 @@ def hash_of_files(columns: Sequence[PlannedColumn], uris: Sequence[str], lake_co
     names = ", ".join(quote(column.name) for column in columns)
     files = " UNION ALL ".join(f"SELECT {names} FROM {parquet_file(uri, lake_collection)}" for uri in uris)
     return f"{content_hash(columns, f'({files})')} {_READ}"
+
+
+def sealed_day(
+    columns: Sequence[PlannedColumn], partition_column: str, day: date, cold_table: str, snapshot_id: int
+) -> str:
+    """One row ``(rows, hash)``: what a snapshot of the cold table holds of a day, whatever was compared of it.
+
+    :param cold_table: a table function that reads the cold table
+    """
+    names = ", ".join(quote(column.name) for column in columns)
+    rows = f"(SELECT {names} FROM {cold_table} WHERE {between(quote(partition_column), day_window(day))})"
+    return f"{content_hash(columns, rows)} SETTINGS iceberg_snapshot_id = {snapshot_id}"
 
 
 def in_scope(table: TableSpec, scope: DayScope, reference: Callable[[str], str] = source_column) -> str:
@@ -165,6 +198,17 @@ def _due(time: str, below: datetime, left_out: Sequence[Window]) -> str:
 
 def _among(table: TableSpec, minutes: Collection[int]) -> str:
     return f"{_minute(table)} IN ({', '.join(str(minute) for minute in sorted(minutes))})"
+
+
+def _hash(table: TableSpec, columns: Sequence[Column]) -> str:
+    """Of a row, for a comparison."""
+    time = f"toUnixTimestamp64Micro({_time(table)})"
+    compared = {
+        column.name: f"if({time} < {to_micros(column.compared_from)}, NULL, {quote(column.name)})"
+        for column in columns
+        if column.compared_from is not None
+    }
+    return row_hash(columns, compared)
 
 
 def _time(table: TableSpec) -> str:

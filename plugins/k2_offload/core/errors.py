@@ -19,7 +19,7 @@ class InvalidTablesFile(OffloadError):
 
 
 class InvalidCondition(OffloadError):
-    """What was asked of ``k2 status --fail-on`` is no condition."""
+    """What was asked of a command is none: a condition of ``k2 status --fail-on``, a day that has not begun."""
 
 
 class UnsupportedType(OffloadError):
@@ -71,6 +71,19 @@ class Busy(OffloadError):
             f"Another run has held this table in the ledger (Airflow connection '{connection_id}') for a minute. "
             "Nothing was recorded and no row is lost: the next attempt resumes the same window. If it goes on, look "
             "for a run that hangs, or for a session that is idle in a transaction in Postgres' pg_stat_activity.",
+        )
+
+
+class OldLedger(OffloadError):
+    """The ledger's schema is that of an older version, and who only looks does not change it.
+
+    :param version: the first migration that is missing
+    """
+
+    def __init__(self, version: int) -> None:
+        super().__init__(
+            f"The ledger has the schema of an older version (migration {version:04} is missing), so it was not read. "
+            "Nothing was changed and no row is affected. The next cycle brings it up to date; `k2 run` does so now."
         )
 
 
@@ -194,6 +207,7 @@ _STORE_REFUSALS = (
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "NoSuchBucket",
+    "bucket does not exist",
     "NoSuchKey",
     "Status Code: 403",
     "HTTP response code: 403",

@@ -16,6 +16,7 @@ class FaultPoint(StrEnum):
 
     PLAN_STARTED = "plan started"
     COLD_TABLE_CREATED = "cold table created"
+    COLUMNS_CHANGED = "columns of the cold table changed"
     WINDOW_WRITTEN = "window written, not yet committed to the ledger"
     WINDOW_OPENED = "window opened in the ledger"
     JOB_STARTED = "job started"
@@ -40,6 +41,10 @@ class FaultPoint(StrEnum):
     BACKFILL_CHECKED = "ancestors of a backfill checked"
     BACKFILL_STAGED_AGAIN = "backfill staged again"
     BACKFILLED = "backfilled"
+
+    SEAL_COMPARED = "day compared to be sealed"
+    SEALED_IN_LAKE = "sealed in the lake"
+    SEALED = "seal recorded in the ledger"
 
     MAINTENANCE_STARTED = "maintenance started"
     REWRITE_STARTED = "rewrite started"

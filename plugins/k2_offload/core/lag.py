@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 
 from k2_offload.core.windows import TICK
 
-LAG_TARGET = timedelta(minutes=20)
-"""How old a row may be that is not in the cold table yet."""
+LAG_TARGET = timedelta(minutes=25)
+"""How old a row may be that is not in the cold table yet: it comes right after a window ends (``buffer_seconds``, five
+minutes by default), waits a quarter of an hour for the next cycle, and that takes up to five minutes."""
 
 
 def lag(oldest_waiting: datetime | None, now: datetime) -> timedelta:

@@ -35,6 +35,15 @@ PARALLEL_APPLICATIONS = 2
 MISSING_RUN_SECONDS = 120
 """How long it waits where the layer below has no run of the same time: its DAG is paused, or an earlier run goes on."""
 
+
+def missing_run_seconds(pause_seconds: float) -> float:
+    """The same, where cycles may follow each other faster: no longer than the next one takes to come.
+
+    :param pause_seconds: the least time between the beginnings of two cycles
+    """
+    return min(MISSING_RUN_SECONDS, pause_seconds)
+
+
 CONNECT_SECONDS = 10
 """To open a connection to any service, its greeting included. A balancer without servers accepts and says nothing."""
 
@@ -84,7 +93,8 @@ quarter of the time at most."""
 def layer_seconds(task_seconds: int) -> int:
     """How long a layer waits for the one below: longer than a task of it may take.
 
-    By default less than the quarter of an hour after which the next cycle is due.
+    By default less than the quarter of an hour after which the next cycle is due. Where cycles come sooner, those that
+    begin meanwhile are left out: a layer has one run at a time.
     """
     return task_seconds + 4 * 60
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from math import ceil
 
 from k2_offload.core.errors import AuditFailed, DamagedTable, StaleWindow
@@ -35,6 +35,9 @@ REWRITE_PROPERTY = "k2.rewrite"
 CLOSED_DAY_FILES = 4
 OPEN_DAY_FILES = 32
 """A day that has more files than that, and than its size asks for, is rewritten. Windows still come to an open day."""
+
+LONGEST_CANDLE = timedelta(days=1)
+"""How long after the time that partitions are days of the time may lie that windows are cut on."""
 
 MAX_SNAPSHOTS = 5_000
 """About seven weeks without any expiry. Two commits a cycle are 192 a day, and every one writes the whole metadata

@@ -1,6 +1,7 @@
 """The metrics: what each is called and means, and how it is read off an observation.
 
-Names are OpenMetrics': base units, the unit last, ``_total`` for what only grows. Labels are names of tables, of DAGs
+Names are OpenMetrics': base units, the unit last, ``_total`` for what only grows; what the ledger takes
+back after a rollback is a gauge. Labels are names of tables, of DAGs
 and of the short lists here, so that there is a bounded number of series.
 """
 
@@ -14,7 +15,6 @@ from enum import StrEnum
 from k2_offload.core.failure_kinds import FAILURE_KINDS, failure_kind
 from k2_offload.core.gaps import GapKind
 from k2_offload.core.observation import (
-    DURATION_BOUNDS,
     SERVICES,
     DagObservation,
     Observation,
@@ -28,23 +28,9 @@ class Kind(StrEnum):
 
     GAUGE = "gauge"
     COUNTER = "counter"
-    HISTOGRAM = "histogram"
 
 
-@dataclass(frozen=True)
-class Histogram:
-    """A distribution.
-
-    :param buckets: upper bounds, and how many values are at most that; the last bound is infinite
-    :param total: all values together
-    """
-
-    buckets: tuple[tuple[float, int], ...]
-    total: float
-
-
-Value = float | Histogram
-Sample = tuple[tuple[str, ...], Value]
+Sample = tuple[tuple[str, ...], float]
 """Values of the metric's labels, and the metric's own."""
 
 
@@ -82,7 +68,7 @@ def _metric(name: str, help_text: str, value: Callable[[Observation], float | No
 
 
 def _of_tables(
-    name: str, help_text: str, value: Callable[[TableObservation], Value | None], kind: Kind = Kind.GAUGE
+    name: str, help_text: str, value: Callable[[TableObservation], float | None], kind: Kind = Kind.GAUGE
 ) -> Metric:
     def read(seen: Observation) -> Iterator[Sample]:
         for table in seen.tables:
@@ -116,7 +102,7 @@ def _of_dags(name: str, help_text: str, value: Callable[[DagObservation, datetim
     return Metric(name, Kind.GAUGE, help_text, ("dag",), read)
 
 
-def _totals(value: Callable[..., Value | None]) -> Callable[[TableObservation], Value | None]:
+def _totals(value: Callable[..., float | None]) -> Callable[[TableObservation], float | None]:
     return lambda table: None if table.totals is None else value(table.totals)
 
 
@@ -168,15 +154,6 @@ def _rows_per_second(table: TableObservation) -> float | None:
     return totals.last_rows / seconds if seconds > 0 else None
 
 
-def _durations(table: TableObservation) -> Histogram | None:
-    totals = table.totals
-    if totals is None:
-        return None
-    counts = totals.durations or (0,) * len(DURATION_BOUNDS)
-    buckets = (*zip(DURATION_BOUNDS, counts, strict=True), (float("inf"), totals.committed))
-    return Histogram(buckets, totals.seconds)
-
-
 def _kinds(table: TableObservation) -> dict[tuple[str, ...], float] | None:
     if table.failure is None:
         return None
@@ -195,6 +172,11 @@ def _results(table: TableObservation) -> dict[tuple[str, ...], float] | None:
     return None if totals is None else {("committed",): totals.committed, ("abandoned",): totals.abandoned}
 
 
+def _maintained(table: TableObservation) -> float | None:
+    first = table.totals.first_planned_at if table.totals else None
+    return _seconds(table.last_maintenance or first) if table.maintenance else None
+
+
 def _age(since: datetime | None, now: datetime) -> float:
     return 0.0 if since is None else max(now - since, timedelta(0)).total_seconds()
 
@@ -208,6 +190,11 @@ METRICS: tuple[Metric, ...] = (
         "Whether the service answered: clickhouse, catalog (with its storage), ledger, airflow (its database).",
         ("service",),
         lambda seen: (((name,), float(seen.up[name])) for name in SERVICES if name in seen.up),
+    ),
+    _metric(
+        "k2_clock_difference_seconds",
+        "By how much ClickHouse's clock is ahead of Airflow's. Windows end by the one that is behind.",
+        lambda seen: seen.clock_seconds,
     ),
     Metric(
         "k2_table_info",
@@ -273,25 +260,21 @@ METRICS: tuple[Metric, ...] = (
         lambda table: _seconds(table.silent_since),
     ),
     _of_tables_by(
-        "k2_windows_total",
+        "k2_windows",
         "Windows that have ended, by result: committed, or abandoned (made smaller, or passed by).",
         "result",
         _results,
-        Kind.COUNTER,
     ),
     _of_tables(
         "k2_windows_open",
         "Windows that are planned and not published yet: 0 or 1.",
         _totals(lambda totals: totals.open),
     ),
+    _of_tables("k2_moved_rows", "Rows of all committed windows.", _totals(lambda totals: totals.rows)),
     _of_tables(
-        "k2_moved_rows_total", "Rows of all committed windows.", _totals(lambda totals: totals.rows), Kind.COUNTER
-    ),
-    _of_tables(
-        "k2_moved_bytes_total",
+        "k2_moved_bytes",
         "Bytes of the data files of all committed windows.",
         _totals(lambda totals: totals.size_bytes),
-        Kind.COUNTER,
     ),
     _of_tables(
         "k2_window_retries_total",
@@ -300,10 +283,9 @@ METRICS: tuple[Metric, ...] = (
         Kind.COUNTER,
     ),
     _of_tables(
-        "k2_window_failures_total",
+        "k2_window_failures",
         "How often a window was planned and not published.",
         _totals(lambda totals: totals.failures),
-        Kind.COUNTER,
     ),
     _of_tables(
         "k2_window_failures_in_a_row",
@@ -311,10 +293,14 @@ METRICS: tuple[Metric, ...] = (
         _totals(lambda totals: totals.open_failures),
     ),
     _of_tables(
-        "k2_window_duration_seconds",
-        "How long committed windows took, from the first plan to the record of the commit, retries included.",
-        _durations,
-        Kind.HISTOGRAM,
+        "k2_window_duration_p50_seconds",
+        "How long a day's committed windows took, from the first plan to the record of the commit: the median.",
+        _totals(lambda totals: totals.duration_p50),
+    ),
+    _of_tables(
+        "k2_window_duration_p99_seconds",
+        "The same, of all but the hundredth of the windows that took longest. Retries are included.",
+        _totals(lambda totals: totals.duration_p99),
     ),
     _of_tables_by(
         "k2_last_window_duration_seconds",
@@ -358,6 +344,21 @@ METRICS: tuple[Metric, ...] = (
         _lost_days,
     ),
     _of_tables(
+        "k2_sealed_days",
+        "Days of the cold table that are sealed.",
+        lambda table: table.sealed.days if table.sealed else None,
+    ),
+    _of_tables(
+        "k2_broken_seals",
+        "Sealed days that the last verification found changed.",
+        lambda table: table.sealed.broken if table.sealed else None,
+    ),
+    _of_tables(
+        "k2_oldest_seal_verification_timestamp_seconds",
+        "When the sealed day was verified that was not for the longest time. Missing if none is sealed.",
+        lambda table: _seconds(table.sealed.oldest_verification) if table.sealed else None,
+    ),
+    _of_tables(
         "k2_gaps",
         "Ranges on record in which rows are missing: see k2_missed_rows.",
         lambda table: None if table.gaps is None else sum(gap.rows != 0 for gap in table.gaps),
@@ -394,8 +395,8 @@ METRICS: tuple[Metric, ...] = (
     ),
     _of_tables(
         "k2_last_maintenance_timestamp_seconds",
-        "When maintenance of the table last went well. Missing if it never has.",
-        lambda table: _seconds(table.last_maintenance),
+        "When maintenance of the table last went well; if it never has, when its first window was planned.",
+        _maintained,
     ),
     _of_tables(
         "k2_staged_snapshots",

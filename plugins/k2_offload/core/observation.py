@@ -15,9 +15,6 @@ from k2_offload.core.history import History
 SERVICES = ("clickhouse", "catalog", "ledger", "airflow")
 """What is asked: ClickHouse, the Iceberg catalog with its storage, the ledger's Postgres, Airflow's database."""
 
-DURATION_BOUNDS = (2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0)
-"""Seconds: the buckets of how long windows took."""
-
 
 @dataclass(frozen=True)
 class WindowTotals:
@@ -26,8 +23,8 @@ class WindowTotals:
     :param retries: how often a window was planned again
     :param failures: how often a window was planned and not published
     :param open_failures: the same, of the window that is open
-    :param durations: windows that took at most so many seconds from plan to commit, one for each of
-        :data:`DURATION_BOUNDS`; of all ``committed``, ``seconds`` together
+    :param duration_p50: seconds from plan to commit, the median of the last day's windows
+    :param duration_p99: the same, of all but the hundredth that took longest
     :param lag_p50: seconds from the beginning of a window to its commit, the median of the last day's windows with
         rows; no row of such a window waited longer. The first window of a table, which begins in 2000, is left out
     :param lag_p99: the same, of all but the hundredth that waited longest
@@ -42,13 +39,14 @@ class WindowTotals:
     retries: int = 0
     failures: int = 0
     open_failures: int = 0
-    seconds: float = 0.0
+    duration_p50: float | None = None
+    duration_p99: float | None = None
     lag_p50: float | None = None
     lag_p99: float | None = None
     last_rows: int | None = None
     last_planned_at: datetime | None = None
     last_committed_at: datetime | None = None
-    durations: Sequence[int] = ()
+    first_planned_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -78,11 +76,26 @@ class Comparisons:
 
 
 @dataclass(frozen=True)
+class SealedDays:
+    """What the ledger holds of the sealed days of one table.
+
+    :param broken: how many the last verification found broken
+    :param oldest_verification: when the one was verified that was not for the longest time
+    """
+
+    days: int = 0
+    newest: date | None = None
+    broken: int = 0
+    oldest_verification: datetime | None = None
+
+
+@dataclass(frozen=True)
 class TableObservation:
     """One table, in all places that could be looked at.
 
     :param whole_from: the first day that the warm tier surely holds as a whole
     :param readable: whether it could be looked at; ``None`` while a service that it needs is away
+    :param problem: why it could not be looked at, or will be refused
     :param refused: whether the next cycle will refuse it
     :param failure: why the last attempt failed, as the ledger says it; empty if it did not
     :param watermark: as the chain of snapshots says it
@@ -91,6 +104,7 @@ class TableObservation:
     :param silent_since: timestamp of the last row, if it is silent and ever had one
     :param ttl_seconds: how long the source's TTL will keep the oldest row that waits; ``None`` if none waits, or
         nothing removes it
+    :param maintenance: whether ``k2_maintenance`` looks after it
     :param last_maintenance: when the table was last tidied and all went well
     :param gaps: what the table has missed, on record
     """
@@ -100,6 +114,7 @@ class TableObservation:
     transport: str
     whole_from: date
     readable: bool | None = None
+    problem: str | None = None
     refused: bool | None = None
     failure: str | None = None
     watermark: datetime | None = None
@@ -113,9 +128,11 @@ class TableObservation:
     metadata_bytes: int | None = None
     maintenance_overdue: bool | None = None
     history: History | None = None
+    maintenance: bool = True
     last_maintenance: datetime | None = None
     totals: WindowTotals | None = None
     comparisons: Comparisons | None = None
+    sealed: SealedDays | None = None
     gaps: Sequence[Gap] | None = None
 
 
@@ -156,6 +173,7 @@ class Observation:
     :param seconds: how long it took
     :param up: services, by name, whether they answered
     :param disk: ``None`` for a lake in an object store
+    :param clock_seconds: by how much ClickHouse's clock is ahead of this machine's; ``None`` while it is away
     """
 
     at: datetime
@@ -164,3 +182,4 @@ class Observation:
     tables: Sequence[TableObservation] = ()
     dags: Sequence[DagObservation] = ()
     disk: Disk | None = None
+    clock_seconds: float | None = None

@@ -11,16 +11,26 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from k2_offload.core.errors import ConfigurationError
+from k2_offload.core.type_mapping import Column
 
-_VERSION = 5
+_VERSION = 6
 
 
 @dataclass(frozen=True)
 class PlannedColumn:
-    """A column's name and its Iceberg type."""
+    """A column's name and its Iceberg type.
+
+    :param source_type: ClickHouse's own name of the type that it was planned for; ``None`` if it is not read there
+    """
 
     name: str
     iceberg_type: str
+    source_type: str | None = None
+
+
+def plan_columns(columns: Iterable[Column]) -> tuple[PlannedColumn, ...]:
+    """Columns as a plan names them."""
+    return tuple(PlannedColumn(column.name, column.iceberg_type, column.source_type) for column in columns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +46,7 @@ class PlannedRows:
     :param parallel_exports: how many files may be written at once
     :param rows_per_slot_sql: see :func:`k2_offload.core.queries.rows_per_slot`
     :param select_split_sql: see :func:`k2_offload.core.queries.select_split`
+    :param column_types_sql: see :func:`k2_offload.core.queries.column_types`
     """
 
     table: str
@@ -49,6 +60,7 @@ class PlannedRows:
     parallel_exports: int
     rows_per_slot_sql: str
     select_split_sql: str
+    column_types_sql: str
 
 
 @dataclass(frozen=True, kw_only=True)

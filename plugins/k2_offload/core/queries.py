@@ -55,6 +55,15 @@ def newest_row(table: TableSpec, since_micros: int, before_micros: int | None = 
     )
 
 
+def column_types(table: TableSpec) -> str:
+    """Rows ``(column, ClickHouse's own name of its type)`` of the source's stored columns, in their order."""
+    database, name = table.source.split(".")
+    return (
+        f"SELECT name, toValidUTF8(type) FROM system.columns WHERE database = {literal(database)} "
+        f"AND table = {literal(name)} AND default_kind NOT IN ('ALIAS', 'EPHEMERAL') ORDER BY position"
+    )
+
+
 def explain(table: TableSpec) -> str:
     """Lines of the plan by which the source's rows are read."""
     return f"EXPLAIN SELECT * FROM {source_of(table)}"

@@ -17,6 +17,9 @@ LAYERS = ("bronze", "silver", "gold")
 Layer = Literal["bronze", "silver", "gold"]
 History = Literal["in order", "backfill"]
 
+SEALS_TABLE = "k2_seals"
+"""Of each namespace with cold tables: where their seals are."""
+
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUALIFIED_NAME = re.compile(rf"{_IDENTIFIER.pattern}\.{_IDENTIFIER.pattern}")
 
@@ -56,6 +59,9 @@ class TableOptions:
     )
     orphan_retention_days: int = field(
         default=3, metadata={"ge": 2, "description": "older files that no snapshot names are removed by maintenance"}
+    )
+    schema_changes: Literal["follow", "refuse"] = field(
+        default="follow", metadata={"description": "whether new and widened columns of the source are followed"}
     )
     transport: str = field(default="export", metadata={"description": "who moves the rows, see core/transports.py"})
 
@@ -113,6 +119,8 @@ class TableSpec(TableOptions):
         super().__post_init__()
         for key in ("source", "target"):
             _check_name(key, getattr(self, key), _QUALIFIED_NAME, "two names with a dot between, such as k2.trades")
+        if self.target.partition(".")[2].lower() == SEALS_TABLE:
+            raise ValueError(f"'target': the table {SEALS_TABLE} of a namespace holds the seals of its cold tables")
         for key in ("name", "timestamp_column", "sequence_column", "partition_column", "version_column", "job_group"):
             _check_name(key, getattr(self, key), _IDENTIFIER, "a name of letters, digits and underscores")
         for key in ("sort_columns", "key_columns", "upstream", "binary"):

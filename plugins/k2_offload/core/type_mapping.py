@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 
 from k2_offload.core.errors import UnsupportedType
 from k2_offload.core.sql import literal, source_column
@@ -54,6 +55,8 @@ class Column:
     :param nullable: whether the source allows NULL (kept)
     :param expression: ClickHouse SQL that yields the value in ``iceberg_type``'s Parquet form
     :param text: ClickHouse SQL of what has to be valid UTF-8; ``None`` where nothing else is possible
+    :param source_type: ClickHouse's own name of the type that ``expression`` was made for; ``None`` if it reads nothing
+    :param compared_from: rows of earlier times are not compared in this column
     """
 
     name: str
@@ -61,6 +64,8 @@ class Column:
     nullable: bool
     expression: str
     text: str | None = None
+    source_type: str | None = None
+    compared_from: datetime | None = None
 
 
 def map_column(table: str, name: str, clickhouse_type: str, *, binary: bool = False) -> Column:
@@ -88,7 +93,22 @@ def map_column(table: str, name: str, clickhouse_type: str, *, binary: bool = Fa
         text = reference  # of LowCardinality, each value once
     elif iceberg_type == "string" and bare.startswith("Enum"):
         text = expression
-    return Column(name, iceberg_type, nullable, expression, text)
+    return Column(name, iceberg_type, nullable, expression, text, clickhouse_type)
+
+
+def no_value(name: str, iceberg_type: str) -> Column:
+    """A column that is NULL in every row.
+
+    :param iceberg_type: one that :func:`map_column` gives
+    """
+    kept = dict(_SIMPLE.values()) | {"binary": "String"}
+    if iceberg_type == "timestamptz":
+        target = _TIMESTAMP
+    elif iceberg_type.startswith("fixed"):
+        target = f"FixedString({iceberg_type[6:-1]})"
+    else:
+        target = kept.get(iceberg_type, iceberg_type.replace("decimal", "Decimal"))
+    return Column(name, iceberg_type, True, f"CAST(NULL, {literal(f'Nullable({target})')})")
 
 
 def is_time(clickhouse_type: str) -> bool:

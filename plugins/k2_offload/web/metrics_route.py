@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Iterator
 from functools import cache, partial
-from math import isinf
 from typing import Annotated
 
 from airflow.api_fastapi.core_api.security import bearer_scheme, get_user, requires_access_dag
@@ -17,7 +16,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID, RECONCILE_DAG_ID, dag_id
@@ -39,7 +38,6 @@ _NOTHING = (
 _FAMILIES = {
     metrics.Kind.GAUGE: GaugeMetricFamily,
     metrics.Kind.COUNTER: CounterMetricFamily,
-    metrics.Kind.HISTOGRAM: HistogramMetricFamily,
 }
 
 
@@ -105,9 +103,5 @@ class _Collector:
         for metric in metrics.METRICS:
             family = _FAMILIES[metric.kind](metric.name, metric.help, labels=metric.labels, unit=metric.unit)
             for labels, value in metric.read(self._seen):
-                if isinstance(value, metrics.Histogram):
-                    buckets = [("+Inf" if isinf(bound) else str(bound), count) for bound, count in value.buckets]
-                    family.add_metric(labels, buckets=buckets, sum_value=value.total)
-                else:
-                    family.add_metric(labels, value)
+                family.add_metric(labels, value)
             yield family

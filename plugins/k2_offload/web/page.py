@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Callable
 from datetime import timedelta
 from functools import cache, partial
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, status
@@ -20,13 +19,13 @@ from k2_offload.core import text
 from k2_offload.core.lag import LAG_TARGET
 from k2_offload.core.limits import PAGE_SECONDS
 from k2_offload.core.tables import LAYERS
-from k2_offload.web import figures, view
+from k2_offload.files import TEMPLATES
+from k2_offload.web import view
 from k2_offload.web.access import ReadableLayers, readable_layers
 from k2_offload.web.shared import Shared
+from k2_offload.work import figures
 from k2_offload.work.overview import Overview, TableDetail, read_detail, read_overview
 from k2_offload.work.tiers import open_tiers
-
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 class Looks:
@@ -99,7 +98,7 @@ def _render(template: str, **values: object) -> HTMLResponse:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -126,7 +125,7 @@ def _environment() -> Environment:
 
 @cache
 def _asset(name: str) -> str:
-    return (_TEMPLATES / name).read_text()
+    return (TEMPLATES / name).read_text()
 
 
 @cache

@@ -18,7 +18,7 @@ from k2_offload.core.day_comparison import Verdict
 from k2_offload.core.lag import LAG_TARGET, time_to_expiry
 from k2_offload.core.tables import LAYERS, TableSpec
 from k2_offload.core.text import UNKNOWN, show_duration, show_window
-from k2_offload.web.figures import Figure, sparkline
+from k2_offload.work.figures import Figure, sparkline
 from k2_offload.work.notes import describe_runs, explain, find_notes
 from k2_offload.work.overview import Overview, TableOverview
 

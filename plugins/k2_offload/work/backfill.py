@@ -14,7 +14,8 @@ from k2_offload.core.cuts import cut_by_rows
 from k2_offload.core.day_comparison import TTL_MARGIN
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.exactly_once import FIRST_WATERMARK, check_cut, watermark_of
-from k2_offload.core.plan import PlannedBackfill, PlannedColumn
+from k2_offload.core.plan import PlannedBackfill, plan_columns
+from k2_offload.core.schema_change import settle
 from k2_offload.core.skips import intersect, subtract
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.transports import TRANSPORTS
@@ -70,11 +71,16 @@ def find_left_out(tiers: Tiers, table: TableSpec, low: datetime | None = None, h
     if low >= high:
         raise OffloadError(f"{table.name}: {format_time(low)} is not before {format_time(high)}. Nothing was changed.")
     columns = tiers.clickhouse.columns(table)
-    cold.check_source(columns, table.partition_column)
+    if changes := cold.check_source(table, columns):
+        raise OffloadError(
+            f"{table.name}: the source's columns have changed ({', '.join(map(str, changes))}), and the cold table has "
+            f"not followed yet. Nothing was changed and no row is lost. `k2 run {table.name}` lets it follow; then run "
+            "this again."
+        )
     ranges = intersect(cold.skips.left_out, Window(low, high))
     rows = sum(tiers.clickhouse.count_within(table, each) for each in ranges)
     now = min(tiers.now(), tiers.clickhouse.now())
-    return LeftOut(table, cold, columns, ranges, rows, now - table.warm_retention + TTL_MARGIN)
+    return LeftOut(table, cold, settle(columns, cold.columns), ranges, rows, now - table.warm_retention + TTL_MARGIN)
 
 
 def plan_backfills(
@@ -106,9 +112,10 @@ def _planned(found: LeftOut, window: Window, rows: int) -> PlannedBackfill:
         cut_on=table.timestamp_column,
         transport=table.transport,
         partition_field=found.cold.partition_field,
-        columns=tuple(PlannedColumn(column.name, column.iceberg_type) for column in found.columns),
+        columns=plan_columns(found.columns),
         max_file_rows=TRANSPORTS[table.transport].limit_file_rows(table.max_file_rows),
         parallel_exports=table.parallel_exports,
         rows_per_slot_sql=queries.rows_per_slot(table, condition),
         select_split_sql=queries.select_split(table, found.columns, condition),
+        column_types_sql=queries.column_types(table),
     )

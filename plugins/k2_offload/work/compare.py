@@ -1,4 +1,4 @@
-"""Compares partition days of both tiers; ClickHouse reads either side.
+"""Compares partition days of both tiers; who reads which, is in :mod:`k2_offload.work.sides`.
 
 What a difference means, and what may be healed, is in :mod:`k2_offload.core.day_comparison`.
 """
@@ -23,12 +23,13 @@ from k2_offload.core.day_comparison import (
 from k2_offload.core.errors import OffloadError, Overloaded, Refused, Unreachable
 from k2_offload.core.exactly_once import check_cut, watermark_of
 from k2_offload.core.gaps import GapKind
-from k2_offload.core.lake import iceberg_table
+from k2_offload.core.schema_change import settle
 from k2_offload.core.skips import merge, subtract
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import Window, from_micros
-from k2_offload.work.tiers import Tiers
+from k2_offload.work.sides import Sides
+from k2_offload.work.tiers import WORKER, Tiers
 
 DaysProgress = Callable[[Sequence[date]], Iterable[date]]
 """Passes days on one by one, and shows how far it is."""
@@ -38,7 +39,8 @@ DaysProgress = Callable[[Sequence[date]], Iterable[date]]
 class TableDays:
     """Both tiers of one table, by day, as far as counts tell.
 
-    :param columns: of the source
+    :param columns: that both tiers have, or the cold one keeps unfilled
+    :param changing: whether the next cycle lets the cold table's columns follow the source
     :param below: the watermark of the cold table as it was loaded
     :param left_out: ranges that are on record as missed or skipped
     :param now: the earlier of both clocks
@@ -54,15 +56,12 @@ class TableDays:
     now: datetime
     warm: dict[date, int]
     cold: dict[date, int] | None
+    changing: bool = False
 
     @property
     def whole_from(self) -> date:
         """The first day that the warm tier surely holds as a whole."""
         return first_whole_day(self.now, self.table.warm_retention)
-
-    def reader(self, lake_collection: str) -> str:
-        """The table function that reads the cold table as it was loaded."""
-        return iceberg_table(self.cold_table.location, self.cold_table.metadata_location, lake_collection)
 
 
 def count_days(tiers: Tiers, table: TableSpec, since: date | None = None) -> TableDays | None:
@@ -77,7 +76,8 @@ def count_days(tiers: Tiers, table: TableSpec, since: date | None = None) -> Tab
         return None
     check_cut(table.name, cold.published, table.timestamp_column)
     columns = tiers.clickhouse.columns(table)
-    cold.check_source(columns, table.partition_column)
+    changing = bool(cold.check_source(table, columns))
+    columns = settle(columns, cold.columns)
     below, now = watermark_of(cold.published), min(tiers.now(), tiers.clickhouse.now())
     skipped = {gap.window for gap in tiers.ledger.read_gaps().get(table.name, ()) if gap.kind is GapKind.SKIPPED}
     if cold.published.snapshot.skipped_rows is not None:  # the ledger may not know it yet
@@ -88,7 +88,7 @@ def count_days(tiers: Tiers, table: TableSpec, since: date | None = None) -> Tab
         since = (now - table.warm_retention).date() - timedelta(days=1)
     warm = tiers.clickhouse.rows_per_day(day_queries.warm_rows_per_day(table, since, below, left_out))
     in_cold = cold.rows_per_day(table.partition_column, since)
-    return TableDays(table, cold, columns, below, left_out, now, warm, in_cold)
+    return TableDays(table, cold, columns, below, left_out, now, warm, in_cold, changing)
 
 
 def compare(
@@ -140,8 +140,8 @@ def compare_day(tiers: Tiers, days: TableDays, day: date) -> DayComparison:
     """
     table = days.table
     scope = DayScope(day, days.below, days.left_out)
-    warm_sql, cold_sql = _sides(tiers, days, scope)
-    warm = _minutes(tiers, days, warm_sql)
+    sides = _sides(tiers, days, scope)
+    warm = sides.warm()
     warm_rows, warm_hash = _total(warm)
     found = DayComparison(
         table.name,
@@ -151,11 +151,17 @@ def compare_day(tiers: Tiers, days: TableDays, day: date) -> DayComparison:
         warm_rows,
         warm_hash,
         (days.cold or {}).get(day, 0),
+        export_hash=sides.export_hash,
+        lost_columns=tuple(
+            column.name
+            for column in days.columns
+            if column.source_type is None
+            and column.compared_from is not None
+            and day_window(day).low < column.compared_from
+        ),
     )
     try:
-        in_cold = _minutes(tiers, days, cold_sql)
-        others_sql = day_queries.count_out_of_scope(table, scope, days.reader(tiers.lake_collection))
-        [(others,)] = tiers.clickhouse.execute(others_sql)
+        in_cold, others = sides.cold()
     except (Unreachable, Refused, Overloaded):
         raise
     except OffloadError as error:
@@ -165,14 +171,10 @@ def compare_day(tiers: Tiers, days: TableDays, day: date) -> DayComparison:
     minutes = {minute for minute in {*warm, *in_cold} if warm.get(minute) != in_cold.get(minute)}
     if not minutes:
         return found
-    [(late, gone, first, last, seen)] = tiers.clickhouse.execute(
-        day_queries.differing_rows(table, days.columns, warm_sql, cold_sql, minutes)
-    )
+    late, gone, first, last, seen = sides.differences(minutes)
     shrunk = None
     if table.version_column is not None:
-        [(shrunk, seen_of_keys)] = tiers.clickhouse.execute(
-            day_queries.shrunk_rows(table, days.columns, warm_sql, cold_sql, minutes)
-        )
+        shrunk, seen_of_keys = sides.shrunk(minutes)
         _check_same(table, day, warm_hash - cold_hash, seen_of_keys)
     _check_same(table, day, warm_hash - cold_hash, seen)
     differing = Window(from_micros(first), from_micros(last + 1)) if late or gone else None
@@ -189,15 +191,12 @@ def read_differing(tiers: Tiers, table: TableSpec, found: DayComparison, limit: 
     counted = count_days(tiers, table, found.scope.day)
     if counted is None or found.differing is None:
         return []
-    warm_sql, cold_sql = _sides(tiers, counted, found.scope)
-    picked = tiers.clickhouse.execute(
-        day_queries.pick_differing(table, counted.columns, warm_sql, cold_sql, found.differing, limit)
-    )
+    sides = _sides(tiers, counted, found.scope)
+    picked = sides.pick(found.differing, limit)
     values: dict[int, tuple[str | None, ...]] = {}
-    for rows, sign in ((warm_sql, 1), (cold_sql, -1)):
+    for sign in (1, -1):
         if hashes := [content for content, surplus, _ in picked if surplus * sign > 0]:
-            sql = day_queries.print_rows(table, counted.columns, rows, found.differing, hashes)
-            values |= {content: tuple(row) for content, *row in tiers.clickhouse.execute(sql)}
+            values |= sides.texts(found.differing, hashes, of_warm=sign > 0)
     kinds = {
         (True, False): RowKind.LATE,
         (False, False): RowKind.GONE,
@@ -205,18 +204,25 @@ def read_differing(tiers: Tiers, table: TableSpec, found: DayComparison, limit: 
         (False, True): RowKind.COLD_VERSION,
     }
     return [
-        DifferingRow(kinds[surplus > 0, bool(changed)], abs(surplus), values[content])
+        DifferingRow(kinds[surplus > 0, changed], abs(surplus), values[content])
         for content, surplus, changed in picked
         if content in values
     ]
 
 
-def _sides(tiers: Tiers, days: TableDays, scope: DayScope) -> tuple[str, str]:
-    reader = days.reader(tiers.lake_collection)
-    return (
-        day_queries.warm_day(days.table, days.columns, scope),
-        day_queries.cold_day(days.table, days.columns, scope, reader),
-    )
+def compared_columns(tiers: Tiers, table: TableSpec) -> tuple[Column, ...]:
+    """The columns of :func:`read_differing`'s values, in their order."""
+    cold = tiers.load_cold(table)
+    source = tiers.clickhouse.columns(table)
+    return settle(source, cold.columns) if cold else source
+
+
+def _sides(tiers: Tiers, days: TableDays, scope: DayScope) -> Sides:
+    if tiers.cold_reader == WORKER:
+        from k2_offload.work.sides_read_here import sides_read_here  # noqa: PLC0415 - imports numpy
+
+        return sides_read_here(tiers, days.table, days.columns, days.cold_table, scope)
+    return Sides(tiers, days.table, days.columns, days.cold_table, scope)
 
 
 def _total(minutes: dict[int, tuple[int, int]]) -> tuple[int, int]:
@@ -230,11 +236,6 @@ def _check_same(table: TableSpec, day: date, difference: int, seen: int) -> None
             f"{table.name} {day}: ClickHouse answered two queries with different rows: rows are coming in, or its "
             "replicas differ. The day was not compared, and nothing was changed; the next comparison looks at it anew."
         )
-
-
-def _minutes(tiers: Tiers, days: TableDays, rows: str) -> dict[int, tuple[int, int]]:
-    answer = tiers.clickhouse.execute(day_queries.minute_hashes(days.table, days.columns, rows))
-    return {minute: (count, content) for minute, count, content in answer}
 
 
 def describe(found: DayComparison, obstacle: str | None) -> str:

@@ -31,12 +31,14 @@ from k2_offload.core.exactly_once import (
 )
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.gaps import Gap, GapKind, Looked, first_contact, may_have_expired
-from k2_offload.core.plan import PlannedColumn, PlannedWindow
+from k2_offload.core.plan import PlannedWindow, plan_columns
+from k2_offload.core.schema_change import refused_by_choice, settle
 from k2_offload.core.skips import Skips
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import TICK, Upstream, Window, format_time, upstream_limit, window_high
+from k2_offload.work.schema import follow_source
 from k2_offload.work.tiers import Tiers
 
 log = logging.getLogger(__name__)
@@ -54,18 +56,21 @@ def plan(
     :raises OffloadError: if the table cannot be moved now; nothing has changed then
     """
     reached(FaultPoint.PLAN_STARTED, table.name)
-    columns = tiers.clickhouse.columns(table)
     with tiers.ledger.locked(table.name) as locked:
+        columns = tiers.clickhouse.columns(table)
         entry = locked.entry()
         cold = tiers.catalog.load(table)
         if cold is None:
             refuse_to_recreate(table.name, entry.table_uuid)
             cold = tiers.catalog.create(table, columns)
         refuse_to_start_over(table, entry, cold)
-        cold.check_source(columns, table.partition_column)
+        changes = cold.check_source(table, columns)
+        if changes and table.schema_changes == "refuse":
+            raise refused_by_choice(table, changes)
         reached(FaultPoint.COLD_TABLE_CREATED, table.name)
         check_cut(table.name, cold.published, table.timestamp_column)
         state = _follow(tiers, table, locked, entry, cold)
+        follow_source(table, cold, changes, state.watermark, window_open=state.resume is not None)
         # The earlier of the two clocks: one that is ahead would reach into rows still in flight.
         now = min(tiers.now(), tiers.clickhouse.now())
         _check_expired(table, locked.looked, state.watermark, now)
@@ -79,7 +84,7 @@ def plan(
             opened = _resume(tiers, table, locked, entry, state.resume, now, dag_run_id)
         reached(FaultPoint.WINDOW_WRITTEN, table.name)
     reached(FaultPoint.WINDOW_OPENED, table.name)
-    return _planned(table, columns, cold, *opened) if opened else None
+    return _planned(table, settle(columns, cold.columns), cold, *opened) if opened else None
 
 
 def commit(tiers: Tiers, table: TableSpec, *, may_start_over: bool = False) -> tuple[Published | None, datetime | None]:
@@ -306,9 +311,10 @@ def _planned(
         cut_on=table.timestamp_column,
         transport=table.transport,
         partition_field=cold.partition_field,
-        columns=tuple(PlannedColumn(column.name, column.iceberg_type) for column in columns),
+        columns=plan_columns(columns),
         max_file_rows=TRANSPORTS[table.transport].limit_file_rows(table.max_file_rows),
         parallel_exports=table.parallel_exports,
         rows_per_slot_sql=queries.rows_per_slot(table, condition),
         select_split_sql=queries.select_split(table, columns, condition),
+        column_types_sql=queries.column_types(table),
     )

@@ -7,12 +7,10 @@ from datetime import timedelta
 
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.exactly_once import FIRST_WATERMARK, watermark_of
-from k2_offload.core.maintenance import Tidied
+from k2_offload.core.maintenance import LONGEST_CANDLE, Tidied
 from k2_offload.core.maintenance_plan import MaintenancePlan, PlannedMaintenance
 from k2_offload.core.tables import TableSpec
 from k2_offload.work.tiers import Tiers
-
-_LONGEST_CANDLE = timedelta(days=1)
 
 
 def plan_maintenance(tiers: Tiers, table: TableSpec) -> PlannedMaintenance | None:
@@ -34,7 +32,7 @@ def plan_maintenance(tiers: Tiers, table: TableSpec) -> PlannedMaintenance | Non
         partition_column=table.partition_column,
         sort_columns=table.sort_columns,
         target_file_bytes=table.target_file_bytes,
-        closed_before=watermark_of(cold.published) - (timedelta(0) if same_time else _LONGEST_CANDLE),
+        closed_before=watermark_of(cold.published) - (timedelta(0) if same_time else LONGEST_CANDLE),
         expire_before=now - timedelta(days=table.snapshot_retention_days),
         orphans_before=now - timedelta(days=table.orphan_retention_days),
     )

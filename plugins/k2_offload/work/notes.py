@@ -7,6 +7,7 @@ from datetime import datetime
 
 from k2_offload.adapters.dag_runs import ActiveRun, DagState
 from k2_offload.core.lag import LAG_TARGET
+from k2_offload.core.observation import SealedDays
 from k2_offload.core.text import show_bytes, show_duration, show_time, show_window
 from k2_offload.core.ttl import Urgency
 from k2_offload.work.status import TableStatus
@@ -30,6 +31,14 @@ def find_notes(line: TableStatus, now: datetime) -> Iterator[str]:
     for gap in line.gaps:
         rows = "an unknown number of" if gap.rows is None else f"{gap.rows:,}"
         yield f"{rows} rows missed in {show_window(gap.window.low, gap.window.high)} ({gap.kind})."
+
+
+def describe_seals(table: str, sealed: SealedDays) -> Iterator[str]:
+    """Up to which day a table is sealed, and that seals are broken, if they are."""
+    if sealed.newest is not None:
+        yield f"sealed up to {sealed.newest}."
+    if sealed.broken:
+        yield f"{sealed.broken:,} sealed days are not what they were: `k2 verify --sealed {table}` names them."
 
 
 def explain(line: TableStatus, now: datetime, dag_id: str, dag: DagState | None) -> list[str]:

@@ -13,8 +13,9 @@ from urllib.parse import unquote, urlparse
 
 from k2_offload.adapters.dag_runs import read_latest_runs
 from k2_offload.adapters.ledger import TableRecord
+from k2_offload.adapters.ledger_seals import LedgerSeals
 from k2_offload.core.day_comparison import first_whole_day
-from k2_offload.core.errors import OffloadError, Unreachable
+from k2_offload.core.errors import OffloadError, OldLedger, Unreachable
 from k2_offload.core.gaps import Gap
 from k2_offload.core.limits import LOOK_REST, OBSERVE_EVERY_SECONDS, OBSERVE_QUERY_SECONDS, SCRAPE_SECONDS
 from k2_offload.core.observation import (
@@ -22,6 +23,7 @@ from k2_offload.core.observation import (
     Comparisons,
     Disk,
     Observation,
+    SealedDays,
     TableObservation,
     WindowTotals,
 )
@@ -43,6 +45,7 @@ class _LedgerView:
     totals: Mapping[str, WindowTotals] = field(default_factory=dict)
     comparisons: Mapping[str, Comparisons] = field(default_factory=dict)
     maintained: Mapping[str, datetime] = field(default_factory=dict)
+    sealed: Mapping[str, SealedDays] = field(default_factory=dict)
 
 
 def look(dag_ids: Sequence[str], seconds: Callable[[], float]) -> Observation:
@@ -66,9 +69,11 @@ def observe(tiers: Tiers, dag_ids: Sequence[str], seconds: Callable[[], float]) 
     up = dict.fromkeys(SERVICES, True)
     ledger = _ask(up, "ledger", lambda: _read_ledger(tiers)) or _LedgerView()
     dags = _ask(up, "airflow", lambda: [read_latest_runs(dag_id) for dag_id in dag_ids]) or []
-    _ping(tiers, up)
+    clock_seconds = _ping(tiers, up)
     tables = [_observe_table(tiers, table, ledger, up) for table in tiers.tables.by_name.values()]
-    return Observation(at, seconds() - began, up, tables, dags, _ask(up, "catalog", lambda: _disk(tiers)))
+    return Observation(
+        at, seconds() - began, up, tables, dags, _ask(up, "catalog", lambda: _disk(tiers)), clock_seconds
+    )
 
 
 def _ask(up: dict[str, bool], service: str, question: Callable[[], Result]) -> Result | None:
@@ -77,6 +82,9 @@ def _ask(up: dict[str, bool], service: str, question: Callable[[], Result]) -> R
         return None
     try:
         return question()
+    except OldLedger as error:  # it answers
+        log.warning("%s", error)
+        return None
     except OffloadError as error:
         log.warning("%s", error)
     except Exception:
@@ -85,21 +93,23 @@ def _ask(up: dict[str, bool], service: str, question: Callable[[], Result]) -> R
     return None
 
 
-def _ping(tiers: Tiers, up: dict[str, bool]) -> None:
-    """Which of the two that tables need answer."""
-    _ask(up, "clickhouse", tiers.clickhouse.now)
+def _ping(tiers: Tiers, up: dict[str, bool]) -> float | None:
+    """Which of the two that tables need answer; returns by how many seconds ClickHouse's clock is ahead."""
     _ask(up, "catalog", tiers.catalog.ping)
+    _ask(up, "clickhouse", tiers.clickhouse.now)  # connects, which may take long
+    theirs = _ask(up, "clickhouse", tiers.clickhouse.now)
+    return None if theirs is None else (theirs - tiers.now()).total_seconds()
 
 
 def _read_ledger(tiers: Tiers) -> _LedgerView:
     ledger = tiers.ledger
-    ledger.migrate()
     return _LedgerView(
         ledger.read_tables(),
         ledger.read_gaps(),
         ledger.read_totals(tiers.now()),
         ledger.read_comparisons(),
         ledger.last_maintained(),
+        LedgerSeals(ledger).read_sealed_days(),
     )
 
 
@@ -160,6 +170,7 @@ def _seen(tiers: Tiers, table: TableSpec, ledger: _LedgerView, status: TableStat
         table.transport,
         first_whole_day(tiers.now(), table.warm_retention),
         readable=None if status is None else found.problem is None,
+        problem=found.problem or found.refusal,
         refused=found.refusal is not None if looked_at else None,
         failure=failure,
         watermark=found.watermark,
@@ -173,9 +184,11 @@ def _seen(tiers: Tiers, table: TableSpec, ledger: _LedgerView, status: TableStat
         metadata_bytes=metadata.size_bytes if metadata else None,
         maintenance_overdue=metadata.overdue if metadata else None,
         history=metadata.history if metadata else None,
+        maintenance=table.maintenance,
         last_maintenance=ledger.maintained.get(table.name),
         totals=ledger.totals.get(table.name, WindowTotals()) if known else None,
         comparisons=ledger.comparisons.get(table.name, Comparisons()) if known else None,
+        sealed=ledger.sealed.get(table.name, SealedDays()) if known else None,
         gaps=ledger.gaps.get(table.name, ()) if known else None,
     )
 

@@ -12,13 +12,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from k2_offload.adapters.cold_table import ColdColumn, SnapshotEntry
+from k2_offload.adapters.cold_table import SnapshotEntry
 from k2_offload.adapters.dag_runs import DagState, read_dags
 from k2_offload.adapters.ledger import RecordedDay, RecordedWindow, TableRecord
 from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.errors import OffloadError, UnsupportedType
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.gaps import Gap
+from k2_offload.core.schema_change import ColdColumn, widens
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import map_column
 from k2_offload.work.status import Metadata, TableStatus, read_metadata, read_status
@@ -85,7 +86,22 @@ class ComparedColumn:
     @property
     def differs(self) -> bool:
         """Whether the two do not go together."""
+        if self.cold is not None and self.cold.stopped:
+            return False
         return self.cold is None or self.expected != self.cold.iceberg_type
+
+    @property
+    def note(self) -> str:
+        """What is to be said of it, in a few words; empty if nothing is."""
+        if self.cold is not None and self.cold.stopped:
+            return "not filled any more"
+        if not self.differs:
+            return ""
+        if self.expected is None:
+            return "differs"
+        if self.cold is None:
+            return "to be added"
+        return "to be widened" if widens(self.cold.iceberg_type, self.expected) else "differs"
 
 
 @dataclass(frozen=True)
@@ -180,7 +196,6 @@ def _watermark(record: TableRecord | None) -> datetime | None:
 
 def _read_ledger(tiers: Tiers, names: Sequence[str], now: datetime) -> _Ledger:
     ledger = tiers.ledger
-    ledger.migrate()
     return _Ledger(
         ledger.read_tables(),
         ledger.read_gaps(),

@@ -24,11 +24,11 @@ from k2_offload.core.day_comparison import (
 from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.heal import HealId
-from k2_offload.core.plan import PlannedColumn, PlannedHeal
+from k2_offload.core.plan import PlannedHeal, plan_columns
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.work.compare import TableDays, compare_day, count_days, describe
-from k2_offload.work.tiers import Tiers
+from k2_offload.work.tiers import WORKER, Tiers
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +49,17 @@ def plan_heal(days: TableDays, comparison: DayComparison) -> PlannedHeal:
         heal_id=str(HealId(cold.uuid, scope.day, comparison.snapshot_id)),
         partition_column=table.partition_column,
         rows=comparison.warm_rows,
-        content_hash=comparison.warm_hash,
+        content_hash=comparison.warm_hash if comparison.export_hash is None else comparison.export_hash,
         files=tuple(cold.files_of_day(table.partition_column, scope.day)),
         cut_on=table.timestamp_column,
         transport=table.transport,
         partition_field=cold.partition_field,
-        columns=tuple(PlannedColumn(column.name, column.iceberg_type) for column in days.columns),
+        columns=plan_columns(days.columns),
         max_file_rows=TRANSPORTS[table.transport].limit_file_rows(table.max_file_rows),
         parallel_exports=table.parallel_exports,
         rows_per_slot_sql=queries.rows_per_slot(table, condition),
         select_split_sql=queries.select_split(table, days.columns, condition),
+        column_types_sql=queries.column_types(table),
     )
 
 
@@ -194,7 +195,11 @@ def _attempt(table: TableSpec, step: Callable[[], Result]) -> Result | Found:
 def _reconcile(tiers: Tiers, counted: TableDays, day: date, going_rows: int) -> Found:
     found = compare_day(tiers, counted, day)
     obstacle = found.obstacle(going_rows) if found.differs else None
-    heals = (plan_heal(counted, found),) if found.differs and obstacle is None else ()
+    if obstacle is None and tiers.cold_reader == WORKER:
+        obstacle = "the new files could not be read back: [k2_offload] cold_reader is not clickhouse"
+    # While columns change, a heal would leave out values that the cold table has room for in a moment.
+    may_be_healed = found.differs and obstacle is None and not counted.changing
+    heals = (plan_heal(counted, found),) if may_be_healed else ()
     now = tiers.now()
     unequal_since = tiers.ledger.record_day(found, found.problem or obstacle, now)
     overdue = unequal_since is not None and now - unequal_since > HEALED_WITHIN

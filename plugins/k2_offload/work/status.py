@@ -17,6 +17,7 @@ from k2_offload.core.history import History
 from k2_offload.core.lag import Silence, lag, silence
 from k2_offload.core.late_rows import late_rows
 from k2_offload.core.maintenance import is_overdue
+from k2_offload.core.schema_change import refused_by_choice
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import TimeLeft
 from k2_offload.core.type_mapping import Column
@@ -167,7 +168,9 @@ def read_metadata(cold: ColdTable, now: datetime) -> Metadata:
 
 def _refusal(table: TableSpec, cold: ColdTable, columns: Sequence[Column]) -> str | None:
     try:
-        cold.check_source(columns, table.partition_column)
+        changes = cold.check_source(table, columns)
+        if changes and table.schema_changes == "refuse":
+            return str(refused_by_choice(table, changes))
         check_cut(table.name, cold.published, table.timestamp_column)
     except (ChangedTable, InvalidSource) as error:
         return str(error)

@@ -19,6 +19,9 @@ from k2_offload.core.exactly_once import refuse_to_recreate
 from k2_offload.core.limits import TASK_SECONDS
 from k2_offload.core.tables import Tables, TableSpec
 
+WORKER = "worker"
+"""The process itself, without ClickHouse."""
+
 
 @dataclass(frozen=True)
 class Tiers:
@@ -29,6 +32,7 @@ class Tiers:
     :param lake_collection: ClickHouse named collection of the lake's object store
     :param now: the clock; returns an aware UTC time
     :param task_timeout: how long a task may take
+    :param cold_reader: who reads the cold tier for comparisons: ``clickhouse`` or :data:`WORKER`
     """
 
     tables: Tables
@@ -38,6 +42,7 @@ class Tiers:
     lake_collection: str
     now: Callable[[], datetime]
     task_timeout: timedelta = timedelta(seconds=TASK_SECONDS)
+    cold_reader: str = "clickhouse"
 
     def load_cold(self, table: TableSpec) -> ColdTable | None:
         """The cold table as it is now; ``None`` if there never was one.
@@ -82,4 +87,5 @@ def open_tiers(
         closing(ColdCatalog(catalog_settings(settings))) as catalog,
     ):
         task_timeout = timedelta(seconds=settings.task_timeout_seconds)
-        yield Tiers(tables, ledger, clickhouse, catalog, settings.lake_collection, now, task_timeout)
+        collection, reader = settings.lake_collection, settings.cold_reader
+        yield Tiers(tables, ledger, clickhouse, catalog, collection, now, task_timeout, reader)

@@ -21,6 +21,7 @@ from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable
 from k2_offload.core.exactly_once import check_cut
 from k2_offload.core.lake import parquet_file
 from k2_offload.core.queries import PROBE_ROWS, probe
+from k2_offload.core.schema_change import refused_by_choice
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.ttl import is_kept_too_short
@@ -240,7 +241,9 @@ def check_source(tiers: Tiers, table: TableSpec) -> SourceCheck:
         columns = tiers.clickhouse.columns(table)
         tiers.clickhouse.newest_row(table)
         if cold := tiers.catalog.load(table):
-            cold.check_source(columns, table.partition_column)
+            changes = cold.check_source(table, columns)
+            if changes and table.schema_changes == "refuse":
+                raise refused_by_choice(table, changes)
             check_cut(table.name, cold.published, table.timestamp_column)
         storage, kept_for = read_kept_for(tiers, table)
     except OffloadError as error:

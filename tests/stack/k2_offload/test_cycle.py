@@ -185,16 +185,6 @@ def test_a_null_timestamp_is_refused_rather_than_lost(workbench):
     assert workbench.cold_rows(table) == workbench.warm_rows(table)
 
 
-def test_a_source_that_changed_its_columns_is_stopped(workbench):
-    table = workbench.create_trades()
-    cycle = workbench.cycle(workbench.spec(table), now=LATER)
-    workbench.insert_trades(table, NOON, 10)
-    workbench.move(cycle, table)
-    workbench.sql(f"ALTER TABLE {table} ADD COLUMN fee Float64")
-    with pytest.raises(InvalidSource, match="column 'fee' is double in the source and missing in the cold table"):
-        cycle.plan(cycle.tables[table])
-
-
 @pytest.mark.parametrize(
     ("setting", "connection", "service"),
     [

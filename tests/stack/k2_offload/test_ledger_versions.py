@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from k2_offload.adapters.ledger import Ledger, migrations
+from k2_offload.core.errors import OldLedger
 from k2_offload.core.exactly_once import WindowId
 from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.windows import Window
@@ -168,3 +169,33 @@ def test_a_user_who_may_not_create_anything_can_use_a_schema_that_is_up_to_date(
         with psycopg.connect(database, autocommit=True) as connection:
             connection.execute("DROP OWNED BY k2_reader")
             connection.execute("DROP ROLE k2_reader")
+
+
+def looks(ledger):
+    """Everything that is read for status, the page and metrics."""
+    return (
+        ledger.read_tables,
+        ledger.read_gaps,
+        ledger.last_maintained,
+        ledger.read_comparisons,
+        lambda: ledger.read_totals(NOW),
+        lambda: ledger.read_days("trades"),
+        lambda: ledger.read_maintenance(NOW),
+    )
+
+
+def test_a_look_makes_no_schema(database, ledger):
+    assert not any(look() for look in looks(ledger))
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT to_regnamespace('k2_offload')").fetchone() == (None,)
+
+
+def test_a_look_at_an_older_schema_changes_nothing_and_says_so(database, ledger):
+    old_version_plans_a_window(database)
+    for look in looks(ledger):
+        with pytest.raises(OldLedger, match="migration 0001 is missing"):
+            look()
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT to_regclass('k2_offload.schema_versions')").fetchone() == (None,)
+    ledger.migrate()
+    assert ledger.read_tables()["trades"].state == "open"

@@ -144,15 +144,6 @@ def test_rows_that_no_window_will_hold_are_counted(workbench):
     assert (status.before_first, status.future) == (3, 2)
 
 
-def test_a_column_that_turns_nullable_is_refused(workbench):
-    table, cycle = moved_table(workbench)
-    workbench.sql(f"ALTER TABLE {table} MODIFY COLUMN sequence Nullable(UInt64)")
-    with pytest.raises(InvalidSource, match="'sequence' may be NULL in the source and may not in the cold table"):
-        cycle.plan(cycle.tables[table])
-    workbench.sql(f"ALTER TABLE {table} MODIFY COLUMN sequence UInt64 DEFAULT 0")
-    assert cycle.plan(cycle.tables[table]) is None
-
-
 def test_a_partition_column_that_may_be_null_is_refused(workbench):
     table = workbench.create_trades(extra=", day Nullable(DateTime64(6, 'UTC'))")
     workbench.insert_trades(table, NOON, 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -11,7 +12,8 @@ import pytest
 from k2_offload.core.day_comparison import RowKind, Verdict
 from k2_offload.work.cold_check import check_cold
 from k2_offload.work.compare import compare, compare_day, count_days, read_differing
-from k2_offload.work.reconcile import plan_heal
+from k2_offload.work.reconcile import plan_heal, reconcile
+from k2_offload.work.tiers import WORKER
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 DAY, NEXT_DAY = NOON.date(), NOON.date() + timedelta(days=1)
@@ -83,6 +85,10 @@ def test_days_are_chosen_and_rows_that_differ_are_shown_with_what_they_are(workb
     assert versions[RowKind.WARM_VERSION][4] == "edited"
     assert versions[RowKind.COLD_VERSION][4] == "n7"
     assert versions[RowKind.WARM_VERSION][:4] == versions[RowKind.COLD_VERSION][:4]
+    here = replace(tiers, cold_reader=WORKER)
+    assert compare(here, moved.spec) == moved.compare()
+    for found in (late, changed):
+        assert read_differing(here, moved.spec, found, 2) == read_differing(tiers, moved.spec, found, 2)
 
     moved.heal()
     [healed] = moved.compare(DAY, DAY).days
@@ -111,6 +117,8 @@ def test_each_fault_of_a_file_is_named_with_the_file(moved):
         assert f"`k2 heal {moved.table} --day {day} --allow-shrink`" in finding
     assert len(moved.check(NEXT_DAY).findings) == 1
     assert moved.compare(DAY, DAY).days[0].verdict is Verdict.UNREADABLE
+    here = replace(moved.cycle().tiers, cold_reader=WORKER)
+    assert compare(here, moved.spec, DAY, DAY).days[0].verdict is Verdict.UNREADABLE
     for file, content in kept.items():
         file.write_bytes(content)
     assert moved.check().findings == []
@@ -136,6 +144,12 @@ def test_a_file_that_is_registered_twice_and_a_key_with_two_rows_are_named(workb
     assert doubled.verdict is Verdict.COLD_HAS_MORE
     shown = read_differing(cycle.tiers, cycle.tables[table], doubled, 2)
     assert [(row.kind, row.times) for row in shown] == [(RowKind.GONE, 1)] * 2
+    here = replace(cycle.tiers, cold_reader=WORKER)
+    assert compare(here, cycle.tables[table]).differing == [doubled]
+    assert read_differing(here, cycle.tables[table], doubled, 2) == shown
+    [found] = reconcile(here, [cycle.tables[table]], [NOON.date()], going_rows=doubled.going_rows)
+    assert not found.heals
+    assert "the new files could not be read back: [k2_offload] cold_reader is not clickhouse" in found.problems[0]
 
     assert doubled.obstacle(doubled.going_rows) is None
     workbench.publish(plan_heal(count_days(cycle.tiers, cycle.tables[table]), doubled))

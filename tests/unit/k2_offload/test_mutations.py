@@ -109,7 +109,7 @@ def believe_rows_from_the_future(patch):
 
 
 def register_files_in_another_partition(patch):
-    patch.setattr("k2_offload.adapters.cold_table.ColdTable.check_source", lambda *_: None)
+    patch.setattr("k2_offload.adapters.cold_table.ColdTable.check_partitions", lambda *_: None)
 
 
 def let_the_ttl_overtake(patch):

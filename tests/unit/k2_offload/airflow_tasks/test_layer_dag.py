@@ -69,3 +69,18 @@ def test_the_form_offers_the_layers_tables():
 
 def test_the_description_names_sources_and_targets():
     assert "`k2.silver_trades` → `cold.silver_trades`" in build_dag("silver", TABLES).doc_md
+
+
+@pytest.mark.parametrize(
+    ("text", "cron", "missing"), [(None, "*/15 * * * *", 120), ("1m", "*/1 * * * *", 60), ("1h", "0 * * * *", 120)]
+)
+def test_all_layers_follow_the_schedule_that_is_set(monkeypatch, text, cron, missing):
+    if text:
+        monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__SCHEDULE", text)
+    dags = [build_dag(layer, TABLES) for layer in ("bronze", "silver", "gold")]
+    assert [dag.schedule for dag in dags] == [cron] * 3
+    assert [
+        dag.get_task(f"wait_for_{below}").missing_seconds
+        for dag, below in zip(dags[1:], ("bronze", "silver"), strict=True)
+    ] == [missing] * 2
+    assert f"`{cron}`" in dags[0].doc_md

@@ -35,6 +35,7 @@ def window(transport="export"):
         parallel_exports=2,
         rows_per_slot_sql="SELECT 1",
         select_split_sql="SELECT 2",
+        column_types_sql="SELECT 3",
     )
 
 

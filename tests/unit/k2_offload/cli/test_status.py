@@ -30,6 +30,7 @@ def limited(monkeypatch):
         yield SimpleNamespace(tables=TABLES, ledger=ledger, now=lambda: datetime(2026, 3, 4, tzinfo=UTC))
 
     monkeypatch.setattr(status, "open_tiers", open_tiers)
+    monkeypatch.setattr(status, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=dict))
     monkeypatch.setattr(status, "read_active_runs", lambda _: [])
     monkeypatch.setattr(status, "read_status", lambda _, table, *__: TableStatus(table, record))
 

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from k2_offload.core import day_queries, queries
@@ -110,6 +110,7 @@ def test_column_names_and_folders_change_nothing_but_themselves(column_names, fo
 
 @given(*[st.one_of(identifiers, names)] * 5)
 def test_names_of_a_table_file_are_refused_or_change_nothing_but_themselves(time, sequence, version, source, name):
+    assume(len({time, sequence, version}) == 3)  # one column in two roles is one column less in each query
     try:
         table = table_of(time, sequence, version, source, name)
     except ValueError:

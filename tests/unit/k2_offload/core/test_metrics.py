@@ -11,14 +11,14 @@ import pytest
 from k2_offload.core.failure_kinds import FAILURE_KINDS
 from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.history import Files, History
-from k2_offload.core.metrics import METRICS, Histogram, Kind
+from k2_offload.core.metrics import METRICS, Kind
 from k2_offload.core.observation import (
-    DURATION_BOUNDS,
     SERVICES,
     Comparisons,
     DagObservation,
     Disk,
     Observation,
+    SealedDays,
     TableObservation,
     UnequalDay,
     WindowTotals,
@@ -53,13 +53,14 @@ TABLE = TableObservation(
         size_bytes=9400,
         retries=2,
         failures=1,
-        seconds=33.0,
+        duration_p50=9.0,
+        duration_p99=20.0,
         lag_p50=900.0,
         lag_p99=1100.0,
         last_rows=300,
         last_planned_at=NOW - timedelta(seconds=11),
         last_committed_at=NOW - timedelta(seconds=1),
-        durations=(0, 1, 2, *[3] * (len(DURATION_BOUNDS) - 3)),
+        first_planned_at=NOW - timedelta(days=3),
     ),
     comparisons=Comparisons(
         NOW - QUARTER,
@@ -69,10 +70,11 @@ TABLE = TableObservation(
             UnequalDay(date(2026, 3, 3), NOW - timedelta(hours=3), 1, 0),
         ),
     ),
+    sealed=SealedDays(3, date(2026, 3, 1), 1, NOW - timedelta(days=2)),
     gaps=(Gap(Window(NOW - timedelta(days=9), NOW - timedelta(days=8)), GapKind.EXPIRED, None, NOW),),
 )
 DAG = DagObservation("k2_offload_bronze", NOW - timedelta(seconds=42), 1, NOW, NOW - QUARTER, 9.5, 0)
-SEEN = Observation(NOW, 0.5, dict.fromkeys(SERVICES, True), [TABLE], [DAG], Disk(100, 40))
+SEEN = Observation(NOW, 0.5, dict.fromkeys(SERVICES, True), [TABLE], [DAG], Disk(100, 40), 0.25)
 
 
 def samples(seen, name):
@@ -99,14 +101,14 @@ def test_labels_have_the_values_that_their_names_promise():
     for metric in METRICS:
         for labels, value in metric.read(SEEN):
             assert len(labels) == len(metric.labels), metric.name
-            assert isinstance(value, Histogram) is (metric.kind is Kind.HISTOGRAM), metric.name
+            assert isinstance(value, (int, float)), metric.name
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("k2_moved_rows_total", {("trades",): 900}),
-        ("k2_windows_total", {("trades", "committed"): 3, ("trades", "abandoned"): 1}),
+        ("k2_moved_rows", {("trades",): 900}),
+        ("k2_windows", {("trades", "committed"): 3, ("trades", "abandoned"): 1}),
         ("k2_watermark_timestamp_seconds", {("trades",): (NOW - QUARTER).timestamp()}),
         ("k2_last_window_rows_per_second", {("trades",): 30.0}),
         ("k2_last_window_duration_seconds", {("trades", "move"): 8.0, ("trades", "record"): 2.0}),
@@ -124,15 +126,6 @@ def test_labels_have_the_values_that_their_names_promise():
 )
 def test_a_value_is_what_was_seen(name, expected):
     assert samples(SEEN, name) == expected
-
-
-def test_a_duration_is_in_every_bucket_that_is_long_enough_and_in_the_last_one():
-    histogram = samples(SEEN, "k2_window_duration_seconds")["trades",]
-    assert dict(histogram.buckets)[5.0] == 1
-    assert histogram.buckets[-1] == (float("inf"), 3)
-    assert histogram.total == 33.0
-    none_yet = replace(SEEN, tables=[replace(TABLE, totals=WindowTotals())])
-    assert samples(none_yet, "k2_window_duration_seconds")["trades",].buckets[-1] == (float("inf"), 0)
 
 
 def test_what_is_not_known_has_no_sample():
@@ -162,3 +155,14 @@ def test_a_hundred_tables_have_a_bounded_number_of_series():
     seen = replace(SEEN, tables=[replace(TABLE, name=f"table_{number}") for number in range(100)])
     of_tables = sum(len(list(metric.read(seen))) for metric in METRICS if "table" in metric.labels)
     assert of_tables <= 100 * 70
+
+
+def test_a_table_that_was_never_tidied_counts_from_its_first_window_unless_nobody_should_tidy_it():
+    name, never = "k2_last_maintenance_timestamp_seconds", replace(TABLE, last_maintenance=None)
+    first = (NOW - timedelta(days=3)).timestamp()
+    assert samples(replace(SEEN, tables=[never]), name) == {("trades",): first}
+    assert samples(replace(SEEN, tables=[replace(never, maintenance=False)]), name) == {}
+
+
+def test_only_what_no_rollback_takes_back_is_a_counter():
+    assert [metric.name for metric in METRICS if metric.kind is Kind.COUNTER] == ["k2_window_retries_total"]

@@ -21,6 +21,7 @@ def rows(name):
         "parallel_exports": 2,
         "rows_per_slot_sql": "SELECT 'ä'",
         "select_split_sql": "SELECT 1",
+        "column_types_sql": "SELECT 2",
     }
 
 

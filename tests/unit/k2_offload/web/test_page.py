@@ -8,12 +8,13 @@ from itertools import pairwise
 
 import pytest
 
-from k2_offload.adapters.cold_table import ColdColumn, SnapshotEntry
+from k2_offload.adapters.cold_table import SnapshotEntry
 from k2_offload.adapters.dag_runs import ActiveRun, DagState
 from k2_offload.adapters.ledger import RecordedDay
 from k2_offload.core.day_comparison import Verdict
 from k2_offload.core.exactly_once import Snapshot
 from k2_offload.core.lag import Silence
+from k2_offload.core.schema_change import ColdColumn
 from k2_offload.core.windows import Upstream
 from k2_offload.web.shared import Look
 from k2_offload.work.overview import ComparedColumn, TableDetail, compare_columns

@@ -30,7 +30,6 @@ def tiers(monkeypatch):
     names = list(TABLES.by_name)
     records = {name: TableRecord(name, NOON - HOUR, "success", *[None] * 8) for name in names}
     ledger = SimpleNamespace(
-        migrate=lambda: None,
         read_tables=lambda: records,
         read_gaps=dict,
         read_windows=lambda names, _: {name: [] for name in names},
@@ -88,7 +87,7 @@ def test_a_table_that_is_slow_hides_no_other(tiers, monkeypatch):
 
 
 def test_without_the_ledger_and_airflows_database_the_tiers_speak(tiers, monkeypatch):
-    tiers.ledger.migrate = down
+    tiers.ledger.read_tables = down
     monkeypatch.setattr(overview, "read_dags", down)
     found = read_overview(tiers, {"bronze": "dag"})
     assert (found.ledger, found.dags, list(found.problems)) == (False, {}, [str(DOWN)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from k2_offload.web.figures import HEIGHT, WIDTH, rows_over_time, seconds_over_time, sparkline
+from k2_offload.work.figures import HEIGHT, WIDTH, rows_over_time, seconds_over_time, sparkline
 from tests.unit.k2_offload.web.pages import DAY, MINUTE, NOON, WINDOW
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from k2_offload.adapters.ledger import RecordedWindow
+from k2_offload.core.report import DayBounds, DayWindow
 from k2_offload.core.text import show_duration, show_number, show_time, show_window
 
 WIDTH, HEIGHT = 1000.0, 100.0
@@ -79,6 +80,40 @@ def rows_over_time(windows: Sequence[RecordedWindow]) -> Figure:
 def seconds_over_time(windows: Sequence[RecordedWindow]) -> Figure:
     """From the plan of each window to its commit; one that is not committed has no bar."""
     return _over_time(windows, lambda each: each.took.total_seconds() if each.took else 0.0, _seconds, "duration")
+
+
+def rows_through_day(windows: Sequence[DayWindow], bounds: DayBounds) -> Figure:
+    """Rows of each window of a day, where it was published."""
+    return _through_day(windows, bounds, lambda each: float(each.rows), _rows, "rows")
+
+
+def lag_through_day(windows: Sequence[DayWindow], bounds: DayBounds) -> Figure:
+    """The lag of each window of a day, where it was published; one that has none has no bar."""
+    return _through_day(windows, bounds, lambda each: each.lag.total_seconds() if each.lag else 0.0, _seconds, "lag")
+
+
+def _through_day(
+    windows: Sequence[DayWindow],
+    bounds: DayBounds,
+    value: Callable[[DayWindow], float],
+    show: Callable[[float], str],
+    what: str,
+) -> Figure:
+    most = max(map(value, windows), default=0.0)
+    width = WIDTH / _SLOTS * 0.8
+    bars = [
+        Bar(
+            round((each.at - bounds.start) / _DAY * (WIDTH - width), 1),
+            round(width, 1),
+            _height(value(each), most),
+            "committed",
+            f"{show_window(each.window.low, each.window.high)}: {each.rows:,} rows, lag {show_duration(each.lag)}, "
+            f"published {show_time(each.at)}",
+        )
+        for each in windows
+    ]
+    label = f"{what} of {len(windows)} windows of {bounds.day}, at most {show(most)}"
+    return Figure(bars, label, show(most), ("00:00", "06:00", "12:00", "18:00", "24:00"))
 
 
 def _over_time(

@@ -1,0 +1,109 @@
+"""The Kafka broker, asked what it holds: through the optional Airflow connection ``k2_broker``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+
+from k2_offload.core.errors import ConfigurationError, Unreachable
+from k2_offload.core.offsets import BrokerPartition, OffsetRange, Partition
+
+BROKER_CONNECTION = "k2_broker"
+_SECONDS = 30
+
+
+def open_broker() -> Broker | None:
+    """The broker that the connection names; ``None`` if there is no such connection.
+
+    :raises ConfigurationError: if the client library is missing
+    """
+    from airflow.sdk import BaseHook  # noqa: PLC0415
+    from airflow.sdk.exceptions import AirflowNotFoundException  # noqa: PLC0415
+
+    try:
+        found = BaseHook.get_connection(BROKER_CONNECTION)
+    except AirflowNotFoundException:
+        return None
+    servers = f"{found.host}:{found.port}" if found.port else found.host
+    login = {"sasl.username": found.login, "sasl.password": found.password} if found.login else {}
+    return Broker({**found.extra_dejson, **login, "bootstrap.servers": servers})
+
+
+class Broker:
+    """Reads topics and leaves no trace in the broker: it joins no group and commits no offset.
+
+    :param settings: librdkafka's
+    :raises ConfigurationError: if the client library is missing
+    :raises Unreachable: by every method, if the broker does not answer
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        try:
+            import confluent_kafka  # noqa: PLC0415
+        except ImportError:
+            raise ConfigurationError(
+                f"Airflow connection '{BROKER_CONNECTION}' exists, and the package confluent-kafka does not. Nothing "
+                "was compared. Install it beside Airflow, or delete the connection to compare without the broker."
+            ) from None
+        self._kafka = confluent_kafka
+        self._settings = {
+            **settings,
+            "group.id": "k2_verify",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "error_cb": lambda _: None,
+            "log_level": 0,
+        }
+
+    def partitions(self, topic: str) -> dict[Partition, BrokerPartition]:
+        """What the broker holds of a topic; nothing if it knows none of that name."""
+        from confluent_kafka import admin  # noqa: PLC0415
+
+        try:
+            with closing(self._kafka.Consumer(self._settings)) as consumer:
+                known = consumer.list_topics(topic, timeout=_SECONDS).topics[topic]
+                resource: Any = admin.__dict__["ConfigResource"]("TOPIC", topic)
+                if known.error is not None:
+                    return {}
+                client = admin.AdminClient(  # kept until it has answered
+                    {key: value for key, value in self._settings.items() if not key.startswith("enable.")}
+                )
+                [config] = client.describe_configs([resource], request_timeout=_SECONDS).values()
+                compacted = "compact" in config.result()["cleanup.policy"].value
+                found = {}
+                for number in known.partitions:
+                    at = self._kafka.TopicPartition(topic, number)
+                    first, end = consumer.get_watermark_offsets(at, timeout=_SECONDS)
+                    found[Partition(topic, number)] = BrokerPartition(first, end, compacted)
+                return found
+        except self._kafka.KafkaException as error:
+            raise Unreachable("The broker", BROKER_CONNECTION, str(error.args[0])) from error
+
+    def messages(self, partition: Partition, offsets: OffsetRange) -> dict[int, datetime]:
+        """The broker's time of each message in a range; offsets without a message, or without a value, are left out."""
+        found: dict[int, datetime] = {}
+        deadline = time.monotonic() + _SECONDS
+        with closing(self._kafka.Consumer(self._settings)) as consumer:
+            consumer.assign([self._kafka.TopicPartition(partition.topic, partition.number, offsets.first)])
+            while True:
+                message = consumer.poll(1)
+                if message is None:
+                    if time.monotonic() > deadline:
+                        raise Unreachable("The broker", BROKER_CONNECTION, f"no answer for {partition}")
+                    continue
+                deadline = time.monotonic() + _SECONDS
+                error = message.error()
+                if error is not None:
+                    if error.code() == self._kafka.KafkaError._PARTITION_EOF:
+                        return found
+                    raise Unreachable("The broker", BROKER_CONNECTION, str(error))
+                offset = message.offset()
+                if offset is None or offset > offsets.last:
+                    return found
+                if message.value() is not None:
+                    found[offset] = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
+                if offset == offsets.last:
+                    return found

@@ -1,0 +1,56 @@
+"""What the snapshots of a cold table hold of one partition day."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+from k2_offload.core.exactly_once import Snapshot
+from k2_offload.core.seals import Step
+
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+    from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
+
+
+def read_snapshot(snapshot: IcebergSnapshot) -> Snapshot:
+    """What the protocol reads of a snapshot, as pyiceberg shows it."""
+    summary = snapshot.summary.additional_properties if snapshot.summary else {}
+    return Snapshot.read(snapshot.snapshot_id, snapshot.parent_snapshot_id, snapshot.sequence_number or 0, summary)
+
+
+class DayHistory:
+    """One day of a table as it was when it was loaded.
+
+    :param column: the time that the partitions are days of
+    :param told: translates what the library raises
+    """
+
+    def __init__(self, table: Table, column: str, day: date, told: Callable[[], AbstractContextManager[None]]) -> None:
+        self._table = table
+        self._filter = (
+            f"\"{column}\" >= '{day}T00:00:00+00:00' and \"{column}\" < '{day + timedelta(days=1)}T00:00:00+00:00'"
+        )
+        self._told = told
+        self._snapshots = {each.snapshot_id: read_snapshot(each) for each in table.metadata.snapshots}
+
+    def ancestors(self, snapshot_id: int | None = None) -> list[Snapshot]:
+        """A snapshot and those below it, newest first, as far as they have not expired.
+
+        :param snapshot_id: what readers see when left out
+        """
+        current = snapshot_id if snapshot_id is not None else self._table.metadata.current_snapshot_id
+        chain = []
+        while current is not None and (snapshot := self._snapshots.get(current)) is not None:
+            chain.append(snapshot)
+            current = snapshot.parent_id
+        return chain
+
+    def step(self, snapshot: Snapshot) -> Step:
+        """A snapshot, with the data files and delete files that may hold rows of the day."""
+        with self._told():
+            tasks = self._table.scan(self._filter, snapshot_id=snapshot.snapshot_id).plan_files()
+            files = ((task.file.file_path, *sorted(each.file_path for each in task.delete_files)) for task in tasks)
+            return Step(snapshot, tuple(sorted(files)))

@@ -1,0 +1,131 @@
+"""The seals of cold tables, in an Iceberg table beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from k2_offload.core.errors import DamagedTable, StaleWindow
+from k2_offload.core.seals import Seal, read_columns
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.schema import Schema
+    from pyiceberg.table import Table
+
+
+class LakeSeals:
+    """All seals of the cold tables of one namespace. It is only added to.
+
+    :param name: of the table, with its namespace
+    :param told: translates what the library raises
+    """
+
+    def __init__(self, catalog: Catalog, name: str, told: Callable[[], AbstractContextManager[None]]) -> None:
+        self._catalog = catalog
+        self._name = name
+        self._told = told
+        self._table: Table | None = None
+
+    def read(self) -> list[Seal]:
+        """Every seal there is, in no order; one that was written twice may be there twice.
+
+        :raises DamagedTable: if one was altered, or the table is somebody else's
+        """
+        from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError  # noqa: PLC0415
+
+        with self._told():
+            try:
+                self._table = self._catalog.load_table(self._name)
+            except (NoSuchTableError, NoSuchNamespaceError):
+                self._table = None
+                return []
+            self._check(self._table)
+            rows = self._table.scan().to_arrow().to_pylist()
+        seals = []
+        for row in rows:
+            seal = Seal(
+                row["table_name"],
+                row["table_uuid"],
+                row["day"],
+                row["rows"],
+                int(row["content_hash"]),
+                read_columns(row["columns"]),
+                row["before"],
+                row["snapshot_id"],
+                row["sealed_at"].astimezone(UTC),
+            )
+            if seal.seal_id != row["seal_id"]:
+                raise DamagedTable(
+                    f"{self._name}: the seal of {seal.table} {seal.day} was altered by hand. Nothing was changed and "
+                    "no row is lost. docs/runbooks/consistency.md says what to do."
+                )
+            seals.append(seal)
+        return seals
+
+    def append(self, seals: Sequence[Seal]) -> None:
+        """Add seals to the table as it was last read, in one commit.
+
+        :raises StaleWindow: if somebody else has added any meanwhile; nothing was changed then
+        """
+        import pyarrow as pa
+        from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError  # noqa: PLC0415
+        from pyiceberg.table import TableProperties  # noqa: PLC0415
+
+        rows = [
+            {
+                "seal_id": seal.seal_id,
+                "table_name": seal.table,
+                "table_uuid": seal.table_uuid,
+                "day": seal.day,
+                "rows": seal.rows,
+                "content_hash": str(seal.content_hash),
+                "columns": seal.columns_text,
+                "before": seal.before,
+                "snapshot_id": seal.snapshot_id,
+                "sealed_at": seal.sealed_at,
+            }
+            for seal in seals
+        ]
+        with self._told():
+            try:
+                if self._table is None:
+                    self._table = self._catalog.create_table(self._name, _schema())
+                # A retry would add to what somebody else has added, unseen. Set in memory only.
+                self._table.metadata.properties[TableProperties.COMMIT_NUM_RETRIES] = "0"
+                self._table.append(pa.Table.from_pylist(rows, self._table.schema().as_arrow()))
+            except (CommitFailedException, TableAlreadyExistsError):
+                raise StaleWindow(
+                    f"{self._name}: another run has sealed days meanwhile. Nothing was changed; the next run looks "
+                    "anew."
+                ) from None
+
+    def _check(self, table: Table) -> None:
+        expected = [(field.name, field.field_type) for field in _schema().fields]
+        if [(field.name, field.field_type) for field in table.schema().fields] != expected:
+            raise DamagedTable(
+                f"{self._name}: a table of that name is there, and it holds no seals of cold tables. Nothing was "
+                "changed and no row is lost. Rename it: days are sealed when the name is free."
+            )
+
+
+def _schema() -> Schema:
+    from pyiceberg.schema import Schema  # noqa: PLC0415
+    from pyiceberg.types import DateType, LongType, NestedField, StringType, TimestamptzType  # noqa: PLC0415
+
+    columns = {
+        "seal_id": StringType(),
+        "table_name": StringType(),
+        "table_uuid": StringType(),
+        "day": DateType(),
+        "rows": LongType(),
+        "content_hash": StringType(),
+        "columns": StringType(),
+        "before": StringType(),
+        "snapshot_id": LongType(),
+        "sealed_at": TimestamptzType(),
+    }
+    fields = enumerate(columns.items(), start=1)
+    return Schema(*(NestedField(number, name, type_, required=name != "before") for number, (name, type_) in fields))

@@ -1,0 +1,86 @@
+"""The ledger's copy of the seals, with what their last verification has found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from k2_offload.adapters.ledger import Ledger, statements
+from k2_offload.core.observation import SealedDays
+from k2_offload.core.seals import Seal, read_columns
+
+
+@dataclass(frozen=True)
+class RecordedSeal:
+    """A seal, and its last verification.
+
+    :param verified_snapshot: of the cold table, the last one in which the day was found whole
+    :param problem: why it was found broken
+    """
+
+    seal: Seal
+    verified_at: datetime | None
+    verified_snapshot: int | None
+    problem: str | None
+
+    @property
+    def checked_at(self) -> datetime:
+        """When the day was last known to be whole, or looked at."""
+        return self.verified_at or self.seal.sealed_at
+
+
+class LedgerSeals:
+    """The ledger's table of seals. Reading it changes nothing, and works before its schema is there."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def read(self, tables: Sequence[str]) -> list[RecordedSeal]:
+        """The seals of some tables, by day; those that do not say what their name says are left out."""
+        with self._ledger.transaction() as cursor:
+            cursor.execute(statements()["has_seals"])
+            if not cursor.fetchone()[0]:
+                return []
+            cursor.execute(statements()["read_seals"], {"tables": list(tables)})
+            rows = cursor.fetchall()
+        found = []
+        for seal_id, table, uuid, day, count, content, columns, before, snapshot_id, sealed_at, *verified in rows:
+            seal = Seal(
+                table, uuid, day, count, int(content), read_columns(columns), before, snapshot_id,
+                sealed_at.astimezone(UTC),
+            )  # fmt: skip
+            if seal.seal_id == seal_id:
+                found.append(RecordedSeal(seal, *verified))
+        return found
+
+    def record(self, seals: Sequence[Seal]) -> None:
+        """Keep what the lake says; a seal that is there already becomes what the lake says."""
+        with self._ledger.transaction() as cursor:
+            for seal in seals:
+                cursor.execute(
+                    statements()["record_seal"],
+                    {
+                        "seal_id": seal.seal_id, "table": seal.table, "table_uuid": seal.table_uuid, "day": seal.day,
+                        "rows": seal.rows, "content_hash": seal.content_hash, "columns": seal.columns_text,
+                        "before": seal.before, "snapshot_id": seal.snapshot_id, "sealed_at": seal.sealed_at,
+                    },
+                )  # fmt: skip
+
+    def record_verification(self, seal: Seal, snapshot_id: int, problem: str | None, now: datetime) -> None:
+        """Keep what a verification has found.
+
+        :param snapshot_id: of the cold table, as it was read
+        """
+        with self._ledger.transaction() as cursor:
+            values = {"seal_id": seal.seal_id, "snapshot_id": snapshot_id, "problem": problem, "now": now}
+            cursor.execute(statements()["record_verification"], values)
+
+    def read_sealed_days(self) -> dict[str, SealedDays]:
+        """Of each table with sealed days, by name: how they are."""
+        with self._ledger.transaction() as cursor:
+            cursor.execute(statements()["has_seals"])
+            if not cursor.fetchone()[0]:
+                return {}
+            cursor.execute(statements()["sealed_days"])
+            return {table: SealedDays(*row) for table, *row in cursor.fetchall()}

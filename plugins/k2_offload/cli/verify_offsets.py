@@ -1,0 +1,78 @@
+"""``k2 verify --offsets``: the broker's messages against ClickHouse and Iceberg."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.markup import escape
+
+from k2_offload.adapters.broker import BROKER_CONNECTION, open_broker
+from k2_offload.cli.console import FAILED, PASSED, number_table, print_json, screen, show_error, show_table
+from k2_offload.core.errors import OffloadError
+from k2_offload.core.offsets import OffsetKind
+from k2_offload.core.tables import TableSpec
+from k2_offload.core.text import show_number
+from k2_offload.work.offsets import OffsetReport, compare_offsets
+from k2_offload.work.tiers import Tiers
+
+
+def verify_offsets(tiers: Tiers, chosen: Sequence[TableSpec], as_json: bool) -> bool:
+    """Compare and print the bronze tables among those that were chosen; whether no message is missing."""
+    bronze = [table for table in chosen if table.layer == "bronze"]
+    if not bronze:
+        raise OffloadError("--offsets looks at bronze tables, and none was chosen. Nothing was compared.")
+    broker = open_broker()
+    reports = [compare_offsets(tiers, table, broker) for table in bronze]
+    if as_json:
+        print_json([_document(report, broker is not None) for report in reports])
+    else:
+        _print(reports)
+        if broker is None:
+            screen.print(
+                f"There is no Airflow connection '{BROKER_CONNECTION}': the broker was not asked, and messages "
+                "after the last one that ClickHouse has were not looked for.",
+                soft_wrap=True,
+            )
+    return all(report.kept and not report.losses for report in reports)
+
+
+def _document(report: OffsetReport, asked: bool) -> dict[str, object]:
+    return {
+        "table": report.table,
+        "broker_asked": asked,
+        "offsets_kept": report.kept,
+        "partitions": report.partitions,
+        "passed": report.kept and not report.losses,
+        "findings": [
+            {
+                "topic": each.partition.topic,
+                "partition": each.partition.number,
+                "first": each.offsets.first,
+                "last": each.offsets.last,
+                "kind": each.kind.name.lower(),
+            }
+            for each in report.findings
+        ],
+    }
+
+
+def _print(reports: Sequence[OffsetReport]) -> None:
+    shown = number_table(["table"], ["partitions", "missing", "repeated"], ["complete"])
+    for report in reports:
+        repeated = [each for each in report.findings if each.kind is OffsetKind.REPEATED]
+        counts = [sum(len(each.offsets) for each in some) for some in (report.losses, repeated)]
+        numbers = (report.partitions, *counts) if report.kept else (None, None, None)
+        passed = report.kept and not report.losses
+        shown.add_row(report.table, *map(show_number, numbers), PASSED if passed else FAILED)
+    show_table(shown)
+    for report in reports:
+        if not report.kept:
+            show_error(
+                f"{report.table}: ClickHouse does not keep the offsets of its messages, so nothing was compared. Apply "
+                "docker/clickhouse/80_message_offsets.sql, if there is a broker."
+            )
+        for each in report.findings:
+            if each.kind.lost:
+                show_error(f"{report.table}: {each}")
+            else:
+                screen.print(escape(f"{report.table}: {each}; candles count it each time."), soft_wrap=True)

@@ -1,0 +1,238 @@
+"""What of an observation a person should do something about: the alerts' questions, asked of one moment.
+
+An alert also asks for how long something has been so; a number that an alert has is the same here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from k2_offload.core.failure_kinds import failure_kind
+from k2_offload.core.lag import LAG_TARGET
+from k2_offload.core.observation import DagObservation, Observation, TableObservation
+from k2_offload.core.text import show_duration
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+CLOCK_SECONDS = 60
+LITTLE_FREE, HARDLY_FREE = 0.1, 0.03
+FAILED_RUNS = 3
+STAGED_SNAPSHOTS = 20
+
+
+class State(StrEnum):
+    """How bad it is: ``red`` needs somebody, also where nobody can tell."""
+
+    OK = "ok"
+    WARNING = "warning"
+    RED = "red"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    :param subject: the service, table or DAG; empty for all of them
+    :param page: of docs/runbooks, with the section; empty where all is well
+    """
+
+    check: str
+    state: State
+    found: str
+    subject: str = ""
+    do: str = ""
+    page: str = ""
+
+
+_Judge = Callable[[TableObservation, datetime], Finding | None]
+
+
+def diagnose(seen: Observation, paused: Mapping[str, bool | None]) -> Iterator[Finding]:
+    """Judge services, clocks, disk, runs and tables; each check has at least one finding.
+
+    :param paused: whether each DAG is, by id; ``None`` if Airflow does not know it. Empty if its database is away
+    """
+    for service, up in seen.up.items():
+        if up:
+            yield Finding("service", State.OK, "answers", service)
+        else:
+            yield _red(
+                "service", "does not answer, or refuses", service, "k2 validate", "offload-failure.md#a-service-is-down"
+            )
+    yield _clock(seen.clock_seconds)
+    yield _disk(seen)
+    for dag in seen.dags:
+        yield from _runs(dag, paused.get(dag.dag_id), seen.at)
+    for check, judge in _TABLE_CHECKS.items():
+        yield from _of_all(check, (judge(table, seen.at) for table in seen.tables), len(seen.tables))
+
+
+def _of_all(check: str, found: Iterable[Finding | None], tables: int) -> Iterator[Finding]:
+    """What is wrong, or one line that nothing is."""
+    wrong = [each for each in found if each is not None]
+    yield from wrong or [Finding(check, State.OK, f"{tables} tables")]
+
+
+def _red(check: str, found: str, subject: str, do: str, page: str) -> Finding:
+    return Finding(check, State.RED, found, subject, do, page)
+
+
+def _unknown(check: str, table: TableObservation) -> Finding:
+    return _red(check, "not known", table.name, "look at the services first", "offload-failure.md#a-service-is-down")
+
+
+def _clock(seconds: float | None) -> Finding:
+    page = "offload-failure.md#the-clocks-differ"
+    if seconds is None:
+        return _red("clocks", "not known: ClickHouse does not answer", "", "k2 validate", page)
+    found = f"ClickHouse is {abs(seconds):.1f} s {'ahead' if seconds >= 0 else 'behind'}"
+    if abs(seconds) <= CLOCK_SECONDS:
+        return Finding("clocks", State.OK, found)
+    return _red("clocks", found, "", "timedatectl, on both machines", page)
+
+
+def _disk(seen: Observation) -> Finding:
+    if seen.disk is None:
+        return Finding("disk", State.OK, "not a folder, or another machine's: its store has alerts of its own")
+    free = seen.disk.free_bytes / seen.disk.size_bytes
+    found = f"{free:.0%} of the lake's disk is free"
+    if free >= LITTLE_FREE:
+        return Finding("disk", State.OK, found)
+    state = State.RED if free < HARDLY_FREE else State.WARNING
+    return Finding("disk", state, found, "", "make room, then k2 maintain", "maintenance.md#the-disk-is-full")
+
+
+def _runs(dag: DagObservation, paused: bool | None, now: datetime) -> Iterator[Finding]:
+    page, layer = "offload-failure.md#no-run-starts", dag.dag_id.startswith("k2_offload_")
+    wrong = []
+    if paused is None:
+        wrong.append(_red("runs", "Airflow does not know it", dag.dag_id, "airflow dags list-import-errors", page))
+    elif paused:
+        wrong.append(_red("runs", "paused", dag.dag_id, f"airflow dags unpause {dag.dag_id}", page))
+    elif layer and (dag.last_start is None or now - dag.last_start > HOUR / 2):
+        ago = "never" if dag.last_start is None else f"{show_duration(now - dag.last_start)} ago"
+        wrong.append(_red("runs", f"the last run began {ago}", dag.dag_id, "is the scheduler up? k2 run", page))
+    if layer and dag.active_since is not None and now - dag.active_since > timedelta(minutes=10):
+        found = f"a run has been going on for {show_duration(now - dag.active_since)}"
+        page = "offload-failure.md#a-run-takes-too-long"
+        wrong.append(Finding("runs", State.WARNING, found, dag.dag_id, "k2 status", page))
+    if dag.failures >= FAILED_RUNS:
+        page = "offload-failure.md#runs-fail"
+        wrong.append(_red("runs", f"the last {dag.failures} runs have failed", dag.dag_id, "k2 status", page))
+    yield from wrong or [Finding("runs", State.OK, "as scheduled", dag.dag_id)]
+
+
+def _cold_table(table: TableObservation, _: datetime) -> Finding | None:
+    if table.readable is None:
+        return _unknown("chain and source", table)
+    if table.readable and not table.refused:
+        return None
+    page = "offload-failure.md#a-table-does-not-move"
+    return _red("chain and source", table.problem or "refused", table.name, f"k2 status {table.name}", page)
+
+
+def _failure(table: TableObservation, _: datetime) -> Finding | None:
+    if table.failure is None:
+        return None if table.totals is not None else _unknown("last attempt", table)
+    if not table.failure:
+        return None
+    page = "offload-failure.md#a-table-does-not-move"
+    return _red("last attempt", failure_kind(table.failure), table.name, f"k2 status {table.name}", page)
+
+
+def _lag(table: TableObservation, _: datetime) -> Finding | None:
+    if table.lag_seconds is None:
+        return _unknown("lag", table)
+    lag = timedelta(seconds=table.lag_seconds)
+    if lag <= LAG_TARGET:
+        return None
+    state = State.RED if lag > HOUR else State.WARNING
+    return Finding("lag", state, show_duration(lag), table.name, "k2 run", "performance.md#cold-lag-is-high")
+
+
+def _ttl(table: TableObservation, _: datetime) -> Finding | None:
+    if table.lag_seconds is None:
+        return _unknown("TTL", table)
+    if (
+        table.ttl_seconds is None
+        or table.ttl_seconds >= DAY.total_seconds()
+        or table.lag_seconds <= HOUR.total_seconds()
+    ):
+        return None
+    left = timedelta(seconds=table.ttl_seconds)
+    state, found = (State.RED if left < HOUR else State.WARNING), f"{show_duration(left)} left for the oldest row"
+    page = "watermark.md#rows-are-about-to-expire"
+    return Finding("TTL", state, found, table.name, "SYSTEM STOP TTL MERGES, in ClickHouse; then k2 run", page)
+
+
+def _feed(table: TableObservation, now: datetime) -> Finding | None:
+    if table.silent is None:
+        return _unknown("feed", table)
+    if table.silent_since is None or now - table.silent_since <= 6 * HOUR:
+        return None
+    found = f"silent for {show_duration(now - table.silent_since)}"
+    return Finding("feed", State.WARNING, found, table.name, "is the market closed?", "watermark.md#a-feed-is-silent")
+
+
+def _differences(table: TableObservation, now: datetime) -> Finding | None:
+    if table.comparisons is None:
+        return _unknown("days that differ", table)
+    days = [day for day in table.comparisons.unequal if day.day >= table.whole_from]
+    if not days:
+        return None
+    state = State.RED if now - min(day.unequal_since for day in days) > 2 * HOUR else State.WARNING
+    found = ", ".join(str(day.day) for day in days)
+    page = "consistency.md#the-tiers-differ"
+    return Finding("days that differ", state, found, table.name, f"k2 heal {table.name} --dry-run", page)
+
+
+def _gaps(table: TableObservation, _: datetime) -> Finding | None:
+    if table.gaps is None:
+        return _unknown("rows missed", table)
+    gaps = sum(gap.rows != 0 for gap in table.gaps)
+    if not gaps:
+        return None
+    do, page = f"k2 status {table.name}", "watermark.md#rows-were-missed"
+    return Finding("rows missed", State.WARNING, f"{gaps} gaps on record", table.name, do, page)
+
+
+def _staged(table: TableObservation, now: datetime) -> Finding | None:
+    history = table.history
+    if (
+        history is None
+        or history.oldest_staged is None
+        or history.staged <= STAGED_SNAPSHOTS
+        or now - history.oldest_staged <= DAY
+    ):
+        return None
+    page = "maintenance.md#staged-snapshots-are-left"
+    return Finding("staged leftovers", State.WARNING, f"{history.staged} snapshots", table.name, "k2 maintain", page)
+
+
+def _maintenance(table: TableObservation, now: datetime) -> Finding | None:
+    if table.totals is None:
+        return _unknown("maintenance", table)
+    last = table.last_maintenance or table.totals.first_planned_at
+    do, page = f"k2 maintain {table.name}", "maintenance.md#maintenance-does-not-run"
+    if table.maintenance and last is not None and now - last > 2 * DAY:
+        ago = show_duration(now - last)
+        found = f"{ago} ago" if table.last_maintenance else f"never, and the first window is {ago} old"
+        return Finding("maintenance", State.WARNING, found, table.name, do, page)
+    if table.maintenance_overdue:
+        return Finding("maintenance", State.WARNING, "metadata grows", table.name, do, "maintenance.md#metadata-grows")
+    return None
+
+
+_TABLE_CHECKS: Mapping[str, _Judge] = {
+    "chain and source": _cold_table,
+    "last attempt": _failure,
+    "lag": _lag,
+    "TTL": _ttl,
+    "feed": _feed,
+    "days that differ": _differences,
+    "rows missed": _gaps,
+    "staged leftovers": _staged,
+    "maintenance": _maintenance,
+}

@@ -1,0 +1,80 @@
+"""The ClickHouse queries about the offsets of messages, as text; see docker/clickhouse/80_message_offsets.sql."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from k2_offload.core.sql import between, instant, literal, quote
+from k2_offload.core.tables import TableSpec
+from k2_offload.core.windows import Window, to_micros
+
+OFFSETS_TABLE = "message_offsets"
+
+
+def last_offsets(table: TableSpec) -> str:
+    """Rows ``(topic, partition, highest offset)``."""
+    return f"SELECT topic, partition, max(offset) FROM {_offsets(table)} GROUP BY topic, partition"
+
+
+def neighbours(table: TableSpec) -> str:
+    """Rows ``(topic, partition, offset, its microseconds, next offset, its microseconds)`` where some lie between."""
+    order = "OVER (PARTITION BY topic, partition ORDER BY offset ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)"
+    first = f"SELECT topic, partition, offset, min(received_at) AS first_at FROM {_offsets(table)} GROUP BY ALL"
+    return (
+        "SELECT topic, partition, k2_before, toUnixTimestamp64Micro(k2_before_at), offset, "
+        "toUnixTimestamp64Micro(first_at) FROM (SELECT topic, partition, offset, first_at, "
+        f"lagInFrame(offset, 1, -1) {order} AS k2_before, lagInFrame(first_at) {order} AS k2_before_at "
+        f"FROM ({first})) WHERE k2_before >= 0 AND offset > k2_before + 1 ORDER BY topic, partition, offset"
+    )
+
+
+def repeated(table: TableSpec) -> str:
+    """Ranges, as :func:`_ranges`, of offsets that were delivered more than once."""
+    return _ranges(
+        f"SELECT topic, partition, offset FROM {_offsets(table)} GROUP BY topic, partition, offset HAVING count() > 1"
+    )
+
+
+def without_rows(
+    table: TableSpec,
+    rows: str,
+    since: datetime,
+    received_before: datetime,
+    trade_before: datetime | None = None,
+    left_out: Iterable[Window] = (),
+) -> str:
+    """Ranges, as :func:`_ranges`, of messages that have neither rows in a table nor were rejected.
+
+    :param rows: the table, or a table function, that must have them
+    :param since: what came or happened before may be gone
+    :param trade_before: only of messages whose first trade is older than this
+    :param left_out: trades in these are not asked for
+    """
+    database = quote(table.source.partition(".")[0])
+    low = instant(to_micros(since))
+    due = f"received_at >= {low} AND received_at < {instant(to_micros(received_before))}"
+    due += f" AND ifNull(first_trade_at, received_at) >= {low}"
+    if trade_before is not None:
+        due += f" AND first_trade_at < {instant(to_micros(trade_before))}"
+    due += "".join(f" AND NOT ifNull({between('first_trade_at', window)}, 0)" for window in left_out)
+    kept = f"SELECT sipHash64(raw_message) FROM {rows} WHERE {quote(table.timestamp_column)} >= {low}"
+    rejected = f"SELECT sipHash64(raw_message) FROM {database}.rejected_messages"
+    return _ranges(
+        f"SELECT DISTINCT topic, partition, offset FROM {_offsets(table)} AND {due} "
+        f"AND message_hash NOT IN ({kept}) AND message_hash NOT IN ({rejected})"
+    )
+
+
+def _offsets(table: TableSpec) -> str:
+    database, _, name = table.source.partition(".")
+    return f"{quote(database)}.{OFFSETS_TABLE} WHERE bronze_table = {literal(name)}"
+
+
+def _ranges(offsets: str) -> str:
+    """Rows ``(topic, partition, first offset, last offset)`` of consecutive ones."""
+    island = "offset - row_number() OVER (PARTITION BY topic, partition ORDER BY offset) AS k2_island"
+    return (
+        f"SELECT topic, partition, min(offset), max(offset) FROM (SELECT topic, partition, offset, {island} "
+        f"FROM ({offsets})) GROUP BY topic, partition, k2_island ORDER BY topic, partition, min(offset)"
+    )

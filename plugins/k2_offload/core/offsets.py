@@ -1,0 +1,159 @@
+"""Which offsets of a broker's partitions are missing or repeated, and which of that is a finding.
+
+Offsets are whole numbers; ranges of them include both ends. A partition's messages arrive in their
+order; after a rebalance some come again. Not every offset is a message: compaction removes some, and the ends of
+transactions take one each. So a range that ClickHouse lacks is a gap only if the broker has messages in it; where the
+broker holds nothing of it any more, nobody can tell, and where the topic is compacted that is as it should be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class OffsetKind(StrEnum):
+    """What is wrong with a range of offsets."""
+
+    MISSING = "missing in ClickHouse"
+    UNKNOWN = "missing in ClickHouse, and gone from the broker"
+    UNCHECKED = "missing in ClickHouse, as far as can be told without the broker"
+    REPEATED = "delivered more than once"
+    NOT_IN_BRONZE = "missing in bronze"
+    NOT_COLD = "missing in Iceberg"
+
+    @property
+    def lost(self) -> bool:
+        """Whether rows may be missing; a repetition loses nothing."""
+        return self is not OffsetKind.REPEATED
+
+
+@dataclass(frozen=True, order=True)
+class Partition:
+    """A partition of a topic."""
+
+    topic: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.number}]"
+
+
+@dataclass(frozen=True, order=True)
+class OffsetRange:
+    """Offsets from ``first`` to ``last``, both included.
+
+    :raises ValueError: if it is empty
+    """
+
+    first: int
+    last: int
+
+    def __post_init__(self) -> None:
+        if self.first > self.last:
+            raise ValueError(f"no offsets from {self.first} to {self.last}")
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """One offset that ClickHouse has.
+
+    :param received_at: when it was delivered first
+    """
+
+    offset: int
+    received_at: datetime
+
+
+@dataclass(frozen=True)
+class BrokerPartition:
+    """What the broker holds of a partition.
+
+    :param first: the lowest offset that it keeps
+    :param end: the offset that its next message will have
+    :param compacted: whether the broker removes messages that a later one replaces
+    """
+
+    first: int
+    end: int
+    compacted: bool = False
+
+
+@dataclass(frozen=True)
+class OffsetFinding:
+    """A range of offsets with which something is wrong."""
+
+    partition: Partition
+    offsets: OffsetRange
+    kind: OffsetKind
+
+    def __str__(self) -> str:
+        return f"{self.partition}: offsets {self.offsets} ({len(self.offsets)}): {self.kind}"
+
+
+def ranges(offsets: Iterable[int]) -> list[OffsetRange]:
+    """The offsets as the fewest ranges, in order."""
+    found: list[OffsetRange] = []
+    for offset in sorted(set(offsets)):
+        if found and found[-1].last == offset - 1:
+            found[-1] = OffsetRange(found[-1].first, offset)
+        else:
+            found.append(OffsetRange(offset, offset))
+    return found
+
+
+def interior_gaps(neighbours: Iterable[tuple[Delivered, Delivered]]) -> Iterator[OffsetRange]:
+    """What lies between offsets that ClickHouse has.
+
+    A gap whose lower neighbour came later than the upper one is left out: the neighbour came again after the TTL had
+    removed what it came with first.
+
+    :param neighbours: pairs of offsets, the lower one first, with none between that ClickHouse has
+    """
+    for before, after in neighbours:
+        if after.offset > before.offset + 1 and before.received_at <= after.received_at:
+            yield OffsetRange(before.offset + 1, after.offset - 1)
+
+
+def judge_gap(
+    gap: OffsetRange, broker: BrokerPartition | None, held: Iterable[int] = ()
+) -> Iterator[tuple[OffsetRange, OffsetKind]]:
+    """What of a gap is a finding.
+
+    :param broker: ``None`` if it was not asked
+    :param held: offsets within the gap of which the broker has a message
+    """
+    if broker is None:
+        yield gap, OffsetKind.UNCHECKED
+        return
+    if gap.first < broker.first and not broker.compacted:
+        yield OffsetRange(gap.first, min(gap.last, broker.first - 1)), OffsetKind.UNKNOWN
+    for missing in ranges(offset for offset in held if max(gap.first, broker.first) <= offset <= gap.last):
+        yield missing, OffsetKind.MISSING
+
+
+def unread(last: int | None, broker: BrokerPartition) -> OffsetRange | None:
+    """What the broker holds above the last offset that ClickHouse has; ``None`` if nothing.
+
+    :param last: ``None`` if ClickHouse has none
+    """
+    first = max(broker.first, 0 if last is None else last + 1)
+    return OffsetRange(first, broker.end - 1) if first < broker.end else None
+
+
+def due(messages: Mapping[int, datetime], since: datetime, before: datetime) -> list[int]:
+    """Offsets of unread messages that ClickHouse should have by now.
+
+    :param messages: offsets, and the broker's time of each
+    :param since: what is older may have gone from ClickHouse, or was read before it kept offsets
+    :param before: what is not older is on its way
+    """
+    return sorted(offset for offset, at in messages.items() if since <= at < before)

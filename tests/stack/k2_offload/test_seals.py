@@ -1,0 +1,254 @@
+"""Sealed days: what breaks a seal and what does not, on the real stack."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pytest
+
+from k2_offload.adapters.ledger_seals import LedgerSeals
+from k2_offload.core import fault_points
+from k2_offload.core.errors import Unreachable
+from k2_offload.core.fault_points import FaultPoint
+from k2_offload.work.reconcile import compare_day, count_days, plan_heal, reconcile
+from k2_offload.work.seals import seal_days, verify_due, verify_sealed
+from tests.faults.hook import Fault, Faults, InjectedFault, Kind
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+DAY = NOON.date()
+LATER = NOON + timedelta(days=1, hours=20)
+
+
+class Sealed:
+    """A table of two days, of which the first is over: two files, 40 rows."""
+
+    def __init__(self, workbench):
+        self.workbench = workbench
+        self.table = workbench.create_trades()
+        for window, hours in enumerate((0, 1, 20)):
+            self.move(hours, 1000 * window)
+        self.cycle = workbench.cycle(workbench.spec(self.table), now=LATER)
+        self.spec = self.cycle.tables[self.table]
+        self.tiers = self.cycle.tiers
+
+    def move(self, hours, start_sequence):
+        self.workbench.insert_trades(self.table, NOON + timedelta(hours=hours), 20, start_sequence=start_sequence)
+        cycle = self.workbench.cycle(self.workbench.spec(self.table), now=NOON + timedelta(hours=hours + 0.6))
+        self.workbench.move(cycle, self.table)
+
+    def seal(self):
+        list(reconcile(self.tiers, [self.spec]))
+        return seal_days(self.tiers, [self.spec])
+
+    def verify(self):
+        return verify_sealed(self.tiers, self.spec)
+
+    def add_late_rows(self, sequence=10**6, count=3):
+        self.workbench.insert_trades(self.table, NOON + timedelta(minutes=30), count, start_sequence=sequence)
+
+    def heal(self):
+        days = count_days(self.tiers, self.spec)
+        self.workbench.publish(plan_heal(days, compare_day(self.tiers, days, DAY)))
+
+    def recorded(self):
+        return LedgerSeals(self.tiers.ledger).read([self.table])
+
+    def in_lake(self):
+        seals = self.tiers.catalog.seals("cold").read()
+        return [seal for seal in seals if seal.table == self.table]
+
+    def cold(self):
+        return self.workbench.cold_catalog.load_table(f"cold.{self.table}")
+
+    def forget(self, *, in_lake=True, in_ledger=True):
+        if in_lake:
+            lake = self.workbench.cold_catalog.load_table("cold.k2_seals")
+            lake.delete(f"table_name = '{self.table}'")
+        if in_ledger:
+            with self.tiers.ledger.transaction() as cursor:
+                cursor.execute("DELETE FROM k2_offload.offload_seals WHERE table_name = %s", [self.table])
+
+    def files(self):
+        paths = self.cycle.catalog.load(self.spec).files_of_day("at", DAY)
+        return [Path(unquote(urlparse(path).path)) for path in paths]
+
+
+@pytest.fixture
+def sealed(workbench):
+    made = Sealed(workbench)
+    done = made.seal()
+    assert done.problems == []
+    assert [(seal.day, seal.rows, seal.before) for seal in done.seals] == [(DAY, 40, None)]
+    return made
+
+
+def test_a_sealed_day_stays_whole_through_compaction(workbench, sealed):
+    found = sealed.verify()
+    assert (found.findings, found.days, found.rows, found.newest) == ([], 1, 40, DAY)
+    assert sealed.seal().seals == [], "twice"
+    here = replace(sealed.tiers, cold_reader="worker")
+    assert verify_sealed(here, sealed.spec).findings == []
+    assert workbench.compact(sealed.table) == [3]
+    found = sealed.verify()
+    assert (found.findings, found.notes, found.days) == ([], [], 1)
+    assert verify_due(sealed.tiers, [sealed.spec]) == []
+    [recorded] = sealed.recorded()
+    assert recorded.verified_snapshot == sealed.cycle.catalog.load(sealed.spec).snapshot_id
+
+
+def test_a_row_that_another_writer_removes_breaks_the_seal(sealed):
+    cold = sealed.cold()
+    cold.delete("sequence = 7 and at < '2026-03-04T13:00:00+00:00'")
+    first = sealed.cold().metadata.current_snapshot_id
+    sealed.move(21, 10**5)
+    [finding] = sealed.verify().findings
+    assert finding.startswith(f"{sealed.table} {DAY}: its seal is broken")
+    assert f"the first snapshot that differs is {first}." in finding
+    assert verify_due(sealed.tiers, [sealed.spec]) == [finding]
+    assert sealed.recorded()[0].problem == finding
+    assert sealed.seal().seals == [], "never resealed"
+
+
+def test_other_rows_of_the_same_count_break_the_seal(sealed):
+    import pyarrow.compute
+
+    cold = sealed.cold()
+    rows = cold.scan("at < '2026-03-05T00:00:00+00:00'").to_arrow()
+    place = rows.schema.get_field_index("symbol")
+    changed = rows.set_column(place, rows.schema.field(place), pyarrow.compute.utf8_lower(rows["symbol"]))
+    cold.overwrite(changed, "at < '2026-03-05T00:00:00+00:00'")
+    chain = sealed.cycle.catalog.load(sealed.spec).day_history("at", DAY).ancestors()
+    [finding] = sealed.verify().findings
+    named = int(finding.split("the first snapshot that differs is ")[1].split(".")[0])
+    assert named in [snapshot.snapshot_id for snapshot in chain[:2]]
+
+
+def test_a_flipped_bit_breaks_the_seal(sealed):
+    file = sealed.files()[0]
+    content = bytearray(file.read_bytes())
+    content[60] ^= 1
+    file.write_bytes(content)
+    [finding] = sealed.verify().findings
+    assert f"{sealed.table} {DAY}: its seal is broken" in finding
+    assert "no snapshot changed it: its files are not what they were in the sealed snapshot" in finding
+
+
+def test_a_late_row_makes_a_successor(sealed):
+    sealed.add_late_rows()
+    assert sealed.seal().seals == [], "not equal"
+    sealed.heal()
+    assert "healed since it was sealed" in sealed.verify().notes[0]
+    [first] = sealed.in_lake()
+    [successor] = sealed.seal().seals
+    assert (successor.rows, successor.before) == (43, first.seal_id)
+    found = sealed.verify()
+    assert (found.findings, found.notes, found.days, found.rows) == ([], [], 1, 43)
+    assert sealed.seal().seals == []
+
+
+def test_a_day_changed_and_then_healed_is_not_resealed(sealed):
+    sealed.cold().delete("sequence = 7 and at < '2026-03-04T13:00:00+00:00'")
+    first = sealed.cold().metadata.current_snapshot_id
+    sealed.add_late_rows()
+    sealed.heal()
+    done = sealed.seal()
+    assert done.seals == []
+    assert any(f"the first snapshot that differs is {first}." in problem for problem in done.problems)
+    assert len(sealed.in_lake()) == 1
+
+
+def test_a_day_that_a_heal_brings_back_is_whole(sealed):
+    sealed.cold().delete("sequence = 7 and at < '2026-03-04T13:00:00+00:00'")
+    assert sealed.verify().findings
+    sealed.heal()
+    assert sealed.verify().findings == []
+    assert sealed.seal().seals == []
+
+
+POINTS = (FaultPoint.SEAL_COMPARED, FaultPoint.SEALED_IN_LAKE, FaultPoint.SEALED)
+
+
+def lose_reply(point):
+    raise Unreachable("A service", "k2_iceberg", f"the reply was lost at '{point}'")
+
+
+def test_sealing_may_die_anywhere_or_run_twice_at_once(workbench):
+    made = Sealed(workbench)
+    list(reconcile(made.tiers, [made.spec]))
+    for point, kind in itertools.product(POINTS, (Kind.RAISE, Kind.LOSE_REPLY)):
+        fault_points.arm(Faults([Fault(point, kind, made.table)], lose_reply))
+        with pytest.raises((InjectedFault, Unreachable)):
+            seal_days(made.tiers, [made.spec])
+        fault_points.arm(None)
+        made.forget(in_lake=False)
+        expected = 0 if point is FaultPoint.SEAL_COMPARED else 1
+        assert len(made.in_lake()) == expected, (point, kind)
+        seal_days(made.tiers, [made.spec])
+        assert [each.seal for each in made.recorded()] == made.in_lake()
+        assert made.verify().findings == []
+        made.forget()
+
+    cycles = [workbench.cycle(workbench.spec(made.table), now=LATER) for _ in range(2)]
+    meet = threading.Barrier(2)
+    fault_points.arm(lambda point, _: meet.wait(60) if point is FaultPoint.SEAL_COMPARED else None)
+    with ThreadPoolExecutor(2) as both:
+        done = [each.result() for each in [both.submit(seal_days, each.tiers, [made.spec]) for each in cycles]]
+    fault_points.arm(None)
+    assert sorted(len(each.seals) for each in done) == [0, 1]
+    assert ["another run has sealed days meanwhile" in problem for each in done for problem in each.problems] == [True]
+    assert len(made.in_lake()) == 1
+
+
+def test_seals_that_either_side_has_lost_come_back(sealed):
+    import pyarrow.compute
+
+    sealed.add_late_rows()
+    sealed.heal()
+    sealed.seal()
+    both = sealed.in_lake()
+    sealed.forget(in_lake=False)
+    assert (len(both), sealed.recorded(), sealed.verify().findings) == (2, [], [])
+    assert verify_due(sealed.tiers, [sealed.spec]) == []
+    assert [each.seal for each in sealed.recorded()] == both
+
+    sealed.forget(in_ledger=False)
+    assert "2 seals are in the ledger alone" in sealed.verify().findings[0]
+    assert verify_due(sealed.tiers, [sealed.spec]) == []
+    assert (sealed.in_lake(), sealed.verify().findings) == (both, [])
+
+    lake = sealed.workbench.cold_catalog.load_table("cold.k2_seals")
+    altered = lake.scan(f"table_name = '{sealed.table}'").to_arrow()
+    place = altered.schema.get_field_index("rows")
+    wrong = pyarrow.compute.add(altered["rows"], 1)
+    lake.overwrite(altered.set_column(place, altered.schema.field(place), wrong), f"table_name = '{sealed.table}'")
+    assert "was altered by hand" in sealed.verify().findings[0]
+    sealed.forget()
+
+
+def test_a_day_rolled_back_while_it_is_sealed_is_not(workbench):
+    made = Sealed(workbench)
+    list(reconcile(made.tiers, [made.spec]))
+    first = made.cold().metadata.snapshots[0].snapshot_id
+
+    def roll_back(point, _):
+        if point is FaultPoint.SEAL_COMPARED:
+            made.cold().manage_snapshots().rollback_to_snapshot(first).commit()
+
+    fault_points.arm(roll_back)
+    done = seal_days(made.tiers, [made.spec])
+    fault_points.arm(None)
+    assert (done.seals, made.in_lake()) == ([], [])
+    assert "rolled back or recreated since the day was compared" in done.problems[0]
+
+
+def test_a_rollback_below_the_seal_is_told(workbench, sealed):
+    first = sealed.cold().metadata.snapshots[0].snapshot_id
+    workbench.spark.ask("sql", sealed.cycle.catalog.load(sealed.spec).rollback_statement(first))
+    [finding] = sealed.verify().findings
+    assert f"main was rolled back below the sealed snapshot {sealed.in_lake()[0].snapshot_id}, to {first}" in finding

@@ -1,0 +1,97 @@
+"""What is red, what is a warning, and what is neither; what nobody knows is not well."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import date, timedelta
+
+import pytest
+
+from k2_offload.core.diagnosis import State, diagnose
+from k2_offload.core.history import History
+from k2_offload.core.observation import SERVICES, Comparisons, Disk, Observation, TableObservation, UnequalDay
+from tests.support.pages import DOCS
+from tests.unit.k2_offload.core.test_metrics import DAG, NOW, SEEN, TABLE
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+WELL = replace(TABLE, gaps=(), comparisons=Comparisons(NOW), history=History())
+RUNNING = replace(DAG, active_since=NOW)
+ALL_WELL = replace(SEEN, tables=[WELL], dags=[RUNNING])
+NOT_PAUSED = {DAG.dag_id: False}
+
+
+def findings(paused=NOT_PAUSED, dag=None, **changes):
+    """All that is not ok: by check, the state and what was found."""
+    of_seen = {name: value for name, value in changes.items() if name in Observation.__dataclass_fields__}
+    of_table = {name: value for name, value in changes.items() if name not in of_seen}
+    seen = replace(ALL_WELL, tables=[replace(WELL, **of_table)], dags=[replace(RUNNING, **(dag or {}))])
+    found = list(diagnose(replace(seen, **of_seen), paused))
+    for each in found:
+        page, _, anchor = each.page.partition("#")
+        if each.state is State.OK:
+            assert not each.do
+        else:
+            headings = re.findall("^## (.*)$", (DOCS / "runbooks" / page).read_text(), re.MULTILINE)
+            assert anchor in {heading.lower().replace(" ", "-") for heading in headings}
+            assert each.do
+    return {each.check: (each.state, each.found) for each in found if each.state is not State.OK}
+
+
+def test_where_all_is_well_each_check_says_so():
+    assert findings() == {}
+    assert len({each.check for each in diagnose(ALL_WELL, NOT_PAUSED)}) == 13
+
+
+def unequal(since):
+    return {"comparisons": Comparisons(NOW, (UnequalDay(date(2026, 3, 2), NOW - since, 1, 0),))}
+
+
+@pytest.mark.parametrize(
+    ("changes", "check", "state", "words"),
+    [
+        ({"clock_seconds": -61}, "clocks", "red", "ClickHouse is 61.0 s behind"),
+        ({"clock_seconds": 59}, None, None, ""),
+        ({"disk": Disk(100, 2)}, "disk", "red", "2%"),
+        ({"disk": Disk(100, 9)}, "disk", "warning", "9%"),
+        ({"dag": {"last_start": None}}, "runs", "red", "never"),
+        ({"dag": {"last_start": NOW - HOUR}}, "runs", "red", "1 h"),
+        ({"dag": {"failures": 3}}, "runs", "red", "last 3 runs"),
+        ({"dag": {"active_since": NOW - HOUR}}, "runs", "warning", "going on"),
+        ({"paused": {DAG.dag_id: True}}, "runs", "red", "paused"),
+        ({"paused": {}}, "runs", "red", "does not know it"),
+        ({"readable": False, "problem": "No such table."}, "chain and source", "red", "No such table."),
+        ({"refused": True, "problem": "It changed."}, "chain and source", "red", "It changed."),
+        ({"failure": "t: planned and not published; …"}, "last attempt", "red", "unpublished"),
+        ({"lag_seconds": 1501.0}, "lag", "warning", "25"),
+        ({"lag_seconds": 3601.0}, "lag", "red", "1 h"),
+        ({"silent_since": NOW - 7 * HOUR}, "feed", "warning", "7 h"),
+        (unequal(HOUR), "days that differ", "warning", "2026-03-02"),
+        (unequal(3 * HOUR), "days that differ", "red", "2026-03-02"),
+        ({"gaps": TABLE.gaps}, "rows missed", "warning", "1 gaps"),
+        ({"history": History(21, NOW - 2 * DAY)}, "staged leftovers", "warning", "21"),
+        ({"history": History(21, NOW)}, None, None, ""),
+        ({"last_maintenance": None}, "maintenance", "warning", "never"),
+        ({"last_maintenance": None, "maintenance": False}, None, None, ""),
+        ({"maintenance_overdue": True}, "maintenance", "warning", "grows"),
+    ],
+)
+def test_what_is_wrong_is_found_and_nothing_else(changes, check, state, words):
+    found = findings(**changes)
+    assert {name: str(each) for name, (each, _) in found.items()} == ({check: state} if check else {})
+    assert all(words in text for _, text in found.values())
+
+
+def test_little_time_before_the_ttl_is_found_beside_the_lag():
+    for left, state in ((HOUR - timedelta(seconds=1), State.RED), (23 * HOUR, State.WARNING), (25 * HOUR, None)):
+        found = findings(lag_seconds=4000.0, ttl_seconds=left.total_seconds())
+        assert found.get("TTL", (None,))[0] is state
+
+
+def test_what_nobody_knows_is_red():
+    nothing = Observation(NOW, 0.5, dict.fromkeys(SERVICES, False), [TableObservation("t", "bronze", "export", NOW)])
+    found = {each.check for each in diagnose(nothing, {}) if each.state is State.RED}
+    assert found == {
+        "service", "clocks", "chain and source", "last attempt", "lag", "TTL", "feed", "days that differ",
+        "rows missed", "maintenance",
+    }  # fmt: skip

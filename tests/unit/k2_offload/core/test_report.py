@@ -1,0 +1,97 @@
+"""What became of a table on one day."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2_offload.core.exactly_once import FIRST_WATERMARK, WindowId
+from k2_offload.core.report import Chain, ChainSnapshot, DayBounds, LedgerWindow, figures_of
+from k2_offload.core.windows import Window
+
+DAY = DayBounds.of(date(2026, 11, 26))
+NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+
+
+def window_of(at):
+    return Window(at - 20 * MINUTE, at - 5 * MINUTE)
+
+
+def published(at, rows=10, window=None):
+    window = window or window_of(at)
+    return ChainSnapshot(at, str(WindowId("u", window)), window, False, False, rows, rows, 1, 100)
+
+
+def recorded(at, window=None, **changes):
+    window = window or window_of(at)
+    name = str(WindowId("u", window))
+    return replace(LedgerWindow(name, window, "committed", 1, 0, at - MINUTE, at + MINUTE, 10, 100), **changes)
+
+
+def other(at, **changes):
+    return replace(published(at, rows=5), window_id=None, window=None, **changes)
+
+
+def test_the_chain_says_what_was_moved_and_the_ledger_how_often_it_was_tried():
+    heal, rewrite = other(NOON + MINUTE, heal=True, more_rows=3), other(NOON + 2 * MINUTE, rewrite=True)
+    chain = Chain([rewrite, heal, published(NOON)], whole=True)
+    found = figures_of(DAY, [recorded(NOON, rows=999, failures=2, attempts=3)], chain)
+    assert (found.rows, found.size_bytes, found.files, found.heals, found.healed_rows, found.rewrites) == (
+        10, 100, 2, 1, 3, 1,
+    )  # fmt: skip
+    assert (found.planned, found.failures, found.lost_windows, found.from_chain) == (1, 2, 0, True)
+    assert found.windows[0].took == 2 * MINUTE
+
+
+def test_a_ledger_that_was_lost_changes_no_figure_of_what_was_moved():
+    chain = Chain([published(NOON), published(NOON - HOUR)], whole=True)
+    known = figures_of(DAY, [recorded(NOON), recorded(NOON - HOUR)], chain)
+    lost = figures_of(DAY, [], chain)
+    assert [replace(each, took=None) for each in known.windows] == list(lost.windows)
+    assert lost.rows == 20
+
+
+def test_the_day_is_half_open():
+    ends = [DAY.start - timedelta(microseconds=1), DAY.start, DAY.end - timedelta(microseconds=1), DAY.end]
+    found = figures_of(DAY, [], Chain([published(at) for at in reversed(ends)], whole=True))
+    assert [each.at for each in found.windows] == ends[1:3]
+
+
+def test_where_snapshots_have_expired_the_ledger_speaks_and_says_so():
+    chain = Chain([published(NOON)], whole=False)  # the earlier half of the day is gone
+    found = figures_of(DAY, [recorded(NOON), recorded(NOON - HOUR)], chain)
+    assert (found.from_chain, found.rows, found.files, found.heals, found.lost_windows) == (False, 20, None, None, 0)
+    whole = Chain([published(NOON), published(DAY.start - MINUTE)], whole=False)
+    assert figures_of(DAY, [recorded(NOON)], whole).from_chain
+
+
+def test_a_window_that_was_rolled_back_is_told_and_not_counted():
+    found = figures_of(DAY, [recorded(NOON), recorded(NOON - HOUR)], Chain([published(NOON - HOUR)], whole=True))
+    assert (found.rows, found.lost_windows, found.is_idle) == (10, 1, False)
+
+
+def test_a_day_without_anything_is_idle_and_has_no_lag():
+    found = figures_of(DAY, [], Chain([published(NOON - timedelta(days=3))], whole=True))
+    assert (found.is_idle, found.lag(0.5), found.rows) == (True, None, 0)
+    assert not figures_of(DAY, [recorded(NOON, state="open", committed_at=None)], Chain((), whole=True)).is_idle
+
+
+def test_the_first_window_and_one_without_rows_have_no_lag():
+    first = Window(FIRST_WATERMARK, NOON)
+    chain = Chain([published(NOON + MINUTE, rows=0), published(NOON, window=first)], whole=True)
+    assert figures_of(DAY, [], chain).lag(0.99) is None
+
+
+@given(st.lists(st.integers(min_value=6, max_value=600), min_size=1, max_size=200), st.sampled_from([0.01, 0.5, 0.99]))
+def test_no_window_of_a_share_waited_longer_than_its_lag(minutes, share):
+    chain = Chain(
+        [published(NOON, window=Window(NOON - each * MINUTE, NOON - 5 * MINUTE)) for each in minutes], whole=True
+    )
+    lag = figures_of(DAY, [], chain).lag(share)
+    assert lag in [each * MINUTE for each in minutes]
+    assert sum(each * MINUTE <= lag for each in minutes) >= share * len(minutes)
+    assert sum(each * MINUTE < lag for each in minutes) < share * len(minutes)

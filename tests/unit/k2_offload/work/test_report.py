@@ -1,0 +1,120 @@
+"""A report says what is known of a day, and what is not."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from k2_offload.adapters.cold_table import SnapshotEntry
+from k2_offload.adapters.ledger import MaintenanceRecord, TableRecord
+from k2_offload.core.errors import ConfigurationError, InvalidCondition, Unreachable
+from k2_offload.core.exactly_once import Snapshot, WindowId
+from k2_offload.core.report import DayBounds
+from k2_offload.core.windows import Window
+from k2_offload.work import report
+from k2_offload.work.report import check_day, read_report, yesterday
+from k2_offload.work.report_page import render, write
+from k2_offload.work.status import TableStatus
+from tests.model.world import TABLES
+
+DAY = DayBounds.of(date(2026, 11, 26))
+NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
+MADE_AT = DAY.end + timedelta(minutes=50)
+WINDOW = WindowId("u", Window(NOON - timedelta(minutes=20), NOON - timedelta(minutes=5)))
+MOVED = SnapshotEntry(NOON, "append", Snapshot(2, 1, 1, WINDOW, 1234, 5000), visible=True, files=1)
+OLDER = SnapshotEntry(DAY.start - timedelta(hours=1), "append", Snapshot(1, 0, 1, None, 7, 7), visible=True)
+STAGED = replace(MOVED, snapshot=replace(MOVED.snapshot, snapshot_id=3, rows=99), visible=False)
+DOWN = Unreachable("ClickHouse", "k2_clickhouse", "refused")
+NAME = "bronze_a"
+
+
+def fail(error):
+    def raising(*_, **__):
+        raise error
+
+    return raising
+
+
+@pytest.fixture
+def tiers(monkeypatch):
+    """A table with one window on the day, in the chain alone; the ledger knows the table and nothing of the window."""
+    entries = [STAGED, MOVED, OLDER]
+    cold = SimpleNamespace(snapshot_count=len(entries), latest_snapshots=lambda limit: entries[:limit])
+    ledger = SimpleNamespace(
+        read_day=lambda _: ({}, []), read_tables=lambda: {NAME: TableRecord(NAME, NOON, "success", *[None] * 8)}
+    )
+    monkeypatch.setattr(report, "read_status", lambda _, table, record, **__: TableStatus(table, record, late={}))
+    return SimpleNamespace(load_cold=lambda _: cold, ledger=ledger, now=lambda: MADE_AT, entries=entries)
+
+
+def read(tiers):
+    return read_report(tiers, [TABLES[NAME]], DAY)
+
+
+def test_what_moved_is_read_off_the_chain_and_what_was_only_staged_is_not(tiers):
+    [found] = read(tiers).tables
+    assert (found.figures.rows, found.figures.files, found.figures.from_chain) == (1234, 1, True)
+    assert (
+        f"- `{NAME}`: 1,234 rows, 1 windows, 5 KiB, 1 files; lag p50 20 min 00 s, p99 20 min 00 s" in read(tiers).note
+    )
+
+
+def test_a_day_without_runs_says_so_only_if_all_is_known(tiers):
+    tiers.entries[:2] = []
+    sentence = "No run moved, healed or tidied anything on that day."
+    assert sentence in read(tiers).note
+    assert sentence in render(read(tiers))
+    tiers.load_cold = fail(Unreachable("Iceberg", "k2_iceberg", "refused"))
+    assert sentence not in read(tiers).note
+    assert "k2_iceberg" in read(tiers).note
+
+
+def test_without_clickhouse_late_rows_are_not_known_and_the_rest_is(tiers, monkeypatch):
+    monkeypatch.setattr(report, "read_status", fail(DOWN))
+    [found] = read(tiers).tables
+    assert (found.figures.rows, found.late_rows, found.problem) == (1234, None, str(DOWN))
+
+
+def test_without_the_ledger_no_figure_is_made_up(tiers):
+    tiers.ledger.read_day = fail(Unreachable("Postgres (the ledger)", "k2_ledger", "refused"))
+    [found] = read(tiers).tables
+    assert found.figures is None
+    assert "not known" in render(read(tiers))
+    assert read(tiers).rows is None
+
+
+def test_where_snapshots_have_expired_the_report_says_whose_figures_it_has(tiers):
+    tiers.entries.remove(OLDER)
+    assert f"Of {NAME}, the snapshots of that day have expired" in read(tiers).note
+    assert f"Of {NAME}, the snapshots of that day have expired" in render(read(tiers))
+
+
+def test_the_file_loads_nothing_and_takes_no_text_for_markup(tiers, monkeypatch):
+    failed = TableRecord(NAME, NOON, "failed", *[None] * 8, reason="<script>alert(1)</script>")
+    monkeypatch.setattr(report, "read_status", lambda _, table, *__, **___: TableStatus(table, failed))
+    done = MaintenanceRecord(NAME, 96, 3, 10**8, 10**8, 1, 96, 700, 2, 1000, 12.5, None)
+    tiers.ledger.read_day = lambda _: ({}, [done])
+    html = render(read(tiers))
+    assert "&lt;script&gt;" in html
+    assert re.findall(r"(?:src|href|srcset|action)=|url\(|@import|<script|https?://", html) == []
+    assert "Snapshots expired" in html
+
+
+def test_a_place_that_cannot_be_written_is_named(tiers, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match=r"cannot be written to .*report_folder"):
+        write(read(tiers), tmp_path / "file" / "report.html")
+    write(read(tiers), tmp_path / "folder" / "report.html")
+    assert [each.name for each in (tmp_path / "folder").iterdir()] == ["report.html"]
+
+
+def test_a_day_that_has_begun_is_reported_so_far_and_one_to_come_is_refused(tiers):
+    tiers.now = lambda: NOON
+    assert "so far, until 2026-11-26 12:00:00" in read(tiers).note
+    assert check_day(yesterday(MADE_AT), MADE_AT) == DAY
+    with pytest.raises(InvalidCondition, match="2026-11-27 has not begun"):
+        check_day(date(2026, 11, 27), NOON)
