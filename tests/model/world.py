@@ -100,6 +100,7 @@ _PLANNED_REWRITES = {
 class World:
     """:param bronze_of: trade → its bronze table
     :param tables: as the table file says at the moment
+    :param edited: tables that could not be compared for some time, because the table file had another partition column
     :param begun: table → when its first window was planned
     :param gaps: table → what somebody has accepted, also if the ledger that has it on record was lost since
     :param future: trades that came with a time that is still to come, and say nothing about their feed
@@ -111,6 +112,7 @@ class World:
         self.now = START
         self.keep_for(retention)
         self.future: set[int] = set()
+        self.edited: set[str] = set()
         self.begun: dict[str, datetime] = {}
         self.gaps: dict[str, list[Window]] = {name: [] for name in TABLES.by_name}
         self.clickhouse = Server(lambda: self.now)
@@ -217,6 +219,7 @@ class World:
 
     def edit_partitions(self, name: str) -> None:
         """Somebody edits the table file, or puts it back."""
+        self.edited.add(name)
         before = self.tables[name]
         other = {"at": "starts", "starts": "at"}[before.partition_column]
         self.tables = Tables({**self.tables.by_name, name: replace(before, partition_column=other)})
@@ -442,7 +445,7 @@ class World:
             assert not any(low <= row.at < high for row in rows), f"{name}: a row of what is left out"
         for snapshot in history:
             if (backfill_id := snapshot.properties.get(BACKFILL_PROPERTY)) is not None:
-                still_there = self.fillable[backfill_id] & self.clickhouse.tables[name].keys()
+                still_there = self.fillable[backfill_id] & self.clickhouse.tables.get(name, {}).keys()
                 assert still_there <= cold, f"{name}: a row was not brought"
         with suppress(DamagedTable):
             table = self.cycle().catalog.load(TABLES[name])
@@ -594,8 +597,11 @@ class World:
         """With nothing going wrong, a heal makes the cold tier equal to the warm one, late rows and candles too.
 
         Of days, that is, that the warm tier still holds as a whole, of which nothing is on record as missed, and of
-        which the cold tier has no row that the warm one has lost.
+        which the cold tier has no row that the warm one has lost. A day that could not be compared when its late trades
+        were healed in the tables below has equal counts by now, and waits for the daily comparison of contents.
         """
+        for name in self.edited & self.postgres.entries.keys():
+            self.postgres.entries[name] = replace(self.postgres.entries[name], days={})
         self.begin_heal().proceed()
         self.check()
         whole_from = first_whole_day(self.now, self.retention)
