@@ -144,6 +144,19 @@ def test_a_plan_that_is_repeated_makes_a_window_smaller_only_once():
     assert open_window(world).high < once.high
 
 
+def test_an_empty_table_whose_parents_were_cleared_knows_what_is_left_out():
+    world = World()
+    world.begin("gold").proceed()
+    world.begin_skip("candles_5m", timedelta(0)).proceed()
+    left_out = world.skips("candles_5m").left_out
+    for _ in range(2):
+        world.lakehouse.compact("cold.candles_5m")
+    world.lakehouse.expire("cold.candles_5m", world.now + MINUTE, clear_parents=True)
+    assert left_out
+    assert world.cycle().catalog.load(world.tables["candles_5m"]).skips.left_out == left_out
+    world.check()
+
+
 def test_a_candle_whose_table_could_not_be_compared_is_healed_within_a_day():
     """Its trade was healed in the tables below meanwhile, so that no count differs any more."""
     world = World(LONG)
