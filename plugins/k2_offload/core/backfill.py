@@ -10,9 +10,10 @@ time, or a new table began at the front. A *backfill window* brings the rows of 
 2. *The table holds no row of what is left out.* Windows with rows begin at the watermark, and every skipped range ends
    there or below. A heal takes no row of what is left out in the snapshot that it was compared with; what is left out
    since then begins at or above its watermark. Rewrites add no rows. So no row can be brought twice by a backfill.
-3. *It is no window.* Its snapshot says :data:`BACKFILL_PROPERTY`, never ``wap.id``: the watermark and the branch
-   ``k2_published`` stay. It names the window that it follows (``k2.follows``), and moves the branch ``k2_healed`` as a
-   heal does, for the same reason: row totals lead from the last of them to what is left of a chain that was cut.
+3. *It is no window.* Its snapshot says :data:`BACKFILL_PROPERTY`, and never names a window: the watermark and the
+   branch ``k2_published`` stay. It names the window that it follows (``k2.follows``), and moves the branch
+   ``k2_healed`` as a heal does, for the same reason: row totals lead from the last of them to what is left of a
+   chain that was cut.
 4. *Check* (:func:`decide_backfill`). All of its range is left out among the ancestors of its own snapshot. If all of
    it is filled there, it was done before: nothing is done. Anything else has to be planned anew.
 5. *Audit* (:func:`audit_backfill`). The rows staged are those that the source shows, and no fewer than were planned.

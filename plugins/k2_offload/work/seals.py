@@ -29,9 +29,9 @@ from k2_offload.core.seals import (
     check_sealing,
     describe_break,
     find_break,
-    is_heal,
     is_over,
     may_be_sealed,
+    may_change,
     newest,
 )
 from k2_offload.core.tables import TableSpec
@@ -78,7 +78,7 @@ class Verified:
     """One sealed day.
 
     :param problem: why its seal is broken; ``None`` if it is whole
-    :param healed: whether the day was healed since, so that a successor is to come
+    :param healed: whether the day was healed or backfilled since, so that a successor is to come
     """
 
     snapshot_id: int
@@ -170,7 +170,7 @@ def _is_healed_since(days: TableDays, recorded: RecordedSeal) -> bool:
     for snapshot in days.cold_table.day_history(days.table.partition_column, recorded.seal.day).ancestors():
         if snapshot.snapshot_id in known:
             return False
-        if is_heal(snapshot, recorded.seal):
+        if may_change(snapshot, recorded.seal):
             return True
     return False
 
@@ -281,8 +281,8 @@ def verify_sealed(
                 found.findings.append(verified.problem)
             elif verified.healed:
                 found.notes.append(
-                    f"{table.name} {seal.day}: it was healed since it was sealed; the next k2_reconcile that finds it "
-                    "equal seals it anew."
+                    f"{table.name} {seal.day}: it was healed or backfilled since it was sealed; the next k2_reconcile "
+                    "that finds it equal seals it anew."
                 )
     except Unreachable:
         raise
