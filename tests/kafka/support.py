@@ -23,7 +23,8 @@ AHEAD_SECONDS = 120
 JARS = ROOT / ".state" / "broker"
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 30) -> Any:
+def wait_until(condition: Callable[[], Any], seconds: float = 120) -> Any:
+    """Kafka gives a consumer's partitions to its successor only after 45 s if it went without a word."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come true"

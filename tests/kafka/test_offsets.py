@@ -103,7 +103,7 @@ def test_messages_arrive_through_a_restart_and_seeded_gaps_are_found(broker: Kaf
     broker.stop()
     broker.start()
     broker.send(TOPICS["binance"], [*trades[100:150], "no JSON", "{", *trades[150:]])
-    wait_until(lambda: count(clickhouse, "message_offsets") == 252, 40)
+    wait_until(lambda: count(clickhouse, "message_offsets") == 252)
     assert (count(clickhouse, "bronze_trades_binance"), count(clickhouse, "bronze_trades_kraken")) == (200, 50)
     rejected = clickhouse.execute(
         "SELECT raw_message, topic, partition, offset FROM rejected_message_offsets ORDER BY raw_message"
