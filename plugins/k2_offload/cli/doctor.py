@@ -10,11 +10,10 @@ from rich.markup import escape
 
 from k2_offload.adapters.dag_runs import read_dags
 from k2_offload.adapters.settings import load_settings
-from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID, RECONCILE_DAG_ID, dag_id
+from k2_offload.airflow_tasks.dag_ids import watched_dag_ids
 from k2_offload.cli.console import FINDING, JsonOption, command, number_table, print_json, screen, show_table
 from k2_offload.core.diagnosis import Finding, State, diagnose
 from k2_offload.core.errors import NoAirflowDatabase
-from k2_offload.core.tables import LAYERS
 from k2_offload.work.observe import look
 from k2_offload.work.validate import check_services
 
@@ -60,10 +59,9 @@ def _installed() -> list[Finding]:
 
 
 def _seen() -> list[Finding]:
-    dag_ids = [*map(dag_id, LAYERS), RECONCILE_DAG_ID, MAINTENANCE_DAG_ID]
-    seen = look(dag_ids, time.monotonic)
+    seen = look(watched_dag_ids, time.monotonic)
     try:
-        paused = {name: dag.paused for name, dag in read_dags(dag_ids).items()}
+        paused = {name: dag.paused for name, dag in read_dags([dag.dag_id for dag in seen.dags]).items()}
     except NoAirflowDatabase:  # it is one of the services
         paused = {}
     return list(diagnose(seen, paused))

@@ -27,7 +27,7 @@ from k2_offload.core.observation import (
     TableObservation,
     WindowTotals,
 )
-from k2_offload.core.tables import TableSpec
+from k2_offload.core.tables import Tables, TableSpec
 from k2_offload.work.status import TableStatus, read_cold_status, read_status
 from k2_offload.work.tiers import Tiers, open_tiers
 
@@ -48,15 +48,15 @@ class _LedgerView:
     sealed: Mapping[str, SealedDays] = field(default_factory=dict)
 
 
-def look(dag_ids: Sequence[str], seconds: Callable[[], float]) -> Observation:
+def look(dag_ids_of: Callable[[Tables], Sequence[str]], seconds: Callable[[], float]) -> Observation:
     """Look at everything that the settings and the table file name.
 
-    :param dag_ids: the DAGs whose runs to look at
+    :param dag_ids_of: the DAGs of a table file whose runs to look at
     :param seconds: a clock that never goes back
     :raises OffloadError: if a setting, a connection or the table file is wrong
     """
     with open_tiers(query_seconds=OBSERVE_QUERY_SECONDS) as tiers:
-        return observe(tiers, dag_ids, seconds)
+        return observe(tiers, dag_ids_of(tiers.tables), seconds)
 
 
 def observe(tiers: Tiers, dag_ids: Sequence[str], seconds: Callable[[], float]) -> Observation:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
 
 from k2_offload.adapters.table_file import parse_tables
+from k2_offload.airflow_tasks.dag_ids import watched_dag_ids
 from k2_offload.core.errors import ConfigurationError, NoAirflowDatabase, OffloadError, Refused, Unreachable
 from k2_offload.core.observation import DagObservation, Observation
 from k2_offload.work import observe as module
@@ -63,6 +66,13 @@ def test_everything_answers(tiers):
     assert all(seen.up.values())
     assert [table.readable for table in seen.tables] == [True, True]
     assert seen.dags == [DAG]
+
+
+def test_only_dags_that_the_table_file_makes_are_looked_at(tiers, monkeypatch):
+    monkeypatch.setattr(module, "open_tiers", lambda **_: nullcontext(tiers))
+    monkeypatch.setattr(module, "read_latest_runs", lambda dag_id: replace(DAG, dag_id=dag_id))
+    seen = module.look(watched_dag_ids, lambda: 0.0)
+    assert [dag.dag_id for dag in seen.dags] == ["k2_offload_bronze", "k2_reconcile", "k2_maintenance"]
 
 
 @pytest.mark.parametrize("error", [AWAY, Refused("It", "a_connection", "wrong password")])
