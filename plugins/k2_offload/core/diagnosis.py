@@ -5,7 +5,7 @@ An alert also asks for how long something has been so; a number that an alert ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -19,6 +19,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 CLOCK_SECONDS = 60
 LITTLE_FREE, HARDLY_FREE = 0.1, 0.03
 FAILED_RUNS = 3
+COMPARED_WITHIN = timedelta(hours=4)
 STAGED_SNAPSHOTS = 20
 
 
@@ -61,18 +62,33 @@ def diagnose(seen: Observation, paused: Mapping[str, bool | None]) -> Iterator[F
             yield _red(
                 "service", "does not answer, or refuses", service, "k2 validate", "offload-failure.md#a-service-is-down"
             )
+    if seen.old_ledger is not None:
+        yield _red("ledger", seen.old_ledger, "", "k2 run", "offload-failure.md#a-service-is-down")
     yield _clock(seen.clock_seconds)
     yield _disk(seen)
     for dag in seen.dags:
         yield from _runs(dag, paused.get(dag.dag_id), seen.at)
     for check, judge in _TABLE_CHECKS.items():
-        yield from _of_all(check, (judge(table, seen.at) for table in seen.tables), len(seen.tables))
+        found = [judge(table, seen.at) for table in seen.tables if not _explained(check, table, seen)]
+        yield from _of_all(check, found, len(seen.tables))
 
 
-def _of_all(check: str, found: Iterable[Finding | None], tables: int) -> Iterator[Finding]:
-    """What is wrong, or one line that nothing is."""
+def _explained(check: str, table: TableObservation, seen: Observation) -> bool:
+    """Whether another finding says why this cannot be known."""
+    if check in _OF_LEDGER:
+        return seen.old_ledger is not None
+    unread = table.history if check == "staged leftovers" else table.lag_seconds
+    return check in _OF_BOTH_SIDES and table.readable is False and unread is None
+
+
+def _of_all(check: str, found: Sequence[Finding | None], tables: int) -> Iterator[Finding]:
+    """What is wrong, or one line that nothing is; nothing about what could not be looked at."""
     wrong = [each for each in found if each is not None]
-    yield from wrong or [Finding(check, State.OK, f"{tables} tables")]
+    if wrong or not (found or not tables):
+        yield from wrong
+    else:
+        told = f"{tables} tables" if len(found) == tables else f"{len(found)} of {tables} tables"
+        yield Finding(check, State.OK, told)
 
 
 def _red(check: str, found: str, subject: str, do: str, page: str) -> Finding:
@@ -121,7 +137,22 @@ def _runs(dag: DagObservation, paused: bool | None, now: datetime) -> Iterator[F
     if dag.failures >= FAILED_RUNS:
         page = "offload-failure.md#runs-fail"
         wrong.append(_red("runs", f"the last {dag.failures} runs have failed", dag.dag_id, "k2 status", page))
+    if dag.dag_id == "k2_reconcile" and paused is False:
+        wrong += _comparison(dag, now)
     yield from wrong or [Finding("runs", State.OK, "as scheduled", dag.dag_id)]
+
+
+def _comparison(dag: DagObservation, now: datetime) -> Iterator[Finding]:
+    last, state = dag.last_success, State.RED
+    if last is not None and now - last <= COMPARED_WITHIN:
+        return
+    if last is not None:
+        found = f"the last comparison that succeeded ended {show_duration(now - last)} ago"
+    elif dag.last_start is not None:
+        found = "no comparison has succeeded yet"
+    else:
+        state, found = State.WARNING, "no comparison has run yet"
+    yield Finding("runs", state, found, dag.dag_id, "k2 verify", "consistency.md#the-tiers-are-not-compared")
 
 
 def _cold_table(table: TableObservation, _: datetime) -> Finding | None:
@@ -188,6 +219,26 @@ def _differences(table: TableObservation, now: datetime) -> Finding | None:
     return Finding("days that differ", state, found, table.name, f"k2 heal {table.name} --dry-run", page)
 
 
+def _late_rows(table: TableObservation, _: datetime) -> Finding | None:
+    if table.comparisons is None:
+        return _unknown("late rows left out", table)
+    rows = sum(day.late_rows for day in table.comparisons.unequal if day.day < table.whole_from)
+    if not rows:
+        return None
+    found, page = f"{rows:,} rows came too late to be healed", "consistency.md#rows-came-too-late"
+    return Finding("late rows left out", State.WARNING, found, table.name, f"k2 status {table.name}", page)
+
+
+def _seals(table: TableObservation, _: datetime) -> Finding | None:
+    if table.sealed is None:
+        return _unknown("seals", table)
+    if not table.sealed.broken:
+        return None
+    found = f"{table.sealed.broken} sealed days are not what they were"
+    page = "consistency.md#a-seal-is-broken"
+    return _red("seals", found, table.name, f"k2 verify --sealed {table.name}", page)
+
+
 def _gaps(table: TableObservation, _: datetime) -> Finding | None:
     if table.gaps is None:
         return _unknown("rows missed", table)
@@ -232,7 +283,15 @@ _TABLE_CHECKS: Mapping[str, _Judge] = {
     "TTL": _ttl,
     "feed": _feed,
     "days that differ": _differences,
+    "late rows left out": _late_rows,
+    "seals": _seals,
     "rows missed": _gaps,
     "staged leftovers": _staged,
     "maintenance": _maintenance,
 }
+
+_OF_LEDGER = {"last attempt", "days that differ", "late rows left out", "seals", "rows missed", "maintenance"}
+"""Checks that the ledger alone answers."""
+
+_OF_BOTH_SIDES = {"lag", "TTL", "feed", "staged leftovers"}
+"""Checks that nobody can make of a table that cannot be read."""

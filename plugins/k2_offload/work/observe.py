@@ -67,24 +67,30 @@ def observe(tiers: Tiers, dag_ids: Sequence[str], seconds: Callable[[], float]) 
     """
     began, at = seconds(), tiers.now()
     up = dict.fromkeys(SERVICES, True)
-    ledger = _ask(up, "ledger", lambda: _read_ledger(tiers)) or _LedgerView()
+    old_ledger = None
+    try:
+        ledger = _ask(up, "ledger", lambda: _read_ledger(tiers)) or _LedgerView()
+    except OldLedger as error:  # it answers
+        log.warning("%s", error)
+        ledger, old_ledger = _LedgerView(), str(error)
     dags = _ask(up, "airflow", lambda: [read_latest_runs(dag_id) for dag_id in dag_ids]) or []
     clock_seconds = _ping(tiers, up)
     tables = [_observe_table(tiers, table, ledger, up) for table in tiers.tables.by_name.values()]
-    return Observation(
-        at, seconds() - began, up, tables, dags, _ask(up, "catalog", lambda: _disk(tiers)), clock_seconds
-    )
+    disk = _ask(up, "catalog", lambda: _disk(tiers))
+    return Observation(at, seconds() - began, up, tables, dags, disk, clock_seconds, old_ledger)
 
 
 def _ask(up: dict[str, bool], service: str, question: Callable[[], Result]) -> Result | None:
-    """Ask a service something, if it is not known to be away."""
+    """Ask a service something, if it is not known to be away.
+
+    :raises OldLedger: if an older version has made the ledger
+    """
     if not up[service]:
         return None
     try:
         return question()
-    except OldLedger as error:  # it answers
-        log.warning("%s", error)
-        return None
+    except OldLedger:
+        raise
     except OffloadError as error:
         log.warning("%s", error)
     except Exception:

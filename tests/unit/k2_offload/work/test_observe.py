@@ -13,7 +13,7 @@ import pytest
 
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.airflow_tasks.dag_ids import watched_dag_ids
-from k2_offload.core.errors import ConfigurationError, NoAirflowDatabase, OffloadError, Refused, Unreachable
+from k2_offload.core.errors import ConfigurationError, NoAirflowDatabase, OffloadError, OldLedger, Refused, Unreachable
 from k2_offload.core.observation import DagObservation, Observation
 from k2_offload.work import observe as module
 from k2_offload.work.observe import LatestObservation, observe
@@ -98,6 +98,14 @@ def test_without_the_ledger_nothing_is_said_that_it_would_know(tiers, error):
     seen = seen_of(tiers)
     assert [name for name, up in seen.up.items() if not up] == ["ledger"]
     assert [(table.readable, table.totals, table.failure) for table in seen.tables] == [(True, None, None)] * 2
+
+
+def test_an_old_ledger_is_told_and_counts_as_up(tiers):
+    tiers.ledger.read_tables = failing(OldLedger(7))
+    seen = seen_of(tiers)
+    assert all(seen.up.values())
+    assert seen.old_ledger == str(OldLedger(7))
+    assert [(table.readable, table.totals) for table in seen.tables] == [(True, None)] * 2
 
 
 def test_without_airflows_database_no_runs_are_seen(tiers, monkeypatch):
