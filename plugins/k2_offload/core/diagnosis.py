@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 
 from k2_offload.core.failure_kinds import failure_kind
-from k2_offload.core.lag import LAG_TARGET
+from k2_offload.core.lag import USUAL_PAUSE, lag_target
 from k2_offload.core.observation import DagObservation, Observation, TableObservation
 from k2_offload.core.text import show_duration
 
@@ -50,10 +51,11 @@ class Finding:
 _Judge = Callable[[TableObservation, datetime], Finding | None]
 
 
-def diagnose(seen: Observation, paused: Mapping[str, bool | None]) -> Iterator[Finding]:
+def diagnose(seen: Observation, paused: Mapping[str, bool | None], pause: timedelta = USUAL_PAUSE) -> Iterator[Finding]:
     """Judge services, clocks, disk, runs and tables; each check has at least one finding.
 
     :param paused: whether each DAG is, by id; ``None`` if Airflow does not know it. Empty if its database is away
+    :param pause: the longest one between two cycles; a longer one than usual makes what depends on it later
     """
     for service, up in seen.up.items():
         if up:
@@ -67,8 +69,9 @@ def diagnose(seen: Observation, paused: Mapping[str, bool | None]) -> Iterator[F
     yield _clock(seen.clock_seconds)
     yield _disk(seen)
     for dag in seen.dags:
-        yield from _runs(dag, paused.get(dag.dag_id), seen.at)
-    for check, judge in _TABLE_CHECKS.items():
+        yield from _runs(dag, paused.get(dag.dag_id), seen.at, pause)
+    checks = _TABLE_CHECKS | {"lag": partial(_lag, pause=pause), "TTL": partial(_ttl, pause=pause)}
+    for check, judge in checks.items():
         found = [judge(table, seen.at) for table in seen.tables if not _explained(check, table, seen)]
         yield from _of_all(check, found, len(seen.tables))
 
@@ -120,14 +123,14 @@ def _disk(seen: Observation) -> Finding:
     return Finding("disk", state, found, "", "make room, then k2 maintain", "maintenance.md#the-disk-is-full")
 
 
-def _runs(dag: DagObservation, paused: bool | None, now: datetime) -> Iterator[Finding]:
+def _runs(dag: DagObservation, paused: bool | None, now: datetime, pause: timedelta) -> Iterator[Finding]:
     page, layer = "offload-failure.md#no-run-starts", dag.dag_id.startswith("k2_offload_")
     wrong = []
     if paused is None:
         wrong.append(_red("runs", "Airflow does not know it", dag.dag_id, "airflow dags list-import-errors", page))
     elif paused:
         wrong.append(_red("runs", "paused", dag.dag_id, f"airflow dags unpause {dag.dag_id}", page))
-    elif layer and (dag.last_start is None or now - dag.last_start > HOUR / 2):
+    elif layer and (dag.last_start is None or now - dag.last_start > max(2 * pause, HOUR / 2)):
         ago = "never" if dag.last_start is None else f"{show_duration(now - dag.last_start)} ago"
         wrong.append(_red("runs", f"the last run began {ago}", dag.dag_id, "is the scheduler up? k2 run", page))
     if layer and dag.active_since is not None and now - dag.active_since > timedelta(minutes=10):
@@ -173,23 +176,27 @@ def _failure(table: TableObservation, _: datetime) -> Finding | None:
     return _red("last attempt", failure_kind(table.failure), table.name, f"k2 status {table.name}", page)
 
 
-def _lag(table: TableObservation, _: datetime) -> Finding | None:
+def _late(pause: timedelta) -> timedelta:
+    return max(HOUR, HOUR + pause - USUAL_PAUSE)
+
+
+def _lag(table: TableObservation, _: datetime, pause: timedelta) -> Finding | None:
     if table.lag_seconds is None:
         return _unknown("lag", table)
     lag = timedelta(seconds=table.lag_seconds)
-    if lag <= LAG_TARGET:
+    if lag <= lag_target(pause):
         return None
-    state = State.RED if lag > HOUR else State.WARNING
+    state = State.RED if lag > _late(pause) else State.WARNING
     return Finding("lag", state, show_duration(lag), table.name, "k2 run", "performance.md#cold-lag-is-high")
 
 
-def _ttl(table: TableObservation, _: datetime) -> Finding | None:
+def _ttl(table: TableObservation, _: datetime, pause: timedelta) -> Finding | None:
     if table.lag_seconds is None:
         return _unknown("TTL", table)
     if (
         table.ttl_seconds is None
         or table.ttl_seconds >= DAY.total_seconds()
-        or table.lag_seconds <= HOUR.total_seconds()
+        or table.lag_seconds <= _late(pause).total_seconds()
     ):
         return None
     left = timedelta(seconds=table.ttl_seconds)
@@ -279,8 +286,8 @@ def _maintenance(table: TableObservation, now: datetime) -> Finding | None:
 _TABLE_CHECKS: Mapping[str, _Judge] = {
     "chain and source": _cold_table,
     "last attempt": _failure,
-    "lag": _lag,
-    "TTL": _ttl,
+    "lag": partial(_lag, pause=USUAL_PAUSE),
+    "TTL": partial(_ttl, pause=USUAL_PAUSE),
     "feed": _feed,
     "days that differ": _differences,
     "late rows left out": _late_rows,

@@ -165,3 +165,26 @@ def test_each_alert_has_a_check_or_a_reason_for_none():
     source = Path(diagnosis.__file__).read_text()
     unseen = {name for name, page in pages.items() if f'"{page.removeprefix("docs/runbooks/")}"' not in source}
     assert unseen == OTHERWISE.keys()
+
+
+@pytest.mark.parametrize("hours", [1, 6])
+def test_a_calmer_schedule_has_later_limits(hours):
+    pause = hours * HOUR
+    longest = (pause + timedelta(minutes=10)).total_seconds()
+
+    def states(lag, start, **changes):
+        seen = replace(
+            ALL_WELL, tables=[replace(WELL, lag_seconds=lag, **changes)], dags=[replace(RUNNING, last_start=start)]
+        )
+        return {each.check: str(each.state) for each in diagnose(seen, NOT_PAUSED, pause) if each.state is not State.OK}
+
+    assert states(longest, NOW - pause) == {}
+    assert states(longest, NOW - pause, ttl_seconds=3 * 3600.0) == {}
+    assert states(longest + 1, NOW - pause) == {"lag": "warning"}
+    assert states(longest + 3600, NOW - 2 * pause - timedelta(seconds=1)) == {"lag": "red", "runs": "red"}
+
+
+def test_a_fresher_schedule_leaves_the_limits_as_the_alerts_have_them():
+    assert not [each for each in diagnose(ALL_WELL, NOT_PAUSED, timedelta(minutes=1)) if each.state is not State.OK]
+    late = replace(ALL_WELL, tables=[replace(WELL, lag_seconds=1500.0)])
+    assert not [each for each in diagnose(late, NOT_PAUSED, timedelta(minutes=1)) if each.state is not State.OK]
