@@ -143,7 +143,7 @@ class DagObservation:
     :param active_since: since when its run has been running; ``None`` if none is
     :param waiting: runs that are queued
     :param last_start: when its newest run began
-    :param last_success: when the newest of its latest runs that succeeded ended
+    :param last_success: when the newest of its runs that succeeded ended
     :param last_seconds: how long the newest run that has ended took
     :param failures: how many runs have failed since one succeeded, among the latest ones
     """
