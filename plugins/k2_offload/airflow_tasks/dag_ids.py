@@ -26,4 +26,4 @@ def layer_dag_ids(tables: Tables) -> list[str]:
 
 def watched_dag_ids(tables: Tables) -> list[str]:
     """The DAGs of a table file whose runs matter."""
-    return [*layer_dag_ids(tables), RECONCILE_DAG_ID, MAINTENANCE_DAG_ID]
+    return [*layer_dag_ids(tables), RECONCILE_DAG_ID, MAINTENANCE_DAG_ID, REPORT_DAG_ID]

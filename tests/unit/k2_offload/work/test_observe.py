@@ -72,7 +72,7 @@ def test_only_dags_that_the_table_file_makes_are_looked_at(tiers, monkeypatch):
     monkeypatch.setattr(module, "open_tiers", lambda **_: nullcontext(tiers))
     monkeypatch.setattr(module, "read_latest_runs", lambda dag_id: replace(DAG, dag_id=dag_id))
     seen = module.look(watched_dag_ids, lambda: 0.0)
-    assert [dag.dag_id for dag in seen.dags] == ["k2_offload_bronze", "k2_reconcile", "k2_maintenance"]
+    assert [dag.dag_id for dag in seen.dags] == ["k2_offload_bronze", "k2_reconcile", "k2_maintenance", "k2_report"]
 
 
 @pytest.mark.parametrize("error", [AWAY, Refused("It", "a_connection", "wrong password")])
