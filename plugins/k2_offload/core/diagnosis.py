@@ -70,7 +70,11 @@ def diagnose(seen: Observation, paused: Mapping[str, bool | None], pause: timede
     yield _disk(seen)
     for dag in seen.dags:
         yield from _runs(dag, paused.get(dag.dag_id), seen.at, pause)
-    checks = {**_TABLE_CHECKS, "lag": partial(_lag, pause=pause), "TTL": partial(_ttl, pause=pause)}
+    checks: Mapping[str, _Judge] = {
+        **_TABLE_CHECKS,
+        "lag": partial(_lag, pause=pause),
+        "TTL": partial(_ttl, pause=pause),
+    }
     for check, judge in checks.items():
         found = [judge(table, seen.at) for table in seen.tables if not _explained(check, table, seen)]
         yield from _of_all(check, found, len(seen.tables))

@@ -1,4 +1,4 @@
-"""The report's task: what there is, is written; what is missing makes it red."""
+"""The report, by its task and its command: what there is, is written; what is missing makes it red."""
 
 from __future__ import annotations
 
