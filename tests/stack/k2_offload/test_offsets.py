@@ -36,7 +36,8 @@ def test_a_message_whose_rows_are_not_cold_is_found(workbench):
 
     workbench.move(cycle(NOON + timedelta(hours=1)), table)
     workbench.sql(
-        f"INSERT INTO k2.message_offsets SELECT '{table}', 't', 0, sequence, at, at, sipHash64(raw_message) FROM {table}"
+        f"INSERT INTO k2.message_offsets SELECT '{table}', 't', 0, sequence, at, at, sipHash64(raw_message) "
+        f"FROM {table}"
     )
     tiers = cycle(LATER).tiers
     spec = tiers.tables[table]
