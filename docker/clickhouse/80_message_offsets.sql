@@ -34,12 +34,12 @@ SELECT
 FROM bronze_trades_binance_queue;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS message_offsets_kraken_mv TO message_offsets AS
-WITH arrayMap(
+WITH arrayFilter(time -> time > 0, arrayMap(
     trade -> toInt64(1000000 * toDecimal128OrZero(
         extract(JSONExtractArrayRaw(trade)[3], '^"([0-9]{1,10}(?:\\.[0-9]{1,6})?)"$'), 6
     )),
     JSONExtractArrayRaw(JSONExtractArrayRaw(message)[2])
-) AS times
+)) AS times
 SELECT
     'bronze_trades_kraken' AS bronze_table,
     _topic AS topic,

@@ -26,8 +26,6 @@ def fetch_jars(layout: Layout, title: str, module: Path, folder: Path, cache: Pa
     :param module: an Ivy module; its checksums stand beside it in a file of the same name that ends in ``.sha256``
     :param folder: where they belong; it holds nothing else afterwards
     :param cache: Ivy's own cache, shared between checkouts
-    :param name: of the module in `requirements/`, and of the folder below `.state`
-    :param title: for people
     :returns: whether there was anything to do
     :raises SetupError: a download failed, or a jar is not the one that was pinned
     """

@@ -8,11 +8,12 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
-from k2_offload.core.errors import ConfigurationError, Unreachable
+from k2_offload.core.errors import ConfigurationError, OffloadError, Refused, Unreachable
 from k2_offload.core.offsets import BrokerPartition, OffsetRange, Partition
 
 BROKER_CONNECTION = "k2_broker"
 _SECONDS = 30
+_UNKNOWN = ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION")
 
 
 def open_broker() -> Broker | None:
@@ -38,6 +39,7 @@ class Broker:
     :param settings: librdkafka's
     :raises ConfigurationError: if the client library is missing
     :raises Unreachable: by every method, if the broker does not answer
+    :raises Refused: by every method, if it does not let the user do that
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
@@ -54,6 +56,7 @@ class Broker:
             "group.id": "k2_verify",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
             "error_cb": lambda _: None,
             "log_level": 0,
         }
@@ -67,7 +70,9 @@ class Broker:
                 known = consumer.list_topics(topic, timeout=_SECONDS).topics[topic]
                 resource: Any = admin.__dict__["ConfigResource"]("TOPIC", topic)
                 if known.error is not None:
-                    return {}
+                    if known.error.name() in _UNKNOWN:
+                        return {}
+                    raise _failure(known.error)
                 client = admin.AdminClient(  # kept until it has answered
                     {key: value for key, value in self._settings.items() if not key.startswith("enable.")}
                 )
@@ -80,7 +85,7 @@ class Broker:
                     found[Partition(topic, number)] = BrokerPartition(first, end, compacted)
                 return found
         except self._kafka.KafkaException as error:
-            raise Unreachable("The broker", BROKER_CONNECTION, str(error.args[0])) from error
+            raise _failure(error.args[0]) from error
 
     def messages(self, partition: Partition, offsets: OffsetRange) -> dict[int, datetime]:
         """The broker's time of each message in a range; offsets without a message, or without a value, are left out."""
@@ -99,11 +104,17 @@ class Broker:
                 if error is not None:
                     if error.code() == self._kafka.KafkaError._PARTITION_EOF:
                         return found
-                    raise Unreachable("The broker", BROKER_CONNECTION, str(error))
+                    raise _failure(error)
                 offset = message.offset()
                 if offset is None or offset > offsets.last:
                     return found
-                if message.value() is not None:
+                if offset >= offsets.first and message.value() is not None:
                     found[offset] = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
                 if offset == offsets.last:
                     return found
+
+
+def _failure(error: Any) -> OffloadError:
+    """What to raise for an error of the client library."""
+    refused = "AUTHORIZATION" in error.name() or "AUTHENTICATION" in error.name()
+    return (Refused if refused else Unreachable)("The broker", BROKER_CONNECTION, str(error))

@@ -399,7 +399,7 @@ class ColdTable:
                             schema.update_column(path, required=False)
                 transaction.set_properties({MARKS_PROPERTY: write_marks(columns)})
                 if any(change.iceberg_type == "boolean" for change in changes):
-                    transaction.remove_properties(*DELTA_ENCODINGS)
+                    transaction.remove_properties(*DELTA_ENCODINGS.keys() & self._table.properties.keys())
         except CommitFailedException:
             raise StaleWindow(
                 f"{self._name}: another writer changed the cold table's columns meanwhile. Nothing was changed and no "

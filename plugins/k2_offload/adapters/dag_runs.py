@@ -139,8 +139,15 @@ def read_latest_runs(dag_id: str) -> DagObservation:
 
     columns = (DagRun.state, DagRun.start_date, DagRun.end_date)
     query = select(*columns).where(DagRun.dag_id == dag_id).order_by(DagRun.id.desc()).limit(_LATEST_RUNS)
+    succeeded = (
+        select(DagRun.end_date)
+        .where(DagRun.dag_id == dag_id, DagRun.state == "success", DagRun.end_date.is_not(None))
+        .order_by(DagRun.id.desc())
+        .limit(1)
+    )
     with _session() as session:
         runs = [(str(state), start, end) for state, start, end in session.execute(query)]
+        last_success = session.scalar(succeeded)
     ended = [(state, start, end) for state, start, end in runs if start is not None and end is not None]
     states = [state for state, *_ in ended]
     return DagObservation(
@@ -148,7 +155,7 @@ def read_latest_runs(dag_id: str) -> DagObservation:
         active_since=min((start for state, start, _ in runs if state == "running" and start is not None), default=None),
         waiting=sum(state == "queued" for state, *_ in runs),
         last_start=max((start for _, start, _ in runs if start is not None), default=None),
-        last_success=max((end for state, _, end in ended if state == "success"), default=None),
+        last_success=last_success,
         last_seconds=(ended[0][2] - ended[0][1]).total_seconds() if ended else None,
         failures=states.index("success") if "success" in states else len(states),
     )

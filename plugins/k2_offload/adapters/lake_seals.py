@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from k2_offload.core.errors import DamagedTable, StaleWindow
 from k2_offload.core.seals import Seal, read_columns
@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.schema import Schema
     from pyiceberg.table import Table
+
+
+_PROPERTIES = {
+    "commit.manifest-merge.enabled": "true",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "10",
+}
 
 
 class LakeSeals:
@@ -29,10 +36,11 @@ class LakeSeals:
         self._told = told
         self._table: Table | None = None
 
-    def read(self) -> list[Seal]:
+    def read(self) -> tuple[list[Seal], list[str]]:
         """Every seal there is, in no order; one that was written twice may be there twice.
 
-        :raises DamagedTable: if one was altered, or the table is somebody else's
+        :returns: the seals, and a sentence for each row that is none
+        :raises DamagedTable: if the table is somebody else's
         """
         from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError  # noqa: PLC0415
 
@@ -41,29 +49,19 @@ class LakeSeals:
                 self._table = self._catalog.load_table(self._name)
             except (NoSuchTableError, NoSuchNamespaceError):
                 self._table = None
-                return []
+                return [], []
             self._check(self._table)
             rows = self._table.scan().to_arrow().to_pylist()
-        seals = []
+        seals, altered = [], []
         for row in rows:
-            seal = Seal(
-                row["table_name"],
-                row["table_uuid"],
-                row["day"],
-                row["rows"],
-                int(row["content_hash"]),
-                read_columns(row["columns"]),
-                row["before"],
-                row["snapshot_id"],
-                row["sealed_at"].astimezone(UTC),
-            )
-            if seal.seal_id != row["seal_id"]:
-                raise DamagedTable(
-                    f"{self._name}: the seal of {seal.table} {seal.day} was altered by hand. Nothing was changed and "
-                    "no row is lost. docs/runbooks/consistency.md says what to do."
+            try:
+                seals.append(_seal(row))
+            except (ValueError, TypeError):
+                altered.append(
+                    f"{self._name}: the seal of {row['table_name']} {row['day']} was altered by hand. Nothing was "
+                    "changed and no row is lost. docs/runbooks/consistency.md says what to do."
                 )
-            seals.append(seal)
-        return seals
+        return seals, altered
 
     def append(self, seals: Sequence[Seal]) -> None:
         """Add seals to the table as it was last read, in one commit.
@@ -80,6 +78,7 @@ class LakeSeals:
                 "table_name": seal.table,
                 "table_uuid": seal.table_uuid,
                 "day": seal.day,
+                "partition_column": seal.partition_column,
                 "rows": seal.rows,
                 "content_hash": str(seal.content_hash),
                 "columns": seal.columns_text,
@@ -92,7 +91,7 @@ class LakeSeals:
         with self._told():
             try:
                 if self._table is None:
-                    self._table = self._catalog.create_table(self._name, _schema())
+                    self._table = self._catalog.create_table(self._name, _schema(), properties=_PROPERTIES)
                 # A retry would add to what somebody else has added, unseen. Set in memory only.
                 self._table.metadata.properties[TableProperties.COMMIT_NUM_RETRIES] = "0"
                 self._table.append(pa.Table.from_pylist(rows, self._table.schema().as_arrow()))
@@ -111,6 +110,24 @@ class LakeSeals:
             )
 
 
+def _seal(row: dict[str, Any]) -> Seal:
+    seal = Seal(
+        row["table_name"],
+        row["table_uuid"],
+        row["day"],
+        row["partition_column"],
+        row["rows"],
+        int(row["content_hash"]),
+        read_columns(row["columns"]),
+        row["before"],
+        row["snapshot_id"],
+        row["sealed_at"].astimezone(UTC),
+    )
+    if seal.seal_id != row["seal_id"]:
+        raise ValueError("it does not say what its name says")
+    return seal
+
+
 def _schema() -> Schema:
     from pyiceberg.schema import Schema  # noqa: PLC0415
     from pyiceberg.types import DateType, LongType, NestedField, StringType, TimestamptzType  # noqa: PLC0415
@@ -120,6 +137,7 @@ def _schema() -> Schema:
         "table_name": StringType(),
         "table_uuid": StringType(),
         "day": DateType(),
+        "partition_column": StringType(),
         "rows": LongType(),
         "content_hash": StringType(),
         "columns": StringType(),

@@ -357,6 +357,13 @@ class Ledger:
         """Every table the ledger knows, by name."""
         return {row[0]: TableRecord(*row) for row in self._look("read_tables")}
 
+    def read_entry(self, table: str) -> LedgerEntry:
+        """What the ledger believes of a table, for who only looks: of its open window no more than its id."""
+        record = self.read_tables().get(table)
+        opened = [WindowId.parse(row[0]) for row in self._look("open_window_of", {"table": table})]
+        known = (record.table_uuid, record.watermark) if record is not None else (None, None)
+        return LedgerEntry(*known, opened[0] if opened else None)
+
     def read_gaps(self) -> dict[str, list[Gap]]:
         """What each table has missed, by name; tables without gaps are missing."""
         gaps: dict[str, list[Gap]] = {}
@@ -435,12 +442,9 @@ class Ledger:
     def read_day(self, bounds: DayBounds) -> tuple[dict[str, list[LedgerWindow]], list[MaintenanceRecord]]:
         """Windows planned or published on a day, by table; and what maintenance did then, dry runs left out."""
         windows, during = defaultdict(list), {"start": bounds.start, "end": bounds.end}
-        with self.transaction() as cursor:
-            cursor.execute(statements()["windows_of_day"], during)
-            for table, window_id, low, high, *others in cursor.fetchall():
-                windows[table].append(LedgerWindow(window_id, Window(low, high), *others))
-            cursor.execute(statements()["maintenance_of_day"], during)
-            return windows, [MaintenanceRecord(*row) for row in cursor.fetchall()]
+        for table, window_id, low, high, *others in self._look("windows_of_day", during):
+            windows[table].append(LedgerWindow(window_id, Window(low, high), *others))
+        return windows, [MaintenanceRecord(*row) for row in self._look("maintenance_of_day", during)]
 
     def last_maintained(self) -> dict[str, datetime]:
         """When maintenance last went well, by table."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -45,13 +46,14 @@ class LedgerSeals:
             cursor.execute(statements()["read_seals"], {"tables": list(tables)})
             rows = cursor.fetchall()
         found = []
-        for seal_id, table, uuid, day, count, content, columns, before, snapshot_id, sealed_at, *verified in rows:
-            seal = Seal(
-                table, uuid, day, count, int(content), read_columns(columns), before, snapshot_id,
-                sealed_at.astimezone(UTC),
-            )  # fmt: skip
-            if seal.seal_id == seal_id:
-                found.append(RecordedSeal(seal, *verified))
+        for seal_id, table, uuid, day, column, count, content, columns, before, snapshot, sealed_at, *verified in rows:
+            with suppress(ValueError, TypeError):  # of what was altered by hand; the lake has it, too
+                seal = Seal(
+                    table, uuid, day, column, count, int(content), read_columns(columns), before, snapshot,
+                    sealed_at.astimezone(UTC),
+                )  # fmt: skip
+                if seal.seal_id == seal_id:
+                    found.append(RecordedSeal(seal, *verified))
         return found
 
     def record(self, seals: Sequence[Seal]) -> None:
@@ -62,6 +64,7 @@ class LedgerSeals:
                     statements()["record_seal"],
                     {
                         "seal_id": seal.seal_id, "table": seal.table, "table_uuid": seal.table_uuid, "day": seal.day,
+                        "partition_column": seal.partition_column,
                         "rows": seal.rows, "content_hash": seal.content_hash, "columns": seal.columns_text,
                         "before": seal.before, "snapshot_id": seal.snapshot_id, "sealed_at": seal.sealed_at,
                     },

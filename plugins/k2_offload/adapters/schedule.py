@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 
 _INTERVAL = re.compile(r"(\d+) ?(s|m|h)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _FIELDS = 5
 _LOOKED_AT = 200
+_FEW, _WEEKS = 12, timedelta(days=9)
 _SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
 FORMS = (
@@ -48,8 +49,22 @@ def _cron_of(seconds: int) -> str:
 
 def shortest_pause(cron: str) -> timedelta:
     """The least time between the beginnings of two cycles, of the first two hundred of some year."""
+    return min(_pauses(cron, _LOOKED_AT, timedelta(0)))
+
+
+def longest_pause(cron: str) -> timedelta:
+    """The most time between the beginnings of two cycles, of the first weeks of some year: nights, and days off."""
+    return max(_pauses(cron, _FEW, _WEEKS))
+
+
+def _pauses(cron: str, least: int, span: timedelta) -> Iterator[timedelta]:
+    """Those between the first cycles of some year: so many at least, and all of a span."""
     from croniter import croniter  # noqa: PLC0415
 
     times = croniter(cron, _SOME_DAY)
-    begins: list[datetime] = [times.get_next(datetime) for _ in range(_LOOKED_AT)]
-    return min(later - earlier for earlier, later in pairwise(begins))
+    earlier: datetime = times.get_next(datetime)
+    number = 0
+    while number < least or earlier < _SOME_DAY + span:
+        later: datetime = times.get_next(datetime)
+        yield later - earlier
+        earlier, number = later, number + 1

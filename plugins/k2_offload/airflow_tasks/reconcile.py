@@ -51,11 +51,16 @@ class ConfirmOperator(BaseOperator):
         with open_tiers() as tiers:
             chosen, days = _chosen(tiers, context)
             found = list(_logged(self.log, reconcile(tiers, chosen, days, budget=_budget(tiers, days))))
-            sealing = seal_days(tiers, chosen, tiers.task_timeout / 4)
+            problems = [problem for each in found for problem in each.problems]
+            try:
+                sealing = seal_days(tiers, chosen, tiers.task_timeout / 4)
+            except Exception as error:
+                if problems:
+                    raise AirflowFailException("\n".join([*problems, f"Nothing was sealed: {error}"])) from error
+                raise
         for seal in sealing.seals:
             self.log.info("%s %s: sealed, %d rows", seal.table, seal.day, seal.rows)
-        problems = [*(problem for each in found for problem in each.problems), *sealing.problems]
-        if problems:
+        if problems := [*problems, *sealing.problems]:
             raise AirflowFailException("\n".join(dict.fromkeys(problems)))
 
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import DAG, BaseOperator, Param
 from airflow.sdk.exceptions import AirflowFailException
 
-from k2_offload.adapters.retry import with_retries
 from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.dag_ids import REPORT_DAG_ID
 from k2_offload.airflow_tasks.params import task_defaults
-from k2_offload.core.errors import InvalidCondition
+from k2_offload.core.errors import InvalidCondition, OffloadError
 from k2_offload.work.report import check_day, read_report, yesterday
 from k2_offload.work.report_page import write
 from k2_offload.work.tiers import open_tiers
@@ -28,12 +27,12 @@ class ReportOperator(BaseOperator):
     """Reports on a day, in the log, and in a file if a folder is set."""
 
     def execute(self, context: Context) -> None:
-        """Read everything; what cannot be read is missing, with the reason.
+        """Read everything; what cannot be read is missing, with the reason, and another attempt is made.
 
         :raises AirflowFailException: if the day is none, or has not begun
+        :raises OffloadError: once what there is has been written, if a part is missing
         """
         with open_tiers() as tiers:
-            with_retries(tiers.ledger.migrate)
             chosen, now = context["params"]["day"], tiers.now()
             try:
                 bounds = check_day(date.fromisoformat(chosen) if chosen else yesterday(now), now)
@@ -47,6 +46,8 @@ class ReportOperator(BaseOperator):
             note += f"\n\n{file}"
         for line in note.splitlines():
             self.log.info("%s", line)
+        if report.incomplete:
+            raise OffloadError(f"The report lacks a part of: {', '.join(report.incomplete)}; the reason is above.")
 
 
 def build_report_dag(schedule: str | None = "50 0 * * *") -> DAG:

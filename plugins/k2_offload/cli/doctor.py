@@ -9,12 +9,12 @@ import typer
 from rich.markup import escape
 
 from k2_offload.adapters.dag_runs import read_dags
-from k2_offload.adapters.settings import load_settings
-from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID, RECONCILE_DAG_ID, dag_id
+from k2_offload.adapters.schedule import longest_pause
+from k2_offload.adapters.settings import Settings, load_settings
+from k2_offload.airflow_tasks.dag_ids import watched_dag_ids
 from k2_offload.cli.console import FINDING, JsonOption, command, number_table, print_json, screen, show_table
 from k2_offload.core.diagnosis import Finding, State, diagnose
 from k2_offload.core.errors import NoAirflowDatabase
-from k2_offload.core.tables import LAYERS
 from k2_offload.work.observe import look
 from k2_offload.work.validate import check_services
 
@@ -27,12 +27,13 @@ def doctor(as_json: JsonOption = False) -> None:
     """Go through all that the runbooks check, and say what to do and which page to read.
 
     Looks at services, versions, Spark, clocks, the lake's disk, runs, and each table's chain, last attempt, lag, TTL,
-    feed, comparisons, gaps, leftovers and maintenance. Changes nothing. What cannot be known is red. Exit code 1 if
-    something is red; a warning alone is none.
+    feed, comparisons, seals, gaps, leftovers and maintenance. Changes nothing. What cannot be known is red. Exit code
+    1 if something is red; a warning alone is none.
 
     Example: [bold]k2 doctor[/bold]
     """
-    findings = [*_installed(), *_seen()]
+    settings = load_settings()
+    findings = [*_installed(settings), *_seen(settings)]
     if as_json:
         print_json([asdict(each) for each in findings])
     else:
@@ -49,21 +50,20 @@ def doctor(as_json: JsonOption = False) -> None:
         raise typer.Exit(FINDING)
 
 
-def _installed() -> list[Finding]:
+def _installed(settings: Settings) -> list[Finding]:
     page = "offload-failure.md#a-service-is-down"
     return [
         Finding("installation", State.OK, check.detail, check.subject)
         if check.passed
         else Finding("installation", State.RED, check.detail, check.subject, "k2 validate", page)
-        for check in check_services(load_settings())
+        for check in check_services(settings)
     ]
 
 
-def _seen() -> list[Finding]:
-    dag_ids = [*map(dag_id, LAYERS), RECONCILE_DAG_ID, MAINTENANCE_DAG_ID]
-    seen = look(dag_ids, time.monotonic)
+def _seen(settings: Settings) -> list[Finding]:
+    seen = look(watched_dag_ids, time.monotonic)
     try:
-        paused = {name: dag.paused for name, dag in read_dags(dag_ids).items()}
+        paused = {name: dag.paused for name, dag in read_dags([dag.dag_id for dag in seen.dags]).items()}
     except NoAirflowDatabase:  # it is one of the services
         paused = {}
-    return list(diagnose(seen, paused))
+    return list(diagnose(seen, paused, longest_pause(settings.schedule)))

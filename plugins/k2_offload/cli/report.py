@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from k2_offload.cli.console import (
+    FINDING,
     JsonOption,
     LayerOption,
     TablesArgument,
@@ -42,7 +43,8 @@ def report(
     """Show what became of every table on one day: rows, lag, failures, late rows, heals, files, maintenance.
 
     The figures are read off the cold tables' snapshots, the ledger and ClickHouse. The DAG k2_report makes the same
-    report every day, of the day before. Late rows are those of now.
+    report every day, of the day before. Late rows are those of now. Changes nothing. Exit code 1 if a part is
+    missing, because it could not be read.
 
     Example: [bold]k2 report --day 2026-11-26 --output report.html[/bold]
     """
@@ -50,13 +52,18 @@ def report(
         now = tiers.now()
         bounds = check_day(day or yesterday(now), now)
         chosen = tiers.tables.select(tables or [], layer)
-        tiers.ledger.migrate()
         found = read_report(tiers, chosen, bounds)
     if output is not None:
         write(found, output)
     if as_json:
         print_json({"day": str(found.day), "tables": [_document(each) for each in found.tables]})
-        return
+    else:
+        _show(found)
+    if found.incomplete:
+        raise typer.Exit(FINDING)
+
+
+def _show(found: Report) -> None:
     screen.print(f"{title(found)}. {summary(found)}", soft_wrap=True)
     _print(found)
     if found.from_ledger:

@@ -55,7 +55,8 @@ class RunProgress:
             self._tables[event.table] = self._progress.add_task(f"  {event.table}", total=None, told="")
         task, rows = self._tables[event.table], f"{event.rows:,} rows"
         if event.state == "open":
-            self._progress.update(self._whole, description=f"{self._layers[self._ended]}: moving")
+            if self._ended < len(self._layers):
+                self._progress.update(self._whole, description=f"{self._layers[self._ended]}: moving")
             self._progress.reset(task, total=None, told=f"moving {rows}")
         else:
             seconds = "" if event.seconds is None else f" in {event.seconds:.1f} s"

@@ -56,7 +56,8 @@ def schema(
     if (apply_now or stop) and table is None:
         raise typer.BadParameter("--apply and --stop-filling need the name of a table")
     with open_tiers() as tiers:
-        tiers.ledger.migrate()
+        if apply_now or stop:
+            tiers.ledger.migrate()
         if table is not None and stop is not None:
             _stop(tiers, table, stop, yes=yes, quiet=as_json)
         if table is not None and apply_now:

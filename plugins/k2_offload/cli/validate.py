@@ -24,7 +24,16 @@ from k2_offload.cli.console import (
 )
 from k2_offload.core.text import UNKNOWN, show_duration, show_number
 from k2_offload.work.tiers import open_tiers
-from k2_offload.work.validate import CATALOG, CLICKHOUSE, Check, SourceCheck, check_lake, check_services, check_source
+from k2_offload.work.validate import (
+    CATALOG,
+    CLICKHOUSE,
+    Check,
+    SourceCheck,
+    check_lake,
+    check_schedule,
+    check_services,
+    check_source,
+)
 
 
 @command
@@ -40,7 +49,8 @@ def validate(as_json: JsonOption = False) -> None:
     settings = load_settings()
     tables = load_tables(settings.tables_file)
     found = f"{len(tables.by_name)} tables in {settings.tables_file}"
-    checks = [Check("table file", True, found), *check_services(settings)]
+    schedule = check_schedule(settings, list(tables.by_name.values()))
+    checks = [Check("table file", True, found), schedule, *check_services(settings)]
     sources = []
     if all(check.passed for check in checks if check.subject in (CLICKHOUSE, CATALOG)):
         with open_tiers(tables) as tiers:

@@ -66,5 +66,5 @@ def _print(results: Sequence[SealCheck]) -> None:
             screen.print(escape(note), soft_wrap=True)
         for finding in result.findings:
             show_error(finding)
-    if any(result.days for result in results) and not any(result.findings for result in results):
+    if any(result.days for result in results) and not any(result.findings or result.notes for result in results):
         screen.print("[green]every sealed day holds the rows that were sealed[/green]")

@@ -5,13 +5,14 @@ An alert also asks for how long something has been so; a number that an alert ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 
 from k2_offload.core.failure_kinds import failure_kind
-from k2_offload.core.lag import LAG_TARGET
+from k2_offload.core.lag import USUAL_PAUSE, lag_target
 from k2_offload.core.observation import DagObservation, Observation, TableObservation
 from k2_offload.core.text import show_duration
 
@@ -19,6 +20,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 CLOCK_SECONDS = 60
 LITTLE_FREE, HARDLY_FREE = 0.1, 0.03
 FAILED_RUNS = 3
+COMPARED_WITHIN = timedelta(hours=4)
 STAGED_SNAPSHOTS = 20
 
 
@@ -49,10 +51,11 @@ class Finding:
 _Judge = Callable[[TableObservation, datetime], Finding | None]
 
 
-def diagnose(seen: Observation, paused: Mapping[str, bool | None]) -> Iterator[Finding]:
+def diagnose(seen: Observation, paused: Mapping[str, bool | None], pause: timedelta = USUAL_PAUSE) -> Iterator[Finding]:
     """Judge services, clocks, disk, runs and tables; each check has at least one finding.
 
     :param paused: whether each DAG is, by id; ``None`` if Airflow does not know it. Empty if its database is away
+    :param pause: the longest one between two cycles; a longer one than usual makes what depends on it later
     """
     for service, up in seen.up.items():
         if up:
@@ -61,18 +64,38 @@ def diagnose(seen: Observation, paused: Mapping[str, bool | None]) -> Iterator[F
             yield _red(
                 "service", "does not answer, or refuses", service, "k2 validate", "offload-failure.md#a-service-is-down"
             )
+    if seen.old_ledger is not None:
+        yield _red("ledger", seen.old_ledger, "", "k2 run", "offload-failure.md#a-service-is-down")
     yield _clock(seen.clock_seconds)
     yield _disk(seen)
     for dag in seen.dags:
-        yield from _runs(dag, paused.get(dag.dag_id), seen.at)
-    for check, judge in _TABLE_CHECKS.items():
-        yield from _of_all(check, (judge(table, seen.at) for table in seen.tables), len(seen.tables))
+        yield from _runs(dag, paused.get(dag.dag_id), seen.at, pause)
+    checks: Mapping[str, _Judge] = {
+        **_TABLE_CHECKS,
+        "lag": partial(_lag, pause=pause),
+        "TTL": partial(_ttl, pause=pause),
+    }
+    for check, judge in checks.items():
+        found = [judge(table, seen.at) for table in seen.tables if not _explained(check, table, seen)]
+        yield from _of_all(check, found, len(seen.tables))
 
 
-def _of_all(check: str, found: Iterable[Finding | None], tables: int) -> Iterator[Finding]:
-    """What is wrong, or one line that nothing is."""
+def _explained(check: str, table: TableObservation, seen: Observation) -> bool:
+    """Whether another finding says why this cannot be known."""
+    if check in _OF_LEDGER:
+        return seen.old_ledger is not None
+    unread = table.history if check == "staged leftovers" else table.lag_seconds
+    return check in _OF_BOTH_SIDES and table.readable is False and unread is None
+
+
+def _of_all(check: str, found: Sequence[Finding | None], tables: int) -> Iterator[Finding]:
+    """What is wrong, or one line that nothing is; nothing about what could not be looked at."""
     wrong = [each for each in found if each is not None]
-    yield from wrong or [Finding(check, State.OK, f"{tables} tables")]
+    if wrong or not (found or not tables):
+        yield from wrong
+    else:
+        told = f"{tables} tables" if len(found) == tables else f"{len(found)} of {tables} tables"
+        yield Finding(check, State.OK, told)
 
 
 def _red(check: str, found: str, subject: str, do: str, page: str) -> Finding:
@@ -104,14 +127,14 @@ def _disk(seen: Observation) -> Finding:
     return Finding("disk", state, found, "", "make room, then k2 maintain", "maintenance.md#the-disk-is-full")
 
 
-def _runs(dag: DagObservation, paused: bool | None, now: datetime) -> Iterator[Finding]:
+def _runs(dag: DagObservation, paused: bool | None, now: datetime, pause: timedelta) -> Iterator[Finding]:
     page, layer = "offload-failure.md#no-run-starts", dag.dag_id.startswith("k2_offload_")
     wrong = []
     if paused is None:
         wrong.append(_red("runs", "Airflow does not know it", dag.dag_id, "airflow dags list-import-errors", page))
     elif paused:
         wrong.append(_red("runs", "paused", dag.dag_id, f"airflow dags unpause {dag.dag_id}", page))
-    elif layer and (dag.last_start is None or now - dag.last_start > HOUR / 2):
+    elif layer and (dag.last_start is None or now - dag.last_start > max(2 * pause, HOUR / 2)):
         ago = "never" if dag.last_start is None else f"{show_duration(now - dag.last_start)} ago"
         wrong.append(_red("runs", f"the last run began {ago}", dag.dag_id, "is the scheduler up? k2 run", page))
     if layer and dag.active_since is not None and now - dag.active_since > timedelta(minutes=10):
@@ -121,7 +144,22 @@ def _runs(dag: DagObservation, paused: bool | None, now: datetime) -> Iterator[F
     if dag.failures >= FAILED_RUNS:
         page = "offload-failure.md#runs-fail"
         wrong.append(_red("runs", f"the last {dag.failures} runs have failed", dag.dag_id, "k2 status", page))
+    if dag.dag_id == "k2_reconcile" and paused is False:
+        wrong += _comparison(dag, now)
     yield from wrong or [Finding("runs", State.OK, "as scheduled", dag.dag_id)]
+
+
+def _comparison(dag: DagObservation, now: datetime) -> Iterator[Finding]:
+    last, state = dag.last_success, State.RED
+    if last is not None and now - last <= COMPARED_WITHIN:
+        return
+    if last is not None:
+        found = f"the last comparison that succeeded ended {show_duration(now - last)} ago"
+    elif dag.last_start is not None:
+        found = "no comparison has succeeded yet"
+    else:
+        state, found = State.WARNING, "no comparison has run yet"
+    yield Finding("runs", state, found, dag.dag_id, "k2 verify", "consistency.md#the-tiers-are-not-compared")
 
 
 def _cold_table(table: TableObservation, _: datetime) -> Finding | None:
@@ -142,23 +180,27 @@ def _failure(table: TableObservation, _: datetime) -> Finding | None:
     return _red("last attempt", failure_kind(table.failure), table.name, f"k2 status {table.name}", page)
 
 
-def _lag(table: TableObservation, _: datetime) -> Finding | None:
+def _late(pause: timedelta) -> timedelta:
+    return max(HOUR, HOUR + pause - USUAL_PAUSE)
+
+
+def _lag(table: TableObservation, _: datetime, pause: timedelta) -> Finding | None:
     if table.lag_seconds is None:
         return _unknown("lag", table)
     lag = timedelta(seconds=table.lag_seconds)
-    if lag <= LAG_TARGET:
+    if lag <= lag_target(pause):
         return None
-    state = State.RED if lag > HOUR else State.WARNING
+    state = State.RED if lag > _late(pause) else State.WARNING
     return Finding("lag", state, show_duration(lag), table.name, "k2 run", "performance.md#cold-lag-is-high")
 
 
-def _ttl(table: TableObservation, _: datetime) -> Finding | None:
+def _ttl(table: TableObservation, _: datetime, pause: timedelta) -> Finding | None:
     if table.lag_seconds is None:
         return _unknown("TTL", table)
     if (
         table.ttl_seconds is None
         or table.ttl_seconds >= DAY.total_seconds()
-        or table.lag_seconds <= HOUR.total_seconds()
+        or table.lag_seconds <= _late(pause).total_seconds()
     ):
         return None
     left = timedelta(seconds=table.ttl_seconds)
@@ -186,6 +228,26 @@ def _differences(table: TableObservation, now: datetime) -> Finding | None:
     found = ", ".join(str(day.day) for day in days)
     page = "consistency.md#the-tiers-differ"
     return Finding("days that differ", state, found, table.name, f"k2 heal {table.name} --dry-run", page)
+
+
+def _late_rows(table: TableObservation, _: datetime) -> Finding | None:
+    if table.comparisons is None:
+        return _unknown("late rows left out", table)
+    rows = sum(day.late_rows for day in table.comparisons.unequal if day.day < table.whole_from)
+    if not rows:
+        return None
+    found, page = f"{rows:,} rows came too late to be healed", "consistency.md#rows-came-too-late"
+    return Finding("late rows left out", State.WARNING, found, table.name, f"k2 status {table.name}", page)
+
+
+def _seals(table: TableObservation, _: datetime) -> Finding | None:
+    if table.sealed is None:
+        return _unknown("seals", table)
+    if not table.sealed.broken:
+        return None
+    found = f"{table.sealed.broken} sealed days are not what they were"
+    page = "consistency.md#a-seal-is-broken"
+    return _red("seals", found, table.name, f"k2 verify --sealed {table.name}", page)
 
 
 def _gaps(table: TableObservation, _: datetime) -> Finding | None:
@@ -228,11 +290,19 @@ def _maintenance(table: TableObservation, now: datetime) -> Finding | None:
 _TABLE_CHECKS: Mapping[str, _Judge] = {
     "chain and source": _cold_table,
     "last attempt": _failure,
-    "lag": _lag,
-    "TTL": _ttl,
+    "lag": partial(_lag, pause=USUAL_PAUSE),
+    "TTL": partial(_ttl, pause=USUAL_PAUSE),
     "feed": _feed,
     "days that differ": _differences,
+    "late rows left out": _late_rows,
+    "seals": _seals,
     "rows missed": _gaps,
     "staged leftovers": _staged,
     "maintenance": _maintenance,
 }
+
+_OF_LEDGER = {"last attempt", "days that differ", "late rows left out", "seals", "rows missed", "maintenance"}
+"""Checks that the ledger alone answers."""
+
+_OF_BOTH_SIDES = {"lag", "TTL", "feed", "staged leftovers"}
+"""Checks that nobody can make of a table that cannot be read."""

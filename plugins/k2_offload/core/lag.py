@@ -11,6 +11,14 @@ LAG_TARGET = timedelta(minutes=25)
 """How old a row may be that is not in the cold table yet: it comes right after a window ends (``buffer_seconds``, five
 minutes by default), waits a quarter of an hour for the next cycle, and that takes up to five minutes."""
 
+USUAL_PAUSE = timedelta(minutes=15)
+"""Between the beginnings of two cycles, where no schedule is set."""
+
+
+def lag_target(pause: timedelta) -> timedelta:
+    """The same, where the longest pause between two cycles is another one; never less than what alerts have."""
+    return max(LAG_TARGET, LAG_TARGET + pause - USUAL_PAUSE)
+
 
 def lag(oldest_waiting: datetime | None, now: datetime) -> timedelta:
     """How old the oldest row is that is not in the cold table yet.

@@ -419,7 +419,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     _of_dags(
         "k2_last_run_success_timestamp_seconds",
-        "When the newest of its latest twenty runs that succeeded ended.",
+        "When the newest of its runs that succeeded ended.",
         lambda dag, _: _seconds(dag.last_success),
     ),
     _of_dags(

@@ -143,7 +143,7 @@ class DagObservation:
     :param active_since: since when its run has been running; ``None`` if none is
     :param waiting: runs that are queued
     :param last_start: when its newest run began
-    :param last_success: when the newest of its latest runs that succeeded ended
+    :param last_success: when the newest of its runs that succeeded ended
     :param last_seconds: how long the newest run that has ended took
     :param failures: how many runs have failed since one succeeded, among the latest ones
     """
@@ -174,6 +174,7 @@ class Observation:
     :param up: services, by name, whether they answered
     :param disk: ``None`` for a lake in an object store
     :param clock_seconds: by how much ClickHouse's clock is ahead of this machine's; ``None`` while it is away
+    :param old_ledger: what a person should know if an older version has made the ledger, so that it cannot be read
     """
 
     at: datetime
@@ -183,3 +184,4 @@ class Observation:
     dags: Sequence[DagObservation] = ()
     disk: Disk | None = None
     clock_seconds: float | None = None
+    old_ledger: str | None = None

@@ -12,6 +12,32 @@ from k2_offload.core.windows import Window, to_micros
 OFFSETS_TABLE = "message_offsets"
 
 
+def kept_since(table: TableSpec) -> str:
+    """One row with seconds since 1970, or none if there is no table of offsets.
+
+    An ALTER moves the time of the metadata; the first row that is left may be older.
+    """
+    return (
+        "SELECT toUnixTimestamp(metadata_modification_time) FROM system.tables "
+        f"WHERE database = {literal(_database(table))} AND name = {literal(OFFSETS_TABLE)}"
+    )
+
+
+def first_received(table: TableSpec) -> str:
+    """One row: the microseconds of the oldest row of any table, 0 if there is none."""
+    return f"SELECT toUnixTimestamp64Micro(min(received_at)) FROM {quote(_database(table))}.{OFFSETS_TABLE}"
+
+
+def feeding_views(table: TableSpec) -> str:
+    """One row: how many views write the table's offsets."""
+    name = literal(literal(table.source.partition(".")[2]))
+    return (
+        f"SELECT count() FROM system.tables WHERE database = {literal(_database(table))} "
+        "AND engine = 'MaterializedView' "
+        f"AND match(create_table_query, '[ .`]{OFFSETS_TABLE}[` (]') AND position(create_table_query, {name}) > 0"
+    )
+
+
 def last_offsets(table: TableSpec) -> str:
     """Rows ``(topic, partition, highest offset)``."""
     return f"SELECT topic, partition, max(offset) FROM {_offsets(table)} GROUP BY topic, partition"
@@ -51,7 +77,7 @@ def without_rows(
     :param trade_before: only of messages whose first trade is older than this
     :param left_out: trades in these are not asked for
     """
-    database = quote(table.source.partition(".")[0])
+    database = quote(_database(table))
     low = instant(to_micros(since))
     due = f"received_at >= {low} AND received_at < {instant(to_micros(received_before))}"
     due += f" AND ifNull(first_trade_at, received_at) >= {low}"
@@ -64,6 +90,10 @@ def without_rows(
         f"SELECT DISTINCT topic, partition, offset FROM {_offsets(table)} AND {due} "
         f"AND message_hash NOT IN ({kept}) AND message_hash NOT IN ({rejected})"
     )
+
+
+def _database(table: TableSpec) -> str:
+    return table.source.partition(".")[0]
 
 
 def _offsets(table: TableSpec) -> str:

@@ -10,8 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+
+OFFSETS_TTL = timedelta(days=7)
+"""How long ClickHouse keeps offsets; docker/clickhouse/80_message_offsets.sql says the same."""
+_LARGEST_MARGIN = timedelta(days=1)
 
 
 class OffsetKind(StrEnum):
@@ -19,6 +23,11 @@ class OffsetKind(StrEnum):
 
     MISSING = "missing in ClickHouse"
     UNKNOWN = "missing in ClickHouse, and gone from the broker"
+    ANEW = (
+        "in ClickHouse, and not yet given by the broker: the topic begins anew, or the broker lost its end; what is "
+        "missing of it cannot be told"
+    )
+    NO_PARTITION = "in ClickHouse, and the broker does not know this topic or partition"
     UNCHECKED = "missing in ClickHouse, as far as can be told without the broker"
     REPEATED = "delivered more than once"
     NOT_IN_BRONZE = "missing in bronze"
@@ -28,6 +37,11 @@ class OffsetKind(StrEnum):
     def lost(self) -> bool:
         """Whether rows may be missing; a repetition loses nothing."""
         return self is not OffsetKind.REPEATED
+
+    @property
+    def there(self) -> bool:
+        """Whether ClickHouse has the messages that the finding names."""
+        return self in (OffsetKind.REPEATED, OffsetKind.ANEW, OffsetKind.NO_PARTITION)
 
 
 @dataclass(frozen=True, order=True)
@@ -140,8 +154,38 @@ def judge_gap(
         yield missing, OffsetKind.MISSING
 
 
+def within(gap: OffsetRange, broker: BrokerPartition) -> OffsetRange | None:
+    """What of a gap the broker may still hold; ``None`` if nothing."""
+    first, last = max(gap.first, broker.first), min(gap.last, broker.end - 1)
+    return OffsetRange(first, last) if first <= last else None
+
+
+def strangers(last: Mapping[Partition, int], known: Mapping[Partition, BrokerPartition]) -> Iterator[OffsetFinding]:
+    """Partitions whose offsets in ClickHouse are not the broker's.
+
+    :param last: the highest offset that ClickHouse has, read before the broker was asked
+    """
+    for partition, offset in sorted(last.items()):
+        held = known.get(partition)
+        if held is None:
+            yield OffsetFinding(partition, OffsetRange(offset, offset), OffsetKind.NO_PARTITION)
+        elif offset >= held.end:
+            yield OffsetFinding(partition, OffsetRange(held.end, offset), OffsetKind.ANEW)
+
+
+def looked_at_since(now: datetime, retention: timedelta) -> datetime:
+    """What came or happened before may be gone: from bronze, or from the table of offsets.
+
+    :param retention: bronze's
+    """
+    kept = min(retention, OFFSETS_TTL)
+    return now - kept + min(_LARGEST_MARGIN, kept / 7)
+
+
 def unread(last: int | None, broker: BrokerPartition) -> OffsetRange | None:
     """What the broker holds above the last offset that ClickHouse has; ``None`` if nothing.
+
+    A last offset that the broker has not given yet is for :func:`strangers`.
 
     :param last: ``None`` if ClickHouse has none
     """

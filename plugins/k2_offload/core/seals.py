@@ -6,7 +6,9 @@ content hash over these columns, and ClickHouse held the same, all of them.
 1. *It is of what was compared.* A comparison reads one snapshot, and a snapshot never changes. So a seal stays true
    whatever is committed between its comparison and itself; what comes after S is the matter of verification. A day is
    sealed only if both tiers were equal, ClickHouse held it as a whole, and no window will come to it any more
-   (:func:`is_over`); a day in which cold rows were left out of the comparison is not (:func:`may_be_sealed`). If S is
+   (:func:`is_over`); a day of which times were skipped, or cold rows left out of the comparison, is not
+   (:func:`may_be_sealed`). What is sealed is read off that snapshot as every verification reads it: a comparison passes
+   over columns where they say nothing of the source, and a seal does not. If S is
    no ancestor of main any more when the seal is written, or the table is another one, nothing is sealed
    (:func:`check_sealing`).
 2. *It is named by what it says* (:attr:`Seal.seal_id`), the seal before it included. So the same seal written twice is
@@ -48,6 +50,7 @@ Content = tuple[int, int]
 class Seal:
     """What a day held when it was sealed.
 
+    :param partition_column: the time that the day is of
     :param columns: names and Iceberg types that the hash is over, in their order
     :param before: the id of the seal that this one follows; ``None`` for the first
     :param snapshot_id: of the cold table, as it was compared
@@ -56,6 +59,7 @@ class Seal:
     table: str
     table_uuid: str
     day: date
+    partition_column: str
     rows: int
     content_hash: int
     columns: tuple[PlannedColumn, ...]
@@ -76,8 +80,9 @@ class Seal:
     @property
     def seal_id(self) -> str:
         """A digest of all that it says, but for the snapshot and the time, in which two runs may differ."""
-        said = [self.table, self.table_uuid, self.day.isoformat(), self.rows, self.content_hash, self.columns_text]
-        return sha256(json.dumps([*said, self.before]).encode()).hexdigest()
+        day = [self.table, self.table_uuid, self.day.isoformat(), self.partition_column]
+        held = [self.rows, self.content_hash, self.columns_text]
+        return sha256(json.dumps([*day, *held, self.before]).encode()).hexdigest()
 
 
 def read_columns(text: str) -> tuple[PlannedColumn, ...]:
@@ -94,7 +99,12 @@ def is_over(table: TableSpec, day: date, watermark: datetime) -> bool:
 
 def may_be_sealed(found: DayComparison) -> bool:
     """Whether both tiers hold the same rows of the day, and all of them."""
-    return found.verdict is Verdict.EQUAL and found.whole and found.cold_rows > 0
+    day = day_window(found.scope.day)
+    skipped = any(
+        window.low < day.high + LONGEST_CANDLE and window.high > day.low - LONGEST_CANDLE
+        for window in found.scope.left_out
+    )
+    return found.verdict is Verdict.EQUAL and found.whole and found.cold_rows > 0 and not skipped
 
 
 def check_sealing(seal: Seal, table_uuid: str | None, ancestors: Collection[int]) -> None:
@@ -166,7 +176,7 @@ def find_break(seal: Seal, steps: Sequence[Step], content_of: Callable[[int], Co
     """
     contents: dict[Hashable, Content | None] = {}
     for step in steps:
-        if step.state not in contents:
+        if contents.get(step.state) is None:  # a snapshot may lack a column that later ones have
             contents[step.state] = content_of(step.snapshot.snapshot_id)
     held = [place for place, step in enumerate(steps) if contents[step.state] == seal.content]
     if not held:

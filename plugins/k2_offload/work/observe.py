@@ -27,7 +27,7 @@ from k2_offload.core.observation import (
     TableObservation,
     WindowTotals,
 )
-from k2_offload.core.tables import TableSpec
+from k2_offload.core.tables import Tables, TableSpec
 from k2_offload.work.status import TableStatus, read_cold_status, read_status
 from k2_offload.work.tiers import Tiers, open_tiers
 
@@ -48,15 +48,15 @@ class _LedgerView:
     sealed: Mapping[str, SealedDays] = field(default_factory=dict)
 
 
-def look(dag_ids: Sequence[str], seconds: Callable[[], float]) -> Observation:
+def look(dag_ids_of: Callable[[Tables], Sequence[str]], seconds: Callable[[], float]) -> Observation:
     """Look at everything that the settings and the table file name.
 
-    :param dag_ids: the DAGs whose runs to look at
+    :param dag_ids_of: the DAGs of a table file whose runs to look at
     :param seconds: a clock that never goes back
     :raises OffloadError: if a setting, a connection or the table file is wrong
     """
     with open_tiers(query_seconds=OBSERVE_QUERY_SECONDS) as tiers:
-        return observe(tiers, dag_ids, seconds)
+        return observe(tiers, dag_ids_of(tiers.tables), seconds)
 
 
 def observe(tiers: Tiers, dag_ids: Sequence[str], seconds: Callable[[], float]) -> Observation:
@@ -67,24 +67,30 @@ def observe(tiers: Tiers, dag_ids: Sequence[str], seconds: Callable[[], float]) 
     """
     began, at = seconds(), tiers.now()
     up = dict.fromkeys(SERVICES, True)
-    ledger = _ask(up, "ledger", lambda: _read_ledger(tiers)) or _LedgerView()
+    old_ledger = None
+    try:
+        ledger = _ask(up, "ledger", lambda: _read_ledger(tiers)) or _LedgerView()
+    except OldLedger as error:  # it answers
+        log.warning("%s", error)
+        ledger, old_ledger = _LedgerView(), str(error)
     dags = _ask(up, "airflow", lambda: [read_latest_runs(dag_id) for dag_id in dag_ids]) or []
     clock_seconds = _ping(tiers, up)
     tables = [_observe_table(tiers, table, ledger, up) for table in tiers.tables.by_name.values()]
-    return Observation(
-        at, seconds() - began, up, tables, dags, _ask(up, "catalog", lambda: _disk(tiers)), clock_seconds
-    )
+    disk = _ask(up, "catalog", lambda: _disk(tiers))
+    return Observation(at, seconds() - began, up, tables, dags, disk, clock_seconds, old_ledger)
 
 
 def _ask(up: dict[str, bool], service: str, question: Callable[[], Result]) -> Result | None:
-    """Ask a service something, if it is not known to be away."""
+    """Ask a service something, if it is not known to be away.
+
+    :raises OldLedger: if an older version has made the ledger
+    """
     if not up[service]:
         return None
     try:
         return question()
-    except OldLedger as error:  # it answers
-        log.warning("%s", error)
-        return None
+    except OldLedger:
+        raise
     except OffloadError as error:
         log.warning("%s", error)
     except Exception:

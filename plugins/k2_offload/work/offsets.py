@@ -10,6 +10,7 @@ from typing import Any
 from k2_offload.adapters.broker import Broker
 from k2_offload.core import offset_queries
 from k2_offload.core.day_comparison import HEALED_WITHIN
+from k2_offload.core.errors import OffloadError
 from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.lake import iceberg_table
 from k2_offload.core.offsets import (
@@ -22,14 +23,16 @@ from k2_offload.core.offsets import (
     due,
     interior_gaps,
     judge_gap,
+    looked_at_since,
     ranges,
+    strangers,
     unread,
+    within,
 )
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import from_micros
-from k2_offload.work.tiers import Tiers
+from k2_offload.work.tiers import WORKER, Tiers
 
-_TTL_MARGIN = timedelta(days=1)
 _ON_ITS_WAY = timedelta(minutes=5)
 """How long a message may take from the broker into bronze."""
 _VIEW_STARTS_WITHIN = timedelta(minutes=1)
@@ -42,17 +45,24 @@ class OffsetReport:
 
     :param kept: whether ClickHouse keeps the offsets of its messages
     :param partitions: that were looked at
+    :param problems: sentences on what could not be compared
     """
 
     table: str
     kept: bool
     partitions: int = 0
     findings: tuple[OffsetFinding, ...] = ()
+    problems: tuple[str, ...] = ()
 
     @property
     def losses(self) -> list[OffsetFinding]:
         """Those of which rows may be missing."""
         return [finding for finding in self.findings if finding.kind.lost]
+
+    @property
+    def passed(self) -> bool:
+        """Whether all was compared and nothing is missing."""
+        return self.kept and not self.losses and not self.problems
 
 
 def compare_offsets(tiers: Tiers, table: TableSpec, broker: Broker | None) -> OffsetReport:
@@ -71,23 +81,42 @@ def compare_offsets(tiers: Tiers, table: TableSpec, broker: Broker | None) -> Of
     for topic in sorted({partition.topic for partition in last} | _topics(tiers, table)) if broker else ():
         known |= broker.partitions(topic) if broker else {}
     now = min(tiers.now(), tiers.clickhouse.now())
-    since = now - table.warm_retention + _TTL_MARGIN
+    since = looked_at_since(now, table.warm_retention)
+    partitions = len(last.keys() | known.keys())
+    cold, not_compared = _not_cold(tiers, table, since, now)
     findings = [
         *_gaps(tiers, table, broker, known),
+        *(strangers(last, known) if broker else ()),
         *(_unread(broker, last, known, max(since, began + _VIEW_STARTS_WITHIN), now - _ON_ITS_WAY) if broker else ()),
         *_found(OffsetKind.REPEATED, _ask(tiers, offset_queries.repeated(table))),
-        *_without_rows(tiers, table, since, now),
+        *_not_in_bronze(tiers, table, since, now),
+        *cold,
     ]
-    return OffsetReport(table.name, True, len(last.keys() | known.keys()), tuple(findings))
+    problems = [*_nothing_to_look_at(tiers, table, partitions), *not_compared]
+    return OffsetReport(table.name, True, partitions, tuple(findings), tuple(problems))
 
 
 def _offsets_kept_since(tiers: Tiers, table: TableSpec) -> datetime | None:
-    found = tiers.clickhouse.execute(
-        "SELECT toUnixTimestamp(metadata_modification_time) FROM system.tables "
-        "WHERE database = %(database)s AND name = %(name)s",
-        {"database": table.source.partition(".")[0], "name": offset_queries.OFFSETS_TABLE},
-    )
-    return from_micros(found[0][0] * 1_000_000) if found else None
+    made = _ask(tiers, offset_queries.kept_since(table))
+    if not made:
+        return None
+    [(first,)] = _ask(tiers, offset_queries.first_received(table))
+    made_at = made[0][0] * 1_000_000
+    return from_micros(min(made_at, first) if first > 0 else made_at)
+
+
+def _nothing_to_look_at(tiers: Tiers, table: TableSpec, partitions: int) -> Iterator[str]:
+    [(views,)] = _ask(tiers, offset_queries.feeding_views(table))
+    if not views:
+        yield (
+            f"No view writes the offsets of its messages into {offset_queries.OFFSETS_TABLE}, so messages are not "
+            "followed. Make one like those in docker/clickhouse/80_message_offsets.sql."
+        )
+    elif not partitions:
+        yield (
+            "No partition was looked at: no message has come since ClickHouse keeps offsets, and no topic of its queue "
+            "was found in the broker. Look at `SELECT * FROM system.kafka_consumers`."
+        )
 
 
 def _topics(tiers: Tiers, table: TableSpec) -> set[str]:
@@ -108,7 +137,8 @@ def _gaps(
         partition = Partition(topic, number)
         pair = (Delivered(before, from_micros(before_at)), Delivered(after, from_micros(after_at)))
         for gap in interior_gaps([pair]):
-            held = broker.messages(partition, gap) if broker and partition in known else {}
+            there = within(gap, known[partition]) if partition in known else None
+            held = broker.messages(partition, there) if broker and there else {}
             for offsets, kind in judge_gap(gap, known.get(partition), held):
                 yield OffsetFinding(partition, offsets, kind)
 
@@ -127,18 +157,30 @@ def _unread(
                 yield OffsetFinding(partition, offsets, OffsetKind.MISSING)
 
 
-def _without_rows(tiers: Tiers, table: TableSpec, since: datetime, now: datetime) -> Iterator[OffsetFinding]:
-    warm = offset_queries.without_rows(table, table.source, since, now - _ON_ITS_WAY)
-    yield from _found(OffsetKind.NOT_IN_BRONZE, _ask(tiers, warm))
-    cold = tiers.load_cold(table)
-    if cold is None or cold.published is None:
-        return
-    reader = iceberg_table(cold.location, cold.metadata_location, tiers.lake_collection)
-    left_out = [gap.window for gap in tiers.ledger.read_gaps().get(table.name, ())]
-    missing = offset_queries.without_rows(
-        table, reader, since, now - HEALED_WITHIN, watermark_of(cold.published), left_out
-    )
-    yield from _found(OffsetKind.NOT_COLD, _ask(tiers, missing))
+def _not_in_bronze(tiers: Tiers, table: TableSpec, since: datetime, now: datetime) -> Iterator[OffsetFinding]:
+    missing = offset_queries.without_rows(table, table.source, since, now - _ON_ITS_WAY)
+    yield from _found(OffsetKind.NOT_IN_BRONZE, _ask(tiers, missing))
+
+
+def _not_cold(tiers: Tiers, table: TableSpec, since: datetime, now: datetime) -> tuple[list[OffsetFinding], list[str]]:
+    """What the cold table lacks, and why it was not compared."""
+    try:
+        cold = tiers.load_cold(table)
+        if cold is None or cold.published is None:
+            return [], []
+        if tiers.cold_reader == WORKER:
+            return [], [
+                "Iceberg was not compared: only ClickHouse can do it, and [k2_offload] cold_reader is worker. "
+                f"`k2 verify {table.name}` compares rows."
+            ]
+        reader = iceberg_table(cold.location, cold.metadata_location, tiers.lake_collection)
+        left_out = [gap.window for gap in tiers.ledger.read_gaps().get(table.name, ())]
+        missing = offset_queries.without_rows(
+            table, reader, since, now - HEALED_WITHIN, watermark_of(cold.published), left_out
+        )
+        return list(_found(OffsetKind.NOT_COLD, _ask(tiers, missing))), []
+    except OffloadError as error:
+        return [], [f"Iceberg was not compared: {error}"]
 
 
 def _ask(tiers: Tiers, sql: str) -> list[tuple[Any, ...]]:

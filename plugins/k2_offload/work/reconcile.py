@@ -195,7 +195,7 @@ def _attempt(table: TableSpec, step: Callable[[], Result]) -> Result | Found:
 def _reconcile(tiers: Tiers, counted: TableDays, day: date, going_rows: int) -> Found:
     found = compare_day(tiers, counted, day)
     obstacle = found.obstacle(going_rows) if found.differs else None
-    if obstacle is None and tiers.cold_reader == WORKER:
+    if found.differs and obstacle is None and tiers.cold_reader == WORKER:
         obstacle = "the new files could not be read back: [k2_offload] cold_reader is not clickhouse"
     # While columns change, a heal would leave out values that the cold table has room for in a moment.
     may_be_healed = found.differs and obstacle is None and not counted.changing
@@ -204,4 +204,6 @@ def _reconcile(tiers: Tiers, counted: TableDays, day: date, going_rows: int) -> 
     unequal_since = tiers.ledger.record_day(found, found.problem or obstacle, now)
     overdue = unequal_since is not None and now - unequal_since > HEALED_WITHIN
     red = found.differs and found.whole and (obstacle is not None or overdue)
+    if counted.changing and obstacle is None:
+        obstacle = f"its columns do not follow the source's yet: `k2 schema {counted.table.name}`"
     return Found(counted.table, (found,), heals, (describe(found, obstacle),) if red else ())

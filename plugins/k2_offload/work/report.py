@@ -103,6 +103,11 @@ class Report:
         return [each.table.name for each in self.tables if each.figures is not None and not each.figures.from_chain]
 
     @property
+    def incomplete(self) -> list[str]:
+        """Tables of which something is missing, because it could not be read."""
+        return [each.table.name for each in self.tables if each.problem is not None]
+
+    @property
     def rows(self) -> int | None:
         """Rows that were moved; ``None`` if that is not known of all tables."""
         known = [each.figures.rows for each in self.tables if each.figures is not None]

@@ -64,8 +64,8 @@ def read_schema(tiers: Tiers, table: TableSpec) -> TableSchema:
     source, cold = tiers.clickhouse.columns(table), tiers.load_cold(table)
     if cold is None:
         return TableSchema(table, pair_columns(table, source, ()), False, False)
-    with tiers.ledger.locked(table.name) as locked:
-        window_open = follow_chain(table.name, locked.entry(), cold.uuid, cold.published).resume is not None
+    entry = tiers.ledger.read_entry(table.name)
+    window_open = follow_chain(table.name, entry, cold.uuid, cold.published).resume is not None
     return TableSchema(table, pair_columns(table, source, cold.columns), True, window_open)
 
 

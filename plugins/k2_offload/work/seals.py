@@ -10,14 +10,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.lake_seals import LakeSeals
 from k2_offload.adapters.ledger_seals import LedgerSeals, RecordedSeal
 from k2_offload.core.day_comparison import Verdict
 from k2_offload.core.day_queries import sealed_day
-from k2_offload.core.errors import DamagedTable, OffloadError, Overloaded, Refused, Unreachable
+from k2_offload.core.errors import DamagedTable, OffloadError, Overloaded, Refused, StaleWindow, Unreachable
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.lake import iceberg_table
 from k2_offload.core.plan import PlannedColumn
@@ -89,36 +89,47 @@ class Verified:
 def seal_days(tiers: Tiers, tables: Sequence[TableSpec], budget: timedelta | None = None) -> Sealing:
     """Seal the days of some tables that are due: those that are over and not sealed, and sealed ones that were healed.
 
-    :param budget: no comparison begins so long after the first
+    :param budget: no comparison begins so long after all days have been counted, but the first one does
     :raises Unreachable: if a service is down; what is wrong with one table alone becomes a problem
     """
-    done, started = Sealing(), tiers.now()
+    done = Sealing()
     for namespace, chosen in _by_namespace(table for table in tables if table.reconcile).items():
         with _kept(done.problems):
             counted = []
             for table in chosen:
                 with _kept(done.problems):
                     days = count_days(tiers, table)
-                    if days is not None and _due(tiers, days, _newest_recorded(tiers, days)):
+                    if days is None:
+                        continue
+                    recorded, broken = _newest_recorded(tiers, days)
+                    if broken or _due(tiers, days, recorded):
                         counted.append(days)
             if not counted:
                 continue
             lake = tiers.catalog.seals(namespace)
-            _share(tiers, lake, chosen)
-            found = []
+            done.problems += _share(tiers, lake, chosen)
+            started = tiers.now()
             for days in counted:
                 with _kept(done.problems):
-                    recorded = _newest_recorded(tiers, days)
-                    for day in _due(tiers, days, recorded):
-                        if budget is not None and tiers.now() - started > budget:
-                            break
-                        with _kept(done.problems):
-                            if (seal := _compare(tiers, days, day, recorded.get(day))) is not None:
-                                found.append(seal)
-            for seal in found:
-                reached(FaultPoint.SEAL_COMPARED, seal.table)
-            done.seals += _write(tiers, lake, found, done)
+                    _seal_table(tiers, lake, days, started + budget if budget is not None else None, done)
     return done
+
+
+def _seal_table(tiers: Tiers, lake: LakeSeals, days: TableDays, until: datetime | None, done: Sealing) -> None:
+    recorded, broken = _newest_recorded(tiers, days)
+    done.problems += broken.values()
+    found: list[Seal] = []
+    for day in _due(tiers, days, recorded):
+        if day in broken:
+            continue
+        if found and until is not None and tiers.now() > until:
+            log.info("%s: no time to seal more days; the next run goes on", days.table.name)
+            break
+        with _kept(done.problems):
+            if (seal := _compare(tiers, days, day, recorded.get(day))) is not None:
+                found.append(seal)
+                reached(FaultPoint.SEAL_COMPARED, seal.table)
+    done.seals += _write(tiers, lake, days.table, found, done)
 
 
 @contextmanager
@@ -128,6 +139,8 @@ def _kept(problems: list[str]) -> Iterator[None]:
         yield
     except Unreachable:
         raise
+    except StaleWindow as stale:  # the next run looks anew
+        log.info("%s", stale)
     except OffloadError as error:
         problems.append(str(error))
 
@@ -139,15 +152,17 @@ def _by_namespace(tables: Iterable[TableSpec]) -> Mapping[str, list[TableSpec]]:
     return found
 
 
-def _newest_recorded(tiers: Tiers, days: TableDays) -> dict[date, RecordedSeal]:
-    """The last seal of each day of this incarnation of a table, as the ledger knows it."""
+def _newest_recorded(tiers: Tiers, days: TableDays) -> tuple[dict[date, RecordedSeal], dict[date, str]]:
+    """The last seal of each day of this incarnation of a table, as the ledger knows it; and why a day has none."""
     return _newest_of(days.table, days.cold_table.uuid, LedgerSeals(tiers.ledger).read([days.table.name]))
 
 
-def _newest_of(table: TableSpec, uuid: str, recorded: Iterable[RecordedSeal]) -> dict[date, RecordedSeal]:
+def _newest_of(
+    table: TableSpec, uuid: str, recorded: Iterable[RecordedSeal]
+) -> tuple[dict[date, RecordedSeal], dict[date, str]]:
     by_id = {each.seal.seal_id: each for each in recorded}
-    last, _ = _newest_seals(table, uuid, (each.seal for each in by_id.values()))
-    return {seal.day: by_id[seal.seal_id] for seal in last}
+    last, broken, _ = _newest_seals(table, uuid, (each.seal for each in by_id.values()))
+    return {seal.day: by_id[seal.seal_id] for seal in last}, broken
 
 
 def _due(tiers: Tiers, days: TableDays, recorded: Mapping[date, RecordedSeal]) -> list[date]:
@@ -175,10 +190,14 @@ def _is_healed_since(days: TableDays, recorded: RecordedSeal) -> bool:
     return False
 
 
-def _share(tiers: Tiers, lake: LakeSeals, tables: Sequence[TableSpec]) -> None:
-    """Let the ledger know the lake's seals, and the lake those that only the ledger knows: either may be lost."""
+def _share(tiers: Tiers, lake: LakeSeals, tables: Sequence[TableSpec]) -> list[str]:
+    """Let the ledger know the lake's seals, and the lake those that only the ledger knows: either may be lost.
+
+    :returns: a sentence for each row of the lake that is no seal
+    """
     names = [table.name for table in tables]
-    in_lake = {seal.seal_id: seal for seal in lake.read() if seal.table in names}
+    seals, altered = lake.read()
+    in_lake = {seal.seal_id: seal for seal in seals if seal.table in names}
     ledger = LedgerSeals(tiers.ledger)
     in_ledger = {each.seal.seal_id: each.seal for each in ledger.read(names)}
     if lost := [seal for seal_id, seal in in_ledger.items() if seal_id not in in_lake]:
@@ -186,6 +205,7 @@ def _share(tiers: Tiers, lake: LakeSeals, tables: Sequence[TableSpec]) -> None:
         lake.append(lost)
     if any(in_ledger.get(seal_id) != seal for seal_id, seal in in_lake.items()):
         ledger.record(list(in_lake.values()))
+    return altered
 
 
 def _compare(tiers: Tiers, days: TableDays, day: date, before: RecordedSeal | None) -> Seal | None:
@@ -195,7 +215,7 @@ def _compare(tiers: Tiers, days: TableDays, day: date, before: RecordedSeal | No
     :raises DamagedTable: if the seal before is broken
     """
     if before is not None:
-        verified = _verify(tiers, days.cold_table, days.table, before.seal)
+        verified = _verify(tiers, days.cold_table, before.seal)
         if verified.problem is not None:
             LedgerSeals(tiers.ledger).record_verification(
                 before.seal, verified.snapshot_id, verified.problem, tiers.now()
@@ -207,24 +227,36 @@ def _compare(tiers: Tiers, days: TableDays, day: date, before: RecordedSeal | No
     found = compare_day(tiers, days, day)
     if not may_be_sealed(found):
         return None
+    columns = tuple(PlannedColumn(column.name, column.iceberg_type) for column in days.columns)
+    try:
+        rows, content = _read(tiers, days.cold_table, day, days.table.partition_column, columns, found.snapshot_id)
+    except (Unreachable, Refused, Overloaded):
+        raise
+    except OffloadError as error:  # the snapshot lacks a column that the table has by now
+        log.info("%s %s: it is sealed after the next window: %s", days.table.name, day, error)
+        return None
+    if rows != found.cold_rows:
+        return None
     return Seal(
         days.table.name,
         days.cold_table.uuid,
         day,
-        found.cold_rows,
-        found.cold_hash,
-        tuple(PlannedColumn(column.name, column.iceberg_type) for column in days.columns),
+        days.table.partition_column,
+        rows,
+        content,
+        columns,
         before.seal.seal_id if before is not None else None,
         found.snapshot_id,
         tiers.now(),
     )
 
 
-def _write(tiers: Tiers, lake: LakeSeals, seals: Sequence[Seal], done: Sealing) -> list[Seal]:
+def _write(tiers: Tiers, lake: LakeSeals, table: TableSpec, seals: Sequence[Seal], done: Sealing) -> list[Seal]:
+    if not seals:
+        return []
     checked = []
+    cold = tiers.catalog.load(table)
     for seal in seals:
-        table = tiers.tables[seal.table]
-        cold = tiers.catalog.load(table)
         chain = cold.day_history(table.partition_column, seal.day).ancestors() if cold is not None else ()
         with _kept(done.problems):
             check_sealing(seal, cold.uuid if cold else None, {snapshot.snapshot_id for snapshot in chain})
@@ -257,7 +289,8 @@ def verify_sealed(
     found = SealCheck(table.name)
     try:
         recorded = LedgerSeals(tiers.ledger).read([table.name])
-        in_lake = tiers.catalog.seals(table.target.partition(".")[0]).read()
+        in_lake, altered = tiers.catalog.seals(table.target.partition(".")[0]).read()
+        found.findings += altered
         in_lake = [seal for seal in in_lake if seal.table == table.name]
         seals = [*in_lake, *(each.seal for each in recorded)]
         lost = {each.seal.seal_id for each in recorded} - {seal.seal_id for seal in in_lake}
@@ -267,7 +300,8 @@ def verify_sealed(
                 "seals, or rolled it back. They are known all the same; `k2 maintain` writes them into it again."
             )
         cold = tiers.load_cold(table)
-        current, others = _newest_seals(table, cold.uuid if cold else None, seals)
+        current, broken, others = _newest_seals(table, cold.uuid if cold else None, seals)
+        found.findings += broken.values()
         if others:
             _tell_others(tiers, table, cold, others, found)
         found.newest = max((seal.day for seal in current), default=None)
@@ -275,7 +309,7 @@ def verify_sealed(
         for seal in progress(chosen):
             if cold is None:  # then nothing is sealed of it
                 break
-            verified = _verify(tiers, cold, table, seal)
+            verified = _verify(tiers, cold, seal)
             found.days, found.rows = found.days + 1, found.rows + seal.rows
             if verified.problem is not None:
                 found.findings.append(verified.problem)
@@ -291,8 +325,10 @@ def verify_sealed(
     return found
 
 
-def _newest_seals(table: TableSpec, uuid: str | None, seals: Iterable[Seal]) -> tuple[list[Seal], set[str]]:
-    """The last seal of each day of this incarnation of a table; the others that seals speak of."""
+def _newest_seals(
+    table: TableSpec, uuid: str | None, seals: Iterable[Seal]
+) -> tuple[list[Seal], dict[date, str], set[str]]:
+    """The last seal of each day of this incarnation of a table; why a day has none; the others that seals speak of."""
     by_day: dict[date, list[Seal]] = defaultdict(list)
     others = set()
     for seal in seals:
@@ -300,7 +336,13 @@ def _newest_seals(table: TableSpec, uuid: str | None, seals: Iterable[Seal]) -> 
             by_day[seal.day].append(seal)
         else:
             others.add(seal.table_uuid)
-    return [newest(table.name, day, each) for day, each in sorted(by_day.items())], others
+    last, broken = [], {}
+    for day, each in sorted(by_day.items()):
+        try:
+            last.append(newest(table.name, day, each))
+        except DamagedTable as damage:
+            broken[day] = str(damage)
+    return last, broken, others
 
 
 def _tell_others(tiers: Tiers, table: TableSpec, cold: ColdTable | None, others: set[str], found: SealCheck) -> None:
@@ -316,29 +358,32 @@ def _tell_others(tiers: Tiers, table: TableSpec, cold: ColdTable | None, others:
 
 
 def verify_due(tiers: Tiers, tables: Sequence[TableSpec], budget: timedelta | None = None) -> list[str]:
-    """Verify some sealed days and keep what was found: broken ones first, then those not looked at for the longest.
+    """Verify the sealed days that were not looked at for the longest, and keep what was found.
 
     :param budget: no verification begins so long after the first
-    :returns: a sentence for each finding
+    :returns: a sentence for each seal that is broken, whether it was looked at or not
     :raises Unreachable: if a service is down
     """
     findings: list[str] = []
     for namespace, chosen in _by_namespace(tables).items():
         with _kept(findings):
-            _share(tiers, tiers.catalog.seals(namespace), chosen)
-    due: list[tuple[RecordedSeal, TableSpec, ColdTable]] = []
+            findings += _share(tiers, tiers.catalog.seals(namespace), chosen)
+    due: list[tuple[RecordedSeal, ColdTable]] = []
     for table in tables:
         with _kept(findings):
             if (cold := tiers.load_cold(table)) is not None:
                 recorded = LedgerSeals(tiers.ledger).read([table.name])
-                due += [(each, table, cold) for each in _newest_of(table, cold.uuid, recorded).values()]
-    due.sort(key=lambda each: (each[0].problem is None, each[0].checked_at))
+                last, broken = _newest_of(table, cold.uuid, recorded)
+                findings += broken.values()
+                due += [(each, cold) for each in last.values()]
+    due.sort(key=lambda each: (each[0].verified_at is not None, each[0].checked_at))
     started = tiers.now()
-    for each, table, cold in due[:VERIFIED_DAYS]:
-        if budget is not None and tiers.now() - started > budget:
+    for position, (each, cold) in enumerate(due):
+        if position >= VERIFIED_DAYS or (budget is not None and tiers.now() - started > budget):
+            findings += [rest.problem for rest, *_ in due[position:] if rest.problem is not None]
             break
         with _kept(findings):
-            verified = _verify(tiers, cold, table, each.seal)
+            verified = _verify(tiers, cold, each.seal)
             if not verified.healed:
                 LedgerSeals(tiers.ledger).record_verification(
                     each.seal, verified.snapshot_id, verified.problem, tiers.now()
@@ -347,27 +392,29 @@ def verify_due(tiers: Tiers, tables: Sequence[TableSpec], budget: timedelta | No
     return findings
 
 
-def _read(tiers: Tiers, cold: ColdTable, table: TableSpec, seal: Seal, snapshot_id: int) -> Content:
+def _read(
+    tiers: Tiers, cold: ColdTable, day: date, partition_column: str, columns: Sequence[PlannedColumn], snapshot_id: int
+) -> Content:
     if tiers.cold_reader == WORKER:
         from k2_offload.adapters.row_hashes import row_hashes  # noqa: PLC0415 - imports numpy
 
         rows = content = 0
-        names = [column.name for column in seal.columns]
-        for batch in cold.read_day(table.partition_column, seal.day, names, snapshot_id):
-            rows, content = rows + batch.num_rows, content + sum(row_hashes(batch, seal.columns).tolist())
+        names = [column.name for column in columns]
+        for batch in cold.read_day(partition_column, day, names, snapshot_id):
+            rows, content = rows + batch.num_rows, content + sum(row_hashes(batch, columns).tolist())
         return rows, content % 2**64
     reader = iceberg_table(cold.location, cold.metadata_location, tiers.lake_collection)
-    sql = sealed_day(seal.columns, table.partition_column, seal.day, reader, snapshot_id)
+    sql = sealed_day(columns, partition_column, day, reader, snapshot_id)
     [(rows, content)] = tiers.clickhouse.execute(sql)
     return rows, content
 
 
-def _verify(tiers: Tiers, cold: ColdTable, table: TableSpec, seal: Seal) -> Verified:
+def _verify(tiers: Tiers, cold: ColdTable, seal: Seal) -> Verified:
     problems: dict[int, str] = {}
 
     def content_of(snapshot_id: int) -> Content | None:
         try:
-            return _read(tiers, cold, table, seal, snapshot_id)
+            return _read(tiers, cold, seal.day, seal.partition_column, seal.columns, snapshot_id)
         except (Unreachable, Refused, Overloaded):
             raise
         except OffloadError as error:
@@ -377,7 +424,7 @@ def _verify(tiers: Tiers, cold: ColdTable, table: TableSpec, seal: Seal) -> Veri
     head = cold.snapshot_id
     if content_of(head) == seal.content:
         return Verified(head)
-    history = cold.day_history(table.partition_column, seal.day)
+    history = cold.day_history(seal.partition_column, seal.day)
     chain = history.ancestors()
     below_sealed = {snapshot.snapshot_id for snapshot in history.ancestors(seal.snapshot_id)}
     since = []
@@ -387,6 +434,12 @@ def _verify(tiers: Tiers, cold: ColdTable, table: TableSpec, seal: Seal) -> Veri
             break
     steps = [history.step(snapshot) for snapshot in reversed(since)]
     broken = find_break(seal, steps, content_of) if steps else Break(head, None)
+    if broken is None and head in problems:
+        return Verified(
+            head,
+            f"{seal.table} {seal.day}: it was healed since it was sealed, and it cannot be read: {problems[head]}. "
+            f"Nothing was changed. `k2 verify {seal.table} --cold-only` names the files.",
+        )
     if broken is None:
         return Verified(head, healed=True)
     base = steps[0].snapshot.snapshot_id if steps else None

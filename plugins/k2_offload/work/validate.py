@@ -16,6 +16,7 @@ from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.cold_catalog import ColdCatalog
 from k2_offload.adapters.connections import catalog_settings, clickhouse_endpoint, spark_master
 from k2_offload.adapters.java import check_java
+from k2_offload.adapters.schedule import longest_pause
 from k2_offload.adapters.settings import Settings
 from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable, WrittenElsewhere
 from k2_offload.core.exactly_once import check_cut
@@ -23,6 +24,7 @@ from k2_offload.core.lake import parquet_file
 from k2_offload.core.queries import PROBE_ROWS, probe
 from k2_offload.core.schema_change import refused_by_choice
 from k2_offload.core.tables import TableSpec
+from k2_offload.core.text import show_duration
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.ttl import is_kept_too_short
 from k2_offload.work.tiers import Tiers, open_ledger
@@ -33,6 +35,8 @@ CLICKHOUSE, CATALOG = "ClickHouse", "Iceberg catalog"
 
 _S3_FILES, _S3_CLASS = "org.apache.iceberg.aws.s3.S3FileIO", "software/amazon/awssdk/services/s3/S3Client.class"
 """Iceberg's Java class for files on S3, which Iceberg's runtime has, and one that it needs, which that has not."""
+
+_PAUSES_IN_RETENTION = 4
 
 _PARQUET = b"PAR1"
 """How such a file begins."""
@@ -83,6 +87,21 @@ def check_services(settings: Settings) -> Iterator[Check]:
     yield _check("Spark jars", lambda: _spark_jars(settings))
     yield _check("Class archive", lambda: _class_archive(settings))
     yield _check("Spark connection", lambda: _spark_master(settings))
+
+
+def check_schedule(settings: Settings, tables: Sequence[TableSpec]) -> Check:
+    """Whether the longest pause between two cycles leaves time to move rows before they expire."""
+    pause, shortest = longest_pause(settings.schedule), min(tables, key=lambda table: table.warm_retention)
+    found = f"'{settings.schedule}': a cycle every {show_duration(pause)} at the longest"
+    if pause <= shortest.warm_retention / _PAUSES_IN_RETENTION:
+        return Check("Schedule", True, found)
+    return Check(
+        "Schedule",
+        False,
+        f"{found}, and ClickHouse keeps the rows of {shortest.name} for {shortest.warm_retention_text} "
+        f"(warm_retention_days). The pause may be a quarter of that: a few cycles that fail must not cost rows. "
+        "Correct [k2_offload] schedule, or make the TTL and warm_retention_days longer",
+    )
 
 
 def check_lake(tiers: Tiers) -> Iterator[Check]:

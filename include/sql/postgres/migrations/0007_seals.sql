@@ -3,7 +3,8 @@ CREATE TABLE k2_offload.offload_seals (
     seal_id           text PRIMARY KEY,                 -- a digest of all that it says, but for snapshot and time
     table_name        text NOT NULL,
     table_uuid        text NOT NULL,
-    day               date NOT NULL,                    -- of the table's partition column, UTC
+    day               date NOT NULL,                    -- UTC
+    partition_column  text NOT NULL,                    -- the time that the day is of
     rows              bigint NOT NULL,
     content_hash      numeric(20, 0) NOT NULL,
     columns           text NOT NULL,                    -- JSON: the names and types that the hash is over

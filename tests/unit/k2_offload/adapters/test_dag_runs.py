@@ -6,7 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from airflow.models.dagrun import DagRun
+from sqlalchemy import Column, MetaData, Table, create_engine, insert
+from sqlalchemy.orm import Session
 
+from k2_offload.adapters import dag_runs
 from k2_offload.adapters.dag_runs import ActiveRun, conf_of_this_process
 from k2_offload.core.limits import TASK_SECONDS, unchanged_seconds
 
@@ -37,3 +41,20 @@ def test_only_a_run_that_nobody_can_be_running_is_abandoned(run, abandoned):
 
 def test_a_run_of_this_process_names_it_and_keeps_its_conf():
     assert conf_of_this_process({"tables": ["a"]}) == {"tables": ["a"], "process": HERE}
+
+
+def test_the_last_success_is_known_however_many_runs_have_failed_since(monkeypatch):
+    engine = create_engine("sqlite://")
+    sqlite_table = DagRun.__table__.to_metadata(MetaData())
+    columns = [Column(each.name, each.type, primary_key=each.primary_key) for each in sqlite_table.columns]
+    made = Table("dag_run", MetaData(), *columns)
+    made.create(engine)
+    with engine.begin() as connection:
+        for number in range(25):
+            state, at = ("success" if number == 0 else "failed"), NOW + timedelta(hours=number)
+            values = {"id": number + 1, "dag_id": "k2_reconcile", "state": state, "start_date": at, "end_date": at}
+            connection.execute(insert(made).values(values))
+    monkeypatch.setattr(dag_runs, "_session", lambda: Session(engine))
+    seen = dag_runs.read_latest_runs("k2_reconcile")
+    assert (seen.last_success, seen.failures) == (NOW, 20)
+    assert dag_runs.read_latest_runs("k2_report").last_success is None

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from k2_offload.adapters.schedule import read_schedule, shortest_pause
+from k2_offload.adapters.schedule import longest_pause, read_schedule, shortest_pause
 from k2_offload.adapters.settings import Settings, load_settings
 from k2_offload.core.errors import ConfigurationError
 
@@ -39,3 +39,14 @@ def test_what_is_none_is_refused_with_its_variable(monkeypatch, text):
 
 def test_the_default_is_one():
     assert read_schedule(Settings().schedule) == Settings().schedule
+
+
+@pytest.mark.parametrize(
+    ("cron", "hours"),
+    [
+        ("*/15 * * * *", 0.25), ("0 */6 * * *", 6), ("*/5 8-17 * * *", 14 + 5 / 60),
+        ("0 9 * * 1-5", 72), ("*/1 9 * * 1", 7 * 24 - 59 / 60), ("0 0 1 * *", 31 * 24),
+    ],
+)  # fmt: skip
+def test_the_longest_pause_is_that_of_the_night_and_of_days_off(cron, hours):
+    assert longest_pause(cron) == timedelta(hours=hours)

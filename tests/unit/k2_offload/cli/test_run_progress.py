@@ -46,3 +46,10 @@ def test_another_window_of_a_table_begins_anew(bars):
     bars.show(window("committed"))
     bars.show(window("open", rows=7))
     assert bars.lines[1] == ("  trades", False, "moving 7 rows")
+
+
+def test_a_window_that_is_seen_after_the_last_layer_has_ended_is_shown(bars):
+    for layer in ("bronze", "silver"):
+        bars.show(LayerEnded(layer, "success", 2.0))
+    bars.show(window("open"))
+    assert bars.lines == [("ending", True, ""), ("  trades", False, "moving 1,234 rows")]

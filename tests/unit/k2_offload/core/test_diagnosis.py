@@ -5,17 +5,28 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
+import yaml
 
+from k2_offload.core import diagnosis
 from k2_offload.core.diagnosis import State, diagnose
 from k2_offload.core.history import History
-from k2_offload.core.observation import SERVICES, Comparisons, Disk, Observation, TableObservation, UnequalDay
+from k2_offload.core.observation import (
+    SERVICES,
+    Comparisons,
+    Disk,
+    Observation,
+    SealedDays,
+    TableObservation,
+    UnequalDay,
+)
 from tests.support.pages import DOCS
 from tests.unit.k2_offload.core.test_metrics import DAG, NOW, SEEN, TABLE
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-WELL = replace(TABLE, gaps=(), comparisons=Comparisons(NOW), history=History())
+WELL = replace(TABLE, gaps=(), comparisons=Comparisons(NOW), history=History(), sealed=SealedDays(3))
 RUNNING = replace(DAG, active_since=NOW)
 ALL_WELL = replace(SEEN, tables=[WELL], dags=[RUNNING])
 NOT_PAUSED = {DAG.dag_id: False}
@@ -40,7 +51,13 @@ def findings(paused=NOT_PAUSED, dag=None, **changes):
 
 def test_where_all_is_well_each_check_says_so():
     assert findings() == {}
-    assert len({each.check for each in diagnose(ALL_WELL, NOT_PAUSED)}) == 13
+    assert len({each.check for each in diagnose(ALL_WELL, NOT_PAUSED)}) == 15
+
+
+COMPARING = {"k2_reconcile": False}
+RECONCILE = {"dag_id": "k2_reconcile", "active_since": None}
+LEDGER_UNREAD = {"failure": None, "totals": None, "comparisons": None, "sealed": None, "gaps": None}
+UNREAD = {"lag_seconds": None, "silent": None, "refused": None, "history": None}
 
 
 def unequal(since):
@@ -68,6 +85,29 @@ def unequal(since):
         ({"silent_since": NOW - 7 * HOUR}, "feed", "warning", "7 h"),
         (unequal(HOUR), "days that differ", "warning", "2026-03-02"),
         (unequal(3 * HOUR), "days that differ", "red", "2026-03-02"),
+        (
+            {"comparisons": TABLE.comparisons, "whole_from": date(2026, 3, 4)},
+            "late rows left out",
+            "warning",
+            "13 rows",
+        ),
+        ({"sealed": TABLE.sealed}, "seals", "red", "1 sealed days"),
+        ({"old_ledger": "It is old.", **LEDGER_UNREAD}, "ledger", "red", "It is old."),
+        ({"readable": False, "problem": "No table.", **UNREAD}, "chain and source", "red", "No table."),
+        ({"paused": COMPARING, "dag": {**RECONCILE, "last_success": NOW - 5 * HOUR}}, "runs", "red", "5 h"),
+        (
+            {"paused": COMPARING, "dag": {**RECONCILE, "last_success": None}},
+            "runs",
+            "red",
+            "no comparison has succeeded",
+        ),
+        ({"paused": COMPARING, "dag": {**RECONCILE, "last_success": NOW - 4 * HOUR}}, None, None, ""),
+        (
+            {"paused": COMPARING, "dag": {**RECONCILE, "last_success": None, "last_start": None}},
+            "runs",
+            "warning",
+            "no comparison has run",
+        ),
         ({"gaps": TABLE.gaps}, "rows missed", "warning", "1 gaps"),
         ({"history": History(21, NOW - 2 * DAY)}, "staged leftovers", "warning", "21"),
         ({"history": History(21, NOW)}, None, None, ""),
@@ -93,5 +133,58 @@ def test_what_nobody_knows_is_red():
     found = {each.check for each in diagnose(nothing, {}) if each.state is State.RED}
     assert found == {
         "service", "clocks", "chain and source", "last attempt", "lag", "TTL", "feed", "days that differ",
-        "rows missed", "maintenance",
+        "late rows left out", "seals", "rows missed", "maintenance",
     }  # fmt: skip
+
+
+def test_no_check_says_that_all_is_well_of_what_it_could_not_look_at():
+    unread = replace(WELL, readable=False, problem="No table.", **UNREAD)
+    told = {each.check: each.found for each in diagnose(replace(ALL_WELL, tables=[unread]), NOT_PAUSED)}
+    assert not {"lag", "TTL", "feed", "staged leftovers"} & told.keys()
+    told = {each.check: each.found for each in diagnose(replace(ALL_WELL, tables=[WELL, unread]), NOT_PAUSED)}
+    assert (told["lag"], told["seals"]) == ("1 of 2 tables", "2 tables")
+    old = replace(ALL_WELL, tables=[replace(WELL, **LEDGER_UNREAD)], old_ledger="It is old.")
+    assert not {"last attempt", "seals", "rows missed"} & {each.check for each in diagnose(old, NOT_PAUSED)}
+
+
+OTHERWISE = {
+    "K2LagBudgetBurnsFast": "speaks of an hour",
+    "K2LagBudgetBurnsSlowly": "speaks of six hours",
+    "K2ThroughputCollapsed": "speaks of a day; the lag is looked at",
+    "K2WindowFailsAgain": "the last attempt is looked at",
+    "K2MetricsDown": "no metrics are read",
+    "K2SmallFiles": "the maintenance that is overdue is looked at",
+}
+
+
+def test_each_alert_has_a_check_or_a_reason_for_none():
+    rules = yaml.safe_load((DOCS.parent / "docker/prometheus/k2_offload.yml").read_text())["groups"]
+    pages = {
+        each["alert"]: each["annotations"]["runbook"] for group in rules for each in group["rules"] if "alert" in each
+    }
+    source = Path(diagnosis.__file__).read_text()
+    unseen = {name for name, page in pages.items() if f'"{page.removeprefix("docs/runbooks/")}"' not in source}
+    assert unseen == OTHERWISE.keys()
+
+
+@pytest.mark.parametrize("hours", [1, 6])
+def test_a_calmer_schedule_has_later_limits(hours):
+    pause = hours * HOUR
+    longest = (pause + timedelta(minutes=10)).total_seconds()
+
+    def states(lag, start, **changes):
+        seen = replace(
+            ALL_WELL, tables=[replace(WELL, lag_seconds=lag, **changes)], dags=[replace(RUNNING, last_start=start)]
+        )
+        return {each.check: str(each.state) for each in diagnose(seen, NOT_PAUSED, pause) if each.state is not State.OK}
+
+    assert states(longest, NOW - pause) == {}
+    assert states(longest, NOW - pause, ttl_seconds=3 * 3600.0) == {}
+    assert states(longest + 1, NOW - pause) == {"lag": "warning"}
+    assert states(longest + 3600, NOW - 2 * pause - timedelta(seconds=1)) == {"lag": "red", "runs": "red"}
+
+
+def test_a_fresher_schedule_leaves_the_limits_as_the_alerts_have_them():
+    assert not [each for each in diagnose(ALL_WELL, NOT_PAUSED, timedelta(minutes=1)) if each.state is not State.OK]
+    late = replace(ALL_WELL, tables=[replace(WELL, lag_seconds=1500.0)])
+    assert not [each for each in diagnose(late, NOT_PAUSED, timedelta(minutes=1)) if each.state is not State.OK]

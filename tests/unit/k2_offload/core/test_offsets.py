@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from k2_offload.core.offsets import (
+    OFFSETS_TTL,
     BrokerPartition,
     Delivered,
+    OffsetFinding,
     OffsetKind,
     OffsetRange,
+    Partition,
     due,
     interior_gaps,
     judge_gap,
+    looked_at_since,
     ranges,
+    strangers,
     unread,
+    within,
 )
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
+ZERO = Partition("t", 0)
+SCRIPT = Path(__file__).parents[4] / "docker" / "clickhouse" / "80_message_offsets.sql"
 OFFSETS = st.sets(st.integers(0, 60), min_size=1)
 
 
@@ -85,11 +95,60 @@ def test_without_the_broker_a_gap_is_told_as_one_that_was_not_checked() -> None:
         (4, 0, 7, OffsetRange(5, 6)),
         (None, 2, 4, OffsetRange(2, 3)),
         (None, 0, 0, None),
-        (9, 0, 4, None),
     ],
 )
 def test_what_is_above_the_last_one_is_unread(last: int | None, low: int, end: int, expected: OffsetRange) -> None:
     assert unread(last, BrokerPartition(low, end)) == expected
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({ZERO: BrokerPartition(0, 10)}, None),
+        ({ZERO: BrokerPartition(0, 4)}, (OffsetRange(4, 9), OffsetKind.ANEW)),
+        ({ZERO: BrokerPartition(0, 9)}, (OffsetRange(9, 9), OffsetKind.ANEW)),
+        ({Partition("t", 1): BrokerPartition(0, 10)}, (OffsetRange(9, 9), OffsetKind.NO_PARTITION)),
+    ],
+)
+def test_offsets_that_are_not_the_brokers_are_found(
+    known: dict[Partition, BrokerPartition], expected: tuple[OffsetRange, OffsetKind] | None
+) -> None:
+    found = list(strangers({ZERO: 9}, known))
+    assert found == ([OffsetFinding(ZERO, *expected)] if expected else [])
+    assert all(each.kind.lost and each.kind.there for each in found)
+
+
+def test_the_broker_is_asked_only_for_what_it_may_hold() -> None:
+    gap = OffsetRange(10, 20)
+    assert within(gap, BrokerPartition(0, 50)) == gap
+    assert within(gap, BrokerPartition(15, 18)) == OffsetRange(15, 17)
+    assert within(gap, BrokerPartition(21, 50)) is within(gap, BrokerPartition(0, 10)) is None
+
+
+def test_a_gap_across_the_logs_start_is_told_in_both_parts() -> None:
+    assert list(judge_gap(OffsetRange(10, 20), BrokerPartition(15, 50), range(15, 21))) == [
+        (OffsetRange(10, 14), OffsetKind.UNKNOWN),
+        (OffsetRange(15, 20), OffsetKind.MISSING),
+    ]
+
+
+def test_even_a_day_of_retention_is_looked_at() -> None:
+    assert looked_at_since(T0, timedelta(days=1)) == T0 - timedelta(days=1) * 6 / 7
+    assert looked_at_since(T0, timedelta(days=3)) == T0 - timedelta(days=3) * 6 / 7
+
+
+@pytest.mark.parametrize("days", [7, 30])
+def test_nothing_older_than_the_offsets_is_looked_at(days: int) -> None:
+    assert looked_at_since(T0, timedelta(days=days)) == T0 - timedelta(days=6)
+
+
+def test_offsets_are_kept_as_long_as_the_script_says() -> None:
+    [days] = re.findall(r"TTL toDateTime\(received_at\) \+ INTERVAL (\d+) DAY", SCRIPT.read_text())
+    assert timedelta(days=int(days)) == OFFSETS_TTL
+
+
+def test_a_malformed_time_of_kraken_is_not_1970() -> None:
+    assert "arrayFilter(time -> time > 0, arrayMap(" in SCRIPT.read_text()
 
 
 def test_a_message_is_due_from_the_one_time_to_before_the_other() -> None:

@@ -28,7 +28,7 @@ from k2_offload.core.tables import TableSpec
 DAY = date(2026, 3, 4)
 MIDNIGHT = datetime(2026, 3, 5, tzinfo=UTC)
 COLUMNS = (PlannedColumn("at", "timestamptz"), PlannedColumn("price", "decimal(38, 18)"))
-SEAL = Seal("t", "uuid", DAY, 10, 2**64 - 1, COLUMNS, None, 1, MIDNIGHT)
+SEAL = Seal("t", "uuid", DAY, "at", 10, 2**64 - 1, COLUMNS, None, 1, MIDNIGHT)
 SUCCESSOR = replace(SEAL, rows=11, before=SEAL.seal_id, snapshot_id=5, sealed_at=MIDNIGHT + timedelta(hours=1))
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
 
 from k2_offload.adapters.table_file import parse_tables
-from k2_offload.core.errors import ConfigurationError, NoAirflowDatabase, OffloadError, Refused, Unreachable
+from k2_offload.airflow_tasks.dag_ids import watched_dag_ids
+from k2_offload.core.errors import ConfigurationError, NoAirflowDatabase, OffloadError, OldLedger, Refused, Unreachable
 from k2_offload.core.observation import DagObservation, Observation
 from k2_offload.work import observe as module
 from k2_offload.work.observe import LatestObservation, observe
@@ -65,6 +68,13 @@ def test_everything_answers(tiers):
     assert seen.dags == [DAG]
 
 
+def test_only_dags_that_the_table_file_makes_are_looked_at(tiers, monkeypatch):
+    monkeypatch.setattr(module, "open_tiers", lambda **_: nullcontext(tiers))
+    monkeypatch.setattr(module, "read_latest_runs", lambda dag_id: replace(DAG, dag_id=dag_id))
+    seen = module.look(watched_dag_ids, lambda: 0.0)
+    assert [dag.dag_id for dag in seen.dags] == ["k2_offload_bronze", "k2_reconcile", "k2_maintenance", "k2_report"]
+
+
 @pytest.mark.parametrize("error", [AWAY, Refused("It", "a_connection", "wrong password")])
 def test_without_clickhouse_the_cold_side_is_seen(tiers, error):
     tiers.clickhouse.now = failing(error)
@@ -88,6 +98,14 @@ def test_without_the_ledger_nothing_is_said_that_it_would_know(tiers, error):
     seen = seen_of(tiers)
     assert [name for name, up in seen.up.items() if not up] == ["ledger"]
     assert [(table.readable, table.totals, table.failure) for table in seen.tables] == [(True, None, None)] * 2
+
+
+def test_an_old_ledger_is_told_and_counts_as_up(tiers):
+    tiers.ledger.read_tables = failing(OldLedger(7))
+    seen = seen_of(tiers)
+    assert all(seen.up.values())
+    assert seen.old_ledger == str(OldLedger(7))
+    assert [(table.readable, table.totals) for table in seen.tables] == [(True, None)] * 2
 
 
 def test_without_airflows_database_no_runs_are_seen(tiers, monkeypatch):

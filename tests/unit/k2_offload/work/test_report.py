@@ -77,6 +77,7 @@ def test_without_clickhouse_late_rows_are_not_known_and_the_rest_is(tiers, monke
     monkeypatch.setattr(report, "read_status", fail(DOWN))
     [found] = read(tiers).tables
     assert (found.figures.rows, found.late_rows, found.problem) == (1234, None, str(DOWN))
+    assert read(tiers).incomplete == [NAME]
 
 
 def test_without_the_ledger_no_figure_is_made_up(tiers):

@@ -12,11 +12,12 @@ import pytest
 from pyiceberg.catalog.memory import InMemoryCatalog
 
 from k2_offload.adapters.cold_catalog import ColdCatalog
+from k2_offload.adapters.settings import Settings
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.connections import CatalogSettings
 from k2_offload.core.errors import ConfigurationError, OffloadError, StoreRefused
 from k2_offload.work.tiers import Tiers, wall_clock
-from k2_offload.work.validate import check_jars, check_lake
+from k2_offload.work.validate import check_jars, check_lake, check_schedule
 
 TABLE = "tables: {{trades: {{layer: bronze, source: k2.t, target: cold.t, timestamp_column: at, transport: {}}}}}"
 S3_JAVA = {"io-impl": "org.apache.iceberg.aws.s3.S3FileIO"}
@@ -134,3 +135,11 @@ def test_a_warehouse_on_s3_needs_amazons_classes(tmp_path):
     assert check_jars(jars[:1], {}) == "1 found"
     with pytest.raises(ConfigurationError, match="add iceberg-aws-bundle"):
         check_jars(jars[:1], S3_JAVA)
+
+
+def test_a_pause_that_is_long_beside_the_retention_is_found():
+    tables = list(parse_tables(TABLE.format("export, warm_retention_days: 1")).by_name.values())
+    assert check_schedule(Settings(schedule="0 */6 * * *"), tables).passed
+    found = check_schedule(Settings(schedule="0 */8 * * *"), tables)
+    assert not found.passed
+    assert "trades" in found.detail

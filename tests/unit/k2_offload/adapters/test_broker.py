@@ -1,0 +1,59 @@
+"""What the broker's client says, as errors of ours."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from k2_offload.adapters.broker import Broker
+from k2_offload.core.errors import Refused, Unreachable
+
+UNKNOWN_TOPIC, AUTHENTICATION = -188, -169
+"""librdkafka's own codes."""
+
+
+def broker_that_says(monkeypatch, error=None, raised=None, settings=None):
+    def list_topics(topic, **_):
+        if raised is not None:
+            raise KafkaException(raised)
+        return SimpleNamespace(topics={topic: SimpleNamespace(error=error, partitions={})})
+
+    def make(given):
+        if settings is not None:
+            settings.update(given)
+        return consumer
+
+    broker = Broker({"bootstrap.servers": "127.0.0.1:1"})
+    consumer = SimpleNamespace(list_topics=list_topics, close=lambda: None)
+    kafka = SimpleNamespace(Consumer=make, KafkaException=KafkaException, KafkaError=KafkaError)
+    monkeypatch.setattr(broker, "_kafka", kafka)
+    return broker
+
+
+@pytest.mark.parametrize("code", [KafkaError.UNKNOWN_TOPIC_OR_PART, UNKNOWN_TOPIC])
+def test_only_a_topic_that_the_broker_does_not_know_holds_nothing(monkeypatch, code):
+    assert broker_that_says(monkeypatch, KafkaError(code)).partitions("t") == {}
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, Refused),
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, Refused),
+        (KafkaError.SASL_AUTHENTICATION_FAILED, Refused),
+        (AUTHENTICATION, Refused),
+        (KafkaError.LEADER_NOT_AVAILABLE, Unreachable),
+    ],
+)
+@pytest.mark.parametrize("how", ["error", "raised"])
+def test_any_other_error_is_raised(monkeypatch, code, kind, how):
+    with pytest.raises(kind, match="k2_broker"):
+        broker_that_says(monkeypatch, **{how: KafkaError(code)}).partitions("t")
+
+
+def test_a_range_below_the_logs_start_is_read_from_there(monkeypatch):
+    settings = {}
+    broker_that_says(monkeypatch, KafkaError(UNKNOWN_TOPIC), settings=settings).partitions("t")
+    assert settings["auto.offset.reset"] == "earliest"

@@ -1,0 +1,81 @@
+"""The report, by its task and its command: what there is, is written; what is missing makes it red."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from k2_offload.adapters.settings import Settings
+from k2_offload.airflow_tasks import report as task
+from k2_offload.cli import report as command
+from k2_offload.cli.main import app
+from k2_offload.core.errors import OffloadError, OldLedger, Unreachable
+from k2_offload.work import report
+from k2_offload.work.status import TableStatus
+from tests.model.world import TABLES
+
+AWAY = Unreachable("ClickHouse", "k2_clickhouse", "refused")
+
+
+class LookedAt:
+    """A ledger that is only read: it has no ``migrate``."""
+
+    def __init__(self):
+        self.error = None
+
+    def read_day(self, _):
+        if self.error is not None:
+            raise self.error
+        return {}, []
+
+    def read_tables(self):
+        return {}
+
+
+@pytest.fixture
+def services(monkeypatch, tmp_path):
+    found = SimpleNamespace(ledger=LookedAt(), status=None)
+
+    @contextmanager
+    def open_tiers():
+        now = datetime(2026, 3, 4, 1, tzinfo=UTC)
+        yield SimpleNamespace(tables=TABLES, ledger=found.ledger, now=lambda: now, load_cold=lambda _: None)
+
+    def read_status(_, table, record, **__):
+        if found.status is not None:
+            raise found.status
+        return TableStatus(table, record, late={})
+
+    for module in (task, command):
+        monkeypatch.setattr(module, "open_tiers", open_tiers)
+    monkeypatch.setattr(task, "load_settings", lambda: Settings(report_folder=str(tmp_path)))
+    monkeypatch.setattr(report, "read_status", read_status)
+    return found
+
+
+def run():
+    task.ReportOperator(task_id="report").execute({"params": {"day": None}})
+
+
+@pytest.mark.usefixtures("services")
+def test_all_is_there(tmp_path):
+    run()
+    assert [file.name for file in tmp_path.iterdir()] == ["k2-2026-03-03.html"]
+    assert CliRunner().invoke(app, ["report"]).exit_code == 0
+
+
+@pytest.mark.parametrize("part", ["ledger", "status"])
+def test_where_a_part_is_missing_the_file_is_written_and_the_attempt_has_failed(services, tmp_path, part):
+    if part == "ledger":
+        services.ledger.error = OldLedger(7)
+    else:
+        services.status = AWAY
+    with pytest.raises(OffloadError, match="lacks a part of: bronze_a"):
+        run()
+    assert [file.name for file in tmp_path.iterdir()] == ["k2-2026-03-03.html"]
+    for arguments in (["report"], ["report", "--json"]):
+        assert CliRunner().invoke(app, arguments).exit_code == 1

@@ -1,0 +1,155 @@
+"""What ClickHouse and the broker say, as a report: not passed where something was not looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from k2_offload.adapters.table_file import load_tables
+from k2_offload.core import offset_queries
+from k2_offload.core.errors import OffloadError
+from k2_offload.core.offsets import BrokerPartition, OffsetFinding, OffsetKind, OffsetRange, Partition
+from k2_offload.files import TABLES_FILE
+from k2_offload.work import offsets
+from k2_offload.work.offsets import compare_offsets
+from k2_offload.work.tiers import WORKER
+
+NOW = datetime(2026, 3, 10, tzinfo=UTC)
+MADE = NOW - timedelta(hours=1)
+TABLE = load_tables(TABLES_FILE).by_name["bronze_trades_binance"]
+ZERO = Partition("t", 0)
+MICROS = int(NOW.timestamp()) * 1_000_000
+FINDING = OffsetFinding(ZERO, OffsetRange(3, 4), OffsetKind.REPEATED)
+
+
+@dataclass
+class Tiers:
+    """ClickHouse that knows an answer for the beginning of a question, or for what stands in it."""
+
+    answers: dict[str, object] = field(default_factory=dict)
+    cold: object = None
+    cold_reader: str = "clickhouse"
+    lake_collection: str = "k2_lake"
+    asked: list[str] = field(default_factory=list)
+
+    @property
+    def clickhouse(self):
+        return SimpleNamespace(execute=self.execute, now=self.now)
+
+    @property
+    def ledger(self):
+        return SimpleNamespace(read_gaps=dict)
+
+    def now(self):
+        return NOW
+
+    def load_cold(self, _):
+        return self.cold
+
+    def execute(self, sql, _=None):
+        self.asked.append(sql)
+        usual = {
+            "icebergLocal": [],
+            offset_queries.kept_since(TABLE): [(int(MADE.timestamp()),)],
+            offset_queries.first_received(TABLE): [(0,)],
+            offset_queries.feeding_views(TABLE): [(1,)],
+            offset_queries.last_offsets(TABLE): [("t", 0, 9)],
+        }
+        answers = {**usual, **self.answers}
+        answer = next((value for key, value in answers.items() if key in sql), [])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@dataclass
+class Broker:
+    holds: dict[Partition, BrokerPartition]
+    sent: dict[int, datetime] = field(default_factory=dict)
+    asked: list[OffsetRange] = field(default_factory=list)
+
+    def partitions(self, _):
+        return self.holds
+
+    def messages(self, _, wanted):
+        self.asked.append(wanted)
+        return {offset: at for offset, at in self.sent.items() if wanted.first <= offset <= wanted.last}
+
+
+@pytest.fixture
+def cold(monkeypatch):
+    monkeypatch.setattr(offsets, "watermark_of", lambda _: NOW - timedelta(hours=2))
+    return SimpleNamespace(published=object(), location="file:///l/t", metadata_location="file:///l/t/metadata/1.json")
+
+
+def test_where_all_is_there_it_passes(cold):
+    report = compare_offsets(Tiers(cold=cold), TABLE, Broker({ZERO: BrokerPartition(0, 10)}))
+    assert (report.passed, report.partitions, report.findings) == (True, 1, ())
+
+
+def test_a_table_that_no_view_feeds_is_not_passed():
+    report = compare_offsets(Tiers({offset_queries.feeding_views(TABLE): [(0,)]}), TABLE, None)
+    assert not report.passed
+    assert "No view writes" in report.problems[0]
+
+
+def test_a_table_of_which_nothing_was_looked_at_is_not_passed():
+    report = compare_offsets(Tiers({offset_queries.last_offsets(TABLE): []}), TABLE, Broker({}))
+    assert not report.passed
+    assert "No partition was looked at" in report.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("holds", "kind"),
+    [({}, OffsetKind.NO_PARTITION), ({ZERO: BrokerPartition(0, 4)}, OffsetKind.ANEW)],
+)
+def test_a_topic_that_went_or_began_anew_is_not_passed(holds, kind):
+    report = compare_offsets(Tiers(), TABLE, Broker(holds))
+    assert ([each.kind for each in report.losses], report.passed) == ([kind], False)
+
+
+def test_a_gap_is_asked_for_from_the_logs_start_on():
+    neighbours = [("t", 0, 2, 1, 9, 2)]
+    broker = Broker({ZERO: BrokerPartition(5, 10)}, dict.fromkeys(range(5, 9), NOW))
+    report = compare_offsets(Tiers({offset_queries.neighbours(TABLE): neighbours}), TABLE, broker)
+    assert broker.asked == [OffsetRange(5, 8)]
+    assert [(each.offsets, each.kind) for each in report.findings] == [
+        (OffsetRange(3, 4), OffsetKind.UNKNOWN),
+        (OffsetRange(5, 8), OffsetKind.MISSING),
+    ]
+
+
+@pytest.mark.parametrize(("first", "found"), [(0, 0), (MICROS - 7200 * 1_000_000, 1), (MICROS, 0)])
+def test_offsets_are_kept_since_the_oldest_row_or_the_tables_time(first, found):
+    broker = Broker({ZERO: BrokerPartition(0, 11)}, {10: NOW - timedelta(minutes=90)})
+    report = compare_offsets(Tiers({offset_queries.first_received(TABLE): [(first,)]}), TABLE, broker)
+    assert len(report.losses) == found
+
+
+def test_a_message_without_a_row_in_iceberg_is_found(cold):
+    tiers = Tiers({"icebergLocal": [("t", 0, 5, 6)]}, cold)
+    report = compare_offsets(tiers, TABLE, None)
+    assert report.losses == [OffsetFinding(ZERO, OffsetRange(5, 6), OffsetKind.NOT_COLD)]
+    [sql] = [sql for sql in tiers.asked if "icebergLocal" in sql]
+    assert "first_trade_at < fromUnixTimestamp64Micro(" + str(MICROS - 7200 * 1_000_000) in sql
+    assert "message_hash NOT IN (SELECT sipHash64(raw_message) FROM icebergLocal('/l/t'" in sql
+    assert "message_hash NOT IN (SELECT sipHash64(raw_message) FROM `k2`.rejected_messages)" in sql
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"cold_reader": WORKER}, "cold_reader is worker"),
+        ({"answers": {"icebergLocal": OffloadError("ClickHouse refused a query")}}, "ClickHouse refused a query"),
+    ],
+)
+def test_where_iceberg_was_not_compared_it_says_so_and_keeps_the_rest(cold, change, sentence):
+    again = {offset_queries.repeated(TABLE): [("t", 0, 3, 4)]}
+    tiers = replace(Tiers(again, cold), **{**change, "answers": again | change.get("answers", {})})
+    report = compare_offsets(tiers, TABLE, None)
+    assert (report.findings, report.passed) == ((FINDING,), False)
+    assert "Iceberg was not compared" in report.problems[0]
+    assert sentence in report.problems[0]
