@@ -1,0 +1,56 @@
+"""A message whose rows the cold table has lost is found by its offset; on the real stack."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from k2_offload.core.offsets import OffsetFinding, OffsetKind, OffsetRange, Partition
+from k2_offload.work.offsets import compare_offsets
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+LATER = NOON + timedelta(hours=20)
+
+
+@pytest.fixture
+def offsets_table(workbench):
+    """The columns of docker/clickhouse/80_message_offsets.sql; the stack has no broker's queue."""
+    workbench.sql(
+        "CREATE TABLE k2.message_offsets (bronze_table LowCardinality(String), topic LowCardinality(String), "
+        "partition UInt32, offset Int64, received_at DateTime64(6, 'UTC'), "
+        "first_trade_at Nullable(DateTime64(6, 'UTC')), message_hash UInt64) "
+        "ENGINE = MergeTree ORDER BY (topic, partition, offset)"
+    )
+    yield
+    workbench.sql("DROP TABLE k2.message_offsets SYNC")
+
+
+@pytest.mark.usefixtures("offsets_table")
+def test_a_message_whose_rows_are_not_cold_is_found(workbench):
+    table = workbench.create_trades(extra=", raw_message String DEFAULT concat('m', toString(sequence))")
+    workbench.insert_trades(table, NOON, 100)
+
+    def cycle(now):
+        return workbench.cycle(workbench.spec(table), now=now)
+
+    workbench.move(cycle(NOON + timedelta(hours=1)), table)
+    workbench.sql(
+        f"INSERT INTO k2.message_offsets SELECT '{table}', 't', 0, sequence, at, at, sipHash64(raw_message) "
+        f"FROM {table}"
+    )
+    tiers = cycle(LATER).tiers
+    spec = tiers.tables[table]
+    cold = workbench.cold_rows(table)
+    assert compare_offsets(tiers, spec, None).findings == ()
+
+    late = NOON + timedelta(seconds=10)
+    workbench.insert_trades(table, late, 2, start_sequence=100)
+    workbench.sql(
+        f"INSERT INTO k2.message_offsets SELECT '{table}', 't', 0, sequence, at, at, sipHash64(raw_message) "
+        f"FROM {table} WHERE sequence >= 100"
+    )
+    assert workbench.cold_rows(table) == cold
+    found = compare_offsets(tiers, spec, None)
+    assert found.findings == (OffsetFinding(Partition("t", 0), OffsetRange(100, 101), OffsetKind.NOT_COLD),)
+    assert not found.passed
