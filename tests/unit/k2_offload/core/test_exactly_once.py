@@ -116,6 +116,14 @@ def test_a_chain_is_cut_where_its_oldest_snapshot_found_rows_though_it_names_no_
         find_published("t", UUID, 9, {}, chain(oldest))
 
 
+def test_a_chain_of_an_empty_table_is_cut_where_it_is_younger_than_the_last_window():
+    """No row total tells: what was skipped would be forgotten, and be moved by the first window."""
+    window = replace(snapshot(2, 1, W1), rows=0)
+    branches = {PUBLISHED_BRANCH: 2}
+    assert find_published("t", UUID, 4, branches, chain(window, snapshot(4, None))) == Published(window, W1)
+    assert find_published("t", UUID, 1, branches, chain(window, snapshot(1, None))) is None, "main was rolled back"
+
+
 def test_a_heal_that_is_left_says_which_window_it_came_after():
     """The window brought 10 rows, a first heal 2 more and has expired, a second one is left."""
     window = replace(snapshot(1, None, W1), rows_after=10)
