@@ -120,7 +120,7 @@ def test_as_a_probe_status_fails_with_one_line_for_each_reason(shell, moved):
     cycle = shell.workbench.cycle(shell.workbench.spec(moved))
     assert cycle.plan(cycle.tables[moved]) is not None
     cycle.commit(cycle.tables[moved])
-    shell.workbench.sql(f"ALTER TABLE {moved} ADD COLUMN fee UInt8")
+    shell.workbench.sql(f"ALTER TABLE {moved} DROP COLUMN note")
     result = shell.k2("status", "--json", "--fail-on", conditions, exit_code=1)
     [line] = json.loads(result.stdout)
     assert [each["condition"] for each in line["reasons"]] == ["lag>30m", "failed", "refused", "late"]
@@ -128,7 +128,7 @@ def test_as_a_probe_status_fails_with_one_line_for_each_reason(shell, moved):
         each["reason"] for each in line["reasons"]
     ]
     assert "planned and not published" in line["failure"]
-    assert "column 'fee' is int in the source and missing in the cold table" in line["refusal"]
+    assert "column 'note' is missing in the source and string in the cold table" in line["refusal"]
     assert shell.k2("status").returncode == 0
 
 
