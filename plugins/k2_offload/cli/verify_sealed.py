@@ -20,8 +20,8 @@ from k2_offload.cli.console import (
 )
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import UNKNOWN, show_number
-from k2_offload.work.seals import SealCheck, verify_sealed
 from k2_offload.work.tiers import Tiers
+from k2_offload.work.verify_seals import SealCheck, verify_sealed
 
 
 def check_sealed(

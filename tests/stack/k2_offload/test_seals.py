@@ -18,7 +18,8 @@ from k2_offload.core.errors import Unreachable
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.work.reconcile import compare_day, count_days, plan_heal, reconcile
 from k2_offload.work.schema import stop_filling
-from k2_offload.work.seals import seal_days, verify_due, verify_sealed
+from k2_offload.work.seals import seal_days
+from k2_offload.work.verify_seals import verify_due, verify_sealed
 from tests.faults.hook import Fault, Faults, InjectedFault, Kind
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
