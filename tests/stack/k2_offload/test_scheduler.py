@@ -186,7 +186,7 @@ def test_one_red_table_holds_back_what_is_made_of_it_and_stops_no_layer(schedule
     api = Api(scheduled.settings)
     market.trade_until(320)
     with scheduled.clickhouse_client() as client:
-        client.execute("ALTER TABLE bronze_trades_kraken ADD COLUMN added Array(UInt8)")
+        client.execute("ALTER TABLE bronze_trades_kraken RENAME COLUMN raw_message TO renamed")
     start_together(scheduled, "red", "2026-01-01T00:30:00+00:00")
     api.wait_for("k2_offload_bronze", "red", "failed")
     for dag in DAGS[1:]:
@@ -197,7 +197,7 @@ def test_one_red_table_holds_back_what_is_made_of_it_and_stops_no_layer(schedule
     assert red["status"] == "failed"
 
     with scheduled.clickhouse_client() as client:
-        client.execute("ALTER TABLE bronze_trades_kraken DROP COLUMN added")
+        client.execute("ALTER TABLE bronze_trades_kraken RENAME COLUMN renamed TO raw_message")
 
 
 def kill_airflow(stack: SharedStack) -> None:
