@@ -111,7 +111,7 @@ def _due(tiers: Tiers, days: TableDays, recorded: Mapping[date, RecordedSeal]) -
 
 def _is_healed_since(days: TableDays, recorded: RecordedSeal) -> bool:
     known = {recorded.seal.snapshot_id, recorded.verified_snapshot}
-    for snapshot in days.cold_table.day_history(days.table.partition_column, recorded.seal.day).ancestors():
+    for snapshot in days.cold_table.chain.ancestors():
         if snapshot.snapshot_id in known:
             return False
         if is_heal(snapshot, recorded.seal):
@@ -169,10 +169,10 @@ def _write(tiers: Tiers, lake: LakeSeals, table: TableSpec, seals: Sequence[Seal
         return []
     checked = []
     cold = tiers.catalog.load(table)
+    ancestors = {snapshot.snapshot_id for snapshot in cold.chain.ancestors()} if cold is not None else ()
     for seal in seals:
-        chain = cold.day_history(table.partition_column, seal.day).ancestors() if cold is not None else ()
         with kept(done.problems):
-            check_sealing(seal, cold.uuid if cold else None, {snapshot.snapshot_id for snapshot in chain})
+            check_sealing(seal, cold.uuid if cold else None, ancestors)
             checked.append(seal)
     if checked:
         lake.append(checked)

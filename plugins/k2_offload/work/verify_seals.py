@@ -92,15 +92,13 @@ def verify_seal(tiers: Tiers, cold: ColdTable, seal: Seal) -> Verified:
     head = cold.snapshot_id
     if content_of(head) == seal.content:
         return Verified(head)
-    history = cold.day_history(seal.partition_column, seal.day)
-    chain = history.ancestors()
-    below_sealed = {snapshot.snapshot_id for snapshot in history.ancestors(seal.snapshot_id)}
+    below_sealed = {snapshot.snapshot_id for snapshot in cold.chain.ancestors(seal.snapshot_id)}
     since = []
-    for snapshot in chain:  # from the newest on, down to the newest one that the sealed one is made on
+    for snapshot in cold.chain.ancestors():  # from the newest on, down to the newest one that the sealed one is made on
         since.append(snapshot)
         if snapshot.snapshot_id in below_sealed:
             break
-    steps = [history.step(snapshot) for snapshot in reversed(since)]
+    steps = [cold.chain.step(snapshot, seal.partition_column, seal.day) for snapshot in reversed(since)]
     broken = find_break(seal, steps, content_of) if steps else Break(head, None)
     if broken is None and head in problems:
         return Verified(

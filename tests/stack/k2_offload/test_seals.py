@@ -125,7 +125,7 @@ def test_other_rows_of_the_same_count_break_the_seal(sealed):
     place = rows.schema.get_field_index("symbol")
     changed = rows.set_column(place, rows.schema.field(place), pyarrow.compute.utf8_lower(rows["symbol"]))
     cold.overwrite(changed, "at < '2026-03-05T00:00:00+00:00'")
-    chain = sealed.cycle.catalog.load(sealed.spec).day_history("at", DAY).ancestors()
+    chain = sealed.cycle.catalog.load(sealed.spec).chain.ancestors()
     [finding] = sealed.verify().findings
     named = int(finding.split("the first snapshot that differs is ")[1].split(".")[0])
     assert named in [snapshot.snapshot_id for snapshot in chain[:2]]
