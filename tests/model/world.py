@@ -194,6 +194,15 @@ class World:
                 return True
         return False
 
+    def rebuild_candle(self, name: str) -> None:
+        """Somebody makes a candle anew that was moved already, in the warm tier, from fewer trades than there were."""
+        warm, cold = self.clickhouse.tables.get(name, {}), self.cold(name)
+        for start in sorted(warm.keys() & cold.keys(), reverse=True):
+            if len(warm[start].made_of) > 1 and warm[start] == cold[start]:
+                lost = min(warm[start].made_of)
+                self.clickhouse.add(name, replace(warm[start], made_of=warm[start].made_of - {lost}))
+                return
+
     def edit_partitions(self, name: str) -> None:
         """Somebody edits the table file, or puts it back."""
         before = self.tables[name]
@@ -470,7 +479,11 @@ class World:
         whole_from = first_whole_day(self.now, self.retention)
         for name in TABLES.by_name:
             below, warm, cold = to_micros(self.watermark(name)), self.clickhouse.tables.get(name, {}), self.cold(name)
-            left = {self._day(name, row) for row in cold.values() if row.id not in warm or self._gone(name, row.at)}
+            left = {
+                self._day(name, row)
+                for row in cold.values()
+                if row.id not in warm or self._gone(name, row.at) or row.made_of - warm[row.id].made_of
+            }
             for row in warm.values():
                 day = self._day(name, row)
                 if row.at < below and day >= whole_from and day not in left and not self._gone(name, row.at):
