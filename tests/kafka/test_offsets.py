@@ -89,6 +89,7 @@ def find(client: Client, broker: KafkaServer | None, exchange: str = "binance") 
     asked = Broker({"bootstrap.servers": broker.address}) if broker else None
     report = compare_offsets(Tiers(client), TABLES[f"bronze_trades_{exchange}"], asked)
     assert report.kept
+    assert report.problems == ()
     return {(each.partition.number, str(each.offsets), each.kind) for each in report.findings}
 
 
@@ -129,8 +130,24 @@ def test_messages_arrive_through_a_restart_and_seeded_gaps_are_found(broker: Kaf
     tail = {(1, "99 to 100", OffsetKind.MISSING)}
     assert find(clickhouse, broker) == {(*each, OffsetKind.MISSING) for each in inner} | bronze | again | tail
     assert find(clickhouse, None) == {(*each, OffsetKind.UNCHECKED) for each in inner} | bronze | again
+    broker.delete_before(TOPICS["binance"], 0, 11)
+    across = {(0, "10", OffsetKind.UNKNOWN), (0, "11 to 12", OffsetKind.MISSING)}
+    assert find(clickhouse, broker) == {*across, (0, "40", OffsetKind.MISSING), *(bronze | again | tail)}
     broker.delete_before(TOPICS["binance"], 0, 30)
+    old = {(0, "10 to 12", OffsetKind.UNKNOWN), (0, "40", OffsetKind.MISSING)} | bronze | again | tail
+    assert find(clickhouse, broker) == old
+
+    # Of a topic that went, and of one that was made anew.
+    for change, offset in (("'gone' AS topic", 5), ("1098 AS offset", 98)):
+        clickhouse.execute(
+            f"INSERT INTO message_offsets SELECT * REPLACE ({change}) FROM (SELECT * FROM message_offsets "
+            f"WHERE topic LIKE '%binance' AND partition = 1 AND offset = {offset})"
+        )
     assert find(clickhouse, broker) == {
-        *((0, "10 to 12", OffsetKind.UNKNOWN), (0, "40", OffsetKind.MISSING)),
-        *(bronze | again | tail),
+        *old,
+        *((1, "5", OffsetKind.NO_PARTITION), (1, "101 to 1098", OffsetKind.ANEW)),
     }
+
+    clickhouse.execute("DROP VIEW message_offsets_binance_mv")
+    asked = compare_offsets(Tiers(clickhouse), TABLES["bronze_trades_binance"], None)
+    assert "No view writes" in asked.problems[0]

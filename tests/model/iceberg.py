@@ -89,6 +89,10 @@ class SimulatedSnapshot:
     def summary(self):
         return _Summary(self.properties)
 
+    @property
+    def timestamp_ms(self):
+        return int(self.made_at.timestamp() * 1000)
+
     def snapshotId(self):  # noqa: N802
         return self.snapshot_id
 
@@ -110,6 +114,8 @@ class SimulatedSnapshot:
 
 class _Summary:
     """pyiceberg has properties where Java has a method that returns a map."""
+
+    operation = SimpleNamespace(value="append")
 
     def __init__(self, properties: Mapping[str, str]):
         self.additional_properties = properties

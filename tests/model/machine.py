@@ -206,6 +206,18 @@ class Offload(RuleBasedStateMachine):
     def a_heal_begins_and_pauses(self, until):
         self.world.begin_heal().proceed((until,))
 
+    @rule(name=st.sampled_from(["candles_1m", "candles_5m"]), exchange=exchanges)
+    def somebody_makes_a_candle_anew_and_a_heal_goes_through(self, name, exchange):
+        """From fewer trades than the one that was moved; the cold one must not lose them."""
+        for _ in range(7):
+            self.world.now += timedelta(minutes=1)
+            for seconds in (0, 1):
+                self.world.trade(exchange, self.world.now - timedelta(seconds=seconds))
+        for layer in LAYERS:
+            self.begin(layer, timedelta(0)).proceed()
+        self.world.rebuild_candle(name)
+        self.world.begin_heal().proceed()
+
     @rule(
         exchange=exchanges,
         until=st.sampled_from(["export", "stage", "swap", "refresh", "query"]),

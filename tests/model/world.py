@@ -100,7 +100,6 @@ _PLANNED_REWRITES = {
 class World:
     """:param bronze_of: trade → its bronze table
     :param tables: as the table file says at the moment
-    :param edited: tables that could not be compared for some time, because the table file had another partition column
     :param begun: table → when its first window was planned
     :param gaps: table → what somebody has accepted, also if the ledger that has it on record was lost since
     :param future: trades that came with a time that is still to come, and say nothing about their feed
@@ -112,7 +111,6 @@ class World:
         self.now = START
         self.keep_for(retention)
         self.future: set[int] = set()
-        self.edited: set[str] = set()
         self.begun: dict[str, datetime] = {}
         self.gaps: dict[str, list[Window]] = {name: [] for name in TABLES.by_name}
         self.clickhouse = Server(lambda: self.now)
@@ -217,9 +215,17 @@ class World:
                 return True
         return False
 
+    def rebuild_candle(self, name: str) -> None:
+        """Somebody makes a candle anew that was moved already, in the warm tier, from fewer trades than there were."""
+        warm, cold = self.clickhouse.tables.get(name, {}), self.cold(name)
+        for start in sorted(warm.keys() & cold.keys(), reverse=True):
+            if len(warm[start].made_of) > 1 and warm[start] == cold[start]:
+                lost = min(warm[start].made_of)
+                self.clickhouse.add(name, replace(warm[start], made_of=warm[start].made_of - {lost}))
+                return
+
     def edit_partitions(self, name: str) -> None:
         """Somebody edits the table file, or puts it back."""
-        self.edited.add(name)
         before = self.tables[name]
         other = {"at": "starts", "starts": "at"}[before.partition_column]
         self.tables = Tables({**self.tables.by_name, name: replace(before, partition_column=other)})
@@ -597,17 +603,18 @@ class World:
         """With nothing going wrong, a heal makes the cold tier equal to the warm one, late rows and candles too.
 
         Of days, that is, that the warm tier still holds as a whole, of which nothing is on record as missed, and of
-        which the cold tier has no row that the warm one has lost. A day that could not be compared when its late trades
-        were healed in the tables below has equal counts by now, and waits for the daily comparison of contents.
+        which the cold tier has no row that the warm one has lost.
         """
-        for name in self.edited & self.postgres.entries.keys():
-            self.postgres.entries[name] = replace(self.postgres.entries[name], days={})
         self.begin_heal().proceed()
         self.check()
         whole_from = first_whole_day(self.now, self.retention)
         for name in TABLES.by_name:
             below, warm, cold = to_micros(self.watermark(name)), self.clickhouse.tables.get(name, {}), self.cold(name)
-            left = {self._day(name, row) for row in cold.values() if row.id not in warm or self._gone(name, row.at)}
+            left = {
+                self._day(name, row)
+                for row in cold.values()
+                if row.id not in warm or self._gone(name, row.at) or row.made_of - warm[row.id].made_of
+            }
             for row in warm.values():
                 day = self._day(name, row)
                 if row.at < below and day >= whole_from and day not in left and not self._gone(name, row.at):

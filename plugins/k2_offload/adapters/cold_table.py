@@ -11,7 +11,7 @@ from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from k2_offload.adapters.cold_storage import file_names
-from k2_offload.adapters.day_history import DayHistory, read_snapshot
+from k2_offload.adapters.snapshot_chain import SnapshotChain, of_day, read_snapshot
 from k2_offload.core.backfill import find_skips
 from k2_offload.core.data_files import RegisteredFile
 from k2_offload.core.errors import ChangedTable, DamagedTable, InvalidSource, StaleWindow
@@ -258,9 +258,8 @@ class ColdTable:
 
         :param column: the time that the partitions are days of
         """
-        within = _of_day(column, day)
-        daily = self._daily_specs(column)
-        return [file.file_path for file in self._files(within) if file.spec_id in daily and _day_of(file) == day]
+        daily, files = self._daily_specs(column), self._files(of_day(column, day))
+        return [file.file_path for file in files if file.spec_id in daily and _day_of(file) == day]
 
     def read_day(
         self, column: str, day: date, names: Sequence[str], snapshot_id: int | None = None
@@ -274,7 +273,7 @@ class ColdTable:
         from pyiceberg.io.pyarrow import ArrowScan  # noqa: PLC0415
 
         with self.told():
-            scan = self._table.scan(_of_day(column, day), selected_fields=tuple(names), snapshot_id=snapshot_id)
+            scan = self._table.scan(of_day(column, day), selected_fields=tuple(names), snapshot_id=snapshot_id)
             reader = ArrowScan(self._table.metadata, self._table.io, scan.projection(), scan.row_filter)
             for task in scan.plan_files():
                 yield from reader.to_record_batches([task])
@@ -357,9 +356,10 @@ class ColdTable:
                 "Run the command again."
             ) from None
 
-    def day_history(self, column: str, day: date) -> DayHistory:
-        """What its snapshots hold of one partition day."""
-        return DayHistory(self._table, column, day, self.told)
+    @cached_property
+    def chain(self) -> SnapshotChain:
+        """Its snapshots."""
+        return SnapshotChain(self._table, self.told)
 
     @property
     @_told
@@ -506,10 +506,6 @@ def _version_of(name: str) -> int:
     """Of a metadata file, such as 00012-….metadata.json."""
     number = name.partition("-")[0]
     return int(number) if number.isdecimal() else -1
-
-
-def _of_day(column: str, day: date) -> str:
-    return f"\"{column}\" >= '{day}T00:00:00+00:00' and \"{column}\" < '{day + timedelta(days=1)}T00:00:00+00:00'"
 
 
 def _day_of(file: DataFile) -> date:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from datetime import UTC
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from k2_offload.core.errors import DamagedTable, StaleWindow
-from k2_offload.core.seals import Seal, read_columns
+from k2_offload.core.seals import Seal
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -55,7 +54,7 @@ class LakeSeals:
         seals, altered = [], []
         for row in rows:
             try:
-                seals.append(_seal(row))
+                seals.append(Seal.read(row))
             except (ValueError, TypeError):
                 altered.append(
                     f"{self._name}: the seal of {row['table_name']} {row['day']} was altered by hand. Nothing was "
@@ -72,29 +71,15 @@ class LakeSeals:
         from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError  # noqa: PLC0415
         from pyiceberg.table import TableProperties  # noqa: PLC0415
 
-        rows = [
-            {
-                "seal_id": seal.seal_id,
-                "table_name": seal.table,
-                "table_uuid": seal.table_uuid,
-                "day": seal.day,
-                "partition_column": seal.partition_column,
-                "rows": seal.rows,
-                "content_hash": str(seal.content_hash),
-                "columns": seal.columns_text,
-                "before": seal.before,
-                "snapshot_id": seal.snapshot_id,
-                "sealed_at": seal.sealed_at,
-            }
-            for seal in seals
-        ]
         with self._told():
             try:
                 if self._table is None:
                     self._table = self._catalog.create_table(self._name, _schema(), properties=_PROPERTIES)
                 # A retry would add to what somebody else has added, unseen. Set in memory only.
                 self._table.metadata.properties[TableProperties.COMMIT_NUM_RETRIES] = "0"
-                self._table.append(pa.Table.from_pylist(rows, self._table.schema().as_arrow()))
+                self._table.append(
+                    pa.Table.from_pylist([seal.stored for seal in seals], self._table.schema().as_arrow())
+                )
             except (CommitFailedException, TableAlreadyExistsError):
                 raise StaleWindow(
                     f"{self._name}: another run has sealed days meanwhile. Nothing was changed; the next run looks "
@@ -108,24 +93,6 @@ class LakeSeals:
                 f"{self._name}: a table of that name is there, and it holds no seals of cold tables. Nothing was "
                 "changed and no row is lost. Rename it: days are sealed when the name is free."
             )
-
-
-def _seal(row: dict[str, Any]) -> Seal:
-    seal = Seal(
-        row["table_name"],
-        row["table_uuid"],
-        row["day"],
-        row["partition_column"],
-        row["rows"],
-        int(row["content_hash"]),
-        read_columns(row["columns"]),
-        row["before"],
-        row["snapshot_id"],
-        row["sealed_at"].astimezone(UTC),
-    )
-    if seal.seal_id != row["seal_id"]:
-        raise ValueError("it does not say what its name says")
-    return seal
 
 
 def _schema() -> Schema:

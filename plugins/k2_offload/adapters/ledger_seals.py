@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from k2_offload.adapters.ledger import Ledger, statements
 from k2_offload.core.observation import SealedDays
-from k2_offload.core.seals import Seal, read_columns
+from k2_offload.core.seals import Seal
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,9 @@ class RecordedSeal:
         return self.verified_at or self.seal.sealed_at
 
 
+_VERIFIED = ("verified_at", "verified_snapshot", "problem")
+
+
 class LedgerSeals:
     """The ledger's table of seals. Reading it changes nothing, and works before its schema is there."""
 
@@ -44,31 +47,19 @@ class LedgerSeals:
             if not cursor.fetchone()[0]:
                 return []
             cursor.execute(statements()["read_seals"], {"tables": list(tables)})
-            rows = cursor.fetchall()
+            names = [column[0] for column in cursor.description]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
         found = []
-        for seal_id, table, uuid, day, column, count, content, columns, before, snapshot, sealed_at, *verified in rows:
+        for row in rows:
             with suppress(ValueError, TypeError):  # of what was altered by hand; the lake has it, too
-                seal = Seal(
-                    table, uuid, day, column, count, int(content), read_columns(columns), before, snapshot,
-                    sealed_at.astimezone(UTC),
-                )  # fmt: skip
-                if seal.seal_id == seal_id:
-                    found.append(RecordedSeal(seal, *verified))
+                found.append(RecordedSeal(Seal.read(row), *(row[name] for name in _VERIFIED)))
         return found
 
     def record(self, seals: Sequence[Seal]) -> None:
         """Keep what the lake says; a seal that is there already becomes what the lake says."""
         with self._ledger.transaction() as cursor:
             for seal in seals:
-                cursor.execute(
-                    statements()["record_seal"],
-                    {
-                        "seal_id": seal.seal_id, "table": seal.table, "table_uuid": seal.table_uuid, "day": seal.day,
-                        "partition_column": seal.partition_column,
-                        "rows": seal.rows, "content_hash": seal.content_hash, "columns": seal.columns_text,
-                        "before": seal.before, "snapshot_id": seal.snapshot_id, "sealed_at": seal.sealed_at,
-                    },
-                )  # fmt: skip
+                cursor.execute(statements()["record_seal"], seal.stored)
 
     def record_verification(self, seal: Seal, snapshot_id: int, problem: str | None, now: datetime) -> None:
         """Keep what a verification has found.

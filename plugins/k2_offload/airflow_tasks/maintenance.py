@@ -15,8 +15,8 @@ from k2_offload.airflow_tasks.spark_application import SparkApplicationOperator
 from k2_offload.core.errors import InvalidTablesFile
 from k2_offload.core.maintenance_plan import report_from_json
 from k2_offload.work.maintenance import plan_all, record
-from k2_offload.work.seals import verify_due
 from k2_offload.work.tiers import open_tiers
+from k2_offload.work.verify_seals import verify_due
 
 
 class MaintainOperator(SparkApplicationOperator):

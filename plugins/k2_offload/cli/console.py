@@ -6,7 +6,7 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -61,6 +61,14 @@ def command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:
 def show_error(message: str) -> None:
     """One message on standard error, on one line however long it is, so that it can be searched and copied."""
     errors.print(f"{FAILED} {escape(message)}", soft_wrap=True)
+
+
+def show_found(notes: Iterable[str], findings: Iterable[str]) -> None:
+    """What is no fault, and then each fault."""
+    for note in notes:
+        screen.print(escape(note), soft_wrap=True)
+    for finding in findings:
+        show_error(finding)
 
 
 def print_json(value: object) -> None:

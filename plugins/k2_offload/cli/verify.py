@@ -22,6 +22,7 @@ from k2_offload.cli.console import (
     print_json,
     screen,
     show_error,
+    show_found,
     show_table,
     window_document,
     with_progress,
@@ -240,9 +241,6 @@ def _print_cold(results: Sequence[ColdCheck]) -> None:
         shown.add_row(result.table, *numbers, FAILED if result.findings else PASSED)
     show_table(shown)
     for result in results:
-        for note in result.notes:
-            screen.print(escape(note), soft_wrap=True)
-        for finding in result.findings:
-            show_error(finding)
+        show_found(result.notes, result.findings)
     if any(result.files for result in results) and not any(result.findings for result in results):
         screen.print("[green]all files are there, whole, and as they were registered[/green]")

@@ -6,22 +6,20 @@ from collections.abc import Sequence
 from datetime import date
 from functools import partial
 
-from rich.markup import escape
-
 from k2_offload.cli.console import (
     FAILED,
     PASSED,
     number_table,
     print_json,
     screen,
-    show_error,
+    show_found,
     show_table,
     with_progress,
 )
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import UNKNOWN, show_number
-from k2_offload.work.seals import SealCheck, verify_sealed
 from k2_offload.work.tiers import Tiers
+from k2_offload.work.verify_seals import SealCheck, verify_sealed
 
 
 def check_sealed(
@@ -62,9 +60,6 @@ def _print(results: Sequence[SealCheck]) -> None:
         shown.add_row(result.table, show_number(result.days), show_number(result.rows), newest, whole)
     show_table(shown)
     for result in results:
-        for note in result.notes:
-            screen.print(escape(note), soft_wrap=True)
-        for finding in result.findings:
-            show_error(finding)
+        show_found(result.notes, result.findings)
     if any(result.days for result in results) and not any(result.findings or result.notes for result in results):
         screen.print("[green]every sealed day holds the rows that were sealed[/green]")

@@ -70,12 +70,7 @@ def diagnose(seen: Observation, paused: Mapping[str, bool | None], pause: timede
     yield _disk(seen)
     for dag in seen.dags:
         yield from _runs(dag, paused.get(dag.dag_id), seen.at, pause)
-    checks: Mapping[str, _Judge] = {
-        **_TABLE_CHECKS,
-        "lag": partial(_lag, pause=pause),
-        "TTL": partial(_ttl, pause=pause),
-    }
-    for check, judge in checks.items():
+    for check, judge in _table_checks(pause).items():
         found = [judge(table, seen.at) for table in seen.tables if not _explained(check, table, seen)]
         yield from _of_all(check, found, len(seen.tables))
 
@@ -287,19 +282,21 @@ def _maintenance(table: TableObservation, now: datetime) -> Finding | None:
     return None
 
 
-_TABLE_CHECKS: Mapping[str, _Judge] = {
-    "chain and source": _cold_table,
-    "last attempt": _failure,
-    "lag": partial(_lag, pause=USUAL_PAUSE),
-    "TTL": partial(_ttl, pause=USUAL_PAUSE),
-    "feed": _feed,
-    "days that differ": _differences,
-    "late rows left out": _late_rows,
-    "seals": _seals,
-    "rows missed": _gaps,
-    "staged leftovers": _staged,
-    "maintenance": _maintenance,
-}
+def _table_checks(pause: timedelta) -> Mapping[str, _Judge]:
+    return {
+        "chain and source": _cold_table,
+        "last attempt": _failure,
+        "lag": partial(_lag, pause=pause),
+        "TTL": partial(_ttl, pause=pause),
+        "feed": _feed,
+        "days that differ": _differences,
+        "late rows left out": _late_rows,
+        "seals": _seals,
+        "rows missed": _gaps,
+        "staged leftovers": _staged,
+        "maintenance": _maintenance,
+    }
+
 
 _OF_LEDGER = {"last attempt", "days that differ", "late rows left out", "seals", "rows missed", "maintenance"}
 """Checks that the ledger alone answers."""

@@ -200,7 +200,7 @@ def find_published(
 
     Other writers' snapshots (compaction) are passed over, and heals and backfills. Where expiry has cut the chain, the
     snapshot of :data:`PUBLISHED_BRANCH` stands in, provided that it came before all that is left of the chain: see
-    :func:`_comes_before`. A chain is cut where a parent is gone, and where the oldest snapshot found rows before it, or
+    :func:`_comes_before`. A chain is cut where a parent is gone, and where the oldest snapshot found rows before it or
     is younger than the last window's: some tools that expire snapshots also clear the reference to the parent.
 
     :param branches: the snapshots that the table's branches point at
@@ -222,8 +222,8 @@ def find_published(
         left.append(snapshot)
         current = snapshot.parent_id
     marker = snapshot_of(branches[PUBLISHED_BRANCH]) if PUBLISHED_BRANCH in branches else None
-    older = left and marker is not None and marker.sequence_number < left[-1].sequence_number
-    if cut or older or (left and left[-1].rows_before > 0):
+    is_younger = left and marker is not None and marker.sequence_number < left[-1].sequence_number
+    if cut or is_younger or (left and left[-1].rows_before > 0):
         return _published_before(table, table_uuid, left, branches, snapshot_of)
     if newest is not None and newest.rows_after > 0:
         raise DamagedTable(

@@ -25,10 +25,11 @@ content hash over these columns, and ClickHouse held the same, all of them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
+from typing import Any
 
 from k2_offload.core.backfill import BackfillId
 from k2_offload.core.day_comparison import DayComparison, Verdict, day_window
@@ -84,10 +85,45 @@ class Seal:
         held = [self.rows, self.content_hash, self.columns_text]
         return sha256(json.dumps([*day, *held, self.before]).encode()).hexdigest()
 
+    @property
+    def stored(self) -> dict[str, Any]:
+        """As the lake and the ledger keep it, by the names of their columns."""
+        return {
+            "seal_id": self.seal_id,
+            "table_name": self.table,
+            "table_uuid": self.table_uuid,
+            "day": self.day,
+            "partition_column": self.partition_column,
+            "rows": self.rows,
+            "content_hash": str(self.content_hash),
+            "columns": self.columns_text,
+            "before": self.before,
+            "snapshot_id": self.snapshot_id,
+            "sealed_at": self.sealed_at,
+        }
 
-def read_columns(text: str) -> tuple[PlannedColumn, ...]:
-    """The inverse of :attr:`Seal.columns_text`."""
-    return tuple(PlannedColumn(name, iceberg_type) for name, iceberg_type in json.loads(text))
+    @staticmethod
+    def read(stored: Mapping[str, Any]) -> Seal:
+        """The inverse of :attr:`stored`.
+
+        :raises ValueError: if it is no seal, or does not say what its name says
+        :raises TypeError: likewise
+        """
+        seal = Seal(
+            stored["table_name"],
+            stored["table_uuid"],
+            stored["day"],
+            stored["partition_column"],
+            stored["rows"],
+            int(stored["content_hash"]),
+            tuple(PlannedColumn(name, iceberg_type) for name, iceberg_type in json.loads(stored["columns"])),
+            stored["before"],
+            stored["snapshot_id"],
+            stored["sealed_at"].astimezone(UTC),
+        )
+        if seal.seal_id != stored["seal_id"]:
+            raise ValueError("it does not say what its name says")
+        return seal
 
 
 def is_over(table: TableSpec, day: date, watermark: datetime) -> bool:

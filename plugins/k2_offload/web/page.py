@@ -11,7 +11,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, status
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID, dag_id
@@ -23,8 +23,8 @@ from k2_offload.files import TEMPLATES
 from k2_offload.web import view
 from k2_offload.web.access import ReadableLayers, readable_layers
 from k2_offload.web.shared import Shared
-from k2_offload.work import figures
 from k2_offload.work.overview import Overview, TableDetail, read_detail, read_overview
+from k2_offload.work.templates import open_templates
 from k2_offload.work.tiers import open_tiers
 
 
@@ -92,35 +92,19 @@ def _render(template: str, **values: object) -> HTMLResponse:
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "same-origin",
     }
-    return HTMLResponse(_environment().get_template(template).render(**values), headers=headers)
+    return HTMLResponse(_templates().get_template(template).render(**values), headers=headers)
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def _templates() -> Environment:
+    return open_templates(
+        script=Markup(_asset("page.js")),  # noqa: S704 - a file of this package
+        view=view,
+        show_window=text.show_window,
+        target=f"{LAG_TARGET // timedelta(minutes=1)} min",
+        reconcile=RECONCILE_DAG_ID,
+        fresh_seconds=PAGE_SECONDS,
     )
-    environment.filters |= {
-        "number": text.show_number,
-        "bytes": text.show_bytes,
-        "time": text.show_time,
-        "duration": text.show_duration,
-    }
-    environment.globals |= {
-        "style": Markup(_asset("page.css")),  # noqa: S704 - files of this package
-        "script": Markup(_asset("page.js")),  # noqa: S704
-        "figures": figures,
-        "view": view,
-        "show_window": text.show_window,
-        "target": f"{LAG_TARGET // timedelta(minutes=1)} min",
-        "reconcile": RECONCILE_DAG_ID,
-        "fresh_seconds": PAGE_SECONDS,
-    }
-    return environment
 
 
 @cache

@@ -141,7 +141,7 @@ def compare_day(tiers: Tiers, days: TableDays, day: date) -> DayComparison:
     table = days.table
     scope = DayScope(day, days.below, days.left_out)
     sides = _sides(tiers, days, scope)
-    warm = sides.warm()
+    warm = sides.warm
     warm_rows, warm_hash = _total(warm)
     found = DayComparison(
         table.name,

@@ -78,8 +78,9 @@ def compare_offsets(tiers: Tiers, table: TableSpec, broker: Broker | None) -> Of
         Partition(topic, number): offset for topic, number, offset in _ask(tiers, offset_queries.last_offsets(table))
     }
     known: dict[Partition, BrokerPartition] = {}
-    for topic in sorted({partition.topic for partition in last} | _topics(tiers, table)) if broker else ():
-        known |= broker.partitions(topic) if broker else {}
+    if broker is not None:
+        for topic in sorted({partition.topic for partition in last} | _topics(tiers, table)):
+            known |= broker.partitions(topic)
     now = min(tiers.now(), tiers.clickhouse.now())
     since = looked_at_since(now, table.warm_retention)
     partitions = len(last.keys() | known.keys())

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from k2_offload.core import day_queries, queries
 from k2_offload.core.day_comparison import (
+    COMPARED_TOGETHER,
     HEALED_WITHIN,
     LEFT_FOR_AT_MOST,
     DayComparison,
@@ -114,8 +115,11 @@ def reconcile(
         elif found is not None:
             counted.append(found)
     differing = {day for each in counted for day in each.differing}
+    healed = _healed(counted)
     due = [
-        (each, day) for each in counted for day in sorted(set(days) or {*each.due, *differing.intersection(each.cold)})
+        (each, day)
+        for each in counted
+        for day in sorted(set(days) or {*each.due, *differing.intersection(each.cold), *each.missed(healed)})
     ]
     due.sort(key=lambda each: (each[0].was_equal(each[1]), each[0].compared_at(each[1])))
     started = tiers.now()
@@ -154,11 +158,30 @@ class _Counted:
         days = self.days
         return days_to_compare(days.warm, self.cold, self.known, days.whole_from, days.now)
 
+    def missed(self, healed: Mapping[date, datetime]) -> list[date]:
+        """Whole days that were healed in some table and could not be compared in this one then.
+
+        A late trade changes no number of candles: once the trade itself is healed, no count tells of it any more.
+        """
+        days = [day for day in self.cold if day >= self.days.whole_from and day in self.known and day in healed]
+        return [day for day in days if self.compared_at(day) < healed[day] - COMPARED_TOGETHER]
+
     @property
     def differing(self) -> list[date]:
         """Whole days whose counts differ."""
         warm, whole_from = self.days.warm, self.days.whole_from
         return [day for day in self.due if day >= whole_from and warm.get(day, 0) != self.cold.get(day, 0)]
+
+
+def _healed(counted: Sequence[_Counted]) -> dict[date, datetime]:
+    """When each day was last healed in any table, as far as snapshots are left."""
+    healed: dict[date, datetime] = {}
+    for each in counted:
+        cold = each.days.cold_table
+        for entry in cold.latest_snapshots(cold.snapshot_count):
+            if (heal := HealId.parse(entry.snapshot.heal)) is not None:
+                healed[heal.day] = max(entry.at, healed.get(heal.day, entry.at))
+    return healed
 
 
 def _count(tiers: Tiers, table: TableSpec) -> _Counted | None:

@@ -5,22 +5,18 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import Environment
 
-from k2_offload.core import text
 from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.lag import LAG_TARGET
-from k2_offload.files import TEMPLATES
-from k2_offload.work import figures
 from k2_offload.work.report import LEDGER_ALONE, Report, summary, title
+from k2_offload.work.templates import open_templates
 
 
 def render(report: Report) -> str:
     """The file's text."""
-    return (
-        _environment().get_template("report.html").render(report=report, title=title(report), summary=summary(report))
-    )
+    template = _templates().get_template("report.html")
+    return template.render(report=report, title=title(report), summary=summary(report))
 
 
 def write(report: Report, file: Path) -> None:
@@ -41,24 +37,5 @@ def write(report: Report, file: Path) -> None:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "number": text.show_number,
-        "bytes": text.show_bytes,
-        "time": text.show_time,
-        "duration": text.show_duration,
-    }
-    environment.globals |= {
-        "style": Markup((TEMPLATES / "page.css").read_text()),  # noqa: S704 - a file of this package
-        "figures": figures,
-        "ledger_alone": LEDGER_ALONE,
-        "target": LAG_TARGET,
-    }
-    return environment
+def _templates() -> Environment:
+    return open_templates(ledger_alone=LEDGER_ALONE, target=LAG_TARGET)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from k2_offload.adapters.cold_table import ColdTable
@@ -65,8 +66,9 @@ class Sides:
         """The cold side; stands after FROM."""
         return day_queries.cold_day(self.table, self.columns, self.scope, self.reader)
 
+    @cached_property
     def warm(self) -> MinuteHashes:
-        """All of the warm side."""
+        """All of the warm side, as it was first read."""
         found, self.export_hash = self._minutes(self.warm_sql)
         return found
 

@@ -73,7 +73,7 @@ class _SidesReadHere(Sides):
 
     def pick(self, differing: Window, limit: int) -> list[tuple[int, int, bool]]:
         low, high = to_micros(differing.low) // _MINUTE_MICROS, -(-to_micros(differing.high) // _MINUTE_MICROS)
-        warm, (cold, _) = self.warm(), self.cold()
+        warm, (cold, _) = self.warm, self.cold()
         minutes = {each for each in range(low, high) if warm.get(each) != cold.get(each)}
         found = [
             each for some in self._in_parts(minutes) for each in surpluses(self._warm_rows(some), self._cold_rows(some))
@@ -137,7 +137,7 @@ class _SidesReadHere(Sides):
 
     def _in_parts(self, minutes: Collection[int]) -> Iterator[set[int]]:
         """Minutes together, as long as the warm side's rows of them fit into memory."""
-        rows = self.warm()
+        rows = self.warm
         part, size = set[int](), 0
         for minute in sorted(minutes):
             part.add(minute)

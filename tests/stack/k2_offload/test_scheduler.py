@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -185,19 +186,26 @@ def test_no_secret_reaches_a_log_an_xcom_or_a_rendered_field(scheduled):
 def test_one_red_table_holds_back_what_is_made_of_it_and_stops_no_layer(scheduled, market):
     api = Api(scheduled.settings)
     market.trade_until(320)
-    with scheduled.clickhouse_client() as client:
-        client.execute("ALTER TABLE bronze_trades_kraken ADD COLUMN added UInt8")
-    start_together(scheduled, "red", "2026-01-01T00:30:00+00:00")
-    api.wait_for("k2_offload_bronze", "red", "failed")
-    for dag in DAGS[1:]:
-        api.wait_for(dag, "red")
-    tables = {line["table"]: line for line in k2(scheduled, "status")}
+    with renamed(scheduled, "bronze_trades_kraken", "raw_message"):
+        start_together(scheduled, "red", "2026-01-01T00:30:00+00:00")
+        api.wait_for("k2_offload_bronze", "red", "failed")
+        for dag in DAGS[1:]:
+            api.wait_for(dag, "red")
+        tables = {line["table"]: line for line in k2(scheduled, "status")}
     red, green, silver = (tables[name] for name in ("bronze_trades_kraken", "bronze_trades_binance", "silver_trades"))
-    assert red["watermark"] == silver["watermark"] < green["watermark"]
+    # Silver's last row below the red table's watermark may be an older one.
+    assert silver["watermark"] <= red["watermark"] < green["watermark"]
     assert red["status"] == "failed"
 
-    with scheduled.clickhouse_client() as client:
-        client.execute("ALTER TABLE bronze_trades_kraken DROP COLUMN added")
+
+@contextlib.contextmanager
+def renamed(stack: SharedStack, table: str, column: str) -> Iterator[None]:
+    with stack.clickhouse_client() as client:
+        client.execute(f"ALTER TABLE {table} RENAME COLUMN {column} TO renamed")
+        try:
+            yield
+        finally:
+            client.execute(f"ALTER TABLE {table} RENAME COLUMN renamed TO {column}")
 
 
 def kill_airflow(stack: SharedStack) -> None:

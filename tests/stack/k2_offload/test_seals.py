@@ -18,7 +18,8 @@ from k2_offload.core.errors import Unreachable
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.work.reconcile import compare_day, count_days, plan_heal, reconcile
 from k2_offload.work.schema import stop_filling
-from k2_offload.work.seals import seal_days, verify_due, verify_sealed
+from k2_offload.work.seals import seal_days
+from k2_offload.work.verify_seals import verify_due, verify_sealed
 from tests.faults.hook import Fault, Faults, InjectedFault, Kind
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -124,7 +125,7 @@ def test_other_rows_of_the_same_count_break_the_seal(sealed):
     place = rows.schema.get_field_index("symbol")
     changed = rows.set_column(place, rows.schema.field(place), pyarrow.compute.utf8_lower(rows["symbol"]))
     cold.overwrite(changed, "at < '2026-03-05T00:00:00+00:00'")
-    chain = sealed.cycle.catalog.load(sealed.spec).day_history("at", DAY).ancestors()
+    chain = sealed.cycle.catalog.load(sealed.spec).chain.ancestors()
     [finding] = sealed.verify().findings
     named = int(finding.split("the first snapshot that differs is ")[1].split(".")[0])
     assert named in [snapshot.snapshot_id for snapshot in chain[:2]]

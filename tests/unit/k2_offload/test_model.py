@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, settings
 
-from k2_offload.core.day_comparison import CONTENT_EVERY
+from k2_offload.core.day_comparison import COMPARED_TOGETHER
 from k2_offload.core.errors import AuditFailed
 from k2_offload.core.exactly_once import WindowId
 from k2_offload.core.windows import Window, to_micros
@@ -29,6 +29,34 @@ def trade(world, minutes, *exchanges):
         world.now += MINUTE
         for exchange in exchanges:
             world.trade(exchange, world.now)
+
+
+def test_a_candle_whose_table_could_not_be_compared_is_healed_when_it_can():
+    """Its trade was healed in the tables below meanwhile, so that no count differs any more."""
+    world = World(LONG)
+    trade(world, 80, "bronze_a", "bronze_b")
+    for _ in range(6):
+        for layer in LAYERS:
+            world.begin(layer).proceed()
+    world.begin_heal().proceed()
+    world.now += 2 * COMPARED_TOGETHER
+    world.edit_partitions("candles_5m")
+    world.trade("bronze_a", world.now - 2 * COMPARED_TOGETHER - 45 * MINUTE)
+    world.begin_heal().proceed()
+    world.edit_partitions("candles_5m")
+    assert unequal(world, "bronze_a", "silver", "candles_1m", "candles_5m") == {"candles_5m"}
+    world.begin_heal().proceed()
+    assert not unequal(world, "candles_5m")
+
+
+def unequal(world, *tables):
+    """Those whose cold tier lacks or has an older version of a row below the watermark."""
+    return {
+        name
+        for name in tables
+        for row in world.clickhouse.tables[name].values()
+        if row.at < to_micros(world.watermark(name)) and world.cold(name).get(row.id) != row
+    }
 
 
 def test_gold_does_not_pass_silver_when_a_quiet_market_wakes_during_its_plan():
@@ -155,34 +183,6 @@ def test_an_empty_table_whose_parents_were_cleared_knows_what_is_left_out():
     assert left_out
     assert world.cycle().catalog.load(world.tables["candles_5m"]).skips.left_out == left_out
     world.check()
-
-
-def test_a_candle_whose_table_could_not_be_compared_is_healed_within_a_day():
-    """Its trade was healed in the tables below meanwhile, so that no count differs any more."""
-    world = World(LONG)
-    trade(world, 80, "bronze_a", "bronze_b")
-    for _ in range(6):
-        for layer in LAYERS:
-            world.begin(layer).proceed()
-    world.begin_heal().proceed()
-    world.edit_partitions("candles_5m")
-    world.trade("bronze_a", world.now - 45 * MINUTE)
-    world.begin_heal().proceed()
-    world.edit_partitions("candles_5m")
-    assert unequal(world, "bronze_a", "silver", "candles_1m", "candles_5m") == {"candles_5m"}
-    world.now += CONTENT_EVERY
-    world.begin_heal().proceed()
-    assert not unequal(world, "candles_5m")
-
-
-def unequal(world, *tables):
-    """Those whose cold tier lacks or has an older version of a row below the watermark."""
-    return {
-        name
-        for name in tables
-        for row in world.clickhouse.tables[name].values()
-        if row.at < to_micros(world.watermark(name)) and world.cold(name).get(row.id) != row
-    }
 
 
 TestOffload = Offload.TestCase

@@ -120,7 +120,7 @@ def test_as_a_probe_status_fails_with_one_line_for_each_reason(shell, moved):
     cycle = shell.workbench.cycle(shell.workbench.spec(moved))
     assert cycle.plan(cycle.tables[moved]) is not None
     cycle.commit(cycle.tables[moved])
-    shell.workbench.sql(f"ALTER TABLE {moved} ADD COLUMN fee UInt8")
+    shell.workbench.sql(f"ALTER TABLE {moved} DROP COLUMN note")
     result = shell.k2("status", "--json", "--fail-on", conditions, exit_code=1)
     [line] = json.loads(result.stdout)
     assert [each["condition"] for each in line["reasons"]] == ["lag>30m", "failed", "refused", "late"]
@@ -128,7 +128,7 @@ def test_as_a_probe_status_fails_with_one_line_for_each_reason(shell, moved):
         each["reason"] for each in line["reasons"]
     ]
     assert "planned and not published" in line["failure"]
-    assert "column 'fee' is int in the source and missing in the cold table" in line["refusal"]
+    assert "column 'note' is missing in the source and string in the cold table" in line["refusal"]
     assert shell.k2("status").returncode == 0
 
 
@@ -168,7 +168,7 @@ def test_late_rows_are_counted_by_the_day_of_the_partition_whatever_the_cold_tie
     assert shell.json("status")[0]["late_rows"] == 3
 
 
-def failed_checks(shell: Shell, connections: dict[str, dict], made: int = 12, **environment: str) -> dict[str, str]:
+def failed_checks(shell: Shell, connections: dict[str, dict], made: int = 13, **environment: str) -> dict[str, str]:
     """Subject and detail of the checks that fail once these connections are changed; so many are made."""
     file = shell.workbench.stack.settings.airflow_home / "connections.json"
     changed = shell.tables_file.with_name("connections.json")
@@ -189,7 +189,7 @@ def test_validate_names_every_service_that_does_not_answer_by_its_connection(she
             "k2_ledger": {"conn_type": "postgres", **nowhere},
             "k2_iceberg": {"conn_type": "iceberg", "extra": {"catalog_type": "sql"}, **nowhere},
         },
-        made=10,
+        made=11,
     )
     assert failed.keys() == {"ClickHouse", "Postgres (ledger)", "Iceberg catalog"}
     for subject, connection in zip(failed, ("k2_ledger", "k2_clickhouse", "k2_iceberg"), strict=True):

@@ -21,7 +21,6 @@ from k2_offload.core.seals import (
     is_over,
     may_be_sealed,
     newest,
-    read_columns,
 )
 from k2_offload.core.tables import TableSpec
 
@@ -52,7 +51,7 @@ def test_a_seal_is_named_by_what_it_says_and_not_by_when():
         "columns": COLUMNS[:1], "before": "x",
     }  # fmt: skip
     assert len({SEAL.seal_id, *(replace(SEAL, **{key: value}).seal_id for key, value in changes.items())}) == 8
-    assert read_columns(SEAL.columns_text) == COLUMNS
+    assert Seal.read(SEAL.stored) == SEAL
 
 
 def test_a_day_is_over_when_no_window_comes_to_it_and_its_source_had_time():

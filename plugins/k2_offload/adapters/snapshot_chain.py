@@ -1,4 +1,4 @@
-"""What the snapshots of a cold table hold of one partition day."""
+"""The chain of a cold table's snapshots, and what each holds of one partition day."""
 
 from __future__ import annotations
 
@@ -21,18 +21,22 @@ def read_snapshot(snapshot: IcebergSnapshot) -> Snapshot:
     return Snapshot.read(snapshot.snapshot_id, snapshot.parent_snapshot_id, snapshot.sequence_number or 0, summary)
 
 
-class DayHistory:
-    """One day of a table as it was when it was loaded.
+def of_day(column: str, day: date) -> str:
+    """The filter of a scan for the rows of one day.
 
-    :param column: the time that the partitions are days of
+    :param column: the time that the day is of
+    """
+    return f"\"{column}\" >= '{day}T00:00:00+00:00' and \"{column}\" < '{day + timedelta(days=1)}T00:00:00+00:00'"
+
+
+class SnapshotChain:
+    """The snapshots of a table as it was when it was loaded.
+
     :param told: translates what the library raises
     """
 
-    def __init__(self, table: Table, column: str, day: date, told: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(self, table: Table, told: Callable[[], AbstractContextManager[None]]) -> None:
         self._table = table
-        self._filter = (
-            f"\"{column}\" >= '{day}T00:00:00+00:00' and \"{column}\" < '{day + timedelta(days=1)}T00:00:00+00:00'"
-        )
         self._told = told
         self._snapshots = {each.snapshot_id: read_snapshot(each) for each in table.metadata.snapshots}
 
@@ -48,9 +52,12 @@ class DayHistory:
             current = snapshot.parent_id
         return chain
 
-    def step(self, snapshot: Snapshot) -> Step:
-        """A snapshot, with the data files and delete files that may hold rows of the day."""
+    def step(self, snapshot: Snapshot, column: str, day: date) -> Step:
+        """A snapshot, with the data files and delete files that may hold rows of a day.
+
+        :param column: the time that the partitions are days of
+        """
         with self._told():
-            tasks = self._table.scan(self._filter, snapshot_id=snapshot.snapshot_id).plan_files()
+            tasks = self._table.scan(of_day(column, day), snapshot_id=snapshot.snapshot_id).plan_files()
             files = ((task.file.file_path, *sorted(each.file_path for each in task.delete_files)) for task in tasks)
             return Step(snapshot, tuple(sorted(files)))

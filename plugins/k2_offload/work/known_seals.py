@@ -1,0 +1,86 @@
+"""Which seals are known, in the lake and in the ledger."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
+
+from k2_offload.adapters.lake_seals import LakeSeals
+from k2_offload.adapters.ledger_seals import LedgerSeals, RecordedSeal
+from k2_offload.core.errors import DamagedTable, OffloadError, StaleWindow, Unreachable
+from k2_offload.core.seals import Seal, newest
+from k2_offload.core.tables import TableSpec
+from k2_offload.work.tiers import Tiers
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def kept(problems: list[str]) -> Iterator[None]:
+    """What is wrong with one table, or day, must not stop the others."""
+    try:
+        yield
+    except Unreachable:
+        raise
+    except StaleWindow as stale:  # the next run looks anew
+        log.info("%s", stale)
+    except OffloadError as error:
+        problems.append(str(error))
+
+
+def by_namespace(tables: Iterable[TableSpec]) -> Mapping[str, list[TableSpec]]:
+    """The tables whose seals are in one table of the lake."""
+    found: dict[str, list[TableSpec]] = defaultdict(list)
+    for table in tables:
+        found[table.target.partition(".")[0]].append(table)
+    return found
+
+
+def newest_of(
+    table: TableSpec, uuid: str, recorded: Iterable[RecordedSeal]
+) -> tuple[dict[date, RecordedSeal], dict[date, str]]:
+    """The last seal of each day of one incarnation of a table, as the ledger knows it; and why a day has none."""
+    by_id = {each.seal.seal_id: each for each in recorded}
+    last, broken, _ = newest_seals(table, uuid, (each.seal for each in by_id.values()))
+    return {seal.day: by_id[seal.seal_id] for seal in last}, broken
+
+
+def newest_seals(
+    table: TableSpec, uuid: str | None, seals: Iterable[Seal]
+) -> tuple[list[Seal], dict[date, str], set[str]]:
+    """The last seal of each day of this incarnation of a table; why a day has none; the others that seals speak of."""
+    by_day: dict[date, list[Seal]] = defaultdict(list)
+    others = set()
+    for seal in seals:
+        if seal.table_uuid == uuid:
+            by_day[seal.day].append(seal)
+        else:
+            others.add(seal.table_uuid)
+    last, broken = [], {}
+    for day, each in sorted(by_day.items()):
+        try:
+            last.append(newest(table.name, day, each))
+        except DamagedTable as damage:
+            broken[day] = str(damage)
+    return last, broken, others
+
+
+def share_seals(tiers: Tiers, lake: LakeSeals, tables: Sequence[TableSpec]) -> list[str]:
+    """Let the ledger know the lake's seals, and the lake those that only the ledger knows: either may be lost.
+
+    :returns: a sentence for each row of the lake that is no seal
+    """
+    names = [table.name for table in tables]
+    seals, altered = lake.read()
+    in_lake = {seal.seal_id: seal for seal in seals if seal.table in names}
+    ledger = LedgerSeals(tiers.ledger)
+    in_ledger = {each.seal.seal_id: each.seal for each in ledger.read(names)}
+    if lost := [seal for seal_id, seal in in_ledger.items() if seal_id not in in_lake]:
+        log.warning("%d seals were in the ledger alone: they are written into the lake again", len(lost))
+        lake.append(lost)
+    if any(in_ledger.get(seal_id) != seal for seal_id, seal in in_lake.items()):
+        ledger.record(list(in_lake.values()))
+    return altered
