@@ -36,8 +36,9 @@ def start_jvm():
 def lose_reply(point):
     if point is FaultPoint.FILE_EXPORTED:
         raise Unreachable("ClickHouse", "k2_clickhouse", "the reply was lost")
-    # A Java call that fails, as py4j reports it: what a commit raises whose reply is lost.
-    _machine[0].java.lang.Integer.parseInt("the reply was lost")
+    # A Java call that fails, as py4j reports it: what a commit raises whose reply is lost. Of a kind that pyspark, once a
+    # session is up, does not translate.
+    _machine[0].java.util.ArrayList().iterator().next()
 
 
 def interfere(table):

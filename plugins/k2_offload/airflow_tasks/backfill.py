@@ -9,7 +9,6 @@ from typing import Any
 from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters import spark_submit
-from k2_offload.adapters.retry import with_retries
 from k2_offload.airflow_tasks.spark_application import SparkApplicationOperator
 from k2_offload.core.errors import InvalidTablesFile, OffloadError, Unreachable
 from k2_offload.core.limits import BACKFILL_SECONDS
@@ -42,7 +41,6 @@ class BackfillOperator(SparkApplicationOperator):
         low, high = (_time(params[key]) for key in ("from", "to"))
         started, problems = datetime.now().astimezone(), []
         with open_tiers() as tiers:
-            with_retries(tiers.ledger.migrate)
             try:
                 chosen = tiers.tables.select(params["tables"])
             except InvalidTablesFile as error:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from k2_offload.airflow_tasks.dag_ids import BACKFILL_DAG_ID
 from k2_offload.cli.console import (
     FINDING,
     JsonOption,
     command,
+    errors,
     number_table,
     print_json,
     screen,
@@ -23,11 +28,14 @@ from k2_offload.cli.console import (
 )
 from k2_offload.cli.run import explain, run_dag
 from k2_offload.cli.watermark_set import DryRunOption, TableArgument, parse_time_argument
-from k2_offload.core.skips import subtract
+from k2_offload.core.errors import OffloadError
+from k2_offload.core.skips import intersect, subtract
 from k2_offload.core.text import show_number, show_window
 from k2_offload.core.windows import format_time
 from k2_offload.work.backfill import LeftOut, find_left_out
 from k2_offload.work.tiers import open_tiers
+
+_LOOK_SECONDS = 2
 
 FromOption = Annotated[
     datetime | None, typer.Option("--from", parser=parse_time_argument, metavar="TIME", help="From here on.")
@@ -65,7 +73,8 @@ def backfill(
             "max_rows": max_rows,
             "newest_first": newest_first,
         }
-        state = run_dag(BACKFILL_DAG_ID, [table], log, conf)
+        with _progress(before):
+            state = run_dag(BACKFILL_DAG_ID, [table], log, conf, shows_waiting=False)
     after = _find(table, low, high)
     if as_json:
         print_json(_document(before, after))
@@ -86,9 +95,39 @@ def backfill(
         raise typer.Exit(FINDING)
 
 
+@contextmanager
+def _progress(before: LeftOut) -> Iterator[None]:
+    """A bar on standard error of the rows that are brought, and how long the rest may take; lines without a terminal."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
+    bar = Progress(*columns, TimeRemainingColumn(), console=errors, transient=True, disable=not errors.is_terminal)
+    task, ended = bar.add_task(f"bringing {before.table.name}", total=before.rows), threading.Event()
+
+    def watch() -> None:
+        left, brought = before.ranges, 0
+        while not ended.wait(_LOOK_SECONDS):
+            with suppress(OffloadError), open_tiers() as tiers:
+                cold = tiers.load_cold(before.table)
+                filled = [part for each in left for part in intersect(cold.skips.filled if cold else (), each)]
+                if not filled:
+                    continue
+                brought += sum(tiers.clickhouse.count_within(before.table, each) for each in filled)
+                left = subtract(left, filled)
+                bar.update(task, completed=brought)
+                if not errors.is_terminal:
+                    errors.print(f"  {before.table.name}: {brought:,} of {before.rows:,} rows brought")
+
+    thread = threading.Thread(target=watch, daemon=True)
+    with bar:
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
 def _find(table: str, low: datetime | None, high: datetime | None) -> LeftOut:
     with open_tiers() as tiers:
-        tiers.ledger.migrate()
         return find_left_out(tiers, tiers.tables[table], low, high)
 
 

@@ -79,16 +79,19 @@ def run(tables: TablesArgument = None, layer: LayerOption = None, as_json: JsonO
         raise typer.Exit(FINDING)
 
 
-def run_dag(dag_id: str, tables: list[str], log: Path, conf: Mapping[str, object]) -> str:
+def run_dag(
+    dag_id: str, tables: list[str], log: Path, conf: Mapping[str, object], *, shows_waiting: bool = True
+) -> str:
     """Run another DAG, and show what a person should know of it.
 
     :param log: gets Airflow's log
     :param conf: of the run, besides its tables
+    :param shows_waiting: with a bar of its own
     :returns: the run's state
     """
     state = "missing"
     with _runner([dag_id], tables, log, conf) as events:
-        for event in _waiting(f"running {dag_id}", events):
+        for event in _waiting(f"running {dag_id}", events) if shows_waiting else events:
             if isinstance(event, Notice):
                 _show_notice(event)
             elif isinstance(event, LayerEnded):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from k2_offload.core.day_comparison import TTL_MARGIN
+from k2_offload.core.skips import covers
 from k2_offload.core.windows import Window
 
 
@@ -34,6 +36,14 @@ class Gap:
     kind: GapKind
     rows: int | None
     accepted_at: datetime
+
+
+def without_filled(gaps: Iterable[Gap], filled: Sequence[Window]) -> tuple[Gap, ...]:
+    """Those that are gaps still: what was skipped is none any more once all of it was brought.
+
+    :param filled: see :class:`k2_offload.core.skips.Skips`
+    """
+    return tuple(gap for gap in gaps if gap.kind is not GapKind.SKIPPED or not covers(filled, gap.window))
 
 
 @dataclass(frozen=True)

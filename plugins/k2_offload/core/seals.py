@@ -17,9 +17,9 @@ content hash over these columns, and ClickHouse held the same, all of them.
 3. *It is whole as long as the day's rows are those*, in the snapshot that readers see. Files, their order and columns
    that came later do not count, so compaction cannot break it.
 4. *It is followed, never replaced.* If the day's rows are others, every snapshot since the last one that held the
-   sealed rows is looked at (:func:`find_break`). If each that changed them is a heal of that day, or a backfill, a
-   comparison that finds both tiers equal makes a successor, which names the seal before. Anything else has broken the
-   seal: it is told, day after day, and nothing is sealed until the day is what it was.
+   sealed rows is looked at (:func:`find_break`). If each that changed them is a heal of that day, a comparison that
+   finds both tiers equal makes a successor, which names the seal before. Anything else has broken the seal: it is
+   told, day after day, and nothing is sealed until the day is what it was.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from k2_offload.core.backfill import BackfillId
 from k2_offload.core.day_comparison import DayComparison, Verdict, day_window
 from k2_offload.core.errors import DamagedTable, StaleWindow
 from k2_offload.core.exactly_once import Snapshot
@@ -204,11 +203,11 @@ class Break:
 
 
 def find_break(seal: Seal, steps: Sequence[Step], content_of: Callable[[int], Content | None]) -> Break | None:
-    """The first change of a day that is no heal of it and no backfill, since the sealed rows were last there.
+    """The first change of a day that is no heal of it, since the sealed rows were last there.
 
     :param steps: from the seal's snapshot, or the oldest one that is left, up to what readers see
     :param content_of: of the day in a snapshot; ``None`` if it cannot be read
-    :returns: ``None`` if all changes are heals and backfills, or there is none
+    :returns: ``None`` if all changes are heals, or there is none
     """
     contents: dict[Hashable, Content | None] = {}
     for step in steps:
@@ -218,16 +217,15 @@ def find_break(seal: Seal, steps: Sequence[Step], content_of: Callable[[int], Co
     if not held:
         return Break(steps[0].snapshot.snapshot_id, None)
     for before, step in zip(steps[held[-1] :], steps[held[-1] + 1 :], strict=False):
-        if contents[step.state] != contents[before.state] and not may_change(step.snapshot, seal):
+        if contents[step.state] != contents[before.state] and not is_heal(step.snapshot, seal):
             return Break(step.snapshot.snapshot_id, before.snapshot.snapshot_id)
     return None
 
 
-def may_change(snapshot: Snapshot, seal: Seal) -> bool:
-    """Whether a snapshot is a heal of the sealed day, or a backfill: that only adds rows of what was left out."""
-    heal, backfill = HealId.parse(snapshot.heal), BackfillId.parse(snapshot.backfill)
-    healed = heal is not None and (heal.table_uuid, heal.day) == (seal.table_uuid, seal.day)
-    return healed or (backfill is not None and backfill.table_uuid == seal.table_uuid)
+def is_heal(snapshot: Snapshot, seal: Seal) -> bool:
+    """Whether a snapshot is a heal of the sealed day."""
+    heal = HealId.parse(snapshot.heal)
+    return heal is not None and (heal.table_uuid, heal.day) == (seal.table_uuid, seal.day)
 
 
 def describe_break(seal: Seal, broken: Break, *, rolled_back_to: int | None, problem: str | None) -> str:
@@ -250,7 +248,6 @@ def describe_break(seal: Seal, broken: Break, *, rolled_back_to: int | None, pro
     unreadable = f" It cannot be read: {problem}" if problem else ""
     return (
         f"{seal.table} {seal.day}: its seal is broken: the day does not hold the {seal.rows:,} rows any more that were "
-        f"sealed at {seal.sealed_at:%Y-%m-%d %H:%M} UTC, and no heal or backfill explains it; {since}.{unreadable} "
-        f"Nothing was changed. docs/runbooks/consistency.md says how to find out who did it, and how to get the rows "
-        "back."
+        f"sealed at {seal.sealed_at:%Y-%m-%d %H:%M} UTC, and no heal explains it; {since}.{unreadable} Nothing was "
+        f"changed. docs/runbooks/consistency.md says how to find out who did it, and how to get the rows back."
     )

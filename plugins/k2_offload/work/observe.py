@@ -16,7 +16,7 @@ from k2_offload.adapters.ledger import TableRecord
 from k2_offload.adapters.ledger_seals import LedgerSeals
 from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.errors import OffloadError, OldLedger, Unreachable
-from k2_offload.core.gaps import Gap
+from k2_offload.core.gaps import Gap, without_filled
 from k2_offload.core.limits import LOOK_REST, OBSERVE_EVERY_SECONDS, OBSERVE_QUERY_SECONDS, SCRAPE_SECONDS
 from k2_offload.core.observation import (
     SERVICES,
@@ -157,7 +157,13 @@ def _look_at(tiers: Tiers, table: TableSpec, record: TableRecord | None, up: dic
     log.warning("%s", found.problem)
     cold = read_cold_status(tiers, table, record)
     return TableStatus(
-        table, record, cold.watermark, metadata=cold.metadata, cold_rows=cold.cold_rows, problem=found.problem
+        table,
+        record,
+        cold.watermark,
+        metadata=cold.metadata,
+        cold_rows=cold.cold_rows,
+        problem=found.problem,
+        filled=cold.filled,
     )
 
 
@@ -195,7 +201,7 @@ def _seen(tiers: Tiers, table: TableSpec, ledger: _LedgerView, status: TableStat
         totals=ledger.totals.get(table.name, WindowTotals()) if known else None,
         comparisons=ledger.comparisons.get(table.name, Comparisons()) if known else None,
         sealed=ledger.sealed.get(table.name, SealedDays()) if known else None,
-        gaps=ledger.gaps.get(table.name, ()) if known else None,
+        gaps=without_filled(ledger.gaps.get(table.name, ()), found.filled) if known else None,
     )
 
 

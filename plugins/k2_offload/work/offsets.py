@@ -12,6 +12,7 @@ from k2_offload.core import offset_queries
 from k2_offload.core.day_comparison import HEALED_WITHIN
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.exactly_once import watermark_of
+from k2_offload.core.gaps import without_filled
 from k2_offload.core.lake import iceberg_table
 from k2_offload.core.offsets import (
     BrokerPartition,
@@ -29,6 +30,7 @@ from k2_offload.core.offsets import (
     unread,
     within,
 )
+from k2_offload.core.skips import merge
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import from_micros
 from k2_offload.work.tiers import WORKER, Tiers
@@ -175,7 +177,8 @@ def _not_cold(tiers: Tiers, table: TableSpec, since: datetime, now: datetime) ->
                 f"`k2 verify {table.name}` compares rows."
             ]
         reader = iceberg_table(cold.location, cold.metadata_location, tiers.lake_collection)
-        left_out = [gap.window for gap in tiers.ledger.read_gaps().get(table.name, ())]
+        gaps = tiers.ledger.read_gaps().get(table.name, ())
+        left_out = merge([*(gap.window for gap in without_filled(gaps, cold.skips.filled)), *cold.skips.left_out])
         missing = offset_queries.without_rows(
             table, reader, since, now - HEALED_WITHIN, watermark_of(cold.published), left_out
         )

@@ -19,9 +19,9 @@ from k2_offload.core.plan import PlannedColumn
 from k2_offload.core.seals import (
     Seal,
     check_sealing,
+    is_heal,
     is_over,
     may_be_sealed,
-    may_change,
 )
 from k2_offload.core.tables import TableSpec
 from k2_offload.work.compare import TableDays, compare_day, count_days
@@ -114,7 +114,7 @@ def _is_healed_since(days: TableDays, recorded: RecordedSeal) -> bool:
     for snapshot in days.cold_table.chain.ancestors():
         if snapshot.snapshot_id in known:
             return False
-        if may_change(snapshot, recorded.seal):
+        if is_heal(snapshot, recorded.seal):
             return True
     return False
 

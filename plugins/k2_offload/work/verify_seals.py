@@ -44,7 +44,7 @@ class Verified:
     """One sealed day.
 
     :param problem: why its seal is broken; ``None`` if it is whole
-    :param healed: whether the day was healed or backfilled since, so that a successor is to come
+    :param healed: whether the day was healed since, so that a successor is to come
     """
 
     snapshot_id: int
@@ -103,8 +103,8 @@ def verify_seal(tiers: Tiers, cold: ColdTable, seal: Seal) -> Verified:
     if broken is None and head in problems:
         return Verified(
             head,
-            f"{seal.table} {seal.day}: it was healed or backfilled since it was sealed, and it cannot be read: "
-            f"{problems[head]}. Nothing was changed. `k2 verify {seal.table} --cold-only` names the files.",
+            f"{seal.table} {seal.day}: it was healed since it was sealed, and it cannot be read: {problems[head]}. "
+            f"Nothing was changed. `k2 verify {seal.table} --cold-only` names the files.",
         )
     if broken is None:
         return Verified(head, healed=True)
@@ -158,8 +158,8 @@ def verify_sealed(
                 found.findings.append(verified.problem)
             elif verified.healed:
                 found.notes.append(
-                    f"{table.name} {seal.day}: it was healed or backfilled since it was sealed; the next k2_reconcile "
-                    "that finds it equal seals it anew."
+                    f"{table.name} {seal.day}: it was healed since it was sealed; the next k2_reconcile that finds it "
+                    "equal seals it anew."
                 )
     except Unreachable:
         raise

@@ -12,7 +12,8 @@ from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.plan import group_plans
 from k2_offload.work.backfill import find_left_out, plan_backfills
 from k2_offload.work.compare import compare_day, count_days
-from k2_offload.work.reconcile import plan_heal
+from k2_offload.work.reconcile import plan_heal, reconcile
+from k2_offload.work.seals import seal_days
 from k2_offload.work.watermarks import find_skip, skip
 from tests.faults.hook import Fault, Kind
 
@@ -24,6 +25,7 @@ POINTS = (
     FaultPoint.STAGED,
     FaultPoint.BACKFILL_AUDITED,
     FaultPoint.BACKFILL_CHECKED,
+    FaultPoint.BACKFILL_STAGED_AGAIN,
     FaultPoint.BACKFILLED,
 )
 
@@ -121,15 +123,12 @@ def test_two_backfills_at_the_same_moment_bring_it_once(workbench, skipped):
 
 @pytest.mark.parametrize(
     "point",
-    [FaultPoint.FILE_EXPORTED, FaultPoint.STAGED, FaultPoint.BACKFILL_STAGED_AGAIN, FaultPoint.BACKFILLED],
-    ids=["exported", "staged", "again", "filled"],
+    [FaultPoint.STAGED, FaultPoint.BACKFILLED],
+    ids=["staged", "filled"],
 )
 def test_a_backfill_that_is_killed_is_brought_later(workbench, point):
     table, cycle = begin_at_the_front(workbench)
-    fault = Fault(point, Kind.KILL, table)
-    interfered = Fault(FaultPoint.BACKFILL_CHECKED, Kind.INTERFERE, table)
-    staged_again = point is FaultPoint.BACKFILL_STAGED_AGAIN
-    code, output = workbench.run_job(*plan(cycle, table), faults=[*([interfered] if staged_again else []), fault])
+    code, output = workbench.run_job(*plan(cycle, table), faults=[Fault(point, Kind.KILL, table)])
     assert code != 0, output
     assert "FAULT kill" in output
     if ranges := find_left_out(cycle.tiers, cycle.tables[table]).ranges:
@@ -152,7 +151,9 @@ def test_a_reply_that_is_lost_brings_it_once(workbench, point):
 @pytest.mark.parametrize("point", POINTS)
 def test_an_error_at_any_point_leaves_all_or_nothing(workbench, point):
     table, cycle = begin_at_the_front(workbench)
-    assert not move_with(workbench, plan(cycle, table), Fault(point, Kind.RAISE, table))
+    interfered = Fault(FaultPoint.BACKFILL_CHECKED, Kind.INTERFERE, table)
+    faults = [*([interfered] if point is FaultPoint.BACKFILL_STAGED_AGAIN else []), Fault(point, Kind.RAISE, table)]
+    assert not move_with(workbench, plan(cycle, table), *faults)
     if find_left_out(cycle.tiers, cycle.tables[table]).ranges:
         assert not workbench.cold_rows(table)
         workbench.publish(*plan(cycle, table))
@@ -228,6 +229,24 @@ def expire(workbench, cycle, table):
         f"CALL {catalog}.system.expire_snapshots(table => 'cold.{table}', older_than => now(), retain_last => 1)",
     )
     assert len(workbench.cold_table(table).metadata.snapshots) <= 3
+
+
+def test_a_day_is_sealed_when_all_of_it_was_brought(workbench, skipped):
+    _, table = skipped
+    workbench.insert_trades(table, NOON + timedelta(days=2), 10, start_sequence=10**7)
+    later = workbench.cycle(workbench.spec(table), now=NOON + timedelta(days=2, hours=1))
+    workbench.move(later, table)
+    spec = later.tables[table]
+    list(reconcile(later.tiers, [spec]))
+    assert compare(later, table).verdict is Verdict.EQUAL
+    assert seal_days(later.tiers, [spec]).seals == []
+    first, second = plan(later, table)
+    workbench.publish(first)
+    list(reconcile(later.tiers, [spec]))
+    assert seal_days(later.tiers, [spec]).seals == [], "half of it"
+    workbench.publish(second)
+    list(reconcile(later.tiers, [spec]))
+    assert [(seal.day, seal.rows) for seal in seal_days(later.tiers, [spec]).seals] == [(NOON.date(), 500)]
 
 
 def test_rows_that_go_while_a_range_is_brought_stop_it(workbench, skipped):

@@ -11,7 +11,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from k2_offload.adapters import ledger
 from k2_offload.core import cuts, queries
-from k2_offload.core.backfill import audit_backfill, find_skips
+from k2_offload.core.backfill import audit_backfill
 from k2_offload.core.day_comparison import DayComparison
 from k2_offload.core.exactly_once import (
     ATTEMPT_PROPERTY,
@@ -25,9 +25,8 @@ from k2_offload.core.exactly_once import (
     find_published,
 )
 from k2_offload.core.heal import HealStamp
-from k2_offload.core.skips import Skips
 from k2_offload.core.windows import Window, window_high
-from k2_offload.work import compare, cycle
+from k2_offload.work import cycle
 from offload_job import backfill as filling
 from offload_job import heal as healing
 from offload_job import move, swap
@@ -146,10 +145,6 @@ def rewrite_files_that_have_gone(patch):
     patch.setattr(swap, "check_rewrite", lambda *_: None)
 
 
-def bring_whatever_is_left_out(patch):
-    patch.setattr(filling, "decide_backfill", lambda *_: PublishDecision.PUBLISH)
-
-
 def bring_whatever_was_exported(patch):
     patch.setattr(filling, "audit_backfill", lambda *_, **__: None)
 
@@ -158,35 +153,6 @@ def bring_what_a_lagging_replica_shows(patch):
     patch.setattr(
         filling, "audit_backfill", lambda *about, **rows: audit_backfill(*about, **rows | {"planned_rows": 0})
     )
-
-
-def believe_what_was_left_out_at_staging(patch):
-    """A backfill in between is forgotten by what was staged before."""
-    patch.setattr(Skips, "__eq__", lambda *_: True)
-
-
-def heal_what_is_left_out(patch):
-    patch.setattr(compare, "merge", lambda _: ())
-
-
-def forget_what_was_filled_when_the_chain_is_cut(patch):
-    for reader in ("offload_job.cold_table_writer", "k2_offload.adapters.cold_table"):
-        patch.setattr(
-            f"{reader}.find_skips",
-            lambda head, published, _, snapshot_of: find_skips(head, published, {}, snapshot_of),
-        )
-
-
-def heals_do_not_pass_on_what_is_left_out(patch):
-    summary = HealStamp.summary.fget
-    reset = Skips().summary
-    patch.setattr(HealStamp, "summary", property(lambda stamp: summary(stamp) | reset))
-
-
-def windows_do_not_pass_on_what_is_left_out(patch):
-    summary = Stamp.summary.fget
-    reset = Skips().summary
-    patch.setattr(Stamp, "summary", property(lambda stamp: summary(stamp) | reset))
 
 
 def replace_main(patch):
@@ -267,14 +233,8 @@ def forget_the_marker(patch):
         heal_with_whatever_was_exported,
         heal_as_a_window,
         heal_candles_that_lose_trades,
-        bring_whatever_is_left_out,
         bring_whatever_was_exported,
         bring_what_a_lagging_replica_shows,
-        believe_what_was_left_out_at_staging,
-        heal_what_is_left_out,
-        forget_what_was_filled_when_the_chain_is_cut,
-        heals_do_not_pass_on_what_is_left_out,
-        windows_do_not_pass_on_what_is_left_out,
         rewrite_without_audit,
         rewrite_files_that_have_gone,
     ],
