@@ -147,7 +147,7 @@ def read_catalog(fields: ConnectionFields) -> CatalogSettings:
     elif kind == "sql":
         login, password = fields.login or "", fields.password or ""
         address = f"{host}:{fields.port or 5432}/{fields.schema or ''}"
-        tls = {key: common.pop(key) for key in ("sslmode", "sslrootcert") if key in common}
+        tls: dict[str, str] = {key: common.pop(key) for key in ("sslmode", "sslrootcert") if key in common}
         query = f"?{urlencode(tls)}" if tls else ""
         userinfo = f"{quote(login, safe='')}:{quote(password, safe='')}"
         python_side = (
