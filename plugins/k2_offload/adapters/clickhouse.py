@@ -79,6 +79,8 @@ class ClickHouse:
         import clickhouse_driver  # noqa: PLC0415
 
         endpoint = self._endpoint
+        seconds = endpoint.longest_query_seconds
+        limit = {} if seconds is None else {"max_execution_time": seconds}
         client = clickhouse_driver.Client(
             host=endpoint.host,
             port=endpoint.native_port,
@@ -90,7 +92,7 @@ class ClickHouse:
             connect_timeout=CONNECT_SECONDS,
             send_receive_timeout=endpoint.query_seconds,
             client_name="k2-offload",
-            settings=_SETTINGS,
+            settings=_SETTINGS | limit,
         )
         _limit_greeting(client.connection)
         return client

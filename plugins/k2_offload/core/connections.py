@@ -47,6 +47,7 @@ class ClickHouseEndpoint:
     """Where ClickHouse listens; ``http_port`` serves Spark's JDBC reads only.
 
     :param query_seconds: how long to wait for it between two packets of a query
+    :param longest_query_seconds: after which it gives up a query itself, and says so; ``None`` for no limit of ours
     :param ca_certs: with ``secure``, the file of the authorities that its certificate is checked against; empty for
         those that each driver brings
     """
@@ -61,6 +62,7 @@ class ClickHouseEndpoint:
     secure: bool
     query_seconds: int = TASK_SECONDS
     ca_certs: str = ""
+    longest_query_seconds: float | None = None
 
 
 @dataclass(frozen=True)
