@@ -36,8 +36,8 @@ def start_jvm():
 def lose_reply(point):
     if point is FaultPoint.FILE_EXPORTED:
         raise Unreachable("ClickHouse", "k2_clickhouse", "the reply was lost")
-    # A Java call that fails, as py4j reports it: what a commit raises whose reply is lost. Of a kind that pyspark, once a
-    # session is up, does not translate.
+    # A Java call that fails, as py4j reports it: what a commit raises whose reply is lost. Of a kind that pyspark
+    # does not translate once a session is up.
     _machine[0].java.util.ArrayList().iterator().next()
 
 

@@ -97,7 +97,7 @@ def backfill(
 
 @contextmanager
 def _progress(before: LeftOut) -> Iterator[None]:
-    """A bar on standard error of the rows that are brought, and how long the rest may take; lines without a terminal."""
+    """A bar on standard error: the rows that are brought, how long the rest may take; lines without a terminal."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
     bar = Progress(*columns, TimeRemainingColumn(), console=errors, transient=True, disable=not errors.is_terminal)
     task, ended = bar.add_task(f"bringing {before.table.name}", total=before.rows), threading.Event()

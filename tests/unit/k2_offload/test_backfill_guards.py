@@ -130,10 +130,13 @@ GUARDS = [
 @pytest.mark.parametrize(("meanwhile", "mutation"), GUARDS, ids=[mutation.__name__ for _, mutation in GUARDS])
 def test_the_model_fails_without_a_guard(monkeypatch, meanwhile, mutation):
     world = skipped()
-    meanwhile(world)
-    world.check()
+    happens(world, meanwhile)
     world = skipped()
     mutation(monkeypatch)
     with pytest.raises(AssertionError, match=TABLE):
-        meanwhile(world)
-        world.check()
+        happens(world, meanwhile)
+
+
+def happens(world, meanwhile):
+    meanwhile(world)
+    world.check()
