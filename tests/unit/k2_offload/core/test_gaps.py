@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2_offload.core.day_comparison import TTL_MARGIN
-from k2_offload.core.gaps import Looked, may_have_expired
+from k2_offload.core.gaps import Gap, GapKind, Looked, may_have_expired, without_filled
 from k2_offload.core.windows import Window
 
 NOW = datetime(2026, 3, 20, tzinfo=UTC)
@@ -42,3 +42,16 @@ def test_nothing_above_the_retention_and_nothing_that_was_moved_or_accepted_is_i
     if gap is not None:
         assert gap.high == now - WEEK + TTL_MARGIN
         assert gap.low >= max(watermark, until or watermark)
+
+
+@pytest.mark.parametrize(
+    ("kind", "filled_until", "left"),
+    [
+        (GapKind.SKIPPED, NOW, False),
+        (GapKind.SKIPPED, NOW - timedelta(hours=1), True),
+        (GapKind.EXPIRED, NOW, True),
+    ],
+)
+def test_what_was_skipped_is_a_gap_until_all_of_it_was_brought(kind, filled_until, left):
+    gap = Gap(Window(NOW - DAY, NOW), kind, 5, NOW)
+    assert without_filled([gap], [Window(NOW - WEEK, filled_until)]) == ((gap,) if left else ())
