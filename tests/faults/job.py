@@ -38,7 +38,7 @@ def lose_reply(point):
         raise Unreachable("ClickHouse", "k2_clickhouse", "the reply was lost")
     # A Java call that fails, as py4j reports it: what a commit raises whose reply is lost. Of a kind that pyspark
     # does not translate once a session is up.
-    _machine[0].java.util.ArrayList().iterator().next()
+    _machine[0].java.util.Optional.empty().get()
 
 
 def interfere(table):
