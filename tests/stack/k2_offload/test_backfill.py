@@ -25,7 +25,6 @@ POINTS = (
     FaultPoint.STAGED,
     FaultPoint.BACKFILL_AUDITED,
     FaultPoint.BACKFILL_CHECKED,
-    FaultPoint.BACKFILL_STAGED_AGAIN,
     FaultPoint.BACKFILLED,
 )
 
@@ -123,12 +122,15 @@ def test_two_backfills_at_the_same_moment_bring_it_once(workbench, skipped):
 
 @pytest.mark.parametrize(
     "point",
-    [FaultPoint.STAGED, FaultPoint.BACKFILLED],
-    ids=["staged", "filled"],
+    [FaultPoint.STAGED, FaultPoint.BACKFILL_STAGED_AGAIN, FaultPoint.BACKFILLED],
+    ids=["staged", "again", "filled"],
 )
 def test_a_backfill_that_is_killed_is_brought_later(workbench, point):
     table, cycle = begin_at_the_front(workbench)
-    code, output = workbench.run_job(*plan(cycle, table), faults=[Fault(point, Kind.KILL, table)])
+    fault = Fault(point, Kind.KILL, table)
+    interfered = Fault(FaultPoint.BACKFILL_CHECKED, Kind.INTERFERE, table)
+    staged_again = point is FaultPoint.BACKFILL_STAGED_AGAIN
+    code, output = workbench.run_job(*plan(cycle, table), faults=[*([interfered] if staged_again else []), fault])
     assert code != 0, output
     assert "FAULT kill" in output
     if ranges := find_left_out(cycle.tiers, cycle.tables[table]).ranges:
@@ -151,9 +153,7 @@ def test_a_reply_that_is_lost_brings_it_once(workbench, point):
 @pytest.mark.parametrize("point", POINTS)
 def test_an_error_at_any_point_leaves_all_or_nothing(workbench, point):
     table, cycle = begin_at_the_front(workbench)
-    interfered = Fault(FaultPoint.BACKFILL_CHECKED, Kind.INTERFERE, table)
-    faults = [*([interfered] if point is FaultPoint.BACKFILL_STAGED_AGAIN else []), Fault(point, Kind.RAISE, table)]
-    assert not move_with(workbench, plan(cycle, table), *faults)
+    assert not move_with(workbench, plan(cycle, table), Fault(point, Kind.RAISE, table))
     if find_left_out(cycle.tiers, cycle.tables[table]).ranges:
         assert not workbench.cold_rows(table)
         workbench.publish(*plan(cycle, table))
