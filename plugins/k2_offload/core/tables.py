@@ -88,6 +88,7 @@ class TableSpec(TableOptions):
         replaced when they change; others may only be added to
     :param reconcile: whether both tiers are compared and healed day by day
     :param maintenance: whether ``k2_maintenance`` looks after the cold table; not where something else does
+    :param view: ``database.view`` in ClickHouse that shows both tiers as one; none when left out
     :param future_seconds: how far ahead of now the time of a good row may be, see :attr:`future`
     :param job_group: tables of a layer with the same group share one Spark application
     :raises ValueError: if a name could not be one
@@ -108,12 +109,13 @@ class TableSpec(TableOptions):
     version_column: str | None = None
     reconcile: bool = True
     maintenance: bool = True
+    view: str | None = None
     future_seconds: int | None = field(default=None, metadata={"ge": 0})
     job_group: str
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("source", "target"):
+        for key in ("source", "target", "view"):
             _check_name(key, getattr(self, key), _QUALIFIED_NAME, "two names with a dot between, such as k2.trades")
         if self.target.partition(".")[2].lower() == SEALS_TABLE:
             raise ValueError(f"'target': the table {SEALS_TABLE} of a namespace holds the seals of its cold tables")
