@@ -123,9 +123,10 @@ def find_boundary(table: TableSpec, known: KnownDays, passed: date | None = None
     unsealed = _check_old_days(table, known, passed)
     if unsealed and not accept:
         raise OffloadError(
-            f"{table.name}: {len(unsealed)} days from {unsealed[0]} on were never sealed, and ClickHouse does not hold them "
-            f"as a whole any more. Rows may be in neither tier: `k2 status {table.name}` shows what is on record. To read "
-            f"these days as the cold table has them, `k2 view {table.name} --apply --accept-unsealed`. {_UNCHANGED}"
+            f"{table.name}: {len(unsealed)} days from {unsealed[0]} on were never sealed, and ClickHouse does not hold "
+            f"them as a whole any more. Rows may be in neither tier: `k2 status {table.name}` shows what is on record. "
+            f"To read these days as the cold table has them, `k2 view {table.name} --apply --accept-unsealed`. "
+            f"{_UNCHANGED}"
         )
     while is_over(table, last + _DAY, known.below) and _is_closed(known, last + _DAY):
         last += _DAY
