@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 import pytest
@@ -18,6 +22,8 @@ from k2_offload.work.combined_view import apply_view, plan_view, renew_views
 from k2_offload.work.compare import compare_day, count_days
 from k2_offload.work.reconcile import plan_heal, reconcile
 from k2_offload.work.seals import seal_days
+from tests.support.pages import DOCS
+from tests.support.readers import connect_duckdb
 
 ZONES = ("UTC", "America/New_York", "Asia/Kolkata")
 
@@ -279,3 +285,27 @@ def test_types_are_those_of_the_source(workbench):
     [(rows, old, new)] = viewed.ask(count)
     assert (rows, rows - old) == (300, new)
     assert apply_view(viewed.tiers, plan_view(viewed.tiers, viewed.spec)) is None
+
+
+def test_the_examples_of_the_page_give_the_rows_of_the_source(viewed, monkeypatch):
+    text = (DOCS / "reading.md").read_text().partition("## Examples")[2]
+    renamed = text.replace("k2.trades_all", f"k2.{viewed.view}").replace("'trades_all'", f"'{viewed.view}'")
+    renamed = renamed.replace("cold.trades", f"cold.{viewed.table}")
+    renamed = renamed.replace("http://clickhouse.internal:8123", viewed.workbench.stack.clickhouse_http_url)
+    [question] = re.findall(r"^```sql\n(.*?)^```", renamed, re.MULTILINE | re.DOTALL)
+    assert viewed.ask(question) == viewed.ask(question.replace(viewed.view, viewed.table))
+    viewed.ask("ALTER TABLE {source} DELETE WHERE at < now() - INTERVAL 2 DAY SETTINGS mutations_sync = 2")
+    wanted = Counter(viewed.ask("SELECT at, symbol, price FROM {view}"))
+    with closing(connect_duckdb()) as connection:
+        monkeypatch.setattr("duckdb.connect", lambda: connection)
+        monkeypatch.setattr("pyiceberg.catalog.load_catalog", lambda _: viewed.workbench.cold_catalog)
+        monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
+        names: dict[str, Any] = {}
+        for example in re.findall(r"^```python\n(.*?)^```", renamed, re.MULTILINE | re.DOTALL):
+            names.pop("both", None)
+            exec(compile(example, "docs/reading.md", "exec"), names)  # noqa: S102 - the project's own page
+            if "both" in names:
+                rows = names["both"].to_dicts() if "polars" in example else names["both"].to_pylist()
+                assert Counter((row["at"].astimezone(UTC), row["symbol"], row["price"]) for row in rows) == wanted, (
+                    example
+                )
