@@ -170,14 +170,14 @@ def _is_closed(known: KnownDays, day: date) -> bool:
 
 
 def _check_warm_days(table: TableSpec, known: KnownDays, first: date) -> None:
-    for day in sorted(day for day in known.cold if day >= first):
+    for day in sorted(day for day in {*known.cold, *known.sealed} if day >= first):
         verdict = known.verdicts.get(day)
         gone = verdict is Verdict.COLD_HAS_MORE or (verdict is Verdict.CHANGED_ROWS and table.version_column is None)
-        if gone or known.cold[day] > known.warm.get(day, 0):
+        if gone or max(known.cold.get(day, 0), known.sealed.get(day, 0)) > known.warm.get(day, 0):
             raise DamagedTable(
-                f"{table.name} {day}: the cold table holds rows that ClickHouse does not, and the day is not sealed as "
-                f"it is: neither tier has all of its rows. `k2 heal {table.name} --day {day} --dry-run` shows what "
-                f"differs. {_UNCHANGED}"
+                f"{table.name} {day}: the cold table holds, or has held, rows that ClickHouse does not, and the day is "
+                f"not sealed as it is: neither tier has all of its rows. `k2 heal {table.name} --day {day} --dry-run` "
+                f"shows what differs. {_UNCHANGED}"
             )
 
 

@@ -74,6 +74,7 @@ def test_a_day_without_rows_needs_no_seal():
         ({"broken": {day(3): "its seal is broken."}}, "its seal is broken"),
         ({"cold": days(1, 8) | {day(3): 9}}, "9 rows of the day, and 10 were sealed"),
         ({"warm": days(4, 8) | {day(8): 9}}, "neither tier has all of its rows"),
+        ({"cold": days(1, 8) | {day(6): 5}, "warm": days(4, 8) | {day(6): 9}}, "neither tier has all of its rows"),
         ({"warm": days(5, 8)}, "neither tier has all of its rows"),
         ({"verdicts": {day(6): Verdict.CHANGED_ROWS}}, "neither tier has all of its rows"),
         ({"sealed": {day(2): 10, **days(4, 7)}}, "1 days from 2026-03-03 on were never sealed"),
