@@ -169,9 +169,10 @@ class FaultyJob:
 
 
 @pytest.fixture(scope="module")
-def faulty_job(stack, start_spark, tmp_path_factory):
+def faulty_job(stack, start_spark, warehouse, tmp_path_factory):
     with ExitStack() as resources:
-        workbench = Workbench(stack, tmp_path_factory.mktemp("faulty"), "faulty_job", resources, start_spark)
+        folder = tmp_path_factory.mktemp("faulty")
+        workbench = Workbench(stack, folder, "faulty_job", resources, start_spark, warehouse)
         yield FaultyJob(Matrix(workbench))
 
 
