@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.real.crash import Crash
 from tests.real.test_lost_replies import asked
 from tests.stack.k2_offload.test_fault_matrix import Matrix
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
 
-class Crash:
-    """Something that happens in the middle of something else, and has an end."""
-
-    def __init__(self, restart):
-        self._restart = restart
-        self._over = threading.Event()
-
-    def __call__(self):
-        self._restart()
-        self._over.set()
-
-    def wait(self):
-        assert self._over.wait(120), "it did not start again"
-
-
 def test_the_store_crashes_in_the_middle_of_a_multipart_upload(lake, workbench):
     table = workbench.create_trades(extra=", payload String")
     workbench.sql(
         f"INSERT INTO {table} SELECT toDateTime64('{NOON:%Y-%m-%d %H:%M:%S}', 6, 'UTC') + number, number, 'BTC/USDT', "
-        "number / 7, NULL, randomString(16384) FROM numbers(4000)"
+        "number / 7, NULL, randomPrintableASCII(16384) FROM numbers(4000)"
     )
-    cycle = workbench.cycle(workbench.spec(table, binary="[payload]"), now=NOON + timedelta(hours=3))
+    cycle = workbench.cycle(workbench.spec(table), now=NOON + timedelta(hours=3))
     planned = cycle.plan(cycle.tables[table])
     crash = Crash(lake.store.restart)
     rule = lake.to_store.when(rb"PUT /\S*partNumber=2\S*uploadId=|PUT /\S*uploadId=\S*partNumber=2", crash)
@@ -55,8 +40,7 @@ def test_the_catalog_crashes_with_a_commit_in_hand(lake, workbench, occurrence):
     table, _ = matrix.add_table(), matrix.add_table()
     planned = matrix.plan()
     crash = Crash(lake.catalog.restart)
-    rule = lake.to_catalog.when(asked(table), crash)
-    rule.occurrence = occurrence
+    rule = lake.to_catalog.when(asked(table), crash, occurrence)
     code, output = workbench.run_job(*planned.values())
     assert rule.fired == 1, output
     crash.wait()

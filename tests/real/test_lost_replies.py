@@ -12,6 +12,9 @@ from k2_offload.work.seals import seal_days
 from k2_offload.work.verify_seals import verify_sealed
 from k2_offload.work.watermarks import find_skip, skip
 from tests.stack.k2_offload.test_fault_matrix import Matrix
+from tests.stack.k2_offload.test_maintenance import FAR_AHEAD, make_old, move, scattered, two_days_ago
+
+__all__ = ["scattered"]
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 LATER = NOON + timedelta(days=1, hours=20)
@@ -84,3 +87,18 @@ def test_the_job_outlives_the_loss_of_any_request_and_any_reply(lake, workbench)
     assert (code, output.count(": published 1200 rows")) == (0, len(tables)), output
     matrix.recover()
     matrix.maintain()
+
+
+@pytest.mark.parametrize("denied", [1, 2, 3], ids=["stage", "publish", "expire"])
+def test_maintenance_whose_commit_is_denied(lake, workbench, scattered, denied):
+    cycle, table = scattered
+    rows = workbench.cold_rows(table)
+    options = {"expire_before": FAR_AHEAD, "orphans_before": two_days_ago()}
+    make_old(workbench, table)
+    lost = lake.to_database.lose_reply(written(table), occurrence=denied)
+    done = workbench.maintain(cycle, table, **options)
+    assert (lost.fired, done.problems, done.after.files) == (1, (), 2)
+    assert workbench.cold_rows(table) == rows
+    assert workbench.files_referred_to(table) <= workbench.files_on_disk(table)
+    move(workbench, table, 21, 10**6)
+    workbench.check(workbench.cycle(workbench.spec(table), now=LATER), [table])
