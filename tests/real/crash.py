@@ -30,9 +30,9 @@ class Crash:
         assert self._over.wait(180), "it did not start again"
 
 
-def restart_service(stack: SharedStack, name: str) -> None:
-    """Kill a service of the embedded stack, and start it again."""
-    [pid] = [each.pid for each in lifecycle.status(stack.settings, airflow=False) if each.name == name]
-    assert pid is not None, name
+def restart_clickhouse(stack: SharedStack) -> None:
+    """Kill the embedded stack's ClickHouse, and start it again."""
+    [pid] = [each.pid for each in lifecycle.status(stack.settings, airflow=False) if each.name == "clickhouse"]
+    assert pid is not None
     os.kill(pid, signal.SIGKILL)
     lifecycle.up(stack.settings, airflow=False)

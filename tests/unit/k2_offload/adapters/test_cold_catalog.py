@@ -257,6 +257,7 @@ def raising(error):
         TooManyRequestsError("429"),
         OperationalError("SELECT 1", {}, Exception("server closed the connection")),
         ServerError("S3Exception: Unable to execute HTTP request"),
+        ServerError("UncheckedSQLException: Failed to get table cold.trades from catalog rest_backend"),
     ],
     ids=lambda error: type(error).__name__,
 )

@@ -13,10 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlparse
 
-import pyarrow as pa
 import pytest
 from pyiceberg.catalog import load_catalog
+from pyiceberg.schema import Schema
 from pyiceberg.table import CommitTableRequest
+from pyiceberg.types import NestedField, TimestamptzType
 
 from k2_offload.adapters import rest_catalog
 from k2_offload.adapters.cold_catalog import ColdCatalog
@@ -104,7 +105,7 @@ def denying(tmp_path):
     """Starts such a catalog, and connects to it."""
     lake = load_catalog("test", type="sql", uri=f"sqlite:///{tmp_path}/catalog", warehouse=tmp_path.as_uri())
     lake.create_namespace("cold")
-    lake.create_table("cold.trades", pa.schema([pa.field("at", pa.timestamp("us", "UTC"))]))
+    lake.create_table("cold.trades", Schema(NestedField(1, "at", TimestamptzType(), required=True)))
     with closing(lake):
 
         def start(first):
