@@ -32,13 +32,16 @@ class LimitedRestCatalog(RestCatalog):
         :raises CommitFailedException: if another writer came first; nothing has changed then
         """
         try:
-            return super().commit_table(table, requirements, updates)
+            committed: CommitTableResponse = super().commit_table(table, requirements, updates)
         except CommitFailedException:
             added = {update.snapshot.snapshot_id for update in updates if isinstance(update, AddSnapshotUpdate)}
             current = self.load_table(table.name())
             if not added or not added <= {snapshot.snapshot_id for snapshot in current.metadata.snapshots}:
                 raise
-            return CommitTableResponse(metadata=current.metadata, metadata_location=current.metadata_location)
+            committed = CommitTableResponse.model_validate(
+                {"metadata": current.metadata, "metadata-location": current.metadata_location}
+            )
+        return committed
 
     def _config_headers(self, session: Session) -> None:
         # The first thing that is done with a new session, before a token is asked for.
