@@ -257,7 +257,6 @@ def raising(error):
         TooManyRequestsError("429"),
         OperationalError("SELECT 1", {}, Exception("server closed the connection")),
         ServerError("S3Exception: Unable to execute HTTP request"),
-        ServerError("UncheckedSQLException: Failed to get table cold.trades from catalog rest_backend"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -268,6 +267,13 @@ def test_a_service_that_is_away_is_so_for_all_tables(catalog, lake, monkeypatch,
     for ask in (lambda: catalog.load(TABLE), lambda: catalog.create(TABLE, COLUMNS), catalog.ping):
         with pytest.raises(Unreachable, match="'lake'"):
             ask()
+
+
+def test_a_catalog_whose_database_has_just_come_back_is_away(catalog, lake, monkeypatch):
+    error = ServerError("UncheckedSQLException: Failed to get table cold.trades from catalog rest_backend")
+    monkeypatch.setattr(lake, "load_table", raising(error))
+    with pytest.raises(Unreachable):
+        catalog.load(TABLE)
 
 
 @pytest.mark.parametrize("error", [UnauthorizedError("who are you"), OAuthError("bad client")])
