@@ -153,9 +153,9 @@ class Proxy:
         """Let the pattern pass, and reset the connection when the server has answered; the client does not see that."""
         return self._add(pattern, occurrence=occurrence, lose_reply=True, quiet=quiet)
 
-    def when(self, pattern: bytes, call: Callable[[], None]) -> Rule:
+    def when(self, pattern: bytes, call: Callable[[], None], occurrence: int = 1) -> Rule:
         """Call a function just after the pattern was forwarded."""
-        return self._add(pattern, call=call)
+        return self._add(pattern, call=call, occurrence=occurrence)
 
     def _add(self, pattern: bytes = b"", **values) -> Rule:
         self.rules.append(Rule(re.compile(pattern, re.DOTALL), **values))

@@ -15,6 +15,7 @@ import pytest
 from embedded.stack import postgres
 from embedded.stack.processes import STACK_VARIABLE
 from embedded.stack.settings import HOST
+from tests.proxy import Proxy
 from tests.real.servers import BUCKET, KEY_ID, REGION, SECRET, ObjectStore, RestCatalog
 from tests.stack.conftest import stack
 from tests.stack.k2_offload.conftest import start_spark, workbench
@@ -27,12 +28,23 @@ COLLECTION = "k2_lake"
 
 @dataclass(frozen=True)
 class Lake:
-    """Both servers, and how commands reach them."""
+    """Both servers, and how commands reach them: through proxies.
+
+    :param to_database: between the catalog and its Postgres
+    """
 
     stack: SharedStack
     store: ObjectStore
     catalog: RestCatalog
+    to_store: Proxy
+    to_catalog: Proxy
+    to_database: Proxy
     tables_file: Path | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Where everybody reaches the store."""
+        return _url(self.to_store)
 
     def with_tables(self, file: Path) -> Lake:
         """The same, with another table file."""
@@ -60,17 +72,20 @@ class Lake:
             "catalog_type": "rest",
             "catalog_name": "demo",
             "warehouse": f"s3://{BUCKET}/warehouse",
-            "s3.endpoint": self.store.endpoint,
+            "s3.endpoint": self.endpoint,
             "s3.path-style-access": "true",
             "client.region": REGION,
             "s3.access-key-id": KEY_ID,
             "s3.secret-access-key": SECRET,
         } | changes
         extra = {key: value for key, value in extra.items() if value is not None}
-        return {"conn_type": "iceberg", "host": self.catalog.uri, "extra": extra}
+        return {"conn_type": "iceberg", "host": _url(self.to_catalog), "extra": extra}
 
-    def k2(self, *arguments: str, exit_code: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a command; what it prints holds no stack trace."""
+    def k2(self, *arguments: str, exit_code: int | None = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command; what it prints holds no stack trace.
+
+        :param exit_code: ``None`` if it may be any
+        """
         result = subprocess.run(
             ["k2", *arguments],
             env={**self.stack.environment, **self.variables, **variables},
@@ -79,7 +94,7 @@ class Lake:
             timeout=600,
             check=False,
         )
-        assert result.returncode == exit_code, result.stdout + result.stderr
+        assert exit_code in (None, result.returncode), result.stdout + result.stderr
         assert "Traceback" not in result.stdout + result.stderr
         return result
 
@@ -92,7 +107,7 @@ class Lake:
         with self.stack.clickhouse_client() as client:
             client.execute(f"DROP NAMED COLLECTION IF EXISTS {COLLECTION}")
             client.execute(
-                f"CREATE NAMED COLLECTION {COLLECTION} AS url = '{self.store.endpoint}/{bucket}/', "
+                f"CREATE NAMED COLLECTION {COLLECTION} AS url = '{self.endpoint}/{bucket}/', "
                 f"access_key_id = '{KEY_ID}', secret_access_key = '{secret}'"
             )
 
@@ -104,21 +119,41 @@ def lake(stack: SharedStack) -> Iterator[Lake]:
     store_port, catalog_port = free_ports(2)
     marks = {STACK_VARIABLE: str(stack.settings.state)}
     folder = stack.settings.state / "lake"
-    store = ObjectStore(layout, folder, store_port, marks)
-    database = {
-        "uri": f"jdbc:postgresql://{HOST}:{stack.settings.ports.postgres}/{postgres.ICEBERG_DATABASE}",
-        "user": postgres.USER,
-        "password": stack.secrets.postgres_password,
-    }
-    catalog = RestCatalog(layout, folder, catalog_port, marks, database, store.endpoint)
     with ExitStack() as resources:
+        ports = (store_port, catalog_port, stack.settings.ports.postgres)
+        to_store, to_catalog, to_database = (resources.enter_context(Proxy(port)) for port in ports)
+        store = ObjectStore(layout, folder, store_port, marks)
+        database = {
+            "uri": f"jdbc:postgresql://{HOST}:{to_database.port}/{postgres.ICEBERG_DATABASE}",
+            "user": postgres.USER,
+            "password": stack.secrets.postgres_password,
+        }
+        catalog = RestCatalog(layout, folder, catalog_port, marks, database, _url(to_store))
         for server in (store, catalog):
             resources.callback(server.kill)
             server.start()
         store.set_up()
-        lake = Lake(stack, store, catalog)
+        lake = Lake(stack, store, catalog, to_store, to_catalog, to_database)
         lake.make_collection()
         with pytest.MonkeyPatch.context() as patch:
             for name, value in lake.variables.items():
                 patch.setenv(name, value)
             yield lake
+
+
+@pytest.fixture(scope="session")
+def warehouse(lake: Lake) -> Path:
+    """The folder in which the store keeps what is in the warehouse."""
+    return lake.store.data / BUCKET / "warehouse"
+
+
+@pytest.fixture(autouse=True)
+def calm(lake: Lake) -> Iterator[None]:
+    """What a proxy was told to do does not happen in another test."""
+    yield
+    for proxy in (lake.to_store, lake.to_catalog, lake.to_database):
+        proxy.rules.clear()
+
+
+def _url(proxy: Proxy) -> str:
+    return f"http://{HOST}:{proxy.port}"

@@ -53,6 +53,11 @@ class Server:
             self._process.kill()
             self._process.wait()
 
+    def restart(self) -> None:
+        """It crashes, and somebody starts it again."""
+        self.kill()
+        self.start()
+
     def _answers(self) -> bool:
         try:
             return requests.get(self._health, timeout=5).ok

@@ -40,7 +40,7 @@ class Table:
     """
 
     def __init__(self, stack, folder, resources, log):
-        self.bench = Workbench(stack, folder, "swaps", resources, start_spark=None)
+        self.bench = Workbench(stack, folder, "swaps", resources, None, stack.settings.warehouse)
         self.name = self.bench.create_trades()
         self.resources, self.log = resources, log
         self.ended = threading.Event()

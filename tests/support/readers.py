@@ -30,16 +30,22 @@ def _polars(workbench: Workbench, table: str, columns: Sequence[str]) -> Rows:
     return pl.scan_iceberg(workbench.cold_table(table)).select(columns).collect().to_dicts()
 
 
-def _duckdb(workbench: Workbench, table: str, columns: Sequence[str]) -> Rows:
+def connect_duckdb() -> Any:
+    """DuckDB with its reader of Iceberg, which it would download otherwise."""
     import duckdb  # noqa: PLC0415
     import duckdb_extension_avro  # noqa: PLC0415
     import duckdb_extension_iceberg  # noqa: PLC0415
 
+    connection = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+    for package in (duckdb_extension_avro, duckdb_extension_iceberg):
+        [extension] = Path(package.__file__).parent.rglob("*.duckdb_extension")
+        connection.load_extension(str(extension))
+    return connection
+
+
+def _duckdb(workbench: Workbench, table: str, columns: Sequence[str]) -> Rows:
     names = ", ".join(f'"{name}"' for name in columns)
-    with closing(duckdb.connect(config={"autoinstall_known_extensions": "false"})) as connection:
-        for package in (duckdb_extension_avro, duckdb_extension_iceberg):
-            [extension] = Path(package.__file__).parent.rglob("*.duckdb_extension")
-            connection.load_extension(str(extension))
+    with closing(connect_duckdb()) as connection:
         source = f"iceberg_scan('{workbench.cold_table(table).metadata_location}')"
         return connection.execute(f"SELECT {names} FROM {source}").to_arrow_table().to_pylist()
 

@@ -32,6 +32,7 @@ class Workbench:
 
     :param name: unique in the session; start table names with it
     :param start_spark: gives the application that stays up; started when it is first needed
+    :param warehouse: the folder of this machine that holds the cold tables' files, whoever serves them
     """
 
     stack: SharedStack
@@ -39,6 +40,7 @@ class Workbench:
     name: str
     resources: ExitStack
     start_spark: Callable[[], WarmSpark]
+    warehouse: Path
 
     @property
     def spark(self):
@@ -183,17 +185,21 @@ class Workbench:
         """The Iceberg table as pyiceberg shows it now."""
         return load_cold_table(table)
 
+    def path_of(self, table, uri=""):
+        """Where a file of a cold table is on this machine; the table's folder if none is named."""
+        name = unquote(urlparse(uri).path).partition(f"/cold/{table}/")[2]
+        return self.warehouse / "cold" / table / name
+
     def files_on_disk(self, table):
         """The data files in the cold table's folder."""
-        folder = self.stack.settings.warehouse / "cold" / table
-        return {str(file) for file in folder.rglob("*.parquet")}
+        return {str(file) for file in self.path_of(table).rglob("*.parquet")}
 
     def files_referred_to(self, table):
         """The data files of all snapshots, also of those that no reader sees."""
         cold = self.cold_table(table)
         manifests = {each.manifest_path: each for shot in cold.metadata.snapshots for each in shot.manifests(cold.io)}
         entries = (entry for each in manifests.values() for entry in each.fetch_manifest_entry(cold.io))
-        return {unquote(urlparse(entry.data_file.file_path).path) for entry in entries}
+        return {str(self.path_of(table, entry.data_file.file_path)) for entry in entries}
 
     @cached_property
     def cold_catalog(self):

@@ -27,7 +27,7 @@ _REFUSED_TEXT = re.compile(r"ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIG
 
 _AWAY_TEXT = re.compile(
     r"connection (?:refused|reset|aborted)|(?:unable|failed|couldn't) (?:to )?(?:connect|execute HTTP)|timed? ?out|"
-    r"curlCode|NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|name resolution|no route to host",
+    r"UncheckedSQLException|curlCode|NETWORK_CONNECTION|SLOW_DOWN|SERVICE_UNAVAILABLE|name resolution|no route to host",
     re.IGNORECASE,
 )
 

@@ -468,6 +468,13 @@ class ColdTable:
         snapshot = self._table.current_snapshot()
         return int(snapshot.summary["total-records"] or 0) if snapshot and snapshot.summary else 0
 
+    @property
+    @_told
+    def delete_files(self) -> int:
+        """Delete files of other writers in what readers see."""
+        snapshot = self._table.current_snapshot()
+        return int(snapshot.summary["total-delete-files"] or 0) if snapshot and snapshot.summary else 0
+
     @_told
     def check_source(self, table: TableSpec, columns: Sequence[Column]) -> tuple[ColumnChange, ...]:
         """Refuse a source, or a table file, that no longer goes with this table.

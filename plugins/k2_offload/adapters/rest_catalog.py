@@ -1,18 +1,47 @@
-"""pyiceberg's REST catalog, with a limit to waiting for it: by itself, it would wait for ever."""
+"""pyiceberg's REST catalog, with a limit to waiting for it, and a look at what became of a commit that it refuses."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import CommitTableResponse
+from pyiceberg.table.update import AddSnapshotUpdate
 from requests import PreparedRequest, Response, Session
 from requests.adapters import HTTPAdapter
 
 from k2_offload.core.limits import CATALOG_SECONDS, CONNECT_SECONDS
 
+if TYPE_CHECKING:
+    from pyiceberg.table import Table
+    from pyiceberg.table.update import TableRequirement, TableUpdate
+
 
 class LimitedRestCatalog(RestCatalog):
     """Every request fails after :data:`CONNECT_SECONDS` without a connection, :data:`CATALOG_SECONDS` in silence."""
+
+    def commit_table(
+        self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
+    ) -> CommitTableResponse:
+        """Commit, and take a conflict with this very commit for what it is: a success.
+
+        A catalog that loses its database's reply sends the commit again, finds it done by somebody, and answers 409.
+        pyiceberg would believe that, and delete the manifests of a snapshot that readers see.
+
+        :raises CommitFailedException: if another writer came first; nothing has changed then
+        """
+        try:
+            committed: CommitTableResponse = super().commit_table(table, requirements, updates)
+        except CommitFailedException:
+            added = {update.snapshot.snapshot_id for update in updates if isinstance(update, AddSnapshotUpdate)}
+            current = self.load_table(table.name())
+            if not added or not added <= {snapshot.snapshot_id for snapshot in current.metadata.snapshots}:
+                raise
+            committed = CommitTableResponse.model_validate(
+                {"metadata": current.metadata, "metadata-location": current.metadata_location}
+            )
+        return committed
 
     def _config_headers(self, session: Session) -> None:
         # The first thing that is done with a new session, before a token is asked for.

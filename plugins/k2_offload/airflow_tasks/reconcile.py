@@ -13,6 +13,7 @@ from k2_offload.adapters.retry import with_retries
 from k2_offload.core.errors import InvalidTablesFile
 from k2_offload.core.plan import PlannedHeal, group_plans
 from k2_offload.core.tables import TableSpec
+from k2_offload.work.combined_view import renew_views
 from k2_offload.work.reconcile import Found, reconcile
 from k2_offload.work.seals import seal_days
 from k2_offload.work.tiers import Tiers, open_tiers
@@ -41,10 +42,10 @@ class CompareOperator(BaseOperator):
 
 
 class ConfirmOperator(BaseOperator):
-    """Compares once more what was not equal, seals days, and fails if anything that should be equal is not."""
+    """Compares what was not equal once more, seals days, renews views, and fails if anything is not as it should be."""
 
     def execute(self, context: Context) -> None:
-        """Compare and seal every table.
+        """Compare and seal every table, and renew its view.
 
         :raises AirflowFailException: naming each day that still differs, or whose seal is broken, and why
         """
@@ -54,13 +55,14 @@ class ConfirmOperator(BaseOperator):
             problems = [problem for each in found for problem in each.problems]
             try:
                 sealing = seal_days(tiers, chosen, tiers.task_timeout / 4)
+                problems += [*sealing.problems, *renew_views(tiers, chosen)]
             except Exception as error:
                 if problems:
-                    raise AirflowFailException("\n".join([*problems, f"Nothing was sealed: {error}"])) from error
+                    raise AirflowFailException("\n".join([*problems, f"Sealing stopped: {error}"])) from error
                 raise
         for seal in sealing.seals:
             self.log.info("%s %s: sealed, %d rows", seal.table, seal.day, seal.rows)
-        if problems := [*problems, *sealing.problems]:
+        if problems:
             raise AirflowFailException("\n".join(dict.fromkeys(problems)))
 
 

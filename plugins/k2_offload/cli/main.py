@@ -20,6 +20,7 @@ from k2_offload.cli import (
     status,
     validate,
     verify,
+    view,
     watermark,
 )
 
@@ -55,6 +56,7 @@ app.command("run")(run.run)
 app.command("status")(status.status)
 app.command("report")(report.report)
 app.command("verify")(verify.verify)
+app.command("view")(view.view)
 app.add_typer(watermark.app, name="watermark")
 app.command("accept")(accept.accept)
 app.command("heal")(heal.heal)

@@ -91,6 +91,7 @@ class TableSpec(TableOptions):
     :param maintenance: whether ``k2_maintenance`` looks after the cold table; not where something else does
     :param history: how a new table begins: at its oldest row, or at the front, with what lies behind left to
         ``k2 backfill``
+    :param view: ``database.view`` in ClickHouse that shows both tiers as one; none when left out
     :param future_seconds: how far ahead of now the time of a good row may be, see :attr:`future`
     :param job_group: tables of a layer with the same group share one Spark application
     :raises ValueError: if a name could not be one
@@ -112,12 +113,13 @@ class TableSpec(TableOptions):
     reconcile: bool = True
     maintenance: bool = True
     history: History = "in order"
+    view: str | None = None
     future_seconds: int | None = field(default=None, metadata={"ge": 0})
     job_group: str
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("source", "target"):
+        for key in ("source", "target", "view"):
             _check_name(key, getattr(self, key), _QUALIFIED_NAME, "two names with a dot between, such as k2.trades")
         if self.target.partition(".")[2].lower() == SEALS_TABLE:
             raise ValueError(f"'target': the table {SEALS_TABLE} of a namespace holds the seals of its cold tables")

@@ -32,11 +32,21 @@ def start_spark(stack: SharedStack) -> Iterator[Callable[[], WarmSpark]]:
         yield start
 
 
+@pytest.fixture(scope="session")
+def warehouse(stack: SharedStack) -> Path:
+    """The folder that holds the cold tables' files."""
+    return stack.settings.warehouse
+
+
 @pytest.fixture
 def workbench(
-    stack: SharedStack, start_spark: Callable[[], WarmSpark], tmp_path: Path, request: pytest.FixtureRequest
+    stack: SharedStack,
+    start_spark: Callable[[], WarmSpark],
+    warehouse: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Workbench]:
     """A workbench whose table names start with the test's own."""
     name = "".join(letter if letter.isalnum() else "_" for letter in request.node.name)[:60].strip("_").lower()
     with ExitStack() as resources:
-        yield Workbench(stack, tmp_path, name, resources, start_spark)
+        yield Workbench(stack, tmp_path, name, resources, start_spark, warehouse)

@@ -38,7 +38,7 @@ NOW = MIDNIGHT + timedelta(hours=1)
 NEXT = NOW + timedelta(hours=1)
 
 # The window spans two days, so two files are exported.
-JOB_HITS = [(point, 1) for point in (*JOB_POINTS, *AFTER_FAILED_AUDIT)] + [(FaultPoint.FILE_EXPORTED, 2)]
+JOB_HITS = [(point, 1) for point in JOB_POINTS] + [(FaultPoint.FILE_EXPORTED, 2)]
 
 
 class Matrix:
@@ -91,6 +91,12 @@ class Matrix:
         self.workbench.check(self.cycle(NEXT), self.tables)
 
 
+@pytest.fixture(scope="module")
+def job_hits():
+    """Points of the job, and which time they are reached."""
+    return [*JOB_HITS, *((point, 1) for point in AFTER_FAILED_AUDIT)]
+
+
 @pytest.fixture
 def matrix(workbench):
     return Matrix(workbench)
@@ -122,9 +128,9 @@ def run_with_fault(matrix, task, point, kind, table):
 
 
 @pytest.mark.parametrize("grouped", [False, True], ids=["alone", "grouped"])
-def test_the_job_may_be_killed_at_any_point(matrix, grouped):
+def test_the_job_may_be_killed_at_any_point(matrix, job_hits, grouped):
     cases = []
-    for point, hit in JOB_HITS:
+    for point, hit in job_hits:
         victim = matrix.add_table()
         cases.append((faults_at(point, Kind.KILL, victim, hit), [victim, *([matrix.add_table()] if grouped else [])]))
     planned = matrix.plan([fault for faults, _ in cases for fault in faults])
@@ -144,10 +150,10 @@ def test_the_job_may_be_killed_at_any_point(matrix, grouped):
 class FaultyJob:
     """One job in which every fault happens that leaves the process alive; some of its tables hang in the end."""
 
-    def __init__(self, matrix):
+    def __init__(self, matrix, job_hits):
         self.matrix = matrix
         self.faults, hanging = [], []
-        for (point, hit), kind in product(JOB_HITS, [Kind.RAISE, Kind.LOSE_REPLY, Kind.HANG]):
+        for (point, hit), kind in product(job_hits, [Kind.RAISE, Kind.LOSE_REPLY, Kind.HANG]):
             if kind in kinds_at(point):
                 table = matrix.add_table()
                 self.faults += faults_at(point, kind, table, hit)
@@ -169,10 +175,11 @@ class FaultyJob:
 
 
 @pytest.fixture(scope="module")
-def faulty_job(stack, start_spark, tmp_path_factory):
+def faulty_job(stack, start_spark, warehouse, job_hits, tmp_path_factory):
     with ExitStack() as resources:
-        workbench = Workbench(stack, tmp_path_factory.mktemp("faulty"), "faulty_job", resources, start_spark)
-        yield FaultyJob(Matrix(workbench))
+        folder = tmp_path_factory.mktemp("faulty")
+        workbench = Workbench(stack, folder, "faulty_job", resources, start_spark, warehouse)
+        yield FaultyJob(Matrix(workbench), job_hits)
 
 
 def test_one_job_with_every_other_fault_moves_the_rest(faulty_job):

@@ -6,7 +6,6 @@ import json
 import os
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import pytest
@@ -59,7 +58,7 @@ def watermark(cycle, table):
 
 def make_old(workbench, table):
     """All files in the table's folder were written five days ago."""
-    folder = workbench.stack.settings.warehouse / "cold" / table
+    folder = workbench.path_of(table)
     for file in folder.rglob("*"):
         os.utime(file, (time.time() - 5 * 86400,) * 2)
     return folder
@@ -201,7 +200,7 @@ def test_it_leaves_a_folder_alone_that_holds(workbench, scattered, other):
     orphan = folder / "data" / "orphan.parquet"
     orphan.write_bytes(b"data of the other one")
     make_old(workbench, table)
-    own = Path(urlparse(workbench.cold_table(table).metadata_location).path)
+    own = workbench.path_of(table, workbench.cold_table(table).metadata_location)
     metadata = json.loads(own.read_text())
     if other == "another table":
         metadata["table-uuid"] = "00000000-0000-4000-8000-000000000000"
@@ -217,7 +216,7 @@ def test_it_leaves_a_folder_alone_that_holds(workbench, scattered, other):
 
 def test_half_of_a_metadata_file_stops_nothing(workbench, scattered):
     cycle, table = scattered
-    own = Path(urlparse(workbench.cold_table(table).metadata_location).path)
+    own = workbench.path_of(table, workbench.cold_table(table).metadata_location)
     half = own.with_name("00000-half.metadata.json")
     half.write_text(own.read_text()[:100])
     make_old(workbench, table)

@@ -7,8 +7,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 import pytest
 
@@ -78,7 +76,7 @@ class Sealed:
 
     def files(self):
         paths = self.cycle.catalog.load(self.spec).files_of_day("at", DAY)
-        return [Path(unquote(urlparse(path).path)) for path in paths]
+        return [self.workbench.path_of(self.table, path) for path in paths]
 
 
 @pytest.fixture

@@ -269,6 +269,13 @@ def test_a_service_that_is_away_is_so_for_all_tables(catalog, lake, monkeypatch,
             ask()
 
 
+def test_a_catalog_whose_database_has_just_come_back_is_away(catalog, lake, monkeypatch):
+    error = ServerError("UncheckedSQLException: Failed to get table cold.trades from catalog rest_backend")
+    monkeypatch.setattr(lake, "load_table", raising(error))
+    with pytest.raises(Unreachable):
+        catalog.load(TABLE)
+
+
 @pytest.mark.parametrize("error", [UnauthorizedError("who are you"), OAuthError("bad client")])
 def test_a_catalog_that_lets_nobody_in_does_so_for_all_tables(catalog, lake, monkeypatch, error):
     monkeypatch.setattr(lake, "load_table", raising(error))

@@ -1,17 +1,31 @@
-"""A REST catalog that accepts connections and stays silent is given up."""
+"""A REST catalog that accepts connections and stays silent is given up; one that denies a commit is asked again."""
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
+import threading
 import time
+from contextlib import closing
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlparse
 
 import pytest
+from pyiceberg.catalog import load_catalog
+from pyiceberg.schema import Schema
+from pyiceberg.table import CommitTableRequest
+from pyiceberg.types import NestedField, TimestamptzType
 
 from k2_offload.adapters import rest_catalog
 from k2_offload.adapters.cold_catalog import ColdCatalog
+from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.connections import ConnectionFields, read_catalog
-from k2_offload.core.errors import Unreachable
+from k2_offload.core.errors import StaleWindow, Unreachable
+from k2_offload.core.exactly_once import WindowId, watermark_of
+from k2_offload.core.windows import Window
 
 
 @pytest.fixture
@@ -31,3 +45,101 @@ def test_a_silent_rest_catalog_is_given_up(silent, monkeypatch, caplog, login):
     assert time.monotonic() - started < 10
     logging.getLogger("urllib3.connectionpool").warning("Retrying (Retry(total=2))")
     assert "Retrying" not in caplog.text, "the error says it once, and better"
+
+
+TABLE = parse_tables("tables: {trades: {layer: bronze, source: k2.trades, target: cold.trades, timestamp_column: at}}")[
+    "trades"
+]
+EPOCH, NOON = datetime(2000, 1, 1, tzinfo=UTC), datetime(2026, 3, 4, 12, tzinfo=UTC)
+
+
+class DenyingServer(ThreadingHTTPServer):
+    """A REST catalog that answers 409 to each commit of the table ``cold.trades``.
+
+    :param first: commits before that, if it is anybody
+    """
+
+    def __init__(self, lake, first):
+        super().__init__(("127.0.0.1", 0), DenyingHandler)
+        self.lake, self.first = lake, first
+
+    def answer(self, method, path, body):
+        if path == "/v1/config":
+            return 200, {"defaults": {}, "overrides": {}}
+        table = self.lake.load_table("cold.trades")
+        if method == "POST":
+            request = CommitTableRequest.model_validate_json(body)
+            self.first(table, request)
+            return 409, {"error": {"message": "a requirement failed", "type": "CommitFailedException", "code": 409}}
+        metadata = json.loads(table.metadata.model_dump_json())
+        return 200, {"metadata-location": table.metadata_location, "metadata": metadata, "config": {}}
+
+
+class DenyingHandler(BaseHTTPRequestHandler):
+    def answer(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        status, document = self.server.answer(self.command, self.path, body)
+        content = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_POST = answer  # noqa: N815 - the names that the library calls
+
+    def log_message(self, *_):
+        pass
+
+
+def this_writer(table, request):
+    """Whose reply was lost on the way."""
+    table.catalog.commit_table(table, request.requirements, request.updates)
+
+
+def another_writer(table, _):
+    table.transaction().set_properties({"a": "b"}).commit_transaction()
+
+
+@pytest.fixture
+def denying(tmp_path):
+    """Starts such a catalog, and connects to it."""
+    lake = load_catalog("test", type="sql", uri=f"sqlite:///{tmp_path}/catalog", warehouse=tmp_path.as_uri())
+    lake.create_namespace("cold")
+    lake.create_table("cold.trades", Schema(NestedField(1, "at", TimestamptzType(), required=True)))
+    with closing(lake):
+
+        def start(first):
+            server = DenyingServer(lake, first)
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            servers.append(server)
+            host = f"http://127.0.0.1:{server.server_port}"
+            return lake, ColdCatalog(read_catalog(ConnectionFields("k2_iceberg", host, None, None, None, None, {})))
+
+        servers = []
+        yield start
+        for server in servers:
+            server.shutdown()
+            server.server_close()
+
+
+def files(lake):
+    """Of snapshots, whether anybody can read them or not."""
+    table = lake.load_table("cold.trades")
+    folder = Path(urlparse(table.location()).path) / "metadata"
+    return {f"{folder.as_uri()}/{file.name}" for file in folder.glob("*.avro")}
+
+
+def test_a_commit_that_succeeded_and_is_denied_keeps_its_files(denying):
+    lake, catalog = denying(this_writer)
+    cold, window = catalog.load(TABLE), Window(EPOCH, NOON)
+    cold.adopt(WindowId(cold.uuid, window), "at")
+    assert watermark_of(catalog.load(TABLE).published) == NOON
+    assert {shot.manifest_list for shot in lake.load_table("cold.trades").snapshots()} == files(lake)
+
+
+def test_a_commit_that_another_writer_has_come_before_leaves_nothing(denying):
+    lake, catalog = denying(another_writer)
+    cold = catalog.load(TABLE)
+    with pytest.raises(StaleWindow):
+        cold.adopt(WindowId(cold.uuid, Window(EPOCH, NOON)), "at")
+    assert (lake.load_table("cold.trades").snapshots(), files(lake)) == ([], set())

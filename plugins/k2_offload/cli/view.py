@@ -1,0 +1,97 @@
+"""``k2 view`` makes and renews the views over both tiers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from k2_offload.cli.console import (
+    FINDING,
+    JsonOption,
+    TablesArgument,
+    command,
+    print_json,
+    screen,
+    show_error,
+)
+from k2_offload.core.errors import OffloadError, Unreachable
+from k2_offload.core.tables import TableSpec
+from k2_offload.core.windows import format_time
+from k2_offload.work.combined_view import PlannedView, apply_view, plan_view
+from k2_offload.work.tiers import open_tiers
+
+
+@command
+def view(
+    tables: TablesArgument = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Make the view, or renew it.")] = False,
+    accept_unsealed: Annotated[
+        bool,
+        typer.Option(
+            "--accept-unsealed",
+            help="Read days from the cold table that were never sealed and that ClickHouse does not hold any more.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show where the view over both tiers has its boundary, and where it would be now; with --apply, renew it.
+
+    Only tables with 'view' in the table file have one. k2_reconcile renews them every half hour.
+
+    Example: [bold]k2 view silver_trades --apply[/bold]
+    """
+    done: list[dict[str, Any]] = []
+    failed = False
+    with open_tiers() as tiers:
+        chosen = tiers.tables.select(tables or [])
+        tiers.ledger.migrate()
+        for table in chosen:
+            if table.view is None and not tables:
+                continue
+            try:
+                planned = plan_view(tiers, table, by_person=True, accept_unsealed=accept_unsealed)
+                if apply:
+                    apply_view(tiers, planned)
+            except Unreachable:
+                raise
+            except OffloadError as error:
+                failed = True
+                show_error(str(error))
+                continue
+            done.append(_document(planned, changed=apply))
+            if not as_json:
+                screen.print(_describe(table, planned, changed=apply), soft_wrap=True, markup=False)
+    if as_json:
+        print_json(done)
+    elif not done and not failed:
+        screen.print("No table has a view: set 'view' in the table file (docs/reading.md).")
+    if failed:
+        raise typer.Exit(FINDING)
+
+
+def _document(planned: PlannedView, *, changed: bool) -> dict[str, Any]:
+    state = planned.state
+    times = {"boundary": format_time(state.boundary), "valid_until": format_time(state.valid_until)}
+    return {
+        **asdict(state),
+        **times,
+        "boundary_before": format_time(planned.before.boundary) if planned.before else None,
+        "unsealed": [day.isoformat() for day in planned.unsealed],
+        "statement": planned.statement,
+        "changed": changed,
+    }
+
+
+def _describe(table: TableSpec, planned: PlannedView, *, changed: bool) -> str:
+    state = planned.state
+    before = f"now {planned.before.boundary:%Y-%m-%d}" if planned.before else "there is no view yet"
+    lines = [
+        f"{table.name}: {table.view} {'reads' if changed else 'would read'} days before {state.boundary:%Y-%m-%d} from "
+        f"the cold table{'' if changed else f' ({before})'}, and is good until {state.valid_until:%Y-%m-%d %H:%M} UTC."
+    ]
+    if planned.unsealed:
+        days = ", ".join(map(str, planned.unsealed))
+        lines.append(f"{len(planned.unsealed)} of these days were never sealed: {days}")
+    return "\n".join(lines)

@@ -1,0 +1,186 @@
+"""A view in ClickHouse over both tiers: which rows it takes from which, and why none is missing or there twice.
+
+1. *One boundary.* Rows whose partition column is below a midnight come from the cold table, all others from ClickHouse.
+   The boundary stands in the view's text, so a query sees one of them, whatever happens beside it.
+2. *One snapshot.* The cold table is read as one metadata file describes it, which is named in the text, too. What is
+   committed later (windows, heals, rewrites, a rollback, another table in its place) does not change what the view
+   says; a file that is gone is an error.
+3. *Below the boundary, cold is complete*: the days are sealed and hold what was sealed, or ClickHouse no longer holds
+   them as a whole and nobody could take them from there (:func:`find_boundary`).
+4. *From the boundary on, ClickHouse is complete*: its TTL has reached none of these days. When it may, the view is an
+   error (:attr:`ViewState.valid_until`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from k2_offload.core.day_comparison import TTL_MARGIN, Verdict, day_window
+from k2_offload.core.errors import DamagedTable, OffloadError
+from k2_offload.core.maintenance import LONGEST_CANDLE
+from k2_offload.core.seals import is_over
+from k2_offload.core.tables import TableSpec
+from k2_offload.core.windows import Window, format_time, parse_time
+
+_DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class ViewState:
+    """What a view shows. The view's comment says it, too, for other readers.
+
+    :param boundary: earlier times of the partition column come from the cold table, this one and later from ClickHouse
+    :param snapshot_id: of the cold table
+    :param metadata_file: URI of the file that describes it
+    :param valid_until: from then on the view is an error
+    """
+
+    table: str
+    table_uuid: str
+    partition_column: str
+    boundary: datetime
+    snapshot_id: int
+    metadata_file: str
+    valid_until: datetime
+
+    @property
+    def comment(self) -> str:
+        """As the view keeps it."""
+        times = {"boundary": format_time(self.boundary), "valid_until": format_time(self.valid_until)}
+        return json.dumps(self.__dict__ | times)
+
+    @staticmethod
+    def read(comment: str) -> ViewState:
+        """The inverse of :attr:`comment`.
+
+        :raises ValueError: if it is none
+        """
+        try:
+            values = json.loads(comment)
+            times = {name: parse_time(values[name]) for name in ("boundary", "valid_until")}
+            return ViewState(**(values | times))
+        except (KeyError, TypeError) as error:
+            raise ValueError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class KnownDays:
+    """What is known of the days of a table.
+
+    :param warm: rows that ClickHouse holds, those that were skipped left out; from the first whole day on
+    :param cold: rows that the cold table holds, of all days
+    :param sealed: rows of each day by its newest seal
+    :param broken: why the seal of a day is not good
+    :param verdicts: of the last comparisons
+    :param skipped: what was skipped on purpose
+    :param whole_from: the first day that ClickHouse holds as a whole
+    :param below: the watermark
+    """
+
+    warm: Mapping[date, int]
+    cold: Mapping[date, int]
+    sealed: Mapping[date, int]
+    broken: Mapping[date, str]
+    verdicts: Mapping[date, Verdict]
+    skipped: Sequence[Window]
+    whole_from: date
+    below: datetime
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Where the cold tier ends and the warm one begins.
+
+    :param first_warm: all days from this one on are ClickHouse's
+    :param unsealed: cold days that nothing proves to be complete, and that ClickHouse does not hold any more
+    """
+
+    first_warm: date
+    unsealed: tuple[date, ...] = ()
+
+
+def find_boundary(table: TableSpec, known: KnownDays, passed: date | None = None, *, accept: bool = False) -> Boundary:
+    """The latest boundary that both tiers support.
+
+    :param passed: days before this one were accepted without a seal
+    :param accept: a person accepts the others, too
+    :raises OffloadError: if there is none, and why
+    """
+    if not known.sealed:
+        raise OffloadError(
+            f"{table.name}: no day of its cold table is sealed yet, so nothing says from where on it is complete. "
+            f"k2_reconcile seals a day when it is over; see docs/reading.md. {_UNCHANGED}"
+        )
+    last = known.whole_from - _DAY
+    if not is_over(table, last, known.below):
+        raise OffloadError(
+            f"{table.name}: windows are still to come to {last}, and ClickHouse does not hold that day as a whole any "
+            f"more: neither tier has all of its rows. Let the table catch up: `k2 status {table.name}`. {_UNCHANGED}"
+        )
+    unsealed = _check_old_days(table, known, passed)
+    if unsealed and not accept:
+        raise OffloadError(
+            f"{table.name}: {len(unsealed)} days from {unsealed[0]} on were never sealed, and ClickHouse does not hold "
+            f"them as a whole any more. Rows may be in neither tier: `k2 status {table.name}` shows what is on record. "
+            f"To read these days as the cold table has them, `k2 view {table.name} --apply --accept-unsealed`. "
+            f"{_UNCHANGED}"
+        )
+    while is_over(table, last + _DAY, known.below) and _is_closed(known, last + _DAY):
+        last += _DAY
+    _check_warm_days(table, known, last + _DAY)
+    return Boundary(last + _DAY, unsealed)
+
+
+_UNCHANGED = "The view was not changed and no row is lost."
+
+
+def _check_old_days(table: TableSpec, known: KnownDays, passed: date | None) -> tuple[date, ...]:
+    """The days without a seal among those that can only be read cold; before the first seal there is none to miss."""
+    first = min(known.sealed)
+    unsealed = []
+    for day in sorted({*known.cold, *known.sealed, *known.broken}):
+        if day >= known.whole_from:
+            break
+        if day in known.broken:
+            raise DamagedTable(f"{known.broken[day]} The view of {table.name} was not changed.")
+        if day not in known.sealed:
+            if day > first and (passed is None or day >= passed):
+                unsealed.append(day)
+        elif known.cold.get(day, 0) != known.sealed[day]:
+            raise DamagedTable(
+                f"{table.name} {day}: the cold table holds {known.cold.get(day, 0):,} rows of the day, and "
+                f"{known.sealed[day]:,} were sealed. `k2 verify --sealed {table.name}` names the snapshot that changed "
+                f"it. {_UNCHANGED}"
+            )
+    return tuple(unsealed)
+
+
+def _is_closed(known: KnownDays, day: date) -> bool:
+    """Whether the cold table holds all rows of a day that ClickHouse holds as a whole."""
+    warm, cold = known.warm.get(day, 0), known.cold.get(day, 0)
+    if day in known.sealed:
+        differs = day in known.verdicts and known.verdicts[day].differs
+        return warm == cold == known.sealed[day] and not differs and day not in known.broken
+    window = day_window(day)
+    low, high = window.low - LONGEST_CANDLE, window.high + LONGEST_CANDLE
+    return warm == cold == 0 and not any(each.low < high and each.high > low for each in known.skipped)
+
+
+def _check_warm_days(table: TableSpec, known: KnownDays, first: date) -> None:
+    for day in sorted(day for day in {*known.cold, *known.sealed} if day >= first):
+        verdict = known.verdicts.get(day)
+        gone = verdict is Verdict.COLD_HAS_MORE or (verdict is Verdict.CHANGED_ROWS and table.version_column is None)
+        if gone or max(known.cold.get(day, 0), known.sealed.get(day, 0)) > known.warm.get(day, 0):
+            raise DamagedTable(
+                f"{table.name} {day}: the cold table holds, or has held, rows that ClickHouse does not, and the day is "
+                f"not sealed as it is: neither tier has all of its rows. `k2 heal {table.name} --day {day} --dry-run` "
+                f"shows what differs. {_UNCHANGED}"
+            )
+
+
+def valid_until(table: TableSpec, first_warm: date) -> datetime:
+    """When the TTL may begin to take rows of a day."""
+    return day_window(first_warm).low + table.warm_retention - TTL_MARGIN

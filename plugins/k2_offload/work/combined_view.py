@@ -1,0 +1,165 @@
+"""Makes and renews the views over both tiers.
+
+Why such a view is right is in :mod:`k2_offload.core.combined_view`; this module does the I/O around it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+
+from k2_offload.adapters.ledger_seals import LedgerSeals
+from k2_offload.core.combined_view import (
+    Boundary,
+    KnownDays,
+    ViewState,
+    find_boundary,
+    valid_until,
+)
+from k2_offload.core.errors import ChangedTable, DamagedTable, OffloadError
+from k2_offload.core.exactly_once import FIRST_WATERMARK
+from k2_offload.core.lake import iceberg_table
+from k2_offload.core.tables import TableSpec
+from k2_offload.core.ttl import is_kept_too_short
+from k2_offload.core.view_queries import create_view, read_view
+from k2_offload.work.compare import TableDays, count_days
+from k2_offload.work.known_seals import kept, newest_of
+from k2_offload.work.tiers import WORKER, Tiers
+from k2_offload.work.ttl import read_kept_for
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PlannedView:
+    """What a view shows, and what it would show if it were renewed.
+
+    :param before: ``None`` if there is no such view
+    :param unsealed: days that are read from the cold table though nothing proves that they are complete
+    :param statement: what renews it
+    """
+
+    before: ViewState | None
+    state: ViewState
+    unsealed: tuple[date, ...]
+    statement: str
+
+
+def plan_view(tiers: Tiers, table: TableSpec, *, by_person: bool = False, accept_unsealed: bool = False) -> PlannedView:
+    """What the view of a table is to show now. Nothing is changed.
+
+    :param by_person: somebody looks at it: the cold table may be another one than the view's
+    :param accept_unsealed: days without a seal that ClickHouse no longer holds count as complete
+    :raises OffloadError: if no boundary is right, and why
+    """
+    _check_possible(tiers, table)
+    before = _read_state(tiers, table)
+    days = count_days(tiers, table)
+    if days is None:
+        raise OffloadError(f"{table.name}: nothing of it is in the cold table yet; see `k2 status {table.name}`.")
+    cold = days.cold_table
+    if before is not None and before.table_uuid != cold.uuid and not by_person:
+        raise ChangedTable(
+            f"{table.name}: its view {table.view} shows the cold table {before.table_uuid}, and the catalog has "
+            f"another one, {cold.uuid}. The view was not changed, and shows the old one as long as its files are "
+            f"there. If that was meant, run `k2 view {table.name} --apply`."
+        )
+    passed = before.boundary.date() if before is not None and before.table_uuid == cold.uuid else None
+    found = _find_boundary(tiers, days, passed, accept=accept_unsealed)
+    state = ViewState(
+        table.name,
+        cold.uuid,
+        table.partition_column,
+        datetime.combine(found.first_warm, time(), UTC),
+        cold.snapshot_id,
+        cold.metadata_location,
+        valid_until(table, found.first_warm),
+    )
+    reader = iceberg_table(cold.location, cold.metadata_location, tiers.lake_collection)
+    may_be_null = {column.name for column in cold.columns if column.nullable}
+    return PlannedView(before, state, found.unsealed, create_view(table, days.columns, may_be_null, state, reader))
+
+
+def renew_views(tiers: Tiers, tables: Sequence[TableSpec]) -> list[str]:
+    """Let the views of some tables show both tiers as they are now.
+
+    :returns: a sentence for each view that was not renewed; it shows what it showed before
+    :raises Unreachable: if a service is down
+    """
+    problems: list[str] = []
+    for table in tables:
+        if table.view is not None and table.reconcile:
+            with kept(problems):
+                planned = plan_view(tiers, table)
+                apply_view(tiers, planned)
+                log.info("%s: %s is cold below %s", table.name, table.view, planned.state.boundary)
+    return problems
+
+
+def apply_view(tiers: Tiers, planned: PlannedView) -> None:
+    """Put the view as it was planned in the place of the one before.
+
+    :raises OffloadError: if ClickHouse refuses it
+    """
+    tiers.clickhouse.execute(planned.statement)
+
+
+def _check_possible(tiers: Tiers, table: TableSpec) -> None:
+    if table.view is None:
+        raise OffloadError(
+            f"{table.name}: the table file names no view for it. Set 'view: database.name'; see docs/reading.md."
+        )
+    if tiers.cold_reader == WORKER:
+        raise OffloadError(
+            f"{table.name}: [k2_offload] cold_reader = worker says that ClickHouse does not read the lake, and a view "
+            "over both tiers has to. Nothing was changed."
+        )
+    storage, really_kept = read_kept_for(tiers, table)
+    if is_kept_too_short(table.warm_retention, really_kept):
+        raise OffloadError(
+            f"{table.name}: {storage} keeps rows for {really_kept}, and the table file says "
+            f"{table.warm_retention_text}: the view would miss what the TTL takes. The view was not changed. Correct "
+            "warm_retention_days; then run `k2 validate`."
+        )
+
+
+def _read_state(tiers: Tiers, table: TableSpec) -> ViewState | None:
+    found = tiers.clickhouse.execute(read_view(table))
+    if not found:
+        return None
+    [(engine, comment)] = found
+    try:
+        state = ViewState.read(comment)
+    except ValueError:
+        state = None
+    if engine != "View" or state is None or state.table != table.name:
+        raise OffloadError(
+            f"{table.name}: {table.view} in ClickHouse is no view of this table over both tiers ({engine}), and was "
+            "not replaced. Drop it, or name another in the table file: 'view'."
+        )
+    return state
+
+
+def _find_boundary(tiers: Tiers, days: TableDays, passed: date | None, *, accept: bool) -> Boundary:
+    table, cold = days.table, days.cold_table
+    in_cold = cold.rows_per_day(table.partition_column, FIRST_WATERMARK.date())
+    if in_cold is None or cold.delete_files:
+        raise DamagedTable(
+            f"{table.name}: the cold table has files of other partitions than days, or delete files of another writer, "
+            "so nothing says how many rows a day has. The view was not changed and no row is lost."
+        )
+    newest, broken = newest_of(table, cold.uuid, LedgerSeals(tiers.ledger).read([table.name]))
+    verdicts = {day: each.verdict for day, each in tiers.ledger.read_days(table.name).items()}
+    known = KnownDays(
+        days.warm,
+        in_cold,
+        {day: each.seal.rows for day, each in newest.items()},
+        broken | {day: each.problem for day, each in newest.items() if each.problem is not None},
+        verdicts,
+        days.left_out,
+        days.whole_from,
+        days.below,
+    )
+    return find_boundary(table, known, passed, accept=accept)

@@ -1,0 +1,38 @@
+"""Something that crashes in the middle of something else, and is started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+from embedded.stack import lifecycle
+from tests.support import SharedStack
+
+
+class Crash:
+    """For :meth:`tests.proxy.Proxy.when`.
+
+    :param restart: ends it as a crash does, and starts it again
+    """
+
+    def __init__(self, restart: Callable[[], None]) -> None:
+        self._restart = restart
+        self._over = threading.Event()
+
+    def __call__(self) -> None:
+        self._restart()
+        self._over.set()
+
+    def wait(self) -> None:
+        """Until it has been started again."""
+        assert self._over.wait(180), "it did not start again"
+
+
+def restart_clickhouse(stack: SharedStack) -> None:
+    """Kill the embedded stack's ClickHouse, and start it again."""
+    [pid] = [each.pid for each in lifecycle.status(stack.settings, airflow=False) if each.name == "clickhouse"]
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    lifecycle.up(stack.settings, airflow=False)

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from k2_offload.core.combined_view import Boundary, KnownDays, ViewState, find_boundary, valid_until
+from k2_offload.core.day_comparison import Verdict, first_whole_day
+from k2_offload.core.errors import DamagedTable, OffloadError
+from k2_offload.core.tables import TableSpec
+from k2_offload.core.windows import Window
+
+SPEC = TableSpec(
+    name="t", layer="bronze", source="k2.t", target="cold.t", timestamp_column="at", partition_column="at",
+    job_group="bronze", view="k2.t_all",
+)  # fmt: skip
+
+
+def day(number):
+    return date(2026, 3, number)
+
+
+def at(number):
+    return datetime(2026, 3, number, tzinfo=UTC)
+
+
+def days(first, last, rows=10):
+    return {day(number): rows for number in range(first, last + 1)}
+
+
+KNOWN = KnownDays(
+    warm=days(4, 8), cold=days(1, 8), sealed=days(2, 7), broken={}, verdicts={}, skipped=(),
+    whole_from=day(4), below=at(8) + timedelta(hours=12),
+)  # fmt: skip
+"""Day 1 is from before the first seal, days 2 and 3 are cold alone, day 8 is not over."""
+
+
+def test_the_boundary_is_after_the_last_sealed_day():
+    assert find_boundary(SPEC, KNOWN) == Boundary(day(8))
+    assert find_boundary(SPEC, replace(KNOWN, below=at(8) + timedelta(minutes=34))) == Boundary(day(7))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"warm": days(4, 8) | {day(6): 11}},
+        {"sealed": days(2, 5) | days(7, 7)},
+        {"sealed": days(2, 7) | {day(6): 9}},
+        {"cold": days(1, 8) | {day(6): 9}},
+        {"broken": {day(6): "broken"}},
+        {"verdicts": {day(6): Verdict.LATE_ROWS}},
+        {"warm": {**days(4, 5), **days(7, 8)}, "cold": {**days(1, 5), **days(7, 8)}, "sealed": days(2, 5),
+         "skipped": (Window(at(6), at(6) + timedelta(hours=1)),)},
+    ],
+)  # fmt: skip
+def test_a_day_that_is_not_proven_is_warm_with_all_after_it(changes):
+    assert find_boundary(SPEC, replace(KNOWN, **changes)) == Boundary(day(6))
+
+
+def test_a_day_without_rows_needs_no_seal():
+    def without(rows):
+        return {each: count for each, count in rows.items() if each != day(6)}
+
+    known = replace(KNOWN, warm=without(KNOWN.warm), cold=without(KNOWN.cold), sealed=without(KNOWN.sealed))
+    assert find_boundary(SPEC, known) == Boundary(day(8))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"sealed": {}}, "no day of its cold table is sealed yet"),
+        ({"below": at(3)}, "windows are still to come to 2026-03-03"),
+        ({"broken": {day(3): "its seal is broken."}}, "its seal is broken"),
+        ({"cold": days(1, 8) | {day(3): 9}}, "9 rows of the day, and 10 were sealed"),
+        ({"warm": days(4, 8) | {day(8): 9}}, "neither tier has all of its rows"),
+        ({"cold": days(1, 8) | {day(6): 5}, "warm": days(4, 8) | {day(6): 9}}, "neither tier has all of its rows"),
+        ({"warm": days(5, 8)}, "neither tier has all of its rows"),
+        ({"verdicts": {day(6): Verdict.CHANGED_ROWS}}, "neither tier has all of its rows"),
+        ({"sealed": {day(2): 10, **days(4, 7)}}, "1 days from 2026-03-03 on were never sealed"),
+    ],
+)
+def test_no_boundary_is_better_than_a_wrong_one(changes, reason):
+    with pytest.raises(OffloadError, match=reason) as refused:
+        find_boundary(SPEC, replace(KNOWN, **changes))
+    assert "was not changed" in str(refused.value)
+
+
+def test_days_that_a_person_has_accepted_are_cold():
+    known = replace(KNOWN, sealed={day(2): 10, **days(4, 7)})
+    assert find_boundary(SPEC, known, accept=True) == Boundary(day(8), (day(3),))
+    assert find_boundary(SPEC, known, passed=day(4)) == Boundary(day(8))
+    with pytest.raises(OffloadError, match="never sealed"):
+        find_boundary(SPEC, known, passed=day(3))
+    with pytest.raises(DamagedTable):
+        find_boundary(SPEC, replace(known, broken={day(2): "broken"}), accept=True)
+
+
+def test_versions_of_rows_may_change():
+    candles = replace(SPEC, key_columns=("at",), version_column="trades")
+    known = replace(KNOWN, verdicts={day(6): Verdict.CHANGED_ROWS})
+    assert find_boundary(candles, known) == Boundary(day(6))
+
+
+def test_it_is_good_as_long_as_clickhouse_holds_all_days_from_the_boundary_on():
+    end = valid_until(SPEC, day(8))
+    assert first_whole_day(end, SPEC.warm_retention) == day(8)
+    assert first_whole_day(end + timedelta(microseconds=1), SPEC.warm_retention) == day(9)
+
+
+def test_a_comment_says_what_the_view_shows():
+    state = ViewState("t", "uuid", "at", at(8), 2**62, "file:///metadata.json", at(14))
+    assert ViewState.read(state.comment) == state
+    for text in ("", "mine", "1", "[]", "{}", state.comment.replace("snapshot_id", "other")):
+        with pytest.raises(ValueError, match=r"."):
+            ViewState.read(text)
