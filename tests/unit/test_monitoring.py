@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from k2_offload.core.failure_kinds import FAILURE_KINDS
 from k2_offload.core.maintenance import MAX_METADATA_BYTES, MAX_SNAPSHOTS
 from k2_offload.core.metrics import METRICS
 from tests.support.pages import DOCS, table_of
+from tests.support.prometheus import program
 from tests.unit.docker.compose import mounted_files
 from tests.unit.test_docs import anchors, command_line, k2_commands
 
@@ -161,9 +161,8 @@ def test_each_alert_fires_when_it_should_and_none_in_normal_operation() -> None:
     cases = ROOT / "tests/data/alerts.yml"
     tested = set(re.findall(r'alertname="(K2\w+)"', cases.read_text()))
     assert tested == set(ALERTS)
-    if shutil.which("promtool") is None:
-        pytest.skip("promtool is not installed (Debian: package prometheus); .ci/run fetches it")
-    done = subprocess.run(["promtool", "test", "rules", cases], check=False, capture_output=True, text=True)
+    command = [program("promtool"), "test", "rules", cases]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
