@@ -67,7 +67,7 @@ class Prometheus:
         """Whether it runs, and its last scrape was answered."""
         try:
             return any(target["health"] == "up" for target in self._data("targets")["activeTargets"])
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.HTTPError):
             return False
 
     def scrape_error(self) -> str:
@@ -85,7 +85,9 @@ class Prometheus:
         return time.monotonic() - began
 
     def _data(self, what: str) -> Any:
-        return requests.get(f"{self._url}/api/v1/{what}", timeout=10).json()["data"]
+        answer = requests.get(f"{self._url}/api/v1/{what}", timeout=10)
+        answer.raise_for_status()
+        return answer.json()["data"]
 
 
 @contextmanager

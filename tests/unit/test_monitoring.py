@@ -15,8 +15,10 @@ import yaml
 from k2_offload.core.failure_kinds import FAILURE_KINDS
 from k2_offload.core.maintenance import MAX_METADATA_BYTES, MAX_SNAPSHOTS
 from k2_offload.core.metrics import METRICS
+from tests.support import runbooks
 from tests.support.pages import DOCS, table_of
-from tests.support.prometheus import program
+from tests.support.prometheus import RULES as RULES_FILE
+from tests.support.prometheus import program, shorten
 from tests.unit.docker.compose import mounted_files
 from tests.unit.test_docs import anchors, command_line, k2_commands
 
@@ -28,6 +30,7 @@ ALERTS = {rule["alert"]: rule for rule in ALL_RULES if "alert" in rule}
 DASHBOARD = json.loads((ROOT / "docker/grafana/dashboards/k2_offload.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 RUNBOOKS = sorted((DOCS / "runbooks").glob("*.md"))
+SCENARIOS = [page for page in RUNBOOKS if page.stem not in ("README", "results")]
 NO_METRICS = {"k2_offload", "k2_reconcile", "k2_maintenance", "k2_report", "k2_published", "k2_seals"}
 PLACEHOLDERS = {"TABLE": "silver_trades", "DAY": "2026-03-01"}
 
@@ -138,7 +141,9 @@ def test_limits_that_the_code_has_too_are_the_same() -> None:
     assert f"{MAX_METADATA_BYTES // 2**20} MiB" in described
 
 
-@pytest.mark.parametrize("page", [page for page in RUNBOOKS if page.stem != "README"], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [page for page in RUNBOOKS if page.stem not in ("README", "results")], ids=lambda page: page.stem
+)
 def test_a_runbook_says_how_it_shows_what_to_check_how_to_mend_it_and_when_it_is_over(page: Path) -> None:
     _, *sections = re.split(r"^## ", page.read_text(), flags=re.MULTILINE)
     assert len(sections) >= 3
@@ -155,6 +160,29 @@ def test_commands_of_a_runbook_can_be_run_as_they_stand(page: Path) -> None:
         while hasattr(command, "commands"):
             command = command.commands[words.pop(0)]
         command.make_context(line, words)
+
+
+def test_each_scenario_goes_by_a_section_and_the_page_of_results_has_all_of_them() -> None:
+    folder = ROOT / "tests/stack/k2_offload/runbooks"
+    tests = "\n".join(file.read_text() for file in sorted(folder.rglob("test_*.py")))
+    ran = re.findall(r"def test_\w+\(runbook.*\):\n    scenario = runbook\(\"([^\"]+)\"", tests)
+    assert len(ran) == tests.count("runbook(") == len(re.findall(r"^def test_", tests, re.MULTILINE)) >= 23
+    assert set(ran) <= set(runbooks.sections())
+    results = runbooks.RESULTS.read_text()
+    ran_then, _, not_run = results.partition("## Not run")
+    assert set(re.findall(r"\]\((\S+\.md#\S+)\)", ran_then)) == set(ran)
+    assert set(re.findall(r"\]\((\S+\.md#\S+)\)", not_run)) == set(runbooks.sections()) - set(ran)
+    assert "**failed**" not in results
+
+
+def test_durations_of_rules_are_shortened_and_thresholds_are_not() -> None:
+    rules = yaml.safe_load(shorten(RULES_FILE.read_text(), 300))
+    [group] = [group for group in rules["groups"] if group["name"] == "k2_offload_rows"]
+    by_name = {rule["alert"]: rule for rule in group["rules"]}
+    assert by_name["K2RowsExpireSoon"]["for"] == "1000ms"
+    assert by_name["K2RowsExpireSoon"]["expr"] == ALERTS["K2RowsExpireSoon"]["expr"]
+    assert by_name["K2RowsMissed"]["expr"] == "delta(k2_gaps[12000ms]) > 0"
+    assert "offset 48000ms" in by_name["K2ComparisonOverdue"]["expr"]
 
 
 def test_each_alert_fires_when_it_should_and_none_in_normal_operation() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -35,7 +35,7 @@ def pytest_terminal_summary(terminalreporter, config):
 
 @pytest.fixture
 def runbook(workbench, monkeypatch, tmp_path, request):
-    """Gives the scenario of a section, about a table of 1,000 rows that are all in both tiers.
+    """Gives the scenario of a section, about a table whose rows are all in both tiers.
 
     In the end each alert that fired is over, the runbook has verified it, and nothing of the table differs.
     """
@@ -48,11 +48,11 @@ def runbook(workbench, monkeypatch, tmp_path, request):
     monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__TABLES_FILE", str(tables_file))
     started = []
 
-    def begin(section, **options):
+    def begin(section, rows=1000, ago=timedelta(hours=3)):
         noted = {"section": section, "alerts": [], "commands": 0, "verified": False}
         request.node.user_properties.append((NOTED, noted))
-        table = workbench.create_trades(**options)
-        prometheus = resources.enter_context(scraping(tables_file, tmp_path, table, workbench))
+        table = workbench.create_trades()
+        prometheus = resources.enter_context(scraping(tables_file, tmp_path, table, workbench, rows, ago))
         scenario = Scenario(sections()[section], table, workbench, prometheus, tables_file, noted)
         started.append(scenario)
         return scenario

@@ -13,10 +13,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import psycopg
 import structlog
 from airflow.api_fastapi.app import create_auth_manager
 from fastapi import FastAPI
@@ -40,6 +41,7 @@ class Scenario:
     """What a test breaks and mends, by the words of one section.
 
     :param noted: what the page of results says of it
+    :param real_runs: whether ``k2 run`` runs the DAGs; else their steps are taken here, with a Spark that is up
     """
 
     section: Section
@@ -49,6 +51,7 @@ class Scenario:
     tables_file: Path
     noted: dict
     spec: str = ""
+    real_runs: bool = RESULTS_VARIABLE in os.environ
     fires_now: set[tuple[str, str]] = field(default_factory=set)
 
     def __post_init__(self):
@@ -56,7 +59,10 @@ class Scenario:
 
     def entry(self, **changes):
         """The table's entry in the table file; a feed is silent after a minute."""
-        return entry(self.workbench, self.table, **changes)
+        return self.entry_of(self.table, **changes)
+
+    def entry_of(self, table, **changes):
+        return entry(self.workbench, table, **changes)
 
     def use(self, *specs):
         """From now on, the table file has these entries; the first one is that of the table."""
@@ -67,11 +73,11 @@ class Scenario:
     def cycle(self):
         return self.workbench.cycle(self.spec)
 
-    def insert(self, ago, count=100, **options):
+    def insert(self, ago, count=100, table=None, **options):
         """Rows that came in then."""
         start = datetime.now(UTC) - ago
         sequence = int(start.timestamp())
-        self.workbench.insert_trades(self.table, start, count, **{"start_sequence": sequence} | options)
+        self.workbench.insert_trades(table or self.table, start, count, **{"start_sequence": sequence} | options)
 
     def fires(self, alert, of=None):
         """Wait until the alert fires: what was broken has been broken just now."""
@@ -101,6 +107,18 @@ class Scenario:
         self.noted["verified"] = True
         return said
 
+    def fail_windows(self, times):
+        """Plan and do not move, as a run whose job has died."""
+        cycle = self.cycle
+        for _ in range(times):
+            assert cycle.plan(cycle.tables[self.table])
+            cycle.commit(cycle.tables[self.table])
+
+    def airflow(self, statement, *values):
+        """Change Airflow's database, or the ledger in it."""
+        with psycopg.connect(self.workbench.stack.ledger_dsn) as connection:
+            return connection.execute(statement, values).rowcount
+
     def tables_equal(self):
         self.workbench.check(self.cycle, [self.table])
 
@@ -118,11 +136,12 @@ class Scenario:
                 yield done.stdout
             else:
                 assert command.language == "k2", command
-                yield self.k2(*shlex.split(text)[1:], exit_codes=exit_codes)
+                only_looks = (0, 1) if "--dry-run" in text else exit_codes
+                yield self.k2(*shlex.split(text)[1:], exit_codes=only_looks)
 
     def k2(self, *arguments, exit_codes=(0,)):
         """Run a command as somebody who says yes; returns all that it says."""
-        if arguments[0] == "run" and RESULTS_VARIABLE not in os.environ:
+        if arguments[0] == "run" and not self.real_runs:
             while self.workbench.move(self.cycle, self.table):
                 pass
             return ""
@@ -150,12 +169,11 @@ def _unchanged_process():
 
 
 @contextmanager
-def scraping(tables_file, folder, table, workbench) -> Iterator[Prometheus]:
+def scraping(tables_file, folder, table, workbench, rows, ago) -> Iterator[Prometheus]:
     """A Prometheus that scrapes the real route; what is seen is a second old at most, as long as looks end in time."""
     spec = entry(workbench, table)
     tables_file.write_text(table_file([spec]))
-    start = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
-    workbench.insert_trades(table, start, 1000)
+    workbench.insert_trades(table, datetime.now(UTC).replace(microsecond=0) - ago, rows)
     workbench.move(workbench.cycle(spec), table)
     create_auth_manager()  # as the API server does: it judges tokens that are not Prometheus'
     app = FastAPI()

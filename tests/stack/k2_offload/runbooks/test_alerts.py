@@ -61,10 +61,7 @@ def test_rows_wait_for_too_long(runbook):
 def test_a_window_is_planned_and_not_published(runbook):
     scenario = runbook("offload-failure.md#a-window-fails-again-and-again")
     scenario.insert(timedelta(minutes=20))
-    cycle = scenario.cycle
-    for _ in range(3):
-        assert cycle.plan(cycle.tables[scenario.table])
-        cycle.commit(cycle.tables[scenario.table])
+    scenario.fail_windows(3)
     scenario.fires("K2WindowFailsAgain")
     assert "planned and not published" in scenario.check()
     scenario.verify()
