@@ -114,7 +114,7 @@ def results_page(day: str, ran: Sequence[tuple[str, str, Mapping[str, object]]],
     page += "\n".join(lines) + "\n"
     run = {noted["section"] for *_, noted in ran}
     left = [f"- [{each.title}]({each.name})" for each in known.values() if each.name not in run]
-    page += "\n## Not run\n\nSections of the runbooks whose steps no test goes through:\n\n" + "\n".join(
+    page += "\n## Not run\n\nSections of the runbooks that this run has not gone through, mostly as there is no test of them yet:\n\n" + "\n".join(
         left or ["- none"]
     )
     silent = [f"`{name}`" for name in alerts if name not in fired]
