@@ -10,7 +10,6 @@ from pathlib import Path
 from tests.support.pages import DOCS
 
 RUNBOOKS = DOCS / "runbooks"
-RESULTS = RUNBOOKS / "results.md"
 RESULTS_VARIABLE = "K2_RUNBOOK_RESULTS"
 """Where `make runbooks` wants the page of results. With it, each ``k2 run`` of a runbook is a run of the real DAGs."""
 DIVISOR = 300
@@ -114,8 +113,9 @@ def results_page(day: str, ran: Sequence[tuple[str, str, Mapping[str, object]]],
     page += "\n".join(lines) + "\n"
     run = {noted["section"] for *_, noted in ran}
     left = [f"- [{each.title}]({each.name})" for each in known.values() if each.name not in run]
-    page += "\n## Not run\n\nSections of the runbooks that this run has not gone through, mostly as there is no test of them yet:\n\n" + "\n".join(
-        left or ["- none"]
+    page += (
+        "\n## Not run\n\nSections that this run has not gone through, mostly as there is no test yet:\n\n"
+        + "\n".join(left or ["- none"])
     )
     silent = [f"`{name}`" for name in alerts if name not in fired]
     page += (
