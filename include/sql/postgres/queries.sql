@@ -300,3 +300,19 @@ JOIN k2_offload.offload_watermarks AS watermarks
     ON watermarks.table_name = seals.table_name AND watermarks.cold_table_uuid = seals.table_uuid
 WHERE NOT EXISTS (SELECT FROM k2_offload.offload_seals AS later WHERE later.before = seals.seal_id)
 GROUP BY seals.table_name;
+
+-- name: has_offsets
+SELECT to_regclass('k2_offload.offload_offsets') IS NOT NULL;
+
+-- name: read_offsets
+SELECT table_name, compared_at, missing, repeated, unclear FROM k2_offload.offload_offsets;
+
+-- name: record_offsets
+INSERT INTO k2_offload.offload_offsets (table_name, compared_at, missing, repeated, unclear)
+VALUES (%(table)s, %(now)s, %(missing)s, %(repeated)s, %(unclear)s)
+ON CONFLICT (table_name) DO UPDATE
+SET compared_at = excluded.compared_at, missing = excluded.missing, repeated = excluded.repeated,
+    unclear = excluded.unclear;
+
+-- name: forget_offsets
+DELETE FROM k2_offload.offload_offsets WHERE table_name = %(table)s;

@@ -20,6 +20,7 @@ from k2_offload.core.errors import (
     StoreFailed,
     StoreRefused,
     Unreachable,
+    is_certificate_refusal,
     is_store_refusal,
 )
 from k2_offload.core.limits import CONNECT_SECONDS, STORE_ATTEMPTS
@@ -78,6 +79,8 @@ class ClickHouse:
         import clickhouse_driver  # noqa: PLC0415
 
         endpoint = self._endpoint
+        seconds = endpoint.longest_query_seconds
+        limit = {} if seconds is None else {"max_execution_time": seconds}
         client = clickhouse_driver.Client(
             host=endpoint.host,
             port=endpoint.native_port,
@@ -85,10 +88,11 @@ class ClickHouse:
             password=endpoint.password,
             database=endpoint.database,
             secure=endpoint.secure,
+            ca_certs=endpoint.ca_certs or None,
             connect_timeout=CONNECT_SECONDS,
             send_receive_timeout=endpoint.query_seconds,
             client_name="k2-offload",
-            settings=_SETTINGS,
+            settings=_SETTINGS | limit,
         )
         _limit_greeting(client.connection)
         return client
@@ -105,7 +109,9 @@ class ClickHouse:
             rows: list[tuple[Any, ...]] = client.execute(sql, dict(parameters) if parameters else None)
         except (OSError, EOFError, errors.NetworkError, errors.SocketTimeoutError) as error:
             client.disconnect()
-            raise Unreachable("ClickHouse", self._endpoint.connection_id, str(error) or type(error).__name__) from error
+            reason = str(error) or type(error).__name__
+            kind = Refused if is_certificate_refusal(reason) else Unreachable
+            raise kind("ClickHouse", self._endpoint.connection_id, reason) from error
         except errors.ServerException as error:
             client.disconnect()
             message = str(error.message).split("Stack trace:")[0].strip()

@@ -140,7 +140,9 @@ def _impatient(properties: Mapping[str, str]) -> dict[str, str]:
     if properties.get("type") != "sql":
         others = {key: value for key, value in properties.items() if key != "type"}
         return {"py-catalog-impl": "k2_offload.adapters.rest_catalog.LimitedRestCatalog"} | others
-    return {"pool_pre_ping": "true"} | dict(properties) | {"uri": f"{properties['uri']}?{urlencode(LIBPQ_LIMITS)}"}
+    uri = properties["uri"]
+    limited = f"{uri}{'&' if '?' in uri else '?'}{urlencode(LIBPQ_LIMITS)}"
+    return {"pool_pre_ping": "true"} | dict(properties) | {"uri": limited}
 
 
 def _definition(table: TableSpec, columns: Sequence[Column]) -> dict[str, Any]:

@@ -21,11 +21,14 @@ from k2_offload.core.errors import ConfigurationError
 def clickhouse_endpoint(settings: Settings, query_seconds: int | None = None) -> ClickHouseEndpoint:
     """Where ClickHouse is.
 
-    :param query_seconds: how long to wait for an answer; as long as a task may take when left out
+    :param query_seconds: how long to wait for an answer; as long as a task may take when left out. ClickHouse gives up
+        a second earlier, so that a slow query is not taken for a server that is away
     :raises ConfigurationError: if the connection is missing or incomplete
     """
     endpoint = read_clickhouse(_fields(settings.clickhouse_conn_id))
-    return replace(endpoint, query_seconds=query_seconds or settings.task_timeout_seconds)
+    if query_seconds is None:
+        return replace(endpoint, query_seconds=settings.task_timeout_seconds)
+    return replace(endpoint, query_seconds=query_seconds, longest_query_seconds=query_seconds - 1)
 
 
 def catalog_settings(settings: Settings) -> CatalogSettings:

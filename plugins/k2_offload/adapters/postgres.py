@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from k2_offload.core.errors import is_certificate_refusal
 from k2_offload.core.limits import CONNECT_SECONDS, LOCK_SECONDS, SILENCE_SECONDS, TASK_SECONDS
 
 Connect = Callable[[], Any]
@@ -67,11 +68,13 @@ def airflow_connect(connection_id: str, task_seconds: int = TASK_SECONDS) -> Con
 
 
 def is_refusal(sqlstate: str | None, message: str) -> bool:
-    """Whether Postgres refused a login or a right, rather than being down or busy.
+    """Whether Postgres refused a login or a right, or its certificate was refused, rather than being down or busy.
 
     A failed login has no SQLSTATE in libpq and is told by its English words; in another language it is only tried
     again, in vain.
     """
     if sqlstate is not None:
         return sqlstate.startswith(_REFUSED_STATES)
+    if is_certificate_refusal(message):
+        return True
     return "FATAL" in message and any(words in message for words in _REFUSED_LOGINS)

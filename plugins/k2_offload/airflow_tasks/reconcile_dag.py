@@ -1,4 +1,7 @@
-"""The DAG that keeps the cold tier equal to the warm one: compare → heal (mapped) → confirm."""
+"""The DAG that keeps the cold tier equal to the warm one: compare → heal (mapped) → confirm.
+
+Beside it, the offsets of messages are compared.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from airflow.sdk import DAG, Param
 from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID
 from k2_offload.airflow_tasks.offload import OffloadOperator
+from k2_offload.airflow_tasks.offsets import CompareOffsetsOperator
 from k2_offload.airflow_tasks.params import tables_param, task_defaults
 from k2_offload.airflow_tasks.reconcile import CompareOperator, ConfirmOperator
 from k2_offload.core.tables import Tables
@@ -50,5 +54,6 @@ def build_reconcile_dag(tables: Tables, schedule: str | None = "7,37 * * * *") -
     ) as dag:
         compare = CompareOperator(task_id="compare")
         heal = OffloadOperator.partial(task_id="heal", max_active_tis_per_dagrun=1).expand_kwargs(compare.output)
+        CompareOffsetsOperator(task_id="compare_offsets")
         heal >> ConfirmOperator(task_id="confirm", trigger_rule="all_done", retries=0)
     return dag

@@ -9,7 +9,6 @@ from rich.markup import escape
 from k2_offload.adapters.broker import BROKER_CONNECTION, open_broker
 from k2_offload.cli.console import FAILED, PASSED, number_table, print_json, screen, show_error, show_table
 from k2_offload.core.errors import OffloadError
-from k2_offload.core.offsets import OffsetKind
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import show_number
 from k2_offload.work.offsets import OffsetReport, compare_offsets
@@ -60,10 +59,7 @@ def _document(report: OffsetReport, asked: bool) -> dict[str, object]:
 def _print(reports: Sequence[OffsetReport]) -> None:
     shown = number_table(["table"], ["partitions", "missing", "repeated"], ["complete"])
     for report in reports:
-        missing = [each for each in report.findings if not each.kind.there]
-        repeated = [each for each in report.findings if each.kind is OffsetKind.REPEATED]
-        counts = [sum(len(each.offsets) for each in some) for some in (missing, repeated)]
-        numbers = (report.partitions, *counts) if report.kept else (None, None, None)
+        numbers = (report.partitions, report.missing, report.repeated) if report.kept else (None, None, None)
         shown.add_row(report.table, *map(show_number, numbers), PASSED if report.passed else FAILED)
     show_table(shown)
     for report in reports:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import ClassVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.limits import CATALOG_SECONDS, CONNECT_SECONDS, SILENCE_SECONDS, TASK_SECONDS
@@ -47,6 +47,9 @@ class ClickHouseEndpoint:
     """Where ClickHouse listens; ``http_port`` serves Spark's JDBC reads only.
 
     :param query_seconds: how long to wait for it between two packets of a query
+    :param longest_query_seconds: after which it gives up a query itself, and says so; ``None`` for no limit of ours
+    :param ca_certs: with ``secure``, the file of the authorities that its certificate is checked against; empty for
+        those that each driver brings
     """
 
     connection_id: str
@@ -58,6 +61,8 @@ class ClickHouseEndpoint:
     database: str
     secure: bool
     query_seconds: int = TASK_SECONDS
+    ca_certs: str = ""
+    longest_query_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,7 @@ class JobConnections:
 
 
 def read_clickhouse(fields: ConnectionFields) -> ClickHouseEndpoint:
-    """Read a ClickHouse connection: ``port`` is the native one, extra may hold ``http_port`` and ``secure``.
+    """Read a ClickHouse connection: ``port`` is the native one, extra may hold ``http_port``, ``secure``, ``ca_certs``.
 
     :raises ConfigurationError: if the host is missing or a port is no number
     """
@@ -117,13 +122,15 @@ def read_clickhouse(fields: ConnectionFields) -> ClickHouseEndpoint:
         password=fields.password or "",
         database=fields.schema or "default",
         secure=secure,
+        ca_certs=str(fields.extra.get("ca_certs", "")),
     )
 
 
 def read_catalog(fields: ConnectionFields) -> CatalogSettings:
     """Read an Iceberg catalog connection.
 
-    Extra holds ``catalog_type`` (``rest``, or ``sql`` for a catalog in Postgres), ``catalog_name``, ``warehouse``;
+    Extra holds ``catalog_type`` (``rest``, or ``sql`` for a catalog in Postgres), ``catalog_name``, ``warehouse``, and
+    for Postgres libpq's ``sslmode`` and ``sslrootcert``;
     every other key (``s3.endpoint``, ``s3.access-key-id``, …) is passed on to both libraries as it is.
 
     :raises ConfigurationError: if something is missing or the type is unknown
@@ -142,8 +149,12 @@ def read_catalog(fields: ConnectionFields) -> CatalogSettings:
     elif kind == "sql":
         login, password = fields.login or "", fields.password or ""
         address = f"{host}:{fields.port or 5432}/{fields.schema or ''}"
+        tls: dict[str, str] = {key: common.pop(key) for key in ("sslmode", "sslrootcert") if key in common}
+        query = f"?{urlencode(tls)}" if tls else ""
         userinfo = f"{quote(login, safe='')}:{quote(password, safe='')}"
-        python_side = _PYTHON_LIMITS | common | {"type": "sql", "uri": f"postgresql+psycopg://{userinfo}@{address}"}
+        python_side = (
+            _PYTHON_LIMITS | common | {"type": "sql", "uri": f"postgresql+psycopg://{userinfo}@{address}{query}"}
+        )
         java_side = (
             _JAVA_LIMITS
             | common
@@ -154,6 +165,7 @@ def read_catalog(fields: ConnectionFields) -> CatalogSettings:
                 "jdbc.password": password,
                 "jdbc.schema-version": "V1",
             }
+            | {f"jdbc.{key}": value for key, value in tls.items()}
         )
     else:
         raise ConfigurationError(

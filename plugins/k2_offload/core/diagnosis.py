@@ -245,6 +245,20 @@ def _seals(table: TableObservation, _: datetime) -> Finding | None:
     return _red("seals", found, table.name, f"k2 verify --sealed {table.name}", page)
 
 
+def _messages(table: TableObservation, now: datetime) -> Finding | None:
+    compared = table.offsets
+    if compared is None:
+        return None
+    do, page = f"k2 verify --offsets {table.name}", "consistency.md#messages-are-missing"
+    if not compared.passed:
+        found = f"{compared.missing:,} messages are missing" if compared.missing else "nobody can tell if some miss"
+        return _red("messages", found, table.name, do, page)
+    if now - compared.at > COMPARED_WITHIN:
+        found = f"offsets were last compared {show_duration(now - compared.at)} ago"
+        return _red("messages", found, table.name, do, page)
+    return None
+
+
 def _gaps(table: TableObservation, _: datetime) -> Finding | None:
     if table.gaps is None:
         return _unknown("rows missed", table)
@@ -292,6 +306,7 @@ def _table_checks(pause: timedelta) -> Mapping[str, _Judge]:
         "days that differ": _differences,
         "late rows left out": _late_rows,
         "seals": _seals,
+        "messages": _messages,
         "rows missed": _gaps,
         "staged leftovers": _staged,
         "maintenance": _maintenance,

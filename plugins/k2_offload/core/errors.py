@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copyreg
+import re
 from typing import Any
 
 
@@ -191,7 +192,7 @@ class Refused(ConfigurationError):
         super().__init__(
             f"{service} refuses Airflow connection '{connection_id}': {reason.rstrip('.')}. "
             "Nothing was moved and no row is lost. Correct its user, password or database (for a storage: its keys and "
-            "bucket), or grant the user what it needs; then run `k2 validate`."
+            "bucket; for TLS: host and authorities), or grant the user what it needs; then run `k2 validate`."
         )
 
 
@@ -217,3 +218,14 @@ _STORE_REFUSALS = (
 def is_store_refusal(words: str) -> bool:
     """Whether an object store refused a request, rather than being down; in its own words, whoever passes them on."""
     return any(refusal in words for refusal in _STORE_REFUSALS)
+
+
+_CERTIFICATE_REFUSALS = re.compile(
+    "certificate verify failed|CERTIFICATE_VERIFY_FAILED|does not match host name|root certificate file|"
+    "SSLHandshakeException|SSLPeerUnverifiedException"
+)
+
+
+def is_certificate_refusal(words: str) -> bool:
+    """Whether a service's certificate was not accepted, in the words of OpenSSL, libpq or Java."""
+    return bool(_CERTIFICATE_REFUSALS.search(words))

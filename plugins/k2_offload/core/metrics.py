@@ -359,6 +359,21 @@ METRICS: tuple[Metric, ...] = (
         lambda table: _seconds(table.sealed.oldest_verification) if table.sealed else None,
     ),
     _of_tables(
+        "k2_missing_messages",
+        "Messages of the broker that ClickHouse, bronze or Iceberg lacked at the last comparison of offsets.",
+        lambda table: table.offsets.missing if table.offsets else None,
+    ),
+    _of_tables(
+        "k2_repeated_messages",
+        "Messages that the broker has delivered more than once, as far as their offsets are kept.",
+        lambda table: table.offsets.repeated if table.offsets else None,
+    ),
+    _of_tables(
+        "k2_last_offset_comparison_timestamp_seconds",
+        "When the offsets of messages were last compared. Missing, as the two before, where they are not kept.",
+        lambda table: _seconds(table.offsets.at) if table.offsets else None,
+    ),
+    _of_tables(
         "k2_gaps",
         "Ranges on record in which rows are missing: see k2_missed_rows.",
         lambda table: None if table.gaps is None else sum(gap.rows != 0 for gap in table.gaps),

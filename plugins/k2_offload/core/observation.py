@@ -90,6 +90,26 @@ class SealedDays:
 
 
 @dataclass(frozen=True)
+class OffsetComparison:
+    """What the last comparison of a table's messages has found: broker against ClickHouse against Iceberg.
+
+    :param missing: messages that ClickHouse, bronze or Iceberg lacked
+    :param repeated: messages that were delivered more than once
+    :param unclear: what else was wrong, so that nobody can tell how many messages are missing
+    """
+
+    at: datetime
+    missing: int
+    repeated: int
+    unclear: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether all was compared and nothing is missing; a repetition loses nothing."""
+        return not self.missing and not self.unclear
+
+
+@dataclass(frozen=True)
 class TableObservation:
     """One table, in all places that could be looked at.
 
@@ -106,6 +126,7 @@ class TableObservation:
         nothing removes it
     :param maintenance: whether ``k2_maintenance`` looks after it
     :param last_maintenance: when the table was last tidied and all went well
+    :param offsets: ``None`` also if its messages are not followed
     :param gaps: what the table has missed, on record
     """
 
@@ -133,6 +154,7 @@ class TableObservation:
     totals: WindowTotals | None = None
     comparisons: Comparisons | None = None
     sealed: SealedDays | None = None
+    offsets: OffsetComparison | None = None
     gaps: Sequence[Gap] | None = None
 
 

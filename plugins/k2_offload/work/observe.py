@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlparse
 
 from k2_offload.adapters.dag_runs import read_latest_runs
 from k2_offload.adapters.ledger import TableRecord
+from k2_offload.adapters.ledger_offsets import LedgerOffsets
 from k2_offload.adapters.ledger_seals import LedgerSeals
 from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.errors import OffloadError, OldLedger, Unreachable
@@ -23,6 +24,7 @@ from k2_offload.core.observation import (
     Comparisons,
     Disk,
     Observation,
+    OffsetComparison,
     SealedDays,
     TableObservation,
     WindowTotals,
@@ -46,6 +48,7 @@ class _LedgerView:
     comparisons: Mapping[str, Comparisons] = field(default_factory=dict)
     maintained: Mapping[str, datetime] = field(default_factory=dict)
     sealed: Mapping[str, SealedDays] = field(default_factory=dict)
+    offsets: Mapping[str, OffsetComparison] = field(default_factory=dict)
 
 
 def look(dag_ids_of: Callable[[Tables], Sequence[str]], seconds: Callable[[], float]) -> Observation:
@@ -116,6 +119,7 @@ def _read_ledger(tiers: Tiers) -> _LedgerView:
         ledger.read_comparisons(),
         ledger.last_maintained(),
         LedgerSeals(ledger).read_sealed_days(),
+        LedgerOffsets(ledger).read(),
     )
 
 
@@ -195,6 +199,7 @@ def _seen(tiers: Tiers, table: TableSpec, ledger: _LedgerView, status: TableStat
         totals=ledger.totals.get(table.name, WindowTotals()) if known else None,
         comparisons=ledger.comparisons.get(table.name, Comparisons()) if known else None,
         sealed=ledger.sealed.get(table.name, SealedDays()) if known else None,
+        offsets=ledger.offsets.get(table.name),
         gaps=ledger.gaps.get(table.name, ()) if known else None,
     )
 

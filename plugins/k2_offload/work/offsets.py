@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from k2_offload.adapters.broker import Broker
+from k2_offload.adapters.ledger_offsets import LedgerOffsets
 from k2_offload.core import offset_queries
 from k2_offload.core.day_comparison import HEALED_WITHIN
-from k2_offload.core.errors import OffloadError
+from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.lake import iceberg_table
+from k2_offload.core.observation import OffsetComparison
 from k2_offload.core.offsets import (
     BrokerPartition,
     Delivered,
@@ -35,6 +37,8 @@ from k2_offload.work.tiers import WORKER, Tiers
 
 _ON_ITS_WAY = timedelta(minutes=5)
 """How long a message may take from the broker into bronze."""
+_COMPARED_EVERY = timedelta(minutes=55)
+"""Offsets of a week are read each time; what was not whole is looked at in every run."""
 _VIEW_STARTS_WITHIN = timedelta(minutes=1)
 """A queue that reads already takes up a new view when its current block has ended."""
 
@@ -63,6 +67,57 @@ class OffsetReport:
     def passed(self) -> bool:
         """Whether all was compared and nothing is missing."""
         return self.kept and not self.losses and not self.problems
+
+    @property
+    def missing(self) -> int:
+        """Messages that ClickHouse, bronze or Iceberg lacks."""
+        return sum(len(each.offsets) for each in self.losses if not each.kind.there)
+
+    @property
+    def repeated(self) -> int:
+        """Messages that were delivered more than once."""
+        return sum(len(each.offsets) for each in self.findings if each.kind is OffsetKind.REPEATED)
+
+    def comparison(self, at: datetime) -> OffsetComparison | None:
+        """For the ledger; ``None`` if ClickHouse keeps no offsets of the table."""
+        if not self.kept:
+            return None
+        unclear = sum(each.kind.there for each in self.losses) + len(self.problems)
+        return OffsetComparison(at, self.missing, self.repeated, unclear)
+
+
+def compare_due(
+    tiers: Tiers, tables: Sequence[TableSpec], open_broker: Callable[[], Broker | None]
+) -> Iterator[OffsetReport]:
+    """Compare the offsets of the bronze tables among some whose turn it is, and keep in the ledger what was found.
+
+    :raises Unreachable: if a service is down
+    :raises OffloadError: after all other tables, if some cannot be compared
+    """
+    ledger = LedgerOffsets(tiers.ledger)
+    known, now = ledger.read(), tiers.now()
+    problems: list[str] = []
+    broker: Broker | None = None
+    asked = False
+    for table in (each for each in tables if each.layer == "bronze"):
+        last = known.get(table.name)
+        if last is not None and last.passed and timedelta(0) <= now - last.at < _COMPARED_EVERY:
+            continue
+        try:
+            if not asked and _offsets_kept_since(tiers, table) is not None:
+                broker, asked = open_broker(), True
+            report = compare_offsets(tiers, table, broker)
+        except Unreachable:
+            raise
+        except OffloadError as error:
+            problems.append(f"{table.name}: {error}")
+            continue
+        found = report.comparison(now)
+        if found is not None or last is not None:
+            ledger.record(table.name, found)
+        yield report
+    if problems:
+        raise OffloadError("\n".join(problems))
 
 
 def compare_offsets(tiers: Tiers, table: TableSpec, broker: Broker | None) -> OffsetReport:

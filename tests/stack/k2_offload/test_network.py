@@ -13,7 +13,7 @@ import signal
 import subprocess
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -30,7 +30,7 @@ from k2_offload.adapters import clickhouse, connections, postgres
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.retry import with_retries
 from k2_offload.adapters.settings import load_settings
-from k2_offload.core.errors import Busy, ConfigurationError, Refused, StoreFailed, Unreachable
+from k2_offload.core.errors import Busy, ConfigurationError, Overloaded, Refused, StoreFailed, Unreachable
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.limits import STORE_ATTEMPTS
 from tests.faults.hook import Fault, Kind
@@ -576,3 +576,10 @@ def test_a_ledger_that_swallows_everything_is_given_up(network):
         network.cycle()
     assert time.monotonic() - started < 4
     assert network.ledger.swallowed > 0
+
+
+@pytest.mark.usefixtures("workbench")
+def test_a_look_that_takes_too_long_is_no_server_that_is_away():
+    endpoint = connections.clickhouse_endpoint(load_settings(), 2)
+    with closing(ClickHouse(endpoint)) as clickhouse_, pytest.raises(Overloaded, match="code 159"):
+        clickhouse_.execute("SELECT count() FROM numbers(100000000000) WHERE cityHash64(number) = 1")

@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from k2_offload.adapters.ledger_offsets import LedgerOffsets
+from k2_offload.core.observation import OffsetComparison
 from k2_offload.core.offsets import OffsetFinding, OffsetKind, OffsetRange, Partition
-from k2_offload.work.offsets import compare_offsets
+from k2_offload.work.offsets import compare_due, compare_offsets
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=20)
@@ -54,3 +56,23 @@ def test_a_message_whose_rows_are_not_cold_is_found(workbench):
     found = compare_offsets(tiers, spec, None)
     assert found.findings == (OffsetFinding(Partition("t", 0), OffsetRange(100, 101), OffsetKind.NOT_COLD),)
     assert not found.passed
+
+    # As the daily run does it: kept in the ledger, looked at in each run until all is there, then once an hour.
+    kept = LedgerOffsets(tiers.ledger)
+    assert [report.losses for report in compare_due(tiers, [spec], lambda: None)] == [found.losses]
+    assert kept.read()[table] == OffsetComparison(LATER, 2, 0, 1)
+    workbench.sql(f"DELETE FROM k2.message_offsets WHERE bronze_table = '{table}' AND offset >= 100")
+    workbench.sql(
+        f"CREATE MATERIALIZED VIEW k2.message_offsets_{table} TO k2.message_offsets AS SELECT '{table}' AS "
+        "bronze_table, 't' AS topic, 0 AS partition, sequence AS offset, at AS received_at, sipHash64(raw_message) AS "
+        f"message_hash FROM {table}"
+    )
+    [report] = compare_due(tiers, [spec], lambda: None)
+    assert (report.passed, kept.read()[table]) == (True, OffsetComparison(LATER, 0, 0, 0))
+    assert list(compare_due(tiers, [spec], lambda: None)) == []
+    workbench.sql(f"DROP VIEW k2.message_offsets_{table}")
+    workbench.sql("RENAME TABLE k2.message_offsets TO k2.message_offsets_elsewhere")
+    later = cycle(LATER + timedelta(hours=1)).tiers
+    assert [report.kept for report in compare_due(later, [spec], lambda: None)] == [False]
+    workbench.sql("RENAME TABLE k2.message_offsets_elsewhere TO k2.message_offsets")
+    assert table not in kept.read()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.core.connections import JobConnections
+from k2_offload.core.errors import Refused, is_certificate_refusal
 from k2_offload.core.exactly_once import WINDOW_PROPERTY, Snapshot, Stamp
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.heal import HealStamp
@@ -73,19 +74,29 @@ class JdbcTransport:
         return cold.staged_by(stamp.attempt)
 
     def _read(self, spark: SparkSession, planned: PlannedRows, split: Split) -> DataFrame:
+        from py4j.protocol import Py4JJavaError  # noqa: PLC0415 - comes with Spark
+
         select = of_split(planned.select_split_sql, split)
         names = ", ".join(f"{_portable(column)} AS {_ALIAS}{n}" for n, column in enumerate(planned.columns))
         endpoint = self._connections.clickhouse
         address = f"{endpoint.host}:{endpoint.http_port}/{endpoint.database}"
-        frame = spark.read.jdbc(
-            url=f"jdbc:clickhouse://{address}?ssl={str(endpoint.secure).lower()}&compress=0",
-            table=f"(SELECT {names} FROM ({select})) AS k2_rows",
-            properties={
-                "driver": "com.clickhouse.jdbc.ClickHouseDriver",
-                "user": endpoint.user,
-                "password": endpoint.password,
-            },
-        )
+        properties = {
+            "driver": "com.clickhouse.jdbc.ClickHouseDriver",
+            "user": endpoint.user,
+            "password": endpoint.password,
+            **({"sslrootcert": endpoint.ca_certs} if endpoint.ca_certs else {}),
+        }
+        try:
+            frame = spark.read.jdbc(
+                url=f"jdbc:clickhouse://{address}?ssl={str(endpoint.secure).lower()}&compress=0",
+                table=f"(SELECT {names} FROM ({select})) AS k2_rows",
+                properties=properties,
+            )
+        except Py4JJavaError as error:  # it has asked for the types of the columns
+            if is_certificate_refusal(str(error)):
+                reason = "the certificate of its HTTP port is not accepted"
+                raise Refused("ClickHouse", endpoint.connection_id, reason) from error
+            raise
         return frame.select(*_restored(planned.columns))
 
     def _session(self) -> SparkSession:

@@ -70,6 +70,15 @@ def test_clickhouse_ports_default_to_the_servers_own(secure, native, http):
     assert (endpoint.native_port, endpoint.http_port, endpoint.user) == (native, http, "default")
 
 
+def test_authorities_of_ones_own_are_given_to_each_driver():
+    assert read_clickhouse(fields(extra={"secure": True, "ca_certs": "/ca.pem"})).ca_certs == "/ca.pem"
+    tls = {"catalog_type": "sql", "sslmode": "verify-full", "sslrootcert": "/our ca.pem"}
+    catalog = read_catalog(fields(extra=tls))
+    assert catalog.pyiceberg["uri"].endswith("?sslmode=verify-full&sslrootcert=%2Four+ca.pem")
+    assert catalog.java | {"jdbc.sslmode": "verify-full", "jdbc.sslrootcert": "/our ca.pem"} == catalog.java
+    assert not {"sslmode", "sslrootcert"} & {*catalog.pyiceberg, *catalog.java}
+
+
 def test_what_the_job_needs_survives_its_environment():
     connections = JobConnections(read_clickhouse(fields()), read_catalog(fields(extra={"warehouse": "w"})), "k2_lake")
     assert JobConnections.from_json(connections.to_json()) == connections

@@ -18,6 +18,7 @@ from k2_offload.core.observation import (
     Comparisons,
     Disk,
     Observation,
+    OffsetComparison,
     SealedDays,
     TableObservation,
     UnequalDay,
@@ -26,7 +27,7 @@ from tests.support.pages import DOCS
 from tests.unit.k2_offload.core.test_metrics import DAG, NOW, SEEN, TABLE
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-WELL = replace(TABLE, gaps=(), comparisons=Comparisons(NOW), history=History(), sealed=SealedDays(3))
+WELL = replace(TABLE, gaps=(), comparisons=Comparisons(NOW), history=History(), sealed=SealedDays(3), offsets=None)
 RUNNING = replace(DAG, active_since=NOW)
 ALL_WELL = replace(SEEN, tables=[WELL], dags=[RUNNING])
 NOT_PAUSED = {DAG.dag_id: False}
@@ -51,7 +52,7 @@ def findings(paused=NOT_PAUSED, dag=None, **changes):
 
 def test_where_all_is_well_each_check_says_so():
     assert findings() == {}
-    assert len({each.check for each in diagnose(ALL_WELL, NOT_PAUSED)}) == 15
+    assert len({each.check for each in diagnose(ALL_WELL, NOT_PAUSED)}) == 16
 
 
 COMPARING = {"k2_reconcile": False}
@@ -92,6 +93,10 @@ def unequal(since):
             "13 rows",
         ),
         ({"sealed": TABLE.sealed}, "seals", "red", "1 sealed days"),
+        ({"offsets": OffsetComparison(NOW, 1200, 0, 0)}, "messages", "red", "1,200 messages are missing"),
+        ({"offsets": OffsetComparison(NOW, 0, 5, 1)}, "messages", "red", "nobody can tell"),
+        ({"offsets": OffsetComparison(NOW - 5 * HOUR, 0, 0, 0)}, "messages", "red", "last compared 5 h"),
+        ({"offsets": OffsetComparison(NOW, 0, 5, 0)}, None, None, ""),
         ({"old_ledger": "It is old.", **LEDGER_UNREAD}, "ledger", "red", "It is old."),
         ({"readable": False, "problem": "No table.", **UNREAD}, "chain and source", "red", "No table."),
         ({"paused": COMPARING, "dag": {**RECONCILE, "last_success": NOW - 5 * HOUR}}, "runs", "red", "5 h"),

@@ -52,6 +52,7 @@ def tiers():
 @pytest.fixture(autouse=True)
 def _tables_are_well(monkeypatch):
     monkeypatch.setattr(module, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=dict))
+    monkeypatch.setattr(module, "LedgerOffsets", lambda _: SimpleNamespace(read=dict))
     monkeypatch.setattr(module, "read_latest_runs", lambda _: DAG)
     monkeypatch.setattr(module, "read_status", lambda _, table, record, **__: TableStatus(table, record))
     monkeypatch.setattr(module, "read_cold_status", lambda _, table, record: TableStatus(table, record, watermark=NOW))

@@ -10,11 +10,12 @@ import pytest
 
 from k2_offload.adapters.table_file import load_tables
 from k2_offload.core import offset_queries
-from k2_offload.core.errors import OffloadError
+from k2_offload.core.errors import OffloadError, Refused
+from k2_offload.core.observation import OffsetComparison
 from k2_offload.core.offsets import BrokerPartition, OffsetFinding, OffsetKind, OffsetRange, Partition
 from k2_offload.files import TABLES_FILE
 from k2_offload.work import offsets
-from k2_offload.work.offsets import compare_offsets
+from k2_offload.work.offsets import compare_due, compare_offsets
 from k2_offload.work.tiers import WORKER
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
@@ -153,3 +154,72 @@ def test_where_iceberg_was_not_compared_it_says_so_and_keeps_the_rest(cold, chan
     assert (report.findings, report.passed) == ((FINDING,), False)
     assert "Iceberg was not compared" in report.problems[0]
     assert sentence in report.problems[0]
+
+
+GAP = {offset_queries.neighbours(TABLE): [("t", 0, 2, 1, 9, 2)]}
+
+
+def no_broker():
+    return None
+
+
+@dataclass
+class Kept:
+    """The ledger's record."""
+
+    found: dict[str, OffsetComparison] = field(default_factory=dict)
+
+    def read(self):
+        return self.found
+
+    def record(self, table, found):
+        self.found = {**self.found, table: found}
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    record = Kept()
+    monkeypatch.setattr(offsets, "LedgerOffsets", lambda _: record)
+    return record
+
+
+@pytest.mark.parametrize(
+    ("last", "due"),
+    [
+        (None, True),
+        (OffsetComparison(NOW - timedelta(minutes=54), 0, 3, 0), False),
+        (OffsetComparison(NOW - timedelta(minutes=55), 0, 0, 0), True),
+        (OffsetComparison(NOW + timedelta(hours=5), 0, 0, 0), True),
+        (OffsetComparison(NOW, 1, 0, 0), True),
+        (OffsetComparison(NOW, 0, 0, 1), True),
+    ],
+)
+def test_messages_are_compared_once_an_hour_and_again_while_some_are_missing(kept, last, due):
+    if last is not None:
+        kept.found = {TABLE.name: last}
+    reports = list(compare_due(Tiers(), [TABLE], no_broker))
+    assert len(reports) == due
+    assert kept.found[TABLE.name] == (OffsetComparison(NOW, 0, 0, 0) if due else last)
+
+
+def test_what_was_found_is_kept(kept):
+    [report] = compare_due(Tiers(GAP), [TABLE], lambda: Broker({ZERO: BrokerPartition(5, 8)}))
+    assert [each.kind for each in report.losses] == [OffsetKind.UNKNOWN, OffsetKind.ANEW]
+    assert kept.found == {TABLE.name: OffsetComparison(NOW, 2, 0, 1)}
+
+
+def test_where_offsets_are_not_kept_nothing_is_on_record_and_no_broker_is_asked(kept):
+    def open_broker():
+        raise AssertionError
+
+    [report] = compare_due(Tiers({offset_queries.kept_since(TABLE): []}), [TABLE], open_broker)
+    assert (report.kept, kept.found) == (False, {})
+
+
+def test_one_table_that_is_refused_hides_no_other(kept):
+    other = replace(TABLE, name="other")
+    refusing = Tiers({offset_queries.neighbours(TABLE): Refused("ClickHouse", "k2_clickhouse", "no right")})
+    found = []
+    with pytest.raises(OffloadError, match=r"other: .*no right"):
+        found.extend(compare_due(refusing, [other, replace(TABLE, layer="silver")], no_broker))
+    assert (found, kept.found) == ([], {})

@@ -1,0 +1,31 @@
+"""The ledger's record of what the last comparison of each table's messages has found."""
+
+from __future__ import annotations
+
+from k2_offload.adapters.ledger import Ledger, statements
+from k2_offload.core.observation import OffsetComparison
+
+
+class LedgerOffsets:
+    """Reading it changes nothing, and works before its schema is there."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def read(self) -> dict[str, OffsetComparison]:
+        """Of each table whose messages were compared, by name."""
+        with self._ledger.transaction() as cursor:
+            cursor.execute(statements()["has_offsets"])
+            if not cursor.fetchone()[0]:
+                return {}
+            cursor.execute(statements()["read_offsets"])
+            return {table: OffsetComparison(*row) for table, *row in cursor.fetchall()}
+
+    def record(self, table: str, found: OffsetComparison | None) -> None:
+        """Keep what was found; ``None`` if ClickHouse does not keep the table's offsets."""
+        with self._ledger.transaction() as cursor:
+            if found is None:
+                cursor.execute(statements()["forget_offsets"], {"table": table})
+                return
+            values = {"missing": found.missing, "repeated": found.repeated, "unclear": found.unclear}
+            cursor.execute(statements()["record_offsets"], {"table": table, "now": found.at, **values})

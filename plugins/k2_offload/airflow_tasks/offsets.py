@@ -1,0 +1,46 @@
+"""The task that compares the offsets of messages, where ClickHouse keeps them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from k2_offload.adapters.broker import open_broker
+from k2_offload.adapters.retry import with_retries
+from k2_offload.core.errors import InvalidTablesFile
+from k2_offload.work.offsets import compare_due
+from k2_offload.work.tiers import open_tiers
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class CompareOffsetsOperator(BaseOperator):
+    """Compares the messages of all chosen bronze tables: broker against ClickHouse against Iceberg."""
+
+    def execute(self, context: Context) -> None:
+        """Compare them, about once an hour; a service that is down fails the task, which is then retried.
+
+        :raises AirflowFailException: naming each range of offsets that is missing
+        """
+        problems = []
+        with open_tiers() as tiers:
+            with_retries(tiers.ledger.migrate)
+            try:
+                chosen = tiers.tables.select(context["params"]["tables"])
+            except InvalidTablesFile as error:
+                raise AirflowFailException(str(error)) from None
+            for report in compare_due(tiers, chosen, open_broker):
+                if not report.kept:
+                    self.log.info("%s: ClickHouse keeps no offsets of its messages; none were compared", report.table)
+                    continue
+                self.log.info("%s: %d partitions compared", report.table, report.partitions)
+                problems += [f"{report.table}: {found}" for found in (*report.losses, *report.problems)]
+                for found in report.findings:
+                    if not found.kind.lost:
+                        self.log.warning("%s: %s", report.table, found)
+        if problems:
+            told = f"Look at them with `k2 verify --offsets`. {len(problems)} findings:"
+            raise AirflowFailException("\n".join([told, *problems]))
