@@ -145,15 +145,3 @@ def test_a_column_is_renamed_at_night(runbook):
     scenario.clears("K2TableStopped")
     scenario.verify()
     scenario.tables_equal()
-
-
-def test_maintenance_never_ran(runbook):
-    scenario = runbook("maintenance.md#maintenance-does-not-run")
-    earlier = "UPDATE k2_offload.offload_windows SET planned_at = planned_at - interval '3 days' WHERE table_name = %s"
-    assert scenario.airflow(earlier, scenario.table) == 1
-    scenario.fires("K2MaintenanceMissed")
-    scenario.check()
-    scenario.fix()
-    scenario.clears("K2MaintenanceMissed")
-    scenario.verify()
-    scenario.tables_equal()

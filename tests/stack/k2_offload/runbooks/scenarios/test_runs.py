@@ -125,23 +125,6 @@ def test_spark_is_killed(runbook):
     scenario.clears("K2WindowFailsAgain")
 
 
-def test_spark_has_no_memory(runbook):
-    scenario = runbook("offload-failure.md#spark-has-no-memory", rows=0)
-    scenario.use(scenario.entry(transport="jdbc"))
-    scenario.insert(timedelta(minutes=20))
-    cycle = scenario.cycle
-    planned = cycle.plan(cycle.tables[scenario.table])
-    code, output = scenario.workbench.run_job(planned, conf={"spark.driver.memory": "300m"})
-    assert code != 0
-    assert "memory" in output.lower()
-    cycle.commit(cycle.tables[scenario.table])
-    scenario.fail_windows(2)
-    scenario.fires("K2WindowFailsAgain")
-    assert "planned and not published" in scenario.check()
-    scenario.verify()
-    scenario.clears("K2WindowFailsAgain")
-
-
 def test_a_job_of_two_tables_hangs_with_one(runbook):
     scenario = runbook("offload-failure.md#a-job-hangs")
     other = scenario.workbench.create_trades("other")
