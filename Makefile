@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup ready up down status demo k2 airflow test test-unit test-stack test-stack-real test-kafka soak bench lint format lock wheel clean
+.PHONY: help setup ready prometheus up down status demo k2 airflow test test-unit test-stack test-stack-real test-kafka soak runbooks bench lint format lock wheel clean
 
 PYTHON ?=
 PYTEST := .venv/bin/python -m pytest
@@ -10,6 +10,8 @@ PYTEST := .venv/bin/python -m pytest
 MEASURED := --cov --cov-report=term
 # Two workers, with a stack each: most tests wait for processes to start. The tests of a file stay together.
 SIDE_BY_SIDE = -n $(or $(WORKERS),2) --dist loadfile --no-loadscope-reorder
+RUNBOOKS := tests/stack/k2_offload/runbooks
+FIVE_SCENARIOS := --ignore $(RUNBOOKS)/scenarios
 LOCK   := .venv/bin/uv pip compile --quiet --universal --generate-hashes --no-header$(if $(UPGRADE), --upgrade)
 
 # Run set-up with PYTHON=…, else with the Python that .venv has (so that what was chosen once stays chosen), else with the
@@ -36,6 +38,10 @@ setup: ## Install everything below this folder (.venv, .state), pinned by checks
 ready:
 	@$(install) --quiet
 
+# What tests of alerts need besides.
+prometheus: ready
+	@.venv/bin/python -m embedded.install.prometheus
+
 up: ready ## Start the embedded stack: Postgres, ClickHouse, Airflow with its UI
 	@.venv/bin/python -m embedded.stack up $(ARGS)
 
@@ -54,15 +60,15 @@ k2: ready ## The command line: make k2 ARGS="status"
 airflow: ready ## Airflow's own command: make airflow ARGS="dags test k2_offload_bronze"
 	@environment="$$(.venv/bin/python -m embedded.stack env)" && eval "$$environment" && airflow $(ARGS)
 
-test: ready ## All tests: unit tests and those on an embedded stack of their own; says what they cover (WORKERS=2)
+test: prometheus ## All tests: unit tests and those on an embedded stack of their own; says what they cover (WORKERS=2)
 	@rm -rf .state/coverage
-	@$(PYTEST) $(SIDE_BY_SIDE) $(if $(ARGS),,$(MEASURED)) tests/unit tests/stack $(ARGS)
+	@$(PYTEST) $(SIDE_BY_SIDE) $(if $(ARGS),,$(MEASURED)) tests/unit tests/stack $(FIVE_SCENARIOS) $(ARGS)
 
-test-unit: ready ## Unit tests only: about a minute, no stack
+test-unit: prometheus ## Unit tests only: about a minute, no stack
 	@$(PYTEST) $(SIDE_BY_SIDE) tests/unit $(ARGS)
 
-test-stack: ready ## Tests on an embedded stack only
-	@$(PYTEST) $(SIDE_BY_SIDE) tests/stack $(ARGS)
+test-stack: prometheus ## Tests on an embedded stack only
+	@$(PYTEST) $(SIDE_BY_SIDE) tests/stack $(FIVE_SCENARIOS) $(ARGS)
 
 test-stack-real: ## Tests with a real S3 server and Iceberg REST catalog; needs Go 1.25 or newer
 	@$(install) --quiet --with-lake-servers
@@ -75,6 +81,9 @@ test-kafka: ready ## Tests with a real Apache Kafka, which feeds the ClickHouse 
 soak: ready ## Seven days of cycles with random faults, compared row by row; under an hour (SEED=1 CYCLES=60)
 	@K2_MODEL_EXAMPLES=1000 $(PYTEST) tests/unit/k2_offload/test_model.py
 	@K2_SOAK_SEED=$(SEED) K2_SOAK_CYCLES=$(or $(CYCLES),672) $(PYTEST) tests/soak -s -p no:logging
+
+runbooks: prometheus ## Break a stack by each scenario, let its alert fire, follow its runbook; writes docs/runbooks/results.md
+	@K2_RUNBOOK_RESULTS=docs/runbooks/results.md $(PYTEST) $(SIDE_BY_SIDE) $(RUNBOOKS) $(ARGS)
 
 bench: ## This project against what else moves rows, side by side; writes docs/benchmarks*.md (ARGS="--rounds 5")
 	@$(install) --quiet --with-bench

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,10 @@ import yaml
 from k2_offload.core.failure_kinds import FAILURE_KINDS
 from k2_offload.core.maintenance import MAX_METADATA_BYTES, MAX_SNAPSHOTS
 from k2_offload.core.metrics import METRICS
+from tests.support import runbooks
 from tests.support.pages import DOCS, table_of
+from tests.support.prometheus import RULES as RULES_FILE
+from tests.support.prometheus import program, shorten
 from tests.unit.docker.compose import mounted_files
 from tests.unit.test_docs import anchors, command_line, k2_commands
 
@@ -28,6 +30,7 @@ ALERTS = {rule["alert"]: rule for rule in ALL_RULES if "alert" in rule}
 DASHBOARD = json.loads((ROOT / "docker/grafana/dashboards/k2_offload.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 RUNBOOKS = sorted((DOCS / "runbooks").glob("*.md"))
+SCENARIOS = [page for page in RUNBOOKS if page.stem not in ("README", "results")]
 NO_METRICS = {"k2_offload", "k2_reconcile", "k2_maintenance", "k2_report", "k2_published", "k2_seals"}
 PLACEHOLDERS = {"TABLE": "silver_trades", "DAY": "2026-03-01"}
 
@@ -138,7 +141,9 @@ def test_limits_that_the_code_has_too_are_the_same() -> None:
     assert f"{MAX_METADATA_BYTES // 2**20} MiB" in described
 
 
-@pytest.mark.parametrize("page", [page for page in RUNBOOKS if page.stem != "README"], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [page for page in RUNBOOKS if page.stem not in ("README", "results")], ids=lambda page: page.stem
+)
 def test_a_runbook_says_how_it_shows_what_to_check_how_to_mend_it_and_when_it_is_over(page: Path) -> None:
     _, *sections = re.split(r"^## ", page.read_text(), flags=re.MULTILINE)
     assert len(sections) >= 3
@@ -157,13 +162,30 @@ def test_commands_of_a_runbook_can_be_run_as_they_stand(page: Path) -> None:
         command.make_context(line, words)
 
 
+def test_each_scenario_goes_by_a_section_of_the_runbooks() -> None:
+    folder = ROOT / "tests/stack/k2_offload/runbooks"
+    tests = "\n".join(file.read_text() for file in sorted(folder.rglob("test_*.py")))
+    ran = re.findall(r"def test_\w+\(runbook.*\):\n    scenario = runbook\(\"([^\"]+)\"", tests)
+    assert len(ran) == tests.count("runbook(") == len(re.findall(r"^def test_", tests, re.MULTILINE)) >= 23
+    assert set(ran) <= set(runbooks.sections())
+
+
+def test_durations_of_rules_are_shortened_and_thresholds_are_not() -> None:
+    rules = yaml.safe_load(shorten(RULES_FILE.read_text(), 300))
+    [group] = [group for group in rules["groups"] if group["name"] == "k2_offload_rows"]
+    by_name = {rule["alert"]: rule for rule in group["rules"]}
+    assert by_name["K2RowsExpireSoon"]["for"] == "1000ms"
+    assert by_name["K2RowsExpireSoon"]["expr"] == ALERTS["K2RowsExpireSoon"]["expr"]
+    assert by_name["K2RowsMissed"]["expr"] == "delta(k2_gaps[12000ms]) > 0"
+    assert "offset 48000ms" in by_name["K2ComparisonOverdue"]["expr"]
+
+
 def test_each_alert_fires_when_it_should_and_none_in_normal_operation() -> None:
     cases = ROOT / "tests/data/alerts.yml"
     tested = set(re.findall(r'alertname="(K2\w+)"', cases.read_text()))
     assert tested == set(ALERTS)
-    if shutil.which("promtool") is None:
-        pytest.skip("promtool is not installed (Debian: package prometheus); .ci/run fetches it")
-    done = subprocess.run(["promtool", "test", "rules", cases], check=False, capture_output=True, text=True)
+    command = [program("promtool"), "test", "rules", cases]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -28,7 +28,7 @@ from k2_offload.core.maintenance import RewriteStamp
 from k2_offload.core.plan import PlannedColumn
 from k2_offload.core.schema_change import widens
 from k2_offload.core.skips import Skips
-from offload_job.java_errors import failures_translated, is_conflict
+from offload_job.java_errors import failures_translated, is_conflict, java_errors
 from offload_job.jvm import Jvm, java_map
 
 MAIN = "main"
@@ -328,8 +328,6 @@ class ColdTableWriter:
 
         :returns: ``False`` if main is no longer an ancestor of it, or another commit came between: stage again
         """
-        from py4j.protocol import Py4JJavaError  # noqa: PLC0415
-
         try:
             refs = self.java.manageSnapshots()
             if self.java.refs().containsKey(PUBLISHED_BRANCH):
@@ -340,7 +338,7 @@ class ColdTableWriter:
                 refs = refs.removeBranch(HEALED_BRANCH)  # the window's own branch says all now
             refs.fastForwardBranch(MAIN, PUBLISHED_BRANCH).commit()
             reached(FaultPoint.PUBLISHED, self._name)
-        except Py4JJavaError as error:
+        except java_errors() as error:
             with failures_translated(self.connection_id):
                 self.java.refresh()
                 current = self.java.currentSnapshot()

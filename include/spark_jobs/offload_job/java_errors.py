@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,8 +94,21 @@ def failures_translated(connection_id: str) -> Iterator[None]:
         raise translate(list(_chain(error)), connection_id) from error
 
 
+def java_errors() -> tuple[type[Exception], ...]:
+    """What an exception of Java may be here: while a session is up, pyspark puts some into classes of its own."""
+    from py4j.protocol import Py4JJavaError  # noqa: PLC0415
+
+    captured = sys.modules.get("pyspark.errors.exceptions.captured")
+    return (Py4JJavaError,) if captured is None else (Py4JJavaError, captured.CapturedException)
+
+
 def is_conflict(error: Any) -> bool:
-    """Whether a commit failed because another came first."""
+    """Whether a commit failed because another came first.
+
+    :param error: one of :func:`java_errors`
+    """
+    if not hasattr(error, "java_exception"):  # pyspark's; Iceberg refuses a fast-forward as a wrong argument
+        return "fast-forward" in str(error)
     kind = error.java_exception.getClass().getSimpleName()
     return kind == "CommitFailedException" or "fast-forward" in str(error.java_exception.getMessage())
 

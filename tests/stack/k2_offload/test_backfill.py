@@ -25,6 +25,7 @@ POINTS = (
     FaultPoint.STAGED,
     FaultPoint.BACKFILL_AUDITED,
     FaultPoint.BACKFILL_CHECKED,
+    FaultPoint.BACKFILL_STAGED_AGAIN,
     FaultPoint.BACKFILLED,
 )
 
@@ -150,10 +151,13 @@ def test_a_reply_that_is_lost_brings_it_once(workbench, point):
     workbench.check(cycle, [table])
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_an_error_at_any_point_leaves_all_or_nothing(workbench, point):
+@pytest.mark.parametrize("point", POINTS, ids=lambda point: point.removeprefix("backfill "))
+def test_an_error_leaves_all_or_nothing(workbench, point):
     table, cycle = begin_at_the_front(workbench)
-    assert not move_with(workbench, plan(cycle, table), Fault(point, Kind.RAISE, table))
+    interfered = Fault(FaultPoint.BACKFILL_CHECKED, Kind.INTERFERE, table)
+    staged_again = point is FaultPoint.BACKFILL_STAGED_AGAIN
+    faults = [*([interfered] if staged_again else []), Fault(point, Kind.RAISE, table)]
+    assert not move_with(workbench, plan(cycle, table), *faults)
     if find_left_out(cycle.tiers, cycle.tables[table]).ranges:
         assert not workbench.cold_rows(table)
         workbench.publish(*plan(cycle, table))

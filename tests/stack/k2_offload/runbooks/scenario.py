@@ -1,0 +1,186 @@
+"""What a test breaks and mends by the words of a runbook, and the Prometheus that looks on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import psycopg
+import structlog
+from airflow.api_fastapi.app import create_auth_manager
+from fastapi import FastAPI
+from typer.testing import CliRunner
+
+from embedded.k2 import app as k2
+from k2_offload.airflow_tasks.dag_ids import watched_dag_ids
+from k2_offload.web.metrics_route import latest_observation, router
+from k2_offload.work.observe import LatestObservation, look
+from tests.support import free_ports
+from tests.support.cycles import table_file
+from tests.support.prometheus import Prometheus, running_prometheus
+from tests.support.runbooks import DIVISOR, RESULTS_VARIABLE, Section
+from tests.support.workbench import Workbench
+
+TOKEN = "of-prometheus"
+
+
+@dataclass
+class Scenario:
+    """What a test breaks and mends, by the words of one section.
+
+    :param noted: what the page of results says of it
+    :param real_runs: whether ``k2 run`` runs the DAGs; else their steps are taken here, with a Spark that is up
+    """
+
+    section: Section
+    table: str
+    workbench: Workbench
+    prometheus: Prometheus
+    tables_file: Path
+    noted: dict
+    spec: str = ""
+    real_runs: bool = RESULTS_VARIABLE in os.environ
+    fires_now: set[tuple[str, str]] = field(default_factory=set)
+
+    def __post_init__(self):
+        self.use(self.entry())
+
+    def entry(self, **changes):
+        """The table's entry in the table file; a feed is silent after a minute."""
+        return self.entry_of(self.table, **changes)
+
+    def entry_of(self, table, **changes):
+        return entry(self.workbench, table, **changes)
+
+    def use(self, *specs):
+        """From now on, the table file has these entries; the first one is that of the table."""
+        self.spec = specs[0]
+        self.tables_file.write_text(table_file(specs))
+
+    @property
+    def cycle(self):
+        return self.workbench.cycle(self.spec)
+
+    def insert(self, ago, count=100, table=None, **options):
+        """Rows that came in then."""
+        start = datetime.now(UTC) - ago
+        sequence = int(start.timestamp())
+        self.workbench.insert_trades(table or self.table, start, count, **{"start_sequence": sequence} | options)
+
+    def fires(self, alert, of=None):
+        """Wait until the alert fires: what was broken has been broken just now."""
+        of = self.table if of is None else of
+        after = self.prometheus.seconds_until(alert, of, fires=True)
+        self.fires_now.add((alert, of))
+        self.noted["alerts"].append([alert, after, None])
+
+    def clears(self, alert, of=None):
+        """Wait until it is over: what was broken has been mended just now."""
+        of = self.table if of is None else of
+        over = self.prometheus.seconds_until(alert, of, fires=False)
+        self.fires_now.remove((alert, of))
+        [entry] = [each for each in self.noted["alerts"] if each[0] == alert and each[2] is None]
+        entry[2] = over
+
+    def check(self, row=None, **placeholders):
+        """Run what the runbook checks; returns what it says. It may end with 1: something is wrong."""
+        return "\n".join(self._run("Check", row, (0, 1), placeholders))
+
+    def fix(self, row=None, **placeholders):
+        return "\n".join(self._run("Fix", row, (0,), placeholders))
+
+    def verify(self, **placeholders):
+        """Run what the runbook verifies: all of it ends with 0; and both tiers hold the same rows."""
+        said = "\n".join(self._run("Verify", None, (0,), placeholders))
+        self.noted["verified"] = True
+        return said
+
+    def fail_windows(self, times):
+        """Plan and do not move, as a run whose job has died."""
+        cycle = self.cycle
+        for _ in range(times):
+            assert cycle.plan(cycle.tables[self.table])
+            cycle.commit(cycle.tables[self.table])
+
+    def airflow(self, statement, *values):
+        """Change Airflow's database, or the ledger in it."""
+        with psycopg.connect(self.workbench.stack.ledger_dsn) as connection:
+            return connection.execute(statement, values).rowcount
+
+    def tables_equal(self):
+        self.workbench.check(self.cycle, [self.table])
+
+    def _run(self, step, row, exit_codes, placeholders):
+        commands = self.section.commands(step, row)
+        names = {"TABLE": self.table, "bronze_trades_kraken": self.table, "silver_trades": self.table} | placeholders
+        for command in commands:
+            text = re.sub("|".join(rf"\b{name}\b" for name in names), lambda found: names[found[0]], command.text)
+            self.noted["commands"] += 1
+            if command.language == "sql":
+                yield from (str(self.workbench.sql(each)) for each in text.split(";") if each.strip())
+            elif command.language == "python":
+                done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+                assert done.returncode == 0, done.stderr
+                yield done.stdout
+            else:
+                assert command.language == "k2", command
+                only_looks = (0, 1) if "--dry-run" in text else exit_codes
+                yield self.k2(*shlex.split(text)[1:], exit_codes=only_looks)
+
+    def k2(self, *arguments, exit_codes=(0,)):
+        """Run a command as somebody who says yes; returns all that it says."""
+        if arguments[0] == "run" and not self.real_runs:
+            while self.workbench.move(self.cycle, self.table):
+                pass
+            return ""
+        with _unchanged_process():
+            done = CliRunner().invoke(k2, arguments, input="y\n")
+        assert done.exit_code in exit_codes, (arguments, done.output)
+        assert "Traceback" not in done.output, done.output
+        return done.output
+
+
+def entry(workbench, table, **changes):
+    return workbench.spec(table, **{"out_of_order_seconds": 0, "idle_after_seconds": 60} | changes)
+
+
+@contextmanager
+def _unchanged_process():
+    """A command silences Airflow, in what is its own process elsewhere."""
+    configuration, handler = structlog.get_config(), signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        structlog.configure(**configuration)
+        logging.disable(logging.NOTSET)
+        signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def scraping(tables_file, folder, table, workbench, rows, ago) -> Iterator[Prometheus]:
+    """A Prometheus that scrapes the real route; what is seen is a second old at most, as long as looks end in time."""
+    spec = entry(workbench, table)
+    tables_file.write_text(table_file([spec]))
+    workbench.insert_trades(table, datetime.now(UTC).replace(microsecond=0) - ago, rows)
+    workbench.move(workbench.cycle(spec), table)
+    create_auth_manager()  # as the API server does: it judges tokens that are not Prometheus'
+    app = FastAPI()
+    app.include_router(router)
+    latest = LatestObservation(partial(look, watched_dag_ids, time.monotonic), lambda: 20 * time.monotonic(), 0.8)
+    app.dependency_overrides[latest_observation] = lambda: latest
+    while latest.get() is None:  # loads Airflow's models
+        pass
+    with running_prometheus(app, TOKEN, folder, free_ports(2), DIVISOR) as running:
+        yield running
