@@ -336,7 +336,7 @@ class World:
         tiers = self.cycle().tiers
         with suppress(OffloadError):
             found = find_left_out(tiers, self.tables[table])
-            for planned in plan_backfills(tiers, found, max_rows, newest_first=newest_first):
+            for planned in plan_backfills(tiers, found, max_rows, newest_first=newest_first, accept_empty=True):
                 window = BackfillId.parse(planned.backfill_id).window
                 low, high = to_micros(window.low), to_micros(window.high)
                 rows = {row.id for row in self.clickhouse.tables.get(table, {}).values() if low <= row.at < high}

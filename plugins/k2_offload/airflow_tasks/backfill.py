@@ -65,7 +65,13 @@ class BackfillOperator(SparkApplicationOperator):
                 if not found.ranges:
                     self.log.info("%s: nothing is left out in that range", table.name)
                     return
-                windows = plan_backfills(tiers, found, params["max_rows"] or None, newest_first=params["newest_first"])
+                windows = plan_backfills(
+                    tiers,
+                    found,
+                    params["max_rows"] or None,
+                    newest_first=params["newest_first"],
+                    accept_empty=params["accept_empty"] or bool(total),  # what is left once the rows were brought
+                )
                 planned = list(islice(windows, _WINDOWS))
             total = self._tell(found, total, started)
             if params["dry_run"]:

@@ -38,6 +38,12 @@ def build_backfill_dag(tables: Tables) -> DAG:
             "newest_first": Param(
                 False, type="boolean", title="Newest first", description="The TTL takes the oldest rows first."
             ),
+            "accept_empty": Param(
+                False,
+                type="boolean",
+                title="Accept empty ranges",
+                description="Also where ClickHouse shows no row at all of what was left out.",
+            ),
             "dry_run": Param(False, type="boolean", title="Dry run", description="Only count what is left out."),
         },
     ) as dag:

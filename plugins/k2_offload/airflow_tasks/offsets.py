@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters.broker import open_broker
 from k2_offload.adapters.retry import with_retries
-from k2_offload.core.errors import InvalidTablesFile
+from k2_offload.core.errors import InvalidTablesFile, OffloadError, Unreachable
 from k2_offload.work.offsets import compare_due
 from k2_offload.work.tiers import open_tiers
 
@@ -32,15 +32,20 @@ class CompareOffsetsOperator(BaseOperator):
                 chosen = tiers.tables.select(context["params"]["tables"])
             except InvalidTablesFile as error:
                 raise AirflowFailException(str(error)) from None
-            for report in compare_due(tiers, chosen, open_broker):
-                if not report.kept:
-                    self.log.info("%s: ClickHouse keeps no offsets of its messages; none were compared", report.table)
-                    continue
-                self.log.info("%s: %d partitions compared", report.table, report.partitions)
-                problems += [f"{report.table}: {found}" for found in (*report.losses, *report.problems)]
-                for found in report.findings:
-                    if not found.kind.lost:
-                        self.log.warning("%s: %s", report.table, found)
+            try:
+                for report in compare_due(tiers, chosen, open_broker):
+                    if not report.kept:
+                        self.log.info("%s: ClickHouse keeps no offsets of its messages", report.table)
+                        continue
+                    self.log.info("%s: %d partitions compared", report.table, report.partitions)
+                    problems += [f"{report.table}: {found}" for found in (*report.losses, *report.problems)]
+                    for found in report.findings:
+                        if not found.kind.lost:
+                            self.log.warning("%s: %s", report.table, found)
+            except Unreachable:
+                raise
+            except OffloadError as error:
+                problems.append(str(error))
         if problems:
             told = f"Look at them with `k2 verify --offsets`. {len(problems)} findings:"
             raise AirflowFailException("\n".join([told, *problems]))

@@ -54,6 +54,10 @@ def backfill(
         bool, typer.Option("--newest-first/--oldest-first", help="Which rows to begin with.")
     ] = False,
     max_rows: Annotated[int, typer.Option(min=0, help="Of one window; 0 means as the table file says.")] = 0,
+    accept_empty: Annotated[
+        bool,
+        typer.Option("--accept-empty", help="Count ranges as brought of which ClickHouse shows no row at all."),
+    ] = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -72,6 +76,7 @@ def backfill(
             "to": format_time(high) if high else "",
             "max_rows": max_rows,
             "newest_first": newest_first,
+            "accept_empty": accept_empty,
         }
         with _progress(before):
             state = run_dag(BACKFILL_DAG_ID, [table], log, conf, shows_waiting=False)

@@ -75,7 +75,8 @@ class KnownDays:
     :param sealed: rows of each day by its newest seal
     :param broken: why the seal of a day is not good
     :param verdicts: of the last comparisons
-    :param skipped: what was skipped on purpose
+    :param skipped: what was skipped on purpose and not brought since
+    :param missed: ranges on record of which the cold table lacks rows, those that were skipped among them
     :param whole_from: the first day that ClickHouse holds as a whole
     :param below: the watermark
     """
@@ -86,6 +87,7 @@ class KnownDays:
     broken: Mapping[date, str]
     verdicts: Mapping[date, Verdict]
     skipped: Sequence[Window]
+    missed: Sequence[Window]
     whole_from: date
     below: datetime
 
@@ -128,6 +130,15 @@ def find_boundary(table: TableSpec, known: KnownDays, passed: date | None = None
             f"To read these days as the cold table has them, `k2 view {table.name} --apply --accept-unsealed`. "
             f"{_UNCHANGED}"
         )
+    missed = _missed_before(table, known, passed)
+    if missed and not accept:
+        ranges = f"{missed[0]} and {len(missed) - 1} more ranges" if len(missed) > 1 else missed[0]
+        raise OffloadError(
+            f"{table.name}: the cold table lacks rows of {ranges}, and ClickHouse does not hold these days as a whole "
+            f"any more. What was left out on purpose can be brought: `k2 backfill {table.name}`; `k2 status "
+            f"{table.name}` shows the rest. To read these days as the cold table has them, `k2 view {table.name} "
+            f"--apply --accept-unsealed`. {_UNCHANGED}"
+        )
     while is_over(table, last + _DAY, known.below) and _is_closed(known, last + _DAY):
         last += _DAY
     _check_warm_days(table, known, last + _DAY)
@@ -135,6 +146,14 @@ def find_boundary(table: TableSpec, known: KnownDays, passed: date | None = None
 
 
 _UNCHANGED = "The view was not changed and no row is lost."
+
+
+def _missed_before(table: TableSpec, known: KnownDays, passed: date | None) -> list[Window]:
+    """Ranges on record that reach into days which can only be read cold, and that nobody has accepted yet."""
+    longest = timedelta(0) if table.partition_column == table.timestamp_column else LONGEST_CANDLE
+    low = day_window(passed).low if passed is not None else None
+    high = day_window(known.whole_from).low + longest
+    return [each for each in known.missed if each.low < high and (low is None or each.high > low)]
 
 
 def _check_old_days(table: TableSpec, known: KnownDays, passed: date | None) -> tuple[date, ...]:

@@ -132,6 +132,8 @@ class TableSpec(TableOptions):
             raise ValueError(
                 "'key_columns' and 'version_column' go together: rows that are equal in the key are versions of one row"
             )
+        if self.view is not None and not self.reconcile:
+            raise ValueError("'view' needs 'reconcile': it is renewed by what compares, heals and seals")
         if self.binary and not TRANSPORTS[self.transport].writes_binary:
             able = ", ".join(name for name, transport in TRANSPORTS.items() if transport.writes_binary)
             raise ValueError(f"'binary': transport {self.transport} cannot write bytes; set 'transport: {able}'")

@@ -84,14 +84,27 @@ def find_left_out(tiers: Tiers, table: TableSpec, low: datetime | None = None, h
 
 
 def plan_backfills(
-    tiers: Tiers, found: LeftOut, max_rows: int | None = None, *, newest_first: bool = False
+    tiers: Tiers,
+    found: LeftOut,
+    max_rows: int | None = None,
+    *,
+    newest_first: bool = False,
+    accept_empty: bool = False,
 ) -> Iterator[PlannedBackfill]:
     """The ranges in windows of a bounded number of rows, one after the other.
 
     :param max_rows: of one window; as many as the table file allows when left out. Rows with equal times stay together
     :param newest_first: otherwise the oldest first, which the source's TTL takes first
+    :param accept_empty: count ranges as brought of which the source shows no row at all
+    :raises OffloadError: if there are only such ranges, and nobody accepts them: the source may be the wrong one
     """
     table, left = found.table, found.ranges
+    if left and not found.rows and not accept_empty:
+        raise OffloadError(
+            f"{table.name}: ClickHouse shows no row of what was left out, so nothing is there to bring: {table.source} "
+            "may not be the right table, or its rows have expired. It stays left out, and on record. If there never "
+            f"were any, `k2 backfill {table.name} --accept-empty` counts it as brought."
+        )
     count = partial(tiers.clickhouse.rows_per_step, table)
     while left:
         whole = left[-1] if newest_first else left[0]

@@ -270,6 +270,15 @@ def test_what_is_above_the_watermark_is_refused(skipped):
         find_left_out(cycle.tiers, cycle.tables[table], high=LATER + timedelta(hours=1))
 
 
+def test_a_source_that_shows_none_of_the_rows_counts_nothing_as_brought(workbench, skipped):
+    cycle, table = skipped
+    workbench.sql(f"CREATE TABLE {table}_elsewhere AS {table}")
+    workbench.sql(f"EXCHANGE TABLES {table} AND {table}_elsewhere")
+    with pytest.raises(OffloadError, match=r"shows no row of what was left out, .*--accept-empty"):
+        plan(cycle, table)
+    assert [each.rows for each in plan(cycle, table, accept_empty=True)] == [0, 0]
+
+
 def test_a_new_table_begins_at_the_front(workbench):
     table, _ = begin_at_the_front(workbench)
     workbench.insert_trades(table, LATER, 40, start_sequence=1000)

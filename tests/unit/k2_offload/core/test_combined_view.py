@@ -30,7 +30,7 @@ def days(first, last, rows=10):
 
 
 KNOWN = KnownDays(
-    warm=days(4, 8), cold=days(1, 8), sealed=days(2, 7), broken={}, verdicts={}, skipped=(),
+    warm=days(4, 8), cold=days(1, 8), sealed=days(2, 7), broken={}, verdicts={}, skipped=(), missed=(),
     whole_from=day(4), below=at(8) + timedelta(hours=12),
 )  # fmt: skip
 """Day 1 is from before the first seal, days 2 and 3 are cold alone, day 8 is not over."""
@@ -114,3 +114,22 @@ def test_a_comment_says_what_the_view_shows():
     for text in ("", "mine", "1", "[]", "{}", state.comment.replace("snapshot_id", "other")):
         with pytest.raises(ValueError, match=r"."):
             ViewState.read(text)
+
+
+MISSED = Window(at(2) + timedelta(hours=13), at(3) + timedelta(hours=9))
+
+
+def test_what_the_cold_table_lacks_of_days_that_only_it_has_is_accepted_by_a_person_once():
+    lacking = replace(KNOWN, missed=(Window(at(1) - timedelta(days=9000), at(1)), MISSED))
+    with pytest.raises(OffloadError, match=r"lacks rows of .*k2 backfill .*--accept-unsealed"):
+        find_boundary(SPEC, lacking)
+    assert find_boundary(SPEC, lacking, accept=True) == Boundary(day(8))
+    with pytest.raises(OffloadError, match="lacks rows of"):
+        find_boundary(SPEC, lacking, day(3))
+    assert find_boundary(SPEC, lacking, day(4)) == Boundary(day(8))
+
+
+@pytest.mark.parametrize("hours", [0, 12])
+def test_what_is_missed_of_days_that_clickhouse_holds_is_read_there(hours):
+    lacking = replace(KNOWN, missed=(Window(at(4) + timedelta(hours=hours), at(5)),))
+    assert find_boundary(SPEC, lacking) == Boundary(day(8))
