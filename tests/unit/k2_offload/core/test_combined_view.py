@@ -96,10 +96,12 @@ def test_days_that_a_person_has_accepted_are_cold():
         find_boundary(SPEC, replace(known, broken={day(2): "broken"}), accept=True)
 
 
-def test_versions_of_rows_may_change():
+def test_versions_of_rows_may_change_where_none_was_sealed():
     candles = replace(SPEC, key_columns=("at",), version_column="trades")
-    known = replace(KNOWN, verdicts={day(6): Verdict.CHANGED_ROWS})
+    known = replace(KNOWN, verdicts={day(6): Verdict.CHANGED_ROWS}, sealed={**days(2, 5), **days(7, 7)})
     assert find_boundary(candles, known) == Boundary(day(6))
+    with pytest.raises(DamagedTable):
+        find_boundary(candles, replace(known, sealed=KNOWN.sealed))
 
 
 def test_it_is_good_as_long_as_clickhouse_holds_all_days_from_the_boundary_on():
