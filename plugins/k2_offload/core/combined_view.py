@@ -191,7 +191,7 @@ def _is_closed(known: KnownDays, day: date) -> bool:
 def _check_warm_days(table: TableSpec, known: KnownDays, first: date) -> None:
     for day in sorted(day for day in {*known.cold, *known.sealed} if day >= first):
         verdict = known.verdicts.get(day)
-        # A version that was not sealed may be older than the one in ClickHouse; one that was may have lost trades there.
+        # One that was never sealed may be older than ClickHouse's; one that was may have lost trades there.
         may_be_worse = table.version_column is None or day in known.sealed
         gone = verdict is Verdict.COLD_HAS_MORE or (verdict is Verdict.CHANGED_ROWS and may_be_worse)
         if gone or max(known.cold.get(day, 0), known.sealed.get(day, 0)) > known.warm.get(day, 0):
