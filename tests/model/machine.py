@@ -215,8 +215,8 @@ class Offload(RuleBasedStateMachine):
                 self.world.trade(exchange, self.world.now - timedelta(seconds=seconds))
         for layer in LAYERS:
             self.begin(layer, timedelta(0)).proceed()
-        self.world.rebuild_candle(name)
-        self.world.begin_heal().proceed()
+        with self.world.losing_a_trade(name):
+            self.world.begin_heal().proceed()
 
     @rule(
         exchange=exchanges,

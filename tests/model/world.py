@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
@@ -215,14 +215,20 @@ class World:
                 return True
         return False
 
-    def rebuild_candle(self, name: str) -> None:
-        """Somebody makes a candle anew that was moved already, in the warm tier, from fewer trades than there were."""
+    @contextmanager
+    def losing_a_trade(self, name: str) -> Iterator[None]:
+        """Meanwhile a candle that was moved is made of fewer trades in the warm tier.
+
+        It is put back afterwards: with a late trade it would have as many as the cold one, and no count would tell.
+        """
         warm, cold = self.clickhouse.tables.get(name, {}), self.cold(name)
-        for start in sorted(warm.keys() & cold.keys(), reverse=True):
-            if len(warm[start].made_of) > 1 and warm[start] == cold[start]:
-                lost = min(warm[start].made_of)
-                self.clickhouse.add(name, replace(warm[start], made_of=warm[start].made_of - {lost}))
-                return
+        candles = [warm[start] for start in warm.keys() & cold.keys() if warm[start] == cold[start]]
+        before = max((each for each in candles if len(each.made_of) > 1), key=lambda each: each.id, default=None)
+        if before is not None:
+            self.clickhouse.add(name, replace(before, made_of=before.made_of - {min(before.made_of)}))
+        yield
+        if before is not None:
+            self.clickhouse.add(name, before)
 
     def edit_partitions(self, name: str) -> None:
         """Somebody edits the table file, or puts it back."""
@@ -610,11 +616,7 @@ class World:
         whole_from = first_whole_day(self.now, self.retention)
         for name in TABLES.by_name:
             below, warm, cold = to_micros(self.watermark(name)), self.clickhouse.tables.get(name, {}), self.cold(name)
-            left = {
-                self._day(name, row)
-                for row in cold.values()
-                if row.id not in warm or self._gone(name, row.at) or row.made_of - warm[row.id].made_of
-            }
+            left = {self._day(name, row) for row in cold.values() if row.id not in warm or self._gone(name, row.at)}
             for row in warm.values():
                 day = self._day(name, row)
                 if row.at < below and day >= whole_from and day not in left and not self._gone(name, row.at):
