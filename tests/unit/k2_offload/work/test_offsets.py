@@ -13,6 +13,7 @@ from k2_offload.core import offset_queries
 from k2_offload.core.errors import OffloadError, Refused
 from k2_offload.core.observation import OffsetComparison
 from k2_offload.core.offsets import BrokerPartition, OffsetFinding, OffsetKind, OffsetRange, Partition
+from k2_offload.core.skips import Skips
 from k2_offload.files import TABLES_FILE
 from k2_offload.work import offsets
 from k2_offload.work.offsets import compare_due, compare_offsets
@@ -83,7 +84,9 @@ class Broker:
 @pytest.fixture
 def cold(monkeypatch):
     monkeypatch.setattr(offsets, "watermark_of", lambda _: NOW - timedelta(hours=2))
-    return SimpleNamespace(published=object(), location="file:///l/t", metadata_location="file:///l/t/metadata/1.json")
+    return SimpleNamespace(
+        published=object(), location="file:///l/t", metadata_location="file:///l/t/metadata/1.json", skips=Skips()
+    )
 
 
 def test_where_all_is_there_it_passes(cold):
