@@ -92,7 +92,7 @@ def test_one_cycle_with_nothing_but_the_wheel(workbench, installed):
     loaded = installed.run(installed.python, "-c", LOADED, **named)
     assert json.loads(loaded.stdout.splitlines()[-1]) == [
         str(installed.package / "include" / "spark_jobs" / "offload.py"),
-        ["k2_maintenance", "k2_offload_bronze", "k2_reconcile", "k2_report"],
+        ["k2_backfill", "k2_maintenance", "k2_offload_bronze", "k2_reconcile", "k2_report"],
         {},
         ["/k2"],
     ]
