@@ -7,14 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from k2_offload.adapters.postgres import is_refusal
-from k2_offload.core.errors import (
-    OffloadError,
-    Refused,
-    Unreachable,
-    UnreadableTable,
-    is_certificate_refusal,
-    is_store_refusal,
-)
+from k2_offload.core.errors import OffloadError, Refused, Unreachable, UnreadableTable, is_store_refusal
 
 _SERVICE = "The Iceberg catalog or its storage"
 
@@ -60,8 +53,7 @@ def _meaning(error: Exception, connection_id: str, table: str | None, ping: Call
     of_driver = getattr(error, "orig", None) or error  # SQLAlchemy wraps it
     sqlstate: str | None = getattr(of_driver, "sqlstate", None) or getattr(of_driver, "pgcode", None)
     of_catalog = (UnauthorizedError, OAuthError, AuthorizationExpiredError)
-    refused = is_refusal(sqlstate, str(of_driver)) or is_certificate_refusal(str(error))
-    if isinstance(error, of_catalog) or refused:
+    if isinstance(error, of_catalog) or is_refusal(sqlstate, str(of_driver)):
         return Refused(_SERVICE, connection_id, first_line)
     if _is_away(error, ping if table is not None else None):
         return Unreachable(_SERVICE, connection_id, first_line or type(error).__name__)

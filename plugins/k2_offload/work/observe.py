@@ -6,7 +6,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
 from urllib.parse import unquote, urlparse
@@ -159,16 +159,7 @@ def _look_at(tiers: Tiers, table: TableSpec, record: TableRecord | None, up: dic
         return found
     # What is wrong may be the source alone.
     log.warning("%s", found.problem)
-    cold = read_cold_status(tiers, table, record)
-    return TableStatus(
-        table,
-        record,
-        cold.watermark,
-        metadata=cold.metadata,
-        cold_rows=cold.cold_rows,
-        problem=found.problem,
-        filled=cold.filled,
-    )
+    return replace(read_cold_status(tiers, table, record), problem=found.problem)
 
 
 def _seen(tiers: Tiers, table: TableSpec, ledger: _LedgerView, status: TableStatus | None) -> TableObservation:
