@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters import spark_submit
 from k2_offload.airflow_tasks.spark_application import SparkApplicationOperator
-from k2_offload.core.errors import InvalidTablesFile, OffloadError, Unreachable
+from k2_offload.core.errors import InvalidTablesFile, NotBegun, OffloadError, Unreachable
 from k2_offload.core.limits import BACKFILL_SECONDS
 from k2_offload.core.plan import group_plans
 from k2_offload.core.tables import TableSpec
@@ -50,6 +50,11 @@ class BackfillOperator(SparkApplicationOperator):
                 self._fill(context, table, low, high, started)
             except Unreachable:
                 raise
+            except NotBegun as error:
+                if table.name in params["tables"]:
+                    problems.append(str(error))
+                else:  # asked for with all others; there is nothing to bring
+                    self.log.info("%s", error)
             except OffloadError as error:
                 problems.append(str(error))
         if problems:
@@ -70,7 +75,7 @@ class BackfillOperator(SparkApplicationOperator):
                     found,
                     params["max_rows"] or None,
                     newest_first=params["newest_first"],
-                    accept_empty=params["accept_empty"] or bool(total),  # what is left once the rows were brought
+                    accept_fewer=params["accept_fewer"],
                 )
                 planned = list(islice(windows, _WINDOWS))
             total = self._tell(found, total, started)

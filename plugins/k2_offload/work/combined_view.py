@@ -20,7 +20,7 @@ from k2_offload.core.combined_view import (
 )
 from k2_offload.core.errors import ChangedTable, DamagedTable, OffloadError
 from k2_offload.core.exactly_once import FIRST_WATERMARK
-from k2_offload.core.gaps import GapKind
+from k2_offload.core.gaps import GapKind, on_record
 from k2_offload.core.lake import iceberg_table
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import is_kept_too_short
@@ -153,7 +153,7 @@ def _find_boundary(tiers: Tiers, days: TableDays, passed: date | None, *, accept
         )
     newest, broken = newest_of(table, cold.uuid, LedgerSeals(tiers.ledger).read([table.name]))
     verdicts = {day: each.verdict for day, each in tiers.ledger.read_days(table.name).items()}
-    gaps = tiers.ledger.read_gaps().get(table.name, ())
+    gaps = on_record(tiers.ledger.read_gaps().get(table.name, ()), cold.skips)
     known = KnownDays(
         days.warm,
         in_cold,
