@@ -17,10 +17,12 @@ from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import show_seconds
 from k2_offload.core.windows import parse_instant
 from k2_offload.work.backfill import LeftOut, find_left_out, plan_backfills
+from k2_offload.work.combined_view import renew_views
 from k2_offload.work.tiers import open_tiers
 
 _WINDOWS = 8
-"""Of one application: its start takes seconds, and what it was not told cannot fail with it."""
+"""Of one application: its start takes seconds, and what it was not told cannot fail with it. Each window makes some
+versions of the metadata, of which Iceberg keeps 100."""
 
 
 class BackfillOperator(SparkApplicationOperator):
@@ -88,6 +90,9 @@ class BackfillOperator(SparkApplicationOperator):
                 )
             [plan] = group_plans([(table.job_group, each) for each in planned])
             self.submit(context, plan.to_json(), ["--parallel-tables", "1"], short=False)
+            with open_tiers() as tiers:  # before Iceberg removes the metadata file that the view names
+                for problem in renew_views(tiers, [table]):
+                    self.log.warning("%s", problem)
 
     def _tell(self, found: LeftOut, total: int | None, started: datetime) -> int:
         total = total if total is not None else found.rows
