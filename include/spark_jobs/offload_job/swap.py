@@ -69,8 +69,8 @@ class Swap:
             stamp,
             heal_id.day,
             "rows of this day were deleted in the cold table by another writer since it was compared",
-            "the next comparison looks at the day anew. A row that ClickHouse still has comes back then: delete it there "
-            "first",
+            "the next comparison looks at the day anew. A row that ClickHouse still has comes back then: delete it "
+            "there first",
         )
 
     def tasks(self, snapshot_id: int) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import format_time
 from k2_offload.work.combined_view import PlannedView, apply_view, plan_view, read_state
-from k2_offload.work.tiers import open_tiers
+from k2_offload.work.tiers import Tiers, open_tiers
 
 
 @command

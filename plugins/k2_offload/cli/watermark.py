@@ -95,9 +95,9 @@ def _explain(found: ColdReading) -> str:
     if found.adopt is not None and found.late:
         return (
             f"The next cycle goes on at {format_time(found.watermark)} by the new timestamp column. "
-            f"[bold]{found.late:,} rows[/bold] in ClickHouse that were not moved lie below it: no window moves them. They "
-            "count as late rows, as all that was skipped before: k2_reconcile heals the days that ClickHouse holds as a "
-            "whole, and `k2 status` counts the others. A snapshot without rows records where the table ends."
+            f"[bold]{found.late:,} rows[/bold] in ClickHouse that were not moved lie below it: no window moves them. "
+            "They count as late rows, as all that was skipped before: k2_reconcile heals days that ClickHouse holds "
+            "as a whole, and `k2 status` counts the others. A snapshot without rows records where the table ends."
         )
     if found.adopt is not None:
         return (

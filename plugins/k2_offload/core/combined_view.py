@@ -141,8 +141,8 @@ def find_boundary(
         since = f" Some were accepted, and have changed since: {', '.join(lost[:3])}." if lost else ""
         raise OffloadError(
             f"{table.name}: {len(new_days)} days from {new_days[0]} on were never sealed, and ClickHouse does not hold "
-            f"them as a whole any more.{since} Rows may be in neither tier: `k2 status {table.name}` shows what is on record. "
-            f"To read these days as the cold table has them, `k2 view {table.name} --apply --accept-unsealed`. "
+            f"them as a whole any more.{since} Rows may be in neither tier: `k2 status {table.name}` shows what is on "
+            f"record. To read these days as the cold table has them, `k2 view {table.name} --apply --accept-unsealed`. "
             f"{_UNCHANGED}"
         )
     missed = _missed_before(table, known)
@@ -205,8 +205,8 @@ def _held_by(table: TableSpec, known: KnownDays, day: date) -> str | None:
     sealed = known.sealed.get(day, 0)
     if not warm == cold == sealed or (day in known.verdicts and known.verdicts[day].differs and day in known.sealed):
         return (
-            f"{day} has {warm:,} rows in ClickHouse, {cold:,} in the cold table, and {sealed:,} are sealed: k2_reconcile "
-            f"heals and seals it, and `k2 heal {table.name} --day {day} --dry-run` shows what differs"
+            f"{day} has {warm:,} rows in ClickHouse, {cold:,} in the cold table, and {sealed:,} are sealed: "
+            f"k2_reconcile heals and seals it, and `k2 heal {table.name} --day {day} --dry-run` shows what differs"
         )
     return None
 

@@ -117,7 +117,9 @@ class Skips:
 
 def _format(ranges: Iterable[Window]) -> str:
     return ",".join(
-        "/".join([format_time(each.low), format_time(each.high), *([str(each.rows)] if isinstance(each, Filled) else [])])
+        "/".join(
+            [format_time(each.low), format_time(each.high), *([str(each.rows)] if isinstance(each, Filled) else [])]
+        )
         for each in ranges
     )
 

@@ -93,7 +93,7 @@ def believe_what_was_left_out_at_staging(patch):
 
 def heal_what_is_left_out(patch):
     count, scope = compare.day_queries.warm_rows_per_day, compare.DayScope
-    patch.setattr(compare.day_queries, "warm_rows_per_day", lambda table, since, below, _: count(table, since, below, ()))
+    patch.setattr(compare.day_queries, "warm_rows_per_day", lambda *scoped: count(*scoped[:-1], ()))
     patch.setattr(compare, "DayScope", lambda day, below, _: scope(day, below))
 
 

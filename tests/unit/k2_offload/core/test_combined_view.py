@@ -105,7 +105,9 @@ def test_a_day_that_a_person_has_accepted_is_cold_as_long_as_it_holds_as_many_ro
         find_boundary(SPEC, known, STATE)
     for rows in (9, 11):
         changed = replace(known, cold=known.cold | {day(3): rows})
-        with pytest.raises(OffloadError, match=r"have changed since: 2026-03-03 had 10 rows then\. .*--accept-unsealed"):
+        with pytest.raises(
+            OffloadError, match=r"have changed since: 2026-03-03 had 10 rows then\. .*--accept-unsealed"
+        ):
             find_boundary(SPEC, changed, accepting(accepted))
         again = find_boundary(SPEC, changed, accepting(accepted), accept=True)
         assert find_boundary(SPEC, changed, accepting(again)).first_warm == day(8)
