@@ -122,11 +122,14 @@ def _describe_state(state: ViewState) -> str:
 
 def _describe(table: TableSpec, planned: PlannedView, *, changed: bool) -> str:
     state = planned.state
-    before = f"now {planned.before.boundary:%Y-%m-%d}" if planned.before else "there is no view yet"
-    lines = [
-        f"{table.name}: {table.view} {'reads' if changed else f'would read ({before})'} days before "
-        f"{_describe_state(state)} No later day is cold yet, because {planned.held_by}."
-    ]
+    reads = "reads" if changed else "would read"
+    lines = [f"{table.name}: {table.view} {reads} days before {_describe_state(state)}"]
+    if not changed:
+        before = (
+            f"It reads days before {_describe_state(planned.before)}" if planned.before else "There is no view yet."
+        )
+        lines.append(f"Nothing was changed. {before}")
+    lines.append(f"The boundary is no later, because {planned.held_by}.")
     if state.accepted_days:
         lines.append(f"{len(state.accepted_days)} of these days were never sealed: {', '.join(state.accepted_days)}")
     return "\n".join(lines)
