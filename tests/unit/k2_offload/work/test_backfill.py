@@ -30,7 +30,7 @@ def spec(**changes):
 
 def tiers_with(cold):
     return SimpleNamespace(
-        load_cold=lambda _: cold, clickhouse=SimpleNamespace(columns=lambda _: (), rows_per_step=None)
+        load_cold=lambda _: cold, clickhouse=SimpleNamespace(columns=lambda _: (), rows_per_step=len)
     )
 
 
