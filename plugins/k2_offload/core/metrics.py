@@ -364,13 +364,18 @@ METRICS: tuple[Metric, ...] = (
         lambda table: table.offsets.missing if table.offsets else None,
     ),
     _of_tables(
+        "k2_unclear_messages",
+        "What else that comparison has found or could not compare, so that nobody can tell how many are missing.",
+        lambda table: table.offsets.unclear if table.offsets else None,
+    ),
+    _of_tables(
         "k2_repeated_messages",
         "Messages that the broker has delivered more than once, as far as their offsets are kept.",
         lambda table: table.offsets.repeated if table.offsets else None,
     ),
     _of_tables(
         "k2_last_offset_comparison_timestamp_seconds",
-        "When the offsets of messages were last compared. Missing, as the two before, where they are not kept.",
+        "When the offsets of messages were last compared. Missing, as the three before, where they are not kept.",
         lambda table: _seconds(table.offsets.at) if table.offsets else None,
     ),
     _of_tables(
