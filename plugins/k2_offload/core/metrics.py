@@ -221,7 +221,8 @@ METRICS: tuple[Metric, ...] = (
     ),
     _of_tables(
         "k2_lag_seconds",
-        "Age of the oldest row that ClickHouse holds and no window has moved. 0 if none waits.",
+        "Age of the oldest row that ClickHouse holds and no window has moved, or of the watermark if it cannot say. "
+        "0 if none waits.",
         lambda table: table.lag_seconds,
     ),
     _of_tables(
