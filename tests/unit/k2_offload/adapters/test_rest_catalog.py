@@ -25,6 +25,7 @@ from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.connections import ConnectionFields, read_catalog
 from k2_offload.core.errors import StaleWindow, Unreachable
 from k2_offload.core.exactly_once import WindowId, watermark_of
+from k2_offload.core.schema_change import ChangeKind, ColumnChange, changed
 from k2_offload.core.windows import Window
 
 
@@ -135,6 +136,24 @@ def test_a_commit_that_succeeded_and_is_denied_keeps_its_files(denying):
     cold.adopt(WindowId(cold.uuid, window), "at")
     assert watermark_of(catalog.load(TABLE).published) == NOON
     assert {shot.manifest_list for shot in lake.load_table("cold.trades").snapshots()} == files(lake)
+
+
+def test_a_change_of_columns_that_succeeded_and_is_denied_is_believed_by_what_is_there(denying):
+    lake, catalog = denying(this_writer)
+    cold = catalog.load(TABLE)
+    changes = [ColumnChange(ChangeKind.ADD, "note", "string")]
+    columns = changed(cold.columns, changes, NOON)
+    cold.change_columns(changes, columns)
+    assert cold.columns == columns
+    assert [field.name for field in lake.load_table("cold.trades").schema().fields] == ["at", "note"]
+
+
+def test_a_change_of_columns_that_another_writer_has_come_before_is_refused(denying):
+    _, catalog = denying(another_writer)
+    cold = catalog.load(TABLE)
+    changes = [ColumnChange(ChangeKind.ADD, "note", "string")]
+    with pytest.raises(StaleWindow, match="another writer changed"):
+        cold.change_columns(changes, changed(cold.columns, changes, NOON))
 
 
 def test_a_commit_that_another_writer_has_come_before_leaves_nothing(denying):
