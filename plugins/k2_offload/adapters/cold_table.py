@@ -406,8 +406,8 @@ class ColdTable:
             self._table.refresh()
             if self.columns != tuple(columns):
                 raise StaleWindow(
-                    f"{self._name}: another writer changed the cold table's columns meanwhile. No row was moved and none "
-                    "is lost; the next run looks at them anew."
+                    f"{self._name}: another writer changed the cold table's columns meanwhile. No row was moved and "
+                    "none is lost; the next run looks at them anew."
                 ) from None
 
     @_told

@@ -57,7 +57,7 @@ class LimitedRestCatalog(RestCatalog):
 
 def _limit(session: Session) -> None:
     for adapter in session.adapters.values():
-        adapter.send = partial(_send, adapter.send)
+        adapter.send = partial(_send, adapter.send)  # type: ignore[method-assign]
 
 
 def _send(send: Callable[..., Response], request: PreparedRequest, *_: Any, **options: Any) -> Response:

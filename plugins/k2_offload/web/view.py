@@ -97,7 +97,7 @@ class TableView:
 
     @property
     def expires(self) -> timedelta | None:
-        """When the warm tier drops the oldest row that waits; where nobody could look, as if one at the watermark did."""
+        """When the warm tier drops the oldest row that waits; where nobody looked, as if one at the watermark did."""
         status = self.overview.status
         if status.expiry is not None:
             return status.expiry.left(self.now)

@@ -124,9 +124,7 @@ def compare_due(
         raise OffloadError("\n".join(problems))
 
 
-def _open_as_before(
-    ledger: LedgerOffsets, open_broker: Callable[[], Broker | None], now: datetime
-) -> Broker | None:
+def _open_as_before(ledger: LedgerOffsets, open_broker: Callable[[], Broker | None], now: datetime) -> Broker | None:
     """The broker, or none if none was ever asked: Airflow says "no such connection" also where it could not look."""
     broker = open_broker()
     if broker is not None:
@@ -135,9 +133,9 @@ def _open_as_before(
         raise Unreachable(
             "The broker",
             BROKER_CONNECTION,
-            "Airflow does not find this connection now, and an earlier comparison has asked the broker, so messages were "
-            "not compared. If you have deleted the connection on purpose, run DELETE FROM k2_offload.offload_broker in "
-            "the ledger's database",
+            "Airflow does not find this connection now, and an earlier comparison has asked the broker, so messages "
+            "were not compared. If you have deleted the connection on purpose, run DELETE FROM k2_offload.offload_broker "
+            "in the ledger's database",
         )
     return broker
 

@@ -15,6 +15,7 @@ from k2_offload.core.day_comparison import Verdict
 from k2_offload.core.exactly_once import Snapshot
 from k2_offload.core.lag import Silence
 from k2_offload.core.schema_change import ColdColumn
+from k2_offload.core.text import UNKNOWN
 from k2_offload.core.ttl import TimeLeft
 from k2_offload.core.windows import Upstream
 from k2_offload.web.shared import Look
@@ -114,7 +115,7 @@ def test_late_rows_are_counted_and_named():
     [
         ({"lag": 8 * DAY}, "never"),
         ({"lag": 0 * DAY, "watermark": NOON - 8 * DAY}, "nothing waits"),
-        ({"lag": None, "watermark": None}, "–"),
+        ({"lag": None, "watermark": None}, UNKNOWN),
         ({"lag": None, "watermark": NOON - 8 * DAY}, "now"),
         ({"lag": None, "watermark": NOON - HOUR}, "6 d 23 h"),
         ({"lag": DAY, "expiry": TimeLeft(NOON - DAY, NOON + HOUR, "k2.b")}, "1 h 00 min"),

@@ -14,7 +14,9 @@ BROWSER = """
 let renew = null, main = null;
 const makeMain = () => ({
   dataset: {}, shown: [],
-  querySelector(what) { return what === "[data-stale]" ? this.shown.find((each) => each.dataset.stale) ?? null : null; },
+  querySelector(what) {
+    return what === "[data-stale]" ? this.shown.find((each) => each.dataset.stale) ?? null : null;
+  },
   querySelectorAll: () => [],
   prepend(each) { this.shown.unshift(each); },
   replaceWith(next) { main = next; },
@@ -27,7 +29,9 @@ globalThis.document = {
 };
 globalThis.window = { getSelection: () => ({ isCollapsed: true }) };
 window.parent = window;
-globalThis.DOMParser = class { parseFromString(text) { return { querySelector: () => text === "" ? null : makeMain() }; } };
+globalThis.DOMParser = class {
+  parseFromString(text) { return { querySelector: () => text === "" ? null : makeMain() }; }
+};
 globalThis.setTimeout = (run) => { renew = run; };
 let answer = null;
 globalThis.fetch = async () => { if (answer === null) throw new TypeError("no answer"); return answer; };
@@ -40,7 +44,8 @@ async function seen(next) {
 ASK = """
 const good = { ok: true, text: async () => "<main>" };
 (async () => console.log(JSON.stringify([
-  await seen(good), await seen(null), await seen({ ok: false }), await seen({ ...good, redirected: true }), await seen(good),
+  await seen(good), await seen(null), await seen({ ok: false }), await seen({ ...good, redirected: true }),
+  await seen(good),
 ])))();
 """
 
