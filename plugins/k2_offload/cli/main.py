@@ -15,6 +15,7 @@ from k2_offload.cli import (
     heal,
     maintain,
     report,
+    retention,
     run,
     schema,
     status,
@@ -63,4 +64,5 @@ app.command("heal")(heal.heal)
 app.command("backfill")(backfill.backfill)
 app.command("schema")(schema.schema)
 app.command("maintain")(maintain.maintain)
+app.command("retention")(retention.retention)
 app.command("class-archive")(class_archive.class_archive)
