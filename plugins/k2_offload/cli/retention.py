@@ -54,9 +54,8 @@ def retention(
             if len(chosen) != 1 or apply:
                 raise InvalidCondition("--restore needs one table, and no --apply.")
             record = restore_day(tiers, chosen[0], restore)
-            screen.print(
-                f"{chosen[0].name} {record.text}: {record.rows:,} rows are back in ClickHouse.", soft_wrap=True
-            )
+            back = f"{chosen[0].name} {record.text}: its rows are back in {chosen[0].source}."
+            screen.print(back, soft_wrap=True, markup=False)
             return
         found = remove_proven(tiers, chosen, dry_run=not apply)
     if as_json:

@@ -141,8 +141,8 @@ class TableSpec(TableOptions):
             )
         if self.is_proven and (self.final or not self.reconcile):
             raise ValueError(
-                "'retention: proven' needs 'reconcile', which seals days, and a source without 'final': its rows may be "
-                "replaced by rows of other days"
+                "'retention: proven' needs 'reconcile', which seals days, and a source without 'final', which reads "
+                "rows of other days"
             )
         if self.view is not None and not self.reconcile:
             raise ValueError("'view' needs 'reconcile': it is renewed by what compares, heals and seals")

@@ -101,11 +101,15 @@ class TableView:
         status = self.overview.status
         if status.expiry is not None:
             return status.expiry.left(self.now)
+        if self.table.is_proven:  # no clock removes its rows
+            return None
         return time_to_expiry(status.lag, status.watermark, self.now, self.table.warm_retention)
 
     @property
     def expires_text(self) -> str:
         """The same, in words."""
+        if self.table.is_proven and self.expires is None:
+            return "when proven"
         if self.expires is None:
             return "nothing waits" if self.overview.status.lag is not None else UNKNOWN
         return show_duration(self.expires) if self.expires > timedelta(0) else "now"

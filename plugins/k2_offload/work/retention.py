@@ -31,7 +31,7 @@ from k2_offload.core.retention import (
 )
 from k2_offload.core.tables import TableSpec
 from k2_offload.work.holding import HoldingTable, check_storage, ttl_in_the_way
-from k2_offload.work.known_seals import kept
+from k2_offload.work.known_seals import by_namespace, kept, share_seals
 from k2_offload.work.removal_proof import Proof, seals_of
 from k2_offload.work.tiers import Tiers
 
@@ -85,6 +85,9 @@ def remove_proven(
     with kept(done.problems):
         storages = _storages(tiers, tables, done.problems)
     for storage, readers in storages.items():
+        for namespace, some in by_namespace(readers).items():
+            with kept(done.problems):
+                done.problems += share_seals(tiers, tiers.catalog.seals(namespace), some)
         with kept(done.problems), _Storage.opened(tiers, storage, readers, done, dry_run=dry_run) as opened:
             opened.go_on()
             opened.move_proven(lambda: budget is not None and tiers.now() - started > budget)
@@ -127,8 +130,8 @@ def check_retention(tiers: Tiers, table: TableSpec) -> str | None:
         if holding is None or (held := holding.read()) is None or not held.records:
             return None
         return (
-            f"{table.name}: 'retention: ttl' is set, and {holding.name} still holds {held.records[0].text}: nobody looks "
-            "after it. Bring it back with `k2 retention --restore`, or let it be dropped before you set 'ttl'."
+            f"{table.name}: 'retention: ttl' is set, and {holding.name} still holds {held.records[0].text}, which "
+            f"nobody looks after then. No row is lost. `k2 retention {table.name} --restore DAY` brings a day back."
         )
     name = check_storage(tiers, table)
     for other, alone in _readers(tiers, [name])[name]:
@@ -227,14 +230,15 @@ class _Storage:
             return
         held = self.table.parts(self.table.name)
         in_source = self.table.parts(self.name)
-        for record in self.holding.records:
+        records = self.holding.records
+        for record in records:
             with kept(self.done.problems):
                 mine = held.get(record.partition_id, ()), in_source.get(record.partition_id, ())
                 if self.dry_run:
                     self.tell(record, record.step.value)
                 else:
                     self.go_on_with(record, *mine)
-        for partition_id in sorted(held.keys() - {record.partition_id for record in self.holding.records}):
+        for partition_id in sorted(held.keys() - {record.partition_id for record in records}):
             with kept(self.done.problems):
                 self.take_in(partition_id, held[partition_id], in_source.get(partition_id, ()))
 
