@@ -49,7 +49,8 @@ def retention(
     """
     with open_tiers() as tiers:
         chosen = tiers.tables.select(tables or [])
-        tiers.ledger.migrate()
+        if apply or restore is not None:
+            tiers.ledger.migrate()
         if restore is not None:
             if len(chosen) != 1 or apply:
                 raise InvalidCondition("--restore needs one table, and no --apply.")

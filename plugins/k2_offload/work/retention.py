@@ -75,7 +75,7 @@ def remove_proven(
     """Go on with every partition of the storages of some tables that is held, and move away those that are proven.
 
     :param tables: those with ``retention: ttl`` are passed over
-    :param dry_run: only look; what would be compared is not
+    :param dry_run: only look: what would be compared is not, and nothing is changed, in the ledger neither
     :param budget: no other partition is compared so long after the first
     :raises Unreachable: if a service is down; what is wrong with one storage alone becomes a problem
     """
@@ -85,7 +85,7 @@ def remove_proven(
     with kept(done.problems):
         storages = _storages(tiers, tables, done.problems)
     for storage, readers in storages.items():
-        for namespace, some in by_namespace(readers).items():
+        for namespace, some in by_namespace(() if dry_run else readers).items():
             with kept(done.problems):
                 done.problems += share_seals(tiers, tiers.catalog.seals(namespace), some)
         with kept(done.problems), _Storage.opened(tiers, storage, readers, done, dry_run=dry_run) as opened:

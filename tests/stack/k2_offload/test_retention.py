@@ -26,17 +26,19 @@ RETENTION = {"retention": "proven", "warm_retention_days": 3}
 class Proven:
     """Tables with proven retention over one storage of two days, of which the first, of 40 rows, is over."""
 
-    def __init__(self, workbench, storage=None, views=()):
+    def __init__(self, workbench, storage=None, views=(), hours=(0, 1, 20), **entry):
         self.workbench = workbench
         self.storage = storage or workbench.create_trades()
         self.names = list(views) or [self.storage]
         self.now = NOON
-        self.cycle = workbench.cycle(*(workbench.spec(name, **RETENTION) for name in self.names), now=lambda: self.now)
+        self.cycle = workbench.cycle(
+            *(workbench.spec(name, **RETENTION, **entry) for name in self.names), now=lambda: self.now
+        )
         self.tables = [self.cycle.tables[name] for name in self.names]
         self.tiers = self.cycle.tiers
-        for number, hours in enumerate((0, 1, 20)):
-            self.insert(NOON + timedelta(hours=hours), 20, 1000 * number)
-            self.move(NOON + timedelta(hours=hours + 0.6))
+        for number, each in enumerate(hours):
+            self.insert(NOON + timedelta(hours=each), 20, 1000 * number)
+            self.move(NOON + timedelta(hours=each + 0.6))
 
     def insert(self, at, count, sequence):
         self.workbench.insert_trades(self.storage, at, count, start_sequence=sequence)
@@ -107,8 +109,11 @@ def proven(workbench):
 
 
 def test_a_proven_day_is_moved_held_and_dropped(workbench, proven):
-    before = workbench.warm_rows(proven.storage)
+    before, twice = workbench.warm_rows(proven.storage), []
+    proven.at(FaultPoint.REMOVAL_PROVEN, lambda: twice.append(proven.remove()))
     assert proven.states(OLD) == {"20260304": "held", "20260305": "waits"}
+    fault_points.arm(None)
+    assert [(each.states, each.problems) for each in twice] == [([], [])], "a run at the same time leaves it alone"
     assert (proven.where, proven.tags()) == ((0, 40, 40), ["k2_held_2026-03-04"])
     assert proven.states(OLD + timedelta(days=2.9)) == {"20260304": "held", "20260305": "waits"}
     found = proven.day()
@@ -124,6 +129,12 @@ def test_a_proven_day_is_moved_held_and_dropped(workbench, proven):
     found = proven.day()
     assert (found.late_rows, found.whole) == (3, False)
     assert found.obstacle() == "the warm tier may no longer hold the day as a whole"
+
+    workbench.sql(f"ALTER TABLE {proven.storage} ADD COLUMN venue String")
+    assert "came after that day was removed" in proven.remove().states[0].reason, "the holding table is made anew"
+    workbench.sql(f"ALTER TABLE {proven.storage} MOVE PARTITION ID '20260304' TO TABLE {proven.storage}_k2_holding")
+    assert proven.states()["20260304"] == "waits", "moved by hand, and moved back"
+    assert proven.where == (3, 0, 40)
 
 
 def test_a_row_that_comes_in_between_is_never_dropped(proven):
@@ -272,6 +283,54 @@ def test_tables_that_share_a_storage_let_it_go_together(workbench):
     assert proven.states()["20260304"] == "held"
     assert proven.states(OLD + timedelta(days=3))["20260304"] == "dropped"
     assert proven.where == (0, 0, 22, 21)
+
+
+CANDLES = {
+    "timestamp_column": "until", "partition_column": "at", "sequence_column": None,
+    "key_columns": "[symbol, at]", "version_column": "trades",
+}  # fmt: skip
+
+
+class Candles(Proven):
+    """Candles of two lengths in one storage whose rows merge."""
+
+    def insert(self, at, count, sequence):  # noqa: ARG002
+        self.workbench.sql(
+            f"INSERT INTO {self.storage} SELECT seconds, toStartOfInterval(time, toIntervalSecond(seconds)) AS at, "
+            f"at + toIntervalSecond(seconds) AS until, 'BTC', 1 FROM (SELECT arrayJoin([60, 3600]) AS seconds, "
+            f"toDateTime64('{at:%Y-%m-%d %H:%M:%S}', 6, 'UTC') + intDiv(number, 2) * 60 AS time FROM numbers({count}))"
+        )
+
+
+def test_candles_go_when_all_lengths_are_sealed(workbench):
+    storage = f"{workbench.name}_candles"
+    workbench.sql(
+        f"CREATE TABLE {storage} (seconds UInt32, at DateTime64(6, 'UTC'), until DateTime64(6, 'UTC'), symbol String, "
+        "trades SimpleAggregateFunction(sum, UInt64)) ENGINE = AggregatingMergeTree PARTITION BY toDate(at) "
+        "ORDER BY (seconds, at, until, symbol)"
+    )
+    views = [f"{storage}_{seconds}" for seconds in (60, 3600)]
+    for name in views:
+        workbench.sql(
+            f"CREATE VIEW {name} AS SELECT at, until, symbol, sum(stored.trades)::UInt64 AS trades "
+            f"FROM {storage} AS stored WHERE seconds = {name.rpartition('_')[2]} GROUP BY at, until, symbol"
+        )
+    proven = Candles(workbench, storage, views, hours=(0, 1, 44), **CANDLES)
+    assert sorted(proven.seal(NOON + timedelta(hours=46))) == [2, 20]
+    proven.remove()
+    later = OLD + timedelta(days=1)
+    proven.at(FaultPoint.REMOVAL_MOVED, proven.late)
+    assert proven.states(later)["20260304"] == "moved back"
+    fault_points.arm(None)
+    assert sorted(proven.seal(later)) == [2, 22]
+    assert proven.states()["20260304"] == "held"
+    assert proven.states(later + timedelta(days=3))["20260304"] == "dropped"
+    proven.late()
+    assert proven.day().obstacle() == "the warm tier may no longer hold the day as a whole"
+    assert proven.where[2:] == (22, 2)
+    only = workbench.cycle(workbench.spec(views[0], **RETENTION, **CANDLES), now=later + timedelta(days=9))
+    reasons = [each.reason for each in remove_proven(only.tiers, only.tables.select([])).states]
+    assert len(reasons) == 2
 
 
 def test_rows_that_no_table_shows_keep_their_partition(workbench):

@@ -133,6 +133,7 @@ def test_no_day_goes_that_is_not_proven_in_every_table(spans, known, gone):
         (Step.MOVING, "ab", "", 0, Next.COMPARE),
         (Step.MOVING, "ab", "c", 1, Next.RESTORE),
         (Step.MOVING, "ab", "", 1, Next.RESTORE),
+        (Step.MOVING, "ab", "c", 0, Next.RESTORE),
         (Step.MOVING, "abc", "", 0, Next.RESTORE),
         (Step.MOVING, "a", "", 0, Next.RESTORE),
         (Step.HELD, "ab", "", 0, Next.KEEP),
