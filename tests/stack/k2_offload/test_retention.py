@@ -26,7 +26,7 @@ RETENTION = {"retention": "proven", "warm_retention_days": 3}
 class Proven:
     """Tables with proven retention over one storage of two days, of which the first, of 40 rows, is over."""
 
-    def __init__(self, workbench, storage=None, views=(), hours=(0, 1, 20), **entry):
+    def __init__(self, workbench, storage=None, views=(), last=20, **entry):
         self.workbench = workbench
         self.storage = storage or workbench.create_trades()
         self.names = list(views) or [self.storage]
@@ -36,9 +36,10 @@ class Proven:
         )
         self.tables = [self.cycle.tables[name] for name in self.names]
         self.tiers = self.cycle.tiers
-        for number, each in enumerate(hours):
-            self.insert(NOON + timedelta(hours=each), 20, 1000 * number)
-            self.move(NOON + timedelta(hours=each + 0.6))
+        for window in ((0,), (1, last)):
+            for hours in window:
+                self.insert(NOON + timedelta(hours=hours), 20, 1000 * hours)
+            self.move(NOON + timedelta(hours=window[-1] + 0.6))
 
     def insert(self, at, count, sequence):
         self.workbench.insert_trades(self.storage, at, count, start_sequence=sequence)
@@ -50,9 +51,9 @@ class Proven:
         self.now = now
         self.workbench.move(self.cycle, *self.names)
 
-    def seal(self, now=SEALED):
+    def seal(self, now=None):
         """Compare, heal what differs, and seal; returns the sealed days' rows."""
-        self.now = now
+        self.now = now or self.now
         for table in self.tables:
             for found in list(reconcile(self.tiers, [table])):
                 if found.heals:
@@ -102,7 +103,7 @@ class Proven:
 @pytest.fixture
 def proven(workbench):
     made = Proven(workbench)
-    assert made.seal() == [40]
+    assert made.seal(SEALED) == [40]
     assert made.states() == {"20260304": "waits", "20260305": "waits"}
     yield made
     fault_points.arm(None)
@@ -191,7 +192,7 @@ def test_a_run_may_die_anywhere(proven):
             assert proven.states(OLD)["20260304"] == "held"
 
 
-def test_a_return_may_die_anywhere(proven):
+def test_a_return_may_die_anywhere_and_a_ttl_has_to_be_far(proven):
     for point in (FaultPoint.RETURN_RECORDED, FaultPoint.RETURNED):
         assert proven.states(OLD)["20260304"] == "held"
         fault_points.arm(Faults([Fault(point, Kind.RAISE, f"k2.{proven.storage}")], None))
@@ -206,11 +207,28 @@ def test_a_return_may_die_anywhere(proven):
             f"ALTER TABLE {proven.storage} DELETE WHERE sequence >= 1000000 SETTINGS mutations_sync = 2"
         )
 
+    def set_ttl(days):
+        proven.workbench.sql(
+            f"ALTER TABLE {proven.storage} MODIFY TTL toDateTime(at) + INTERVAL {days} DAY "
+            "SETTINGS materialize_ttl_after_modify = 0"
+        )
+
+    proven.workbench.sql(f"SYSTEM STOP TTL MERGES {proven.storage}")
+    assert count_days(proven.tiers, proven.tables[0]).kept.whole_since is not None
+    set_ttl(10**4)
+    assert check_retention(proven.tiers, proven.tables[0]) is None
+    set_ttl(11)
+    assert count_days(proven.tiers, proven.tables[0]).kept.whole_since is None
+    problem = check_retention(proven.tiers, proven.tables[0])
+    assert "an outage may lose them" in problem
+    assert proven.remove(OLD).problems == [f"{problem}. Nothing was dropped and no row is lost."]
+    assert proven.where == (40, 0, 40)
+
 
 def test_a_cold_table_that_was_rolled_back_keeps_all_days(workbench, proven):
     first = proven.cold().metadata.snapshots[0].snapshot_id
     assert proven.states(OLD)["20260304"] == "held"
-    workbench.spark.ask("sql", proven.tiers.catalog.load(proven.tables[0]).rollback_statement(first))
+    proven.cold().manage_snapshots().rollback_to_snapshot(first).commit()
     [problem] = proven.remove(OLD + timedelta(days=9)).problems
     assert "it is held" in problem
     assert "was not dropped" in problem
@@ -224,14 +242,10 @@ def test_a_cold_table_that_was_rolled_back_keeps_all_days(workbench, proven):
     with pytest.raises(OffloadError, match="nothing to bring back"):
         restore_day(proven.tiers, proven.tables[0], DAY)
 
-
-def test_a_cold_table_made_anew_proves_nothing(workbench, proven):
-    assert proven.states(OLD)["20260304"] == "held"
     workbench.cold_catalog.drop_table(f"cold.{proven.storage}")
-    assert "cold table" in proven.remove(OLD + timedelta(days=9)).problems[0]
+    assert "cold table" in proven.remove().problems[0]
     proven.tiers.catalog.create(proven.tables[0], proven.tiers.clickhouse.columns(proven.tables[0]))
-    assert "was not dropped" in proven.remove().problems[0]
-    assert (proven.rows(proven.storage), proven.rows(f"{proven.storage}_k2_holding")) == (0, 40)
+    assert proven.remove().states[0].reason == f"{DAY} is not sealed in {proven.storage}", "made anew"
 
 
 def test_a_partition_that_spans_days_waits_for_all(workbench):
@@ -241,7 +255,7 @@ def test_a_partition_that_spans_days_waits_for_all(workbench):
         "note Nullable(String)) ENGINE = MergeTree PARTITION BY toYYYYMM(at) ORDER BY (symbol, at)"
     )
     proven = Proven(workbench, storage)
-    assert proven.seal() == [40]
+    assert proven.seal(SEALED) == [40]
     proven.states()
     old = NOON + timedelta(days=9)
     [waits] = proven.remove(old).states
@@ -261,28 +275,6 @@ def test_a_partition_that_spans_days_waits_for_all(workbench):
 
 
 VIEW = "CREATE VIEW {name} AS SELECT at, sequence, symbol, price, note FROM {storage} WHERE {condition}"
-
-
-def test_tables_that_share_a_storage_let_it_go_together(workbench):
-    storage = workbench.create_trades()
-    views = [f"{storage}_{suffix}" for suffix in ("btc", "eth")]
-    for name, condition in zip(views, ("symbol = 'BTC/USDT'", "symbol != 'BTC/USDT'"), strict=True):
-        workbench.sql(VIEW.format(name=name, storage=storage, condition=condition))
-    proven = Proven(workbench, storage, views)
-    assert check_retention(proven.tiers, proven.tables[0]) is None
-    proven.remove(SEALED)
-    list(reconcile(proven.tiers, proven.tables))
-    assert [seal.rows for seal in seal_days(proven.tiers, proven.tables[:1]).seals] == [20]
-    [waits, _] = proven.remove(OLD).states
-    assert waits.reason == f"{DAY} is not sealed in {views[1]}", "half sealed"
-    assert [seal.rows for seal in seal_days(proven.tiers, proven.tables).seals] == [20]
-    proven.at(FaultPoint.REMOVAL_MOVED, proven.late)
-    assert proven.states()["20260304"] == "moved back"
-    fault_points.arm(None)
-    assert sorted(proven.seal(OLD)) == [21, 22]
-    assert proven.states()["20260304"] == "held"
-    assert proven.states(OLD + timedelta(days=3))["20260304"] == "dropped"
-    assert proven.where == (0, 0, 22, 21)
 
 
 CANDLES = {
@@ -315,10 +307,13 @@ def test_candles_go_when_all_lengths_are_sealed(workbench):
             f"CREATE VIEW {name} AS SELECT at, until, symbol, sum(stored.trades)::UInt64 AS trades "
             f"FROM {storage} AS stored WHERE seconds = {name.rpartition('_')[2]} GROUP BY at, until, symbol"
         )
-    proven = Candles(workbench, storage, views, hours=(0, 1, 44), **CANDLES)
-    assert sorted(proven.seal(NOON + timedelta(hours=46))) == [2, 20]
-    proven.remove()
+    proven = Candles(workbench, storage, views, last=44, **CANDLES)
     later = OLD + timedelta(days=1)
+    proven.remove(NOON + timedelta(hours=46))
+    list(reconcile(proven.tiers, proven.tables))
+    assert [seal.rows for seal in seal_days(proven.tiers, proven.tables[:1]).seals] == [20]
+    assert proven.remove(later).states[0].reason == f"{DAY} is not sealed in {views[1]}", "half sealed"
+    assert proven.seal() == [2]
     proven.at(FaultPoint.REMOVAL_MOVED, proven.late)
     assert proven.states(later)["20260304"] == "moved back"
     fault_points.arm(None)
@@ -328,9 +323,6 @@ def test_candles_go_when_all_lengths_are_sealed(workbench):
     proven.late()
     assert proven.day().obstacle() == "the warm tier may no longer hold the day as a whole"
     assert proven.where[2:] == (22, 2)
-    only = workbench.cycle(workbench.spec(views[0], **RETENTION, **CANDLES), now=later + timedelta(days=9))
-    reasons = [each.reason for each in remove_proven(only.tiers, only.tables.select([])).states]
-    assert len(reasons) == 2
 
 
 def test_rows_that_no_table_shows_keep_their_partition(workbench):
@@ -338,7 +330,7 @@ def test_rows_that_no_table_shows_keep_their_partition(workbench):
     view = f"{storage}_btc"
     workbench.sql(VIEW.format(name=view, storage=storage, condition="symbol = 'BTC/USDT'"))
     proven = Proven(workbench, storage, [view])
-    assert proven.seal() == [20]
+    assert proven.seal(SEALED) == [20]
     [waits, _] = proven.remove(OLD).states
     assert waits.reason == "the tables that read it do not show all of its rows"
     other = workbench.cycle(workbench.spec(view, **RETENTION), workbench.spec(storage), now=OLD)
@@ -360,22 +352,3 @@ def test_an_outage_longer_than_the_retention_loses_nothing(workbench, proven):
     assert {day for day, state in done.items() if state == "dropped"} == {"20260304", "20260305", "20260306"}
     assert sum(workbench.cold_rows(proven.storage).values()) == 103
     assert sum(workbench.warm_rows(proven.storage).values()) == 20
-
-
-def test_a_ttl_has_to_be_far(proven):
-    def set_ttl(days):
-        proven.workbench.sql(
-            f"ALTER TABLE {proven.storage} MODIFY TTL toDateTime(at) + INTERVAL {days} DAY "
-            "SETTINGS materialize_ttl_after_modify = 0"
-        )
-
-    proven.workbench.sql(f"SYSTEM STOP TTL MERGES {proven.storage}")
-    assert count_days(proven.tiers, proven.tables[0]).kept.whole_since is not None
-    set_ttl(10**4)
-    assert check_retention(proven.tiers, proven.tables[0]) is None
-    set_ttl(11)
-    assert count_days(proven.tiers, proven.tables[0]).kept.whole_since is None
-    problem = check_retention(proven.tiers, proven.tables[0])
-    assert "an outage may lose them" in problem
-    assert proven.remove(OLD).problems == [f"{problem}. Nothing was dropped and no row is lost."]
-    assert proven.where == (40, 0, 40)
