@@ -54,10 +54,9 @@ class Proven:
     def seal(self, now=None):
         """Compare, heal what differs, and seal; returns the sealed days' rows."""
         self.now = now or self.now
-        for table in self.tables:
-            for found in list(reconcile(self.tiers, [table])):
-                if found.heals:
-                    self.workbench.publish(*found.heals)
+        for found in list(reconcile(self.tiers, self.tables)):
+            if found.heals:
+                self.workbench.publish(*found.heals)
         list(reconcile(self.tiers, self.tables))
         done = seal_days(self.tiers, self.tables)
         assert done.problems == []
