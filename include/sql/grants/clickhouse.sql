@@ -11,6 +11,8 @@ GRANT NAMED COLLECTION ON k2_lake TO k2_offload;
 -- Only where the table file names views over both tiers (key 'view'):
 -- GRANT CREATE VIEW, DROP VIEW ON k2.* TO k2_offload;
 
+-- Only for tables with 'retention: proven', and only on their storage and its holding table: docs/retention.md.
+
 -- Looks: `k2 status`. It can read rows, but write nothing and reach no storage.
 CREATE ROLE IF NOT EXISTS k2_view;
 GRANT SELECT ON k2.* TO k2_view;

@@ -155,6 +155,13 @@ VALUES
      %(rewritten_days)s, %(expired_snapshots)s, %(snapshots_after)s, %(orphans)s, %(orphan_bytes)s, %(seconds)s,
      %(problem)s);
 
+-- name: record_retention_step
+INSERT INTO k2_offload.retention_steps (storage, partition_id, days, step, rows, at, reason)
+VALUES (%(storage)s, %(partition_id)s, %(days)s, %(step)s, %(rows)s, %(at)s, %(reason)s);
+
+-- name: lock_retention
+SELECT pg_try_advisory_xact_lock(hashtextextended('k2_offload.retention ' || %(storage)s, 0));
+
 -- name: last_maintained
 SELECT table_name, max(ended_at)
 FROM k2_offload.maintenance_runs

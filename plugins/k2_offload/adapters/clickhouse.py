@@ -205,7 +205,7 @@ class ClickHouse:
 
     def storage(self, table: TableSpec) -> Storage | None:
         """The table that holds the source's rows, also behind a view; ``None`` if that, or its TTL, cannot be known."""
-        engine = self._engine(table.source)
+        engine = self.engine(table.source)
         name = table.source
         if not _MERGE_TREE.match(engine):
             plan = "\n".join(line for (line,) in self.execute(queries.explain(table)))
@@ -213,11 +213,16 @@ class ClickHouse:
             if len(reads) != 1 or not (found := _READS_MERGE_TREE.search(plan)):
                 return None
             name = found[1]
-            engine = self._engine(name)
+            engine = self.engine(name)
         removed = removals(engine) if _MERGE_TREE.match(engine) else None
         return None if removed is None else Storage(name, tuple(removed))
 
-    def _engine(self, name: str) -> str:
+    def read_by(self, table: TableSpec) -> set[str]:
+        """The MergeTree tables that the source is read from, as ClickHouse's plan of the query names them."""
+        return set(_READS_MERGE_TREE.findall("\n".join(line for (line,) in self.execute(queries.explain(table)))))
+
+    def engine(self, name: str) -> str:
+        """A table's engine in full; empty if there is no such table."""
         database, _, table = name.partition(".")
         found = self.execute(
             "SELECT engine_full FROM system.tables WHERE database = %(database)s AND name = %(table)s",

@@ -12,6 +12,7 @@ from urllib.parse import urlencode, urlparse
 from k2_offload.adapters.cold_errors import told
 from k2_offload.adapters.cold_storage import ColdStorage
 from k2_offload.adapters.cold_table import DELTA_ENCODINGS, ColdTable
+from k2_offload.adapters.cold_tags import ColdTags
 from k2_offload.adapters.lake_seals import LakeSeals
 from k2_offload.adapters.postgres import LIBPQ_LIMITS
 from k2_offload.core.connections import CatalogSettings
@@ -101,6 +102,10 @@ class ColdCatalog:
         """The seals of the cold tables of a namespace."""
         name = f"{namespace}.{SEALS_TABLE}"
         return LakeSeals(self._connected(), name, partial(told, self._settings.connection_id, name, self._ask))
+
+    def tags(self, table: TableSpec) -> ColdTags:
+        """The tags of a cold table."""
+        return ColdTags(self._connected(), table.target, partial(self._told, table))
 
     def ping(self) -> None:
         """Ask the catalog something small."""

@@ -16,6 +16,7 @@ from k2_offload.cli import (
     heal,
     maintain,
     report,
+    retention,
     run,
     schema,
     status,
@@ -66,4 +67,5 @@ app.command("heal")(heal.heal)
 app.command("backfill")(backfill.backfill)
 app.command("schema")(schema.schema)
 app.command("maintain")(maintain.maintain)
+app.command("retention")(retention.retention)
 app.command("class-archive")(class_archive.class_archive)

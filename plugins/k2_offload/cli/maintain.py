@@ -35,6 +35,7 @@ from k2_offload.work.tiers import open_ledger, wall_clock
 def maintain(tables: TablesArgument = None, dry_run: DryRunOption = False, as_json: JsonOption = False) -> None:
     """Rewrite days of many files, expire old snapshots, remove files that no snapshot names.
 
+    Of tables with 'retention: proven', old partitions of ClickHouse that are proven to be cold go, too (k2 retention).
     The DAG k2_maintenance does the same once a day. It is safe beside everything else, and may be stopped at any time.
 
     Example: [bold]k2 maintain silver_trades --dry-run[/bold]

@@ -7,7 +7,7 @@ left out on both sides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -280,7 +280,7 @@ def days_to_compare(
     warm: Mapping[date, int],
     cold: Mapping[date, int],
     known: Mapping[date, LastComparison],
-    whole_from: date,
+    is_whole: Callable[[date], bool],
     now: datetime,
 ) -> list[date]:
     """Of which days the content is to be compared now.
@@ -290,12 +290,12 @@ def days_to_compare(
 
     :param warm: rows below the watermark, by day
     :param cold: rows by day
-    :param whole_from: see :func:`first_whole_day`
+    :param is_whole: whether the warm tier surely holds a day as a whole, see :func:`first_whole_day`
     """
-    due = {day for day, rows in warm.items() if rows and day < whole_from}
+    due = {day for day, rows in warm.items() if rows and not is_whole(day)}
     for day in {*warm, *cold}:
         last = known.get(day)
-        if day >= whole_from and (
+        if is_whole(day) and (
             warm.get(day, 0) != cold.get(day, 0)
             or last is None
             or last.verdict is not Verdict.EQUAL

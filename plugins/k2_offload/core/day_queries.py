@@ -182,6 +182,29 @@ def sealed_day(
     return f"{content_hash(columns, rows)} SETTINGS iceberg_snapshot_id = {snapshot_id}"
 
 
+def rows_per_day_since(table: TableSpec, since: date) -> str:
+    """Rows ``(day, rows)`` of all that the source shows, by partition day, from ``since`` on."""
+    partition = source_column(table.partition_column)
+    return (
+        f"SELECT toDate({partition}, 'UTC') AS day, count() FROM {source_of(table)} "
+        f"WHERE {partition} >= {instant(to_micros(day_window(since).low))} GROUP BY day ORDER BY day"
+    )
+
+
+def oldest_day(table: TableSpec) -> str:
+    """One row: the first partition day that the source holds a row of."""
+    return f"SELECT toDate(min({source_column(table.partition_column)}), 'UTC') FROM {source_of(table)}"
+
+
+def warm_content(table: TableSpec, columns: Sequence[Column], day: date) -> str:
+    """One row ``(rows, hash)``: all that the source shows of a day; of columns that came later, what the cold tier has.
+
+    :param columns: those that were sealed, in their order
+    """
+    rows = select(table, columns, between(source_column(table.partition_column), day_window(day)))
+    return f"SELECT count(), sum({_hash(table, columns)}) FROM ({rows})"
+
+
 def in_scope(table: TableSpec, scope: DayScope, reference: Callable[[str], str] = source_column) -> str:
     """Whether a row is one of those that are compared.
 

@@ -46,6 +46,17 @@ class FaultPoint(StrEnum):
     SEALED_IN_LAKE = "sealed in the lake"
     SEALED = "seal recorded in the ledger"
 
+    REMOVAL_PROVEN = "partition compared with its seals"
+    REMOVAL_RECORDED = "on record that a partition is to be moved"
+    REMOVAL_TAGGED = "verified snapshots tagged"
+    REMOVAL_MOVED = "partition moved to the holding table"
+    REMOVAL_HELD = "partition held"
+    RETURN_RECORDED = "on record that a partition is to be moved back"
+    RETURNED = "partition moved back"
+    DROP_RECORDED = "on record that a partition is to be dropped"
+    REMOVAL_DROPPED = "held partition dropped"
+    REMOVAL_ENDED = "record of a partition ended"
+
     MAINTENANCE_STARTED = "maintenance started"
     REWRITE_STARTED = "rewrite started"
     REWRITTEN = "files of a day rewritten"

@@ -51,6 +51,13 @@ class TableOptions:
     warm_retention_days: int = field(
         default=7, metadata={"ge": 1, "description": "the source's TTL; comparisons look no further back"}
     )
+    retention: Literal["ttl", "proven"] = field(
+        default="ttl", metadata={"description": "who removes old rows from ClickHouse: its TTL, or what is proven"}
+    )
+    holding_days: int = field(
+        default=3,
+        metadata={"ge": 1, "description": "with retention proven: how long a removed day can be brought back"},
+    )
     target_file_bytes: int = field(
         default=512 * 2**20, metadata={"ge": 2**20, "description": "size of a file that maintenance writes"}
     )
@@ -132,6 +139,11 @@ class TableSpec(TableOptions):
             raise ValueError(
                 "'key_columns' and 'version_column' go together: rows that are equal in the key are versions of one row"
             )
+        if self.is_proven and (self.final or not self.reconcile):
+            raise ValueError(
+                "'retention: proven' needs 'reconcile', which seals days, and a source without 'final', which reads "
+                "rows of other days"
+            )
         if self.view is not None and not self.reconcile:
             raise ValueError("'view' needs 'reconcile': it is renewed by what compares, heals and seals")
         if self.binary and not TRANSPORTS[self.transport].writes_binary:
@@ -166,6 +178,11 @@ class TableSpec(TableOptions):
         if self.future_seconds is not None:
             return timedelta(seconds=self.future_seconds)
         return timedelta(0) if self.partition_column == self.timestamp_column else timedelta(days=1)
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the source's old rows are removed only when they are proven to be cold."""
+        return self.retention == "proven"
 
     @property
     def warm_retention(self) -> timedelta:

@@ -101,13 +101,15 @@ class TableView:
         status = self.overview.status
         if status.expiry is not None:
             return status.expiry.left(self.now)
-        if status.lag is not None or status.watermark is None:
+        if status.lag is not None or status.watermark is None or self.table.is_proven:
             return None
         return status.watermark + self.table.warm_retention - self.now
 
     @property
     def expires_text(self) -> str:
         """The same, in words."""
+        if self.table.is_proven and self.expires is None:
+            return "when proven"
         if self.expires is None:
             lag = self.overview.status.lag
             return UNKNOWN if lag is None else "never" if lag else "nothing waits"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry, WindowId, watermark_of
-from k2_offload.core.gaps import Gap, GapKind, Looked, may_have_expired, soon_expired
+from k2_offload.core.gaps import Gap, GapKind, Looked
 from k2_offload.core.tables import TableSpec
-from k2_offload.core.windows import Window
 from k2_offload.work.cycle import commit
+from k2_offload.work.holding import find_expired
 from k2_offload.work.tiers import Tiers
 
 
@@ -40,10 +40,10 @@ def find_missed(tiers: Tiers, table: TableSpec) -> list[Missed]:
         if rows < entry.planned_rows:
             missed.append(Missed(Gap(window, GapKind.FEWER_ROWS, entry.planned_rows - rows, now), rows))
     if watermark != FIRST_WATERMARK:
-        expired = may_have_expired(watermark, entry.looked, now, table.warm_retention)
+        expired = find_expired(tiers, table, watermark, entry.looked, now, soon=True)
         if expired is not None:
-            window = Window(expired.low, soon_expired(now, table.warm_retention))
-            missed.append(Missed(Gap(window, GapKind.EXPIRED, None, now), tiers.clickhouse.count_within(table, window)))
+            rows = tiers.clickhouse.count_within(table, expired)
+            missed.append(Missed(Gap(expired, GapKind.EXPIRED, None, now), rows))
     return missed
 
 

@@ -6,7 +6,7 @@ What a difference means, and what may be healed, is in :mod:`k2_offload.core.day
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
 from k2_offload.adapters.cold_table import ColdTable
@@ -22,10 +22,12 @@ from k2_offload.core.day_comparison import (
 )
 from k2_offload.core.errors import OffloadError, Overloaded, Refused, Unreachable
 from k2_offload.core.exactly_once import check_cut, watermark_of
+from k2_offload.core.retention import Kept
 from k2_offload.core.schema_change import settle
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import Window, from_micros
+from k2_offload.work.holding import read_kept
 from k2_offload.work.sides import Sides
 from k2_offload.work.tiers import WORKER, Tiers
 
@@ -44,6 +46,7 @@ class TableDays:
     :param now: the earlier of both clocks
     :param warm: rows that the cold tier must hold, by day
     :param cold: rows that the cold tier holds, by day; ``None`` if some of its files are not partitioned by day
+    :param kept: with ``retention: proven``: which older days the warm tier holds, and which it does not
     """
 
     table: TableSpec
@@ -55,11 +58,16 @@ class TableDays:
     warm: dict[date, int]
     cold: dict[date, int] | None
     changing: bool = False
+    kept: Kept = field(default_factory=Kept)
 
     @property
     def whole_from(self) -> date:
-        """The first day that the warm tier surely holds as a whole."""
+        """The first day that the warm tier surely holds as a whole, as far as the clock tells."""
         return first_whole_day(self.now, self.table.warm_retention)
+
+    def is_whole(self, day: date) -> bool:
+        """Whether the warm tier surely holds a day as a whole."""
+        return self.kept.holds(day, self.whole_from)
 
 
 def count_days(tiers: Tiers, table: TableSpec, since: date | None = None) -> TableDays | None:
@@ -78,11 +86,15 @@ def count_days(tiers: Tiers, table: TableSpec, since: date | None = None) -> Tab
     columns = settle(columns, cold.columns)
     below, now = watermark_of(cold.published), min(tiers.now(), tiers.clickhouse.now())
     left_out = cold.skips.left_out
+    kept = read_kept(tiers, table)
     if since is None:
         since = (now - table.warm_retention).date() - timedelta(days=1)
+        if kept.whole_since is not None:
+            [(oldest,)] = tiers.clickhouse.execute(day_queries.oldest_day(table))
+            since = min(since, max(oldest, kept.whole_since))
     warm = tiers.clickhouse.rows_per_day(day_queries.warm_rows_per_day(table, since, below, left_out))
     in_cold = cold.rows_per_day(table.partition_column, since)
-    return TableDays(table, cold, columns, below, left_out, now, warm, in_cold, changing)
+    return TableDays(table, cold, columns, below, left_out, now, warm, in_cold, changing, kept)
 
 
 def compare(
@@ -137,11 +149,14 @@ def compare_day(tiers: Tiers, days: TableDays, day: date) -> DayComparison:
     sides = _sides(tiers, days, scope)
     warm = sides.warm
     warm_rows, warm_hash = _total(warm)
+    is_whole = days.is_whole(day)
+    if is_whole and day < days.whole_from:  # its partition may have been moved away since days were counted
+        is_whole = read_kept(tiers, table).holds(day, days.whole_from)
     found = DayComparison(
         table.name,
         scope,
         days.cold_table.snapshot_id,
-        day >= days.whole_from,
+        is_whole,
         warm_rows,
         warm_hash,
         (days.cold or {}).get(day, 0),

@@ -30,7 +30,7 @@ from k2_offload.core.exactly_once import (
     watermark_of,
 )
 from k2_offload.core.fault_points import FaultPoint, reached
-from k2_offload.core.gaps import Gap, GapKind, Looked, first_contact, may_have_expired
+from k2_offload.core.gaps import Gap, GapKind, Looked, first_contact
 from k2_offload.core.plan import PlannedWindow, plan_columns
 from k2_offload.core.schema_change import refused_by_choice, settle
 from k2_offload.core.skips import Skips
@@ -38,6 +38,7 @@ from k2_offload.core.tables import TableSpec
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import TICK, Upstream, Window, format_time, upstream_limit, window_high
+from k2_offload.work.holding import find_expired
 from k2_offload.work.schema import follow_source
 from k2_offload.work.tiers import Tiers
 
@@ -73,7 +74,7 @@ def plan(
         follow_source(table, cold, changes, state.watermark, window_open=state.resume is not None)
         # The earlier of the two clocks: one that is ahead would reach into rows still in flight.
         now = min(tiers.now(), tiers.clickhouse.now())
-        _check_expired(table, locked.looked, state.watermark, now)
+        _check_expired(tiers, table, locked.looked, state.watermark, now)
         if state.resume is None:
             below = {} if upstream_watermarks is None else upstream_watermarks
             limit = upstream_limit(
@@ -265,14 +266,14 @@ def _record_open(
     locked.open(window_id, dag_run_id=dag_run_id, rows=counts.total, max_sequence=highest, now=now, failures=failures)
 
 
-def _check_expired(table: TableSpec, looked: Looked, watermark: datetime, now: datetime) -> None:
+def _check_expired(tiers: Tiers, table: TableSpec, looked: Looked, watermark: datetime, now: datetime) -> None:
     """Stop where rows may have gone unseen; what is older than the first window is nobody's loss.
 
     :raises ExpiredRows: until a person has accepted it
     """
     if watermark == FIRST_WATERMARK:
         return
-    gap = may_have_expired(watermark, looked, now, table.warm_retention)
+    gap = find_expired(tiers, table, watermark, looked, now)
     if gap is not None:
         hours = (gap.high - gap.low) / timedelta(hours=1)
         raise ExpiredRows(

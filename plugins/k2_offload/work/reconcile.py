@@ -156,21 +156,21 @@ class _Counted:
     def due(self) -> list[date]:
         """Days whose content is to be compared, as far as this table alone tells."""
         days = self.days
-        return days_to_compare(days.warm, self.cold, self.known, days.whole_from, days.now)
+        return days_to_compare(days.warm, self.cold, self.known, days.is_whole, days.now)
 
     def missed(self, healed: Mapping[date, datetime]) -> list[date]:
         """Whole days that were healed in some table and could not be compared in this one then.
 
         A late trade changes no number of candles: once the trade itself is healed, no count tells of it any more.
         """
-        days = [day for day in self.cold if day >= self.days.whole_from and day in self.known and day in healed]
+        days = [day for day in self.cold if self.days.is_whole(day) and day in self.known and day in healed]
         return [day for day in days if self.compared_at(day) < healed[day] - COMPARED_TOGETHER]
 
     @property
     def differing(self) -> list[date]:
         """Whole days whose counts differ."""
-        warm, whole_from = self.days.warm, self.days.whole_from
-        return [day for day in self.due if day >= whole_from and warm.get(day, 0) != self.cold.get(day, 0)]
+        warm, is_whole = self.days.warm, self.days.is_whole
+        return [day for day in self.due if is_whole(day) and warm.get(day, 0) != self.cold.get(day, 0)]
 
 
 def _healed(counted: Sequence[_Counted]) -> dict[date, datetime]:

@@ -27,6 +27,7 @@ from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import show_duration
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.ttl import is_kept_too_short
+from k2_offload.work.retention import check_retention
 from k2_offload.work.tiers import Tiers, open_ledger
 from k2_offload.work.ttl import read_kept_for
 
@@ -265,10 +266,10 @@ def check_source(tiers: Tiers, table: TableSpec) -> SourceCheck:
                 raise refused_by_choice(table, changes)
             check_cut(table.name, cold.published, table.timestamp_column)
         storage, kept_for = read_kept_for(tiers, table)
+        problem = check_retention(tiers, table)
     except OffloadError as error:
         return SourceCheck(table, len(columns) if columns else None, str(error))
-    problem = None
-    if is_kept_too_short(table.warm_retention, kept_for):
+    if problem is None and is_kept_too_short(table.warm_retention, kept_for):
         problem = (
             f"{table.name}: the table file says that rows are kept for {table.warm_retention_text} "
             f"(warm_retention_days), and the TTL of {storage} keeps some for {kept_for} only. Days of which rows are "

@@ -135,10 +135,10 @@ def equal(hours_ago):
     ],
 )
 def test_a_day_is_due_when_counts_differ_or_nobody_has_looked_for_a_day(warm, cold, known, due):
-    assert days_to_compare(warm, cold, known, DAY, NOW) == due
+    assert days_to_compare(warm, cold, known, DAY.__le__, NOW) == due
 
 
 def test_a_day_that_the_ttl_has_reached_is_looked_at_while_warm_holds_any_of_it():
     after = DAY + timedelta(days=1)
-    assert days_to_compare({DAY: 1}, {DAY: 5}, {DAY: equal(1)}, after, NOW) == [DAY]
-    assert days_to_compare({}, {DAY: 5}, {DAY: equal(1)}, after, NOW) == []
+    assert days_to_compare({DAY: 1}, {DAY: 5}, {DAY: equal(1)}, after.__le__, NOW) == [DAY]
+    assert days_to_compare({}, {DAY: 5}, {DAY: equal(1)}, after.__le__, NOW) == []

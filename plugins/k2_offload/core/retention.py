@@ -1,0 +1,402 @@
+"""Why nothing is forgotten that is not proven. The argument, and every rule that it needs.
+
+With ``retention: proven`` no clock removes a row from ClickHouse. A partition of the *storage* (the MergeTree table
+that holds a source's rows, also behind views) goes like this:
+
+1. *It is chosen* (:func:`obstacle`): all of its days are older than ``warm_retention_days``, lie in no other partition,
+   and are sealed in every table of the table file that reads this storage.
+2. *It is compared.* Every seal is verified in the snapshot that readers see now; every source shows of each day exactly
+   what was sealed; and together the sources show all rows of the partition (:func:`shows_all`). The parts were the same
+   before and after, and a part never changes: so this is a statement about these parts.
+3. *It is moved* into the holding table, where nobody inserts. What was moved must be these very parts, by the digests
+   of their files, and no source may show a row of these days any more. Otherwise (a row came in between, or parts were
+   merged) the partition is moved back at once.
+4. *It is held* for ``holding_days``. A late row that comes meanwhile brings the partition back, so that the day is
+   whole and can be healed. Each run verifies the seals again; while one is broken, nothing is dropped.
+5. *It is dropped*, after the seals were verified once more: the same seals that it was compared with, of every table
+   that reads the storage by then.
+
+What a run is about to do stands in the holding table's comment before it does it (:class:`Record`); what the next one
+finds then says how to go on (:func:`next_step`). So a run may be killed anywhere, and repeated. The comment lives with
+the data that it speaks of: a ClickHouse that is restored from a backup brings the right one with it.
+
+A rule of step 1 that is too lax loses no row: step 2 compares rows, and step 3 shows that they are those which moved.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from k2_offload.core.seals import Seal
+from k2_offload.core.tables import TableSpec
+
+HOLDING_SUFFIX = "_k2_holding"
+"""After the storage's name: the table that its proven partitions are moved to."""
+
+TAG_PREFIX = "k2_held_"
+"""Before a day: the tag of the snapshot in which that day was verified, while its partition is held."""
+
+ENGINES = ("MergeTree", "AggregatingMergeTree")
+"""Storages that can be ``proven``. A replica that lags might drop what it has not fetched, so none is replicated."""
+
+FAR = 4
+"""A TTL is far if it keeps rows so many times as long as ``warm_retention_days``."""
+
+DayRange = tuple[date, date]
+"""From a first day to a last one, inclusive."""
+
+_VERSION = 1
+
+
+class Step(StrEnum):
+    """What a run does with a partition."""
+
+    MOVING = "moving"
+    HELD = "held"
+    DROPPING = "dropping"
+    RESTORING = "restoring"
+
+
+class Next(StrEnum):
+    """How to go on with a partition that is on record."""
+
+    COMPARE = "compare"
+    KEEP = "keep"
+    RESTORE = "restore"
+    DROP = "drop"
+    FORGET = "forget"
+    """It is where it was: the record goes."""
+
+    GONE = "gone"
+    """It was dropped: the record goes, and its days are gone."""
+
+    DECIDE = "decide"
+    """A person has to: nothing is done."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """One partition of a storage.
+
+    :param parts: digests of the files of its parts, sorted; parts without rows are left out
+    :param days: by partition column of a table that reads it: the days that its rows are of
+    """
+
+    partition_id: str
+    parts: tuple[str, ...]
+    rows: int
+    days: Mapping[str, DayRange]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was, or is, to be done with a partition.
+
+    :param seals: names of the seals that it was compared with, by table and day
+    :param at: when this step began; of one that is held, when it was moved
+    """
+
+    partition_id: str
+    step: Step
+    parts: tuple[str, ...]
+    rows: int
+    days: Mapping[str, DayRange]
+    seals: Mapping[str, Mapping[date, str]]
+    at: datetime
+
+    def covers(self, column: str, day: date) -> bool:
+        """Whether a day of a partition column is one of its days."""
+        return column in self.days and self.days[column][0] <= day <= self.days[column][1]
+
+    @property
+    def text(self) -> str:
+        """Its days, for a sentence."""
+        ranges = sorted(set(self.days.values()))
+        return ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in ranges)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Which days a storage holds as a whole, however old they are.
+
+    :param whole_since: nothing but a proven removal has taken rows of days from this one on; ``None`` while a TTL may
+    :param gone: days that were removed, or are held
+    """
+
+    whole_since: date | None = None
+    gone: tuple[DayRange, ...] = ()
+
+    def holds(self, day: date, whole_from: date) -> bool:
+        """Whether the storage holds a day as a whole.
+
+        :param whole_from: the first day that it holds as far as the clock tells
+        """
+        since = whole_from if self.whole_since is None else min(whole_from, self.whole_since)
+        return day >= since and not self.is_gone(day)
+
+    def is_gone(self, day: date) -> bool:
+        """Whether a day was removed, or is held."""
+        return any(first <= day <= last for first, last in self.gone)
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What the comment of a holding table says.
+
+    :param storage: whose partitions it holds
+    :param whole_since: see :class:`Kept`; ``None`` while a TTL may remove rows
+    :param gone: days of partitions that were dropped, by partition column
+    """
+
+    storage: str
+    whole_since: date | None
+    records: tuple[Record, ...] = ()
+    gone: Mapping[str, tuple[DayRange, ...]] = field(default_factory=dict)
+
+    def of(self, partition_id: str) -> Record | None:
+        """What is on record of a partition."""
+        return next((each for each in self.records if each.partition_id == partition_id), None)
+
+    def with_record(self, record: Record) -> Holding:
+        """With a record in the place of what was on record of its partition."""
+        others = self.without(record.partition_id).records
+        return replace(self, records=(*others, record))
+
+    def without(self, partition_id: str) -> Holding:
+        """Without the record of a partition."""
+        return replace(self, records=tuple(each for each in self.records if each.partition_id != partition_id))
+
+    def with_gone(self, record: Record) -> Holding:
+        """With the days of a partition gone, and no record of it."""
+        gone = {
+            column: merge_days([*self.gone.get(column, ()), *([record.days[column]] if column in record.days else [])])
+            for column in {*self.gone, *record.days}
+        }
+        return replace(self.without(record.partition_id), gone=gone)
+
+    def kept(self, column: str) -> Kept:
+        """What the storage holds as a whole, by days of a partition column."""
+        held = [record.days[column] for record in self.records if column in record.days]
+        return Kept(self.whole_since, merge_days([*self.gone.get(column, ()), *held]))
+
+    @property
+    def text(self) -> str:
+        """As it is stored."""
+        return json.dumps(
+            {
+                "k2_holding": _VERSION,
+                "of": self.storage,
+                "whole_since": self.whole_since and self.whole_since.isoformat(),
+                "records": [_stored(record) for record in self.records],
+                "gone": {column: _ranges(ranges) for column, ranges in sorted(self.gone.items())},
+            },
+            separators=(",", ":"),
+        )
+
+    @staticmethod
+    def read(text: str) -> Holding:
+        """The inverse of :attr:`text`.
+
+        :raises ValueError: if it is no such text
+        """
+        try:
+            stored: dict[str, Any] = json.loads(text)
+            if stored["k2_holding"] != _VERSION:
+                raise ValueError(f"version {stored['k2_holding']}")
+            since = stored["whole_since"]
+            return Holding(
+                stored["of"],
+                date.fromisoformat(since) if since else None,
+                tuple(map(_read_record, stored["records"])),
+                {column: tuple(map(_read_range, ranges)) for column, ranges in stored["gone"].items()},
+            )
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise ValueError(repr(error)) from None
+
+
+def _stored(record: Record) -> dict[str, Any]:
+    return {
+        "id": record.partition_id,
+        "step": record.step.value,
+        "parts": list(record.parts),
+        "rows": record.rows,
+        "days": dict(zip(record.days, _ranges(record.days.values()), strict=True)),
+        "seals": {table: {str(day): seal for day, seal in days.items()} for table, days in record.seals.items()},
+        "at": record.at.isoformat(),
+    }
+
+
+def _read_record(stored: Mapping[str, Any]) -> Record:
+    return Record(
+        stored["id"],
+        Step(stored["step"]),
+        tuple(stored["parts"]),
+        stored["rows"],
+        {column: _read_range(days) for column, days in stored["days"].items()},
+        {
+            table: {date.fromisoformat(day): seal for day, seal in days.items()}
+            for table, days in stored["seals"].items()
+        },
+        datetime.fromisoformat(stored["at"]).astimezone(UTC),
+    )
+
+
+def _ranges(ranges: Iterable[DayRange]) -> list[list[str]]:
+    return [[first.isoformat(), last.isoformat()] for first, last in ranges]
+
+
+def _read_range(stored: Sequence[str]) -> DayRange:
+    return date.fromisoformat(stored[0]), date.fromisoformat(stored[1])
+
+
+def merge_days(ranges: Iterable[DayRange]) -> tuple[DayRange, ...]:
+    """The same days in as few ranges as possible, in order."""
+    merged: list[DayRange] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1] + timedelta(days=1):
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return tuple(merged)
+
+
+def days_of(ranged: DayRange) -> list[date]:
+    """Each day of a range."""
+    return [ranged[0] + timedelta(days=n) for n in range((ranged[1] - ranged[0]).days + 1)]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One table of the table file that reads a storage, as far as it is known before rows are compared.
+
+    :param whole_from: the first day that is not older than ``warm_retention_days``
+    :param seals: the last seal of each day of the present incarnation of its cold table
+    :param broken: why a day has none, or a broken one
+    :param rows: rows that the source shows, by day
+    :param columns: of the source, by name
+    """
+
+    table: TableSpec
+    whole_from: date
+    seals: Mapping[date, Seal]
+    broken: Mapping[date, str]
+    rows: Mapping[date, int]
+    columns: frozenset[str]
+
+
+def obstacle(
+    partition: Partition, all_partitions: Iterable[Partition], readers: Sequence[Reader], holding: Holding
+) -> str | None:
+    """Why a partition may not go, as far as days and seals tell; ``None`` if it may be compared.
+
+    A day without a row in a source needs no seal there.
+
+    :param readers: all tables that read the storage
+    """
+    if not readers:
+        return "no table of the table file reads it"
+    others = [each for each in all_partitions if each.partition_id != partition.partition_id]
+    for reader in readers:
+        table, column = reader.table, reader.table.partition_column
+        first, last = partition.days[column]
+        if last >= reader.whole_from:
+            return f"{last} is not older than warm_retention_days of {table.name} ({table.warm_retention_days})"
+        for other in others:
+            low, high = other.days[column]
+            if low <= last and first <= high:
+                return (
+                    f"rows of {max(low, first)} are in partition {other.partition_id}, too: a day that lies in several "
+                    "partitions cannot go"
+                )
+        kept = holding.kept(column)
+        for day in days_of((first, last)):
+            if kept.is_gone(day):
+                return f"rows of {day} came after that day was removed: they stay, and k2_reconcile has them on record"
+            reason = _obstacle_of_day(reader, day)
+            if reason is not None:
+                return reason
+    return None
+
+
+def _obstacle_of_day(reader: Reader, day: date) -> str | None:
+    name, seal = reader.table.name, reader.seals.get(day)
+    if day in reader.broken:
+        return reader.broken[day]
+    if seal is None:
+        if not reader.rows.get(day, 0):
+            return None
+        return f"{day} is not sealed in {name}"
+    if seal.partition_column != reader.table.partition_column:
+        return f"{day} of {name} is sealed by another partition column, {seal.partition_column}"
+    if unsealed := reader.columns - {column.name for column in seal.columns}:
+        return f"the seal of {day} of {name} says nothing of column {min(unsealed)}"
+    return None
+
+
+def shows_all(of_storage: object, of_sources: Sequence[int], of_views: Sequence[int]) -> bool:
+    """Whether the sealed tables show all rows of a partition.
+
+    Counted in rows; where all that read it are views with a version column (a candle's number of trades), in its sum.
+
+    :param of_storage: of the partition itself
+    :param of_sources: of each table whose source is the storage
+    :param of_views: of each table whose source is a view on it; they share its rows
+    """
+    if of_sources:
+        return all(each == of_storage for each in of_sources)
+    return sum(of_views) == of_storage
+
+
+def next_step(record: Record, held: Sequence[str], in_source: Sequence[str], source_rows: int) -> Next:
+    """How to go on with a partition that is on record.
+
+    :param held: digests of its parts in the holding table, sorted
+    :param in_source: of those in the storage
+    :param source_rows: rows that sources show of its days
+    """
+    is_back = set(record.parts) <= set(in_source) and bool(record.parts)
+    if not held:
+        if record.step is Step.DROPPING:
+            return Next.GONE
+        if record.step is Step.HELD and not is_back:
+            return Next.GONE  # by hand; what is cold was compared
+        return Next.FORGET if in_source else Next.GONE
+    if record.step is Step.RESTORING:
+        return Next.RESTORE
+    if tuple(held) != record.parts:
+        return Next.RESTORE if record.step is Step.MOVING else Next.DECIDE
+    if source_rows or in_source:
+        return Next.RESTORE
+    return {Step.MOVING: Next.COMPARE, Step.HELD: Next.KEEP, Step.DROPPING: Next.DROP}[record.step]
+
+
+def is_due(record: Record, now: datetime, holding_days: int) -> bool:
+    """Whether a partition has been held for long enough."""
+    return now >= record.at + timedelta(days=holding_days)
+
+
+def seals_obstacle(record: Record, readers: Sequence[Reader]) -> str | None:
+    """Why a held partition may not be dropped, as far as seals tell; ``None`` if they may be verified.
+
+    They must be the very seals that it was compared with, of every table that reads the storage now.
+    """
+    present = {reader.table.name: reader for reader in readers}
+    for name in record.seals:
+        if name not in present:
+            return f"{name} read it when it was moved, and is not in the table file with 'retention: proven' any more"
+    for name, reader in present.items():
+        if name not in record.seals:
+            return f"{name} reads it now, and did not when it was compared"
+        for day, seal_id in record.seals[name].items():
+            if day in reader.broken:
+                return reader.broken[day]
+            if day not in reader.seals:
+                return f"{day} of {name} is not sealed any more: its cold table was dropped, rolled back or made anew"
+            if reader.seals[day].seal_id != seal_id:
+                return f"{day} of {name} has another seal than when it was compared"
+    return None

@@ -1,0 +1,130 @@
+"""The ClickHouse statements that move proven partitions away, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from k2_offload.core.day_comparison import day_window
+from k2_offload.core.queries import source_of
+from k2_offload.core.retention import HOLDING_SUFFIX, DayRange
+from k2_offload.core.sql import between, literal, quote, source_column
+from k2_offload.core.tables import TableSpec
+from k2_offload.core.windows import Window
+
+_NO_MERGES = {"max_bytes_to_merge_at_max_space_in_pool": 1, "max_bytes_to_merge_at_min_space_in_pool": 1}
+"""So that the parts that are held stay those that were compared."""
+
+
+def holding_of(storage: str) -> str:
+    """Name of the holding table of a storage."""
+    return storage + HOLDING_SUFFIX
+
+
+def describe_table(name: str) -> str:
+    """Rows ``(full engine, comment)``; none if there is no such table."""
+    database, _, table = name.partition(".")
+    return (
+        "SELECT engine_full, comment FROM system.tables "
+        f"WHERE database = {literal(database)} AND name = {literal(table)}"
+    )
+
+
+def structure(name: str) -> str:
+    """Rows that differ between two tables if a partition cannot be moved from one to the other."""
+    database, _, table = name.partition(".")
+    return (
+        "SELECT name, type, default_kind, default_expression, compression_codec FROM system.columns "
+        f"WHERE database = {literal(database)} AND table = {literal(table)} ORDER BY position"
+    )
+
+
+def create_holding(storage: str, comment: str, *, replace: bool = False) -> str:
+    """An empty table like the storage; it keeps the storage's TTL until :func:`prepare_holding`."""
+    verb = "CREATE OR REPLACE TABLE" if replace else "CREATE TABLE"
+    return f"{verb} {_name(holding_of(storage))} AS {_name(storage)} COMMENT {literal(comment)}"
+
+
+def prepare_holding(storage: str, engine: str, *, has_ttl: bool) -> list[str]:
+    """What lets the holding table keep its parts as they are; nothing if it does.
+
+    :param engine: of the holding table, in full
+    """
+    name = _name(holding_of(storage))
+    statements = [f"ALTER TABLE {name} REMOVE TTL"] if has_ttl else []
+    missing = [f"{setting} = {value}" for setting, value in _NO_MERGES.items() if f"{setting} = {value}" not in engine]
+    if missing:
+        statements.append(f"ALTER TABLE {name} MODIFY SETTING {', '.join(missing)}")
+    return statements
+
+
+def write_comment(storage: str, comment: str) -> str:
+    """Put what is on record into the holding table's comment."""
+    return f"ALTER TABLE {_name(holding_of(storage))} MODIFY COMMENT {literal(comment)}"
+
+
+def parts(name: str) -> str:
+    """Rows ``(partition, digests of its parts in order)``, of parts with rows."""
+    database, _, table = name.partition(".")
+    return (
+        "SELECT partition_id, arraySort(groupArray(hash_of_all_files)) FROM system.parts WHERE active AND rows > 0 "
+        f"AND database = {literal(database)} AND table = {literal(table)} GROUP BY partition_id ORDER BY partition_id"
+    )
+
+
+def partition_days(storage: str, columns: Sequence[str]) -> str:
+    """Rows ``(partition, rows, first day and last day of each column in UTC)``."""
+    days = "".join(
+        f", toDate({function}({source_column(column)}), 'UTC')" for column in columns for function in ("min", "max")
+    )
+    return f"SELECT _partition_id AS k2_id, count(){days} FROM {_name(storage)} AS source GROUP BY k2_id ORDER BY k2_id"
+
+
+def move(storage: str, partition_id: str) -> str:
+    """Move a partition into the holding table."""
+    return f"ALTER TABLE {_name(storage)} {_moved(partition_id, holding_of(storage))}"
+
+
+def move_back(storage: str, partition_id: str) -> str:
+    """Move a partition out of the holding table."""
+    return f"ALTER TABLE {_name(holding_of(storage))} {_moved(partition_id, storage)}"
+
+
+def drop(storage: str, partition_id: str) -> str:
+    """Drop a partition that is held."""
+    return f"ALTER TABLE {_name(holding_of(storage))} DROP PARTITION ID {literal(partition_id)}"
+
+
+def measure_storage(storage: str, partition_id: str, version_column: str | None) -> str:
+    """One row: how many rows a partition has, or the sum of a column."""
+    return (
+        f"SELECT {_measure(version_column)} FROM {_name(storage)} AS source "
+        f"WHERE _partition_id = {literal(partition_id)}"
+    )
+
+
+def measure_source(table: TableSpec, days: DayRange, version_column: str | None = None) -> str:
+    """The same of what a source shows of some days."""
+    window = Window(day_window(days[0]).low, day_window(days[1]).high)
+    condition = between(source_column(table.partition_column), window)
+    return f"SELECT {_measure(version_column)} FROM {source_of(table)} WHERE {condition}"
+
+
+def count_in_both(storage: str, partition_id: str) -> str:
+    """One row: rows of a partition that is held which the storage holds, too."""
+    row, of_partition = "cityHash64(tuple(*))", f"_partition_id = {literal(partition_id)}"
+    return (
+        f"SELECT count() FROM {_name(holding_of(storage))} WHERE {of_partition} AND {row} IN "
+        f"(SELECT {row} FROM {_name(storage)} WHERE {of_partition})"
+    )
+
+
+def _measure(version_column: str | None) -> str:
+    return "count()" if version_column is None else f"sum({source_column(version_column)})"
+
+
+def _moved(partition_id: str, to: str) -> str:
+    return f"MOVE PARTITION ID {literal(partition_id)} TO TABLE {_name(to)}"
+
+
+def _name(name: str) -> str:
+    return ".".join(quote(part) for part in name.split("."))

@@ -1,0 +1,187 @@
+"""The holding table of a storage in ClickHouse: what it holds, and what its comment says."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+
+from k2_offload.core import retention_queries as sql
+from k2_offload.core.day_comparison import day_window
+from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, Unreachable
+from k2_offload.core.gaps import Looked, may_have_expired, soon_expired
+from k2_offload.core.maintenance import LONGEST_CANDLE
+from k2_offload.core.retention import ENGINES, FAR, Holding, Kept, Partition
+from k2_offload.core.tables import TableSpec
+from k2_offload.core.ttl import removals
+from k2_offload.core.windows import Window
+from k2_offload.work.tiers import Tiers
+from k2_offload.work.ttl import read_kept_for
+
+log = logging.getLogger(__name__)
+
+
+class HoldingTable:
+    """The partitions of a storage and of its holding table.
+
+    :param storage: ``database.table`` of a MergeTree
+    """
+
+    def __init__(self, tiers: Tiers, storage: str) -> None:
+        self.clickhouse = tiers.clickhouse
+        self.storage = storage
+        self.name = sql.holding_of(storage)
+
+    def read(self) -> Holding | None:
+        """What is on record; ``None`` if there is no holding table yet.
+
+        :raises DamagedTable: if the table of its name is not this one
+        """
+        found = self.clickhouse.execute(sql.describe_table(self.name))
+        if not found:
+            return None
+        try:
+            holding = Holding.read(found[0][1])
+        except ValueError:
+            holding = None
+        if holding is None or holding.storage != self.storage:
+            raise DamagedTable(
+                f"{self.name}: a table of that name is there, and its comment does not say that it holds partitions of "
+                f"{self.storage}. Nothing was moved or dropped and no row is lost. Rename it, or put its comment back: "
+                "docs/retention.md."
+            )
+        return holding
+
+    def write(self, holding: Holding) -> None:
+        """Put on record what is to be done, or was."""
+        self.clickhouse.execute(sql.write_comment(self.storage, holding.text))
+
+    def prepare(self, holding: Holding | None) -> Holding:
+        """Let the holding table be there, without a TTL or merges, and with the storage's columns.
+
+        :raises OffloadError: if it holds partitions with other columns
+        """
+        if holding is None:
+            holding = Holding(self.storage, None)
+            self.clickhouse.execute(sql.create_holding(self.storage, holding.text))
+        elif self._columns(self.name) != self._columns(self.storage):
+            if holding.records or self.parts(self.name):
+                raise InvalidSource(
+                    f"{self.storage}: its columns have changed, and {self.name} still holds partitions with the old "
+                    "ones. Nothing was moved and no row is lost. More partitions go when those are dropped."
+                )
+            self.clickhouse.execute(sql.create_holding(self.storage, holding.text, replace=True))
+        engine = self.clickhouse.engine(self.name)
+        for statement in sql.prepare_holding(self.storage, engine, has_ttl=removals(engine) != []):
+            self.clickhouse.execute(statement)
+        return holding
+
+    def _columns(self, name: str) -> list[tuple[object, ...]]:
+        return self.clickhouse.execute(sql.structure(name))
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the storage's columns."""
+        return [str(name) for name, *_ in self._columns(self.storage)]
+
+    def parts(self, name: str) -> dict[str, tuple[str, ...]]:
+        """Digests of the parts of a table, by partition."""
+        return {partition_id: tuple(parts) for partition_id, parts in self.clickhouse.execute(sql.parts(name))}
+
+    def partitions(self, columns: Iterable[str]) -> list[Partition]:
+        """The storage's partitions, those of the oldest days first.
+
+        :param columns: whose days are to be known
+        """
+        names = sorted(set(columns))
+        found = self.clickhouse.execute(sql.partition_days(self.storage, names))
+        parts = self.parts(self.storage)
+        partitions = [
+            Partition(partition_id, parts.get(partition_id, ()), rows, _by_column(names, days))
+            for partition_id, rows, *days in found
+        ]
+        return sorted(partitions, key=lambda each: (min(each.days.values()), each.partition_id))
+
+
+def _by_column(names: list[str], days: list[date]) -> dict[str, tuple[date, date]]:
+    return {name: (days[2 * place], days[2 * place + 1]) for place, name in enumerate(names)}
+
+
+def check_storage(tiers: Tiers, table: TableSpec) -> str:
+    """The storage of a table with ``retention: proven``.
+
+    :raises InvalidSource: if what it is does not allow that, and why
+    """
+    storage = tiers.clickhouse.storage(table)
+    if storage is None:
+        raise InvalidSource(
+            f"{table.name}: 'retention: proven' needs a source that is a MergeTree table or a view on one such table, "
+            f"and {table.source} is not, or its TTL groups rows. Nothing is removed. Set 'retention: ttl'."
+        )
+    engine = tiers.clickhouse.engine(storage.name).partition(" ")[0].partition("(")[0]
+    if engine not in ENGINES:
+        raise InvalidSource(
+            f"{table.name}: 'retention: proven' is not possible for {storage.name}: its engine is {engine}, and only "
+            f"{' and '.join(ENGINES)} are known to lose nothing. Nothing is removed. Set 'retention: ttl'."
+        )
+    return storage.name
+
+
+def ttl_in_the_way(tiers: Tiers, table: TableSpec) -> str | None:
+    """Why the source's real TTL does not go with ``retention: proven``; ``None`` if it does.
+
+    :raises Unreachable: if ClickHouse is down
+    """
+    storage, kept_for = read_kept_for(tiers, table)
+    if storage is None:
+        return (
+            f"{table.name}: the TTL of {table.source} cannot be known, so rows may go before they are proven to be cold"
+        )
+    if kept_for is not None and kept_for < FAR * table.warm_retention:
+        return (
+            f"{table.name}: the TTL of {storage} keeps some rows for {kept_for} only: an outage may lose them. With "
+            f"'retention: proven' it has to keep them for {FAR} times warm_retention_days, or there is none: "
+            f"`ALTER TABLE {storage} REMOVE TTL`"
+        )
+    return None
+
+
+def read_kept(tiers: Tiers, table: TableSpec) -> Kept:
+    """Which days ClickHouse holds as a whole although they are old, and which not although they are young.
+
+    :raises Unreachable: if ClickHouse is down; if something else keeps it from being known, the clock alone counts
+    """
+    if not table.is_proven:
+        return Kept()
+    try:
+        storage = tiers.clickhouse.storage(table)
+        holding = HoldingTable(tiers, storage.name).read() if storage is not None else None
+    except Unreachable:
+        raise
+    except OffloadError as error:
+        log.warning("%s: what was removed of it cannot be known: %s", table.name, error)
+        return Kept()
+    if holding is None:
+        return Kept()
+    kept = holding.kept(table.partition_column)
+    return replace(kept, whole_since=None) if ttl_in_the_way(tiers, table) else kept
+
+
+def find_expired(
+    tiers: Tiers, table: TableSpec, watermark: datetime, looked: Looked, now: datetime, *, soon: bool = False
+) -> Window | None:
+    """The range that a TTL may have taken before it was moved; with ``retention: proven``, none since that began.
+
+    :param soon: with what it may take while the rest is moved
+    :returns: ``None`` if nothing may have gone
+    """
+    gap = may_have_expired(watermark, looked, now, table.warm_retention)
+    if gap is None:
+        return None
+    high = soon_expired(now, table.warm_retention) if soon else gap.high
+    since = read_kept(tiers, table).whole_since
+    if since is not None:
+        same_time = table.partition_column == table.timestamp_column
+        high = min(high, day_window(since).low + (timedelta(0) if same_time else LONGEST_CANDLE))
+    return Window(gap.low, high) if gap.low < high else None

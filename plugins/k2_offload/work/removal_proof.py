@@ -1,0 +1,155 @@
+"""Proves that a partition of ClickHouse is cold: by its seals, and by what its sources show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from k2_offload.adapters.cold_table import ColdTable
+from k2_offload.adapters.ledger_seals import LedgerSeals
+from k2_offload.core import day_queries
+from k2_offload.core import retention_queries as sql
+from k2_offload.core.day_comparison import first_whole_day
+from k2_offload.core.errors import DamagedTable
+from k2_offload.core.retention import Partition, Reader, Record, shows_all
+from k2_offload.core.schema_change import settle
+from k2_offload.core.seals import Seal
+from k2_offload.core.tables import TableSpec
+from k2_offload.work.holding import HoldingTable
+from k2_offload.work.known_seals import newest_of
+from k2_offload.work.tiers import Tiers
+from k2_offload.work.verify_seals import verify_seal
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is to be proven of a storage.
+
+    :param tables: all that read it
+    :param now: the earlier of both clocks
+    """
+
+    tiers: Tiers
+    storage: str
+    tables: Sequence[TableSpec]
+    now: datetime
+
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """Digests of the storage's parts, by partition."""
+        return HoldingTable(self.tiers, self.storage).parts(self.storage)
+
+    def prove(self, partition: Partition, readers: Sequence[Reader]) -> tuple[dict[str, ColdTable], str | None]:
+        """Compare a partition with its seals; why it is not what was sealed.
+
+        :raises DamagedTable: if a seal is broken
+        """
+        before = self.parts().get(partition.partition_id, ())
+        loaded: dict[str, ColdTable] = {}
+        for reader in readers:
+            table = reader.table
+            cold = loaded[table.name] = self.load(table)
+            columns = {column.name: column for column in settle(self.tiers.clickhouse.columns(table), cold.columns)}
+            for seal in seals_of(reader, partition):
+                if (reason := self.verify(cold, seal)) is not None:
+                    return loaded, reason
+                if lost := [column.name for column in seal.columns if column.name not in columns]:
+                    return loaded, f"column {lost[0]}, which the seal of {seal.day} of {table.name} is over, is gone"
+                sealed = [columns[column.name] for column in seal.columns]
+                found = self.tiers.clickhouse.execute(day_queries.warm_content(table, sealed, seal.day))[0]
+                if tuple(found) != seal.content:
+                    return loaded, (
+                        f"ClickHouse does not show of {seal.day} what was sealed in {table.name}: {found[0]:,} rows, "
+                        f"{seal.rows:,} were sealed, or their values differ; `k2 verify {table.name}` compares them"
+                    )
+        if not self.shows_all(partition, readers):
+            return loaded, "the tables that read it do not show all of its rows"
+        after = self.parts().get(partition.partition_id, ())
+        if before != partition.parts or after != before:
+            return loaded, "rows came in, or parts were merged, while it was compared; the next run looks anew"
+        return loaded, None
+
+    def shows_all(self, partition: Partition, readers: Sequence[Reader]) -> bool:
+        """Whether the tables show all rows of a partition."""
+        own = [reader.table for reader in readers if reader.table.source == self.storage]
+        views = [reader.table for reader in readers if reader.table.source != self.storage]
+        versions = {table.version_column for table in views}
+        version = versions.pop() if not own and len(versions) == 1 else None
+        if version not in HoldingTable(self.tiers, self.storage).columns:
+            version = None
+        ask = self.tiers.clickhouse.execute
+        [(all_rows,)] = ask(sql.measure_storage(self.storage, partition.partition_id, version))
+
+        def shown(table: TableSpec) -> int:
+            [(rows,)] = ask(sql.measure_source(table, partition.days[table.partition_column], version))
+            return int(rows)
+
+        return shows_all(int(all_rows), list(map(shown, own)), list(map(shown, views)))
+
+    def verify(self, cold: ColdTable, seal: Seal) -> str | None:
+        """Why a sealed day may not be relied on yet; ``None`` if it may.
+
+        :raises DamagedTable: if its seal is broken
+        """
+        verified = verify_seal(self.tiers, cold, seal)
+        if verified.problem is not None:
+            LedgerSeals(self.tiers.ledger).record_verification(
+                seal, verified.snapshot_id, verified.problem, self.tiers.now()
+            )
+            raise DamagedTable(verified.problem)
+        return f"{seal.day} of {seal.table} was healed since it was sealed" if verified.healed else None
+
+    def find_broken(self, record: Record, readers: Sequence[Reader]) -> str | None:
+        """Why the cold tier may not hold what is held."""
+        for reader in readers:
+            cold = self.load(reader.table)
+            for day in record.seals[reader.table.name]:
+                try:
+                    reason = self.verify(cold, reader.seals[day])
+                except DamagedTable as damage:
+                    reason = str(damage)
+                if reason is not None:
+                    return reason if reason.endswith(".") else f"{reason}."
+        return None
+
+    def load(self, table: TableSpec) -> ColdTable:
+        """The cold table as it is now.
+
+        :raises DamagedTable: if there is none
+        """
+        cold = self.tiers.load_cold(table)
+        if cold is None:
+            raise DamagedTable(f"{table.name}: its cold table is not there. Nothing was dropped and no row is lost.")
+        return cold
+
+    def readers(self, days: Sequence[Mapping[str, tuple[date, date]]]) -> list[Reader]:
+        """What is known of the tables that read the storage.
+
+        :param days: that are looked at, by partition column
+        """
+        found = []
+        for table in self.tables:
+            cold = self.tiers.load_cold(table)
+            recorded = LedgerSeals(self.tiers.ledger).read([table.name])
+            last, broken = newest_of(table, cold.uuid, recorded) if cold is not None else ({}, {})
+            broken |= {day: each.problem for day, each in last.items() if each.problem is not None}
+            ranges = [each[table.partition_column] for each in days if table.partition_column in each]
+            count = self.tiers.clickhouse.rows_per_day
+            rows = count(day_queries.rows_per_day_since(table, min(ranges)[0])) if ranges else {}
+            found.append(
+                Reader(
+                    table,
+                    first_whole_day(self.now, table.warm_retention),
+                    {day: each.seal for day, each in last.items()},
+                    broken,
+                    rows,
+                    frozenset(self.tiers.clickhouse.column_types(table)),
+                )
+            )
+        return found
+
+
+def seals_of(reader: Reader, partition: Partition) -> list[Seal]:
+    """The seals of the days of a partition."""
+    first, last = partition.days[reader.table.partition_column]
+    return [seal for day, seal in sorted(reader.seals.items()) if first <= day <= last]

@@ -1,0 +1,217 @@
+"""What may go from ClickHouse, and how a run goes on with what the one before it has left."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from k2_offload.adapters.table_file import parse_tables
+from k2_offload.core.errors import InvalidTablesFile
+from k2_offload.core.plan import PlannedColumn
+from k2_offload.core.retention import (
+    Holding,
+    Kept,
+    Next,
+    Partition,
+    Reader,
+    Record,
+    Step,
+    days_of,
+    is_due,
+    merge_days,
+    next_step,
+    obstacle,
+    seals_obstacle,
+    shows_all,
+)
+from k2_offload.core.seals import Seal
+
+ENTRY = """
+  {name}:
+    layer: bronze
+    source: k2.trades
+    target: cold.{name}
+    timestamp_column: at
+    retention: proven
+"""
+TABLES = parse_tables("tables:" + ENTRY.format(name="trades") + ENTRY.format(name="others"))
+SPEC = TABLES["trades"]
+FIRST = date(2026, 3, 1)
+NOW = datetime(2026, 3, 20, tzinfo=UTC)
+
+
+def day(number):
+    return FIRST + timedelta(days=number)
+
+
+def seal(number, table="trades", rows=10):
+    columns = (PlannedColumn("at", "timestamptz"), PlannedColumn("price", "long"))
+    return Seal(table, "uuid", day(number), "at", rows, 7, columns, None, 1, NOW)
+
+
+def reader(sealed, shown=(), broken=(), table="trades", young=12, columns=("at", "price")):
+    return Reader(
+        TABLES[table],
+        day(young),
+        {day(number): seal(number, table) for number in sealed},
+        {day(number): "its seal is broken" for number in broken},
+        {day(number): 10 for number in (*sealed, *shown)},
+        frozenset(columns),
+    )
+
+
+def partition(name, first, last=None):
+    return Partition(name, (f"part of {name}",), 10, {"at": (day(first), day(first if last is None else last))})
+
+
+NOTHING = Holding("k2.trades", FIRST)
+RECORD = Record("p", Step.HELD, ("a", "b"), 10, {"at": (day(1), day(2))}, {"trades": {day(1): seal(1).seal_id}}, NOW)
+
+
+def test_a_partition_goes_when_all_its_days_are_old_and_sealed():
+    assert obstacle(partition("p", 1), [partition("p", 1)], [reader([1])], NOTHING) is None
+    assert obstacle(partition("p", 1, 3), [], [reader([1, 3])], NOTHING) is None, "nothing is shown of the second"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "others", "readers", "holding", "reason"),
+    [
+        (partition("p", 1), [], [reader([])], NOTHING, None),
+        (partition("p", 1), [], [], NOTHING, "no table of the table file reads it"),
+        (partition("p", 12), [], [reader([12])], NOTHING, "is not older than warm_retention_days of trades (7)"),
+        (partition("p", 11, 12), [], [reader([11, 12])], NOTHING, "2026-03-13 is not older"),
+        (partition("p", 1), [], [reader([], [1])], NOTHING, "2026-03-02 is not sealed in trades"),
+        (partition("p", 1, 3), [], [reader([1, 3], [2])], NOTHING, "2026-03-03 is not sealed in trades"),
+        (partition("p", 1), [], [reader([1], broken=[1])], NOTHING, "its seal is broken"),
+        (partition("p", 1), [], [reader([1]), reader([], [1], table="others")], NOTHING, "not sealed in others"),
+        (partition("p", 1), [partition("q", 0, 1)], [reader([1])], NOTHING, "2026-03-02 are in partition q, too"),
+        (partition("p", 1), [], [reader([1], columns=("at", "price", "venue"))], NOTHING, "nothing of column venue"),
+        (partition("p", 1), [], [reader([1])], NOTHING.with_gone(RECORD), "came after that day was removed"),
+    ],
+)
+def test_why_a_partition_may_not_go(chosen, others, readers, holding, reason):
+    found = obstacle(chosen, [chosen, *others], readers, holding)
+    assert found is None if reason is None else reason in found
+
+
+DAYS = st.integers(0, 15)
+
+
+@given(
+    st.lists(st.tuples(DAYS, DAYS).map(sorted), min_size=1, max_size=4),
+    st.lists(st.tuples(st.sets(DAYS), st.sets(DAYS), st.sets(DAYS)), min_size=1, max_size=2),
+    st.lists(st.tuples(DAYS, DAYS).map(sorted), max_size=2),
+)
+def test_no_day_goes_that_is_not_proven_in_every_table(spans, known, gone):
+    partitions = [partition(f"p{number}", first, last) for number, (first, last) in enumerate(spans)]
+    readers = [
+        reader(sealed, shown, broken, name)
+        for name, (sealed, shown, broken) in zip(TABLES.by_name, known, strict=False)
+    ]
+    holding = replace(NOTHING, gone={"at": merge_days((day(first), day(last)) for first, last in gone)})
+    for chosen in partitions:
+        if obstacle(chosen, partitions, readers, holding) is not None:
+            continue
+        for each in days_of(chosen.days["at"]):
+            assert each < day(12)
+            assert not holding.kept("at").is_gone(each)
+            assert sum(low <= each <= high for low, high in (other.days["at"] for other in partitions)) == 1
+            for one in readers:
+                assert each not in one.broken
+                assert each in one.seals or each not in one.rows
+
+
+@pytest.mark.parametrize(
+    ("step", "held", "in_source", "shown", "expected"),
+    [
+        (Step.MOVING, "", "ab", 10, Next.FORGET),
+        (Step.MOVING, "", "abc", 11, Next.FORGET),
+        (Step.MOVING, "ab", "", 0, Next.COMPARE),
+        (Step.MOVING, "ab", "c", 1, Next.RESTORE),
+        (Step.MOVING, "ab", "", 1, Next.RESTORE),
+        (Step.MOVING, "ab", "c", 0, Next.RESTORE),
+        (Step.MOVING, "abc", "", 0, Next.RESTORE),
+        (Step.MOVING, "a", "", 0, Next.RESTORE),
+        (Step.HELD, "ab", "", 0, Next.KEEP),
+        (Step.HELD, "ab", "c", 1, Next.RESTORE),
+        (Step.HELD, "abc", "", 0, Next.DECIDE),
+        (Step.HELD, "", "ab", 10, Next.FORGET),
+        (Step.HELD, "", "c", 1, Next.GONE),
+        (Step.HELD, "", "", 0, Next.GONE),
+        (Step.DROPPING, "ab", "", 0, Next.DROP),
+        (Step.DROPPING, "ab", "c", 1, Next.RESTORE),
+        (Step.DROPPING, "", "", 0, Next.GONE),
+        (Step.DROPPING, "", "c", 1, Next.GONE),
+        (Step.RESTORING, "ab", "", 0, Next.RESTORE),
+        (Step.RESTORING, "ab", "c", 1, Next.RESTORE),
+        (Step.RESTORING, "", "abc", 11, Next.FORGET),
+    ],
+)
+def test_how_a_run_goes_on(step, held, in_source, shown, expected):
+    assert next_step(replace(RECORD, step=step), tuple(held), tuple(in_source), shown) is expected
+
+
+@given(st.sampled_from(Step), st.text("abc", max_size=3), st.text("abc", max_size=3), st.integers(0, 2))
+def test_nothing_is_dropped_but_what_was_compared(step, held, in_source, shown):
+    found = next_step(replace(RECORD, step=step), tuple(held), tuple(in_source), shown)
+    if found in (Next.DROP, Next.KEEP, Next.COMPARE):
+        assert (tuple(held), in_source, shown) == (RECORD.parts, "", 0)
+    if found in (Next.FORGET, Next.GONE):
+        assert not held
+
+
+def test_the_seals_must_be_those_that_it_was_compared_with():
+    assert seals_obstacle(RECORD, [reader([1])]) is None
+    assert "reads it now" in seals_obstacle(RECORD, [reader([1]), reader([1], table="others")])
+    assert "trades read it when it was moved" in seals_obstacle(RECORD, [reader([1], table="others")])
+    assert "is not sealed any more" in seals_obstacle(RECORD, [reader([2])])
+    assert "its seal is broken" in seals_obstacle(RECORD, [reader([1], broken=[1])])
+    other = replace(reader([1]), seals={day(1): seal(1, rows=11)})
+    assert "has another seal" in seals_obstacle(RECORD, [other])
+
+
+def test_all_rows_of_a_partition_must_be_shown():
+    assert shows_all(10, [10], [])
+    assert shows_all(10, [10, 10], [3])
+    assert shows_all(10, [], [4, 6])
+    assert not shows_all(10, [9], [1])
+    assert not shows_all(10, [], [4, 5])
+    assert not shows_all(10, [], [])
+
+
+def test_a_partition_is_held_for_days():
+    assert not is_due(RECORD, NOW + timedelta(days=3, microseconds=-1), 3)
+    assert is_due(RECORD, NOW + timedelta(days=3), 3)
+
+
+def test_what_is_on_record_is_read_as_it_was_written():
+    holding = NOTHING.with_gone(replace(RECORD, days={"at": (day(4), day(5))})).with_record(RECORD)
+    assert Holding.read(holding.text) == holding
+    assert Holding.read(Holding("k2.trades", None).text) == Holding("k2.trades", None)
+    for text in ("", "{}", "[]", '{"k2_holding": 2}', "of somebody else"):
+        with pytest.raises(ValueError):  # noqa: PT011 - any
+            Holding.read(text)
+
+
+def test_old_days_are_whole_unless_they_were_removed():
+    holding = NOTHING.with_gone(RECORD).with_record(replace(RECORD, days={"at": (day(4), day(4))}))
+    kept = holding.kept("at")
+    assert [number for number in range(-1, 7) if kept.holds(day(number), day(5))] == [0, 3, 5, 6]
+    assert [number for number in range(-1, 7) if replace(kept, whole_since=None).holds(day(number), day(3))] == [
+        3,
+        5,
+        6,
+    ]
+    assert Kept().holds(day(5), day(5))
+    assert not Kept().holds(day(4), day(5))
+    assert merge_days([(day(3), day(4)), (day(1), day(2)), (day(9), day(9))]) == ((day(1), day(4)), (day(9), day(9)))
+
+
+@pytest.mark.parametrize("key", ["final: true", "reconcile: false"])
+def test_proven_needs_seals_and_rows_that_stay(key):
+    with pytest.raises(InvalidTablesFile, match="'retention: proven' needs 'reconcile'"):
+        parse_tables("tables:" + ENTRY.format(name="trades") + f"    {key}\n")
