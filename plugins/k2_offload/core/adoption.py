@@ -92,21 +92,13 @@ def find_problems(table: TableSpec, shape: Shape, columns: Sequence[ColumnPair])
             f"=> '{table.target}', options => map('rewrite-all', 'true'))."
         )
     if shape.undated_rows:
-        problems.append(undated(table, shape, table.partition_column, shape.undated_rows))
+        problems.append(_undated(table, shape, table.partition_column, shape.undated_rows))
     if TRANSPORTS[table.transport].clickhouse_writes:
         try:
             parquet_file(shape.location, "")
         except ConfigurationError as error:
             problems.append(f"{table.name}: {error}. {_UNTOUCHED}")
     return problems
-
-
-def undated(table: TableSpec, shape: Shape, column: str, rows: int) -> str:
-    """Why a table with NULL in one of its times cannot be used."""
-    return (
-        f"{table.name}: {rows:,} rows of the cold table have NULL in '{column}': they are of no day and of no window. "
-        f"{_UNTOUCHED} If they may go, with Spark: DELETE FROM {shape.name} WHERE {_quote(column)} IS NULL."
-    )
 
 
 def find_notes(table: TableSpec, columns: Sequence[ColumnPair]) -> list[str]:
@@ -159,6 +151,33 @@ class DayRows:
     def surplus(self) -> int:
         """Rows too many."""
         return self.duplicates + self.equal_keys
+
+
+def find_row_problems(table: TableSpec, shape: Shape, days: Sequence[DayRows], delete_files: int) -> list[str]:
+    """The same, once all rows were read.
+
+    :param delete_files: of the table; rows that they take out are not read
+    """
+    undated, said, read = (
+        sum(day.undated for day in days),
+        sum(shape.rows_of_days.values()),
+        sum(day.rows for day in days),
+    )
+    problems = [_undated(table, shape, table.timestamp_column, undated)] if undated else []
+    if said != read and not delete_files:
+        problems.append(
+            f"{table.name}: the cold table's files of days hold {said:,} rows by its metadata, and {read:,} rows are "
+            f"of these days. {_UNTOUCHED} `k2 verify {table.name} --cold-only` names the files."
+        )
+    return problems
+
+
+def _undated(table: TableSpec, shape: Shape, column: str, rows: int) -> str:
+    """Why a table with NULL in one of its times cannot be used."""
+    return (
+        f"{table.name}: {rows:,} rows of the cold table have NULL in '{column}': they are of no day and of no window. "
+        f"{_UNTOUCHED} If they may go, with Spark: DELETE FROM {shape.name} WHERE {_quote(column)} IS NULL."
+    )
 
 
 def out_of_reach(days: Iterable[DayRows], whole_from: date) -> list[DayRows]:

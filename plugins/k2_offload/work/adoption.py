@@ -16,8 +16,8 @@ from k2_offload.core.adoption import (
     describe_out_of_reach,
     find_notes,
     find_problems,
+    find_row_problems,
     out_of_reach,
-    undated,
     write_record,
 )
 from k2_offload.core.day_comparison import DayComparison
@@ -106,10 +106,10 @@ def look(tiers: Tiers, table: TableSpec, progress: DaysProgress = lambda days: d
         return replace(seen, problems=tuple(problems))
     _refuse_other_history(tiers, table, cold)
     days = tuple(_read_days(cold, table, cold.columns, progress(sorted(shape.rows_of_days))))
+    problems = find_row_problems(table, shape, days, cold.delete_files)
+    if problems:
+        return replace(seen, days=days, problems=tuple(problems))
     newest = [day.newest_micros for day in days if day.newest_micros is not None]
-    nulls = sum(day.undated for day in days)
-    if nulls:
-        return replace(seen, days=days, problems=(undated(table, shape, table.timestamp_column, nulls),))
     if not newest:
         return replace(seen, watermark=FIRST_WATERMARK)
     window_id = window_to_adopt(tiers, table, cold, from_micros(max(newest)))

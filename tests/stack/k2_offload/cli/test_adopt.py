@@ -121,6 +121,30 @@ def test_ten_duplicates_and_a_lost_row_are_found_and_healed(shell, noon):
         assert {day.verdict for day in healed.days} == {Verdict.EQUAL}
 
 
+def test_of_a_key_the_version_with_most_trades_is_left(shell, noon):
+    """By Spark, in a session of any time zone, and of no other day."""
+    workbench, table = shell.workbench, shell.workbench.create_trades()
+    spec = workbench.spec(table, key_columns="[symbol, at]", version_column="sequence")
+    old = OldSystem(shell, table)
+    for start in (noon.replace(hour=0), noon.replace(hour=23, minute=59), noon + timedelta(days=-1, hours=11)):
+        workbench.insert_trades(table, start, 8)
+    workbench.sql(f"INSERT INTO {table} SELECT at, sequence + 100, symbol, price + 1, note FROM {table}")
+    for _ in range(2):
+        old.copy(noon - timedelta(days=2), noon + timedelta(days=1))
+    cycle = workbench.cycle(spec)
+    seen = look(cycle.tiers, cycle.tables[table])
+    assert [(day.rows, day.duplicates, day.equal_keys) for day in seen.days] == [(32, 16, 8), (64, 32, 16)]
+    before = cold_rows(table)
+    workbench.spark.ask("sql", "SET TIME ZONE 'Asia/Tokyo'")
+    try:
+        workbench.spark.ask("sql", seen.deduplication(noon.date()))
+    finally:
+        workbench.spark.ask("sql", "SET TIME ZONE 'UTC'")
+    midnight = noon.replace(hour=0)
+    newest = {row for row in before if row[0] >= midnight and row[1] >= 100}
+    assert cold_rows(table) == Counter({row: n for row, n in before.items() if row[0] < midnight}) + Counter(newest)
+
+
 def test_it_is_taken_over_as_it_was_seen_or_not_at_all(shell, noon):
     workbench, table = shell.workbench, shell.workbench.create_trades()
     spec, old = workbench.spec(table), OldSystem(shell, table)

@@ -16,6 +16,7 @@ from k2_offload.core.adoption import (
     describe_out_of_reach,
     find_notes,
     find_problems,
+    find_row_problems,
     has_windows,
     out_of_reach,
     write_record,
@@ -75,6 +76,16 @@ def test_what_cannot_be_used_is_refused_with_the_reason(problem, found):
     [refusal] = found
     assert problem in refusal
     assert "Nothing was" in refusal
+
+
+def test_rows_that_were_not_found_where_the_metadata_says_are_a_problem():
+    shape = replace(SHAPE, rows_of_days={DAY: 5})
+    assert find_row_problems(TABLE, shape, [DayRows(DAY, 5)], delete_files=0) == []
+    assert find_row_problems(TABLE, shape, [DayRows(DAY, 4)], delete_files=1) == []
+    [elsewhere] = find_row_problems(TABLE, shape, [DayRows(DAY, 4)], delete_files=0)
+    assert "hold 5 rows by its metadata, and 4 rows are of these days" in elsewhere
+    [undated] = find_row_problems(TABLE, shape, [DayRows(DAY, 5, undated=2)], delete_files=0)
+    assert "2 rows of the cold table have NULL in 'at'" in undated
 
 
 def snapshot(**summary):
