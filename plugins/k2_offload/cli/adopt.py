@@ -130,10 +130,7 @@ def _print_repeated(days: Sequence[DayRows]) -> None:
     for day in days[:_SHOWN_DAYS]:
         for position, each in enumerate(day.repeated or (None,)):
             counts = [str(day.day), *map(show_number, (day.rows, day.duplicates, day.equal_keys))]
-            row = (
-                f"{each.times} \N{MULTIPLICATION SIGN} {', '.join(map('='.join, each.values.items()))}" if each else ""
-            )
-            shown.add_row(*(counts if position == 0 else [""] * len(counts)), escape(row))
+            shown.add_row(*(counts if position == 0 else [""] * len(counts)), escape(_name(each)) if each else "")
     show_table(shown)
     if len(days) > _SHOWN_DAYS:
         screen.print(f"and {len(days) - _SHOWN_DAYS} more days: --json has all")
@@ -148,20 +145,19 @@ def _follow_up(found: Look) -> list[str]:
     """What to do about days that differ, once the table is taken over."""
     name, notes = found.table.name, []
     for day in (day for day in found.compared if day.differs):
-        if not day.whole:
-            notes.append(
-                f"{day.late_rows:,} rows of {day.scope.day} are only in ClickHouse, which no longer holds that day as "
-                "a whole: they stay out, on record."
-            )
-        elif day.obstacle() is None:
-            notes.append(f"Afterwards, k2_reconcile heals {day.scope.day}; `k2 heal {name}` does it at once.")
-        elif day.problem is None:
-            notes.append(
-                f"Afterwards, `k2 heal {name} --day {day.scope.day} --allow-shrink` makes that day what ClickHouse "
-                "holds of it."
-            )
-        else:
+        about = f"{day.scope.day}: {day.late_rows:,} rows only in ClickHouse, {day.gone_rows:,} only in the cold table."
+        obstacle = day.obstacle(day.going_rows)
+        if day.problem is not None:
             notes.append(f"{day.scope.day} could not be read: {day.problem}")
+        elif obstacle is None and day.scope.day < found.healed_from:
+            notes.append(f"{about} They stay so: the cold table has a column that the source lacks.")
+        elif obstacle is not None:
+            notes.append(f"{about} They stay so, on record: {obstacle}.")
+        elif day.obstacle() is None:
+            notes.append(f"{about} Afterwards, k2_reconcile heals that day; `k2 heal {name}` does it at once.")
+        else:
+            command = f"k2 heal {name} --day {day.scope.day} --allow-shrink"
+            notes.append(f"{about} Afterwards, `{command}` makes that day what ClickHouse holds of it.")
     return notes
 
 
@@ -180,7 +176,7 @@ def _document(found: Look, *, adopted: bool) -> dict[str, object]:
                 "rows": day.rows,
                 "duplicates": day.duplicates,
                 "equal_keys": day.equal_keys,
-                "compared": day.day >= found.whole_from,
+                "compared": day.day >= found.healed_from,
                 "among_them": [{"times": each.times, "row": dict(each.values)} for each in day.repeated],
                 "statement": found.deduplication(day.day),
             }

@@ -180,12 +180,20 @@ def _undated(table: TableSpec, shape: Shape, column: str, rows: int) -> str:
     )
 
 
-def out_of_reach(days: Iterable[DayRows], whole_from: date) -> list[DayRows]:
-    """Days with rows too many that no comparison would find: ClickHouse no longer holds them as a whole.
+def healed_from(columns: Sequence[ColumnPair], whole_from: date) -> date:
+    """The first day that a heal may replace: none where that would take the values of a column that only cold has.
 
-    :param whole_from: the first day that it does
+    :param whole_from: the first day that ClickHouse holds as a whole
     """
-    return [day for day in days if day.surplus and day.day < whole_from]
+    return date.max if any(pair.source is None for pair in columns) else whole_from
+
+
+def out_of_reach(days: Iterable[DayRows], first: date) -> list[DayRows]:
+    """Days with rows too many that no heal would remove.
+
+    :param first: see :func:`healed_from`
+    """
+    return [day for day in days if day.surplus and day.day < first]
 
 
 def describe_out_of_reach(table: str, found: Sequence[DayRows]) -> str:
@@ -194,7 +202,7 @@ def describe_out_of_reach(table: str, found: Sequence[DayRows]) -> str:
     more = f" and {len(found) - _NAMED_DAYS} more days" if len(found) > _NAMED_DAYS else ""
     return (
         f"{table}: {sum(day.surplus for day in found):,} rows of the cold table are there more than once, on days "
-        f"that ClickHouse no longer holds as a whole: {days}{more}. No comparison would find them later. {_UNTOUCHED} "
+        f"that ClickHouse cannot replace: {days}{more}. No heal would remove them later. {_UNTOUCHED} "
         "Remove them first, with the statements shown, and run the command again; or, if the source had them twice, or "
         "they may stay, say --keep-duplicates, which puts them on record."
     )
@@ -222,9 +230,9 @@ def _quote(name: str) -> str:
     return "`{}`".format(name.replace("`", "``"))
 
 
-def write_record(window_id: WindowId, days: Sequence[DayRows], whole_from: date) -> str:
+def write_record(window_id: WindowId, days: Sequence[DayRows], first: date) -> str:
     """What stays on record in the table: where it ended, its rows, and the rows too many that were left in it."""
-    kept = {day.day.isoformat(): day.surplus for day in out_of_reach(days, whole_from)}
+    kept = {day.day.isoformat(): day.surplus for day in out_of_reach(days, first)}
     return json.dumps(
         {
             "watermark": format_time(window_id.window.high),

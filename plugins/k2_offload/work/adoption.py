@@ -17,6 +17,7 @@ from k2_offload.core.adoption import (
     find_notes,
     find_problems,
     find_row_problems,
+    healed_from,
     out_of_reach,
     write_record,
 )
@@ -47,7 +48,7 @@ class Look:
     :param notes: what follows
     :param days: what it holds, by day
     :param compared: the days of which ClickHouse may hold rows
-    :param whole_from: the first day that ClickHouse surely holds as a whole
+    :param healed_from: the first day that a comparison may make what ClickHouse holds of it
     """
 
     table: TableSpec
@@ -60,7 +61,7 @@ class Look:
     notes: tuple[str, ...] = ()
     days: tuple[DayRows, ...] = ()
     compared: tuple[DayComparison, ...] = ()
-    whole_from: date = date.max
+    healed_from: date = date.max
 
     @property
     def rows(self) -> int:
@@ -70,7 +71,7 @@ class Look:
     @property
     def out_of_reach(self) -> list[DayRows]:
         """See :func:`k2_offload.core.adoption.out_of_reach`."""
-        return out_of_reach(self.days, self.whole_from)
+        return out_of_reach(self.days, self.healed_from)
 
     @property
     def refusal(self) -> str | None:
@@ -123,7 +124,7 @@ def look(tiers: Tiers, table: TableSpec, progress: DaysProgress = lambda days: d
         window_id=window_id,
         days=days,
         compared=compared,
-        whole_from=counted.whole_from,
+        healed_from=healed_from(columns, counted.whole_from),
     )
 
 
@@ -157,7 +158,7 @@ def adopt(tiers: Tiers, seen: Look, *, keep_duplicates: bool = False) -> None:
         raise OffloadError(f"{table.name}: there is nothing that can be taken over. Nothing was changed.")
     if not keep_duplicates and (refusal := seen.refusal) is not None:
         raise OffloadError(refusal)
-    record = write_record(window_id, seen.days, seen.whole_from)
+    record = write_record(window_id, seen.days, seen.healed_from)
     properties = cold.foreign.missing_properties(table) | {ADOPTED_PROPERTY: record}
     with tiers.ledger.locked(table.name) as locked:
         follow_chain(table.name, locked.entry(), cold.uuid, None)

@@ -18,6 +18,7 @@ from k2_offload.core.adoption import (
     find_problems,
     find_row_problems,
     has_windows,
+    healed_from,
     out_of_reach,
     write_record,
 )
@@ -103,9 +104,12 @@ def test_a_table_with_anything_of_this_project_in_its_history_is_its_own():
 
 def test_only_what_a_comparison_will_find_may_be_taken_over_unasked():
     days = [DayRows(date(2026, 3, day), 9, duplicates=day - 1, equal_keys=day - 1) for day in (1, 2, 3)]
-    found = out_of_reach(days, whole_from=date(2026, 3, 3))
+    own = pair_columns(TABLE, SOURCE, COLD)
+    found = out_of_reach(days, healed_from(own, date(2026, 3, 3)))
     assert [day.day.day for day in found] == [2]
     assert "2 rows of the cold table are there more than once" in describe_out_of_reach("trades", found)
+    extra = pair_columns(TABLE, SOURCE, (*COLD, ColdColumn("extra", "string", True)))
+    assert len(out_of_reach(days, healed_from(extra, date(2026, 3, 3)))) == 2, "a heal would take its values"
     window_id = adopted("a-uuid", datetime(2026, 3, 4, tzinfo=UTC))
     assert json.loads(write_record(window_id, days, date(2026, 3, 3))) == {
         "watermark": "2026-03-04T00:00:00.000001Z",
