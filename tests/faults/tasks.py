@@ -1,4 +1,4 @@
-"""``plan`` and ``commit`` in a process of their own, with faults armed, as Airflow runs each task."""
+"""``plan`` and ``commit`` in a process of their own, with faults armed, as Airflow runs each task; and ``k2 adopt``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from unittest.mock import patch
 
 from k2_offload.core import fault_points
 from k2_offload.core.errors import Unreachable
 from k2_offload.core.fault_points import FaultPoint
+from k2_offload.work.adoption import adopt, look
 from tests.faults.hook import Fault, Faults, InjectedFault, Kind
 from tests.support import build_cycle
 
@@ -31,7 +32,7 @@ def _forks():
 
 
 def run_task(task: str, fault: Fault, tables: str, names: Sequence[str], now: datetime) -> int | None:
-    """Run ``plan`` or ``commit`` of some tables and let the fault happen.
+    """Run ``plan``, ``commit`` or ``adopt`` of some tables and let the fault happen.
 
     A task that hangs is killed, as Airflow does when the execution timeout has passed.
 
@@ -57,9 +58,13 @@ def _task(task, fault, tables, names, now, happened):
         cycle = build_cycle(resources, now, tables, f"with fault {fault.kind}")
         try:
             for name in names:
-                {"plan": cycle.plan, "commit": cycle.commit}[task](cycle.tables[name])
+                {"plan": cycle.plan, "commit": cycle.commit, "adopt": partial(_adopt, cycle)}[task](cycle.tables[name])
         except (InjectedFault, Unreachable):
             sys.exit(1)
+
+
+def _adopt(cycle, table):
+    adopt(cycle.tiers, look(cycle.tiers, table))
 
 
 def _lose_reply(point):

@@ -11,28 +11,17 @@ from urllib.parse import urlencode, urlparse
 
 from k2_offload.adapters.cold_errors import told
 from k2_offload.adapters.cold_storage import ColdStorage
-from k2_offload.adapters.cold_table import DELTA_ENCODINGS, ColdTable
+from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.cold_tags import ColdTags
 from k2_offload.adapters.lake_seals import LakeSeals
 from k2_offload.adapters.postgres import LIBPQ_LIMITS
+from k2_offload.adapters.table_properties import of_new_table
 from k2_offload.core.connections import CatalogSettings
 from k2_offload.core.tables import SEALS_TABLE, TableSpec
-from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.type_mapping import Column
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
-
-_TABLE_PROPERTIES = {
-    "format-version": "2",
-    "write.parquet.compression-codec": "zstd",
-    "write.parquet.compression-level": "3",
-    "write.parquet.dict-size-bytes": "65536",
-    # Also where no transport needs it today: a writer that stages by wap.id would otherwise publish at once.
-    "write.wap.enabled": "true",
-    "write.metadata.delete-after-commit.enabled": "true",
-    "write.metadata.previous-versions-max": "100",
-}
 
 
 class ColdCatalog:
@@ -154,7 +143,6 @@ def _impatient(properties: Mapping[str, str]) -> dict[str, str]:
 def _definition(table: TableSpec, columns: Sequence[Column]) -> dict[str, Any]:
     from pyiceberg.partitioning import PartitionField, PartitionSpec  # noqa: PLC0415
     from pyiceberg.schema import Schema  # noqa: PLC0415
-    from pyiceberg.table.name_mapping import create_mapping_from_schema  # noqa: PLC0415
     from pyiceberg.table.sorting import SortField, SortOrder  # noqa: PLC0415
     from pyiceberg.transforms import DayTransform, IdentityTransform  # noqa: PLC0415
 
@@ -176,16 +164,9 @@ def _definition(table: TableSpec, columns: Sequence[Column]) -> dict[str, Any]:
         name=f"{table.partition_column}_day",
     )
     sort_fields = [SortField(source_id=field_id[name], transform=IdentityTransform()) for name in table.sort_columns]
-    # ClickHouse writes no field ids into its Parquet files; readers find the columns by this mapping.
-    name_mapping = create_mapping_from_schema(schema).model_dump_json()
     return {
         "schema": schema,
         "partition_spec": PartitionSpec(partition),
         "sort_order": SortOrder(*sort_fields),
-        "properties": {
-            **_TABLE_PROPERTIES,
-            **({} if any(column.iceberg_type == "boolean" for column in columns) else DELTA_ENCODINGS),
-            "schema.name-mapping.default": name_mapping,
-            **TRANSPORTS[table.transport].table_properties,
-        },
+        "properties": of_new_table(table, schema),
     }

@@ -8,10 +8,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, wraps
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from k2_offload.adapters.cold_storage import file_names
+from k2_offload.adapters.foreign_table import ForeignTable
 from k2_offload.adapters.snapshot_chain import SnapshotChain, of_day, read_snapshot
+from k2_offload.adapters.table_properties import DELTA_ENCODINGS
 from k2_offload.core.backfill import find_skips
 from k2_offload.core.data_files import RegisteredFile
 from k2_offload.core.errors import ChangedTable, DamagedTable, InvalidSource, StaleWindow
@@ -49,10 +52,6 @@ if TYPE_CHECKING:
     from pyiceberg.transforms import Transform
     from pyiceberg.types import IcebergType
 
-
-DELTA_ENCODINGS = {"write.parquet.page-version": "v2"}
-"""For what Iceberg's own writers write, compaction above all: differences instead of values for what is nearly unique,
-such as times and trade ids, whose dictionary is as large as they are. Spark reads no boolean from such a page."""
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -326,12 +325,14 @@ class ColdTable:
         cut_on: str,
         skipped_rows: int | None = None,
         skips: Skips = Skips(),  # noqa: B008
+        properties: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Record that the table holds a window: a snapshot without rows that carries its identity.
 
         :param cut_on: the column whose times the window's bounds are
         :param skipped_rows: how many of its rows are left out for good; who reads the chain next puts that on record
         :param skips: what is left out with it, as far as that may be brought later
+        :param properties: of the table, to be set with it
         :raises StaleWindow: if another writer committed since the table was loaded; nothing has changed then
         """
         from pyiceberg.exceptions import CommitFailedException  # noqa: PLC0415
@@ -346,6 +347,8 @@ class ColdTable:
             summary[SKIPPED_PROPERTY] = str(skipped_rows)
         try:
             with self._table.transaction() as transaction:
+                if properties:
+                    transaction.set_properties(dict(properties))
                 transaction.update_snapshot(summary).fast_append().commit()
                 snapshot_id = transaction.table_metadata.current_snapshot_id
                 if snapshot_id is not None:
@@ -360,6 +363,11 @@ class ColdTable:
     def chain(self) -> SnapshotChain:
         """Its snapshots."""
         return SnapshotChain(self._table, self.told)
+
+    @cached_property
+    def foreign(self) -> ForeignTable:
+        """The same, as a table that another system may have filled."""
+        return ForeignTable(self._table, self.told)
 
     @property
     @_told

@@ -10,6 +10,7 @@ import typer
 from k2_offload import __version__
 from k2_offload.cli import (
     accept,
+    adopt,
     backfill,
     class_archive,
     doctor,
@@ -62,6 +63,7 @@ app.command("report")(report.report)
 app.command("verify")(verify.verify)
 app.command("view")(view.view)
 app.add_typer(watermark.app, name="watermark")
+app.command("adopt")(adopt.adopt)
 app.command("accept")(accept.accept)
 app.command("heal")(heal.heal)
 app.command("backfill")(backfill.backfill)

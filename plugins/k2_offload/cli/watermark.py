@@ -102,7 +102,8 @@ def _explain(found: ColdReading) -> str:
     if found.adopt is not None:
         return (
             "The cold table's history does not say what it holds, so its newest row does: the next cycle goes on at "
-            f"{format_time(found.watermark)}. A snapshot without rows records that."
+            f"{format_time(found.watermark)}. A snapshot without rows records that. Rows that are there twice are not "
+            "looked for: where another system has filled the table, use `k2 adopt`."
         )
     if found.published is None:
         return "The cold table is empty. The next cycle moves everything that ClickHouse has."

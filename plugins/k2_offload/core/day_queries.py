@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import date, datetime
+from typing import TypeVar
 
-from k2_offload.core.content_hash import content_hash, row_hash
+from k2_offload.core.content_hash import TypedColumn, content_hash, row_hash
 from k2_offload.core.day_comparison import DayScope, day_window
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.lake import parquet_file
@@ -19,6 +20,8 @@ from k2_offload.core.windows import Window, to_micros
 # Aliases begin with k2_: ClickHouse would take another for a column of that name, such as a trade's side.
 _MINUTE_MICROS = 60_000_000
 _READ = "SETTINGS use_hive_partitioning = 0"
+
+AnyColumn = TypeVar("AnyColumn", bound=TypedColumn)
 
 
 def warm_rows_per_day(table: TableSpec, since: date, below: datetime, left_out: Sequence[Window]) -> str:
@@ -134,7 +137,7 @@ def pick_differing(
     )
 
 
-def naming_columns(table: TableSpec, columns: Sequence[Column]) -> list[Column]:
+def naming_columns(table: TableSpec, columns: Sequence[AnyColumn]) -> list[AnyColumn]:
     """The columns that name a row: the table's key columns, or else all that the table file says of a row."""
     named: tuple[str | None, ...] = (table.timestamp_column, *table.sort_columns, table.sequence_column)
     named = table.key_columns or named

@@ -228,8 +228,8 @@ def find_published(
     if newest is not None and newest.rows_after > 0:
         raise DamagedTable(
             f"{table}: the cold table holds {newest.rows_after} rows that no offloaded window brought. Nothing was "
-            f"changed and no row is lost. Run `k2 watermark rebuild {table}` to accept them: the next cycle then goes "
-            "on after the newest of them."
+            f"changed and no row is lost. `k2 adopt {table}` looks for rows that are there twice, and takes the table "
+            "over: the next cycle then goes on after the newest of them."
         )
     return None
 
@@ -250,7 +250,8 @@ def _published_before(
     raise DamagedTable(
         f"{table}: the cold table's snapshots were expired past its last offloaded window, and branch "
         f"'{PUBLISHED_BRANCH}' does not say which that was. Nothing was changed and no row is lost. "
-        f"Run `k2 watermark rebuild {table}` to see what the table holds and to set the watermark from it."
+        f"Run `k2 watermark rebuild {table}` to see what the table holds and to set the watermark from it; if another "
+        f"system has filled it, `k2 adopt {table}`."
     )
 
 

@@ -12,7 +12,7 @@ _PHRASES = {
     "unpublished": ("planned and not published",),
     "unexpected": ("for an unexpected reason",),
     "changed": ("its windows were cut on", "the cold table is partitioned by"),
-    "damaged": ("k2 watermark rebuild",),
+    "damaged": ("k2 watermark rebuild", "k2 adopt"),
     "source": ("`k2 validate`",),
 }
 """By what the messages of :mod:`k2_offload.core.errors` and their raisers say; the first kind that fits counts."""

@@ -58,14 +58,22 @@ def read_cold_table(tiers: Tiers, table: TableSpec) -> ColdReading:
         newest = cold.newest_row(table.timestamp_column)
         if newest is None:
             return ColdReading(cold, problem=str(error))
-        if newest > tiers.now() + table.future:
-            raise DamagedTable(
-                f"{table.name}: the newest row of the cold table is of {format_time(newest)}, which is in the future: "
-                "a watermark there would stop the table until then. Nothing was changed. Take such rows out of the "
-                "cold table first."
-            ) from None
-        adopt = adopted(cold.uuid, newest)
+        adopt = window_to_adopt(tiers, table, cold, newest)
         return ColdReading(cold, None, adopt, str(error), _late(tiers, table, cold, adopt))
+
+
+def window_to_adopt(tiers: Tiers, table: TableSpec, cold: ColdTable, newest: datetime) -> WindowId:
+    """The window that the cold table holds by its newest row, as far as that can be.
+
+    :raises DamagedTable: if the row is of the future
+    """
+    if newest > tiers.now() + table.future:
+        raise DamagedTable(
+            f"{table.name}: the newest row of the cold table is of {format_time(newest)}, which is in the future: "
+            "a watermark there would stop the table until then. Nothing was changed. Take such rows out of the "
+            "cold table first."
+        ) from None
+    return adopted(cold.uuid, newest)
 
 
 def accept(tiers: Tiers, table: TableSpec, reading: ColdReading) -> None:

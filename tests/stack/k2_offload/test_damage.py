@@ -145,15 +145,15 @@ def test_what_befalls_the_cold_table_is_repaired_or_stops_that_table_with_the_co
     damaged.move(names=repaired)
     damaged.check(*repaired)
 
-    for name, reason in (
-        ("recreated", "is not there. It was not made anew"),
-        ("cut", "expired"),
-        ("copied", "600 rows that no offloaded window brought"),
+    for name, reason, cure in (
+        ("recreated", "is not there. It was not made anew", "watermark rebuild"),
+        ("cut", "expired", "watermark rebuild"),
+        ("copied", "600 rows that no offloaded window brought", "adopt"),
     ):
         cycle, table = damaged.cycle(), damaged.tables[name]
         with pytest.raises(DamagedTable, match=reason) as refusal:
             cycle.plan(cycle.tables[table])
-        assert f"`k2 watermark rebuild {table}`" in str(refusal.value)
+        assert f"`k2 {cure} {table}`" in str(refusal.value)
         assert re.search("no row is lost|Nothing was changed", str(refusal.value))
         damaged.rebuild(name)
     damaged.move(names=["recreated", "cut", "copied"])

@@ -57,7 +57,9 @@ class Shell:
         return ran
 
     def json(self, *arguments: str, **options):
-        return json.loads(self.k2(*arguments, "--json", **options).stdout)
+        result = self.k2(*arguments, "--json", **options)
+        assert result.stdout, result.stderr
+        return json.loads(result.stdout)
 
     def cold(self, table: str):
         return self.workbench.cold_catalog.load_table(f"cold.{table}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -12,7 +12,6 @@ import pytest
 import requests.exceptions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import (
     ForbiddenError,
     NoSuchIcebergTableError,
@@ -37,7 +36,6 @@ from pyiceberg.transforms import (
 from sqlalchemy.exc import OperationalError
 
 from k2_offload.adapters import cold_catalog
-from k2_offload.adapters.cold_catalog import ColdCatalog
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.connections import CatalogSettings
 from k2_offload.core.errors import (
@@ -65,20 +63,6 @@ COLUMNS = tuple(
 )
 DAY = datetime(2026, 3, 4, tzinfo=UTC)
 NOON = DAY.replace(hour=12)
-
-
-@pytest.fixture
-def lake(tmp_path, monkeypatch):
-    """pyiceberg's own catalog for tests, which every connection of this test shares."""
-    shared = load_catalog("test", type="in-memory", warehouse=tmp_path.as_uri())
-    monkeypatch.setattr("pyiceberg.catalog.load_catalog", lambda *_, **__: shared)
-    return shared
-
-
-@pytest.fixture
-def catalog(lake):  # noqa: ARG001 - connects to it
-    with closing(ColdCatalog(CatalogSettings("lake", "test", {}, {}))) as catalog:
-        yield catalog
 
 
 def fill(lake, *times):

@@ -92,7 +92,7 @@ def test_a_whole_chain_without_windows_holds_none():
 
 def test_rows_that_no_window_brought_stop_the_table():
     copied = replace(snapshot(1, None), rows_after=5)
-    with pytest.raises(DamagedTable, match=r"5 rows that no offloaded window brought.*k2 watermark rebuild t"):
+    with pytest.raises(DamagedTable, match=r"5 rows that no offloaded window brought.*k2 adopt t"):
         find_published("t", UUID, 2, {}, chain(copied, replace(snapshot(2, 1), rows_after=5)))
     emptied = replace(snapshot(2, 1), rows_after=0)
     assert find_published("t", UUID, 2, {}, chain(copied, emptied)) is None

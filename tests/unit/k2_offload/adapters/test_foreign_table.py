@@ -1,0 +1,127 @@
+"""A table that another program has made and filled, through the real pyiceberg."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
+import pytest
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
+from pyiceberg.schema import Schema
+from pyiceberg.table.sorting import SortDirection, SortField, SortOrder
+from pyiceberg.transforms import DayTransform, IdentityTransform, MonthTransform
+from pyiceberg.types import IntegerType, NestedField, StringType, TimestamptzType
+
+from k2_offload.adapters.repeated_rows import read_day
+from k2_offload.adapters.table_file import parse_tables
+from k2_offload.core.adoption import ADOPTED_PROPERTY, DayRows, Repeated
+from k2_offload.core.exactly_once import adopted
+from k2_offload.core.windows import to_micros
+
+TABLE = parse_tables("tables: {trades: {layer: bronze, source: k2.trades, target: cold.trades, timestamp_column: at}}")[
+    "trades"
+]
+CANDLES = replace(TABLE, key_columns=("symbol",), version_column="trades")
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+SCHEMA = Schema(
+    NestedField(1, "symbol", StringType(), required=False),
+    NestedField(2, "trades", IntegerType(), required=False),
+    NestedField(3, "at", TimestamptzType(), required=False),
+)
+
+
+@pytest.fixture
+def foreign(lake):
+    lake.create_namespace("cold")
+
+    def make(transform=None, sort_order=SortOrder(), **properties):  # noqa: B008
+        table = lake.create_table("cold.trades", SCHEMA, sort_order=sort_order, properties=properties)
+        if transform is not None:
+            with table.update_spec() as spec:
+                spec.add_field("at", transform, "at_part")
+        return table
+
+    return make
+
+
+def append(table, *rows):
+    import pyarrow as pa
+
+    rows = [dict(zip(("symbol", "trades", "at"), row, strict=True)) for row in rows]
+    table.append(pa.Table.from_pylist(rows, schema=table.schema().as_arrow()))
+
+
+def test_rows_are_counted_by_day_and_those_of_none_apart(catalog, foreign):
+    table = foreign(DayTransform())
+    append(table, ("a", 1, NOON), ("b", 1, NOON.replace(day=5)), ("c", 1, None), ("d", 1, NOON))
+    cold = catalog.load(TABLE)
+    shape = cold.foreign.shape("at")
+    assert (shape.rows_of_days, shape.undated_rows, shape.other_files) == (
+        {date(2026, 3, 4): 2, date(2026, 3, 5): 1}, 1, 0,
+    )  # fmt: skip
+    assert (shape.name.partition(".")[2], shape.location, shape.sort_order) == ("cold.trades", cold.location, ())
+    assert not cold.foreign.has_windows
+    assert cold.foreign.last_commit.tzinfo is UTC
+
+
+@pytest.mark.parametrize("transform", [MonthTransform(), None], ids=["month", "none"])
+def test_files_of_other_partitions_are_told_also_after_the_table_was_changed(catalog, foreign, transform):
+    table = foreign(transform)
+    assert (table.spec() == UNPARTITIONED_PARTITION_SPEC) == (transform is None)
+    append(table, ("a", 1, NOON))
+    assert catalog.load(TABLE).foreign.shape("at").other_files == 1
+    with table.update_spec() as spec:
+        if transform is not None:
+            spec.remove_field("at_part")
+        spec.add_field("at", DayTransform(), "at_day")
+    append(table, ("b", 1, NOON))
+    shape = catalog.load(TABLE).foreign.shape("at")
+    assert (shape.other_files, shape.rows_of_days) == (1, {NOON.date(): 1})
+
+
+@pytest.mark.parametrize(
+    ("direction", "told"), [(SortDirection.ASC, "symbol"), (SortDirection.DESC, "identity(symbol) DESC")]
+)
+def test_how_its_writers_sort_is_told(catalog, foreign, direction, told):
+    foreign(sort_order=SortOrder(SortField(source_id=1, transform=IdentityTransform(), direction=direction)))
+    assert catalog.load(TABLE).foreign.shape("at").sort_order == (told,)
+
+
+def test_what_it_lacks_is_set_in_the_commit_that_takes_it_over(catalog, foreign):
+    append(foreign(DayTransform(), **{"write.metadata.previous-versions-max": "7"}), ("a", 1, NOON))
+    cold = catalog.load(TABLE)
+    properties = cold.foreign.missing_properties(replace(TABLE, transport="jdbc"))
+    assert properties.pop("schema.name-mapping.default")
+    assert properties == {
+        "write.wap.enabled": "true",
+        "write.metadata.delete-after-commit.enabled": "true",
+        "commit.retry.num-retries": "0",
+    }
+    window_id = adopted(cold.uuid, NOON)
+    cold.adopt(window_id, "at", properties={ADOPTED_PROPERTY: "1"})
+    after = catalog.load(TABLE)
+    assert after.published.window_id == window_id
+    assert after.foreign.has_windows
+    assert (after.foreign.property_of(ADOPTED_PROPERTY), after.foreign.property_of("k2.other")) == ("1", None)
+
+
+def test_rows_that_are_there_more_than_once_are_counted_and_named(catalog, foreign):
+    table = foreign(DayTransform())
+    early = datetime(1999, 3, 4, tzinfo=UTC)
+    append(table, ("a", 1, NOON), ("a", 1, NOON), (None, 1, NOON), ("b", 2, NOON), ("x", 1, early))
+    append(table, ("a", 1, NOON), ("b", 3, NOON), ("c", 1, NOON.replace(day=5)))
+    cold, day = catalog.load(TABLE), NOON.date()
+    found = read_day(cold, TABLE, cold.columns, day, 10)
+    at = "2026-03-04 12:00:00.000000"
+    assert found == DayRows(day, 6, 2, newest_micros=to_micros(NOON), repeated=(Repeated({"at": at}, 3),))
+    of_key = read_day(cold, CANDLES, cold.columns, day, 10)
+    assert (of_key.duplicates, of_key.equal_keys) == (2, 1)
+    assert of_key.repeated == (Repeated({"symbol": "a"}, 3), Repeated({"symbol": "b"}, 2))
+    assert len(read_day(cold, CANDLES, cold.columns, day, 1).repeated) == 1
+    assert read_day(cold, TABLE, cold.columns, early.date(), 10).early == 1
+    assert read_day(cold, TABLE, cold.columns, date(2026, 3, 7), 10) == DayRows(date(2026, 3, 7), 0)
+    by_other_time = replace(TABLE, timestamp_column="seen")
+    with table.update_schema() as schema:
+        schema.add_column("seen", TimestamptzType())
+    cold = catalog.load(TABLE)
+    assert read_day(cold, by_other_time, cold.columns, day, 10).undated == 6
