@@ -28,6 +28,8 @@ _JAVA_LIMITS = {
 }
 """The same for Iceberg's Java library; each catalog and storage reads its own."""
 
+_DOCKER_FILES = ("ca_cert", "client_cert", "client_key")
+
 
 @dataclass(frozen=True)
 class ConnectionFields:
@@ -73,6 +75,18 @@ class CatalogSettings:
     name: str
     pyiceberg: Mapping[str, str]
     java: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class DockerEndpoint:
+    """Where a Docker engine listens.
+
+    :param tls: files (PEM) of the authorities, of the client's certificate and of its key; ``None`` without TLS
+    """
+
+    connection_id: str
+    url: str
+    tls: tuple[str, str, str] | None
 
 
 @dataclass(frozen=True)
@@ -174,6 +188,28 @@ def read_catalog(fields: ConnectionFields) -> CatalogSettings:
     if common.get("warehouse", "").startswith("s3"):
         java_side["io-impl"] = "org.apache.iceberg.aws.s3.S3FileIO"
     return CatalogSettings(fields.connection_id, name, python_side, java_side)
+
+
+def read_docker(fields: ConnectionFields) -> DockerEndpoint:
+    """Read a Docker connection: the host is the engine's URL; with TLS, extra has three files.
+
+    :raises ConfigurationError: if the URL is none, or only some of the files are there
+    """
+    url = _required(fields, "host")
+    if not url.startswith(("unix:///", "tcp://")):
+        raise ConfigurationError(
+            f"connection '{fields.connection_id}': host is '{url}'; expected the Docker engine's address there: "
+            "tcp://docker.internal:2376, or unix:///run/docker.sock"
+        )
+    files = [str(fields.extra.get(key) or "") for key in _DOCKER_FILES]
+    if any(files) and not all(files):
+        raise ConfigurationError(
+            f"connection '{fields.connection_id}': extra has only some of {', '.join(_DOCKER_FILES)}; TLS needs all of "
+            "them, and without TLS there must be none"
+        )
+    authorities, certificate, key = files
+    tls = (authorities, certificate, key) if all(files) else None
+    return DockerEndpoint(fields.connection_id, f"{url}:{fields.port}" if fields.port else url, tls)
 
 
 def read_spark_master(
