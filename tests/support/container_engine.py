@@ -206,9 +206,6 @@ class _Request(BaseHTTPRequestHandler):
             {"Id": f"sha256:{'0' * 64}"} if known else {"message": f"No such image: {name}"}, 200 if known else 404
         )
 
-    def list_images(self, *_: Any) -> None:
-        self._json([{"Id": name} for name in self.server.images])
-
     def network(self, name: str, *_: Any) -> None:
         known = name in self.server.networks
         self._json({"Name": name} if known else {"message": f"network {name} not found"}, 200 if known else 404)
@@ -272,7 +269,6 @@ class _Request(BaseHTTPRequestHandler):
 _CONTAINER = "/containers/([0-9a-f]+)"
 _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("GET", "/version", _Request.version),
-    ("GET", "/images/json", _Request.list_images),
     ("GET", "/images/(.+)/json", _Request.image),
     ("GET", "/networks/(.+)", _Request.network),
     ("POST", "/containers/create", _Request.create),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from docker import APIClient, TLSConfig
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound, TLSParameterError
@@ -115,17 +116,17 @@ def errors_told(settings: Settings) -> Iterator[None]:
         raise Unreachable(SERVICE, settings.docker_conn_id, str(error)) from None
 
 
-def check_image(client: APIClient, settings: Settings) -> str:
-    """Whether the engine has the image; nothing is downloaded when a task runs.
+def find_image(client: APIClient, name: str) -> Any:
+    """An image that the engine has; nothing is pulled when a task runs.
 
-    :returns: which one
-    :raises ConfigurationError: if it has not
+    :returns: what the engine says of it
+    :raises ConfigurationError: if it has none of that name
     """
     try:
-        return f"{settings.docker_image}, {client.inspect_image(settings.docker_image)['Id'][:19]}"
+        return client.inspect_image(name)
     except ImageNotFound:
         raise ConfigurationError(
-            f"the Docker engine has no image '{settings.docker_image}'. {_NOTHING_MOVED} Build or pull it there "
+            f"the Docker engine has no image '{name}'. {_NOTHING_MOVED} Build or pull it there "
             "(docs/production.md#spark-in-containers), or correct [k2_offload] docker_image; then run `k2 validate`."
         ) from None
 
@@ -154,7 +155,8 @@ def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
 
     def image() -> str:
         with errors_told(settings), closing(open_engine(settings)) as client:
-            return check_image(client, settings)
+            name = container_options(settings).image
+            return f"{name}, {find_image(client, name)['Id'][:19]}"
 
     def container() -> str:
         options = container_options(settings)

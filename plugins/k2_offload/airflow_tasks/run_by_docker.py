@@ -17,10 +17,10 @@ from docker.errors import DockerException, NotFound
 
 from k2_offload.adapters import spark_submit
 from k2_offload.adapters.docker_engine import (
-    check_image,
     container_master,
     container_options,
     errors_told,
+    find_image,
     open_engine,
 )
 from k2_offload.adapters.settings import load_settings
@@ -42,6 +42,13 @@ class _Client:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
+
+    def images(self, name: str) -> list[Any]:
+        """The image; the operator pulls what is not found.
+
+        :raises ConfigurationError: if the engine has none of that name
+        """
+        return [find_image(self._client, name)]
 
     def create_host_config(self, **options: Any) -> Any:
         """With a limit of CPUs; the operator's argument is only a weight."""
@@ -106,7 +113,6 @@ class RunByDocker(DockerOperator):
         self._client = client = _Client(open_engine(settings), options.cpus, {plan_file: plan})
         try:
             with errors_told(settings):
-                check_image(client, settings)
                 super().execute(context)
         except DockerContainerFailedException as error:
             raise AirflowException(self._why(error)) from None

@@ -48,6 +48,7 @@ class ConnectionFields:
 class ClickHouseEndpoint:
     """Where ClickHouse listens; ``http_port`` serves Spark's JDBC reads only.
 
+    :param alternatives: host and native port of the servers that are tried, in this order, when the first is away
     :param query_seconds: how long to wait for it between two packets of a query
     :param longest_query_seconds: after which it gives up a query itself, and says so; ``None`` for no limit of ours
     :param ca_certs: with ``secure``, the file of the authorities that its certificate is checked against; empty for
@@ -65,6 +66,12 @@ class ClickHouseEndpoint:
     query_seconds: int = TASK_SECONDS
     ca_certs: str = ""
     longest_query_seconds: float | None = None
+    alternatives: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def servers(self) -> tuple[tuple[str, int], ...]:
+        """Host and native port of all, in the order in which they are tried."""
+        return ((self.host, self.native_port), *self.alternatives)
 
 
 @dataclass(frozen=True)
@@ -110,8 +117,10 @@ class JobConnections:
     def from_json(text: str) -> JobConnections:
         """The inverse of :meth:`to_json`."""
         document = json.loads(text)
+        clickhouse = document["clickhouse"]
+        alternatives = tuple((host, port) for host, port in clickhouse.pop("alternatives"))
         return JobConnections(
-            ClickHouseEndpoint(**document["clickhouse"]),
+            ClickHouseEndpoint(**clickhouse, alternatives=alternatives),
             CatalogSettings(**document["catalog"]),
             document["lake_collection"],
         )
@@ -120,6 +129,8 @@ class JobConnections:
 def read_clickhouse(fields: ConnectionFields) -> ClickHouseEndpoint:
     """Read a ClickHouse connection: ``port`` is the native one, extra may hold ``http_port``, ``secure``, ``ca_certs``.
 
+    The host may be several, with commas between, each with a native port of its own or without.
+
     :raises ConfigurationError: if the host is missing or a port is no number
     """
     secure = bool(fields.extra.get("secure", False))
@@ -127,17 +138,37 @@ def read_clickhouse(fields: ConnectionFields) -> ClickHouseEndpoint:
         http_port = int(str(fields.extra.get("http_port", 8443 if secure else 8123)))
     except ValueError:
         raise ConfigurationError(f"connection '{fields.connection_id}': extra 'http_port' must be a number") from None
+    (host, port), *alternatives = _servers(fields, fields.port or (9440 if secure else 9000))
     return ClickHouseEndpoint(
         connection_id=fields.connection_id,
-        host=_required(fields, "host"),
-        native_port=fields.port or (9440 if secure else 9000),
+        host=host,
+        native_port=port,
         http_port=http_port,
         user=fields.login or "default",
         password=fields.password or "",
         database=fields.schema or "default",
         secure=secure,
         ca_certs=str(fields.extra.get("ca_certs", "")),
+        alternatives=tuple(alternatives),
     )
+
+
+def _servers(fields: ConnectionFields, usual_port: int) -> list[tuple[str, int]]:
+    hosts = _required(fields, "host")
+    servers = []
+    for text in map(str.strip, hosts.split(",")):
+        host, _, port = text.rpartition(":")
+        if not host or ":" in host:  # an address of IPv6 has no port of its own
+            host, port = text, str(usual_port)
+        if not host or not port.isdecimal():
+            raise ConfigurationError(
+                f"connection '{fields.connection_id}': host is '{hosts}'; expected one server there, or several with "
+                "commas between: ch1.internal,ch2.internal:9440"
+            )
+        servers.append((host, int(port)))
+    if len(set(servers)) < len(servers):
+        raise ConfigurationError(f"connection '{fields.connection_id}': host names a server twice: '{hosts}'")
+    return servers
 
 
 def read_catalog(fields: ConnectionFields) -> CatalogSettings:

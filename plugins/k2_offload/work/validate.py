@@ -7,7 +7,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -134,9 +134,12 @@ def _check(subject: str, look: Callable[[], str | None]) -> Check:
 
 def _clickhouse_version(settings: Settings) -> str:
     endpoint = clickhouse_endpoint(settings)
-    with closing(ClickHouse(endpoint)) as clickhouse:
-        [(version,)] = clickhouse.execute("SELECT version()")
-    return f"version {version} at {endpoint.host}:{endpoint.native_port}"
+    found = []
+    for host, port in endpoint.servers:
+        with closing(ClickHouse(replace(endpoint, host=host, native_port=port, alternatives=()))) as clickhouse:
+            [(version,)] = clickhouse.execute("SELECT version()")
+        found.append(f"version {version} at {host}:{port}")
+    return ", ".join(found)
 
 
 def _catalog_location(settings: Settings) -> str:

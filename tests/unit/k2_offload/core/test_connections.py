@@ -149,3 +149,25 @@ def test_tls_of_docker_is_never_left_out_because_a_file_is(missing):
 def test_an_address_that_is_none_of_a_docker_engine_is_refused(host):
     with pytest.raises(ConfigurationError, match=f"host is '{host}'"):
         read_docker(fields(host=host, extra={}))
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "servers"),
+    [
+        ("ch1", None, [("ch1", 9000)]),
+        ("ch1,ch2:9440", 9001, [("ch1", 9001), ("ch2", 9440)]),
+        (" ch1 , 10.0.0.2 ,ch3", None, [("ch1", 9000), ("10.0.0.2", 9000), ("ch3", 9000)]),
+        ("::1,ch2:1", None, [("::1", 9000), ("ch2", 1)]),
+    ],
+)
+def test_a_clickhouse_connection_may_name_several_servers(host, port, servers):
+    endpoint = read_clickhouse(fields(host=host, port=port))
+    assert list(endpoint.servers) == servers
+    both_ways = JobConnections(endpoint, read_catalog(fields(host="http://rest")), "k2_lake")
+    assert JobConnections.from_json(both_ways.to_json()) == both_ways
+
+
+@pytest.mark.parametrize("host", ["ch1,", ",ch1", "ch1,,ch2", "ch1:", "ch1:many,ch2", "ch1,ch1:9000"])
+def test_a_list_of_servers_with_a_hole_or_a_double_is_refused(host):
+    with pytest.raises(ConfigurationError, match=f"connection 'c': host .*'{host}'"):
+        read_clickhouse(fields(host=host))
