@@ -147,9 +147,10 @@ def test_a_task_that_is_killed_ends_its_container_at_once(engine, task_of):
     task.on_kill()  # Airflow calls it after a timeout, too, when all is over
 
 
-def test_a_task_that_is_killed_before_its_container_starts_starts_none(engine, task_of):
+@pytest.mark.parametrize("request_under_way", ["POST /containers/create", "PUT /containers/"])
+def test_a_task_that_is_killed_before_its_container_starts_starts_none(engine, task_of, request_under_way):
     task = task_of("echo began")
-    engine.before["PUT /containers/"] = task.on_kill
+    engine.before[request_under_way] = task.on_kill
     with pytest.raises(AirflowException, match="was stopped before its end"):
         task.submit({}, "{}", short=True)
     assert engine.created[0].process is None
