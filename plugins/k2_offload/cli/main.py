@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -48,6 +49,8 @@ def main(
 
     Exit codes: 0 fine, 1 a finding or failure, 2 bad input.
     """
+    # Without it Airflow looks for connections in the environment and in a secrets backend only, and not in its database.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
 
 
 app.command("validate")(validate.validate)
