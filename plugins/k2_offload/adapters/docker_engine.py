@@ -54,6 +54,8 @@ def container_options(settings: Settings) -> ContainerOptions:
     """
     if not settings.docker_image:
         raise _wrong("docker_image", "missing: name the image that has Spark, its jars and the job")
+    if not settings.docker_jobs_folder.startswith("/"):
+        raise _wrong("docker_jobs_folder", f"'{settings.docker_jobs_folder}', not an absolute path")
     mounts = []
     for text in filter(None, map(str.strip, settings.docker_mounts.split(","))):
         if (found := _MOUNT.fullmatch(text)) is None:

@@ -69,6 +69,7 @@ def test_what_is_missing_is_told_under_its_name(subject, changes, words):
     ("setting", "value"),
     [
         ("docker_image", ""),
+        ("docker_jobs_folder", "include/spark_jobs"),
         ("docker_mounts", "/srv/warehouse"),
         ("docker_mounts", "/srv/warehouse:relative"),
         ("docker_mounts", "/a:/b:rw"),
