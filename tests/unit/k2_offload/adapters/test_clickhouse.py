@@ -133,3 +133,12 @@ def test_who_hangs_up_before_a_greeting_is_away_and_the_next_is_asked():
             each.join(5)
             assert not each.is_alive(), "each server was asked"
         clickhouse.close()
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_authorities_that_cannot_be_read_are_no_server_that_is_down(tmp_path, content):
+    file = tmp_path / "authorities.pem"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigurationError, match=r"'ca_certs' names .*authorities\.pem, which is no file"):
+        ClickHouse(replace(ENDPOINT, secure=True, ca_certs=str(file))).now()
