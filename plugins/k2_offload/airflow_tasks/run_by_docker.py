@@ -114,11 +114,11 @@ class RunByDocker(DockerOperator):
         try:
             with errors_told(settings):
                 super().execute(context)
-        except DockerContainerFailedException as error:
-            raise AirflowException(self._why(error)) from None
-        except Exception:
+        except Exception as error:
             if client.stopped:
                 raise AirflowException(f"The container of {self.name} was stopped before its end. {_SAFE}") from None
+            if isinstance(error, DockerContainerFailedException):
+                raise AirflowException(self._why(error)) from None
             raise
         finally:
             self._private_environment = {}

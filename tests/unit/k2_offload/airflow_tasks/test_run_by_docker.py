@@ -147,6 +147,23 @@ def test_a_task_that_is_killed_ends_its_container_at_once(engine, task_of):
     task.on_kill()  # Airflow calls it after a timeout, too, when all is over
 
 
+def test_a_container_that_could_not_be_removed_is_named(engine, task_of, capsys):
+    task = task_of("echo began; while :; do sleep 60; done")
+
+    def kill():
+        engine.refusals["DELETE /containers/"] = "device or resource busy"
+        task.on_kill()
+        engine.created[0].kill()
+
+    engine.when_said["began"] = kill
+    with pytest.raises(AirflowException, match="was stopped before its end"):
+        task.submit({}, "{}", short=True)
+    log = capsys.readouterr().out
+    assert engine.created[0].id in log
+    assert "device or resource busy" in log
+    assert "docker rm --force" in log
+
+
 @pytest.mark.parametrize("request_under_way", ["POST /containers/create", "PUT /containers/"])
 def test_a_task_that_is_killed_before_its_container_starts_starts_none(engine, task_of, request_under_way):
     task = task_of("echo began")
