@@ -10,17 +10,19 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters import spark_submit
 from k2_offload.airflow_tasks.spark_application import SparkApplicationOperator
-from k2_offload.core.errors import InvalidTablesFile, OffloadError, Unreachable
+from k2_offload.core.errors import InvalidTablesFile, NotBegun, OffloadError, Unreachable
 from k2_offload.core.limits import BACKFILL_SECONDS
 from k2_offload.core.plan import group_plans
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import show_seconds
 from k2_offload.core.windows import parse_instant
 from k2_offload.work.backfill import LeftOut, find_left_out, plan_backfills
+from k2_offload.work.combined_view import renew_views
 from k2_offload.work.tiers import open_tiers
 
 _WINDOWS = 8
-"""Of one application: its start takes seconds, and what it was not told cannot fail with it."""
+"""Of one application: its start takes seconds, and what it was not told cannot fail with it. Each window makes some
+versions of the metadata, of which Iceberg keeps 100."""
 
 
 class BackfillOperator(SparkApplicationOperator):
@@ -50,6 +52,11 @@ class BackfillOperator(SparkApplicationOperator):
                 self._fill(context, table, low, high, started)
             except Unreachable:
                 raise
+            except NotBegun as error:
+                if table.name in params["tables"]:
+                    problems.append(str(error))
+                else:  # asked for with all others; there is nothing to bring
+                    self.log.info("%s", error)
             except OffloadError as error:
                 problems.append(str(error))
         if problems:
@@ -70,7 +77,7 @@ class BackfillOperator(SparkApplicationOperator):
                     found,
                     params["max_rows"] or None,
                     newest_first=params["newest_first"],
-                    accept_empty=params["accept_empty"] or bool(total),  # what is left once the rows were brought
+                    accept_fewer=params["accept_fewer"],
                 )
                 planned = list(islice(windows, _WINDOWS))
             total = self._tell(found, total, started)
@@ -83,6 +90,9 @@ class BackfillOperator(SparkApplicationOperator):
                 )
             [plan] = group_plans([(table.job_group, each) for each in planned])
             self.submit(context, plan.to_json(), ["--parallel-tables", "1"], short=False)
+            with open_tiers() as tiers:  # before Iceberg removes the metadata file that the view names
+                for problem in renew_views(tiers, [table]):
+                    self.log.warning("%s", problem)
 
     def _tell(self, found: LeftOut, total: int | None, started: datetime) -> int:
         total = total if total is not None else found.rows

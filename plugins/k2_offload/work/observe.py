@@ -17,7 +17,7 @@ from k2_offload.adapters.ledger_offsets import LedgerOffsets
 from k2_offload.adapters.ledger_seals import LedgerSeals
 from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.errors import OffloadError, OldLedger, Unreachable
-from k2_offload.core.gaps import Gap, without_filled
+from k2_offload.core.gaps import Gap, on_record
 from k2_offload.core.limits import LOOK_REST, OBSERVE_EVERY_SECONDS, OBSERVE_QUERY_SECONDS, SCRAPE_SECONDS
 from k2_offload.core.observation import (
     SERVICES,
@@ -169,6 +169,7 @@ def _seen(tiers: Tiers, table: TableSpec, ledger: _LedgerView, status: TableStat
     if record is not None:
         failure = (record.reason or "unknown") if record.status == "failed" else ""
     found = status or TableStatus(table, None)
+    gaps = tuple(ledger.gaps.get(table.name, ()))
     looked_at = found.silence is not None or found.lag is not None
     metadata = found.metadata
     return TableObservation(
@@ -197,7 +198,7 @@ def _seen(tiers: Tiers, table: TableSpec, ledger: _LedgerView, status: TableStat
         comparisons=ledger.comparisons.get(table.name, Comparisons()) if known else None,
         sealed=ledger.sealed.get(table.name, SealedDays()) if known else None,
         offsets=ledger.offsets.get(table.name),
-        gaps=without_filled(ledger.gaps.get(table.name, ()), found.filled) if known else None,
+        gaps=(on_record(gaps, found.skips) if found.skips is not None else gaps) if known else None,
     )
 
 

@@ -13,7 +13,7 @@ from k2_offload.core import offset_queries
 from k2_offload.core.day_comparison import HEALED_WITHIN
 from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.exactly_once import watermark_of
-from k2_offload.core.gaps import without_filled
+from k2_offload.core.gaps import on_record
 from k2_offload.core.lake import iceberg_table
 from k2_offload.core.observation import OffsetComparison
 from k2_offload.core.offsets import (
@@ -232,8 +232,8 @@ def _not_cold(tiers: Tiers, table: TableSpec, since: datetime, now: datetime) ->
                 f"`k2 verify {table.name}` compares rows."
             ]
         reader = iceberg_table(cold.location, cold.metadata_location, tiers.lake_collection)
-        gaps = tiers.ledger.read_gaps().get(table.name, ())
-        left_out = merge([*(gap.window for gap in without_filled(gaps, cold.skips.filled)), *cold.skips.left_out])
+        gaps = on_record(tiers.ledger.read_gaps().get(table.name, ()), cold.skips)
+        left_out = merge([*(gap.window for gap in gaps), *cold.skips.left_out])
         missing = offset_queries.without_rows(
             table, reader, since, now - HEALED_WITHIN, watermark_of(cold.published), left_out
         )

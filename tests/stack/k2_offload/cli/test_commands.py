@@ -108,7 +108,7 @@ def test_connections_are_found_in_airflows_database(shell, moved, tmp_path):
         }.items()
     }
     [line] = shell.json("status", **stored)
-    assert (line["problem"], line["cold_rows"]) == (None, 1000)
+    assert (line["table"], line["problem"], line["cold_rows"]) == (moved, None, 1000)
 
 
 def test_a_feed_that_is_dead_has_no_lag_and_says_so_and_lag_is_the_age_of_what_waits(shell, moved):
