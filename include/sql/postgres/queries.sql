@@ -316,3 +316,10 @@ SET compared_at = excluded.compared_at, missing = excluded.missing, repeated = e
 
 -- name: forget_offsets
 DELETE FROM k2_offload.offload_offsets WHERE table_name = %(table)s;
+
+-- name: has_asked_broker
+SELECT EXISTS (SELECT FROM k2_offload.offload_broker);
+
+-- name: record_broker
+INSERT INTO k2_offload.offload_broker (asked_since)
+SELECT %(now)s WHERE NOT EXISTS (SELECT FROM k2_offload.offload_broker);

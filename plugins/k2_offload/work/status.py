@@ -25,7 +25,7 @@ from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import TICK, Upstream, held_back_by, upstream_limit, window_high
 from k2_offload.work.cycle import read_upstream
 from k2_offload.work.tiers import Tiers
-from k2_offload.work.ttl import read_time_left
+from k2_offload.work.ttl import read_time_left, read_waiting
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ class TableStatus:
     :param gaps: what the table has missed, on record
     :param held_back_by: the table whose watermark this one must not pass, if it waits for that
     :param expiry: when the TTL may remove the first row that has not been moved, if it may and there is one
-    :param problem: why the table could not be looked at; what is not known is ``None`` then
+    :param problem: why the table could not be looked at; what is not known is ``None`` then, and what waits is told by
+        the ledger's watermark if the cold table cannot say
     :param skips: what the cold table says of ranges that were skipped
     """
 
@@ -101,7 +102,7 @@ def read_status(
     *,
     holder: bool = True,
 ) -> TableStatus:
-    """Look at one table; what is wrong with it alone becomes its ``problem``.
+    """Look at one table; what is wrong with it alone becomes its ``problem``, beside what waits and for how long.
 
     :param record: what the ledger says of it
     :param gaps: what the ledger has on record of it
@@ -109,6 +110,7 @@ def read_status(
     :param holder: whether to look for the table that holds it back
     :raises Unreachable: if a service is down
     """
+    watermark = None
     try:
         cold = tiers.load_cold(table)
         watermark = watermark_of(cold.published) if cold and cold.published else None
@@ -143,7 +145,9 @@ def read_status(
     except Unreachable:
         raise
     except OffloadError as error:
-        return TableStatus(table, record, gaps=gaps, problem=str(error))
+        known = watermark or (record.watermark if record else None)
+        waiting, expiry = read_waiting(tiers, table, known, tiers.now())
+        return TableStatus(table, record, lag=waiting, gaps=gaps, expiry=expiry, problem=str(error))
 
 
 def read_cold_status(tiers: Tiers, table: TableSpec, record: TableRecord | None) -> TableStatus:
