@@ -29,15 +29,10 @@ def submit_command(
         java_options = spark_submit.driver_options(settings.spark_class_archive)
     else:
         java_options = f"{spark_submit.LOGGING} {java_options}".rstrip()
-    return [
-        settings.spark_binary,
-        *("--master", master, "--conf", "spark.ui.enabled=false"),
-        *(option for name, value in conf.items() for option in ("--conf", f"{name}={value}")),
-        *("--conf", f"spark.driver.extraJavaOptions={java_options}"),
-        *("--driver-class-path", spark_submit.classpath(settings.spark_jars)),
-        str(application),
-        *arguments,
-    ]
+    settings_of_all = {"spark.ui.enabled": "false", **conf, "spark.driver.extraJavaOptions": java_options}
+    return spark_submit.command(
+        settings.spark_binary, master, settings_of_all, settings.spark_jars, str(application), *arguments
+    )
 
 
 def submit_environment() -> Mapping[str, str]:

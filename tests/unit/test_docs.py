@@ -262,13 +262,18 @@ def test_example_of_a_further_table_is_valid() -> None:
 def test_example_connections_are_valid() -> None:
     examples = [json.loads(block) for block in blocks(CONFIGURATION, "json")]
     examples += [json.loads(text) for text in re.findall(r"--conn-json '(.*?)'", README.read_text(), re.DOTALL)]
-    read = {"clickhouse": connections.read_clickhouse, "iceberg": connections.read_catalog}
+    read = {
+        "clickhouse": connections.read_clickhouse,
+        "iceberg": connections.read_catalog,
+        "docker": connections.read_docker,
+    }
     kinds = [example["conn_type"] for example in examples]
     assert {kind: kinds.count(kind) for kind in kinds} == {
         "postgres": 2,
         "clickhouse": 2,
         "iceberg": 3,
         "spark": 2,
+        "docker": 1,
         "kafka": 1,
     }
     for example in examples:

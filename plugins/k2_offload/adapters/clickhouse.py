@@ -25,7 +25,12 @@ from k2_offload.core.errors import (
     is_certificate_refusal,
     is_store_refusal,
 )
-from k2_offload.core.limits import CONNECT_SECONDS, STORE_ATTEMPTS
+from k2_offload.core.limits import (
+    CONNECT_SECONDS,
+    LONGEST_REPLICA_DELAY_SECONDS,
+    SHORTEST_CONNECT_SECONDS,
+    STORE_ATTEMPTS,
+)
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import Storage, removals
 from k2_offload.core.type_mapping import Column, is_number, is_time, map_column
@@ -37,6 +42,7 @@ os.environ.setdefault("CLICKHOUSE_DRIVER_LASY_DATE_LUT", "on demand")
 ALL_OR_AN_ERROR = {
     "skip_unavailable_shards": 0,
     "fallback_to_stale_replicas_for_distributed_queries": 0,
+    "max_replica_delay_for_distributed_queries": LONGEST_REPLICA_DELAY_SECONDS,
     "read_overflow_mode": "throw",
     "result_overflow_mode": "throw",
     "group_by_overflow_mode": "throw",
@@ -64,7 +70,10 @@ _READS_MERGE_TREE = re.compile(r"\bReadFromMergeTree \((\w+\.\w+)\)")
 
 
 class ClickHouse:
-    """One connection to ClickHouse.
+    """One connection to ClickHouse: to the first of its servers that answers, and to the next one if that goes away.
+
+    A server is chosen between statements, never within one: what was sent to a server that went away is not sent to
+    another by itself.
 
     :param endpoint: where it listens
     :raises Unreachable: by every method, if the server does not answer or drops the connection
@@ -87,18 +96,24 @@ class ClickHouse:
         client = clickhouse_driver.Client(
             host=endpoint.host,
             port=endpoint.native_port,
+            alt_hosts=",".join(map(_address, endpoint.alternatives)) or None,
             user=endpoint.user,
             password=endpoint.password,
             database=endpoint.database,
             secure=endpoint.secure,
             ca_certs=endpoint.ca_certs or None,
-            connect_timeout=CONNECT_SECONDS,
+            connect_timeout=_seconds_for_each(endpoint),
             send_receive_timeout=endpoint.query_seconds,
             client_name="k2-offload",
             settings=_SETTINGS | limit,
         )
-        _limit_greeting(client.connection)
+        _limit_greeting(client.connection, _seconds_for_each(endpoint))
         return client
+
+    @property
+    def host(self) -> str:
+        """The server that this is connected to; the first one before that."""
+        return str(self._client.connection.host or self._endpoint.host)
 
     def execute(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
         """Run one query and return its rows.
@@ -113,6 +128,8 @@ class ClickHouse:
         except (OSError, EOFError, errors.NetworkError, errors.SocketTimeoutError) as error:
             client.disconnect()
             reason = str(error) or type(error).__name__
+            if self._endpoint.alternatives:
+                reason = f"{reason} (its servers are {', '.join(map(_address, self._endpoint.servers))})"
             kind = Refused if is_certificate_refusal(reason) else Unreachable
             raise kind("ClickHouse", self._endpoint.connection_id, reason) from error
         except errors.ServerException as error:
@@ -298,16 +315,29 @@ class ClickHouse:
             )
 
 
-def _limit_greeting(connection: Any) -> None:
-    """Let who accepts a connection and says nothing (a balancer without servers) count as down.
+def _address(server: tuple[str, int]) -> str:
+    host, port = server
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    The driver would wait for the greeting as long as for a query.
+
+def _seconds_for_each(endpoint: ClickHouseEndpoint) -> float:
+    """How long to wait for one server, so that all together take no longer than one may."""
+    return max(CONNECT_SECONDS / len(endpoint.servers), SHORTEST_CONNECT_SECONDS)
+
+
+def _limit_greeting(connection: Any, seconds: float) -> None:
+    """Let who accepts a connection and says nothing, or hangs up (a balancer without servers), count as down.
+
+    The driver would wait for the greeting as long as for a query, and try no other server after it was hung up.
     """
     receive = connection.receive_hello
 
     def receive_hello() -> None:
-        with connection.timeout_setter(CONNECT_SECONDS):
-            receive()
+        with connection.timeout_setter(seconds):
+            try:
+                receive()
+            except EOFError:
+                raise ConnectionAbortedError("closed before the server's greeting") from None
 
     connection.receive_hello = receive_hello
 

@@ -10,9 +10,11 @@ from k2_offload.core.connections import (
     CatalogSettings,
     ClickHouseEndpoint,
     ConnectionFields,
+    DockerEndpoint,
     JobConnections,
     read_catalog,
     read_clickhouse,
+    read_docker,
     read_spark_master,
 )
 from k2_offload.core.errors import ConfigurationError
@@ -45,6 +47,14 @@ def job_connections(settings: Settings) -> JobConnections:
     :raises ConfigurationError: if a connection is missing or incomplete
     """
     return JobConnections(clickhouse_endpoint(settings), catalog_settings(settings), settings.lake_collection)
+
+
+def docker_endpoint(settings: Settings) -> DockerEndpoint:
+    """Where the Docker engine is.
+
+    :raises ConfigurationError: if the connection is missing or incomplete
+    """
+    return read_docker(_fields(settings.docker_conn_id))
 
 
 def spark_master(settings: Settings) -> str:

@@ -12,13 +12,15 @@ from typing import Any
 from k2_offload.adapters.schedule import FORMS, read_schedule
 from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.limits import SHORTEST_TASK_SECONDS, TASK_SECONDS
+from k2_offload.core.runners import RUNNERS
 from k2_offload.files import IN_WHEEL, TABLES_FILE
 
 _SECTION = "k2_offload"
 _NUMBERS = {"parallel_tables": 1, "task_timeout_seconds": SHORTEST_TASK_SECONDS}
 """Settings that are whole numbers, and the least of each."""
 
-_COLD_READERS = ("clickhouse", "worker")
+_CHOICES = {"cold_reader": ("clickhouse", "worker"), "runner": tuple(RUNNERS)}
+"""Settings that are one of some words."""
 
 _OLDEST_AIRFLOW = (3, 3)
 
@@ -39,6 +41,14 @@ class Settings:
     spark_python: str = "python3"
     spark_jars: str = ""
     spark_class_archive: str = ""
+    runner: str = "spark-submit"
+    docker_conn_id: str = "k2_docker"
+    docker_image: str = ""
+    docker_jobs_folder: str = "/opt/k2/include/spark_jobs"
+    docker_network: str = ""
+    docker_mounts: str = ""
+    docker_memory: str = ""
+    docker_cpus: str = ""
     lake_collection: str = "k2_lake"
     cold_reader: str = "clickhouse"
     parallel_tables: int = 4
@@ -71,11 +81,12 @@ def load_settings() -> Settings:
             f"[{_SECTION}] lake_collection is '{given['lake_collection']}', not a name of letters, digits and "
             "underscores. Nothing was moved. Correct it; then run `k2 validate`."
         )
-    if (reader := given.get("cold_reader", Settings.cold_reader)) not in _COLD_READERS:
-        raise ConfigurationError(
-            f"[{_SECTION}] cold_reader is '{reader}', not one of: {', '.join(_COLD_READERS)}. Nothing was moved. "
-            "Correct it; then run `k2 validate`."
-        )
+    for key, words in _CHOICES.items():
+        if (word := given.get(key, words[0])) not in words:
+            raise ConfigurationError(
+                f"[{_SECTION}] {key} is '{word}', not one of: {', '.join(words)}. Nothing was moved. Correct it; then "
+                "run `k2 validate`."
+            )
     if "schedule" in given:
         given["schedule"] = _schedule(given["schedule"])
     for key, least in _NUMBERS.items():

@@ -9,6 +9,7 @@ from airflow.sdk import DAG, Param
 from k2_offload.airflow_tasks.backfill import BackfillOperator
 from k2_offload.airflow_tasks.dag_ids import BACKFILL_DAG_ID
 from k2_offload.airflow_tasks.params import tables_param, task_defaults
+from k2_offload.airflow_tasks.spark_application import with_runner
 from k2_offload.core.limits import BACKFILL_SECONDS
 from k2_offload.core.tables import Tables
 
@@ -47,5 +48,5 @@ def build_backfill_dag(tables: Tables) -> DAG:
             "dry_run": Param(False, type="boolean", title="Dry run", description="Only count what is left out."),
         },
     ) as dag:
-        BackfillOperator(task_id="backfill")
+        with_runner(BackfillOperator)(task_id="backfill")
     return dag

@@ -14,6 +14,7 @@ from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.airflow_tasks.offload import OffloadOperator
 from k2_offload.airflow_tasks.params import tables_param, task_defaults
 from k2_offload.airflow_tasks.plan import PlanOffloadOperator
+from k2_offload.airflow_tasks.spark_application import with_runner
 from k2_offload.airflow_tasks.wait import UpstreamLayerSensor
 from k2_offload.core.limits import (
     PARALLEL_APPLICATIONS,
@@ -58,9 +59,11 @@ def build_dag(layer: str, tables: Tables, schedule: str | None = SCHEDULE_OF_SET
         params={"tables": tables_param("move", names)},
     ) as dag:
         plan = PlanOffloadOperator(task_id="plan", layer=layer).as_setup()  # type: ignore[no-untyped-call]
-        offload = OffloadOperator.partial(
-            task_id="offload", max_active_tis_per_dagrun=PARALLEL_APPLICATIONS
-        ).expand_kwargs(plan.output)
+        offload = (
+            with_runner(OffloadOperator)
+            .partial(task_id="offload", max_active_tis_per_dagrun=PARALLEL_APPLICATIONS)
+            .expand_kwargs(plan.output)
+        )
         commit = CommitWatermarkOperator(task_id="commit", layer=layer).as_teardown()
         plan >> offload >> commit
         plan >> commit

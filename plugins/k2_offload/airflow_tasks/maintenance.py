@@ -42,7 +42,7 @@ class MaintainOperator(SparkApplicationOperator):
             with tempfile.TemporaryDirectory(prefix="k2-maintenance-") as folder:
                 report = Path(folder) / "report.json"
                 try:
-                    self.submit(context, plan.to_json(), [str(report)], short=False)
+                    self.submit(context, plan.to_json(), short=False, report=report)
                 finally:
                     if report.exists():
                         self._record(report.read_text(), dry_run=plan.dry_run)

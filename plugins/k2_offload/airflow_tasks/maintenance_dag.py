@@ -10,6 +10,7 @@ from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID
 from k2_offload.airflow_tasks.maintenance import MaintainOperator, VerifySealsOperator
 from k2_offload.airflow_tasks.params import tables_param, task_defaults
 from k2_offload.airflow_tasks.retention import RemoveProvenOperator
+from k2_offload.airflow_tasks.spark_application import with_runner
 from k2_offload.core.limits import MAINTENANCE_SECONDS
 from k2_offload.core.tables import Tables
 
@@ -37,7 +38,7 @@ def build_maintenance_dag(tables: Tables, schedule: str | None = "22 3 * * *") -
             ),
         },
     ) as dag:
-        MaintainOperator(task_id="maintain")
+        with_runner(MaintainOperator)(task_id="maintain")
         VerifySealsOperator(task_id="verify_seals")
         RemoveProvenOperator(task_id="remove_proven")  # verifies each day by itself
     return dag

@@ -15,6 +15,7 @@ from k2_offload.airflow_tasks.offload import OffloadOperator
 from k2_offload.airflow_tasks.offsets import CompareOffsetsOperator
 from k2_offload.airflow_tasks.params import tables_param, task_defaults
 from k2_offload.airflow_tasks.reconcile import CompareOperator, ConfirmOperator
+from k2_offload.airflow_tasks.spark_application import with_runner
 from k2_offload.core.tables import Tables
 
 _DOC = Path(__file__).with_suffix(".md")
@@ -53,7 +54,11 @@ def build_reconcile_dag(tables: Tables, schedule: str | None = "7,37 * * * *") -
         },
     ) as dag:
         compare = CompareOperator(task_id="compare")
-        heal = OffloadOperator.partial(task_id="heal", max_active_tis_per_dagrun=1).expand_kwargs(compare.output)
+        heal = (
+            with_runner(OffloadOperator)
+            .partial(task_id="heal", max_active_tis_per_dagrun=1)
+            .expand_kwargs(compare.output)
+        )
         CompareOffsetsOperator(task_id="compare_offsets")
         heal >> ConfirmOperator(task_id="confirm", trigger_rule="all_done", retries=0)
     return dag

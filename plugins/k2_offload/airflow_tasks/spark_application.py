@@ -1,76 +1,70 @@
-"""What the tasks have in common that submit a Spark application of this package."""
+"""What the tasks have in common that start Spark applications of this package, whoever runs those."""
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import types
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.sdk import BaseOperator
 
 from k2_offload.adapters import spark_submit
-from k2_offload.adapters.connections import job_connections, spark_master
-from k2_offload.adapters.java import check_java
-from k2_offload.adapters.settings import load_settings
+from k2_offload.adapters.connections import job_connections
+from k2_offload.adapters.settings import Settings, load_settings
 from k2_offload.core.connections import JobConnections
+from k2_offload.core.runners import RUNNERS
 
 
-class SparkApplicationOperator(SparkSubmitOperator):
-    """Submits one application with a plan in a file.
+class SparkApplicationOperator(BaseOperator):
+    """A task that runs an application with a plan in a file; incomplete without a runner, see :func:`with_runner`.
 
-    Secrets travel in the application's environment only, which it inherits from the task's process: they are in no
-    rendered template, argument or log. The provider's ``env_vars`` would put them on the command line for some masters.
+    The next class in line is the runner's.
+
+    Secrets travel in the application's environment only: they are in no rendered template, argument or log.
     Everything else of the application comes from the package's settings.
+
+    :param application: one of ``include/spark_jobs``
     """
 
     def __init__(self, *, application: Path, name: str, **kwargs: Any) -> None:
-        settings = load_settings()
-        super().__init__(
-            application=str(application),
-            name=name,
-            conn_id=settings.spark_conn_id,
-            spark_binary=settings.spark_binary,
-            **kwargs,
-        )
-        self.settings = settings
+        self.settings = load_settings()
+        super().__init__(application=application, name=name, **kwargs)
 
-    def submit(self, context: Any, plan: str, arguments: Sequence[str], *, short: bool) -> None:
+    def submit(
+        self, context: Any, plan: str, arguments: Sequence[str] = (), *, short: bool, report: Path | None = None
+    ) -> None:
         """Run the application to its end.
 
         :param arguments: those after the plan's file
         :param short: whether the application is over in seconds
+        :param report: where to leave the file that the application writes, also one that fails; its last argument
         :raises Exception: if the application fails
         """
-        settings = self.settings
-        spark_master(settings)
-        check_java()
-        java_options = spark_submit.driver_options(settings.spark_class_archive, short=short)
-        self.driver_class_path = spark_submit.classpath(settings.spark_jars)
-        self.conf = {
-            "spark.ui.enabled": "false",
-            "spark.driver.extraJavaOptions": java_options,
-        } | (self.conf or {})
-        variables = {
-            **spark_submit.environment(settings.spark_python),
-            JobConnections.VARIABLE: job_connections(settings).to_json(),
-        }
-        with tempfile.TemporaryDirectory(prefix="k2-offload-") as folder, _environment(variables):
-            plan_file = Path(folder) / "plan.json"
-            plan_file.write_text(plan)
-            self.application_args = [str(plan_file), *arguments]
-            super().execute(context)
+        super().submit(context, plan, arguments, short=short, report=report)  # type: ignore[misc]
 
 
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Variables of this process, which runs one task, and of what it starts."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+Operator = TypeVar("Operator", bound=type[SparkApplicationOperator])
+
+
+def with_runner(operator: Operator) -> Operator:
+    """The operator's class, completed by the runner that the settings name.
+
+    With ``spark-submit`` its tasks are SparkSubmitOperators, with ``docker`` DockerOperators.
+
+    :raises ConfigurationError: if a setting is wrong, or the runner is not installed
+    """
+    runner = RUNNERS[load_settings().runner].load_operator()
+    module = {"__module__": operator.__module__}
+    return types.new_class(operator.__name__, (operator, runner), exec_body=lambda names: names.update(module))  # type: ignore[return-value]
+
+
+def secret_variables(settings: Settings) -> dict[str, str]:
+    """The application's environment: which Python it runs with, and its connections.
+
+    :raises ConfigurationError: if a connection is missing or incomplete
+    """
+    return {
+        **spark_submit.environment(settings.spark_python),
+        JobConnections.VARIABLE: job_connections(settings).to_json(),
+    }

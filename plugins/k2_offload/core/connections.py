@@ -28,6 +28,7 @@ _JAVA_LIMITS = {
 }
 """The same for Iceberg's Java library; each catalog and storage reads its own."""
 
+_DOCKER_FILES = ("ca_cert", "client_cert", "client_key")
 _CLICKHOUSE_EXTRA = ("http_port", "secure", "ca_certs")
 _PYTHON_ONLY = ("ssl", "auth")
 _POSTGRES_TLS = ("sslmode", "sslrootcert")
@@ -51,6 +52,7 @@ class ConnectionFields:
 class ClickHouseEndpoint:
     """Where ClickHouse listens; ``http_port`` serves Spark's JDBC reads only.
 
+    :param alternatives: host and native port of the servers that are tried, in this order, when the first is away
     :param query_seconds: how long to wait for it between two packets of a query
     :param longest_query_seconds: after which it gives up a query itself, and says so; ``None`` for no limit of ours
     :param ca_certs: with ``secure``, the file of the authorities that its certificate is checked against; empty for
@@ -68,6 +70,12 @@ class ClickHouseEndpoint:
     query_seconds: int = TASK_SECONDS
     ca_certs: str = ""
     longest_query_seconds: float | None = None
+    alternatives: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def servers(self) -> tuple[tuple[str, int], ...]:
+        """Host and native port of all, in the order in which they are tried."""
+        return ((self.host, self.native_port), *self.alternatives)
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,18 @@ class CatalogSettings:
     name: str
     pyiceberg: Mapping[str, Any]
     java: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class DockerEndpoint:
+    """Where a Docker engine listens.
+
+    :param tls: files (PEM) of the authorities, of the client's certificate and of its key; ``None`` without TLS
+    """
+
+    connection_id: str
+    url: str
+    tls: tuple[str, str, str] | None
 
 
 @dataclass(frozen=True)
@@ -101,8 +121,10 @@ class JobConnections:
     def from_json(text: str) -> JobConnections:
         """The inverse of :meth:`to_json`."""
         document = json.loads(text)
+        clickhouse = document["clickhouse"]
+        alternatives = tuple((host, port) for host, port in clickhouse.pop("alternatives"))
         return JobConnections(
-            ClickHouseEndpoint(**document["clickhouse"]),
+            ClickHouseEndpoint(**clickhouse, alternatives=alternatives),
             CatalogSettings(**document["catalog"]),
             document["lake_collection"],
         )
@@ -110,6 +132,8 @@ class JobConnections:
 
 def read_clickhouse(fields: ConnectionFields) -> ClickHouseEndpoint:
     """Read a ClickHouse connection: ``port`` is the native one, extra may hold ``http_port``, ``secure``, ``ca_certs``.
+
+    The host may be several, with commas between, each with a native port of its own or without.
 
     :raises ConfigurationError: if the host is missing, a port is no number, or whether there is TLS is not certain
     """
@@ -125,17 +149,37 @@ def read_clickhouse(fields: ConnectionFields) -> ClickHouseEndpoint:
         http_port = int(str(fields.extra.get("http_port", 8443 if secure else 8123)))
     except ValueError:
         raise ConfigurationError(f"connection '{fields.connection_id}': extra 'http_port' must be a number") from None
+    (host, port), *alternatives = _servers(fields, fields.port or (9440 if secure else 9000))
     return ClickHouseEndpoint(
         connection_id=fields.connection_id,
-        host=_required(fields, "host"),
-        native_port=fields.port or (9440 if secure else 9000),
+        host=host,
+        native_port=port,
         http_port=http_port,
         user=fields.login or "default",
         password=fields.password or "",
         database=fields.schema or "default",
         secure=secure,
         ca_certs=str(authorities),
+        alternatives=tuple(alternatives),
     )
+
+
+def _servers(fields: ConnectionFields, usual_port: int) -> list[tuple[str, int]]:
+    hosts = _required(fields, "host")
+    servers = []
+    for text in map(str.strip, hosts.split(",")):
+        host, _, port = text.rpartition(":")
+        if not host or ":" in host:  # an address of IPv6 has no port of its own
+            host, port = text, str(usual_port)
+        if not host or not port.isdecimal():
+            raise ConfigurationError(
+                f"connection '{fields.connection_id}': host is '{hosts}'; expected one server there, or several with "
+                "commas between: ch1.internal,ch2.internal:9440"
+            )
+        servers.append((host, int(port)))
+    if len(set(servers)) < len(servers):
+        raise ConfigurationError(f"connection '{fields.connection_id}': host names a server twice: '{hosts}'")
+    return servers
 
 
 def read_catalog(fields: ConnectionFields) -> CatalogSettings:
@@ -203,6 +247,29 @@ def read_catalog(fields: ConnectionFields) -> CatalogSettings:
     if common.get("warehouse", "").startswith("s3"):
         java_side["io-impl"] = "org.apache.iceberg.aws.s3.S3FileIO"
     return CatalogSettings(fields.connection_id, name, python_side, java_side)
+
+
+def read_docker(fields: ConnectionFields) -> DockerEndpoint:
+    """Read a Docker connection: the host is the engine's URL; with TLS, extra has three files.
+
+    :raises ConfigurationError: if the URL is none, only some of the files are there, or anything else is
+    """
+    url = _required(fields, "host")
+    if not url.startswith(("unix:///", "tcp://")):
+        raise ConfigurationError(
+            f"connection '{fields.connection_id}': host is '{url}'; expected the Docker engine's address there: "
+            "tcp://docker.internal:2376, or unix:///run/docker.sock"
+        )
+    _refuse_others(fields, _DOCKER_FILES)
+    files = [str(fields.extra.get(key) or "") for key in _DOCKER_FILES]
+    if any(files) and not all(files):
+        raise ConfigurationError(
+            f"connection '{fields.connection_id}': extra has only some of {', '.join(_DOCKER_FILES)}; TLS needs all of "
+            "them, and without TLS there must be none"
+        )
+    authorities, certificate, key = files
+    tls = (authorities, certificate, key) if all(files) else None
+    return DockerEndpoint(fields.connection_id, f"{url}:{fields.port}" if fields.port else url, tls)
 
 
 def read_spark_master(

@@ -47,6 +47,12 @@ def missing_run_seconds(pause_seconds: float) -> float:
 CONNECT_SECONDS = 10
 """To open a connection to any service, its greeting included. A balancer without servers accepts and says nothing."""
 
+SHORTEST_CONNECT_SECONDS = 2
+"""The same for each of several servers, however many there are; they share :data:`CONNECT_SECONDS`."""
+
+LONGEST_REPLICA_DELAY_SECONDS = 60
+"""A `Distributed` table asks no replica that is further behind, and fails if there is no other. Zero would ask any."""
+
 SILENCE_SECONDS = 60
 """A server that acknowledges nothing for so long has gone."""
 

@@ -7,7 +7,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable
 from k2_offload.core.exactly_once import check_cut
 from k2_offload.core.lake import parquet_file
 from k2_offload.core.queries import PROBE_ROWS, probe
+from k2_offload.core.runners import RUNNERS
 from k2_offload.core.schema_change import refused_by_choice
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import show_duration
@@ -82,12 +83,23 @@ def check_services(settings: Settings) -> Iterator[Check]:
     yield _check("Postgres (ledger)", lambda: open_ledger(settings).check())
     yield _check(CLICKHOUSE, lambda: _clickhouse_version(settings))
     yield _check(CATALOG, lambda: _catalog_location(settings))
-    yield _check("Java", lambda: f"version {check_java()}")
-    yield _check("spark-submit", lambda: _spark_binary(settings.spark_binary))
-    yield _check("Spark's Python", lambda: _executable(settings.spark_python, "spark_python"))
-    yield _check("Spark jars", lambda: _spark_jars(settings))
-    yield _check("Class archive", lambda: _class_archive(settings))
-    yield _check("Spark connection", lambda: _spark_master(settings))
+    try:
+        checks = list(RUNNERS[settings.runner].load_checks()(settings))
+    except ConfigurationError as error:
+        yield Check("Runner", False, str(error))
+    else:
+        for subject, look in checks:
+            yield _check(subject, look)
+
+
+def spark_checks(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
+    """What a task needs that starts Spark beside itself: each with a function that says what it has found."""
+    yield "Java", lambda: f"version {check_java()}"
+    yield "spark-submit", lambda: _executable(settings.spark_binary, "spark_binary")
+    yield "Spark's Python", lambda: _executable(settings.spark_python, "spark_python")
+    yield "Spark jars", lambda: _spark_jars(settings)
+    yield "Class archive", lambda: _class_archive(settings)
+    yield "Spark connection", lambda: _spark_master(settings)
 
 
 def check_schedule(settings: Settings, tables: Sequence[TableSpec]) -> Check:
@@ -123,9 +135,12 @@ def _check(subject: str, look: Callable[[], str | None]) -> Check:
 
 def _clickhouse_version(settings: Settings) -> str:
     endpoint = clickhouse_endpoint(settings)
-    with closing(ClickHouse(endpoint)) as clickhouse:
-        [(version,)] = clickhouse.execute("SELECT version()")
-    return f"version {version} at {endpoint.host}:{endpoint.native_port}"
+    found = []
+    for host, port in endpoint.servers:
+        with closing(ClickHouse(replace(endpoint, host=host, native_port=port, alternatives=()))) as clickhouse:
+            [(version,)] = clickhouse.execute("SELECT version()")
+        found.append(f"version {version} at {host}:{port}")
+    return ", ".join(found)
 
 
 def _catalog_location(settings: Settings) -> str:
@@ -133,10 +148,6 @@ def _catalog_location(settings: Settings) -> str:
     with closing(ColdCatalog(described)) as catalog:
         catalog.ping()
     return f"'{described.name}', warehouse {described.pyiceberg.get('warehouse', 'as the catalog says')}"
-
-
-def _spark_binary(binary: str) -> str:
-    return _executable(binary, "spark_binary")
 
 
 def _executable(program: str, setting: str) -> str:

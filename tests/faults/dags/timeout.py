@@ -9,9 +9,10 @@ from pathlib import Path
 from airflow.sdk import DAG
 
 from k2_offload.airflow_tasks.offload import OffloadOperator
+from k2_offload.airflow_tasks.spark_application import with_runner
 
 with DAG("k2_test_timeout", schedule=None):
-    operator = OffloadOperator(
+    operator = with_runner(OffloadOperator)(
         task_id="offload",
         job_group="test",
         plan=Path(os.environ["K2_TEST_PLAN"]).read_text(),

@@ -7,10 +7,7 @@ row has to be cold exactly once.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 import threading
 import time
 from contextlib import ExitStack, closing
@@ -22,9 +19,8 @@ import pytest
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 from airflow.sdk import BaseHook
 from clickhouse_driver import Client
-from clickhouse_driver.errors import NetworkError, ServerException
+from clickhouse_driver.errors import ServerException
 
-from embedded.stack.processes import STACK_VARIABLE
 from embedded.stack.settings import HOST
 from k2_offload.adapters import clickhouse, connections, postgres
 from k2_offload.adapters.clickhouse import ClickHouse
@@ -37,6 +33,7 @@ from tests.faults.hook import Fault, Kind
 from tests.faults.output import Output
 from tests.proxy import Proxy
 from tests.support import free_ports
+from tests.support.gateway import Gateway
 
 MIDNIGHT = datetime(2026, 3, 5, tzinfo=UTC)
 FIRST = MIDNIGHT - timedelta(minutes=10)  # the window spans two days: two files
@@ -258,51 +255,10 @@ def test_a_slow_network_needs_no_second_try(network, caplog):
     network.workbench.check(cycle, network.tables)
 
 
-class Gateway:
-    """A ClickHouse of the test's own, with a password."""
-
-    def __init__(self, stack, folder):
-        self.native_port, self._http_port = free_ports(2)
-        self._stack, self._folder = stack, folder
-        self._password_file = folder / "password"
-        self._password_file.write_text("open sesame")
-        self._process = None
-
-    def start(self):
-        settings = self._stack.settings
-        command = [
-            *(settings.layout.clickhouse.python, "-m", "embedded.gateway", "--data-path", self._folder / "clickhouse"),
-            *("--native-port", str(self.native_port), "--http-port", str(self._http_port)),
-            *("--password-file", self._password_file),
-        ]
-        environment = {**os.environ, STACK_VARIABLE: str(settings.state)}
-        with (self._folder / "gateway.log").open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=settings.root, env=environment, stdout=log, stderr=log)
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                return self.sql("SELECT 1")
-            except (EOFError, OSError, NetworkError):
-                assert time.monotonic() < deadline, (self._folder / "gateway.log").read_text()
-                time.sleep(0.1)
-
-    def kill(self):
-        self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
-
-    def restart(self):
-        self.kill()
-        self.start()
-
-    def sql(self, statement, database="default"):
-        with Client(HOST, port=self.native_port, password="open sesame", database=database) as client:
-            return client.execute(statement)
-
-
 @pytest.fixture
 def gateway(network, monkeypatch, tmp_path):
     """In place of the stack's ClickHouse, behind the same proxy."""
-    gateway = Gateway(network.workbench.stack, tmp_path)
+    gateway = Gateway(network.workbench.stack, tmp_path, *free_ports(2), password="open sesame")
     gateway.start()
     gateway.sql("CREATE DATABASE k2")
     monkeypatch.setattr(network.workbench, "sql", partial(gateway.sql, database="k2"))

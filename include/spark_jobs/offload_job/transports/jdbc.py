@@ -55,7 +55,8 @@ class JdbcTransport:
         # A session of its own: spark.wap.id is a setting of the session, and tables run side by side.
         spark = self._session().newSession()
         spark.conf.set("spark.wap.id", stamp.wap_id)
-        rows = reduce(lambda left, right: left.unionAll(right), (self._read(spark, planned, split) for split in splits))
+        frames = (self._read(spark, planned, split, clickhouse.host) for split in splits)
+        rows = reduce(lambda left, right: left.unionAll(right), frames)
         catalog = self._connections.catalog.name
         writer = rows.writeTo(f"{catalog}.{planned.target}")
         for key, value in stamp.summary.items():
@@ -73,13 +74,13 @@ class JdbcTransport:
         reached(FaultPoint.STAGED, planned.table)
         return cold.staged_by(stamp.attempt)
 
-    def _read(self, spark: SparkSession, planned: PlannedRows, split: Split) -> DataFrame:
+    def _read(self, spark: SparkSession, planned: PlannedRows, split: Split, host: str) -> DataFrame:
         from py4j.protocol import Py4JJavaError  # noqa: PLC0415 - comes with Spark
 
         select = of_split(planned.select_split_sql, split)
         names = ", ".join(f"{_portable(column)} AS {_ALIAS}{n}" for n, column in enumerate(planned.columns))
         endpoint = self._connections.clickhouse
-        address = f"{endpoint.host}:{endpoint.http_port}/{endpoint.database}"
+        address = f"{host}:{endpoint.http_port}/{endpoint.database}"  # of the server that has counted
         properties = {
             "driver": "com.clickhouse.jdbc.ClickHouseDriver",
             "user": endpoint.user,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+from contextlib import ExitStack
 from dataclasses import replace
 
 import clickhouse_driver
@@ -99,6 +102,37 @@ def test_a_sequence_column_that_is_no_number_is_refused(answering, kind):
 def test_a_sequence_column_may_be_any_number(answering, kind):
     clickhouse = answering([("at", "DateTime64(6, 'UTC')"), ("number", kind)])
     assert len(clickhouse.columns(replace(TABLE, sequence_column="number"))) == 2
+
+
+def test_servers_share_the_time_that_one_has(monkeypatch):
+    asked = []
+    monkeypatch.setattr(clickhouse_driver, "Client", lambda **options: asked.append(options) or Client([(0,)]))
+    for others in ((), (("b", 1),), tuple(("b", port) for port in range(9))):
+        ClickHouse(replace(ENDPOINT, alternatives=others)).now()
+    assert [each["connect_timeout"] for each in asked] == [10, 5, 2]
+    assert [each["alt_hosts"] for each in asked[:2]] == [None, "b:1"]
+
+
+def hear_and_hang_up(listening):
+    with listening.accept()[0] as client:
+        client.recv(4096)
+
+
+def test_who_hangs_up_before_a_greeting_is_away_and_the_next_is_asked():
+    with ExitStack() as resources:
+        listening = [resources.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        ports = [each.getsockname()[1] for each in listening]
+        asked = [threading.Thread(target=hear_and_hang_up, args=(each,), daemon=True) for each in listening]
+        for each in asked:
+            each.start()
+        alternatives = (("127.0.0.1", ports[1]),)
+        clickhouse = ClickHouse(replace(ENDPOINT, host="127.0.0.1", native_port=ports[0], alternatives=alternatives))
+        with pytest.raises(Unreachable, match=f"servers are 127.0.0.1:{ports[0]}, 127.0.0.1:{ports[1]}"):
+            clickhouse.now()
+        for each in asked:
+            each.join(5)
+            assert not each.is_alive(), "each server was asked"
+        clickhouse.close()
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])

@@ -10,6 +10,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.airflow_tasks import backfill
+from k2_offload.airflow_tasks.spark_application import with_runner
 from k2_offload.core.errors import NotBegun, OffloadError
 from k2_offload.core.windows import Window
 
@@ -50,7 +51,7 @@ class Run:
         return ["its view was not renewed"]
 
     def execute(self, *tables):
-        task = backfill.BackfillOperator(task_id="backfill")
+        task = with_runner(backfill.BackfillOperator)(task_id="backfill")
         task.submit = lambda _, plan, *__, **___: self.done.append(plan)
         task.execute({"params": PARAMS | {"tables": list(tables)}})
 

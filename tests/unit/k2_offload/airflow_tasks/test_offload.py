@@ -11,8 +11,9 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters import spark_submit
-from k2_offload.airflow_tasks import spark_application
+from k2_offload.airflow_tasks import run_by_spark_submit
 from k2_offload.airflow_tasks.offload import OffloadOperator
+from k2_offload.airflow_tasks.spark_application import with_runner
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.plan import Plan, PlannedWindow, RefusedTable
@@ -65,12 +66,12 @@ def submitted(monkeypatch):
         seen.append({"environment": dict(os.environ), "plan": plan_file.read_text(), "args": self.application_args[1:]})
 
     monkeypatch.setattr(SparkSubmitOperator, "execute", execute)
-    monkeypatch.setattr(spark_application, "check_java", lambda: 17)
+    monkeypatch.setattr(run_by_spark_submit, "check_java", lambda: 17)
     return seen
 
 
 def operator(plan):
-    return OffloadOperator(task_id="offload", job_group=plan.job_group, plan=plan.to_json())
+    return with_runner(OffloadOperator)(task_id="offload", job_group=plan.job_group, plan=plan.to_json())
 
 
 def test_the_plan_goes_into_a_file_and_secrets_into_the_environment_only(submitted):
@@ -166,3 +167,16 @@ def test_a_missing_spark_connection_is_named_before_spark_makes_something_up(sub
     with pytest.raises(ConfigurationError, match="'not_there' does not exist"):
         operator(Plan("bronze", (window(),))).execute({})
     assert submitted == []
+
+
+@pytest.mark.usefixtures("submitted")
+def test_each_application_of_one_task_gets_its_own_plan(monkeypatch, tmp_path):
+    binary = tmp_path / "spark-submit"
+    binary.write_text(f'#!/bin/sh\nfor last; do :; done\ncat "$last" >> {tmp_path}/plans\n')
+    binary.chmod(0o700)
+    monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__SPARK_BINARY", str(binary))
+    monkeypatch.setattr(SparkSubmitOperator, "execute", SUBMIT)
+    task = operator(Plan("bronze", (window(),)))
+    for plan in ("first,", "second"):
+        task.submit({}, plan, short=True)
+    assert (tmp_path / "plans").read_text() == "first,second"

@@ -10,6 +10,7 @@ from k2_offload.core.connections import (
     is_cluster,
     read_catalog,
     read_clickhouse,
+    read_docker,
     read_spark_master,
 )
 from k2_offload.core.errors import ConfigurationError
@@ -155,3 +156,50 @@ def test_a_master_that_would_put_passwords_on_command_lines_is_refused(kind, hos
 def test_a_spark_connection_without_a_master_is_refused():
     with pytest.raises(ConfigurationError, match="connection 'c' has no host"):
         read_spark_master("c", "spark", None, None)
+
+
+TLS_FILES = {"ca_cert": "/c/ca.pem", "client_cert": "/c/cert.pem", "client_key": "/c/key.pem"}
+
+
+def test_a_docker_connection_is_its_url_and_three_files_for_tls():
+    plain = read_docker(fields(host="unix:///run/docker.sock", extra={}))
+    assert (plain.url, plain.tls) == ("unix:///run/docker.sock", None)
+    secure = read_docker(fields(host="tcp://docker.internal", port=2376, extra=TLS_FILES))
+    assert (secure.url, secure.tls) == ("tcp://docker.internal:2376", ("/c/ca.pem", "/c/cert.pem", "/c/key.pem"))
+
+
+@pytest.mark.parametrize("missing", TLS_FILES)
+def test_tls_of_docker_is_never_left_out_because_a_file_is(missing):
+    files = {key: file for key, file in TLS_FILES.items() if key != missing}
+    with pytest.raises(ConfigurationError, match="only some of ca_cert, client_cert, client_key"):
+        read_docker(fields(host="tcp://docker.internal:2376", extra=files))
+    with pytest.raises(ConfigurationError, match="extra 'tls_ca_cert' is not known"):
+        read_docker(fields(host="tcp://docker.internal:2376", extra=TLS_FILES | {"tls_ca_cert": "/c/ca.pem"}))
+
+
+@pytest.mark.parametrize("host", ["docker.internal", "ssh://docker.internal", "http://docker.internal:2375"])
+def test_an_address_that_is_none_of_a_docker_engine_is_refused(host):
+    with pytest.raises(ConfigurationError, match=f"host is '{host}'"):
+        read_docker(fields(host=host, extra={}))
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "servers"),
+    [
+        ("ch1", None, [("ch1", 9000)]),
+        ("ch1,ch2:9440", 9001, [("ch1", 9001), ("ch2", 9440)]),
+        (" ch1 , 10.0.0.2 ,ch3", None, [("ch1", 9000), ("10.0.0.2", 9000), ("ch3", 9000)]),
+        ("::1,ch2:1", None, [("::1", 9000), ("ch2", 1)]),
+    ],
+)
+def test_a_clickhouse_connection_may_name_several_servers(host, port, servers):
+    endpoint = read_clickhouse(fields(host=host, port=port))
+    assert list(endpoint.servers) == servers
+    both_ways = JobConnections(endpoint, read_catalog(fields(host="http://rest")), "k2_lake")
+    assert JobConnections.from_json(both_ways.to_json()) == both_ways
+
+
+@pytest.mark.parametrize("host", ["ch1,", ",ch1", "ch1,,ch2", "ch1:", "ch1:many,ch2", "ch1,ch1:9000"])
+def test_a_list_of_servers_with_a_hole_or_a_double_is_refused(host):
+    with pytest.raises(ConfigurationError, match=f"connection 'c': host .*'{host}'"):
+        read_clickhouse(fields(host=host))

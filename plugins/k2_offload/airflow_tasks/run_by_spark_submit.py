@@ -1,0 +1,68 @@
+"""Runner ``spark-submit``: the application's driver is a process beside the task's own, with this worker's Java."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+
+from k2_offload.adapters import spark_submit
+from k2_offload.adapters.connections import spark_master
+from k2_offload.adapters.java import check_java
+from k2_offload.adapters.settings import load_settings
+from k2_offload.airflow_tasks.spark_application import secret_variables
+
+
+class RunBySparkSubmit(SparkSubmitOperator):
+    """Half of an operator, see :class:`~k2_offload.airflow_tasks.spark_application.SparkApplicationOperator`.
+
+    The application inherits its environment from the task's process. The provider's ``env_vars`` would put secrets on
+    the command line for some masters.
+    """
+
+    def __init__(self, *, application: Path, name: str, **kwargs: Any) -> None:
+        settings = load_settings()
+        super().__init__(
+            application=str(application),
+            name=name,
+            conn_id=settings.spark_conn_id,
+            spark_binary=settings.spark_binary,
+            **kwargs,
+        )
+        self.settings = settings
+
+    def submit(
+        self, context: Any, plan: str, arguments: Sequence[str] = (), *, short: bool, report: Path | None = None
+    ) -> None:
+        """Run the application to its end.
+
+        :raises Exception: if the application fails
+        """
+        settings = self.settings
+        spark_master(settings)
+        check_java()
+        self.driver_class_path = spark_submit.classpath(settings.spark_jars)
+        self.conf = spark_submit.configuration(settings.spark_class_archive, short=short) | (self.conf or {})
+        with tempfile.TemporaryDirectory(prefix="k2-offload-") as folder, _environment(secret_variables(settings)):
+            plan_file = Path(folder) / "plan.json"
+            plan_file.write_text(plan)
+            self.application_args = [str(plan_file), *arguments, *([str(report)] if report else [])]
+            self._hook = None  # it was made for the arguments of the application before
+            super().execute(context)
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Variables of this process, which runs one task, and of what it starts."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,110 @@
+"""The same job by DockerOperator: real Spark that a stand-in for a container engine starts, by Docker's HTTP API."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+
+import psutil
+import pytest
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowException
+
+from k2_offload.adapters.settings import load_settings
+from k2_offload.airflow_tasks.offload import OffloadOperator
+from k2_offload.airflow_tasks.spark_application import with_runner
+from k2_offload.core.fault_points import FaultPoint
+from k2_offload.core.plan import group_plans
+from k2_offload.files import SPARK_JOBS
+from tests.faults.hook import Fault, Kind
+from tests.faults.submit import FAULTY_JOB
+from tests.support.container_engine import container_engine
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+SECRET = "zq7distinctive"
+
+
+@pytest.fixture
+def engine(workbench, tmp_path, monkeypatch):
+    """An engine whose image has this machine's Spark; ClickHouse's password is one to look for."""
+    of_image = {name: os.environ[name] for name in ("PATH", "JAVA_HOME") if name in os.environ}
+    with container_engine(tmp_path, of_image=of_image) as engine:
+        real = BaseHook.get_connection(load_settings().clickhouse_conn_id)
+        fields = {key: getattr(real, key) for key in ("conn_type", "host", "port", "login", "schema")}
+        secret = fields | {"extra": real.extra_dejson, "password": SECRET}
+        monkeypatch.setenv("AIRFLOW_CONN_WITH_SECRET", json.dumps(secret))
+        monkeypatch.setenv("AIRFLOW_CONN_K2_DOCKER", json.dumps({"conn_type": "docker", "host": engine.url}))
+        for setting, value in {
+            "runner": "docker",
+            "docker_image": "k2:test",
+            "docker_jobs_folder": str(SPARK_JOBS),
+            "clickhouse_conn_id": "with_secret",
+        }.items():
+            monkeypatch.setenv(f"AIRFLOW__K2_OFFLOAD__{setting.upper()}", value)
+        yield engine
+        assert engine.containers == {}, workbench.name
+
+
+def offload(*planned):
+    [plan] = group_plans([("test", each) for each in planned])
+    return with_runner(OffloadOperator)(task_id="offload", job_group="test", plan=plan.to_json())
+
+
+def test_a_cycle_in_a_container(workbench, engine, capsys):
+    tables = [workbench.create_trades(name) for name in ("good", "bad")]
+    for table in tables:
+        workbench.insert_trades(table, NOON, 500)
+    cycle = workbench.cycle(*map(workbench.spec, tables), now=NOON + timedelta(hours=1))
+    planned = [cycle.plan(cycle.tables[table]) for table in tables]
+    workbench.sql(f"RENAME TABLE {tables[1]} TO {tables[1]}_away")
+    task = offload(*planned)
+    with pytest.raises(AirflowException) as failed:
+        task.execute({})
+    [told] = [line for line in str(failed.value).splitlines() if line.startswith("ERROR ")]
+    assert "ClickHouse refused a query (code 60)" in told
+    assert tables[1] in told
+    assert workbench.cold_rows(tables[0]) == workbench.warm_rows(tables[0])
+
+    workbench.sql(f"RENAME TABLE {tables[1]}_away TO {tables[1]}")
+    task = offload(*planned)
+    task.execute({})
+    log = capsys.readouterr().out
+    assert ": already published" in log
+    for table in tables:
+        cycle.commit(cycle.tables[table])
+    workbench.check(cycle, tables)
+
+    config = engine.created[0].config
+    assert SECRET in json.dumps(config["Env"])
+    shown = [log, str(failed.value), *config["Cmd"], repr([getattr(task, name) for name in task.template_fields])]
+    assert SECRET not in "".join(shown)
+
+
+def test_a_container_that_is_killed(workbench, engine):
+    table = workbench.create_trades()
+    workbench.insert_trades(table, NOON, 500)
+    cycle = workbench.cycle(workbench.spec(table), now=NOON + timedelta(hours=1))
+    planned = cycle.plan(cycle.tables[table])
+    task = offload(planned)
+    task.application = str(FAULTY_JOB)
+    hangs = Fault(FaultPoint.AUDITED, Kind.HANG, table)
+    task.environment = {"K2_TEST_FAULTS": json.dumps([hangs.to_json()]), "K2_TEST_WAKE": str(workbench.wake_file)}
+    started = []
+
+    def kill():
+        driver = psutil.Process(engine.created[0].process.pid)
+        started.extend([driver, *driver.children(recursive=True)])
+        task.on_kill()
+
+    engine.when_said["FAULT hang"] = kill
+    with pytest.raises(AirflowException, match="was stopped before its end"):
+        task.execute({})
+    assert len(started) > 1
+    _, alive = psutil.wait_procs(started, timeout=10)
+    assert alive == []
+    assert not workbench.cold_rows(table), "staged, and no reader sees it"
+
+    workbench.publish(planned)  # by another runner: it does not matter which
+    cycle.commit(cycle.tables[table])
+    workbench.check(cycle, [table])

@@ -1,0 +1,108 @@
+"""Two ClickHouse engines behind one connection, each with rows of its own: nothing replicates but the test."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk import BaseHook
+
+from embedded.stack.settings import HOST
+from k2_offload.adapters.settings import load_settings
+from k2_offload.core.day_comparison import Verdict
+from k2_offload.work.compare import compare_day, count_days
+from k2_offload.work.validate import check_services
+from tests.support.gateway import Gateway
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+NOW = NOON + timedelta(hours=1)
+FIRST_HOST = "127.0.0.2"
+
+
+@pytest.fixture
+def servers(workbench, monkeypatch, tmp_path):
+    """``first`` is the test's own, the second is the one that all tests share; ``on_first()`` sends SQL there."""
+    ports = workbench.stack.settings.ports
+    first = Gateway(workbench.stack, tmp_path, ports.clickhouse_native, ports.clickhouse_http, host=FIRST_HOST)
+    first.start()
+    first.sql("CREATE DATABASE k2")
+    real = BaseHook.get_connection(load_settings().clickhouse_conn_id)
+    fields = {"conn_type": "clickhouse", "host": f"{FIRST_HOST}, {HOST}:{real.port}", "extra": real.extra_dejson}
+    monkeypatch.setenv("AIRFLOW_CONN_TWO_SERVERS", json.dumps(fields | {"port": real.port, "schema": "k2"}))
+    monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__CLICKHOUSE_CONN_ID", "two_servers")
+
+    @contextmanager
+    def on_first():
+        with monkeypatch.context() as patch:
+            patch.setattr(workbench, "sql", partial(first.sql, database="k2"))
+            yield
+
+    yield SimpleNamespace(first=first, on_first=on_first)
+    first.kill()
+
+
+def create_on_both(workbench, servers, suffix, *, first, second):
+    """A table with so many rows on each server; the fewer are those of the first minutes."""
+    with servers.on_first():
+        table = workbench.create_trades(suffix)
+        workbench.insert_trades(table, NOON, first)
+    workbench.create_trades(suffix)
+    workbench.insert_trades(table, NOON, second)
+    return table
+
+
+def test_the_second_server_serves_when_the_first_has_died(workbench, servers):
+    behind = create_on_both(workbench, servers, "export", first=500, second=400)
+    equal = create_on_both(workbench, servers, "jdbc", first=300, second=300)
+    specs = workbench.spec(behind), workbench.spec(equal, transport="jdbc")
+    cycle = workbench.cycle(*specs, now=NOW)
+    planned = [cycle.plan(cycle.tables[table]) for table in (behind, equal)]
+    assert [window.rows for window in planned] == [500, 300], "the first server was asked"
+    servers.first.kill()
+
+    code, output = workbench.run_job(*planned)
+    assert code == 1
+    assert f"ERROR {behind} " in output
+    assert "ClickHouse counts 400 rows, 100 fewer than" in output
+    assert not workbench.cold_rows(behind), "a replica that is behind makes no window look complete"
+    assert workbench.cold_rows(equal) == workbench.warm_rows(equal)
+
+    workbench.sql(f"TRUNCATE TABLE {behind}")
+    workbench.insert_trades(behind, NOON, 500)
+    code, output = workbench.run_job(*planned)
+    assert code == 0, output
+    for table in (behind, equal):
+        cycle.commit(cycle.tables[table])
+    workbench.check(cycle, [behind, equal])
+
+
+def test_rows_that_a_replica_had_not_yet_are_late_rows(workbench, servers):
+    table = create_on_both(workbench, servers, "t", first=400, second=400)
+    workbench.insert_trades(table, NOON + timedelta(minutes=1), 7, start_sequence=10**6)  # a part that first lacks
+    cycle = workbench.cycle(workbench.spec(table), now=NOW)
+    planned = cycle.plan(cycle.tables[table])
+    code, output = workbench.run_job(planned)
+    assert code == 0, output
+    cycle.commit(cycle.tables[table])
+    assert sum(workbench.cold_rows(table).values()) == 400
+
+    servers.first.kill()
+    found = compare_day(cycle.tiers, count_days(cycle.tiers, cycle.tables[table]), NOON.date())
+    assert (found.verdict, found.late_rows, found.gone_rows) == (Verdict.LATE_ROWS, 7, 0)
+
+
+def test_validate_asks_every_server(workbench, servers):
+    def told():
+        [check] = [check for check in check_services(load_settings()) if check.subject == "ClickHouse"]
+        return check
+
+    port = workbench.stack.settings.ports.clickhouse_native
+    assert told().passed
+    assert f"at {FIRST_HOST}:{port}, version" in told().detail
+    servers.first.kill()
+    assert not told().passed
+    assert f"{FIRST_HOST}:{port}" in told().detail
