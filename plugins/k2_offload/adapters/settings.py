@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from k2_offload.adapters.log_lines import FORMATS
 from k2_offload.adapters.schedule import FORMS, read_schedule
 from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.limits import SHORTEST_TASK_SECONDS, TASK_SECONDS
@@ -18,7 +19,7 @@ _SECTION = "k2_offload"
 _NUMBERS = {"parallel_tables": 1, "task_timeout_seconds": SHORTEST_TASK_SECONDS}
 """Settings that are whole numbers, and the least of each."""
 
-_COLD_READERS = ("clickhouse", "worker")
+_CHOICES = {"cold_reader": ("clickhouse", "worker"), "log_format": FORMATS}
 
 _OLDEST_AIRFLOW = (3, 3)
 
@@ -45,6 +46,7 @@ class Settings:
     task_timeout_seconds: int = TASK_SECONDS
     schedule: str = "*/15 * * * *"
     report_folder: str = ""
+    log_format: str = "text"
     metrics_token: str = field(default="", repr=False)
 
 
@@ -71,11 +73,12 @@ def load_settings() -> Settings:
             f"[{_SECTION}] lake_collection is '{given['lake_collection']}', not a name of letters, digits and "
             "underscores. Nothing was moved. Correct it; then run `k2 validate`."
         )
-    if (reader := given.get("cold_reader", Settings.cold_reader)) not in _COLD_READERS:
-        raise ConfigurationError(
-            f"[{_SECTION}] cold_reader is '{reader}', not one of: {', '.join(_COLD_READERS)}. Nothing was moved. "
-            "Correct it; then run `k2 validate`."
-        )
+    for key, choices in _CHOICES.items():
+        if given.get(key, choices[0]) not in choices:
+            raise ConfigurationError(
+                f"[{_SECTION}] {key} is '{given[key]}', not one of: {', '.join(choices)}. Nothing was moved. "
+                "Correct it; then run `k2 validate`."
+            )
     if "schedule" in given:
         given["schedule"] = _schedule(given["schedule"])
     for key, least in _NUMBERS.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -18,6 +19,8 @@ from k2_offload.core.text import show_seconds
 from k2_offload.core.windows import parse_instant
 from k2_offload.work.backfill import LeftOut, find_left_out, plan_backfills
 from k2_offload.work.tiers import open_tiers
+
+log = logging.getLogger(__name__)
 
 _WINDOWS = 8
 """Of one application: its start takes seconds, and what it was not told cannot fail with it."""
@@ -63,7 +66,7 @@ class BackfillOperator(SparkApplicationOperator):
             with open_tiers() as tiers:
                 found = find_left_out(tiers, table, low, high)
                 if not found.ranges:
-                    self.log.info("%s: nothing is left out in that range", table.name)
+                    log.info("%s: nothing is left out in that range", table.name)
                     return
                 windows = plan_backfills(
                     tiers,
@@ -88,9 +91,9 @@ class BackfillOperator(SparkApplicationOperator):
         total = total if total is not None else found.rows
         done, took = total - found.rows, datetime.now().astimezone() - started
         left = show_seconds(took.total_seconds() * found.rows / done) if done > 0 else "?"
-        self.log.info("%s: %d rows left out, %d brought, about %s s left", found.table.name, found.rows, done, left)
+        log.info("%s: %d rows left out, %d brought, about %s s left", found.table.name, found.rows, done, left)
         if found.may_have_expired:
-            self.log.warning(
+            log.warning(
                 "%s: rows before %s may have expired in ClickHouse; how many, cannot be known",
                 found.table.name, found.expired_before,
             )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from k2_offload.work.tiers import open_tiers
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
 
 
 def table_asset(table: TableSpec) -> Asset:
@@ -51,11 +54,11 @@ class CommitWatermarkOperator(BaseOperator):
                 try:
                     committed, watermark = with_retries(partial(commit, tiers, table))
                 except OffloadError as error:
-                    self.log.error("%s", error)
+                    log.error("%s", error)
                     failures.append(error)
                     continue
                 except Exception:  # one table's surprise must not stop the others
-                    self.log.exception("%s: unexpected", table.name)
+                    log.exception("%s: unexpected", table.name)
                     failures.append(
                         OffloadError(
                             f"{table.name}: its watermark could not be recorded, for an unexpected reason that is in "

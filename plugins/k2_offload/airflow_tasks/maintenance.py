@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from k2_offload.core.maintenance_plan import report_from_json
 from k2_offload.work.maintenance import plan_all, record
 from k2_offload.work.tiers import open_tiers
 from k2_offload.work.verify_seals import verify_due
+
+log = logging.getLogger(__name__)
 
 
 class MaintainOperator(SparkApplicationOperator):
@@ -52,7 +55,7 @@ class MaintainOperator(SparkApplicationOperator):
     def _record(self, report: str, *, dry_run: bool) -> None:
         with open_tiers() as tiers:
             for problem in record(tiers, report_from_json(report), dry_run=dry_run):
-                self.log.error("%s", problem)
+                log.error("%s", problem)
 
 
 class VerifySealsOperator(BaseOperator):

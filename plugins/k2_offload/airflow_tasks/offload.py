@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException
@@ -11,6 +12,8 @@ from k2_offload.airflow_tasks.spark_application import SparkApplicationOperator
 from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.plan import Plan
 from k2_offload.core.transports import TRANSPORTS
+
+log = logging.getLogger(__name__)
 
 
 class OffloadOperator(SparkApplicationOperator):
@@ -38,7 +41,7 @@ class OffloadOperator(SparkApplicationOperator):
                 "next run plans again, or clear this run's `plan`."
             ) from None
         for refused in plan.refused:
-            self.log.error("%s", refused.reason)
+            log.error("%s", refused.reason)
         if plan.windows or plan.heals:
             short = all(TRANSPORTS[rows.transport].short for rows in (*plan.windows, *plan.heals))
             parallel = ["--parallel-tables", str(self.settings.parallel_tables)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from k2_offload.work.ttl import look_at_ttl
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
 
 
 class PlanOffloadOperator(BaseOperator):
@@ -68,10 +71,10 @@ class PlanOffloadOperator(BaseOperator):
         except Unreachable:
             raise
         except OffloadError as error:
-            self.log.error("%s", error)
+            log.error("%s", error)
             return None, str(error)
         except Exception:  # one table's surprise must not stop the others
-            self.log.exception("%s: unexpected", table.name)
+            log.exception("%s: unexpected", table.name)
             return None, (
                 f"{table.name}: it could not be planned, for an unexpected reason that is in the log of task "
                 "`plan`. Nothing was moved and no row is lost; the next run tries again."
@@ -96,12 +99,12 @@ class PlanOffloadOperator(BaseOperator):
         try:
             expiry = with_retries(partial(look_at_ttl, tiers, table, watermark, now))
         except Exception:  # what only warns must not stop what moves
-            self.log.exception("%s: how near the TTL is, is not known", table.name)
+            log.exception("%s: how near the TTL is, is not known", table.name)
             return None
         if expiry is None or expiry.urgency(now) is Urgency.NONE:
             return None
         text = f"{table.name}: {expiry.describe(now)}"
-        self.log.warning("%s", text)
+        log.warning("%s", text)
         return text if expiry.urgency(now) is Urgency.URGENT else None
 
     def _refuse(self, tiers: Tiers, table: TableSpec, reason: str) -> RefusedTable:
@@ -110,5 +113,5 @@ class PlanOffloadOperator(BaseOperator):
         except Unreachable:
             raise
         except OffloadError as error:  # whoever holds the row writes what became of the table
-            self.log.warning("%s", error)
+            log.warning("%s", error)
         return RefusedTable(table.name, reason)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
+from k2_offload.adapters.log_lines import about
 from k2_offload.adapters.retry import with_retries
+from k2_offload.core.day_comparison import day_window
 from k2_offload.core.errors import InvalidTablesFile
 from k2_offload.core.plan import PlannedHeal, group_plans
 from k2_offload.core.tables import TableSpec
@@ -20,6 +23,8 @@ from k2_offload.work.tiers import Tiers, open_tiers
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
 
 
 class CompareOperator(BaseOperator):
@@ -36,7 +41,7 @@ class CompareOperator(BaseOperator):
             chosen, days = _chosen(tiers, context)
             going_rows = context["params"]["going_rows"] if days else 0
             budget = _budget(tiers, days)
-            for found in _logged(self.log, reconcile(tiers, chosen, days, going_rows=going_rows, budget=budget)):
+            for found in _logged(reconcile(tiers, chosen, days, going_rows=going_rows, budget=budget)):
                 outcomes += [(found.table.job_group, heal) for heal in found.heals]
         return [{"job_group": plan.job_group, "plan": plan.to_json()} for plan in group_plans(outcomes)]
 
@@ -51,7 +56,7 @@ class ConfirmOperator(BaseOperator):
         """
         with open_tiers() as tiers:
             chosen, days = _chosen(tiers, context)
-            found = list(_logged(self.log, reconcile(tiers, chosen, days, budget=_budget(tiers, days))))
+            found = list(_logged(reconcile(tiers, chosen, days, budget=_budget(tiers, days))))
             problems = [problem for each in found for problem in each.problems]
             try:
                 sealing = seal_days(tiers, chosen, tiers.task_timeout / 4)
@@ -61,7 +66,8 @@ class ConfirmOperator(BaseOperator):
                     raise AirflowFailException("\n".join([*problems, f"Sealing stopped: {error}"])) from error
                 raise
         for seal in sealing.seals:
-            self.log.info("%s %s: sealed, %d rows", seal.table, seal.day, seal.rows)
+            told = about("seal", seal.table, day_window(seal.day), rows=seal.rows)
+            log.info("%s %s: sealed, %d rows", seal.table, seal.day, seal.rows, extra=told)
         if problems:
             raise AirflowFailException("\n".join(dict.fromkeys(problems)))
 
@@ -82,7 +88,7 @@ def _chosen(tiers: Tiers, context: Context) -> tuple[list[TableSpec], list[date]
         raise AirflowFailException(str(error)) from None
 
 
-def _logged(log: Any, found: Iterable[Found]) -> Iterator[Found]:
+def _logged(found: Iterable[Found]) -> Iterator[Found]:
     for each in found:
         for line in each.lines:
             log.info("%s", line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ from k2_offload.work.tiers import open_tiers
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
 
 _DOC = Path(__file__).with_suffix(".md")
 
@@ -45,7 +48,7 @@ class ReportOperator(BaseOperator):
             write(report, file)
             note += f"\n\n{file}"
         for line in note.splitlines():
-            self.log.info("%s", line)
+            log.info("%s", line)
         if report.incomplete:
             raise OffloadError(f"The report lacks a part of: {', '.join(report.incomplete)}; the reason is above.")
 

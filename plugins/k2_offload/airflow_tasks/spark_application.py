@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,13 +10,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from airflow.configuration import conf
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 
 from k2_offload.adapters import spark_submit
 from k2_offload.adapters.connections import job_connections, spark_master
 from k2_offload.adapters.java import check_java
+from k2_offload.adapters.log_lines import FORMAT_VARIABLE
 from k2_offload.adapters.settings import load_settings
 from k2_offload.core.connections import JobConnections
+
+log = logging.getLogger(__name__)
 
 
 class SparkApplicationOperator(SparkSubmitOperator):
@@ -56,12 +61,28 @@ class SparkApplicationOperator(SparkSubmitOperator):
         variables = {
             **spark_submit.environment(settings.spark_python),
             JobConnections.VARIABLE: job_connections(settings).to_json(),
+            FORMAT_VARIABLE: settings.log_format,
+            **_full_log(context["ti"]),
         }
         with tempfile.TemporaryDirectory(prefix="k2-offload-") as folder, _environment(variables):
             plan_file = Path(folder) / "plan.json"
             plan_file.write_text(plan)
             self.application_args = [str(plan_file), *arguments]
             super().execute(context)
+
+
+def _full_log(task: Any) -> dict[str, str]:
+    """Variables that let Spark keep its whole log in a file beside the task's, which goes when that goes."""
+    mapped = [f"map_index={task.map_index}"] if task.map_index >= 0 else []
+    names = [f"dag_id={task.dag_id}", f"run_id={task.run_id}", f"task_id={task.task_id}", *mapped]
+    file = Path(conf.get("logging", "base_log_folder"), *names, f"attempt={task.try_number}.spark.log")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        log.warning("Spark's whole log is not kept: %s", error)
+        return {}
+    log.info("Spark's whole log: %s", file)
+    return spark_submit.full_log(file)
 
 
 @contextmanager

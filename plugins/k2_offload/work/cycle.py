@@ -14,6 +14,7 @@ from functools import partial
 
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger import LockedTable
+from k2_offload.adapters.log_lines import about
 from k2_offload.core import queries
 from k2_offload.core.cuts import Counts, cut_by_rows, next_row_limit, rows_of_next_attempt
 from k2_offload.core.errors import ExpiredRows
@@ -136,7 +137,9 @@ def _follow(tiers: Tiers, table: TableSpec, locked: LockedTable, entry: LedgerEn
         locked.set_looked(Looked())  # rows that had been moved no longer are
     if state.committed is not None and published is not None:
         locked.commit(published, tiers.now())
-        log.info("%s %s: committed, %d rows", table.name, state.committed.window, published.snapshot.rows)
+        window, rows, size = state.committed.window, published.snapshot.rows, published.snapshot.size_bytes
+        told = about("commit", table.name, window, rows=rows, bytes=size)
+        log.info("%s %s: committed, %d rows, %d bytes", table.name, window, rows, size, extra=told)
         if entry.row_limit is not None and entry.planned_at is not None:
             took = tiers.now() - entry.planned_at
             locked.limit_rows(next_row_limit(published.snapshot.rows, took, tiers.task_timeout))
@@ -181,9 +184,10 @@ def _open(
         limit=limit.watermark if limit else None,
     )
     if limit is not None and high == limit.watermark:
-        log.info("%s: held back at %s by %s", table.name, format_time(limit.watermark), limit.table)
+        told = about("plan", table.name)
+        log.info("%s: held back at %s by %s", table.name, format_time(limit.watermark), limit.table, extra=told)
     elif high is None or high <= watermark:
-        log.info("%s: no new rows at or above %s", table.name, format_time(watermark))
+        log.info("%s: no new rows at or above %s", table.name, format_time(watermark), extra=about("plan", table.name))
     if high is None or high <= watermark:
         if last_row is None:
             locked.set_looked(replace(locked.looked, looked_at=now))
@@ -195,7 +199,7 @@ def _open(
     max_rows = min(table.max_window_rows, locked.row_limit or table.max_window_rows)
     window, counts = cut_by_rows(table.name, whole, partial(tiers.clickhouse.rows_per_step, table), max_rows)
     if not counts.rows:
-        log.info("%s: no rows yet in %s", table.name, whole)
+        log.info("%s: no rows yet in %s", table.name, whole, extra=about("plan", table.name, whole, rows=0))
         locked.set_looked(replace(locked.looked, looked_at=high))
         return None
     if watermark == FIRST_WATERMARK:
@@ -207,7 +211,8 @@ def _open(
         locked.limit_rows(None)
     window_id = WindowId(cold.uuid, window)
     _record_open(locked, window_id, counts, now, dag_run_id)
-    log.info("%s %s: planned", table.name, window)
+    told = about("plan", table.name, window, rows=counts.total)
+    log.info("%s %s: planned, %d rows", table.name, window, counts.total, extra=told)
     return window_id, counts.total
 
 
@@ -250,11 +255,13 @@ def _resume(
             log.warning(
                 "%s %s: made smaller, to %d rows: %s has %d and has failed",
                 table.name, window, counts.total, opened.window, entry.planned_rows,
+                extra=about("plan", table.name, window, rows=counts.total),
             )  # fmt: skip
             return smaller, counts.total
         log.warning("%s %s: cannot be made smaller, all its rows have one timestamp", table.name, window)
     locked.resume(opened, dag_run_id)
-    log.info("%s %s: resumed", table.name, opened.window)
+    told = about("plan", table.name, opened.window, rows=entry.planned_rows)
+    log.info("%s %s: resumed, %d rows", table.name, opened.window, entry.planned_rows, extra=told)
     return opened, entry.planned_rows
 
 

@@ -46,9 +46,10 @@ def test_a_number_that_is_none_or_too_small_is_refused_with_its_variable(monkeyp
         load_settings()
 
 
-def test_a_reader_of_the_cold_tier_that_nobody_knows_is_refused(monkeypatch):
-    monkeypatch.setenv(variable("cold_reader"), "spark")
-    with pytest.raises(ConfigurationError, match="cold_reader is 'spark', not one of: clickhouse, worker"):
+@pytest.mark.parametrize(("setting", "known"), [("cold_reader", "clickhouse, worker"), ("log_format", "text, json")])
+def test_a_choice_that_nobody_knows_is_refused(monkeypatch, setting, known):
+    monkeypatch.setenv(variable(setting), "spark")
+    with pytest.raises(ConfigurationError, match=f"{setting} is 'spark', not one of: {known}"):
         load_settings()
 
 

@@ -7,7 +7,6 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
-from unittest.mock import Mock
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
@@ -129,12 +128,10 @@ def test_where_the_ttl_is_an_hour_away_the_run_moves_what_it_can_and_is_red(monk
 
 
 @pytest.mark.usefixtures("world")
-def test_where_the_ttl_is_a_day_away_the_log_says_so(monkeypatch):
-    said = []
-    monkeypatch.setattr(plan.PlanOffloadOperator, "log", Mock(warning=lambda form, *values: said.append(form % values)))
+def test_where_the_ttl_is_a_day_away_the_log_says_so(monkeypatch, caplog):
     [made] = plan_with_ttl_of_bronze_a(monkeypatch, timedelta(hours=23))
     assert made.refused == ()
-    assert any(warning.startswith("bronze_a: 23 h 00 min left until the TTL") for warning in said)
+    assert any(warning.startswith("bronze_a: 23 h 00 min left until the TTL") for warning in caplog.messages)
 
 
 def test_a_window_counts_as_moved_unless_the_run_before_has_failed_to(world, monkeypatch):
