@@ -270,6 +270,7 @@ def test_example_connections_are_valid() -> None:
         "iceberg": 3,
         "spark": 2,
         "kafka": 1,
+        "http": 1,
     }
     for example in examples:
         if reader := read.get(example["conn_type"]):

@@ -47,6 +47,7 @@ class Settings:
     schedule: str = "*/15 * * * *"
     report_folder: str = ""
     log_format: str = "text"
+    notify_conn_id: str = ""
     metrics_token: str = field(default="", repr=False)
 
 

@@ -7,10 +7,13 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
+from airflow.sdk import AssetAlias
 from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters import spark_submit
+from k2_offload.airflow_tasks.dag_ids import BACKFILL_DAG_ID
 from k2_offload.airflow_tasks.spark_application import SparkApplicationOperator
+from k2_offload.airflow_tasks.tell import TellsChanges
 from k2_offload.core.errors import InvalidTablesFile, OffloadError, Unreachable
 from k2_offload.core.limits import BACKFILL_SECONDS
 from k2_offload.core.plan import group_plans
@@ -18,6 +21,7 @@ from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import show_seconds
 from k2_offload.core.windows import parse_instant
 from k2_offload.work.backfill import LeftOut, find_left_out, plan_backfills
+from k2_offload.work.changes import find_changes
 from k2_offload.work.tiers import open_tiers
 
 log = logging.getLogger(__name__)
@@ -26,14 +30,16 @@ _WINDOWS = 8
 """Of one application: its start takes seconds, and what it was not told cannot fail with it."""
 
 
-class BackfillOperator(SparkApplicationOperator):
+class BackfillOperator(TellsChanges, SparkApplicationOperator):
     """Submits ``include/spark_jobs/offload.py`` until nothing is left out any more of the range that was asked for.
 
     All it needs to know is in the cold tables: it may be killed at any time, cleared, and run again.
     """
 
+    alias = AssetAlias(BACKFILL_DAG_ID)
+
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(application=spark_submit.OFFLOAD, name="k2-backfill", **kwargs)
+        super().__init__(application=spark_submit.OFFLOAD, name="k2-backfill", outlets=[self.alias], **kwargs)
 
     def execute(self, context: Any) -> None:
         """Fill every chosen table, one after the other.
@@ -86,6 +92,9 @@ class BackfillOperator(SparkApplicationOperator):
                 )
             [plan] = group_plans([(table.job_group, each) for each in planned])
             self.submit(context, plan.to_json(), ["--parallel-tables", "1"], short=False)
+            with open_tiers() as tiers:
+                filled = {each.backfill_id for each in planned}
+                self.tell(context, find_changes(tiers, table, filled))
 
     def _tell(self, found: LeftOut, total: int | None, started: datetime) -> int:
         total = total if total is not None else found.rows

@@ -7,14 +7,17 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters import spark_submit
 from k2_offload.adapters.retry import with_retries
+from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID
 from k2_offload.airflow_tasks.spark_application import SparkApplicationOperator
+from k2_offload.airflow_tasks.tell import TellsChanges
 from k2_offload.core.errors import InvalidTablesFile
 from k2_offload.core.maintenance_plan import report_from_json
+from k2_offload.work.changes import find_rewrites, seen_snapshots
 from k2_offload.work.maintenance import plan_all, record
 from k2_offload.work.tiers import open_tiers
 from k2_offload.work.verify_seals import verify_due
@@ -22,11 +25,13 @@ from k2_offload.work.verify_seals import verify_due
 log = logging.getLogger(__name__)
 
 
-class MaintainOperator(SparkApplicationOperator):
+class MaintainOperator(TellsChanges, SparkApplicationOperator):
     """Submits ``include/spark_jobs/maintain.py``, and keeps in the ledger what it has done."""
 
+    alias = AssetAlias(MAINTENANCE_DAG_ID)
+
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(application=spark_submit.MAINTAIN, name="k2-maintenance", **kwargs)
+        super().__init__(application=spark_submit.MAINTAIN, name="k2-maintenance", outlets=[self.alias], **kwargs)
 
     def execute(self, context: Any) -> None:
         """Tidy every chosen table; a failure is told at the end, after what else could be done.
@@ -41,6 +46,8 @@ class MaintainOperator(SparkApplicationOperator):
             except InvalidTablesFile as error:
                 raise AirflowFailException(str(error)) from None
             plan, problems = plan_all(tiers, chosen, dry_run=params["dry_run"])
+            tidied = [tiers.tables[planned.table] for planned in plan.tables]
+            before = {table.name: seen_snapshots(tiers, table) for table in tidied}
         if plan.tables:
             with tempfile.TemporaryDirectory(prefix="k2-maintenance-") as folder:
                 report = Path(folder) / "report.json"
@@ -49,6 +56,9 @@ class MaintainOperator(SparkApplicationOperator):
                 finally:
                     if report.exists():
                         self._record(report.read_text(), dry_run=plan.dry_run)
+            with open_tiers() as tiers:
+                for table in tidied:
+                    self.tell(context, find_rewrites(tiers, table, before[table.name]))
         if problems:
             raise AirflowFailException("\n".join(problems))
 

@@ -7,16 +7,19 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters.ledger import TableRecord
 from k2_offload.adapters.retry import with_retries
+from k2_offload.airflow_tasks.dag_ids import dag_id
+from k2_offload.airflow_tasks.tell import TellsChanges
 from k2_offload.core.errors import InvalidTablesFile, OffloadError, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, WindowId
 from k2_offload.core.plan import PlannedWindow, RefusedTable, group_plans
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import Urgency
+from k2_offload.work.changes import Change, remember
 from k2_offload.work.cycle import mark_failed, plan
 from k2_offload.work.tiers import Tiers, open_tiers
 from k2_offload.work.ttl import look_at_ttl
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class PlanOffloadOperator(BaseOperator):
+class PlanOffloadOperator(TellsChanges, BaseOperator):
     """Opens one window per table in the ledger, or resumes the one that is open.
 
     Tables are isolated: one that cannot be planned is part of the plan as refused, and its ``offload`` task fails with
@@ -38,8 +41,9 @@ class PlanOffloadOperator(BaseOperator):
     """
 
     def __init__(self, *, layer: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
         self.layer = layer
+        self.alias = AssetAlias(dag_id(layer))
+        super().__init__(outlets=[self.alias], **kwargs)
 
     def execute(self, context: Context) -> list[dict[str, str]]:
         """Plan every table; a service that is down fails the task, which is then retried."""
@@ -53,7 +57,10 @@ class PlanOffloadOperator(BaseOperator):
             records = with_retries(tiers.ledger.read_tables)
             upstream_watermarks: dict[str, datetime] = {}
             for table in tables:
-                window, reason = self._plan(tiers, table, context["run_id"], upstream_watermarks)
+                found: dict[int, Change] = {}
+                window, reason = self._plan(tiers, table, context["run_id"], upstream_watermarks, found)
+                if reason is None:  # otherwise the ledger does not know it yet
+                    self.tell(context, found.values())
                 if window is not None:
                     outcomes.append((table.job_group, window))
                 if reason is not None:
@@ -63,11 +70,16 @@ class PlanOffloadOperator(BaseOperator):
         return [{"job_group": each.job_group, "plan": each.to_json()} for each in group_plans(outcomes)]
 
     def _plan(
-        self, tiers: Tiers, table: TableSpec, run_id: str, upstream_watermarks: dict[str, datetime]
+        self,
+        tiers: Tiers,
+        table: TableSpec,
+        run_id: str,
+        upstream_watermarks: dict[str, datetime],
+        found: dict[int, Change],
     ) -> tuple[PlannedWindow | None, str | None]:
         """A table's window, if there is anything to move, and why it is refused, if it is."""
         try:
-            return with_retries(partial(plan, tiers, table, run_id, upstream_watermarks)), None
+            return with_retries(partial(plan, tiers, table, run_id, upstream_watermarks, remember(found, table))), None
         except Unreachable:
             raise
         except OffloadError as error:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters.log_lines import about
 from k2_offload.adapters.retry import with_retries
+from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID
+from k2_offload.airflow_tasks.tell import TellsChanges
 from k2_offload.core.day_comparison import day_window
 from k2_offload.core.errors import InvalidTablesFile
 from k2_offload.core.plan import PlannedHeal, group_plans
 from k2_offload.core.tables import TableSpec
+from k2_offload.work.changes import sealed
 from k2_offload.work.combined_view import renew_views
 from k2_offload.work.reconcile import Found, reconcile
 from k2_offload.work.seals import seal_days
@@ -46,8 +49,13 @@ class CompareOperator(BaseOperator):
         return [{"job_group": plan.job_group, "plan": plan.to_json()} for plan in group_plans(outcomes)]
 
 
-class ConfirmOperator(BaseOperator):
+class ConfirmOperator(TellsChanges, BaseOperator):
     """Compares what was not equal once more, seals days, renews views, and fails if anything is not as it should be."""
+
+    alias = AssetAlias(RECONCILE_DAG_ID)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(outlets=[self.alias], **kwargs)
 
     def execute(self, context: Context) -> None:
         """Compare and seal every table, and renew its view.
@@ -60,6 +68,7 @@ class ConfirmOperator(BaseOperator):
             problems = [problem for each in found for problem in each.problems]
             try:
                 sealing = seal_days(tiers, chosen, tiers.task_timeout / 4)
+                self.tell(context, [sealed(tiers.tables[seal.table], seal) for seal in sealing.seals])
                 problems += [*sealing.problems, *renew_views(tiers, chosen)]
             except Exception as error:
                 if problems:

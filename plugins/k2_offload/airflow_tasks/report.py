@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.dag_ids import REPORT_DAG_ID
+from k2_offload.airflow_tasks.notify import on_failure
 from k2_offload.airflow_tasks.params import task_defaults
 from k2_offload.core.errors import InvalidCondition, OffloadError
 from k2_offload.work.report import check_day, read_report, yesterday
@@ -65,6 +66,7 @@ def build_report_dag(schedule: str | None = "50 0 * * *") -> DAG:
         schedule=schedule,
         catchup=False,
         max_active_runs=1,
+        on_failure_callback=on_failure(),
         default_args=defaults,
         tags=["k2", "report"],
         doc_md=_DOC.read_text(),

@@ -7,7 +7,7 @@ Between the two runs the Spark job (``include/spark_jobs/offload.py``). The rule
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -44,15 +44,22 @@ from k2_offload.work.tiers import Tiers
 
 log = logging.getLogger(__name__)
 
+Seen = Callable[[ColdTable, Published], None]
+
 
 def plan(
-    tiers: Tiers, table: TableSpec, dag_run_id: str, upstream_watermarks: dict[str, datetime] | None = None
+    tiers: Tiers,
+    table: TableSpec,
+    dag_run_id: str,
+    upstream_watermarks: dict[str, datetime] | None = None,
+    seen: Seen = lambda *_: None,
 ) -> PlannedWindow | None:
     """Open the table's next window, or resume the one that is open.
 
     :param dag_run_id: recorded with the window
     :param upstream_watermarks: of tables of the layer below, filled and read here: what one run has planned shares it,
         so that it loads each of them once
+    :param seen: gets the window that was open and is now known as published, if any
     :returns: ``None`` if there is nothing to move
     :raises OffloadError: if the table cannot be moved now; nothing has changed then
     """
@@ -70,7 +77,7 @@ def plan(
             raise refused_by_choice(table, changes)
         reached(FaultPoint.COLD_TABLE_CREATED, table.name)
         check_cut(table.name, cold.published, table.timestamp_column)
-        state = _follow(tiers, table, locked, entry, cold)
+        state = _follow(tiers, table, locked, entry, cold, seen)
         follow_source(table, cold, changes, state.watermark, window_open=state.resume is not None)
         # The earlier of the two clocks: one that is ahead would reach into rows still in flight.
         now = min(tiers.now(), tiers.clickhouse.now())
@@ -88,10 +95,13 @@ def plan(
     return _planned(table, settle(columns, cold.columns), cold, *opened) if opened else None
 
 
-def commit(tiers: Tiers, table: TableSpec, *, may_start_over: bool = False) -> tuple[Published | None, datetime | None]:
+def commit(
+    tiers: Tiers, table: TableSpec, *, may_start_over: bool = False, seen: Seen = lambda *_: None
+) -> tuple[Published | None, datetime | None]:
     """Record what the cold table holds.
 
     :param may_start_over: see :func:`refuse_to_start_over`
+    :param seen: as of :func:`plan`; it counts once this has returned
     :returns: the window that was open and is now known as published, if any; and the watermark, if there is one
     :raises OffloadError: if the cold table cannot be read, or is not the one the ledger has followed
     """
@@ -103,7 +113,7 @@ def commit(tiers: Tiers, table: TableSpec, *, may_start_over: bool = False) -> t
         entry = locked.entry()
         if not may_start_over:
             refuse_to_start_over(table, entry, cold)
-        state = _follow(tiers, table, locked, entry, cold)
+        state = _follow(tiers, table, locked, entry, cold, seen)
         if state.resume is not None:
             locked.fail(
                 state.resume,
@@ -130,13 +140,16 @@ def mark_failed(tiers: Tiers, table: TableSpec, reason: str) -> None:
         locked.set_failed(reason)
 
 
-def _follow(tiers: Tiers, table: TableSpec, locked: LockedTable, entry: LedgerEntry, cold: ColdTable) -> LedgerUpdate:
+def _follow(
+    tiers: Tiers, table: TableSpec, locked: LockedTable, entry: LedgerEntry, cold: ColdTable, seen: Seen
+) -> LedgerUpdate:
     published = cold.published
     state = follow_chain(table.name, entry, cold.uuid, published)
     if entry.looked != Looked() and (entry.watermark is None or state.watermark < entry.watermark):
         locked.set_looked(Looked())  # rows that had been moved no longer are
     if state.committed is not None and published is not None:
         locked.commit(published, tiers.now())
+        seen(cold, published)
         window, rows, size = state.committed.window, published.snapshot.rows, published.snapshot.size_bytes
         told = about("commit", table.name, window, rows=rows, bytes=size)
         log.info("%s %s: committed, %d rows, %d bytes", table.name, window, rows, size, extra=told)

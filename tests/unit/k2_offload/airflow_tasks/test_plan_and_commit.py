@@ -7,6 +7,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from unittest.mock import Mock
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
@@ -56,9 +57,9 @@ def world(monkeypatch):
     return world
 
 
-def planned(layer="bronze", **params):
+def planned(layer="bronze", events=None, **params):
     task = plan.PlanOffloadOperator(task_id="plan", layer=layer)
-    return task.execute({"run_id": "run", "params": {"tables": []} | params})
+    return task.execute({"run_id": "run", "params": {"tables": []} | params, "outlet_events": events or Events()})
 
 
 def committed():
@@ -70,10 +71,10 @@ def committed():
 def failing_for(monkeypatch, module, function, table, error):
     real = getattr(module, function)
 
-    def fail(tiers, spec, *rest):
+    def fail(tiers, spec, *rest, **named):
         if spec.name == table:
             raise error
-        return real(tiers, spec, *rest)
+        return real(tiers, spec, *rest, **named)
 
     monkeypatch.setattr(module, function, fail)
 
@@ -236,12 +237,44 @@ def test_a_service_that_is_down_fails_the_task_so_that_airflow_tries_again(monke
         planned()
 
 
-def test_commit_follows_what_was_published_and_tells_of_each_window(world):
+def publish_and_crash(world):
+    """Both bronze tables, whose windows nobody has committed."""
     world.begin("bronze").proceed(("ledger commit",))
     actor = world.running("bronze")[0]
     while world.head("bronze_a") is None or world.head("bronze_b") is None:
         actor.go()
     actor.crash()
+
+
+def test_a_plan_that_finds_windows_published_tells_of_them_and_no_commit_does_again(world, monkeypatch):
+    publish_and_crash(world)
+    events = Events()
+    with monkeypatch.context() as patch:  # the ledger's transaction is undone
+        failing_after(patch, plan, "plan", "bronze_a", InvalidSource("bronze_a: no such source"))
+        planned(events=events)
+    assert [(name, extra["kind"], extra["rows"]) for name, extra in events.sent] == [
+        ("k2/cold.bronze_b", "window", len(world.cold("bronze_b")))
+    ]
+    planned(events=events)
+    assert [name for name, _ in events.sent] == ["k2/cold.bronze_b", "k2/cold.bronze_a"]
+    assert committed()[1] == []
+
+
+def failing_after(monkeypatch, module, function, table, error):
+    """Within the transaction, which is undone."""
+    real = getattr(module, function)
+
+    def fail(tiers, spec, *rest):
+        with monkeypatch.context() as patch:
+            if spec.name == table:
+                patch.setattr("k2_offload.work.cycle.follow_source", Mock(side_effect=error))
+            return real(tiers, spec, *rest)
+
+    monkeypatch.setattr(module, function, fail)
+
+
+def test_commit_follows_what_was_published_and_tells_of_each_window(world):
+    publish_and_crash(world)
     watermarks, events = committed()
     assert watermarks == {name: format_time(world.watermark(name)) for name in BRONZE}
     assert min(watermarks.values()) > format_time(FIRST_WATERMARK)
