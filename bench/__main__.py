@@ -15,7 +15,18 @@ from bench.harness import report
 from bench.harness.failures import Failures
 from bench.harness.report import Section
 from bench.harness.stack import Platform, running
-from bench.sections import bulk, cold_query, cycle, growth, imports, job_profile, window_sizes, workers
+from bench.sections import (
+    bulk,
+    cold_query,
+    cycle,
+    growth,
+    imports,
+    job_profile,
+    many_tables,
+    minutes,
+    window_sizes,
+    workers,
+)
 from k2_offload.cli.console import errors, screen, silence_airflow
 
 SECTIONS = {
@@ -30,6 +41,8 @@ SECTIONS = {
     "queries": cold_query.measure_queries,
     "cycle": cycle.measure_cycle,
     "workers": workers.measure_workers,
+    "tables": many_tables.measure_many_tables,
+    "minutes": minutes.measure_minutes,
 }
 """By name: measures on a running stack, in so many rounds, with a folder for its files."""
 

@@ -16,19 +16,21 @@ from k2_offload.work.tiers import Tiers
 
 
 def tables_of_trades(sources: Mapping[str, str], **options: object) -> Tables:
+    """What :func:`table_file_of_trades` says."""
+    return parse_tables(table_file_of_trades(sources, **options))
+
+
+def table_file_of_trades(sources: Mapping[str, str], **options: object) -> str:
     """A table file.
 
     :param sources: cold table (``namespace.table``) → table of trades in ClickHouse's database ``k2``
     :param options: of every table
     """
     written = "".join(f"    {name}: {value}\n" for name, value in options.items())
-    return parse_tables(
-        "tables:\n"
-        + "".join(
-            f"  {target.partition('.')[2]}:\n    layer: bronze\n    source: k2.{source}\n    target: {target}\n"
-            f"    timestamp_column: exchange_timestamp\n    sort_columns: [symbol, exchange_timestamp]\n{written}"
-            for target, source in sources.items()
-        )
+    return "tables:\n" + "".join(
+        f"  {target.partition('.')[2]}:\n    layer: bronze\n    source: k2.{source}\n    target: {target}\n"
+        f"    timestamp_column: exchange_timestamp\n    sort_columns: [symbol, exchange_timestamp]\n{written}"
+        for target, source in sources.items()
     )
 
 

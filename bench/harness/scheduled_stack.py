@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from os import environ
@@ -158,11 +158,20 @@ class ScheduledStack:
 
     def cpu_seconds(self) -> float:
         """Of every service and its descendants so far, those that have ended included."""
-        return sum(
-            _cpu_seconds(process)
-            for service in self._services
-            for process in (service, *service.children(recursive=True))
-        )
+        return sum(map(_cpu_seconds, self._processes()))
+
+    def memory_and_descriptors(self) -> tuple[int, int]:
+        """Bytes in memory, shared pages counted by each process, and open files, of every service and descendant."""
+        memory_bytes = descriptors = 0
+        for process in self._processes():
+            with suppress(psutil.NoSuchProcess):
+                memory_bytes += process.memory_info().rss
+                descriptors += process.num_fds()
+        return memory_bytes, descriptors
+
+    def _processes(self) -> Iterator[psutil.Process]:
+        for service in self._services:
+            yield from (service, *service.children(recursive=True))
 
     def log(self, task: Task, run: str) -> list[dict[str, Any]]:
         """The lines of a task's log."""

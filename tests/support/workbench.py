@@ -147,18 +147,11 @@ class Workbench:
         return self.spark.ask("move", _plan(planned), parallel_tables)
 
     def move(self, cycle, *tables):
-        """Plan, publish and commit; returns the job's output, or ``None`` if there was nothing to move.
-
-        What needs a Spark context, which an application of its own has to configure, gets one.
-        """
+        """Plan, publish and commit; returns the job's output, or ``None`` if there was nothing to move."""
         planned = [entry for entry in (cycle.plan(cycle.tables[table]) for table in tables) if entry is not None]
         if not planned:
             return None
-        if all(entry.transport == "export" for entry in planned):
-            output = self.publish(*planned)
-        else:
-            code, output = self.run_job(*planned)
-            assert code == 0, output
+        output = self.publish(*planned)
         for table in tables:
             cycle.commit(cycle.tables[table])
         return output

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from k2_offload.adapters.postgres import is_refusal
-from k2_offload.core.errors import ConfigurationError, OffloadError, Refused, Unreachable, is_store_refusal
+from k2_offload.core.errors import (
+    ConfigurationError,
+    OffloadError,
+    Refused,
+    Unreachable,
+    is_certificate_refusal,
+    is_store_refusal,
+)
 
 _SERVICE = "The Iceberg catalog or its storage"
 
@@ -70,6 +77,8 @@ def _cannot_start(thrown: Thrown) -> bool:
 
 
 def _refused(chain: Sequence[Thrown]) -> bool:
+    if any(is_certificate_refusal(f"{thrown.kind}: {thrown.message}") for thrown in chain):
+        return True  # before SQLSTATEs: Postgres' driver calls it a failed connection
     for thrown in chain:
         if thrown.kind == "PSQLException":
             return is_refusal(thrown.sqlstate, thrown.message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -13,6 +14,7 @@ from k2_offload.core import queries
 from k2_offload.core.connections import ClickHouseEndpoint
 from k2_offload.core.cuts import CUT_STEPS, Counts
 from k2_offload.core.errors import (
+    ConfigurationError,
     InvalidSource,
     OffloadError,
     Overloaded,
@@ -79,6 +81,7 @@ class ClickHouse:
         import clickhouse_driver  # noqa: PLC0415
 
         endpoint = self._endpoint
+        _check_authorities(endpoint)
         seconds = endpoint.longest_query_seconds
         limit = {} if seconds is None else {"max_execution_time": seconds}
         client = clickhouse_driver.Client(
@@ -322,3 +325,15 @@ def _check_partitioned(table: TableSpec, columns: Sequence[Column]) -> None:
             f"NULL, or point 'source' at a view that selects ifNull({table.partition_column}, "
             f"{table.timestamp_column}) AS {table.partition_column}; then run `k2 validate`."
         )
+
+
+def _check_authorities(endpoint: ClickHouseEndpoint) -> None:
+    """The driver takes a file that it cannot read for a server that is down."""
+    if endpoint.ca_certs:
+        try:
+            ssl.create_default_context(cafile=endpoint.ca_certs)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError(
+                f"connection '{endpoint.connection_id}': extra 'ca_certs' names {endpoint.ca_certs}, which is no file "
+                f"with certificates that can be read here ({error}). Nothing was sent and no row is lost."
+            ) from None

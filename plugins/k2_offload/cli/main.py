@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -40,7 +41,7 @@ def _show_version(asked: bool) -> None:
 
 @app.callback()
 def main(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback shows it
         bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
@@ -48,6 +49,8 @@ def main(
 
     Exit codes: 0 fine, 1 a finding or failure, 2 bad input.
     """
+    # Without it Airflow does not look for connections in its database, only in the environment and a secrets backend.
+    os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
 
 
 app.command("validate")(validate.validate)

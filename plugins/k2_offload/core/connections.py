@@ -6,9 +6,9 @@ Built from the fields of Airflow connections, so that one entry serves every com
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import quote, urlencode
 
 from k2_offload.core.errors import ConfigurationError
@@ -27,6 +27,11 @@ _JAVA_LIMITS = {
     "jdbc.tcpKeepAlive": "true",
 }
 """The same for Iceberg's Java library; each catalog and storage reads its own."""
+
+_CLICKHOUSE_EXTRA = ("http_port", "secure", "ca_certs")
+_PYTHON_ONLY = ("ssl", "auth")
+_POSTGRES_TLS = ("sslmode", "sslrootcert")
+_CHECKED_MODES = ("verify-full", "verify-ca", "require")
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class CatalogSettings:
 
     connection_id: str
     name: str
-    pyiceberg: Mapping[str, str]
+    pyiceberg: Mapping[str, Any]
     java: Mapping[str, str]
 
 
@@ -106,9 +111,16 @@ class JobConnections:
 def read_clickhouse(fields: ConnectionFields) -> ClickHouseEndpoint:
     """Read a ClickHouse connection: ``port`` is the native one, extra may hold ``http_port``, ``secure``, ``ca_certs``.
 
-    :raises ConfigurationError: if the host is missing or a port is no number
+    :raises ConfigurationError: if the host is missing, a port is no number, or whether there is TLS is not certain
     """
-    secure = bool(fields.extra.get("secure", False))
+    _refuse_others(fields, _CLICKHOUSE_EXTRA)
+    secure = _flag(fields, "secure")
+    authorities = fields.extra.get("ca_certs") or ""
+    if authorities and not secure:
+        raise ConfigurationError(
+            f"connection '{fields.connection_id}': extra 'ca_certs' is for TLS, and 'secure' is not true there. "
+            "Nothing was sent. Add '\"secure\": true', or take 'ca_certs' out."
+        )
     try:
         http_port = int(str(fields.extra.get("http_port", 8443 if secure else 8123)))
     except ValueError:
@@ -122,34 +134,51 @@ def read_clickhouse(fields: ConnectionFields) -> ClickHouseEndpoint:
         password=fields.password or "",
         database=fields.schema or "default",
         secure=secure,
-        ca_certs=str(fields.extra.get("ca_certs", "")),
+        ca_certs=str(authorities),
     )
 
 
 def read_catalog(fields: ConnectionFields) -> CatalogSettings:
     """Read an Iceberg catalog connection.
 
-    Extra holds ``catalog_type`` (``rest``, or ``sql`` for a catalog in Postgres), ``catalog_name``, ``warehouse``, and
-    for Postgres libpq's ``sslmode`` and ``sslrootcert``;
+    Extra holds ``catalog_type`` (``rest``, or ``sql`` for a catalog in Postgres), ``catalog_name``, ``warehouse``, for
+    Postgres libpq's ``sslmode`` and ``sslrootcert``, for REST pyiceberg's own ``ssl`` and ``auth``;
     every other key (``s3.endpoint``, ``s3.access-key-id``, …) is passed on to both libraries as it is.
 
-    :raises ConfigurationError: if something is missing or the type is unknown
+    :raises ConfigurationError: if something is missing, the type is unknown, or a library would not heed what is there
     """
     extra = dict(fields.extra)
     kind = str(extra.pop("catalog_type", "rest"))
     name = str(extra.pop("catalog_name", "demo"))
-    common = {key: str(value) for key, value in extra.items()}
+    of_python = {key: extra.pop(key) for key in _PYTHON_ONLY if kind == "rest" and isinstance(extra.get(key), Mapping)}
+    for key, value in extra.items():
+        if not isinstance(value, str | int | float):
+            raise ConfigurationError(
+                f"connection '{fields.connection_id}': extra '{key}' is neither a text nor a number. Nothing was sent."
+            )
+    common: dict[str, Any] = {key: str(value) for key, value in extra.items()}
     host = _required(fields, "host")
     if kind == "rest":
-        python_side = _PYTHON_LIMITS | common | {"type": "rest", "uri": host}
+        if fields.port:
+            raise ConfigurationError(
+                f"connection '{fields.connection_id}' has a port; a REST catalog's belongs into its host: {host}:"
+                f"{fields.port}"
+            )
+        if bool(fields.login) != bool(fields.password):
+            raise ConfigurationError(
+                f"connection '{fields.connection_id}' has a {'login' if fields.login else 'password'} and no "
+                f"{'password' if fields.login else 'login'}. Nothing was sent. Both are its credential; leave both out "
+                "if the catalog has none."
+            )
+        python_side = _PYTHON_LIMITS | common | of_python | {"type": "rest", "uri": host}
         java_side = _JAVA_LIMITS | common | {"type": "rest", "uri": host}
-        if fields.login and fields.password:
+        if fields.login:
             credential = {"credential": f"{fields.login}:{fields.password}"}
             python_side, java_side = python_side | credential, java_side | credential
     elif kind == "sql":
         login, password = fields.login or "", fields.password or ""
         address = f"{host}:{fields.port or 5432}/{fields.schema or ''}"
-        tls: dict[str, str] = {key: common.pop(key) for key in ("sslmode", "sslrootcert") if key in common}
+        tls, java_tls = _postgres_tls(fields.connection_id, common)
         query = f"?{urlencode(tls)}" if tls else ""
         userinfo = f"{quote(login, safe='')}:{quote(password, safe='')}"
         python_side = (
@@ -165,7 +194,7 @@ def read_catalog(fields: ConnectionFields) -> CatalogSettings:
                 "jdbc.password": password,
                 "jdbc.schema-version": "V1",
             }
-            | {f"jdbc.{key}": value for key, value in tls.items()}
+            | {f"jdbc.{key}": value for key, value in java_tls.items()}
         )
     else:
         raise ConfigurationError(
@@ -217,3 +246,43 @@ def _required(fields: ConnectionFields, name: str) -> str:
     if not value:
         raise ConfigurationError(f"connection '{fields.connection_id}' has no {name}")
     return str(value)
+
+
+def _refuse_others(fields: ConnectionFields, known: Sequence[str]) -> None:
+    for key in fields.extra:
+        if key not in known:
+            raise ConfigurationError(
+                f"connection '{fields.connection_id}': extra '{key}' is not known, so it would have no effect. Nothing "
+                f"was sent. There are {', '.join(known)}."
+            )
+
+
+def _flag(fields: ConnectionFields, key: str) -> bool:
+    value = fields.extra.get(key, False)
+    if value in (True, False):
+        return bool(value)
+    if str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
+    raise ConfigurationError(
+        f"connection '{fields.connection_id}': extra '{key}' is {value!r}; expected true or false. Nothing was sent."
+    )
+
+
+def _postgres_tls(connection_id: str, common: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Take what concerns TLS out of a catalog's extra; the same for libpq and for Postgres' Java driver."""
+    foreign = [key for key in common if key.startswith(("ssl", "gss", "channel_binding")) and key not in _POSTGRES_TLS]
+    if foreign:
+        raise ConfigurationError(
+            f"connection '{connection_id}': extra '{foreign[0]}' would have no effect in Java. Nothing was sent. For a "
+            f"catalog in Postgres there are {' and '.join(_POSTGRES_TLS)}."
+        )
+    tls = {key: common.pop(key) for key in _POSTGRES_TLS if key in common}
+    mode = tls.get("sslmode")
+    if "sslrootcert" in tls and mode not in _CHECKED_MODES:
+        raise ConfigurationError(
+            f"connection '{connection_id}': nobody would check a certificate against extra 'sslrootcert', as 'sslmode' "
+            f"is {mode or 'not set'}. Nothing was sent. Set it to {' or '.join(_CHECKED_MODES[:2])}."
+        )
+    # With authorities, libpq checks the certificate in mode `require`, too; Java's driver does not.
+    checked = {"sslmode": "verify-ca"} if mode == "require" and "sslrootcert" in tls else {}
+    return tls, tls | checked

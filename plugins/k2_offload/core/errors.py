@@ -222,7 +222,7 @@ def is_store_refusal(words: str) -> bool:
 
 _CERTIFICATE_REFUSALS = re.compile(
     "certificate verify failed|CERTIFICATE_VERIFY_FAILED|does not match host name|root certificate file|"
-    "SSLHandshakeException|SSLPeerUnverifiedException"
+    "PKIX path|hostnameverifier|SSLPeerUnverifiedException|CertificateException|CertificateExpiredException"
 )
 
 

@@ -27,16 +27,18 @@ FAR_AHEAD = datetime(2100, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def scattered(workbench):
-    """A table of two days, moved in seven windows: one day of six files is over."""
+    """A table of two days, moved in three windows: one day of six files is over."""
     table = workbench.create_trades()
-    for window, hours in enumerate((0, 1, 2, 3, 4, 5, 20)):
-        move(workbench, table, hours, 1000 * window)
+    for hours in ((0, 1, 2), (3, 4, 5), (20,)):
+        move(workbench, table, *hours)
     return workbench.cycle(workbench.spec(table), now=LATER), table
 
 
-def move(workbench, table, hours, start_sequence, count=20):
-    workbench.insert_trades(table, NOON + timedelta(hours=hours), count, start_sequence=start_sequence)
-    cycle = workbench.cycle(workbench.spec(table), now=NOON + timedelta(hours=hours + 0.6))
+def move(workbench, table, *hours):
+    """One window, with a file of twenty trades for each of these hours after noon."""
+    for hour in hours:
+        workbench.insert_trades(table, NOON + timedelta(hours=hour), 20, start_sequence=1000 * hour)
+    cycle = workbench.cycle(workbench.spec(table, max_file_rows=20), now=NOON + timedelta(hours=hours[-1] + 0.6))
     workbench.move(cycle, table)
 
 
@@ -95,7 +97,7 @@ def test_a_closed_day_of_many_files_becomes_one_and_holds_the_same_rows(workbenc
     assert written.record_count == 6 * 20
 
     assert workbench.maintain(cycle, table).rewritten_days == 0, "twice"
-    move(workbench, table, 21, 10**6)
+    move(workbench, table, 21)
     workbench.check(workbench.cycle(workbench.spec(table), now=LATER), [table])
 
 
@@ -127,7 +129,7 @@ def test_it_may_fail_at_any_point_and_the_next_run_goes_on(workbench, scattered)
             assert workbench.files_referred_to(table) <= workbench.files_on_disk(table), (point, kind)
     done = workbench.maintain(cycle, table, **options)
     assert (done.problems, done.after.files) == ((), 2)
-    move(workbench, table, 21, 10**6)
+    move(workbench, table, 21)
     workbench.check(workbench.cycle(workbench.spec(table), now=LATER), [table])
 
 
@@ -146,8 +148,8 @@ def test_snapshots_expire_down_to_the_last_window(workbench, scattered):
     rows, before = workbench.cold_rows(table), watermark(cycle, table)
     published = workbench.cold_table(table).metadata.refs[PUBLISHED_BRANCH].snapshot_id
     would = workbench.maintain(cycle, table, dry_run=True, expire_before=FAR_AHEAD)
-    assert would.expired_snapshots == 6
-    assert len(workbench.cold_table(table).metadata.snapshots) == 7
+    assert would.expired_snapshots == 2
+    assert len(workbench.cold_table(table).metadata.snapshots) == 3
 
     done = workbench.maintain(cycle, table, expire_before=FAR_AHEAD)
     left = [each.snapshot_id for each in workbench.cold_table(table).metadata.snapshots]
@@ -156,7 +158,7 @@ def test_snapshots_expire_down_to_the_last_window(workbench, scattered):
     assert all("k2.rewrite" in shot.summary.additional_properties for shot in
                workbench.cold_table(table).metadata.snapshots if shot.snapshot_id != published)  # fmt: skip
     assert (workbench.cold_rows(table), watermark(cycle, table)) == (rows, before)
-    move(workbench, table, 21, 10**6)
+    move(workbench, table, 21)
     workbench.check(workbench.cycle(workbench.spec(table), now=LATER), [table])
 
 
@@ -168,7 +170,7 @@ def test_nothing_expires_after_a_rollback(workbench, scattered):
     done = workbench.maintain(cycle, table, expire_before=FAR_AHEAD)
     [problem] = done.problems
     assert "is no ancestor of main" in problem
-    assert len(workbench.cold_table(table).metadata.snapshots) >= 7
+    assert len(workbench.cold_table(table).metadata.snapshots) >= 3
     workbench.move(cycle, table)
     workbench.move(cycle, table)
     workbench.check(cycle, [table])

@@ -51,7 +51,10 @@ def test_rows_move_by_both_transports(workbench, network):
         workbench.insert_trades(table, NOW - timedelta(hours=2), 1200)
     specs = [workbench.spec(table, transport=table.rpartition("_")[2]) for table in tables]
     cycle = workbench.cycle(*specs, now=NOW)
-    workbench.move(cycle, *tables)
+    code, output = workbench.run_job(*(cycle.plan(cycle.tables[table]) for table in tables))
+    assert code == 0, output
+    for table in tables:
+        cycle.commit(cycle.tables[table])
     workbench.check(cycle, tables)
     assert all(proxy.encrypted for proxy in network.proxies.values())
 
@@ -83,3 +86,14 @@ def test_a_wrong_certificate_is_refused_by_java_too(workbench, network):
     code, output = workbench.run_job(cycle.plan(cycle.tables[table]))
     assert code != 0
     assert "ClickHouse refuses Airflow connection 'tls_clickhouse': the certificate of its HTTP port" in output
+
+
+def test_a_catalogs_wrong_certificate_is_refused_by_java_too(workbench, network):
+    table = workbench.create_trades()
+    workbench.insert_trades(table, NOW - timedelta(hours=2), 10)
+    cycle = workbench.cycle(workbench.spec(table), now=NOW)
+    planned = cycle.plan(cycle.tables[table])
+    network.proxies["catalog"].context = Authority.make(network.folder, "theirs").sign()
+    code, output = workbench.run_job(planned)
+    assert code != 0
+    assert "refuses Airflow connection 'tls_catalog'" in output

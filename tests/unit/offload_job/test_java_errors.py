@@ -30,6 +30,13 @@ NO_FILE_IO = Thrown(
         [Thrown("ForbiddenException", "Forbidden: not yours")],
         [Thrown("NotAuthorizedException", "Not authorized: no token")],
         [Thrown("UncheckedSQLException", "Failed"), Thrown("PSQLException", "permission denied", "42501")],
+        [
+            Thrown("UncheckedSQLException", "Failed"),
+            Thrown("PSQLException", "SSL error: PKIX path building failed", "08006"),
+        ],
+        [Thrown("PSQLException", "The hostname h could not be verified by hostnameverifier P.", "08006")],
+        [Thrown("RESTException", "Error occurred"), Thrown("SSLHandshakeException", "PKIX path validation failed")],
+        [Thrown("RESTException", "Error occurred"), Thrown("SSLPeerUnverifiedException", "Certificate for <h> …")],
     ],
 )
 def test_a_refusal_is_not_tried_again_and_names_the_connection(chain):

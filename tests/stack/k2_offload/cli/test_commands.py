@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest import mock
@@ -90,6 +91,24 @@ def test_one_table_in_trouble_does_not_hide_the_others(shell, moved):
         (moved, 5, True),
         (broken, None, False),
     ]
+
+
+def test_connections_are_found_in_airflows_database(shell, moved, tmp_path):
+    connections = json.loads((shell.workbench.stack.settings.airflow_home / "connections.json").read_text())
+    file = tmp_path / "connections.json"
+    file.write_text(json.dumps({f"{name}_stored": connection for name, connection in connections.items()}))
+    subprocess.run(["airflow", "connections", "import", file], env=shell.environment, check=True, capture_output=True)
+    stored = {
+        f"AIRFLOW__K2_OFFLOAD__{name}_CONN_ID": f"k2_{used}_stored"
+        for name, used in {
+            "LEDGER": "ledger",
+            "CLICKHOUSE": "clickhouse",
+            "CATALOG": "iceberg",
+            "SPARK": "spark",
+        }.items()
+    }
+    [line] = shell.json("status", **stored)
+    assert (line["problem"], line["cold_rows"]) == (None, 1000)
 
 
 def test_a_feed_that_is_dead_has_no_lag_and_says_so_and_lag_is_the_age_of_what_waits(shell, moved):

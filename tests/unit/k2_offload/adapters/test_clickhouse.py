@@ -99,3 +99,12 @@ def test_a_sequence_column_that_is_no_number_is_refused(answering, kind):
 def test_a_sequence_column_may_be_any_number(answering, kind):
     clickhouse = answering([("at", "DateTime64(6, 'UTC')"), ("number", kind)])
     assert len(clickhouse.columns(replace(TABLE, sequence_column="number"))) == 2
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_authorities_that_cannot_be_read_are_no_server_that_is_down(tmp_path, content):
+    file = tmp_path / "authorities.pem"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigurationError, match=r"'ca_certs' names .*authorities\.pem, which is no file"):
+        ClickHouse(replace(ENDPOINT, secure=True, ca_certs=str(file))).now()

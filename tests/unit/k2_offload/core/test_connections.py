@@ -57,6 +57,18 @@ def test_a_rest_catalog_on_an_object_store_passes_the_stores_settings_on():
         (read_catalog, {"host": None}, "connection 'c' has no host"),
         (read_clickhouse, {"host": ""}, "connection 'c' has no host"),
         (read_clickhouse, {"extra": {"http_port": "x"}}, "'http_port' must be a number"),
+        (read_clickhouse, {"extra": {"ca_certs": "/ca.pem"}}, "'ca_certs' is for TLS, and 'secure' is not true"),
+        (read_clickhouse, {"extra": {"secure": None}}, "'secure' is None; expected true or false"),
+        (read_clickhouse, {"extra": {"secure": "on"}}, "'secure' is 'on'; expected true or false"),
+        (read_clickhouse, {"extra": {"Secure": True}}, "'Secure' is not known"),
+        (read_catalog, {"extra": {"token": None}}, "'token' is neither a text nor a number"),
+        (read_catalog, {"extra": {"catalog_type": "sql", "auth": {}}}, "'auth' is neither a text nor a number"),
+        (read_catalog, {"login": "me"}, "has a login and no password"),
+        (read_catalog, {"password": "p"}, "has a password and no login"),
+        (read_catalog, {"port": 8181}, "belongs into its host"),
+        (read_catalog, {"extra": {"catalog_type": "sql", "sslcrl": "/c"}}, "'sslcrl' would have no effect"),
+        (read_catalog, {"extra": {"catalog_type": "sql", "channel_binding": "require"}}, "would have no effect"),
+        (read_catalog, {"extra": {"catalog_type": "sql", "sslrootcert": "/c"}}, "nobody would check a certificate"),
     ],
 )
 def test_a_wrong_connection_is_named(build, values, message):
@@ -77,6 +89,24 @@ def test_authorities_of_ones_own_are_given_to_each_driver():
     assert catalog.pyiceberg["uri"].endswith("?sslmode=verify-full&sslrootcert=%2Four+ca.pem")
     assert catalog.java | {"jdbc.sslmode": "verify-full", "jdbc.sslrootcert": "/our ca.pem"} == catalog.java
     assert not {"sslmode", "sslrootcert"} & {*catalog.pyiceberg, *catalog.java}
+
+
+def test_authorities_are_checked_on_both_sides_in_mode_require():
+    tls = {"catalog_type": "sql", "sslmode": "require", "sslrootcert": "/ca.pem"}
+    catalog = read_catalog(fields(extra=tls))
+    assert "sslmode=require" in catalog.pyiceberg["uri"]
+    assert catalog.java["jdbc.sslmode"] == "verify-ca"
+
+
+def test_what_only_pyiceberg_understands_is_given_to_it_alone():
+    settings = read_catalog(fields(host="https://rest", extra={"ssl": {"cabundle": "/ca.pem"}, "auth": {"type": "x"}}))
+    assert (settings.pyiceberg["ssl"], settings.pyiceberg["auth"]) == ({"cabundle": "/ca.pem"}, {"type": "x"})
+    assert not {"ssl", "auth"} & {*settings.java}
+
+
+@pytest.mark.parametrize(("given", "secure"), [(True, True), ("true", True), ("False", False), (0, False)])
+def test_tls_is_on_or_off(given, secure):
+    assert read_clickhouse(fields(extra={"secure": given})).secure is secure
 
 
 def test_what_the_job_needs_survives_its_environment():
