@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -21,7 +22,7 @@ from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import show_seconds
 from k2_offload.core.windows import parse_instant
 from k2_offload.work.backfill import LeftOut, find_left_out, plan_backfills
-from k2_offload.work.changes import find_changes
+from k2_offload.work.changes import Change, find_changes
 from k2_offload.work.tiers import open_tiers
 
 log = logging.getLogger(__name__)
@@ -92,9 +93,7 @@ class BackfillOperator(TellsChanges, SparkApplicationOperator):
                 )
             [plan] = group_plans([(table.job_group, each) for each in planned])
             self.submit(context, plan.to_json(), ["--parallel-tables", "1"], short=False)
-            with open_tiers() as tiers:
-                filled = {each.backfill_id for each in planned}
-                self.tell(context, find_changes(tiers, table, filled))
+            self.tell(context, _filled(table, {each.backfill_id for each in planned}))
 
     def _tell(self, found: LeftOut, total: int | None, started: datetime) -> int:
         total = total if total is not None else found.rows
@@ -107,6 +106,11 @@ class BackfillOperator(TellsChanges, SparkApplicationOperator):
                 found.table.name, found.expired_before,
             )  # fmt: skip
         return total
+
+
+def _filled(table: TableSpec, wanted: set[str]) -> Iterator[Change]:
+    with open_tiers() as tiers:
+        yield from find_changes(tiers, table, wanted)
 
 
 def _time(text: str) -> datetime | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from k2_offload.adapters.retry import with_retries
 from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID
 from k2_offload.airflow_tasks.spark_application import SparkApplicationOperator
 from k2_offload.airflow_tasks.tell import TellsChanges
-from k2_offload.core.errors import InvalidTablesFile
+from k2_offload.core.errors import InvalidTablesFile, OffloadError
 from k2_offload.core.maintenance_plan import report_from_json
-from k2_offload.work.changes import find_rewrites, seen_snapshots
+from k2_offload.core.tables import TableSpec
+from k2_offload.work.changes import Change, find_rewrites, seen_snapshots
 from k2_offload.work.maintenance import plan_all, record
-from k2_offload.work.tiers import open_tiers
+from k2_offload.work.tiers import Tiers, open_tiers
 from k2_offload.work.verify_seals import verify_due
 
 log = logging.getLogger(__name__)
@@ -46,8 +48,7 @@ class MaintainOperator(TellsChanges, SparkApplicationOperator):
             except InvalidTablesFile as error:
                 raise AirflowFailException(str(error)) from None
             plan, problems = plan_all(tiers, chosen, dry_run=params["dry_run"])
-            tidied = [tiers.tables[planned.table] for planned in plan.tables]
-            before = {table.name: seen_snapshots(tiers, table) for table in tidied}
+            before = _seen_before(tiers, [tiers.tables[planned.table] for planned in plan.tables])
         if plan.tables:
             with tempfile.TemporaryDirectory(prefix="k2-maintenance-") as folder:
                 report = Path(folder) / "report.json"
@@ -56,9 +57,7 @@ class MaintainOperator(TellsChanges, SparkApplicationOperator):
                 finally:
                     if report.exists():
                         self._record(report.read_text(), dry_run=plan.dry_run)
-            with open_tiers() as tiers:
-                for table in tidied:
-                    self.tell(context, find_rewrites(tiers, table, before[table.name]))
+            self.tell(context, _rewritten(before))
         if problems:
             raise AirflowFailException("\n".join(problems))
 
@@ -66,6 +65,23 @@ class MaintainOperator(TellsChanges, SparkApplicationOperator):
         with open_tiers() as tiers:
             for problem in record(tiers, report_from_json(report), dry_run=dry_run):
                 log.error("%s", problem)
+
+
+def _seen_before(tiers: Tiers, tables: Sequence[TableSpec]) -> list[tuple[TableSpec, frozenset[int]]]:
+    """The snapshots of tables; what cannot be looked at now is not told of."""
+    found = []
+    for table in tables:
+        try:
+            found.append((table, seen_snapshots(tiers, table)))
+        except OffloadError as error:
+            log.warning("%s", error)
+    return found
+
+
+def _rewritten(before: Sequence[tuple[TableSpec, frozenset[int]]]) -> Iterator[Change]:
+    with open_tiers() as tiers:
+        for table, known in before:
+            yield from find_rewrites(tiers, table, known)
 
 
 class VerifySealsOperator(BaseOperator):

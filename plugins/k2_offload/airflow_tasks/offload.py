@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 from airflow.sdk import AssetAlias
@@ -15,7 +16,7 @@ from k2_offload.airflow_tasks.tell import TellsChanges
 from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.plan import Plan
 from k2_offload.core.transports import TRANSPORTS
-from k2_offload.work.changes import find_changes
+from k2_offload.work.changes import Change, find_changes
 from k2_offload.work.tiers import open_tiers
 
 log = logging.getLogger(__name__)
@@ -55,13 +56,13 @@ class OffloadOperator(TellsChanges, SparkApplicationOperator):
             parallel = ["--parallel-tables", str(self.settings.parallel_tables)]
             self.submit(context, self.plan, parallel, short=short)
         if plan.heals:
-            self._tell_heals(context, plan)
+            self.tell(context, _healed(plan))
         if plan.refused:
             raise AirflowFailException("\n".join(refused.reason for refused in plan.refused))
 
-    def _tell_heals(self, context: Any, plan: Plan) -> None:
-        with open_tiers() as tiers:
-            for name in dict.fromkeys(heal.table for heal in plan.heals):
-                table = tiers.tables[name]
-                wanted = {heal.heal_id for heal in plan.heals if heal.table == name}
-                self.tell(context, find_changes(tiers, table, wanted))
+
+def _healed(plan: Plan) -> Iterator[Change]:
+    with open_tiers() as tiers:
+        for name in dict.fromkeys(heal.table for heal in plan.heals):
+            wanted = {heal.heal_id for heal in plan.heals if heal.table == name}
+            yield from find_changes(tiers, tiers.tables[name], wanted)
