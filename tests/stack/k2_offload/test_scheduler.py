@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -104,7 +104,7 @@ class Market:
 
     def __init__(self, stack: SharedStack) -> None:
         self._stack = stack
-        self._until = time.time() - 1300
+        self._start = self._until = time.time() - 1300
 
     def trade_until(self, ago_seconds: int) -> None:
         now = time.time()
@@ -112,9 +112,11 @@ class Market:
         self._until = now - ago_seconds
 
     def trade_late(self) -> list[str]:
-        """Trades of before; returns the days that they may be of."""
-        self._trade(1000, 999)
-        return sorted({f"{datetime.now(UTC) - timedelta(seconds=ago):%Y-%m-%d}" for ago in (1100, 900)})
+        """Trades of before the first watermark; returns the days that they may be of."""
+        late = self._start + 300
+        ago = round(time.time() - late)
+        self._trade(ago, ago - 1)
+        return sorted({f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d}" for at in (late - 100, late + 100)})
 
     def _trade(self, begin: int, end: int) -> None:
         port = str(self._stack.settings.ports.clickhouse_native)
