@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any
 
 from k2_offload.adapters import ledger
-from k2_offload.core.windows import Window
 from tests.model.actors import Blocked, current_actor, perform
 
 
@@ -49,7 +48,7 @@ class Entry:
 
     row: TableRow = TableRow()
     windows: Mapping[str, WindowRow] = field(default_factory=dict)
-    gaps: tuple[Window, ...] = ()
+    gaps: tuple[tuple[Any, ...], ...] = ()
     days: Mapping[date, tuple[str, datetime]] = field(default_factory=dict)
 
     @property
@@ -155,11 +154,7 @@ class Connection:
             raise PostgresError("the connection is gone")
         self._result = []
         if name == "read_gaps":
-            self._result = [
-                (table, gap.low, gap.high, "expired", 0, gap.high)
-                for table, entry in self._server.entries.items()
-                for gap in entry.gaps
-            ]
+            self._result = [(table, *gap) for table, entry in self._server.entries.items() for gap in entry.gaps]
             return
         if name == "read_tables":
             self._result = [
@@ -247,8 +242,9 @@ def _accept_rows(entry: Entry, values: Mapping[str, Any]) -> Entry:
 
 
 def _record_gap(entry: Entry, values: Mapping[str, Any]) -> Entry:
-    gap = Window(values["low"], values["high"])
-    return entry if gap in entry.gaps else replace(entry, gaps=(*entry.gaps, gap))
+    gap = tuple(values[name] for name in ("low", "high", "kind", "rows", "now"))
+    known = [each[:4] for each in entry.gaps]
+    return entry if gap[:4] in known else replace(entry, gaps=(*entry.gaps, gap))
 
 
 def _set_status(status: str | None):

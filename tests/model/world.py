@@ -342,7 +342,7 @@ class World:
         tiers = self.cycle().tiers
         with suppress(OffloadError):
             found = find_left_out(tiers, self.tables[table])
-            for planned in plan_backfills(tiers, found, max_rows, newest_first=newest_first, accept_empty=True):
+            for planned in plan_backfills(tiers, found, max_rows, newest_first=newest_first, accept_fewer=True):
                 window = BackfillId.parse(planned.backfill_id).window
                 low, high = to_micros(window.low), to_micros(window.high)
                 rows = {row.id for row in self.clickhouse.tables.get(table, {}).values() if low <= row.at < high}
@@ -643,7 +643,8 @@ def _skips(history: list[SimulatedSnapshot]) -> Skips:
         if SKIPPED_PROPERTY in snapshot.properties:
             skips = skips.skipping(_window_id(snapshot.properties["wap.id"]).window)
         if (backfill_id := snapshot.properties.get(BACKFILL_PROPERTY)) is not None:
-            skips = skips.filling(BackfillId.parse(backfill_id).window)
+            rows = sum(len(file.rows) for file in snapshot.files)
+            skips = skips.filling(BackfillId.parse(backfill_id).window, rows)
     return skips
 
 

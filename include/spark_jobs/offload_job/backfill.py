@@ -45,17 +45,18 @@ def backfill(
     """
     steps = Steps(log, planned.table, backfill_id.window)
     reached(FaultPoint.BACKFILL_STARTED, planned.table)
+    splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
+    counted = sum(split.rows for split in splits)
     current = cold.java.currentSnapshot()
-    stamp = _check(planned, backfill_id, cold, current.snapshotId() if current is not None else None, new_attempt())
+    head = current.snapshotId() if current is not None else None
+    stamp = _check(planned, backfill_id, cold, head, counted, new_attempt())
     if stamp is None:
         return None
     cold.check_columns(planned.columns)
-    splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
     with text_checked(f"{planned.table} {backfill_id.window}"):
         staged = transport.stage(clickhouse, cold, planned, splits, stamp)
     numbers = {"rows": staged.rows, "bytes": staged.size_bytes}
     steps.done("stage", f"staged {staged.rows} rows, {staged.size_bytes} bytes", **numbers)
-    counted = sum(split.rows for split in splits)
     try:
         check_source(clickhouse, planned, f"{planned.table} {backfill_id.window}")
         audit_backfill(
@@ -72,7 +73,7 @@ def backfill(
     reached(FaultPoint.BACKFILL_AUDITED, planned.table)
     for _ in range(PUBLISH_ATTEMPTS):
         cold.check_stored(staged.snapshot_id)
-        checked = _check(planned, backfill_id, cold, cold.parent_of(staged.snapshot_id), stamp.attempt)
+        checked = _check(planned, backfill_id, cold, cold.parent_of(staged.snapshot_id), counted, stamp.attempt)
         if checked is None:
             return None
         cold.check_columns(planned.columns)
@@ -80,7 +81,7 @@ def backfill(
         if checked == stamp and publish(staged.snapshot_id):
             return staged
         head = cold.java.currentSnapshot().snapshotId()
-        latest = _check(planned, backfill_id, cold, head, new_attempt())
+        latest = _check(planned, backfill_id, cold, head, counted, new_attempt())
         if latest is None:
             return None
         stamp = latest
@@ -93,11 +94,19 @@ def backfill(
 
 
 def _check(
-    planned: PlannedBackfill, backfill_id: BackfillId, cold: ColdTableWriter, parent: int | None, attempt: str
+    planned: PlannedBackfill,
+    backfill_id: BackfillId,
+    cold: ColdTableWriter,
+    parent: int | None,
+    rows: int,
+    attempt: str,
 ) -> BackfillStamp | None:
-    """What the range's snapshot must say on top of another; ``None`` if that holds the range already."""
+    """What the range's snapshot must say on top of another; ``None`` if that holds the range already.
+
+    :param rows: of the range, as they are exported
+    """
     published, skips = cold.published(parent), cold.skips(parent)
     decision = decide_backfill(planned.table, backfill_id, planned.cut_on, cold.uuid, published, skips)
     if decision is PublishDecision.ALREADY_PUBLISHED or published is None:
         return None
-    return BackfillStamp(backfill_id, published.window_id, skips.filling(backfill_id.window), attempt)
+    return BackfillStamp(backfill_id, published.window_id, skips.filling(backfill_id.window, rows), attempt)

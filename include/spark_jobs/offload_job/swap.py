@@ -52,6 +52,7 @@ class Swap:
         :param removed: paths
         :param heal_id: names the snapshot that was compared; delete files that have come since stop the heal
         :param added_by: the staged snapshot
+        :raises StaleWindow: if they have
         """
         java = self._cold.java
         with failures_translated(self._cold.connection_id):
@@ -63,7 +64,14 @@ class Swap:
             for file in java.snapshot(added_by).addedDataFiles(java.io()):
                 overwrite.addFile(file)
             overwrite.validateFromSnapshot(heal_id.compared_snapshot).validateNoConflictingDeletes()
-        return self._cold.stage(overwrite, stamp)
+        return self._stage(
+            overwrite,
+            stamp,
+            heal_id.day,
+            "rows of this day were deleted in the cold table by another writer since it was compared",
+            "the next comparison looks at the day anew. A row that ClickHouse still has comes back then: delete it "
+            "there first",
+        )
 
     def tasks(self, snapshot_id: int) -> dict[str, Any]:
         """Iceberg's scan tasks of the day's files in a snapshot, by path."""
@@ -80,8 +88,6 @@ class Swap:
         :param base: the snapshot that was read; delete files that have come since stop the rewrite
         :raises StaleWindow: if they have, or if one of the files is not there any more
         """
-        from py4j.protocol import Py4JJavaError  # noqa: PLC0415
-
         java = self._cold.java
         with failures_translated(self._cold.connection_id):
             java.refresh()
@@ -95,14 +101,24 @@ class Swap:
                 rewrite.addFile(file)
             # Rows that were deleted by key after the base was read stay deleted.
             rewrite.dataSequenceNumber(java.snapshot(base).sequenceNumber()).validateFromSnapshot(base)
+        why = "its files were changed by another writer since they were read"
+        return self._stage(rewrite, stamp, stamp.day, why, "the next run looks at the day anew")
+
+    def _stage(self, update: Any, stamp: HealStamp | RewriteStamp, day: date, why: str, next_step: str) -> Snapshot:
+        """Stage what Iceberg refuses if delete files have come that were not seen.
+
+        :param why: what it means that it does
+        """
+        from py4j.protocol import Py4JJavaError  # noqa: PLC0415
+
         try:
-            return self._cold.stage(rewrite, stamp)
+            return self._cold.stage(update, stamp)
         except Unreachable as error:
             cause = error.__cause__
             if isinstance(cause, Py4JJavaError) and is_invalid(cause):
                 raise StaleWindow(
-                    f"{self._name} {stamp.day}: {cause.java_exception.getMessage()}. Nothing was changed and no row is "
-                    "lost; the next run looks at the day anew."
+                    f"{self._name} {day}: {why} ({cause.java_exception.getMessage()}). Nothing was changed and no row "
+                    f"is lost: {next_step}."
                 ) from error
             raise
 

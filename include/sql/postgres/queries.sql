@@ -269,8 +269,7 @@ LEFT JOIN LATERAL (
 SELECT to_regclass('k2_offload.offload_seals') IS NOT NULL;
 
 -- name: read_seals
-SELECT seal_id, table_name, table_uuid, day, partition_column, rows, content_hash, columns, before, snapshot_id,
-       sealed_at, verified_at, verified_snapshot, problem
+SELECT *
 FROM k2_offload.offload_seals
 WHERE table_name = ANY(%(tables)s)
 ORDER BY table_name, day, sealed_at;
@@ -278,13 +277,14 @@ ORDER BY table_name, day, sealed_at;
 -- name: record_seal
 INSERT INTO k2_offload.offload_seals
     (seal_id, table_name, table_uuid, day, partition_column, rows, content_hash, columns, before, snapshot_id,
-     sealed_at)
+     sealed_at, accepted)
 VALUES (%(seal_id)s, %(table_name)s, %(table_uuid)s, %(day)s, %(partition_column)s, %(rows)s, %(content_hash)s,
-        %(columns)s, %(before)s, %(snapshot_id)s, %(sealed_at)s)
+        %(columns)s, %(before)s, %(snapshot_id)s, %(sealed_at)s, %(accepted)s)
 ON CONFLICT (seal_id) DO UPDATE
 SET table_name = excluded.table_name, table_uuid = excluded.table_uuid, day = excluded.day,
     partition_column = excluded.partition_column, rows = excluded.rows, content_hash = excluded.content_hash,
-    columns = excluded.columns, before = excluded.before, snapshot_id = excluded.snapshot_id, sealed_at = excluded.sealed_at;
+    columns = excluded.columns, before = excluded.before, snapshot_id = excluded.snapshot_id, sealed_at = excluded.sealed_at,
+    accepted = excluded.accepted;
 
 -- name: record_verification
 UPDATE k2_offload.offload_seals
@@ -316,3 +316,10 @@ SET compared_at = excluded.compared_at, missing = excluded.missing, repeated = e
 
 -- name: forget_offsets
 DELETE FROM k2_offload.offload_offsets WHERE table_name = %(table)s;
+
+-- name: has_asked_broker
+SELECT EXISTS (SELECT FROM k2_offload.offload_broker);
+
+-- name: record_broker
+INSERT INTO k2_offload.offload_broker (asked_since)
+SELECT %(now)s WHERE NOT EXISTS (SELECT FROM k2_offload.offload_broker);

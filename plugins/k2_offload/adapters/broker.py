@@ -19,6 +19,8 @@ _UNKNOWN = ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION")
 def open_broker() -> Broker | None:
     """The broker that the connection names; ``None`` if there is no such connection.
 
+    In a task also if Airflow's API server does not answer at the moment: Airflow does not tell the two apart.
+
     :raises ConfigurationError: if the client library is missing
     """
     from airflow.sdk import BaseHook  # noqa: PLC0415

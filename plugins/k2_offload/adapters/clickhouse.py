@@ -34,7 +34,7 @@ from k2_offload.core.windows import Window, from_micros, to_micros
 # At its import the driver would make a dictionary of all days since 1900, which takes 0.1 s. The name is its own.
 os.environ.setdefault("CLICKHOUSE_DRIVER_LASY_DATE_LUT", "on demand")
 
-_ALL_OR_AN_ERROR = {
+ALL_OR_AN_ERROR = {
     "skip_unavailable_shards": 0,
     "fallback_to_stale_replicas_for_distributed_queries": 0,
     "read_overflow_mode": "throw",
@@ -46,7 +46,7 @@ _ALL_OR_AN_ERROR = {
 }
 """Whatever the user's profile says: an answer with less than all rows is none."""
 
-_SETTINGS = {**_ALL_OR_AN_ERROR, "s3_retry_attempts": STORE_ATTEMPTS}
+_SETTINGS = {**ALL_OR_AN_ERROR, "s3_retry_attempts": STORE_ATTEMPTS}
 """By default ClickHouse asks a store 500 times, longer than a task lives."""
 
 _REFUSED = {81, 192, 193, 497, 516}

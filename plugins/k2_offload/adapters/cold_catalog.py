@@ -139,7 +139,8 @@ def _impatient(properties: Mapping[str, str]) -> dict[str, str]:
     """With limits to waiting for the catalog, and no first failure from a connection to Postgres gone stale."""
     if properties.get("type") != "sql":
         others = {key: value for key, value in properties.items() if key != "type"}
-        return {"py-catalog-impl": "k2_offload.adapters.rest_catalog.LimitedRestCatalog"} | others
+        own = "k2_offload.adapters.rest_catalog.LimitedRestCatalog"
+        return {"py-catalog-impl": own, "rest.sigv4.max-retries": "0"} | others
     uri = properties["uri"]
     limited = f"{uri}{'&' if '?' in uri else '?'}{urlencode(LIBPQ_LIMITS)}"
     return {"pool_pre_ping": "true"} | dict(properties) | {"uri": limited}

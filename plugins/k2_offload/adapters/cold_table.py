@@ -375,9 +375,11 @@ class ColdTable:
     def change_columns(self, changes: Sequence[ColumnChange], columns: Sequence[ColdColumn]) -> None:
         """Change the table's columns in one commit, which touches no data file.
 
+        A catalog may deny a commit whose reply it has lost: what counts is whether the columns are as they are to be.
+
         :param changes: what differs from :attr:`columns`, but for what is remembered of columns
         :param columns: as they are to be
-        :raises StaleWindow: if another writer changed them since the table was loaded; nothing has changed then
+        :raises StaleWindow: if another writer changed them since the table was loaded
         """
         from pyiceberg.exceptions import CommitFailedException  # noqa: PLC0415
         from pyiceberg.types import NestedField  # noqa: PLC0415
@@ -401,10 +403,12 @@ class ColdTable:
                 if any(change.iceberg_type == "boolean" for change in changes):
                     transaction.remove_properties(*DELTA_ENCODINGS.keys() & self._table.properties.keys())
         except CommitFailedException:
-            raise StaleWindow(
-                f"{self._name}: another writer changed the cold table's columns meanwhile. Nothing was changed and no "
-                "row is lost; the next run looks at them anew."
-            ) from None
+            self._table.refresh()
+            if self.columns != tuple(columns):
+                raise StaleWindow(
+                    f"{self._name}: another writer changed the cold table's columns meanwhile. No row was moved and "
+                    "none is lost; the next run looks at them anew."
+                ) from None
 
     @_told
     def latest_snapshots(self, limit: int) -> list[SnapshotEntry]:

@@ -22,6 +22,10 @@ _PROPERTIES = {
 }
 
 
+_ADDED = "accepted"
+"""A column that tables of earlier versions get with the next seal."""
+
+
 class LakeSeals:
     """All seals of the cold tables of one namespace. It is only added to.
 
@@ -70,6 +74,7 @@ class LakeSeals:
         import pyarrow as pa
         from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError  # noqa: PLC0415
         from pyiceberg.table import TableProperties  # noqa: PLC0415
+        from pyiceberg.types import BooleanType  # noqa: PLC0415
 
         with self._told():
             try:
@@ -77,9 +82,12 @@ class LakeSeals:
                     self._table = self._catalog.create_table(self._name, _schema(), properties=_PROPERTIES)
                 # A retry would add to what somebody else has added, unseen. Set in memory only.
                 self._table.metadata.properties[TableProperties.COMMIT_NUM_RETRIES] = "0"
-                self._table.append(
-                    pa.Table.from_pylist([seal.stored for seal in seals], self._table.schema().as_arrow())
-                )
+                with self._table.transaction() as transaction:
+                    if _ADDED not in self._table.schema().column_names:
+                        with transaction.update_schema() as schema:
+                            schema.add_column(_ADDED, BooleanType())
+                    columns = transaction.table_metadata.schema().as_arrow()
+                    transaction.append(pa.Table.from_pylist([seal.stored for seal in seals], columns))
             except (CommitFailedException, TableAlreadyExistsError):
                 raise StaleWindow(
                     f"{self._name}: another run has sealed days meanwhile. Nothing was changed; the next run looks "
@@ -88,7 +96,8 @@ class LakeSeals:
 
     def _check(self, table: Table) -> None:
         expected = [(field.name, field.field_type) for field in _schema().fields]
-        if [(field.name, field.field_type) for field in table.schema().fields] != expected:
+        found = [(field.name, field.field_type) for field in table.schema().fields]
+        if found not in (expected, expected[:-1]):
             raise DamagedTable(
                 f"{self._name}: a table of that name is there, and it holds no seals of cold tables. Nothing was "
                 "changed and no row is lost. Rename it: days are sealed when the name is free."
@@ -97,7 +106,7 @@ class LakeSeals:
 
 def _schema() -> Schema:
     from pyiceberg.schema import Schema  # noqa: PLC0415
-    from pyiceberg.types import DateType, LongType, NestedField, StringType, TimestamptzType  # noqa: PLC0415
+    from pyiceberg.types import BooleanType, DateType, LongType, NestedField, StringType, TimestamptzType  # noqa: PLC0415
 
     columns = {
         "seal_id": StringType(),
@@ -111,6 +120,9 @@ def _schema() -> Schema:
         "before": StringType(),
         "snapshot_id": LongType(),
         "sealed_at": TimestamptzType(),
+        _ADDED: BooleanType(),
     }
     fields = enumerate(columns.items(), start=1)
-    return Schema(*(NestedField(number, name, type_, required=name != "before") for number, (name, type_) in fields))
+    return Schema(
+        *(NestedField(number, name, type_, required=name not in ("before", _ADDED)) for number, (name, type_) in fields)
+    )

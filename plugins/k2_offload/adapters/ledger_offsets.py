@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from k2_offload.adapters.ledger import Ledger, statements
 from k2_offload.core.observation import OffsetComparison
 
@@ -29,3 +31,14 @@ class LedgerOffsets:
                 return
             values = {"missing": found.missing, "repeated": found.repeated, "unclear": found.unclear}
             cursor.execute(statements()["record_offsets"], {"table": table, "now": found.at, **values})
+
+    def has_asked_broker(self) -> bool:
+        """Whether any comparison has ever asked the broker."""
+        with self._ledger.transaction() as cursor:
+            cursor.execute(statements()["has_asked_broker"])
+            return bool(cursor.fetchone()[0])
+
+    def record_broker(self, now: datetime) -> None:
+        """Keep that the broker is asked from now on, if that is not known yet."""
+        with self._ledger.transaction() as cursor:
+            cursor.execute(statements()["record_broker"], {"now": now})

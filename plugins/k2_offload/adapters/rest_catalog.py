@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pyiceberg.catalog.rest import RestCatalog
@@ -9,7 +11,6 @@ from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import CommitTableResponse
 from pyiceberg.table.update import AddSnapshotUpdate
 from requests import PreparedRequest, Response, Session
-from requests.adapters import HTTPAdapter
 
 from k2_offload.core.limits import CATALOG_SECONDS, CONNECT_SECONDS
 
@@ -45,11 +46,19 @@ class LimitedRestCatalog(RestCatalog):
 
     def _config_headers(self, session: Session) -> None:
         # The first thing that is done with a new session, before a token is asked for.
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, _LimitedAdapter())
+        _limit(session)
         super()._config_headers(session)
 
+    def _create_session(self) -> Session:
+        session = super()._create_session()
+        _limit(session)  # what signs requests has been mounted since
+        return session
 
-class _LimitedAdapter(HTTPAdapter):
-    def send(self, request: PreparedRequest, *_: Any, **options: Any) -> Response:
-        return super().send(request, **options | {"timeout": (CONNECT_SECONDS, CATALOG_SECONDS)})
+
+def _limit(session: Session) -> None:
+    for adapter in session.adapters.values():
+        adapter.send = partial(_send, adapter.send)  # type: ignore[method-assign]
+
+
+def _send(send: Callable[..., Response], request: PreparedRequest, *_: Any, **options: Any) -> Response:
+    return send(request, **options | {"timeout": (CONNECT_SECONDS, CATALOG_SECONDS)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -15,20 +15,22 @@ from k2_offload.adapters import spark_submit
 from k2_offload.airflow_tasks.dag_ids import BACKFILL_DAG_ID
 from k2_offload.airflow_tasks.spark_application import SparkApplicationOperator
 from k2_offload.airflow_tasks.tell import TellsChanges
-from k2_offload.core.errors import InvalidTablesFile, OffloadError, Unreachable
+from k2_offload.core.errors import InvalidTablesFile, NotBegun, OffloadError, Unreachable
 from k2_offload.core.limits import BACKFILL_SECONDS
-from k2_offload.core.plan import group_plans
+from k2_offload.core.plan import PlannedBackfill, group_plans
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import show_seconds
 from k2_offload.core.windows import parse_instant
 from k2_offload.work.backfill import LeftOut, find_left_out, plan_backfills
 from k2_offload.work.changes import Change, find_changes
+from k2_offload.work.combined_view import renew_views
 from k2_offload.work.tiers import open_tiers
 
 log = logging.getLogger(__name__)
 
 _WINDOWS = 8
-"""Of one application: its start takes seconds, and what it was not told cannot fail with it."""
+"""Of one application: its start takes seconds, and what it was not told cannot fail with it. Each window makes some
+versions of the metadata, of which Iceberg keeps 100."""
 
 
 class BackfillOperator(TellsChanges, SparkApplicationOperator):
@@ -60,6 +62,11 @@ class BackfillOperator(TellsChanges, SparkApplicationOperator):
                 self._fill(context, table, low, high, started)
             except Unreachable:
                 raise
+            except NotBegun as error:
+                if table.name in params["tables"]:
+                    problems.append(str(error))
+                else:  # asked for with all others; there is nothing to bring
+                    log.info("%s", error)
             except OffloadError as error:
                 problems.append(str(error))
         if problems:
@@ -80,7 +87,7 @@ class BackfillOperator(TellsChanges, SparkApplicationOperator):
                     found,
                     params["max_rows"] or None,
                     newest_first=params["newest_first"],
-                    accept_empty=params["accept_empty"] or bool(total),  # what is left once the rows were brought
+                    accept_fewer=params["accept_fewer"],
                 )
                 planned = list(islice(windows, _WINDOWS))
             total = self._tell(found, total, started)
@@ -93,7 +100,10 @@ class BackfillOperator(TellsChanges, SparkApplicationOperator):
                 )
             [plan] = group_plans([(table.job_group, each) for each in planned])
             self.submit(context, plan.to_json(), ["--parallel-tables", "1"], short=False)
-            self.tell(context, _filled(table, {each.backfill_id for each in planned}))
+            self.tell(context, _filled(table, planned))
+            with open_tiers() as tiers:  # before Iceberg removes the metadata file that the view names
+                for problem in renew_views(tiers, [table]):
+                    log.warning("%s", problem)
 
     def _tell(self, found: LeftOut, total: int | None, started: datetime) -> int:
         total = total if total is not None else found.rows
@@ -108,9 +118,9 @@ class BackfillOperator(TellsChanges, SparkApplicationOperator):
         return total
 
 
-def _filled(table: TableSpec, wanted: set[str]) -> Iterator[Change]:
+def _filled(table: TableSpec, planned: Sequence[PlannedBackfill]) -> Iterator[Change]:
     with open_tiers() as tiers:
-        yield from find_changes(tiers, table, wanted)
+        yield from find_changes(tiers, table, {each.backfill_id for each in planned})
 
 
 def _time(text: str) -> datetime | None:

@@ -40,11 +40,11 @@ def build_backfill_dag(tables: Tables) -> DAG:
             "newest_first": Param(
                 False, type="boolean", title="Newest first", description="The TTL takes the oldest rows first."
             ),
-            "accept_empty": Param(
+            "accept_fewer": Param(
                 False,
                 type="boolean",
-                title="Accept empty ranges",
-                description="Also where ClickHouse shows no row at all of what was left out.",
+                title="Accept fewer rows",
+                description="Also where ClickHouse does not show all rows that were left out, or none.",
             ),
             "dry_run": Param(False, type="boolean", title="Dry run", description="Only count what is left out."),
         },

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from k2_offload.adapters.broker import open_broker
+from k2_offload.adapters.broker import BROKER_CONNECTION, open_broker
 from k2_offload.adapters.retry import with_retries
 from k2_offload.core.errors import InvalidTablesFile, OffloadError, Unreachable
 from k2_offload.work.offsets import compare_due
@@ -41,6 +41,13 @@ class CompareOffsetsOperator(BaseOperator):
                         log.info("%s: ClickHouse keeps no offsets of its messages", report.table)
                         continue
                     log.info("%s: %d partitions compared", report.table, report.partitions)
+                    if not report.broker_asked:
+                        log.warning(
+                            "%s: there is no connection '%s', so the broker was not asked, and messages after the last "
+                            "one that ClickHouse has were not looked for",
+                            report.table,
+                            BROKER_CONNECTION,
+                        )
                     problems += [f"{report.table}: {found}" for found in (*report.losses, *report.problems)]
                     for found in report.findings:
                         if not found.kind.lost:

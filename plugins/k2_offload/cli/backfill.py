@@ -54,9 +54,12 @@ def backfill(
         bool, typer.Option("--newest-first/--oldest-first", help="Which rows to begin with.")
     ] = False,
     max_rows: Annotated[int, typer.Option(min=0, help="Of one window; 0 means as the table file says.")] = 0,
-    accept_empty: Annotated[
+    accept_fewer: Annotated[
         bool,
-        typer.Option("--accept-empty", help="Count ranges as brought of which ClickHouse shows no row at all."),
+        typer.Option(
+            "--accept-fewer",
+            help="Bring ranges of which ClickHouse does not show all rows that were left out, or none.",
+        ),
     ] = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -76,7 +79,7 @@ def backfill(
             "to": format_time(high) if high else "",
             "max_rows": max_rows,
             "newest_first": newest_first,
-            "accept_empty": accept_empty,
+            "accept_fewer": accept_fewer,
         }
         with _progress(before):
             state = run_dag(BACKFILL_DAG_ID, [table], log, conf, shows_waiting=False)
@@ -90,9 +93,16 @@ def backfill(
     if before.may_have_expired and not as_json:
         screen.print(
             f"Rows before {format_time(before.expired_before)} may have expired in ClickHouse (it keeps "
-            f"{before.table.warm_retention_text}): how many, cannot be known. What is still there is brought.",
+            f"{before.table.warm_retention_text}). What is still there is brought.",
             soft_wrap=True,
         )
+    for each in () if as_json else after.shortages or before.shortages:
+        if each.rows is not None:
+            screen.print(
+                f"{each.rows:,} rows were left out in {show_window(each.window.low, each.window.high)}, and ClickHouse "
+                f"showed {each.found:,} of them: {each.rows - each.found:,} are missing. That stays on record.",
+                soft_wrap=True,
+            )
     if state != "success":
         explain(log)
     if not dry_run and (state != "success" or after.ranges):
@@ -144,6 +154,7 @@ def _document(before: LeftOut, after: LeftOut) -> dict[str, object]:
         "left_out": [window_document(each) for each in after.ranges],
         "filled": [window_document(each) for each in subtract(before.ranges, after.ranges)],
         "may_have_expired": before.may_have_expired,
+        "rows_missing": sum(each.rows - each.found for each in before.shortages if each.rows is not None),
     }
 
 

@@ -29,7 +29,8 @@ from k2_offload.cli.console import (
 )
 from k2_offload.cli.days import day_document, parse_day
 from k2_offload.cli.verify_offsets import verify_offsets
-from k2_offload.cli.verify_sealed import check_sealed
+from k2_offload.cli.verify_sealed import accept_sealed, check_sealed
+from k2_offload.cli.watermark_set import YesOption
 from k2_offload.core.day_comparison import DayComparison, DifferingRow, TableComparison
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.tables import TableSpec
@@ -62,6 +63,11 @@ def verify(
     sealed: Annotated[
         bool, typer.Option("--sealed", help="Look whether sealed days still hold the same rows.")
     ] = False,
+    accept: Annotated[
+        date | None,
+        _day_option("--accept", "With --sealed and one table: accept what this day holds now, and seal that."),
+    ] = None,
+    yes: YesOption = False,
     offsets: Annotated[bool, typer.Option("--offsets", help="Compare the broker's offsets; bronze tables.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,7 +76,8 @@ def verify(
     Both sides are computed by ClickHouse over whole rows; without --from, from the first day of which the warm tier's
     TTL can have removed nothing. With --cold-only, each data file of the cold tables is read instead: is it there and
     whole, and do its rows agree with its metadata? Is it registered once, and each key in one row only? With --sealed,
-    the days that k2_reconcile has sealed are read and compared with their seals. With --offsets, each message of the
+    the days that k2_reconcile has sealed are read and compared with their seals; with --accept, a person accepts a day
+    that was changed on purpose, and that stays on record. With --offsets, each message of the
     broker is looked for in ClickHouse and Iceberg. Exit code 0 only if nothing was found; a message that was delivered
     twice is shown, and is no finding.
 
@@ -84,9 +91,14 @@ def verify(
         raise typer.BadParameter("--sealed goes with neither --deep nor --cold-only")
     if offsets and (deep or cold_only or sealed or first or last):
         raise typer.BadParameter("--offsets goes with none of --deep, --cold-only, --sealed, --from and --to")
+    if accept is not None and (not sealed or len(tables or []) != 1 or first or last):
+        raise typer.BadParameter("--accept goes with --sealed and the name of one table, and without --from and --to")
     with open_tiers() as tiers:
         chosen = tiers.tables.select(tables or [], layer)
-        if sealed:
+        if accept is not None:
+            accept_sealed(tiers, chosen[0], accept, as_json, yes=yes)
+            passed = True
+        elif sealed:
             passed = check_sealed(tiers, chosen, (first, last), as_json)
         elif offsets:
             passed = verify_offsets(tiers, chosen, as_json)

@@ -16,8 +16,11 @@ from k2_offload.cli.console import (
     show_table,
     with_progress,
 )
+from k2_offload.cli.watermark_set import confirmed
+from k2_offload.core.seals import Seal
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import UNKNOWN, show_number
+from k2_offload.work.accept_seal import accept_changed_day, find_changed_day
 from k2_offload.work.tiers import Tiers
 from k2_offload.work.verify_seals import SealCheck, verify_sealed
 
@@ -38,6 +41,34 @@ def check_sealed(
     else:
         _print(results)
     return not any(result.findings for result in results)
+
+
+def accept_sealed(tiers: Tiers, table: TableSpec, day: date, as_json: bool, *, yes: bool) -> None:
+    """Show what was sealed of a changed day, and what it holds now; if a person accepts that, seal it.
+
+    :raises OffloadError: if there is nothing to accept, or it may not be accepted
+    """
+    tiers.ledger.migrate()
+    changed = find_changed_day(tiers, table, day)
+    before, now = changed.seal, changed.successor
+    if not as_json:
+        screen.print(changed.problem, soft_wrap=True, markup=False)
+        shown = number_table(["", "sealed at (UTC)"], ["rows"], ["content hash"])
+        shown.add_row("sealed", f"{before.sealed_at:%Y-%m-%d %H:%M}", show_number(before.rows), _hash(before))
+        shown.add_row("now", UNKNOWN, show_number(now.rows), _hash(now))
+        show_table(shown)
+    if yes or confirmed(f"Seal {day} of {table.name} with the {now.rows:,} rows that it holds now?"):
+        accept_changed_day(tiers, table, changed)
+    if as_json:
+        seals = {"sealed": before, "accepted": now}
+        rows = {name: {"rows": seal.rows, "content_hash": str(seal.content_hash)} for name, seal in seals.items()}
+        print_json({"table": table.name, "day": day.isoformat(), "seal_id": now.seal_id, **rows})
+    else:
+        screen.print(f"[green]✓[/green] {table.name} {day}: accepted, and sealed; the seal before stays on record")
+
+
+def _hash(seal: Seal) -> str:
+    return f"{seal.content_hash:016x}"
 
 
 def _document(result: SealCheck) -> dict[str, object]:

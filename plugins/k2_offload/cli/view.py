@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -16,11 +17,12 @@ from k2_offload.cli.console import (
     screen,
     show_error,
 )
+from k2_offload.core.combined_view import ViewState
 from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import format_time
-from k2_offload.work.combined_view import PlannedView, apply_view, plan_view
-from k2_offload.work.tiers import open_tiers
+from k2_offload.work.combined_view import PlannedView, apply_view, plan_view, read_state
+from k2_offload.work.tiers import Tiers, open_tiers
 
 
 @command
@@ -58,7 +60,10 @@ def view(
                 raise
             except OffloadError as error:
                 failed = True
-                show_error(str(error))
+                if as_json:
+                    done.append(_refused(tiers, table, error))
+                else:
+                    show_error(f"{error} {_describe_present(tiers, table)}")
                 continue
             done.append(_document(planned, changed=apply))
             if not as_json:
@@ -78,20 +83,53 @@ def _document(planned: PlannedView, *, changed: bool) -> dict[str, Any]:
         **asdict(state),
         **times,
         "boundary_before": format_time(planned.before.boundary) if planned.before else None,
-        "unsealed": [day.isoformat() for day in planned.unsealed],
+        "held_by": planned.held_by,
         "statement": planned.statement,
         "changed": changed,
+        "problem": None,
     }
+
+
+def _refused(tiers: Tiers, table: TableSpec, error: OffloadError) -> dict[str, Any]:
+    present = _present(tiers, table)
+    return {
+        "table": table.name,
+        "boundary_before": format_time(present.boundary) if present else None,
+        "valid_until": format_time(present.valid_until) if present else None,
+        "changed": False,
+        "problem": str(error),
+    }
+
+
+def _present(tiers: Tiers, table: TableSpec) -> ViewState | None:
+    if table.view is None:
+        return None
+    with suppress(OffloadError):  # what is wrong with it has been said
+        return read_state(tiers, table)
+    return None
+
+
+def _describe_present(tiers: Tiers, table: TableSpec) -> str:
+    present = _present(tiers, table)
+    if present is None:
+        return "There is no view of it."
+    return f"{table.view} stays as it is: it reads days before {_describe_state(present)}"
+
+
+def _describe_state(state: ViewState) -> str:
+    return f"{state.boundary:%Y-%m-%d} from the cold table, and is good until {state.valid_until:%Y-%m-%d %H:%M} UTC."
 
 
 def _describe(table: TableSpec, planned: PlannedView, *, changed: bool) -> str:
     state = planned.state
-    before = f"now {planned.before.boundary:%Y-%m-%d}" if planned.before else "there is no view yet"
-    lines = [
-        f"{table.name}: {table.view} {'reads' if changed else 'would read'} days before {state.boundary:%Y-%m-%d} from "
-        f"the cold table{'' if changed else f' ({before})'}, and is good until {state.valid_until:%Y-%m-%d %H:%M} UTC."
-    ]
-    if planned.unsealed:
-        days = ", ".join(map(str, planned.unsealed))
-        lines.append(f"{len(planned.unsealed)} of these days were never sealed: {days}")
+    reads = "reads" if changed else "would read"
+    lines = [f"{table.name}: {table.view} {reads} days before {_describe_state(state)}"]
+    if not changed:
+        before = (
+            f"It reads days before {_describe_state(planned.before)}" if planned.before else "There is no view yet."
+        )
+        lines.append(f"Nothing was changed. {before}")
+    lines.append(f"The boundary is no later, because {planned.held_by}.")
+    if state.accepted_days:
+        lines.append(f"{len(state.accepted_days)} of these days were never sealed: {', '.join(state.accepted_days)}")
     return "\n".join(lines)

@@ -92,11 +92,12 @@ def _explain(found: ColdReading) -> str:
             "There is no cold table. It is made now, and the next cycle moves everything that ClickHouse has. Files of "
             "an older one in its folder would pass for orphans."
         )
-    if found.adopt is not None and found.published is None and found.left_out:
+    if found.adopt is not None and found.late:
         return (
             f"The next cycle goes on at {format_time(found.watermark)} by the new timestamp column. "
-            f"[bold]{found.left_out:,} rows[/bold] in ClickHouse that were not moved lie below it and will not be; "
-            "that stays on record. A snapshot without rows records where the table ends."
+            f"[bold]{found.late:,} rows[/bold] in ClickHouse that were not moved lie below it: no window moves them. "
+            "They count as late rows, as all that was skipped before: k2_reconcile heals days that ClickHouse holds "
+            "as a whole, and `k2 status` counts the others. A snapshot without rows records where the table ends."
         )
     if found.adopt is not None:
         return (

@@ -17,6 +17,8 @@ time, or a new table began at the front. A *backfill window* brings the rows of 
 4. *Check* (:func:`decide_backfill`). All of its range is left out among the ancestors of its own snapshot. If all of
    it is filled there, it was done before: nothing is done. Anything else has to be planned anew.
 5. *Audit* (:func:`audit_backfill`). The rows staged are those that the source shows, and no fewer than were planned.
+   How many came stands beside each range that was filled, so that what is short of the rows that were skipped can be
+   told for ever (:func:`k2_offload.core.gaps.on_record`).
 6. *Publish.* One atomic commit moves main from its snapshot's parent to it, and from nowhere else. If main has moved,
    it is staged anew on top, and steps 1 and 4 are taken again.
 
@@ -154,10 +156,10 @@ def decide_backfill(
     return PublishDecision.PUBLISH
 
 
-def audit_backfill(table: str, window: Window, *, staged_rows: int, source_rows: int, planned_rows: int) -> None:
-    """Rows staged = rows in the source, and those are no fewer than when the range was planned.
+def check_no_fewer_left(table: str, window: Window, source_rows: int, planned_rows: int) -> None:
+    """As :func:`k2_offload.core.exactly_once.check_not_fewer`, of a range that was skipped.
 
-    :raises AuditFailed: otherwise
+    :raises AuditFailed: if the source shows fewer rows than a moment ago
     """
     if source_rows < planned_rows:
         raise AuditFailed(
@@ -165,6 +167,14 @@ def audit_backfill(table: str, window: Window, *, staged_rows: int, source_rows:
             "when it was planned: a replica may lag, or its TTL has come to the range. Nothing was changed. "
             f"`k2 backfill {table}` counts it anew, and brings what is there."
         )
+
+
+def audit_backfill(table: str, window: Window, *, staged_rows: int, source_rows: int, planned_rows: int) -> None:
+    """Rows staged = rows in the source, and those are no fewer than when the range was planned.
+
+    :raises AuditFailed: otherwise
+    """
+    check_no_fewer_left(table, window, source_rows, planned_rows)
     if staged_rows != source_rows:
         raise AuditFailed(
             f"{table} {window}: {staged_rows} rows of this skipped range were staged but ClickHouse counts "

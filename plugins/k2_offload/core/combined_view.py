@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 from k2_offload.core.day_comparison import TTL_MARGIN, Verdict, day_window
@@ -36,6 +36,8 @@ class ViewState:
     :param snapshot_id: of the cold table
     :param metadata_file: URI of the file that describes it
     :param valid_until: from then on the view is an error
+    :param accepted_days: days without a seal that a person has accepted as the cold table had them: how many rows
+    :param accepted_missed: ranges that the cold table lacks, and that a person has accepted
     """
 
     table: str
@@ -45,6 +47,8 @@ class ViewState:
     snapshot_id: int
     metadata_file: str
     valid_until: datetime
+    accepted_days: Mapping[str, int] = field(default_factory=dict)
+    accepted_missed: tuple[str, ...] = ()
 
     @property
     def comment(self) -> str:
@@ -60,9 +64,9 @@ class ViewState:
         """
         try:
             values = json.loads(comment)
-            times = {name: parse_time(values[name]) for name in ("boundary", "valid_until")}
-            return ViewState(**(values | times))
-        except (KeyError, TypeError) as error:
+            read = {name: parse_time(values[name]) for name in ("boundary", "valid_until")}
+            return ViewState(**(values | read | {"accepted_missed": tuple(values.get("accepted_missed", ()))}))
+        except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(str(error)) from None
 
 
@@ -97,18 +101,25 @@ class Boundary:
     """Where the cold tier ends and the warm one begins.
 
     :param first_warm: all days from this one on are ClickHouse's
-    :param unsealed: cold days that nothing proves to be complete, and that ClickHouse does not hold any more
+    :param held_by: why that day is not the cold table's yet, and what to do
+    :param unsealed: cold days that nothing proves to be complete, and that ClickHouse does not hold any more: how many
+        rows each has
+    :param missed: ranges of such days that the cold table lacks
     """
 
     first_warm: date
-    unsealed: tuple[date, ...] = ()
+    held_by: str
+    unsealed: Mapping[date, int] = field(default_factory=dict)
+    missed: tuple[Window, ...] = ()
 
 
-def find_boundary(table: TableSpec, known: KnownDays, passed: date | None = None, *, accept: bool = False) -> Boundary:
+def find_boundary(
+    table: TableSpec, known: KnownDays, before: ViewState | None = None, *, accept: bool = False
+) -> Boundary:
     """The latest boundary that both tiers support.
 
-    :param passed: days before this one were accepted without a seal
-    :param accept: a person accepts the others, too
+    :param before: remembers what was accepted of days without a seal; what has changed since is not accepted any more
+    :param accept: a person accepts what is unsealed or missed now
     :raises OffloadError: if there is none, and why
     """
     if not known.sealed:
@@ -122,70 +133,82 @@ def find_boundary(table: TableSpec, known: KnownDays, passed: date | None = None
             f"{table.name}: windows are still to come to {last}, and ClickHouse does not hold that day as a whole any "
             f"more: neither tier has all of its rows. Let the table catch up: `k2 status {table.name}`. {_UNCHANGED}"
         )
-    unsealed = _check_old_days(table, known, passed)
-    if unsealed and not accept:
+    unsealed = _check_old_days(table, known)
+    accepted = before.accepted_days if before is not None else {}
+    new_days = [day for day, rows in unsealed.items() if accepted.get(day.isoformat()) != rows]
+    if new_days and not accept:
+        lost = [f"{day} had {accepted[day.isoformat()]:,} rows then" for day in new_days if day.isoformat() in accepted]
+        since = f" Some were accepted, and have changed since: {', '.join(lost[:3])}." if lost else ""
         raise OffloadError(
-            f"{table.name}: {len(unsealed)} days from {unsealed[0]} on were never sealed, and ClickHouse does not hold "
-            f"them as a whole any more. Rows may be in neither tier: `k2 status {table.name}` shows what is on record. "
-            f"To read these days as the cold table has them, `k2 view {table.name} --apply --accept-unsealed`. "
+            f"{table.name}: {len(new_days)} days from {new_days[0]} on were never sealed, and ClickHouse does not hold "
+            f"them as a whole any more.{since} Rows may be in neither tier: `k2 status {table.name}` shows what is on "
+            f"record. To read these days as the cold table has them, `k2 view {table.name} --apply --accept-unsealed`. "
             f"{_UNCHANGED}"
         )
-    missed = _missed_before(table, known, passed)
-    if missed and not accept:
-        ranges = f"{missed[0]} and {len(missed) - 1} more ranges" if len(missed) > 1 else missed[0]
+    missed = _missed_before(table, known)
+    new = [each for each in missed if before is None or str(each) not in before.accepted_missed]
+    if new and not accept:
+        ranges = f"{new[0]} and {len(new) - 1} more ranges" if len(new) > 1 else new[0]
         raise OffloadError(
             f"{table.name}: the cold table lacks rows of {ranges}, and ClickHouse does not hold these days as a whole "
             f"any more. What was left out on purpose can be brought: `k2 backfill {table.name}`; `k2 status "
             f"{table.name}` shows the rest. To read these days as the cold table has them, `k2 view {table.name} "
             f"--apply --accept-unsealed`. {_UNCHANGED}"
         )
-    while is_over(table, last + _DAY, known.below) and _is_closed(known, last + _DAY):
+    while (held_by := _held_by(table, known, last + _DAY)) is None:
         last += _DAY
     _check_warm_days(table, known, last + _DAY)
-    return Boundary(last + _DAY, unsealed)
+    return Boundary(last + _DAY, held_by, unsealed, tuple(missed))
 
 
 _UNCHANGED = "The view was not changed and no row is lost."
 
 
-def _missed_before(table: TableSpec, known: KnownDays, passed: date | None) -> list[Window]:
-    """Ranges on record that reach into days which can only be read cold, and that nobody has accepted yet."""
+def _missed_before(table: TableSpec, known: KnownDays) -> list[Window]:
+    """Ranges on record that reach into days which can only be read cold."""
     longest = timedelta(0) if table.partition_column == table.timestamp_column else LONGEST_CANDLE
-    low = day_window(passed).low if passed is not None else None
-    high = day_window(known.whole_from).low + longest
-    return [each for each in known.missed if each.low < high and (low is None or each.high > low)]
+    return [each for each in known.missed if each.low < day_window(known.whole_from).low + longest]
 
 
-def _check_old_days(table: TableSpec, known: KnownDays, passed: date | None) -> tuple[date, ...]:
+def _check_old_days(table: TableSpec, known: KnownDays) -> dict[date, int]:
     """The days without a seal among those that can only be read cold; before the first seal there is none to miss."""
     first = min(known.sealed)
-    unsealed = []
+    unsealed = {}
     for day in sorted({*known.cold, *known.sealed, *known.broken}):
         if day >= known.whole_from:
             break
         if day in known.broken:
             raise DamagedTable(f"{known.broken[day]} The view of {table.name} was not changed.")
         if day not in known.sealed:
-            if day > first and (passed is None or day >= passed):
-                unsealed.append(day)
+            if day > first:
+                unsealed[day] = known.cold.get(day, 0)
         elif known.cold.get(day, 0) != known.sealed[day]:
             raise DamagedTable(
                 f"{table.name} {day}: the cold table holds {known.cold.get(day, 0):,} rows of the day, and "
                 f"{known.sealed[day]:,} were sealed. `k2 verify --sealed {table.name}` names the snapshot that changed "
                 f"it. {_UNCHANGED}"
             )
-    return tuple(unsealed)
+    return unsealed
 
 
-def _is_closed(known: KnownDays, day: date) -> bool:
-    """Whether the cold table holds all rows of a day that ClickHouse holds as a whole."""
-    warm, cold = known.warm.get(day, 0), known.cold.get(day, 0)
-    if day in known.sealed:
-        differs = day in known.verdicts and known.verdicts[day].differs
-        return warm == cold == known.sealed[day] and not differs and day not in known.broken
+def _held_by(table: TableSpec, known: KnownDays, day: date) -> str | None:
+    """Why the cold table may not hold all rows of a day that ClickHouse holds as a whole; ``None`` if it does."""
+    if not is_over(table, day, known.below):
+        return f"windows are still to come to {day}"
+    if day in known.broken:
+        return f"the seal of {day} is broken: `k2 verify --sealed {table.name}`"
     window = day_window(day)
     low, high = window.low - LONGEST_CANDLE, window.high + LONGEST_CANDLE
-    return warm == cold == 0 and not any(each.low < high and each.high > low for each in known.skipped)
+    if any(each.low < high and each.high > low for each in known.skipped) and day not in known.sealed:
+        return f"times of {day}, or of the day before or after, were left out on purpose: `k2 backfill {table.name}`"
+    warm, cold = known.warm.get(day, 0), known.cold.get(day, 0)
+    sealed = known.sealed.get(day, 0)
+    if not warm == cold == sealed or (day in known.verdicts and known.verdicts[day].differs and day in known.sealed):
+        return (
+            f"{day} has {warm:,} rows in ClickHouse, {cold:,} in the cold table, and {sealed:,} are sealed: "
+            f"k2_reconcile heals and seals it, and `k2 heal {table.name} --day {day} --dry-run` shows what differs"
+        )
+    return None
 
 
 def _check_warm_days(table: TableSpec, known: KnownDays, first: date) -> None:

@@ -39,6 +39,7 @@ def cut_by_rows(
     at_least: int = 0,
     *,
     from_end: bool = False,
+    check: Callable[[str, Window, int, int], None] | None = None,
 ) -> tuple[Window, Counts]:
     """The longest prefix of the window, in whole hours, that holds at most ``max_rows`` rows.
 
@@ -48,12 +49,13 @@ def cut_by_rows(
     :param count: counts the rows of a window by steps of a length; steps without rows may be missing
     :param at_least: how many rows the whole window is known to hold
     :param from_end: the longest suffix instead
+    :param check: refuses a count that is less than one before; as for a window when left out
     :returns: the prefix, and its rows by the finest step that was needed
     :raises AuditFailed: if a count shows fewer rows of a range than was known before
     """
     for step in CUT_STEPS:
         counts = count(window, step)
-        check_not_fewer(table, window, counts.total, at_least)
+        (check or check_not_fewer)(table, window, counts.total, at_least)
         window = _cut_from_end(window, counts.rows, max_rows, step) if from_end else _cut(window, counts.rows, max_rows)
         counts = counts.within(window, step)
         at_least = counts.total

@@ -15,6 +15,10 @@ class OffloadError(Exception):
         return copyreg.__newobj__, (type(self), *self.args)  # type: ignore[attr-defined]
 
 
+class NotBegun(OffloadError):
+    """The cold table holds no window yet, so that there is nothing to do."""
+
+
 class InvalidTablesFile(OffloadError):
     """``tables.yaml`` does not describe a usable set of tables."""
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from k2_offload.core.day_comparison import TTL_MARGIN
-from k2_offload.core.skips import covers
+from k2_offload.core.skips import Skips, covers, intersect
 from k2_offload.core.windows import Window
 
 
@@ -38,12 +38,71 @@ class Gap:
     accepted_at: datetime
 
 
-def without_filled(gaps: Iterable[Gap], filled: Sequence[Window]) -> tuple[Gap, ...]:
-    """Those that are gaps still: what was skipped is none any more once all of it was brought.
+def on_record(gaps: Sequence[Gap], skips: Skips) -> tuple[Gap, ...]:
+    """Those that are gaps in a cold table as it is now.
 
-    :param filled: see :class:`k2_offload.core.skips.Skips`
+    Of what was skipped, the table's chain of snapshots says whether it is. Whatever of that is not in the chain was
+    undone: main was rolled back below it, or the table begun anew. What was brought is no gap any more, unless fewer
+    rows came than were skipped: then the rest is one.
+
+    :param gaps: all that the ledger has of the table, the oldest record last among those that overlap
+    :param skips: of the chain
     """
-    return tuple(gap for gap in gaps if gap.kind is not GapKind.SKIPPED or not covers(filled, gap.window))
+    skipped = _skipped(gaps, skips)
+    standing = [gap for gap in skipped if intersect(skips.left_out, gap.window)]
+    for filled in skips.filled:
+        brought = [gap for gap in skipped if covers([filled], gap.window)]
+        if (missing := sum(gap.rows or 0 for gap in brought) - filled.rows) > 0:
+            window = Window(min(gap.window.low for gap in brought), max(gap.window.high for gap in brought))
+            standing.append(Gap(window, GapKind.FEWER_ROWS, missing, brought[-1].accepted_at))
+    others = (gap for gap in gaps if gap.kind is not GapKind.SKIPPED)
+    return tuple(sorted((*others, *standing), key=lambda gap: gap.window))
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """A range that was skipped, of which fewer rows can be brought than were left out.
+
+    :param rows: how many were left out; ``None`` where the ledger does not say, and no row is there
+    :param found: how many were brought, or are still to bring
+    """
+
+    window: Window
+    rows: int | None
+    found: int
+
+
+def find_shortages(
+    gaps: Iterable[Gap], skips: Skips, of: Sequence[Window], count: Callable[[Window], int]
+) -> list[Shortage]:
+    """Where the source does not show all that was skipped.
+
+    :param gaps: all that the ledger has of the table
+    :param skips: of the cold table's chain
+    :param of: look at what was skipped together with these ranges
+    :param count: how many rows the source has in a range
+    """
+    skipped, found = _skipped(gaps, skips), []
+    for whole in skips.all:
+        if not any(intersect([whole], each) for each in of):
+            continue
+        rows = sum(each.rows for each in skips.filled if covers([whole], each))
+        rows += sum(count(each) for each in intersect(skips.left_out, whole))
+        left_out = [gap.rows or 0 for gap in skipped if covers([whole], gap.window)]
+        if rows < sum(left_out) or (not left_out and not rows):
+            found.append(Shortage(whole, sum(left_out) if left_out else None, rows))
+    return found
+
+
+def _skipped(gaps: Iterable[Gap], skips: Skips) -> list[Gap]:
+    """What the chain has skipped, as the ledger has it on record, in its order."""
+    skipped: list[Gap] = []
+    for gap in sorted(gaps, key=lambda each: each.accepted_at, reverse=True):
+        of_chain = gap.kind is GapKind.SKIPPED and covers(skips.all, gap.window)
+        # Of two that overlap, the later one was skipped again after the other had been undone.
+        if of_chain and not any(intersect([other.window], gap.window) for other in skipped):
+            skipped.append(gap)
+    return sorted(skipped, key=lambda each: each.window)
 
 
 @dataclass(frozen=True)

@@ -32,20 +32,6 @@ def lag(oldest_waiting: datetime | None, now: datetime) -> timedelta:
     return timedelta(0) if oldest_waiting is None else max(now - oldest_waiting, timedelta(0))
 
 
-def time_to_expiry(
-    waiting_for: timedelta | None, watermark: datetime | None, now: datetime, retention: timedelta
-) -> timedelta | None:
-    """How long the warm tier still keeps the oldest row that has not been moved.
-
-    :param waiting_for: the lag; ``None`` if it is not known: then a row right at the watermark is assumed
-    :param retention: how long the source keeps a row
-    :returns: negative where rows may have expired; ``None`` if nothing waits, or nothing was ever moved
-    """
-    if waiting_for is not None:
-        return retention - waiting_for if waiting_for else None
-    return None if watermark is None else retention - (now - watermark)
-
-
 @dataclass(frozen=True)
 class Silence:
     """A source that sends nothing any more.

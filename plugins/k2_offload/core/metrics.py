@@ -221,7 +221,8 @@ METRICS: tuple[Metric, ...] = (
     ),
     _of_tables(
         "k2_lag_seconds",
-        "Age of the oldest row that ClickHouse holds and no window has moved. 0 if none waits.",
+        "Age of the oldest row that ClickHouse holds and no window has moved, or of the watermark if it cannot say. "
+        "0 if none waits.",
         lambda table: table.lag_seconds,
     ),
     _of_tables(
@@ -364,13 +365,18 @@ METRICS: tuple[Metric, ...] = (
         lambda table: table.offsets.missing if table.offsets else None,
     ),
     _of_tables(
+        "k2_unclear_messages",
+        "What else that comparison has found or could not compare, so that nobody can tell how many are missing.",
+        lambda table: table.offsets.unclear if table.offsets else None,
+    ),
+    _of_tables(
         "k2_repeated_messages",
         "Messages that the broker has delivered more than once, as far as their offsets are kept.",
         lambda table: table.offsets.repeated if table.offsets else None,
     ),
     _of_tables(
         "k2_last_offset_comparison_timestamp_seconds",
-        "When the offsets of messages were last compared. Missing, as the two before, where they are not kept.",
+        "When the offsets of messages were last compared. Missing, as the three before, where they are not kept.",
         lambda table: _seconds(table.offsets.at) if table.offsets else None,
     ),
     _of_tables(

@@ -19,7 +19,8 @@ content hash over these columns, and ClickHouse held the same, all of them.
 4. *It is followed, never replaced.* If the day's rows are others, every snapshot since the last one that held the
    sealed rows is looked at (:func:`find_break`). If each that changed them is a heal of that day, a comparison that
    finds both tiers equal makes a successor, which names the seal before. Anything else has broken the seal: it is
-   told, day after day, and nothing is sealed until the day is what it was.
+   told, day after day, and nothing is sealed until the day is what it was, or a person accepts what it is now
+   (:func:`check_acceptance`): that makes a successor, too, which says that it is one of those (:attr:`Seal.accepted`).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from hashlib import sha256
 from typing import Any
 
 from k2_offload.core.day_comparison import DayComparison, Verdict, day_window
-from k2_offload.core.errors import DamagedTable, StaleWindow
+from k2_offload.core.errors import DamagedTable, OffloadError, StaleWindow
 from k2_offload.core.exactly_once import Snapshot
 from k2_offload.core.heal import HealId
 from k2_offload.core.maintenance import LONGEST_CANDLE
@@ -54,6 +55,7 @@ class Seal:
     :param columns: names and Iceberg types that the hash is over, in their order
     :param before: the id of the seal that this one follows; ``None`` for the first
     :param snapshot_id: of the cold table, as it was compared
+    :param accepted: whether a person has accepted the rows in place of those of the seal before, and no comparison
     """
 
     table: str
@@ -66,6 +68,7 @@ class Seal:
     before: str | None
     snapshot_id: int
     sealed_at: datetime
+    accepted: bool = False
 
     @property
     def content(self) -> Content:
@@ -82,7 +85,8 @@ class Seal:
         """A digest of all that it says, but for the snapshot and the time, in which two runs may differ."""
         day = [self.table, self.table_uuid, self.day.isoformat(), self.partition_column]
         held = [self.rows, self.content_hash, self.columns_text]
-        return sha256(json.dumps([*day, *held, self.before]).encode()).hexdigest()
+        how = ["accepted"] if self.accepted else []
+        return sha256(json.dumps([*day, *held, self.before, *how]).encode()).hexdigest()
 
     @property
     def stored(self) -> dict[str, Any]:
@@ -99,6 +103,7 @@ class Seal:
             "before": self.before,
             "snapshot_id": self.snapshot_id,
             "sealed_at": self.sealed_at,
+            "accepted": self.accepted,
         }
 
     @staticmethod
@@ -119,6 +124,7 @@ class Seal:
             stored["before"],
             stored["snapshot_id"],
             stored["sealed_at"].astimezone(UTC),
+            bool(stored.get("accepted")),
         )
         if seal.seal_id != stored["seal_id"]:
             raise ValueError("it does not say what its name says")
@@ -226,6 +232,19 @@ def is_heal(snapshot: Snapshot, seal: Seal) -> bool:
     """Whether a snapshot is a heal of the sealed day."""
     heal = HealId.parse(snapshot.heal)
     return heal is not None and (heal.table_uuid, heal.day) == (seal.table_uuid, seal.day)
+
+
+def check_acceptance(found: DayComparison) -> None:
+    """Whether a person may accept a changed day that ClickHouse may hold, too: not where it holds other rows.
+
+    :raises OffloadError: if the day is to be healed instead
+    """
+    if found.whole and found.verdict is not Verdict.EQUAL:
+        raise OffloadError(
+            f"{found.table} {found.scope.day}: ClickHouse holds the day as a whole, and the cold table differs from it "
+            f"({found.verdict}): nothing was accepted. `k2 heal {found.table} --day {found.scope.day} --dry-run` shows "
+            "what replacing it would change."
+        )
 
 
 def describe_break(seal: Seal, broken: Break, *, rolled_back_to: int | None, problem: str | None) -> str:

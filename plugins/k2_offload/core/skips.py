@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from k2_offload.core.windows import Window, format_time, parse_time
 
@@ -11,18 +12,32 @@ LEFT_OUT_PROPERTY = "k2.left-out"
 """Snapshot summary key: the ranges below the watermark of which the table holds no row, because they were skipped."""
 
 FILLED_PROPERTY = "k2.filled"
-"""Snapshot summary key: the ranges that were skipped, and brought later."""
+"""Snapshot summary key: the ranges that were skipped, and brought later, with the rows that came."""
+
+
+@dataclass(frozen=True, order=True)
+class Filled(Window):
+    """A range that was brought.
+
+    :param rows: how many came with it; late ones that were healed into it are not among them
+    """
+
+    rows: int
 
 
 def merge(ranges: Iterable[Window]) -> tuple[Window, ...]:
     """The same times in as few ranges as possible, in their order."""
     merged: list[Window] = []
-    for each in sorted(ranges):
+    for each in sorted(ranges, key=_bounds):
         if merged and each.low <= merged[-1].high:
             merged[-1] = Window(merged[-1].low, max(merged[-1].high, each.high))
         else:
-            merged.append(each)
+            merged.append(Window(each.low, each.high))
     return tuple(merged)
+
+
+def _bounds(window: Window) -> tuple[datetime, datetime]:
+    return window.low, window.high
 
 
 def subtract(ranges: Iterable[Window], taken: Iterable[Window]) -> tuple[Window, ...]:
@@ -60,15 +75,25 @@ class Skips:
     """
 
     left_out: tuple[Window, ...] = ()
-    filled: tuple[Window, ...] = ()
+    filled: tuple[Filled, ...] = ()
+
+    @property
+    def all(self) -> tuple[Window, ...]:
+        """Whatever was skipped, brought since or not."""
+        return merge([*self.left_out, *self.filled])
 
     def skipping(self, window: Window) -> Skips:
         """After a window without rows that a person has published."""
         return Skips(merge([*self.left_out, window]), self.filled)
 
-    def filling(self, window: Window) -> Skips:
-        """After the rows of a range have been brought."""
-        return Skips(subtract(self.left_out, [window]), merge([*self.filled, window]))
+    def filling(self, window: Window, rows: int) -> Skips:
+        """After the rows of a range have been brought, so many."""
+        parts = [*self.filled, Filled(window.low, window.high, rows)]
+        filled = (
+            Filled(whole.low, whole.high, sum(part.rows for part in parts if covers([whole], part)))
+            for whole in merge(parts)
+        )
+        return Skips(subtract(self.left_out, [window]), tuple(filled))
 
     @property
     def summary(self) -> dict[str, str]:
@@ -82,15 +107,24 @@ class Skips:
         if left_out is None or filled is None:
             return None
         try:
-            return Skips(_parse(left_out), _parse(filled))
-        except ValueError:  # not ours
+            return Skips(
+                tuple(Window(low, high) for low, high, _ in _parse(left_out)),
+                tuple(Filled(low, high, rows) for low, high, rows in _parse(filled)),
+            )
+        except (ValueError, TypeError):  # not ours
             return None
 
 
 def _format(ranges: Iterable[Window]) -> str:
-    return ",".join(f"{format_time(each.low)}/{format_time(each.high)}" for each in ranges)
+    return ",".join(
+        "/".join(
+            [format_time(each.low), format_time(each.high), *([str(each.rows)] if isinstance(each, Filled) else [])]
+        )
+        for each in ranges
+    )
 
 
-def _parse(text: str) -> tuple[Window, ...]:
-    bounds = (each.partition("/") for each in text.split(",") if each)
-    return tuple(Window(parse_time(low), parse_time(high)) for low, _, high in bounds)
+def _parse(text: str) -> Iterable[tuple[datetime, datetime, int]]:
+    for each in filter(None, text.split(",")):
+        low, high, *rows = each.split("/")
+        yield parse_time(low), parse_time(high), int(*rows)

@@ -15,7 +15,7 @@ from k2_offload.adapters.dag_runs import DagState
 from k2_offload.adapters.ledger import RecordedDay, RecordedWindow
 from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID, dag_id
 from k2_offload.core.day_comparison import Verdict
-from k2_offload.core.lag import LAG_TARGET, time_to_expiry
+from k2_offload.core.lag import LAG_TARGET
 from k2_offload.core.tables import LAYERS, TableSpec
 from k2_offload.core.text import UNKNOWN, show_duration, show_window
 from k2_offload.work.figures import Figure, sparkline
@@ -97,17 +97,20 @@ class TableView:
 
     @property
     def expires(self) -> timedelta | None:
-        """When the warm tier drops the oldest row that waits."""
+        """When the warm tier drops the oldest row that waits; where nobody looked, as if one at the watermark did."""
         status = self.overview.status
         if status.expiry is not None:
             return status.expiry.left(self.now)
-        return time_to_expiry(status.lag, status.watermark, self.now, self.table.warm_retention)
+        if status.lag is not None or status.watermark is None:
+            return None
+        return status.watermark + self.table.warm_retention - self.now
 
     @property
     def expires_text(self) -> str:
         """The same, in words."""
         if self.expires is None:
-            return "nothing waits" if self.overview.status.lag is not None else UNKNOWN
+            lag = self.overview.status.lag
+            return UNKNOWN if lag is None else "never" if lag else "nothing waits"
         return show_duration(self.expires) if self.expires > timedelta(0) else "now"
 
     @property
@@ -270,4 +273,8 @@ def describe_snapshot(entry: SnapshotEntry) -> str:
     snapshot = entry.snapshot
     if snapshot.window_id is not None:
         return f"window {show_window(snapshot.window_id.window.low, snapshot.window_id.window.high)}"
-    return "heal of a day" if snapshot.heal is not None else "another writer"
+    if snapshot.heal is not None:
+        return "heal of a day"
+    if snapshot.backfill is not None:
+        return "backfill of what was skipped"
+    return "maintenance: files rewritten" if entry.rewritten_day else "another writer"

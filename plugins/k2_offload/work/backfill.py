@@ -9,11 +9,12 @@ from functools import partial
 
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.core import queries
-from k2_offload.core.backfill import BackfillId
+from k2_offload.core.backfill import BackfillId, check_no_fewer_left
 from k2_offload.core.cuts import cut_by_rows
 from k2_offload.core.day_comparison import TTL_MARGIN
-from k2_offload.core.errors import OffloadError
+from k2_offload.core.errors import NotBegun, OffloadError
 from k2_offload.core.exactly_once import FIRST_WATERMARK, check_cut, watermark_of
+from k2_offload.core.gaps import Shortage, find_shortages
 from k2_offload.core.plan import PlannedBackfill, plan_columns
 from k2_offload.core.schema_change import settle
 from k2_offload.core.skips import intersect, subtract
@@ -30,7 +31,8 @@ class LeftOut:
 
     :param ranges: of the timestamp column, in their order
     :param rows: how many the source holds in them now
-    :param expired_before: older rows may have gone from the source: how many, nobody can know
+    :param expired_before: older rows may have gone from the source
+    :param shortages: where it shows fewer rows than were skipped
     """
 
     table: TableSpec
@@ -39,6 +41,7 @@ class LeftOut:
     ranges: tuple[Window, ...]
     rows: int
     expired_before: datetime
+    shortages: tuple[Shortage, ...] = ()
 
     @property
     def may_have_expired(self) -> bool:
@@ -51,11 +54,12 @@ def find_left_out(tiers: Tiers, table: TableSpec, low: datetime | None = None, h
 
     :param low: from there on; from the first watermark on when left out
     :param high: below that; below the watermark when left out
+    :raises NotBegun: if nothing was moved yet
     :raises OffloadError: if the table cannot be read, or the range goes beyond its watermark
     """
     cold = tiers.load_cold(table)
     if cold is None or cold.published is None:
-        raise OffloadError(
+        raise NotBegun(
             f"{table.name}: the cold table holds no window yet, so nothing is left out of it. Nothing was changed. "
             f"`k2 run {table.name}` moves the first one."
         )
@@ -72,15 +76,18 @@ def find_left_out(tiers: Tiers, table: TableSpec, low: datetime | None = None, h
         raise OffloadError(f"{table.name}: {format_time(low)} is not before {format_time(high)}. Nothing was changed.")
     columns = tiers.clickhouse.columns(table)
     if changes := cold.check_source(table, columns):
+        command = f"k2 schema {table.name} --apply" if table.schema_changes == "refuse" else f"k2 run {table.name}"
         raise OffloadError(
             f"{table.name}: the source's columns have changed ({', '.join(map(str, changes))}), and the cold table has "
-            f"not followed yet. Nothing was changed and no row is lost. `k2 run {table.name}` lets it follow; then run "
-            "this again."
+            "not followed yet, so that what was left out of it cannot be brought. Nothing was changed and no row is "
+            f"lost. `{command}` lets it follow; then `k2 backfill {table.name}` brings it."
         )
     ranges = intersect(cold.skips.left_out, Window(low, high))
-    rows = sum(tiers.clickhouse.count_within(table, each) for each in ranges)
-    now = min(tiers.now(), tiers.clickhouse.now())
-    return LeftOut(table, cold, settle(columns, cold.columns), ranges, rows, now - table.warm_retention + TTL_MARGIN)
+    count = partial(tiers.clickhouse.count_within, table)
+    rows = sum(map(count, ranges))
+    shortages = find_shortages(tiers.ledger.read_gaps().get(table.name, ()), cold.skips, ranges, count)
+    expired_before = min(tiers.now(), tiers.clickhouse.now()) - table.warm_retention + TTL_MARGIN
+    return LeftOut(table, cold, settle(columns, cold.columns), ranges, rows, expired_before, tuple(shortages))
 
 
 def plan_backfills(
@@ -89,29 +96,46 @@ def plan_backfills(
     max_rows: int | None = None,
     *,
     newest_first: bool = False,
-    accept_empty: bool = False,
+    accept_fewer: bool = False,
 ) -> Iterator[PlannedBackfill]:
     """The ranges in windows of a bounded number of rows, one after the other.
 
     :param max_rows: of one window; as many as the table file allows when left out. Rows with equal times stay together
     :param newest_first: otherwise the oldest first, which the source's TTL takes first
-    :param accept_empty: count ranges as brought of which the source shows no row at all
-    :raises OffloadError: if there are only such ranges, and nobody accepts them: the source may be the wrong one
+    :param accept_fewer: a person knows that the source does not show all that was skipped
+    :raises OffloadError: if it shows none, or if it lacks rows that its TTL has not reached, and nobody accepts that
     """
     table, left = found.table, found.ranges
-    if left and not found.rows and not accept_empty:
-        raise OffloadError(
-            f"{table.name}: ClickHouse shows no row of what was left out, so nothing is there to bring: {table.source} "
-            "may not be the right table, or its rows have expired. It stays left out, and on record. If there never "
-            f"were any, `k2 backfill {table.name} --accept-empty` counts it as brought."
-        )
+    if not accept_fewer:
+        for shortage in found.shortages:
+            _check_shortage(found, shortage)
     count = partial(tiers.clickhouse.rows_per_step, table)
     while left:
         whole = left[-1] if newest_first else left[0]
         limit = min(max_rows or table.max_window_rows, table.max_window_rows)
-        window, counts = cut_by_rows(table.name, whole, count, limit, from_end=newest_first)
+        window, counts = cut_by_rows(table.name, whole, count, limit, from_end=newest_first, check=check_no_fewer_left)
         yield _planned(found, window, counts.total)
         left = subtract(left, [window])
+
+
+def _check_shortage(found: LeftOut, shortage: Shortage) -> None:
+    """Rows that the TTL takes do not come back, and waiting costs more of them; all others may."""
+    table = found.table
+    if not shortage.found:
+        raise OffloadError(
+            f"{table.name}: ClickHouse shows no row of what was left out in {shortage.window}, so nothing is there to "
+            f"bring: {table.source} may not be the right table, or its rows have expired. It stays left out, and on "
+            f"record. If there are none, `k2 backfill {table.name} --accept-fewer` counts it as brought; how many were "
+            "left out stays on record."
+        )
+    if shortage.rows is not None and shortage.window.low >= found.expired_before:
+        raise OffloadError(
+            f"{table.name}: {shortage.rows} rows were left out in {shortage.window}, and ClickHouse shows "
+            f"{shortage.found} of them (those that were brought before included); its TTL has not reached them: a "
+            "replica may lag, a part may be detached, or they were deleted. Nothing was changed and no row is lost. If "
+            f"they have gone, `k2 backfill {table.name} --accept-fewer` brings what is there; how many are missing "
+            "stays on record."
+        )
 
 
 def _planned(found: LeftOut, window: Window, rows: int) -> PlannedBackfill:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, datetime, time
 
 from k2_offload.adapters.ledger_seals import LedgerSeals
 from k2_offload.core.combined_view import (
@@ -20,7 +20,7 @@ from k2_offload.core.combined_view import (
 )
 from k2_offload.core.errors import ChangedTable, DamagedTable, OffloadError
 from k2_offload.core.exactly_once import FIRST_WATERMARK
-from k2_offload.core.gaps import GapKind
+from k2_offload.core.gaps import GapKind, on_record
 from k2_offload.core.lake import iceberg_table
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import is_kept_too_short
@@ -38,13 +38,13 @@ class PlannedView:
     """What a view shows, and what it would show if it were renewed.
 
     :param before: ``None`` if there is no such view
-    :param unsealed: days that are read from the cold table though nothing proves that they are complete
+    :param held_by: why the boundary is not a later one, and what to do
     :param statement: what renews it
     """
 
     before: ViewState | None
     state: ViewState
-    unsealed: tuple[date, ...]
+    held_by: str
     statement: str
 
 
@@ -56,7 +56,7 @@ def plan_view(tiers: Tiers, table: TableSpec, *, by_person: bool = False, accept
     :raises OffloadError: if no boundary is right, and why
     """
     _check_possible(tiers, table)
-    before = _read_state(tiers, table)
+    before = read_state(tiers, table)
     days = count_days(tiers, table)
     if days is None:
         raise OffloadError(f"{table.name}: nothing of it is in the cold table yet; see `k2 status {table.name}`.")
@@ -67,8 +67,8 @@ def plan_view(tiers: Tiers, table: TableSpec, *, by_person: bool = False, accept
             f"another one, {cold.uuid}. The view was not changed, and shows the old one as long as its files are "
             f"there. If that was meant, run `k2 view {table.name} --apply`."
         )
-    passed = before.boundary.date() if before is not None and before.table_uuid == cold.uuid else None
-    found = _find_boundary(tiers, days, passed, accept=accept_unsealed)
+    remembered = before if before is not None and before.table_uuid == cold.uuid else None
+    found = _find_boundary(tiers, days, remembered, accept=accept_unsealed)
     state = ViewState(
         table.name,
         cold.uuid,
@@ -77,10 +77,12 @@ def plan_view(tiers: Tiers, table: TableSpec, *, by_person: bool = False, accept
         cold.snapshot_id,
         cold.metadata_location,
         valid_until(table, found.first_warm),
+        {day.isoformat(): rows for day, rows in found.unsealed.items()},
+        tuple(map(str, found.missed)),
     )
     reader = iceberg_table(cold.location, cold.metadata_location, tiers.lake_collection)
     may_be_null = {column.name for column in cold.columns if column.nullable}
-    return PlannedView(before, state, found.unsealed, create_view(table, days.columns, may_be_null, state, reader))
+    return PlannedView(before, state, found.held_by, create_view(table, days.columns, may_be_null, state, reader))
 
 
 def renew_views(tiers: Tiers, tables: Sequence[TableSpec]) -> list[str]:
@@ -126,7 +128,11 @@ def _check_possible(tiers: Tiers, table: TableSpec) -> None:
         )
 
 
-def _read_state(tiers: Tiers, table: TableSpec) -> ViewState | None:
+def read_state(tiers: Tiers, table: TableSpec) -> ViewState | None:
+    """What the view of a table shows; ``None`` if there is none.
+
+    :raises OffloadError: if something else has its name
+    """
     found = tiers.clickhouse.execute(read_view(table))
     if not found:
         return None
@@ -143,7 +149,7 @@ def _read_state(tiers: Tiers, table: TableSpec) -> ViewState | None:
     return state
 
 
-def _find_boundary(tiers: Tiers, days: TableDays, passed: date | None, *, accept: bool) -> Boundary:
+def _find_boundary(tiers: Tiers, days: TableDays, before: ViewState | None, *, accept: bool) -> Boundary:
     table, cold = days.table, days.cold_table
     in_cold = cold.rows_per_day(table.partition_column, FIRST_WATERMARK.date())
     if in_cold is None or cold.delete_files:
@@ -153,7 +159,7 @@ def _find_boundary(tiers: Tiers, days: TableDays, passed: date | None, *, accept
         )
     newest, broken = newest_of(table, cold.uuid, LedgerSeals(tiers.ledger).read([table.name]))
     verdicts = {day: each.verdict for day, each in tiers.ledger.read_days(table.name).items()}
-    gaps = tiers.ledger.read_gaps().get(table.name, ())
+    gaps = on_record(tiers.ledger.read_gaps().get(table.name, ()), cold.skips)
     known = KnownDays(
         days.warm,
         in_cold,
@@ -165,4 +171,4 @@ def _find_boundary(tiers: Tiers, days: TableDays, passed: date | None, *, accept
         days.whole_from,
         days.below,
     )
-    return find_boundary(table, known, passed, accept=accept)
+    return find_boundary(table, known, before, accept=accept)

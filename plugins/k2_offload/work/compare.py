@@ -22,9 +22,7 @@ from k2_offload.core.day_comparison import (
 )
 from k2_offload.core.errors import OffloadError, Overloaded, Refused, Unreachable
 from k2_offload.core.exactly_once import check_cut, watermark_of
-from k2_offload.core.gaps import GapKind
 from k2_offload.core.schema_change import settle
-from k2_offload.core.skips import merge, subtract
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import Window, from_micros
@@ -42,7 +40,7 @@ class TableDays:
     :param columns: that both tiers have, or the cold one keeps unfilled
     :param changing: whether the next cycle lets the cold table's columns follow the source
     :param below: the watermark of the cold table as it was loaded
-    :param left_out: ranges that are on record as missed or skipped
+    :param left_out: ranges that were skipped on purpose, and not brought yet
     :param now: the earlier of both clocks
     :param warm: rows that the cold tier must hold, by day
     :param cold: rows that the cold tier holds, by day; ``None`` if some of its files are not partitioned by day
@@ -79,11 +77,7 @@ def count_days(tiers: Tiers, table: TableSpec, since: date | None = None) -> Tab
     changing = bool(cold.check_source(table, columns))
     columns = settle(columns, cold.columns)
     below, now = watermark_of(cold.published), min(tiers.now(), tiers.clickhouse.now())
-    skipped = {gap.window for gap in tiers.ledger.read_gaps().get(table.name, ()) if gap.kind is GapKind.SKIPPED}
-    if cold.published.snapshot.skipped_rows is not None:  # the ledger may not know it yet
-        skipped.add(cold.published.window_id.window)
-    # The chain knows better, also where the ledger was lost; only of older versions' skips it says nothing.
-    left_out = merge([*subtract(skipped, cold.skips.filled), *cold.skips.left_out])
+    left_out = cold.skips.left_out
     if since is None:
         since = (now - table.warm_retention).date() - timedelta(days=1)
     warm = tiers.clickhouse.rows_per_day(day_queries.warm_rows_per_day(table, since, below, left_out))

@@ -17,7 +17,7 @@ from k2_offload.adapters.ledger_offsets import LedgerOffsets
 from k2_offload.adapters.ledger_seals import LedgerSeals
 from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.errors import OffloadError, OldLedger, Unreachable
-from k2_offload.core.gaps import Gap, without_filled
+from k2_offload.core.gaps import Gap, on_record
 from k2_offload.core.limits import LOOK_REST, OBSERVE_EVERY_SECONDS, OBSERVE_QUERY_SECONDS, SCRAPE_SECONDS
 from k2_offload.core.observation import (
     SERVICES,
@@ -32,6 +32,7 @@ from k2_offload.core.observation import (
 from k2_offload.core.tables import Tables, TableSpec
 from k2_offload.work.status import TableStatus, read_cold_status, read_status
 from k2_offload.work.tiers import Tiers, open_tiers
+from k2_offload.work.ttl import read_waiting
 
 log = logging.getLogger(__name__)
 
@@ -136,17 +137,49 @@ def _disk(tiers: Tiers) -> Disk | None:
 
 
 def _observe_table(tiers: Tiers, table: TableSpec, ledger: _LedgerView, up: dict[str, bool]) -> TableObservation:
+    record = (ledger.records or {}).get(table.name)
     try:
-        status = _look_at(tiers, table, (ledger.records or {}).get(table.name), up)
+        status = _look_at(tiers, table, record, up)
     except Unreachable as error:  # a moment ago it answered
         log.warning("%s", error)
         _ping(tiers, up)
+        _ask(up, "catalog", lambda: _read_storage(tiers))
         # If both are there, it is this table that cannot be looked at.
         status = TableStatus(table, None, problem=str(error)) if up["clickhouse"] and up["catalog"] else None
     except Exception:  # one table's surprise must not hide the others
         log.exception("%s: unexpected", table.name)
         status = TableStatus(table, None, problem="unexpected")
-    return _seen(tiers, table, ledger, status)
+    looked_at = status is not None and status.problem is None
+    found = status or TableStatus(table, None)
+    if not looked_at and found.lag is None and up["clickhouse"]:
+        found = _with_what_waits(tiers, found, record)
+    return _seen(tiers, found, ledger, readable=None if status is None else looked_at)
+
+
+def _with_what_waits(tiers: Tiers, found: TableStatus, record: TableRecord | None) -> TableStatus:
+    """What stands still must not hide that the TTL comes near it."""
+    watermark = found.watermark or (record.watermark if record else None)
+    try:
+        waiting, expiry = read_waiting(tiers, found.table, watermark, tiers.now())
+    except OffloadError as error:
+        log.warning("%s", error)
+        return found
+    except Exception:
+        log.exception("%s: what waits is not known", found.table.name)
+        return found
+    return replace(found, lag=waiting, expiry=expiry)
+
+
+def _read_storage(tiers: Tiers) -> None:
+    """Ask the cold tier's storage for a file that is not there: a catalog may answer without it."""
+    try:
+        storage = tiers.catalog.storage(tiers.tables.by_name.values())
+        if storage is not None:
+            storage.read(storage.new_file())
+    except Unreachable:
+        raise
+    except OffloadError as error:  # it answers
+        log.info("%s", error)
 
 
 def _look_at(tiers: Tiers, table: TableSpec, record: TableRecord | None, up: dict[str, bool]) -> TableStatus | None:
@@ -159,24 +192,25 @@ def _look_at(tiers: Tiers, table: TableSpec, record: TableRecord | None, up: dic
         return found
     # What is wrong may be the source alone.
     log.warning("%s", found.problem)
-    return replace(read_cold_status(tiers, table, record), problem=found.problem)
+    cold = read_cold_status(tiers, table, record)
+    return replace(cold, lag=found.lag, expiry=found.expiry, problem=found.problem)
 
 
-def _seen(tiers: Tiers, table: TableSpec, ledger: _LedgerView, status: TableStatus | None) -> TableObservation:
-    known = ledger.records is not None
+def _seen(tiers: Tiers, found: TableStatus, ledger: _LedgerView, *, readable: bool | None) -> TableObservation:
+    table, known = found.table, ledger.records is not None
     record = ledger.records.get(table.name) if ledger.records is not None else None
     failure = None
     if record is not None:
         failure = (record.reason or "unknown") if record.status == "failed" else ""
-    found = status or TableStatus(table, None)
-    looked_at = found.silence is not None or found.lag is not None
+    gaps = tuple(ledger.gaps.get(table.name, ()))
+    looked_at = readable and (found.silence is not None or found.lag is not None)
     metadata = found.metadata
     return TableObservation(
         table.name,
         table.layer,
         table.transport,
         first_whole_day(tiers.now(), table.warm_retention),
-        readable=None if status is None else found.problem is None,
+        readable=readable,
         problem=found.problem or found.refusal,
         refused=found.refusal is not None if looked_at else None,
         failure=failure,
@@ -197,7 +231,7 @@ def _seen(tiers: Tiers, table: TableSpec, ledger: _LedgerView, status: TableStat
         comparisons=ledger.comparisons.get(table.name, Comparisons()) if known else None,
         sealed=ledger.sealed.get(table.name, SealedDays()) if known else None,
         offsets=ledger.offsets.get(table.name),
-        gaps=without_filled(ledger.gaps.get(table.name, ()), found.filled) if known else None,
+        gaps=(on_record(gaps, found.skips) if found.skips is not None else gaps) if known else None,
     )
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from k2_offload.adapters.broker import Broker
+from k2_offload.adapters.broker import BROKER_CONNECTION, Broker
 from k2_offload.adapters.ledger_offsets import LedgerOffsets
 from k2_offload.core import offset_queries
 from k2_offload.core.day_comparison import HEALED_WITHIN
 from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.exactly_once import watermark_of
-from k2_offload.core.gaps import without_filled
+from k2_offload.core.gaps import on_record
 from k2_offload.core.lake import iceberg_table
 from k2_offload.core.observation import OffsetComparison
 from k2_offload.core.offsets import (
@@ -50,12 +50,14 @@ class OffsetReport:
     """What was found of one bronze table.
 
     :param kept: whether ClickHouse keeps the offsets of its messages
+    :param broker_asked: otherwise messages after the last one that ClickHouse has were not looked for
     :param partitions: that were looked at
     :param problems: sentences on what could not be compared
     """
 
     table: str
     kept: bool
+    broker_asked: bool = False
     partitions: int = 0
     findings: tuple[OffsetFinding, ...] = ()
     problems: tuple[str, ...] = ()
@@ -93,7 +95,7 @@ def compare_due(
 ) -> Iterator[OffsetReport]:
     """Compare the offsets of the bronze tables among some whose turn it is, and keep in the ledger what was found.
 
-    :raises Unreachable: if a service is down
+    :raises Unreachable: if a service is down, or a broker that was asked before is not to be found
     :raises OffloadError: after all other tables, if some cannot be compared
     """
     ledger = LedgerOffsets(tiers.ledger)
@@ -107,7 +109,7 @@ def compare_due(
             continue
         try:
             if not asked and _offsets_kept_since(tiers, table) is not None:
-                broker, asked = open_broker(), True
+                broker, asked = _open_as_before(ledger, open_broker, now), True
             report = compare_offsets(tiers, table, broker)
         except Unreachable:
             raise
@@ -120,6 +122,22 @@ def compare_due(
         yield report
     if problems:
         raise OffloadError("\n".join(problems))
+
+
+def _open_as_before(ledger: LedgerOffsets, open_broker: Callable[[], Broker | None], now: datetime) -> Broker | None:
+    """The broker, or none if none was ever asked: Airflow says "no such connection" also where it could not look."""
+    broker = open_broker()
+    if broker is not None:
+        ledger.record_broker(now)
+    elif ledger.has_asked_broker():
+        raise Unreachable(
+            "The broker",
+            BROKER_CONNECTION,
+            "Airflow does not find this connection now, and an earlier comparison has asked the broker, so messages "
+            "were not compared. If you have deleted the connection on purpose, run DELETE FROM "
+            "k2_offload.offload_broker in the ledger's database",
+        )
+    return broker
 
 
 def compare_offsets(tiers: Tiers, table: TableSpec, broker: Broker | None) -> OffsetReport:
@@ -151,7 +169,7 @@ def compare_offsets(tiers: Tiers, table: TableSpec, broker: Broker | None) -> Of
         *cold,
     ]
     problems = [*_nothing_to_look_at(tiers, table, partitions), *not_compared]
-    return OffsetReport(table.name, True, partitions, tuple(findings), tuple(problems))
+    return OffsetReport(table.name, True, broker is not None, partitions, tuple(findings), tuple(problems))
 
 
 def _offsets_kept_since(tiers: Tiers, table: TableSpec) -> datetime | None:
@@ -232,8 +250,8 @@ def _not_cold(tiers: Tiers, table: TableSpec, since: datetime, now: datetime) ->
                 f"`k2 verify {table.name}` compares rows."
             ]
         reader = iceberg_table(cold.location, cold.metadata_location, tiers.lake_collection)
-        gaps = tiers.ledger.read_gaps().get(table.name, ())
-        left_out = merge([*(gap.window for gap in without_filled(gaps, cold.skips.filled)), *cold.skips.left_out])
+        gaps = on_record(tiers.ledger.read_gaps().get(table.name, ()), cold.skips)
+        left_out = merge([*(gap.window for gap in gaps), *cold.skips.left_out])
         missing = offset_queries.without_rows(
             table, reader, since, now - HEALED_WITHIN, watermark_of(cold.published), left_out
         )

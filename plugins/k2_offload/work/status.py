@@ -12,19 +12,20 @@ from k2_offload.core import queries
 from k2_offload.core.day_comparison import window_to_compare
 from k2_offload.core.errors import ChangedTable, InvalidSource, OffloadError, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, check_cut, watermark_of
-from k2_offload.core.gaps import Gap, without_filled
+from k2_offload.core.gaps import Gap, on_record
 from k2_offload.core.history import History
 from k2_offload.core.lag import Silence, lag, silence
 from k2_offload.core.late_rows import late_rows
 from k2_offload.core.maintenance import is_overdue
 from k2_offload.core.schema_change import refused_by_choice
+from k2_offload.core.skips import Skips
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import TimeLeft
 from k2_offload.core.type_mapping import Column
-from k2_offload.core.windows import TICK, Upstream, Window, held_back_by, upstream_limit, window_high
+from k2_offload.core.windows import TICK, Upstream, held_back_by, upstream_limit, window_high
 from k2_offload.work.cycle import read_upstream
 from k2_offload.work.tiers import Tiers
-from k2_offload.work.ttl import read_time_left
+from k2_offload.work.ttl import read_time_left, read_waiting
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ class TableStatus:
     :param gaps: what the table has missed, on record
     :param held_back_by: the table whose watermark this one must not pass, if it waits for that
     :param expiry: when the TTL may remove the first row that has not been moved, if it may and there is one
-    :param problem: why the table could not be looked at; what is not known is ``None`` then
-    :param filled: what was skipped and brought since
+    :param problem: why the table could not be looked at; what is not known is ``None`` then, and what waits is told by
+        the ledger's watermark if the cold table cannot say
+    :param skips: what the cold table says of ranges that were skipped
     """
 
     table: TableSpec
@@ -78,7 +80,7 @@ class TableStatus:
     held_back_by: Upstream | None = None
     expiry: TimeLeft | None = None
     problem: str | None = None
-    filled: Sequence[Window] = ()
+    skips: Skips | None = None
 
     @property
     def silent(self) -> bool:
@@ -100,7 +102,7 @@ def read_status(
     *,
     holder: bool = True,
 ) -> TableStatus:
-    """Look at one table; what is wrong with it alone becomes its ``problem``.
+    """Look at one table; what is wrong with it alone becomes its ``problem``, beside what waits and for how long.
 
     :param record: what the ledger says of it
     :param gaps: what the ledger has on record of it
@@ -108,6 +110,7 @@ def read_status(
     :param holder: whether to look for the table that holds it back
     :raises Unreachable: if a service is down
     """
+    watermark = None
     try:
         cold = tiers.load_cold(table)
         watermark = watermark_of(cold.published) if cold and cold.published else None
@@ -134,15 +137,17 @@ def read_status(
             _find_late_rows(tiers, table, cold) if counts else None,
             early,
             future,
-            without_filled(gaps, cold.skips.filled) if cold else gaps,
+            on_record(gaps, cold.skips) if cold else gaps,
             find_holder(tiers, table, watermark or FIRST_WATERMARK, now) if holder else None,
             read_time_left(tiers, table, oldest_waiting),
-            filled=cold.skips.filled if cold else (),
+            skips=cold.skips if cold else None,
         )
     except Unreachable:
         raise
     except OffloadError as error:
-        return TableStatus(table, record, gaps=gaps, problem=str(error))
+        known = watermark or (record.watermark if record else None)
+        waiting, expiry = read_waiting(tiers, table, known, tiers.now())
+        return TableStatus(table, record, lag=waiting, gaps=gaps, expiry=expiry, problem=str(error))
 
 
 def read_cold_status(tiers: Tiers, table: TableSpec, record: TableRecord | None) -> TableStatus:
@@ -156,8 +161,7 @@ def read_cold_status(tiers: Tiers, table: TableSpec, record: TableRecord | None)
             return TableStatus(table, record, cold_rows=0)
         watermark = watermark_of(cold.published) if cold.published else None
         metadata = read_metadata(cold, tiers.now())
-        filled = cold.skips.filled
-        return TableStatus(table, record, watermark, metadata=metadata, cold_rows=cold.total_rows, filled=filled)
+        return TableStatus(table, record, watermark, metadata=metadata, cold_rows=cold.total_rows, skips=cold.skips)
     except Unreachable:
         raise
     except OffloadError as error:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
+from k2_offload.core.lag import lag
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import URGENT_BELOW, TimeLeft
 from k2_offload.work.tiers import Tiers
@@ -54,8 +55,35 @@ def look_at_ttl(tiers: Tiers, table: TableSpec, watermark: datetime, now: dateti
         raise
     except OffloadError as error:
         log.info("%s: its oldest row cannot be known: %s", table.name, error)
-        return TimeLeft(watermark, watermark + table.warm_retention, None) if watermark > FIRST_WATERMARK else None
+        return _assumed(table, watermark)
     return None if oldest is None or now - oldest < URGENT_BELOW else read_time_left(tiers, table, oldest)
+
+
+def read_waiting(
+    tiers: Tiers, table: TableSpec, watermark: datetime | None, now: datetime
+) -> tuple[timedelta | None, TimeLeft | None]:
+    """The lag of a table that cannot be looked at as a whole, and when the TTL may remove what waits.
+
+    Where ClickHouse cannot say which row waits, one right at the watermark is assumed.
+
+    :param watermark: as far as the chain or the ledger knows it; ``None``: nothing can be said
+    :raises Unreachable: if ClickHouse is down
+    """
+    if watermark is None:
+        return None, None
+    try:
+        oldest = tiers.clickhouse.oldest_row(table, watermark, before=now)
+        return lag(oldest, now), read_time_left(tiers, table, oldest)
+    except Unreachable:
+        raise
+    except OffloadError as error:
+        log.info("%s: its oldest row cannot be known: %s", table.name, error)
+    expiry = _assumed(table, watermark)
+    return None if expiry is None else lag(watermark, now), expiry
+
+
+def _assumed(table: TableSpec, watermark: datetime) -> TimeLeft | None:
+    return TimeLeft(watermark, watermark + table.warm_retention, None) if watermark > FIRST_WATERMARK else None
 
 
 def read_kept_for(tiers: Tiers, table: TableSpec) -> tuple[str | None, timedelta | None]:

@@ -156,7 +156,12 @@ def verify_sealed(
             found.days, found.rows = found.days + 1, found.rows + seal.rows
             if verified.problem is not None:
                 found.findings.append(verified.problem)
-            elif verified.healed:
+            elif seal.accepted:
+                found.notes.append(
+                    f"{table.name} {seal.day}: its rows were accepted at {seal.sealed_at:%Y-%m-%d %H:%M} UTC in place "
+                    "of those sealed before."
+                )
+            if verified.healed:
                 found.notes.append(
                     f"{table.name} {seal.day}: it was healed since it was sealed; the next k2_reconcile that finds it "
                     "equal seals it anew."

@@ -10,6 +10,7 @@ from k2_offload.adapters.ledger import TableRecord
 from k2_offload.core.errors import ChangedTable, DamagedTable, OffloadError
 from k2_offload.core.exactly_once import Published, Stamp, WindowId, adopted, check_cut, decide_publish, watermark_of
 from k2_offload.core.gaps import first_contact
+from k2_offload.core.skips import Skips, intersect
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import Window, format_time
@@ -25,15 +26,15 @@ class ColdReading:
     :param published: its newest window
     :param adopt: the window it holds all the same, where its history cannot say
     :param problem: why its history cannot say
-    :param left_out: rows in ClickHouse that were not moved and would not be any more, where windows were cut on
-        another column so far
+    :param late: rows in ClickHouse that were not moved and that no window will move, where windows were cut on another
+        column so far: late rows, as others
     """
 
     cold: ColdTable | None
     published: Published | None = None
     adopt: WindowId | None = None
     problem: str | None = None
-    left_out: int = 0
+    late: int = 0
 
     @property
     def watermark(self) -> datetime:
@@ -64,7 +65,7 @@ def read_cold_table(tiers: Tiers, table: TableSpec) -> ColdReading:
                 "cold table first."
             ) from None
         adopt = adopted(cold.uuid, newest)
-        return ColdReading(cold, None, adopt, str(error), _left_out(tiers, table, cold, adopt))
+        return ColdReading(cold, None, adopt, str(error), _late(tiers, table, cold, adopt))
 
 
 def accept(tiers: Tiers, table: TableSpec, reading: ColdReading) -> None:
@@ -73,7 +74,8 @@ def accept(tiers: Tiers, table: TableSpec, reading: ColdReading) -> None:
     :raises StaleWindow: if another writer committed to the cold table meanwhile; nothing has changed then
     """
     if reading.cold is not None and reading.adopt is not None:
-        reading.cold.adopt(reading.adopt, table.timestamp_column, reading.left_out or None)
+        skips = _passed_on(table, reading.cold, reading.adopt)
+        reading.cold.adopt(reading.adopt, table.timestamp_column, skips=skips)
     columns = tiers.clickhouse.columns(table) if reading.cold is None else ()
     with tiers.ledger.locked(table.name) as locked:
         locked.forget_cold_table()
@@ -82,7 +84,17 @@ def accept(tiers: Tiers, table: TableSpec, reading: ColdReading) -> None:
     commit(tiers, table, may_start_over=True)
 
 
-def _left_out(tiers: Tiers, table: TableSpec, cold: ColdTable, adopt: WindowId) -> int:
+def _passed_on(table: TableSpec, cold: ColdTable, adopt: WindowId) -> Skips:
+    """What is left out below the adopted watermark, as far as the chain says; times of another column mean nothing."""
+    snapshots = cold.chain.ancestors()
+    cut_on = next((each.cut_on for each in snapshots if each.cut_on is not None), table.timestamp_column)
+    skips = next((each.skips for each in snapshots if each.skips is not None), Skips())
+    if cut_on != table.timestamp_column:
+        return Skips()
+    return Skips(intersect(skips.left_out, adopt.window), skips.filled)
+
+
+def _late(tiers: Tiers, table: TableSpec, cold: ColdTable, adopt: WindowId) -> int:
     try:
         published = cold.published
     except DamagedTable:

@@ -10,13 +10,15 @@ from k2_offload.core.backfill import BackfillId
 from k2_offload.core.day_comparison import Verdict
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.fault_points import FaultPoint
+from k2_offload.core.gaps import GapKind
 from k2_offload.core.plan import group_plans
 from k2_offload.work.backfill import find_left_out, plan_backfills
 from k2_offload.work.changes import find_changes
 from k2_offload.work.compare import compare_day, count_days
 from k2_offload.work.reconcile import plan_heal, reconcile
 from k2_offload.work.seals import seal_days
-from k2_offload.work.watermarks import find_skip, skip
+from k2_offload.work.status import read_status
+from k2_offload.work.watermarks import accept, find_skip, read_cold_table, skip
 from tests.faults.hook import Fault, Kind
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -265,6 +267,55 @@ def test_rows_that_go_while_a_range_is_brought_stop_it(workbench, skipped):
     done, output = workbench.try_to_publish(planned[0])
     assert not done
     assert f"`k2 backfill {table}` counts it anew" in output
+    with pytest.raises(OffloadError, match=r"100 rows were left out .* ClickHouse shows 99 of .*--accept-fewer"):
+        plan(cycle, table)
+    assert gaps(cycle, table) == [(GapKind.SKIPPED, 100)] * 2
+    workbench.publish(*plan(cycle, table, accept_fewer=True))
+    workbench.check(cycle, [table])
+    assert gaps(cycle, table) == [(GapKind.FEWER_ROWS, 1)], "what is missing stays on record"
+
+
+def test_what_expired_before_it_was_brought_stays_on_record(workbench, skipped):
+    """Waiting would cost more rows, so nobody has to accept it."""
+    _, table = skipped
+    workbench.sql(f"ALTER TABLE {table} DELETE WHERE sequence = 1007 SETTINGS mutations_sync = 2")
+    later = workbench.cycle(workbench.spec(table, warm_retention_days=1), now=NOON + timedelta(hours=22.2))
+    workbench.publish(*plan(later, table))
+    assert gaps(later, table) == [(GapKind.FEWER_ROWS, 1)]
+
+
+def gaps(cycle, table):
+    """What is on record as missed."""
+    on_record = cycle.ledger.read_gaps().get(table, ())
+    return [(gap.kind, gap.rows) for gap in read_status(cycle.tiers, cycle.tables[table], None, False, on_record).gaps]
+
+
+def test_a_skip_that_is_undone_is_compared_again(workbench, skipped):
+    cycle, table = skipped
+    assert gaps(cycle, table) == [(GapKind.SKIPPED, 100)] * 2
+    chain = cycle.catalog.load(cycle.tables[table]).chain.ancestors()
+    first_window = chain[-1].snapshot_id
+    workbench.spark.ask("sql", cycle.catalog.load(cycle.tables[table]).rollback_statement(first_window))
+    while workbench.move(cycle, table):
+        pass
+    workbench.check(cycle, [table])
+    assert gaps(cycle, table) == []
+    found = compare(cycle, table)
+    assert (found.verdict, found.warm_rows, found.scope.left_out) == (Verdict.EQUAL, 500, ())
+    assert find_left_out(cycle.tiers, cycle.tables[table]).ranges == ()
+
+
+def test_what_is_left_out_is_known_after_a_rebuild(workbench, skipped):
+    cycle, table = skipped
+    first, _ = plan(cycle, table)
+    workbench.publish(first)
+    cold = workbench.cold_catalog.load_table(f"cold.{table}")
+    cold.manage_snapshots().remove_branch("k2_published").commit()
+    for snapshot in cold.metadata.snapshots[:-1]:
+        cold.maintenance.expire_snapshots().by_id(snapshot.snapshot_id).commit()
+    spec = cycle.tables[table]
+    accept(cycle.tiers, spec, read_cold_table(cycle.tiers, spec))
+    assert find_left_out(cycle.tiers, spec).rows == 100
     workbench.publish(*plan(cycle, table))
     workbench.check(cycle, [table])
 
@@ -279,9 +330,9 @@ def test_a_source_that_shows_none_of_the_rows_counts_nothing_as_brought(workbenc
     cycle, table = skipped
     workbench.sql(f"CREATE TABLE {table}_elsewhere AS {table}")
     workbench.sql(f"EXCHANGE TABLES {table} AND {table}_elsewhere")
-    with pytest.raises(OffloadError, match=r"shows no row of what was left out, .*--accept-empty"):
+    with pytest.raises(OffloadError, match=r"shows no row of what was left out in .*--accept-fewer"):
         plan(cycle, table)
-    assert [each.rows for each in plan(cycle, table, accept_empty=True)] == [0, 0]
+    assert [each.rows for each in plan(cycle, table, accept_fewer=True)] == [0, 0]
 
 
 def test_a_new_table_begins_at_the_front(workbench):

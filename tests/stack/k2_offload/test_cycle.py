@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 
+from k2_offload.adapters.clickhouse import ALL_OR_AN_ERROR
 from k2_offload.core.errors import InvalidSource, OffloadError, Unreachable, UnsupportedType
 from k2_offload.core.exactly_once import FIRST_WATERMARK, Published, watermark_of
 from tests.support.ledger import change_ledger
@@ -32,6 +33,19 @@ def test_a_second_cycle_moves_only_what_is_new(workbench, transport):
     assert len(workbench.cold_table(table).metadata.snapshots) == snapshots + 1
     assert len(workbench.cold_table(table).inspect.files()) == files + 2
     assert workbench.move(cycle, table) is None
+
+
+def test_no_profile_makes_an_answer_to_jdbc_smaller(workbench):
+    table = workbench.create_trades()
+    fixed = ", ".join(f"'{name}'" for name in ALL_OR_AN_ERROR)
+    workbench.sql(
+        f"CREATE VIEW {table}_view AS SELECT at, sequence, symbol, price, (SELECT toString(countIf(changed)) "
+        f"FROM system.settings WHERE name IN ({fixed})) AS note FROM {table}"
+    )
+    workbench.insert_trades(table, NOON, 2)
+    spec = workbench.spec(table, source=f"k2.{table}_view", transport="jdbc")
+    workbench.move(workbench.cycle(spec, now=LATER), table)
+    assert {row[4] for row in workbench.cold_rows(table)} == {str(len(ALL_OR_AN_ERROR))}
 
 
 @pytest.mark.parametrize("name", ["write.wap.enabled", "commit.retry.num-retries"])

@@ -10,7 +10,6 @@ import pytest
 
 from k2_offload.core.day_comparison import Verdict, day_window
 from k2_offload.core.exactly_once import watermark_of
-from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.windows import Window
 from k2_offload.work.changes import find_changes
 from k2_offload.work.compare import compare_day, count_days
@@ -131,6 +130,19 @@ def test_a_compaction_meanwhile_stops_a_heal(workbench, moved):
     assert workbench.cold_rows(table) == below_watermark(workbench, cycle, table)
 
 
+def test_rows_that_another_writer_deletes_stop_a_heal(workbench, moved):
+    """By a delete file: all files that are to be replaced are still there."""
+    cycle, table = moved
+    add_late_rows(workbench, table)
+    planned = planned_heal(cycle, table)
+    name = cycle.catalog.load(cycle.tables[table]).rollback_statement(0).split()[1].split(".")[0] + f".cold.{table}"
+    workbench.spark.ask("sql", f"ALTER TABLE {name} SET TBLPROPERTIES ('write.delete.mode' = 'merge-on-read')")
+    workbench.spark.ask("sql", f"DELETE FROM {name} WHERE sequence = 7")
+    output = workbench.publish(planned)
+    assert f"{table} {DAY}: rows of this day were deleted in the cold table by another writer" in output
+    assert "the next comparison looks at the day anew" in output
+
+
 def test_a_heal_after_a_rollback_is_refused(workbench, moved):
     """Its rows are moved again by the windows that follow, so it would double them."""
     cycle, table = moved
@@ -192,14 +204,18 @@ def test_a_day_half_expired_is_compared_and_not_healed(workbench, moved):
     assert "may no longer hold the day as a whole" in found.obstacle(400)
 
 
+def skip(cycle, table, window):
+    """Let the chain of snapshots say that a range was skipped, whatever the table holds of it."""
+    cold = cycle.catalog.load(cycle.tables[table])
+    cold.adopt(cold.published.window_id, "at", skips=cold.skips.skipping(window))
+
+
 def test_what_was_skipped_is_left_alone(workbench, moved):
     cycle, table = moved
-    with cycle.ledger.locked(table) as locked:
-        locked.record_gap(Gap(Window(NOON - timedelta(hours=2), NOON - timedelta(hours=1)), GapKind.SKIPPED, 3, LATER))
+    skip(cycle, table, Window(NOON - timedelta(hours=2), NOON - timedelta(hours=1)))
     workbench.insert_trades(table, NOON - timedelta(hours=1.5), 3, start_sequence=10**6)
     assert compare(cycle, table).verdict is Verdict.EQUAL
-    with cycle.ledger.locked(table) as locked:
-        locked.record_gap(Gap(Window(NOON, NOON + timedelta(seconds=4)), GapKind.SKIPPED, 3, LATER))
+    skip(cycle, table, Window(NOON, NOON + timedelta(seconds=4)))
     assert compare(cycle, table).verdict is Verdict.LEFT_OUT
     add_late_rows(workbench, table)
     assert "skipped on purpose, and would go too" in compare(cycle, table).obstacle(100)

@@ -76,3 +76,11 @@ def test_a_message_whose_rows_are_not_cold_is_found(workbench):
     assert [report.kept for report in compare_due(later, [spec], lambda: None)] == [False]
     workbench.sql("RENAME TABLE k2.message_offsets_elsewhere TO k2.message_offsets")
     assert table not in kept.read()
+
+    assert not kept.has_asked_broker()
+    for now in (LATER, NOON):
+        kept.record_broker(now)
+    assert kept.has_asked_broker()
+    with tiers.ledger.transaction() as cursor:
+        cursor.execute("DELETE FROM k2_offload.offload_broker")
+        assert cursor.rowcount == 1

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from k2_offload.core.day_comparison import Verdict
 from k2_offload.core.errors import ChangedTable, DamagedTable, ExpiredRows, InvalidSource, Overloaded
 from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.fault_points import FaultPoint
@@ -47,9 +48,11 @@ def test_another_timestamp_column_is_refused_until_it_is_changed_on_purpose(work
         f"FROM {table} LIMIT 3"
     )
     reading = read_cold_table(edited.tiers, edited.tables[table])
-    assert reading.left_out == 3, "not moved, and below the newest row by the new column"
+    assert reading.late == 3, "not moved, and below the newest row by the new column"
     accept(edited.tiers, edited.tables[table], reading)
-    assert gaps_of(edited, table) == [(GapKind.SKIPPED, 3)]
+    assert gaps_of(edited, table) == []
+    [found] = compare(edited.tiers, edited.tables[table]).days
+    assert (found.verdict, found.late_rows, found.cold_rows) == (Verdict.LATE_ROWS, 3, 100)
     workbench.sql(f"ALTER TABLE {table} DELETE WHERE sequence >= 7000 SETTINGS mutations_sync = 2")
     workbench.insert_trades(table, NOON + timedelta(hours=1), 100)
     workbench.move(edited, table)

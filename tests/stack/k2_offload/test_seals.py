@@ -11,9 +11,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from k2_offload.adapters.ledger_seals import LedgerSeals
+from k2_offload.cli.verify_sealed import accept_sealed
 from k2_offload.core import fault_points
-from k2_offload.core.errors import Unreachable
+from k2_offload.core.errors import OffloadError, StaleWindow, Unreachable
 from k2_offload.core.fault_points import FaultPoint
+from k2_offload.work.accept_seal import accept_changed_day, find_changed_day
 from k2_offload.work.reconcile import compare_day, count_days, plan_heal, reconcile
 from k2_offload.work.schema import stop_filling
 from k2_offload.work.seals import seal_days
@@ -113,6 +115,36 @@ def test_a_row_that_another_writer_removes_breaks_the_seal(sealed):
     assert verify_due(sealed.tiers, [sealed.spec]) == [finding]
     assert sealed.recorded()[0].problem == finding
     assert sealed.seal().seals == [], "never resealed"
+
+
+def test_a_day_that_was_changed_on_purpose_is_accepted_by_a_person(sealed, capsys):
+    with sealed.workbench.cold_catalog.load_table("cold.k2_seals").update_schema() as schema:
+        schema.delete_column("accepted")  # as a version before has made it
+    with pytest.raises(OffloadError, match="There is nothing to accept"):
+        accept_sealed(sealed.tiers, sealed.spec, DAY, as_json=False, yes=True)
+    sealed.cold().delete("sequence = 7 and at < '2026-03-04T13:00:00+00:00'")
+    with pytest.raises(OffloadError, match=rf"differs from it .*`k2 heal {sealed.table} --day {DAY} --dry-run`"):
+        accept_sealed(sealed.tiers, sealed.spec, DAY, as_json=False, yes=True)
+    [first] = sealed.in_lake()
+
+    expired = replace(sealed.tiers, now=lambda: LATER + timedelta(days=10))
+    slow = find_changed_day(expired, sealed.spec, DAY)
+    accept_sealed(expired, sealed.spec, DAY, as_json=False, yes=True)
+    shown = capsys.readouterr().out
+    assert "its seal is broken" in shown
+    assert "accepted, and sealed" in shown
+    [successor] = [seal for seal in sealed.in_lake() if seal.accepted]
+    assert (successor.rows, successor.before) == (39, first.seal_id)
+    with pytest.raises(StaleWindow, match="sealed anew meanwhile"):
+        accept_changed_day(expired, sealed.spec, slow)
+    sealed.forget(in_lake=False)
+    assert verify_due(sealed.tiers, [sealed.spec]) == []
+    assert [each.seal.accepted for each in sealed.recorded()] == [False, True]
+    found = sealed.verify()
+    assert found.findings == []
+    assert "its rows were accepted at" in found.notes[0]
+    sealed.cold().delete("sequence = 8 and at < '2026-03-04T13:00:00+00:00'")
+    assert "39 rows any more that were sealed" in sealed.verify().findings[0]
 
 
 def test_other_rows_of_the_same_count_break_the_seal(sealed):

@@ -11,7 +11,7 @@ from functools import reduce
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.adapters.clickhouse import ALL_OR_AN_ERROR, ClickHouse
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import Refused, is_certificate_refusal
 from k2_offload.core.exactly_once import WINDOW_PROPERTY, Snapshot, Stamp
@@ -84,6 +84,7 @@ class JdbcTransport:
             "driver": "com.clickhouse.jdbc.ClickHouseDriver",
             "user": endpoint.user,
             "password": endpoint.password,
+            **{f"clickhouse_setting_{name}": str(value) for name, value in ALL_OR_AN_ERROR.items()},
             **({"sslrootcert": endpoint.ca_certs} if endpoint.ca_certs else {}),
         }
         try:

@@ -26,19 +26,35 @@ function isInUse(main) {
   return document.hidden || !window.getSelection().isCollapsed || main.querySelector("details[open]") !== null;
 }
 
+let renewed = new Date();
+
+// What stands there looks as good as before, and says nothing of what has happened since.
+function complain(main) {
+  if (main.querySelector("[data-stale]")) return;
+  const sentence = document.createElement("p");
+  sentence.className = "problem";
+  sentence.dataset.stale = "1";
+  sentence.setAttribute("role", "alert");
+  const since = renewed.toISOString().slice(0, 19).replace("T", " ");
+  sentence.textContent = `This page has not been renewed since ${since} UTC: Airflow's API server does not answer, or your login has ended. Reload it, or log in.`;
+  main.prepend(sentence);
+}
+
 async function refresh() {
   const main = document.querySelector("main");
-  try {
-    if (!isInUse(main)) {
+  if (!isInUse(main)) {
+    try {
       const answer = await fetch(location.href, { cache: "no-store" });
-      const next = answer.ok ? new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("main") : null;
+      const text = answer.ok && !answer.redirected ? await answer.text() : "";
+      const next = new DOMParser().parseFromString(text, "text/html").querySelector("main");
       if (next) {
         const place = document.activeElement && document.activeElement.getAttribute("href");
         main.replaceWith(next);
+        renewed = new Date();
         if (place) for (const link of next.querySelectorAll("a")) if (link.getAttribute("href") === place) { link.focus({ preventScroll: true }); break; }
-      }
-    }
-  } catch { /* what stands there says how old it is */ }
+      } else complain(main);
+    } catch { complain(main); }
+  }
   follow();
   setTimeout(refresh, document.querySelector("main").dataset.waits ? 1500 : 15000);
 }

@@ -1,4 +1,4 @@
-"""``k2`` in a process of its own, on tables of the test's own."""
+"""``k2`` on tables of the test's own."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import textwrap
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
+from click.testing import Result
 
+from tests.support.commands import run_k2
 from tests.support.workbench import Workbench
 
+TABLES_FILE = "AIRFLOW__K2_OFFLOAD__TABLES_FILE"
 START = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
 
 
@@ -31,20 +35,26 @@ class Shell:
 
     @property
     def environment(self):
-        return {**self.workbench.stack.environment, "AIRFLOW__K2_OFFLOAD__TABLES_FILE": str(self.tables_file)}
+        return {**self.workbench.stack.environment, TABLES_FILE: str(self.tables_file)}
 
-    def k2(self, *arguments: str, exit_code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-        result = subprocess.run(
-            ["k2", *arguments],
-            env={**self.environment, **environment},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert result.returncode == exit_code, result.stdout + result.stderr
-        assert "Traceback" not in result.stdout + result.stderr
-        return result
+    def k2(self, *arguments: str, exit_code: int = 0, **environment: str) -> Result | CompletedProcess[str]:
+        """Run a command; in a process of its own if Airflow is to have another environment."""
+        if environment:
+            ran = subprocess.run(
+                ["k2", *arguments],
+                env={**self.environment, **environment},
+                capture_output=True,
+                text=True,
+                timeout=240,
+                check=False,
+            )
+            assert "Traceback" not in ran.stdout + ran.stderr
+            code, said = ran.returncode, ran.stdout + ran.stderr
+        else:
+            ran = run_k2(*arguments, environment={TABLES_FILE: str(self.tables_file)})
+            code, said = ran.exit_code, ran.output
+        assert code == exit_code, said
+        return ran
 
     def json(self, *arguments: str, **options):
         return json.loads(self.k2(*arguments, "--json", **options).stdout)

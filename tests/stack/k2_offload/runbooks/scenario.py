@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -18,16 +16,14 @@ from functools import partial
 from pathlib import Path
 
 import psycopg
-import structlog
 from airflow.api_fastapi.app import create_auth_manager
 from fastapi import FastAPI
-from typer.testing import CliRunner
 
-from embedded.k2 import app as k2
 from k2_offload.airflow_tasks.dag_ids import watched_dag_ids
 from k2_offload.web.metrics_route import latest_observation, router
 from k2_offload.work.observe import LatestObservation, look
 from tests.support import free_ports
+from tests.support.commands import run_k2
 from tests.support.cycles import table_file
 from tests.support.prometheus import Prometheus, running_prometheus
 from tests.support.runbooks import DIVISOR, RESULTS_VARIABLE, Section
@@ -145,27 +141,13 @@ class Scenario:
             while self.workbench.move(self.cycle, self.table):
                 pass
             return ""
-        with _unchanged_process():
-            done = CliRunner().invoke(k2, arguments, input="y\n")
+        done = run_k2(*arguments, answer="y\n")
         assert done.exit_code in exit_codes, (arguments, done.output)
-        assert "Traceback" not in done.output, done.output
         return done.output
 
 
 def entry(workbench, table, **changes):
     return workbench.spec(table, **{"out_of_order_seconds": 0, "idle_after_seconds": 60} | changes)
-
-
-@contextmanager
-def _unchanged_process():
-    """A command silences Airflow, in what is its own process elsewhere."""
-    configuration, handler = structlog.get_config(), signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        structlog.configure(**configuration)
-        logging.disable(logging.NOTSET)
-        signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager

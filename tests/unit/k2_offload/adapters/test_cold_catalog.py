@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import closing, suppress
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -163,7 +163,7 @@ def test_columns_change_in_one_commit_with_what_is_remembered_of_them(catalog, l
     assert '"is.new"' in properties["schema.name-mapping.default"], "files without ids have the column, too"
     assert "write.parquet.page-version" not in properties, "Spark reads no boolean from such a page"
     with pytest.raises(StaleWindow, match="another writer changed the cold table's columns"):
-        other.change_columns(changes, columns)
+        other.change_columns(changes, changed(other.columns, changes, NOON + timedelta(hours=1)))
 
 
 def test_another_partition_column_is_refused_until_the_cold_table_has_it_too(catalog, lake):

@@ -15,9 +15,11 @@ from urllib.parse import urlparse
 
 import pytest
 from pyiceberg.catalog import load_catalog
+from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.schema import Schema
 from pyiceberg.table import CommitTableRequest
 from pyiceberg.types import NestedField, TimestamptzType
+from requests.adapters import HTTPAdapter
 
 from k2_offload.adapters import rest_catalog
 from k2_offload.adapters.cold_catalog import ColdCatalog
@@ -25,6 +27,7 @@ from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.connections import ConnectionFields, read_catalog
 from k2_offload.core.errors import StaleWindow, Unreachable
 from k2_offload.core.exactly_once import WindowId, watermark_of
+from k2_offload.core.schema_change import ChangeKind, ColumnChange, changed
 from k2_offload.core.windows import Window
 
 
@@ -45,6 +48,29 @@ def test_a_silent_rest_catalog_is_given_up(silent, monkeypatch, caplog, login):
     assert time.monotonic() - started < 10
     logging.getLogger("urllib3.connectionpool").warning("Retrying (Retry(total=2))")
     assert "Retrying" not in caplog.text, "the error says it once, and better"
+
+
+def test_a_silent_catalog_whose_requests_are_signed_is_given_up(silent, monkeypatch):
+    monkeypatch.setattr(rest_catalog, "CATALOG_SECONDS", 0.3)
+    retries = []
+
+    def sign(self, session):  # as the library does, which needs boto3 for the signature alone
+        retries.append(int(self.properties.get("rest.sigv4.max-retries", 10)))
+        session.mount(self.uri, HTTPAdapter(max_retries=retries[0]))
+
+    monkeypatch.setattr(RestCatalog, "_init_sigv4", sign)
+    signed = {"rest.sigv4-enabled": "true"}
+    fields = ConnectionFields("k2_iceberg", f"http://127.0.0.1:{silent}", None, None, None, None, signed)
+    done = threading.Event()
+
+    def ping():
+        with pytest.raises(Unreachable, match=r"'k2_iceberg'.*timed out"):
+            ColdCatalog(read_catalog(fields)).ping()
+        done.set()
+
+    threading.Thread(target=ping, daemon=True).start()
+    assert done.wait(10)
+    assert retries == [0], "who asks tries again, and no longer than the task may take"
 
 
 TABLE = parse_tables("tables: {trades: {layer: bronze, source: k2.trades, target: cold.trades, timestamp_column: at}}")[
@@ -135,6 +161,24 @@ def test_a_commit_that_succeeded_and_is_denied_keeps_its_files(denying):
     cold.adopt(WindowId(cold.uuid, window), "at")
     assert watermark_of(catalog.load(TABLE).published) == NOON
     assert {shot.manifest_list for shot in lake.load_table("cold.trades").snapshots()} == files(lake)
+
+
+def test_a_change_of_columns_that_succeeded_and_is_denied_is_believed_by_what_is_there(denying):
+    lake, catalog = denying(this_writer)
+    cold = catalog.load(TABLE)
+    changes = [ColumnChange(ChangeKind.ADD, "note", "string")]
+    columns = changed(cold.columns, changes, NOON)
+    cold.change_columns(changes, columns)
+    assert cold.columns == columns
+    assert [field.name for field in lake.load_table("cold.trades").schema().fields] == ["at", "note"]
+
+
+def test_a_change_of_columns_that_another_writer_has_come_before_is_refused(denying):
+    _, catalog = denying(another_writer)
+    cold = catalog.load(TABLE)
+    changes = [ColumnChange(ChangeKind.ADD, "note", "string")]
+    with pytest.raises(StaleWindow, match="another writer changed"):
+        cold.change_columns(changes, changed(cold.columns, changes, NOON))
 
 
 def test_a_commit_that_another_writer_has_come_before_leaves_nothing(denying):

@@ -39,8 +39,8 @@ def decide(skips, backfill_id=BACKFILL, cut_on="at", published=PUBLISHED):
 def test_what_is_left_out_may_be_brought_once():
     left_out = Skips((SKIPPED,))
     assert decide(left_out) is PublishDecision.PUBLISH
-    assert decide(left_out.filling(RANGE)) is PublishDecision.ALREADY_PUBLISHED
-    assert decide(left_out.filling(SKIPPED)) is PublishDecision.ALREADY_PUBLISHED
+    assert decide(left_out.filling(RANGE, 7)) is PublishDecision.ALREADY_PUBLISHED
+    assert decide(left_out.filling(SKIPPED, 9)) is PublishDecision.ALREADY_PUBLISHED
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_what_is_left_out_may_be_brought_once():
     [
         Skips(),
         Skips((Window(NOON, NOON + 1.5 * HOUR),)),
-        Skips((SKIPPED,)).filling(Window(NOON, NOON + 1.5 * HOUR)),
+        Skips((SKIPPED,)).filling(Window(NOON, NOON + 1.5 * HOUR), 7),
     ],
     ids=["nothing left out", "a part left out", "a part filled"],
 )
@@ -74,7 +74,7 @@ def test_the_audit_refuses_any_difference():
 
 
 def test_its_summary_names_no_window():
-    skips = Skips((SKIPPED,)).filling(RANGE)
+    skips = Skips((SKIPPED,)).filling(RANGE, 7)
     stamp = BackfillStamp(BACKFILL, WINDOW, skips, "attempt")
     assert WINDOW_PROPERTY not in stamp.summary
     assert WindowId.parse(stamp.wap_id) is None
@@ -103,7 +103,7 @@ def test_a_chain_that_is_cut_says_what_the_whole_chain_says(kinds, kept, cleared
             published, healed = Published(made, window_id), None
         elif kind == "fill" and number < 6:
             filled = Window(NOON + (number - 2) * HOUR, NOON + (number - 1) * HOUR)
-            skips = skips.filling(filled)
+            skips = skips.filling(filled, 1)
             made = replace(made, follows=published.window_id, rows_after=before + 1, skips=skips)
             healed = made
         chain.append(made)
@@ -120,7 +120,7 @@ def test_a_chain_that_is_cut_says_what_the_whole_chain_says(kinds, kept, cleared
 
 def test_a_backfill_that_was_rolled_back_does_not_count():
     """Main is before it, the rest has expired, and the branch is still at it."""
-    filled = Skips((SKIPPED,)).filling(RANGE)
+    filled = Skips((SKIPPED,)).filling(RANGE, 7)
     gone = Snapshot(3, 2, 3, None, 9, 0, rows_before=0, rows_after=9, follows=WINDOW, skips=filled)
     compaction = Snapshot(2, 1, 2, None, 0, 0)
     held = {1: PUBLISHED.snapshot, 2: replace(compaction, parent_id=99), 3: gone}

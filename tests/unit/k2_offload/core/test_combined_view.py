@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from k2_offload.core.combined_view import Boundary, KnownDays, ViewState, find_boundary, valid_until
+from k2_offload.core.combined_view import KnownDays, ViewState, find_boundary, valid_until
 from k2_offload.core.day_comparison import Verdict, first_whole_day
 from k2_offload.core.errors import DamagedTable, OffloadError
 from k2_offload.core.tables import TableSpec
@@ -37,8 +38,8 @@ KNOWN = KnownDays(
 
 
 def test_the_boundary_is_after_the_last_sealed_day():
-    assert find_boundary(SPEC, KNOWN) == Boundary(day(8))
-    assert find_boundary(SPEC, replace(KNOWN, below=at(8) + timedelta(minutes=34))) == Boundary(day(7))
+    assert find_boundary(SPEC, KNOWN).first_warm == day(8)
+    assert find_boundary(SPEC, replace(KNOWN, below=at(8) + timedelta(minutes=34))).first_warm == day(7)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_the_boundary_is_after_the_last_sealed_day():
     ],
 )  # fmt: skip
 def test_a_day_that_is_not_proven_is_warm_with_all_after_it(changes):
-    assert find_boundary(SPEC, replace(KNOWN, **changes)) == Boundary(day(6))
+    assert find_boundary(SPEC, replace(KNOWN, **changes)).first_warm == day(6)
 
 
 def test_a_day_without_rows_needs_no_seal():
@@ -63,7 +64,7 @@ def test_a_day_without_rows_needs_no_seal():
         return {each: count for each, count in rows.items() if each != day(6)}
 
     known = replace(KNOWN, warm=without(KNOWN.warm), cold=without(KNOWN.cold), sealed=without(KNOWN.sealed))
-    assert find_boundary(SPEC, known) == Boundary(day(8))
+    assert find_boundary(SPEC, known).first_warm == day(8)
 
 
 @pytest.mark.parametrize(
@@ -86,20 +87,52 @@ def test_no_boundary_is_better_than_a_wrong_one(changes, reason):
     assert "was not changed" in str(refused.value)
 
 
-def test_days_that_a_person_has_accepted_are_cold():
+STATE = ViewState("t", "uuid", "at", at(8), 2**62, "file:///metadata.json", at(14))
+
+
+def accepting(found):
+    """What the view remembers of a boundary that a person has accepted."""
+    days = {each.isoformat(): rows for each, rows in found.unsealed.items()}
+    return replace(STATE, accepted_days=days, accepted_missed=tuple(map(str, found.missed)))
+
+
+def test_a_day_that_a_person_has_accepted_is_cold_as_long_as_it_holds_as_many_rows():
     known = replace(KNOWN, sealed={day(2): 10, **days(4, 7)})
-    assert find_boundary(SPEC, known, accept=True) == Boundary(day(8), (day(3),))
-    assert find_boundary(SPEC, known, passed=day(4)) == Boundary(day(8))
+    accepted = find_boundary(SPEC, known, accept=True)
+    assert (accepted.first_warm, accepted.unsealed) == (day(8), {day(3): 10})
+    assert find_boundary(SPEC, known, accepting(accepted)) == accepted
     with pytest.raises(OffloadError, match="never sealed"):
-        find_boundary(SPEC, known, passed=day(3))
+        find_boundary(SPEC, known, STATE)
+    for rows in (9, 11):
+        changed = replace(known, cold=known.cold | {day(3): rows})
+        with pytest.raises(
+            OffloadError, match=r"have changed since: 2026-03-03 had 10 rows then\. .*--accept-unsealed"
+        ):
+            find_boundary(SPEC, changed, accepting(accepted))
+        again = find_boundary(SPEC, changed, accepting(accepted), accept=True)
+        assert find_boundary(SPEC, changed, accepting(again)).first_warm == day(8)
     with pytest.raises(DamagedTable):
         find_boundary(SPEC, replace(known, broken={day(2): "broken"}), accept=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, "windows are still to come to 2026-03-08"),
+        ({"warm": days(4, 8) | {day(6): 11}}, "2026-03-06 has 11 rows in ClickHouse, 10 in the cold table, and 10 are"),
+        ({"sealed": days(2, 5)}, r"and 0 are sealed: .*`k2 heal t --day 2026-03-06 --dry-run`"),
+        ({"broken": {day(6): "broken"}}, r"the seal of 2026-03-06 is broken: `k2 verify --sealed t`"),
+        ({"sealed": days(2, 5), "skipped": (Window(at(5), at(6)),)}, r"left out on purpose: `k2 backfill t`"),
+    ],
+)
+def test_it_says_why_no_later_day_is_cold(changes, reason):
+    assert re.search(reason, find_boundary(SPEC, replace(KNOWN, **changes)).held_by)
 
 
 def test_versions_of_rows_may_change_where_none_was_sealed():
     candles = replace(SPEC, key_columns=("at",), version_column="trades")
     known = replace(KNOWN, verdicts={day(6): Verdict.CHANGED_ROWS}, sealed={**days(2, 5), **days(7, 7)})
-    assert find_boundary(candles, known) == Boundary(day(6))
+    assert find_boundary(candles, known).first_warm == day(6)
     with pytest.raises(DamagedTable):
         find_boundary(candles, replace(known, sealed=KNOWN.sealed))
 
@@ -111,7 +144,7 @@ def test_it_is_good_as_long_as_clickhouse_holds_all_days_from_the_boundary_on():
 
 
 def test_a_comment_says_what_the_view_shows():
-    state = ViewState("t", "uuid", "at", at(8), 2**62, "file:///metadata.json", at(14))
+    state = replace(STATE, accepted_days={"2026-03-03": 10}, accepted_missed=(str(MISSED),))
     assert ViewState.read(state.comment) == state
     for text in ("", "mine", "1", "[]", "{}", state.comment.replace("snapshot_id", "other")):
         with pytest.raises(ValueError, match=r"."):
@@ -125,13 +158,15 @@ def test_what_the_cold_table_lacks_of_days_that_only_it_has_is_accepted_by_a_per
     lacking = replace(KNOWN, missed=(Window(at(1) - timedelta(days=9000), at(1)), MISSED))
     with pytest.raises(OffloadError, match=r"lacks rows of .*k2 backfill .*--accept-unsealed"):
         find_boundary(SPEC, lacking)
-    assert find_boundary(SPEC, lacking, accept=True) == Boundary(day(8))
-    with pytest.raises(OffloadError, match="lacks rows of"):
-        find_boundary(SPEC, lacking, day(3))
-    assert find_boundary(SPEC, lacking, day(4)) == Boundary(day(8))
+    accepted = find_boundary(SPEC, lacking, accept=True)
+    assert accepted.first_warm == day(8)
+    assert find_boundary(SPEC, lacking, accepting(accepted)) == accepted
+    more = replace(lacking, missed=(*lacking.missed, Window(MISSED.low, MISSED.low + timedelta(hours=1))))
+    with pytest.raises(OffloadError, match=r"lacks rows of \[2026-03-02T13:00"):
+        find_boundary(SPEC, more, accepting(accepted))
 
 
 @pytest.mark.parametrize("hours", [0, 12])
 def test_what_is_missed_of_days_that_clickhouse_holds_is_read_there(hours):
     lacking = replace(KNOWN, missed=(Window(at(4) + timedelta(hours=hours), at(5)),))
-    assert find_boundary(SPEC, lacking) == Boundary(day(8))
+    assert find_boundary(SPEC, lacking).first_warm == day(8)

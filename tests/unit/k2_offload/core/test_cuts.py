@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from k2_offload.core.backfill import check_no_fewer_left
 from k2_offload.core.cuts import CUT_STEPS, Counts, cut_by_rows, next_row_limit, rows_of_next_attempt
 from k2_offload.core.errors import AuditFailed
 from k2_offload.core.windows import TICK, Window, from_micros, to_micros
@@ -102,6 +103,18 @@ def test_a_count_that_shows_fewer_rows_than_were_known_is_not_believed(vanishes_
 
     with pytest.raises(AuditFailed, match="counts 9 rows, 1 fewer than the 10"):
         cut_by_rows("t", Window(START, START + MINUTE), count, 2, at_least=10)
+
+
+def test_a_skipped_range_that_loses_rows_while_it_is_cut_names_the_backfill():
+    source = Source([START + each * TICK for each in range(10)])
+
+    def count(window, step):
+        if source.steps:
+            source.times.pop(0)
+        return source.count(window, step)
+
+    with pytest.raises(AuditFailed, match=r"shows 9 rows of this skipped range, .*`k2 backfill t` counts it anew"):
+        cut_by_rows("t", Window(START, START + MINUTE), count, 2, check=check_no_fewer_left)
 
 
 @pytest.mark.parametrize(

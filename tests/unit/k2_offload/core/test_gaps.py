@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2_offload.core.day_comparison import TTL_MARGIN
-from k2_offload.core.gaps import Gap, GapKind, Looked, may_have_expired, without_filled
+from k2_offload.core.gaps import Gap, GapKind, Looked, Shortage, find_shortages, may_have_expired, on_record
+from k2_offload.core.skips import Skips
 from k2_offload.core.windows import Window
 
 NOW = datetime(2026, 3, 20, tzinfo=UTC)
@@ -44,14 +45,71 @@ def test_nothing_above_the_retention_and_nothing_that_was_moved_or_accepted_is_i
         assert gap.low >= max(watermark, until or watermark)
 
 
+HOUR = timedelta(hours=1)
+
+
+def hours(low, high):
+    return Window(NOW + low * HOUR, NOW + high * HOUR)
+
+
+def skipped(low, high, rows=5, recorded=0):
+    return Gap(hours(low, high), GapKind.SKIPPED, rows, NOW + recorded * HOUR)
+
+
+LEFT_OUT = Skips((hours(0, 4),))
+EXPIRED = Gap(hours(0, 4), GapKind.EXPIRED, None, NOW)
+
+
 @pytest.mark.parametrize(
-    ("kind", "filled_until", "left"),
+    ("skips", "left"),
     [
-        (GapKind.SKIPPED, NOW, False),
-        (GapKind.SKIPPED, NOW - timedelta(hours=1), True),
-        (GapKind.EXPIRED, NOW, True),
+        pytest.param(LEFT_OUT, [skipped(0, 4)], id="left out"),
+        pytest.param(LEFT_OUT.filling(hours(0, 3), 5), [skipped(0, 4)], id="brought in part"),
+        pytest.param(LEFT_OUT.filling(hours(0, 4), 5), [], id="brought"),
+        pytest.param(LEFT_OUT.filling(hours(0, 4), 9), [], id="brought, with rows that came since"),
+        pytest.param(
+            LEFT_OUT.filling(hours(2, 4), 1).filling(hours(0, 2), 2),
+            [Gap(hours(0, 4), GapKind.FEWER_ROWS, 2, NOW)],
+            id="brought with fewer rows",
+        ),
+        pytest.param(Skips(), [], id="undone"),
+        pytest.param(Skips((hours(2, 8),)), [], id="undone, and another skipped that overlaps"),
     ],
 )
-def test_what_was_skipped_is_a_gap_until_all_of_it_was_brought(kind, filled_until, left):
-    gap = Gap(Window(NOW - DAY, NOW), kind, 5, NOW)
-    assert without_filled([gap], [Window(NOW - WEEK, filled_until)]) == ((gap,) if left else ())
+def test_what_was_skipped_is_a_gap_as_far_as_the_chain_says_so(skips, left):
+    assert list(on_record([skipped(0, 4)], skips)) == left
+    assert list(on_record([EXPIRED, skipped(0, 4)], skips)) == [EXPIRED, *left]
+
+
+def test_what_was_skipped_again_after_it_was_undone_counts_once():
+    records = [skipped(0, 4, 5), skipped(0, 6, 7, recorded=1)]
+    assert on_record(records, Skips((hours(0, 6),))) == (records[1],)
+    assert on_record(records, Skips((hours(0, 4),))) == (records[0],)
+
+
+def test_two_that_touch_are_short_together():
+    records, skips = [skipped(0, 2), skipped(2, 4)], LEFT_OUT.filling(hours(0, 2), 4)
+    assert on_record(records, skips) == (Gap(hours(0, 2), GapKind.FEWER_ROWS, 1, NOW), records[1])
+    assert on_record(records, skips.filling(hours(2, 4), 5)) == (Gap(hours(0, 4), GapKind.FEWER_ROWS, 1, NOW),)
+
+
+@pytest.mark.parametrize(
+    ("skips", "there", "short"),
+    [
+        pytest.param(LEFT_OUT, 5, None, id="all are there"),
+        pytest.param(LEFT_OUT, 3, 3, id="two have gone"),
+        pytest.param(LEFT_OUT.filling(hours(0, 3), 2), 3, None, id="some were brought"),
+        pytest.param(LEFT_OUT.filling(hours(0, 3), 2), 2, 4, id="some were brought, one has gone"),
+        pytest.param(LEFT_OUT, 0, 0, id="none is there"),
+    ],
+)
+def test_what_the_source_lacks_of_what_was_skipped_is_found(skips, there, short):
+    expected = [] if short is None else [Shortage(hours(0, 4), 5, short)]
+    assert find_shortages([skipped(0, 4)], skips, [hours(3, 4)], lambda _: there) == expected
+    assert find_shortages([skipped(0, 4)], skips, [hours(5, 6)], lambda _: there) == []
+
+
+def test_without_a_record_it_is_a_shortage_that_no_row_is_there():
+    assert find_shortages([], LEFT_OUT, [hours(0, 4)], lambda _: 0) == [Shortage(hours(0, 4), None, 0)]
+    assert find_shortages([], LEFT_OUT, [hours(0, 4)], lambda _: 1) == []
+    assert find_shortages([skipped(0, 4, 0)], LEFT_OUT, [hours(0, 4)], lambda _: 0) == []

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_offload.core.lag import Silence, lag, silence, time_to_expiry
+from k2_offload.core.lag import Silence, lag, silence
 from k2_offload.core.windows import TICK
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -41,12 +41,3 @@ def test_a_source_that_never_sent_anything_has_been_silent_for_longer_than_any_l
     found = silence(None, None, NOON, IDLE)
     assert found == Silence(None)
     assert found.longer_than(timedelta(days=10_000), NOON)
-
-
-def test_what_waits_expires_when_it_is_as_old_as_the_warm_tier_keeps_rows():
-    week, hour = timedelta(days=7), timedelta(hours=1)
-    assert time_to_expiry(hour, None, NOON, week) == week - hour
-    assert time_to_expiry(week + hour, NOON, NOON, week) == -hour, "it may have expired"
-    assert time_to_expiry(timedelta(0), NOON - 9 * week, NOON, week) is None, "nothing waits, however old the watermark"
-    assert time_to_expiry(None, NOON - hour, NOON, week) == week - hour, "where nobody could look, as if a row waited"
-    assert time_to_expiry(None, None, NOON, week) is None

@@ -71,7 +71,7 @@ TABLE = TableObservation(
             UnequalDay(date(2026, 3, 3), NOW - timedelta(hours=3), 1, 0),
         ),
     ),
-    offsets=OffsetComparison(NOW - timedelta(hours=1), 7, 8, 0),
+    offsets=OffsetComparison(NOW - timedelta(hours=1), 7, 8, 9),
     sealed=SealedDays(3, date(2026, 3, 1), 1, NOW - timedelta(days=2)),
     gaps=(Gap(Window(NOW - timedelta(days=9), NOW - timedelta(days=8)), GapKind.EXPIRED, None, NOW),),
 )
@@ -120,6 +120,7 @@ def test_labels_have_the_values_that_their_names_promise():
         ("k2_oldest_unequal_day_timestamp_seconds", {("trades",): datetime(2026, 3, 2, tzinfo=UTC).timestamp()}),
         ("k2_late_rows_left_out", {("trades",): 7}),
         ("k2_missing_messages", {("trades",): 7}),
+        ("k2_unclear_messages", {("trades",): 9}),
         ("k2_repeated_messages", {("trades",): 8}),
         ("k2_last_offset_comparison_timestamp_seconds", {("trades",): NOW.timestamp() - 3600}),
         ("k2_gaps", {("trades",): 1}),

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from k2_offload.core.day_comparison import DayComparison, DayScope
-from k2_offload.core.errors import DamagedTable, StaleWindow
+from k2_offload.core.errors import DamagedTable, OffloadError, StaleWindow
 from k2_offload.core.exactly_once import Snapshot
 from k2_offload.core.heal import HealId
 from k2_offload.core.plan import PlannedColumn
@@ -14,6 +15,7 @@ from k2_offload.core.seals import (
     Break,
     Seal,
     Step,
+    check_acceptance,
     check_sealing,
     describe_break,
     find_break,
@@ -46,10 +48,23 @@ def test_a_seal_is_named_by_what_it_says_and_not_by_when():
     assert replace(SEAL, snapshot_id=2, sealed_at=MIDNIGHT + timedelta(days=1)).seal_id == SEAL.seal_id
     changes = {
         "table": "u", "table_uuid": "other", "day": date(2026, 3, 5), "rows": 9, "content_hash": 1,
-        "columns": COLUMNS[:1], "before": "x",
+        "columns": COLUMNS[:1], "before": "x", "accepted": True,
     }  # fmt: skip
-    assert len({SEAL.seal_id, *(replace(SEAL, **{key: value}).seal_id for key, value in changes.items())}) == 8
-    assert Seal.read(SEAL.stored) == SEAL
+    assert len({SEAL.seal_id, *(replace(SEAL, **{key: value}).seal_id for key, value in changes.items())}) == 9
+    for seal in (SEAL, replace(SEAL, accepted=True)):
+        assert Seal.read(seal.stored) == seal
+    before = {key: value for key, value in SEAL.stored.items() if key != "accepted"}
+    assert Seal.read(before) == SEAL, "as a version without that column has kept it"
+
+
+@pytest.mark.parametrize(
+    ("changes", "may"),
+    [({}, True), ({"late_rows": 1}, False), ({"gone_rows": 1}, False), ({"gone_rows": 1, "whole": False}, True)],
+)
+def test_a_changed_day_is_accepted_unless_clickhouse_holds_another_one(changes, may):
+    found = replace(DayComparison("t", DayScope(DAY, MIDNIGHT), 1, True, 10, 7, 10, cold_hash=7), **changes)
+    with nullcontext() if may else pytest.raises(OffloadError, match=r"`k2 heal t --day 2026-03-04 --dry-run`"):
+        check_acceptance(found)
 
 
 def test_a_day_is_over_when_no_window_comes_to_it_and_its_source_had_time():

@@ -40,20 +40,24 @@ def test_ranges_are_as_few_as_possible(first, second):
         assert all(before.high < after.low for before, after in pairwise(found))
 
 
-@given(steps=st.lists(st.tuples(st.booleans(), windows)))
+@given(steps=st.lists(st.tuples(st.booleans(), windows, st.integers(0, 9))))
 def test_what_is_left_out_and_what_was_filled_share_no_time_and_are_kept(steps):
-    skips, end = Skips(), START
-    for skipping, each in steps:
+    skips, end, brought = Skips(), START, 0
+    for skipping, each, rows in steps:
         if skipping:
             skips = skips.skipping(Window(end, end + (each.high - each.low)))
             end += each.high - each.low
         elif covers(skips.left_out, each):
-            skips = skips.filling(each)
+            skips = skips.filling(each, rows)
+            brought += rows
     assert not ticks(skips.left_out) & ticks(skips.filled)
     assert ticks((*skips.left_out, *skips.filled)) == (ticks([Window(START, end)]) if end > START else set())
+    assert ticks(skips.all) == ticks((*skips.left_out, *skips.filled))
+    assert sum(each.rows for each in skips.filled) == brought
     assert Skips.read(skips.summary) == skips
 
 
 def test_a_summary_that_says_nothing_or_nonsense_is_none():
     assert Skips.read({}) is None
-    assert Skips.read({"k2.left-out": "yesterday/today", "k2.filled": ""}) is None
+    for text in ("yesterday/today", f"{window(0, 1).low}/today/1", "a/b/c/d/e"):
+        assert Skips.read({"k2.left-out": text, "k2.filled": ""}) is None

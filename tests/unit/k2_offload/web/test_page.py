@@ -15,8 +15,11 @@ from k2_offload.core.day_comparison import Verdict
 from k2_offload.core.exactly_once import Snapshot
 from k2_offload.core.lag import Silence
 from k2_offload.core.schema_change import ColdColumn
+from k2_offload.core.text import UNKNOWN
+from k2_offload.core.ttl import TimeLeft
 from k2_offload.core.windows import Upstream
 from k2_offload.web.shared import Look
+from k2_offload.web.view import describe_snapshot, table_views
 from k2_offload.work.overview import ComparedColumn, TableDetail, compare_columns
 from tests.support.html import Page
 from tests.unit.k2_offload.web.pages import (
@@ -35,6 +38,7 @@ from tests.unit.k2_offload.web.pages import (
     table_of,
 )
 
+SNAPSHOT = Snapshot(77, None, 1, None, 5, 6)
 HOSTILE = "<script>alert('&')</script>\"><img src=x>"
 
 
@@ -42,7 +46,6 @@ def test_a_healthy_table_has_its_numbers_and_no_sentence():
     shown = Page(page())
     for words in ("1 up to date", "2026-11-21 11:45:00", "15 min 00 s", "1,234, 1 min 00 s", "4,321", "98,765"):
         assert words in shown.text
-    assert "6 d 23 h" in shown.text
     assert not [tag for tag, attributes in shown.tags if attributes.get("class") == "note"]
     assert "../dags/k2_offload_bronze/runs/scheduled__1" in shown.links()
 
@@ -53,7 +56,12 @@ def test_a_healthy_table_has_its_numbers_and_no_sentence():
         ({"problem": "b: its source is gone."}, "unreadable", "b: its source is gone."),
         ({"record": record("failed", "b: too large.")}, "failed", "failed: b: too large."),
         ({"refusal": "b: another column."}, "refused", "the next cycle will refuse it: b: another column."),
-        ({"lag": 8 * DAY}, "rows may expire", "behind its target, and no run of k2_offload_bronze goes on"),
+        (
+            {"lag": 8 * DAY, "expiry": TimeLeft(NOON - 8 * DAY, NOON - HOUR, "k2.b")},
+            "rows may expire",
+            "no time left until the TTL of k2.b",
+        ),
+        ({"lag": 8 * DAY}, "behind", "behind its target, and no run of k2_offload_bronze goes on"),
         ({"held_back_by": Upstream("x", NOON - HOUR, NOON), "lag": HOUR}, "held back", "held back by x at 2026-11-21"),
         ({"lag": HOUR}, "behind", "is Airflow's scheduler up? `k2 run b` moves it at once."),
         (
@@ -100,6 +108,36 @@ def test_late_rows_are_counted_and_named():
     shown = Page(page(table(late_rows=17))).text
     assert "1 late rows" in shown
     assert "17 late rows: k2_reconcile heals their days, or says why not." in shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"lag": 8 * DAY}, "never"),
+        ({"lag": 0 * DAY, "watermark": NOON - 8 * DAY}, "nothing waits"),
+        ({"lag": None, "watermark": None}, UNKNOWN),
+        ({"lag": None, "watermark": NOON - 8 * DAY}, "now"),
+        ({"lag": None, "watermark": NOON - HOUR}, "6 d 23 h"),
+        ({"lag": DAY, "expiry": TimeLeft(NOON - DAY, NOON + HOUR, "k2.b")}, "1 h 00 min"),
+    ],
+)
+def test_what_waits_expires_by_the_ttl_and_by_the_table_file_where_nobody_looked(changes, words):
+    look = overview(table(replace(GOOD, **changes)))
+    [view] = table_views(look, ["bronze"]).values()
+    assert view.expires_text == words
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (SnapshotEntry(NOON, "replace", SNAPSHOT, True, rewritten_day="2026-03-04"), "maintenance: files rewritten"),
+        (SnapshotEntry(NOON, "append", replace(SNAPSHOT, backfill="b"), True), "backfill of what was skipped"),
+        (SnapshotEntry(NOON, "overwrite", replace(SNAPSHOT, heal="h"), True), "heal of a day"),
+        (SnapshotEntry(NOON, "append", SNAPSHOT, True), "another writer"),
+    ],
+)
+def test_a_snapshot_is_told_by_what_made_it(entry, words):
+    assert describe_snapshot(entry) == words
 
 
 def test_a_service_that_is_down_is_a_sentence_and_the_rest_stays():

@@ -6,15 +6,17 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 
+from k2_offload.adapters.ledger import TableRecord
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.airflow_tasks.dag_ids import watched_dag_ids
 from k2_offload.core.errors import ConfigurationError, NoAirflowDatabase, OffloadError, OldLedger, Refused, Unreachable
 from k2_offload.core.observation import DagObservation, Observation
+from k2_offload.core.ttl import Removal, Storage
 from k2_offload.work import observe as module
 from k2_offload.work.observe import LatestObservation, observe
 from k2_offload.work.status import TableStatus
@@ -138,6 +140,47 @@ def test_a_service_that_goes_in_the_middle_is_away_and_the_rest_is_seen(tiers, m
     seen = seen_of(tiers)
     assert seen.up["clickhouse"] is False
     assert [(table.readable, table.watermark) for table in seen.tables] == [(None, None), (True, NOW)]
+
+
+WEEK_OLD = NOW - timedelta(days=6.5)
+
+
+def broken(_, __, ___, **____):
+    raise KeyError
+
+
+def unread(_, table, record, **__):
+    return TableStatus(table, record, problem="damaged")
+
+
+@pytest.mark.parametrize("read", [None, broken, unread], ids=["no catalog", "unexpected", "problem"])
+@pytest.mark.parametrize("source", ["there", "gone"])
+def test_a_table_that_stands_still_says_when_its_rows_expire(tiers, monkeypatch, read, source):
+    monkeypatch.setattr(module, "read_cold_status", lambda _, table, record: TableStatus(table, record))
+    if read is None:
+        tiers.catalog.ping = failing(AWAY)
+    else:
+        monkeypatch.setattr(module, "read_status", read)
+    tiers.ledger.read_tables = lambda: {"a": TableRecord("a", WEEK_OLD, "failed", *[None] * 8)}
+    if source == "gone":
+        tiers.clickhouse.oldest_row = failing(OffloadError("no such table"))
+    else:
+        tiers.clickhouse.oldest_row = lambda _, since, before: since if before == NOW else None
+        tiers.clickhouse.storage = lambda _: Storage("k2.a", (Removal("at + 7"),))
+        tiers.clickhouse.first_expiry = lambda _, __, oldest: oldest + timedelta(days=7)
+    known, unknown = seen_of(tiers).tables
+    assert (known.lag_seconds, known.ttl_seconds) == (6.5 * 86400, 0.5 * 86400)
+    assert (known.refused, known.silent, known.readable) == (None, None, None if read is None else False)
+    assert (unknown.lag_seconds, unknown.ttl_seconds) == (None, None)
+
+
+@pytest.mark.parametrize(("error", "up"), [(AWAY, False), (Refused("It", "a_connection", "no right"), True)])
+def test_a_storage_that_is_away_is_no_change_of_a_table(tiers, monkeypatch, error, up):
+    monkeypatch.setattr(module, "read_status", failing(AWAY))
+    tiers.catalog.storage = lambda _: SimpleNamespace(new_file=str, read=failing(error), location="s3://lake")
+    seen = seen_of(tiers)
+    assert seen.up["catalog"] is up
+    assert [table.readable for table in seen.tables] == [False if up else None] * 2
 
 
 class Looks:

@@ -10,7 +10,7 @@ import pytest
 
 from k2_offload.adapters.table_file import load_tables
 from k2_offload.core import offset_queries
-from k2_offload.core.errors import OffloadError, Refused
+from k2_offload.core.errors import OffloadError, Refused, Unreachable
 from k2_offload.core.observation import OffsetComparison
 from k2_offload.core.offsets import BrokerPartition, OffsetFinding, OffsetKind, OffsetRange, Partition
 from k2_offload.core.skips import Skips
@@ -171,12 +171,19 @@ class Kept:
     """The ledger's record."""
 
     found: dict[str, OffsetComparison] = field(default_factory=dict)
+    broker_since: datetime | None = None
 
     def read(self):
         return self.found
 
     def record(self, table, found):
         self.found = {**self.found, table: found}
+
+    def has_asked_broker(self):
+        return self.broker_since is not None
+
+    def record_broker(self, now):
+        self.broker_since = self.broker_since or now
 
 
 @pytest.fixture
@@ -209,6 +216,22 @@ def test_what_was_found_is_kept(kept):
     [report] = compare_due(Tiers(GAP), [TABLE], lambda: Broker({ZERO: BrokerPartition(5, 8)}))
     assert [each.kind for each in report.losses] == [OffsetKind.UNKNOWN, OffsetKind.ANEW]
     assert kept.found == {TABLE.name: OffsetComparison(NOW, 2, 0, 1)}
+
+
+def test_a_broker_that_was_asked_before_and_is_not_found_leaves_nothing_passed(kept):
+    broker = Broker({ZERO: BrokerPartition(0, 10)})
+    [report] = compare_due(Tiers(), [TABLE], lambda: broker)
+    assert (report.broker_asked, kept.broker_since) == (True, NOW)
+    kept.found = {}
+    with pytest.raises(Unreachable, match=r"DELETE FROM k2_offload\.offload_broker"):
+        list(compare_due(Tiers(), [TABLE], no_broker))
+    assert kept.found == {}
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_broker_that_was_never_asked_is_not_missed_and_the_report_says_so():
+    [report] = compare_due(Tiers(), [TABLE], no_broker)
+    assert (report.passed, report.broker_asked) == (True, False)
 
 
 def test_where_offsets_are_not_kept_nothing_is_on_record_and_no_broker_is_asked(kept):

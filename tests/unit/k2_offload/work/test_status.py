@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
+import pytest
+
+from k2_offload.adapters.ledger import TableRecord
+from k2_offload.core.errors import UnreadableTable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
-from k2_offload.work.status import find_holder
-from tests.model.world import World
+from k2_offload.work.status import find_holder, read_status
+from tests.model.world import TABLES, World
 
 
 def holder_of(world, name):
@@ -41,3 +46,21 @@ def test_what_is_as_far_as_the_last_cycle_is_not_held_back():
     world.settle(zombies_wake=False)
     assert world.watermark("silver") > FIRST_WATERMARK
     assert holder_of(world, "silver") is None
+
+
+@pytest.mark.parametrize("watermark", [datetime(2026, 3, 1, tzinfo=UTC), FIRST_WATERMARK, None])
+def test_a_table_that_is_unreadable_says_what_waits_as_far_as_the_ledger_knows(watermark):
+    table, now = TABLES["bronze_a"], datetime(2026, 3, 4, tzinfo=UTC)
+    oldest = watermark and max(watermark, now - timedelta(days=2))
+
+    def load(_):
+        raise UnreadableTable(table.name, "k2_iceberg", "gone")
+
+    clickhouse = SimpleNamespace(oldest_row=lambda _, since, before: oldest, storage=lambda _: None)  # noqa: ARG005
+    tiers = SimpleNamespace(load_cold=load, clickhouse=clickhouse, now=lambda: now)
+    found = read_status(tiers, table, TableRecord(table.name, watermark, "failed", *[None] * 8), counts=False)
+    assert "gone" in found.problem
+    if watermark is None:
+        assert (found.lag, found.expiry) == (None, None)
+    else:
+        assert (found.lag, found.expiry.oldest) == (timedelta(days=2), oldest)

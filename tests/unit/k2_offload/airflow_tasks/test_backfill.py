@@ -1,0 +1,80 @@
+"""What one run of k2_backfill does with several tables; nothing is submitted, and both tiers are left out."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from k2_offload.airflow_tasks import backfill
+from k2_offload.core.errors import NotBegun, OffloadError
+from k2_offload.core.windows import Window
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+PARAMS = {
+    "tables": [], "from": "", "to": "", "max_rows": 0, "newest_first": False, "accept_fewer": False, "dry_run": False,
+}  # fmt: skip
+
+
+class Run:
+    """A run over tables of one range each.
+
+    :ivar problems: why a table cannot be looked at, by its name
+    :ivar done: tables that were filled, and then those whose views were renewed
+    """
+
+    def __init__(self, monkeypatch):
+        self.problems, self.done = {}, []
+        self.tables = [SimpleNamespace(name=name, job_group="bronze") for name in "abc"]
+        tiers = SimpleNamespace(tables=SimpleNamespace(select=self._select))
+        monkeypatch.setattr(backfill, "open_tiers", lambda: nullcontext(tiers))
+        monkeypatch.setattr(backfill, "find_left_out", self._find)
+        monkeypatch.setattr(backfill, "plan_backfills", lambda _, found, *__, **___: iter([found.table.name]))
+        monkeypatch.setattr(backfill, "group_plans", lambda plans: [SimpleNamespace(to_json=lambda: plans[0][1])])
+        monkeypatch.setattr(backfill, "renew_views", self._renew)
+
+    def _select(self, names):
+        return [table for table in self.tables if not names or table.name in names]
+
+    def _find(self, _, table, *__):
+        if table.name in self.problems:
+            raise self.problems[table.name]
+        ranges = () if table.name in self.done else (Window(NOON, NOON.replace(hour=13)),)
+        return SimpleNamespace(table=table, ranges=ranges, rows=len(ranges), may_have_expired=False)
+
+    def _renew(self, _, tables):
+        self.done += [f"view of {table.name}" for table in tables]
+        return ["its view was not renewed"]
+
+    def execute(self, *tables):
+        task = backfill.BackfillOperator(task_id="backfill")
+        task.submit = lambda _, plan, *__, **___: self.done.append(plan)
+        task.execute({"params": PARAMS | {"tables": list(tables)}})
+
+
+@pytest.fixture
+def run(monkeypatch):
+    return Run(monkeypatch)
+
+
+def test_a_view_is_renewed_after_each_application(run):
+    run.execute("a")
+    assert run.done == ["a", "view of a"]
+
+
+def test_a_table_that_has_not_begun_fails_only_who_asks_for_it(run):
+    run.problems["b"] = NotBegun("b holds no window yet")
+    run.execute()
+    assert [each for each in run.done if len(each) == 1] == ["a", "c"]
+    with pytest.raises(AirflowFailException, match="b holds no window yet"):
+        run.execute("b")
+
+
+def test_a_table_that_cannot_be_filled_fails_after_the_others(run):
+    run.problems["a"] = OffloadError("a cannot be read")
+    with pytest.raises(AirflowFailException, match="a cannot be read"):
+        run.execute()
+    assert [each for each in run.done if len(each) == 1] == ["b", "c"]
