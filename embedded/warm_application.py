@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "include" / "spark_jobs"))
 
 import offload  # noqa: F401 - finds the package
+from k2_offload.adapters.log_lines import print_lines
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.maintenance import Tidied
 from k2_offload.core.maintenance_plan import MaintenancePlan
@@ -44,6 +45,7 @@ class WarmApplication:
     """
 
     def __init__(self, tell: Tell) -> None:
+        print_lines()
         self.tell = tell
         self.connections = JobConnections.from_json(os.environ[JobConnections.VARIABLE])
         self.job = self.make_job()

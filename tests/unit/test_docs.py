@@ -275,6 +275,7 @@ def test_example_connections_are_valid() -> None:
         "spark": 2,
         "docker": 1,
         "kafka": 1,
+        "http": 1,
     }
     for example in examples:
         if reader := read.get(example["conn_type"]):

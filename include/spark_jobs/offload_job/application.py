@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import logging
 import os
 import threading
-import time
-import traceback
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +20,11 @@ from itertools import groupby
 from pathlib import Path
 
 from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.adapters.log_lines import about, print_lines
 from k2_offload.adapters.retry import with_retries
 from k2_offload.core.backfill import BackfillId
 from k2_offload.core.connections import JobConnections
+from k2_offload.core.day_comparison import day_window
 from k2_offload.core.errors import OffloadError, StaleWindow
 from k2_offload.core.exactly_once import HEALED_BRANCH, Snapshot, WindowId
 from k2_offload.core.fault_points import FaultPoint
@@ -35,8 +36,11 @@ from offload_job.cold_table_writer import MAIN, ColdTableWriter, open_catalog
 from offload_job.heal import heal
 from offload_job.jvm import Jvm, end_with_parent, start_jvm
 from offload_job.move import move
+from offload_job.steps import Steps
 from offload_job.swap import Swap, publish_staged
 from offload_job.transport import Transport, load_transport
+
+log = logging.getLogger(__name__)
 
 
 class Job:
@@ -56,58 +60,55 @@ class Job:
         self._transports: dict[str, Transport] = {}
         self._loading = threading.Lock()
 
-    def move(self, planned: PlannedWindow) -> str:
+    def move(self, planned: PlannedWindow) -> None:
         """Move one window.
 
-        :returns: what happened, for the log
         :raises OffloadError: if nothing was published by this attempt
         """
         window_id = WindowId.parse(planned.window_id)
         if window_id is None:
             raise OffloadError(f"{planned.table}: '{planned.window_id}' is not a window id")
-        started = time.monotonic()
+        steps = Steps(log, planned.table, window_id.window)
         published = with_retries(lambda: self._move(planned, window_id))
-        seconds = time.monotonic() - started
-        name = f"{planned.table} {window_id.window}"
         if published is None:
-            return f"{name}: already published"
-        return f"{name}: published {published.rows} rows, {published.size_bytes} bytes in {seconds:.1f} s"
+            steps.done("publish", "already published, found")
+            return
+        rows, size = published.rows, published.size_bytes
+        steps.done("publish", f"published {rows} rows, {size} bytes", rows=rows, bytes=size)
 
-    def heal(self, planned: PlannedHeal) -> str:
+    def heal(self, planned: PlannedHeal) -> None:
         """Heal one day.
 
-        :returns: what happened, for the log
         :raises OffloadError: if nothing was changed by this attempt
         """
         heal_id = HealId.parse(planned.heal_id)
         if heal_id is None:
             raise OffloadError(f"{planned.table}: '{planned.heal_id}' is not a heal id")
-        started = time.monotonic()
+        day = day_window(heal_id.day)
+        steps = Steps(log, planned.table, day, heal_id.day)
         try:
             healed = with_retries(lambda: self._heal(planned, heal_id))
-        except StaleWindow as stale:
-            return str(stale)  # the comparison that follows says what is left to do
-        seconds = time.monotonic() - started
-        return (
-            f"{planned.table} {heal_id.day}: healed, {healed.rows} rows in place of "
-            f"{healed.rows_before - healed.rows_after + healed.rows}, in {seconds:.1f} s"
-        )
+        except StaleWindow as stale:  # the comparison that follows says what is left to do
+            log.info("%s", stale, extra=about("heal", planned.table, day))
+            return
+        before = healed.rows_before - healed.rows_after + healed.rows
+        text = f"healed, {healed.rows} rows in place of {before},"
+        steps.done("heal", text, rows=healed.rows, rows_before=before, bytes=healed.size_bytes)
 
-    def backfill(self, planned: PlannedBackfill) -> str:
+    def backfill(self, planned: PlannedBackfill) -> None:
         """Bring one skipped range.
 
-        :returns: what happened, for the log
         :raises OffloadError: if nothing was published by this attempt
         """
         backfill_id = BackfillId.parse(planned.backfill_id)
         if backfill_id is None:
             raise OffloadError(f"{planned.table}: '{planned.backfill_id}' is not a backfill id")
-        started = time.monotonic()
-        published = with_retries(lambda: self._backfill(planned, backfill_id))
-        name = f"{planned.table} {backfill_id.window}"
-        if published is None:
-            return f"{name}: already filled"
-        return f"{name}: filled, {published.rows} rows in {time.monotonic() - started:.1f} s"
+        steps = Steps(log, planned.table, backfill_id.window)
+        filled = with_retries(lambda: self._backfill(planned, backfill_id))
+        if filled is None:
+            steps.done("backfill", "already filled, found")
+        else:
+            steps.done("backfill", f"filled, {filled.rows} rows", rows=filled.rows, bytes=filled.size_bytes)
 
     def _backfill(self, planned: PlannedBackfill, backfill_id: BackfillId) -> Snapshot | None:
         cold, transport = self._cold(planned), self._transport(planned.transport)
@@ -156,17 +157,19 @@ def run(job: Job, plan: Plan, parallel_tables: int) -> bool:
         try:
             match planned:
                 case PlannedWindow():
-                    say(job.move(planned))
+                    job.move(planned)
                 case PlannedHeal():
-                    say(job.heal(planned))
+                    job.heal(planned)
                 case PlannedBackfill():
-                    say(job.backfill(planned))
+                    job.backfill(planned)
         except OffloadError as error:
-            say(f"ERROR {error}")
+            log.error("%s", error, extra=about("offload", planned.table))
             return False
-        except Exception:  # noqa: BLE001 - one table's surprise must not stop the others
-            traceback.print_exc()
-            say(f"ERROR {planned.table}: unexpected, see above. No row is lost; the retry moves the window.")
+        except Exception:  # one table's surprise must not stop the others
+            told = about("offload", planned.table)
+            log.exception(
+                "%s: unexpected, see below. No row is lost; the retry moves the window.", planned.table, extra=told
+            )
             return False
         return True
 
@@ -176,11 +179,6 @@ def run(job: Job, plan: Plan, parallel_tables: int) -> bool:
         work: list[list[PlannedRows]] = [[window] for window in plan.windows]
         work += [list(of_table) for _, of_table in groupby(others, key=lambda planned: planned.table)]
         return all(list(pool.map(lambda each: all([attempt(planned) for planned in each]), work)))  # noqa: C419
-
-
-def say(line: str) -> None:
-    """Print a line in one write: several tables speak at once."""
-    print(f"{line}\n", end="", flush=True)
 
 
 def main(start: Callable[[], Jvm] = start_jvm) -> int:
@@ -194,10 +192,11 @@ def main(start: Callable[[], Jvm] = start_jvm) -> int:
     parser.add_argument("--parallel-tables", type=int, default=4, help="how many tables to move at once")
     arguments = parser.parse_args()
     end_with_parent()
+    print_lines()
     plan = Plan.from_json(arguments.plan.read_text())
     try:
         job = Job(JobConnections.from_json(os.environ[JobConnections.VARIABLE]), start())
     except OffloadError as error:
-        say(f"ERROR {error}")
+        log.error("%s", error)
         return 1
     return 0 if run(job, plan, arguments.parallel_tables) else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.limits import PUBLISH_ATTEMPTS
 from k2_offload.core.plan import PlannedBackfill
 from k2_offload.core.splits import split_days
+from offload_job.steps import Steps
 from offload_job.transport import check_source, text_checked
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from k2_offload.core.exactly_once import Snapshot
     from offload_job.cold_table_writer import ColdTableWriter
     from offload_job.transport import Transport
+
+log = logging.getLogger(__name__)
 
 
 def backfill(
@@ -39,6 +43,7 @@ def backfill(
     :raises StaleWindow: if it has to be planned anew
     :raises OffloadError: if nothing was published by this call
     """
+    steps = Steps(log, planned.table, backfill_id.window)
     reached(FaultPoint.BACKFILL_STARTED, planned.table)
     splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
     counted = sum(split.rows for split in splits)
@@ -50,6 +55,8 @@ def backfill(
     cold.check_columns(planned.columns)
     with text_checked(f"{planned.table} {backfill_id.window}"):
         staged = transport.stage(clickhouse, cold, planned, splits, stamp)
+    numbers = {"rows": staged.rows, "bytes": staged.size_bytes}
+    steps.done("stage", f"staged {staged.rows} rows, {staged.size_bytes} bytes", **numbers)
     try:
         check_source(clickhouse, planned, f"{planned.table} {backfill_id.window}")
         audit_backfill(
@@ -62,6 +69,7 @@ def backfill(
     except (AuditFailed, StaleWindow):
         cold.discard(staged.snapshot_id)
         raise
+    steps.done("audit", f"audited {staged.rows} rows", **numbers)
     reached(FaultPoint.BACKFILL_AUDITED, planned.table)
     for _ in range(PUBLISH_ATTEMPTS):
         cold.check_stored(staged.snapshot_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
@@ -30,6 +31,8 @@ from k2_offload.core.schema_change import widens
 from k2_offload.core.skips import Skips
 from offload_job.java_errors import failures_translated, is_conflict, java_errors
 from offload_job.jvm import Jvm, java_map
+
+log = logging.getLogger(__name__)
 
 MAIN = "main"
 _NAME_MAPPING = "schema.name-mapping.default"
@@ -281,7 +284,7 @@ class ColdTableWriter:
         try:
             yield
         except Exception as error:  # noqa: BLE001
-            print(f"{self._name}: files of a failed attempt are left to maintenance: {error}\n", end="", flush=True)
+            log.warning("%s: files of a failed attempt are left to maintenance: %s", self._name, error)
 
     def stage_again(self, snapshot_id: int, stamp: Stamp | HealStamp | BackfillStamp) -> int:
         """Stage the files of a staged snapshot once more, on top of the head as it is now."""

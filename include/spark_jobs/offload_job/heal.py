@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from k2_offload.core.day_comparison import day_window
 from k2_offload.core.day_queries import hash_of_files
 from k2_offload.core.errors import OffloadError, StaleWindow
 from k2_offload.core.fault_points import FaultPoint, reached
@@ -12,6 +14,7 @@ from k2_offload.core.heal import HealId, HealStamp, audit_heal, check_swap
 from k2_offload.core.limits import PUBLISH_ATTEMPTS
 from k2_offload.core.plan import PlannedHeal
 from k2_offload.core.splits import split_days
+from offload_job.steps import Steps
 from offload_job.transport import check_source, text_checked
 
 if TYPE_CHECKING:
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from offload_job.cold_table_writer import ColdTableWriter
     from offload_job.swap import Swap
     from offload_job.transport import Transport
+
+log = logging.getLogger(__name__)
 
 
 def heal(
@@ -41,6 +46,7 @@ def heal(
     :raises StaleWindow: if the day has to be compared anew
     :raises OffloadError: if nothing was changed by this call
     """
+    steps = Steps(log, planned.table, day_window(heal_id.day), heal_id.day)
     reached(FaultPoint.HEAL_STARTED, planned.table)
     current = cold.java.currentSnapshot()
     cold.check_columns(planned.columns)
@@ -49,6 +55,8 @@ def heal(
     _audit(planned, heal_id, sum(split.rows for split in splits), planned.content_hash)
     with text_checked(f"{planned.table} {heal_id.day}"):
         staged = transport.stage(clickhouse, cold, planned, splits, _stamp(heal_id, checked, new_attempt()))
+    numbers = {"rows": staged.rows, "bytes": staged.size_bytes}
+    steps.done("stage", f"staged {staged.rows} rows, {staged.size_bytes} bytes", **numbers)
     try:
         added = swap.added(staged.snapshot_id)
         [(rows, content)] = clickhouse.execute(hash_of_files(planned.columns, added, lake_collection))
@@ -57,6 +65,7 @@ def heal(
     except StaleWindow:
         cold.discard(staged.snapshot_id)
         raise
+    steps.done("audit", f"audited {staged.rows} rows, by count and content", **numbers)
     reached(FaultPoint.HEAL_AUDITED, planned.table)
     for _ in range(PUBLISH_ATTEMPTS):
         swapped = swap.stage(planned.files, heal_id, staged.snapshot_id, _stamp(heal_id, checked, new_attempt()))

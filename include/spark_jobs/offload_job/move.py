@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,12 +13,15 @@ from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.limits import PUBLISH_ATTEMPTS
 from k2_offload.core.plan import PlannedWindow
 from k2_offload.core.splits import split_days
+from offload_job.steps import Steps
 from offload_job.transport import check_source, text_checked
 
 if TYPE_CHECKING:
     from k2_offload.adapters.clickhouse import ClickHouse
     from offload_job.cold_table_writer import ColdTableWriter
     from offload_job.transport import Transport
+
+log = logging.getLogger(__name__)
 
 
 def move(
@@ -34,6 +38,7 @@ def move(
     :returns: what was published; ``None`` if the cold table held the window already
     :raises OffloadError: if nothing was published by this call
     """
+    steps = Steps(log, planned.table, window_id.window)
     reached(FaultPoint.JOB_STARTED, planned.table)
     first = Stamp(window_id, planned.cut_on, new_attempt(), cold.skips())
     if decide_publish(planned.table, first, cold.uuid, cold.published()) is PublishDecision.ALREADY_PUBLISHED:
@@ -42,6 +47,8 @@ def move(
     splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
     with text_checked(f"{planned.table} {window_id.window}"):
         staged = transport.stage(clickhouse, cold, planned, splits, first)
+    numbers = {"rows": staged.rows, "bytes": staged.size_bytes}
+    steps.done("stage", f"staged {staged.rows} rows, {staged.size_bytes} bytes", **numbers)
     counted = sum(split.rows for split in splits)
     try:
         check_source(clickhouse, planned, f"{planned.table} {window_id.window}")
@@ -49,6 +56,7 @@ def move(
     except (AuditFailed, StaleWindow):
         cold.discard(staged.snapshot_id)
         raise
+    steps.done("audit", f"audited {staged.rows} rows", **numbers)
     reached(FaultPoint.AUDITED, planned.table)
     return staged if _publish(planned, first, cold, staged.snapshot_id, new_attempt) else None
 

@@ -77,7 +77,7 @@ class SnapshotEntry:
     :param operation: Iceberg's: ``append``, ``replace``, ``overwrite`` or ``delete``
     :param visible: whether it is among the ancestors of what readers see; others are staged, or were rolled back
     :param files: data files that it added
-    :param rewrite: whether it is maintenance's, and holds the rows of the one before
+    :param rewritten_day: of maintenance's, which hold the rows of the one before; empty otherwise
     """
 
     at: datetime
@@ -85,7 +85,7 @@ class SnapshotEntry:
     snapshot: Snapshot
     visible: bool
     files: int = 0
-    rewrite: bool = False
+    rewritten_day: str = ""
 
 
 @dataclass(frozen=True)
@@ -437,7 +437,7 @@ class ColdTable:
                 read_snapshot(each),
                 each.snapshot_id in visible,
                 int((each.summary and each.summary.additional_properties.get("added-data-files")) or 0),
-                bool(each.summary and REWRITE_PROPERTY in each.summary.additional_properties),
+                (each.summary and each.summary.additional_properties.get(REWRITE_PROPERTY)) or "",
             )
             for each in snapshots[:limit]
         ]

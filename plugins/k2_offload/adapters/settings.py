@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from k2_offload.adapters.log_lines import FORMATS
 from k2_offload.adapters.schedule import FORMS, read_schedule
 from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.limits import SHORTEST_TASK_SECONDS, TASK_SECONDS
@@ -19,8 +20,8 @@ _SECTION = "k2_offload"
 _NUMBERS = {"parallel_tables": 1, "task_timeout_seconds": SHORTEST_TASK_SECONDS}
 """Settings that are whole numbers, and the least of each."""
 
-_CHOICES = {"cold_reader": ("clickhouse", "worker"), "runner": tuple(RUNNERS)}
-"""Settings that are one of some words."""
+_CHOICES = {"cold_reader": ("clickhouse", "worker"), "runner": tuple(RUNNERS), "log_format": FORMATS}
+"""Settings that are one of some words; the first one is what goes without saying."""
 
 _OLDEST_AIRFLOW = (3, 3)
 
@@ -55,6 +56,8 @@ class Settings:
     task_timeout_seconds: int = TASK_SECONDS
     schedule: str = "*/15 * * * *"
     report_folder: str = ""
+    log_format: str = "text"
+    notify_conn_id: str = ""
     metrics_token: str = field(default="", repr=False)
 
 

@@ -17,7 +17,7 @@ def _logging(jobs: PurePath) -> str:
 
 
 LOGGING = _logging(SPARK_JOBS)
-"""Warnings and errors only."""
+"""Warnings and errors only, and the whole in a file where :func:`full_log` names one."""
 
 SHORT_JOB = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 """A short job never earns back what the optimising compiler and several collector threads cost."""
@@ -78,6 +78,11 @@ def classpath(jars: str) -> str:
 def environment(python: str) -> dict[str, str]:
     """Variables that choose the Python of an application; it must have pyspark."""
     return {"PYSPARK_PYTHON": python, "PYSPARK_DRIVER_PYTHON": python}
+
+
+def full_log(file: Path) -> dict[str, str]:
+    """Variables that let an application keep the whole log of Spark and Iceberg in a file, which is added to."""
+    return {"K2_OFFLOAD_SPARK_LOG": str(file), "K2_OFFLOAD_SPARK_LOG_LEVEL": "info"}
 
 
 def class_archive_command(spark_binary: str, jars: str, class_archive: Path) -> list[str]:

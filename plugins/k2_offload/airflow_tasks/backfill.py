@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
+from airflow.sdk import AssetAlias
 from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters import spark_submit
+from k2_offload.airflow_tasks.dag_ids import BACKFILL_DAG_ID
 from k2_offload.airflow_tasks.spark_application import SparkApplicationOperator
+from k2_offload.airflow_tasks.tell import TellsChanges
 from k2_offload.core.errors import InvalidTablesFile, NotBegun, OffloadError, Unreachable
 from k2_offload.core.limits import BACKFILL_SECONDS
-from k2_offload.core.plan import group_plans
+from k2_offload.core.plan import PlannedBackfill, group_plans
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import show_seconds
 from k2_offload.core.windows import parse_instant
 from k2_offload.work.backfill import LeftOut, find_left_out, plan_backfills
+from k2_offload.work.changes import Change, find_changes
 from k2_offload.work.combined_view import renew_views
 from k2_offload.work.tiers import open_tiers
+
+log = logging.getLogger(__name__)
 
 _WINDOWS = 8
 """Of one application: its start takes seconds, and what it was not told cannot fail with it. Each window makes some
 versions of the metadata, of which Iceberg keeps 100."""
 
 
-class BackfillOperator(SparkApplicationOperator):
+class BackfillOperator(TellsChanges, SparkApplicationOperator):
     """Submits ``include/spark_jobs/offload.py`` until nothing is left out any more of the range that was asked for.
 
     All it needs to know is in the cold tables: it may be killed at any time, cleared, and run again.
     """
 
+    alias = AssetAlias(BACKFILL_DAG_ID)
+
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(application=spark_submit.OFFLOAD, name="k2-backfill", **kwargs)
+        super().__init__(application=spark_submit.OFFLOAD, name="k2-backfill", outlets=[self.alias], **kwargs)
 
     def execute(self, context: Any) -> None:
         """Fill every chosen table, one after the other.
@@ -56,7 +66,7 @@ class BackfillOperator(SparkApplicationOperator):
                 if table.name in params["tables"]:
                     problems.append(str(error))
                 else:  # asked for with all others; there is nothing to bring
-                    self.log.info("%s", error)
+                    log.info("%s", error)
             except OffloadError as error:
                 problems.append(str(error))
         if problems:
@@ -70,7 +80,7 @@ class BackfillOperator(SparkApplicationOperator):
             with open_tiers() as tiers:
                 found = find_left_out(tiers, table, low, high)
                 if not found.ranges:
-                    self.log.info("%s: nothing is left out in that range", table.name)
+                    log.info("%s: nothing is left out in that range", table.name)
                     return
                 windows = plan_backfills(
                     tiers,
@@ -90,21 +100,27 @@ class BackfillOperator(SparkApplicationOperator):
                 )
             [plan] = group_plans([(table.job_group, each) for each in planned])
             self.submit(context, plan.to_json(), ["--parallel-tables", "1"], short=False)
+            self.tell(context, _filled(table, planned))
             with open_tiers() as tiers:  # before Iceberg removes the metadata file that the view names
                 for problem in renew_views(tiers, [table]):
-                    self.log.warning("%s", problem)
+                    log.warning("%s", problem)
 
     def _tell(self, found: LeftOut, total: int | None, started: datetime) -> int:
         total = total if total is not None else found.rows
         done, took = total - found.rows, datetime.now().astimezone() - started
         left = show_seconds(took.total_seconds() * found.rows / done) if done > 0 else "?"
-        self.log.info("%s: %d rows left out, %d brought, about %s s left", found.table.name, found.rows, done, left)
+        log.info("%s: %d rows left out, %d brought, about %s s left", found.table.name, found.rows, done, left)
         if found.may_have_expired:
-            self.log.warning(
+            log.warning(
                 "%s: rows before %s may have expired in ClickHouse; how many, cannot be known",
                 found.table.name, found.expired_before,
             )  # fmt: skip
         return total
+
+
+def _filled(table: TableSpec, planned: Sequence[PlannedBackfill]) -> Iterator[Change]:
+    with open_tiers() as tiers:
+        yield from find_changes(tiers, table, {each.backfill_id for each in planned})
 
 
 def _time(text: str) -> datetime | None:

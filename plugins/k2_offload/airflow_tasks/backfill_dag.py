@@ -8,6 +8,7 @@ from airflow.sdk import DAG, Param
 
 from k2_offload.airflow_tasks.backfill import BackfillOperator
 from k2_offload.airflow_tasks.dag_ids import BACKFILL_DAG_ID
+from k2_offload.airflow_tasks.notify import on_failure
 from k2_offload.airflow_tasks.params import tables_param, task_defaults
 from k2_offload.airflow_tasks.spark_application import with_runner
 from k2_offload.core.limits import BACKFILL_SECONDS
@@ -24,6 +25,7 @@ def build_backfill_dag(tables: Tables) -> DAG:
         schedule=None,
         catchup=False,
         max_active_runs=1,
+        on_failure_callback=on_failure(),
         default_args=task_defaults(BACKFILL_SECONDS),
         tags=["k2", "backfill"],
         doc_md=_DOC.read_text(),

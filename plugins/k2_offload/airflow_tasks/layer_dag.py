@@ -11,6 +11,7 @@ from k2_offload.adapters.schedule import shortest_pause
 from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.commit import CommitWatermarkOperator
 from k2_offload.airflow_tasks.dag_ids import dag_id
+from k2_offload.airflow_tasks.notify import on_failure
 from k2_offload.airflow_tasks.offload import OffloadOperator
 from k2_offload.airflow_tasks.params import tables_param, task_defaults
 from k2_offload.airflow_tasks.plan import PlanOffloadOperator
@@ -50,6 +51,7 @@ def build_dag(layer: str, tables: Tables, schedule: str | None = SCHEDULE_OF_SET
         schedule=schedule,
         catchup=False,
         max_active_runs=1,
+        on_failure_callback=on_failure(),
         dagrun_timeout=timedelta(seconds=run_seconds(len({table.job_group for table in specs}), task_seconds)),
         default_args=task_defaults(task_seconds),
         tags=["k2", "offload", layer],

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters import spark_submit
 from k2_offload.adapters.retry import with_retries
+from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID
 from k2_offload.airflow_tasks.spark_application import SparkApplicationOperator
-from k2_offload.core.errors import InvalidTablesFile
+from k2_offload.airflow_tasks.tell import TellsChanges
+from k2_offload.core.errors import InvalidTablesFile, OffloadError
 from k2_offload.core.maintenance_plan import report_from_json
+from k2_offload.core.tables import TableSpec
+from k2_offload.work.changes import Change, find_rewrites, seen_snapshots
 from k2_offload.work.maintenance import plan_all, record
-from k2_offload.work.tiers import open_tiers
+from k2_offload.work.tiers import Tiers, open_tiers
 from k2_offload.work.verify_seals import verify_due
 
+log = logging.getLogger(__name__)
 
-class MaintainOperator(SparkApplicationOperator):
+
+class MaintainOperator(TellsChanges, SparkApplicationOperator):
     """Submits ``include/spark_jobs/maintain.py``, and keeps in the ledger what it has done."""
 
+    alias = AssetAlias(MAINTENANCE_DAG_ID)
+
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(application=spark_submit.MAINTAIN, name="k2-maintenance", **kwargs)
+        super().__init__(application=spark_submit.MAINTAIN, name="k2-maintenance", outlets=[self.alias], **kwargs)
 
     def execute(self, context: Any) -> None:
         """Tidy every chosen table; a failure is told at the end, after what else could be done.
@@ -38,6 +48,7 @@ class MaintainOperator(SparkApplicationOperator):
             except InvalidTablesFile as error:
                 raise AirflowFailException(str(error)) from None
             plan, problems = plan_all(tiers, chosen, dry_run=params["dry_run"])
+            before = _seen_before(tiers, [tiers.tables[planned.table] for planned in plan.tables])
         if plan.tables:
             with tempfile.TemporaryDirectory(prefix="k2-maintenance-") as folder:
                 report = Path(folder) / "report.json"
@@ -46,13 +57,31 @@ class MaintainOperator(SparkApplicationOperator):
                 finally:
                     if report.exists():
                         self._record(report.read_text(), dry_run=plan.dry_run)
+            self.tell(context, _rewritten(before))
         if problems:
             raise AirflowFailException("\n".join(problems))
 
     def _record(self, report: str, *, dry_run: bool) -> None:
         with open_tiers() as tiers:
             for problem in record(tiers, report_from_json(report), dry_run=dry_run):
-                self.log.error("%s", problem)
+                log.error("%s", problem)
+
+
+def _seen_before(tiers: Tiers, tables: Sequence[TableSpec]) -> list[tuple[TableSpec, frozenset[int]]]:
+    """The snapshots of tables; what cannot be looked at now is not told of."""
+    found = []
+    for table in tables:
+        try:
+            found.append((table, seen_snapshots(tiers, table)))
+        except OffloadError as error:
+            log.warning("%s", error)
+    return found
+
+
+def _rewritten(before: Sequence[tuple[TableSpec, frozenset[int]]]) -> Iterator[Change]:
+    with open_tiers() as tiers:
+        for table, known in before:
+            yield from find_rewrites(tiers, table, known)
 
 
 class VerifySealsOperator(BaseOperator):

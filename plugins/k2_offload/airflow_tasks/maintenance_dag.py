@@ -8,6 +8,7 @@ from airflow.sdk import DAG, Param
 
 from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID
 from k2_offload.airflow_tasks.maintenance import MaintainOperator, VerifySealsOperator
+from k2_offload.airflow_tasks.notify import on_failure
 from k2_offload.airflow_tasks.params import tables_param, task_defaults
 from k2_offload.airflow_tasks.retention import RemoveProvenOperator
 from k2_offload.airflow_tasks.spark_application import with_runner
@@ -28,6 +29,7 @@ def build_maintenance_dag(tables: Tables, schedule: str | None = "22 3 * * *") -
         schedule=schedule,
         catchup=False,
         max_active_runs=1,
+        on_failure_callback=on_failure(),
         default_args=task_defaults(MAINTENANCE_SECONDS),
         tags=["k2", "maintenance"],
         doc_md=_DOC.read_text(),

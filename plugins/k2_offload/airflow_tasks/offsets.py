@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseOperator
@@ -15,6 +16,8 @@ from k2_offload.work.tiers import open_tiers
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
 
 
 class CompareOffsetsOperator(BaseOperator):
@@ -35,11 +38,11 @@ class CompareOffsetsOperator(BaseOperator):
             try:
                 for report in compare_due(tiers, chosen, open_broker):
                     if not report.kept:
-                        self.log.info("%s: ClickHouse keeps no offsets of its messages", report.table)
+                        log.info("%s: ClickHouse keeps no offsets of its messages", report.table)
                         continue
-                    self.log.info("%s: %d partitions compared", report.table, report.partitions)
+                    log.info("%s: %d partitions compared", report.table, report.partitions)
                     if not report.broker_asked:
-                        self.log.warning(
+                        log.warning(
                             "%s: there is no connection '%s', so the broker was not asked, and messages after the last "
                             "one that ClickHouse has were not looked for",
                             report.table,
@@ -48,7 +51,7 @@ class CompareOffsetsOperator(BaseOperator):
                     problems += [f"{report.table}: {found}" for found in (*report.losses, *report.problems)]
                     for found in report.findings:
                         if not found.kind.lost:
-                            self.log.warning("%s: %s", report.table, found)
+                            log.warning("%s: %s", report.table, found)
             except Unreachable:
                 raise
             except OffloadError as error:

@@ -1,13 +1,16 @@
-"""What the DAGs have in common: how their tasks are tried, and a field of their trigger forms."""
+"""What the DAGs have in common: how their tasks are tried and speak, and a field of their trigger forms."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Param
 
+from k2_offload.adapters.log_lines import JSON, AsJson
+from k2_offload.adapters.settings import load_settings
 from k2_offload.core.limits import TASK_RETRIES, TASK_RETRY_SECONDS
 
 
@@ -21,7 +24,18 @@ def task_defaults(timeout_seconds: int) -> dict[str, Any]:
         "retries": TASK_RETRIES,
         "retry_delay": timedelta(seconds=TASK_RETRY_SECONDS),
         "execution_timeout": timedelta(seconds=timeout_seconds),
+        "pre_execute": choose_log_format,
     }
+
+
+_AS_JSON = AsJson()
+
+
+def choose_log_format(context: Any) -> None:  # noqa: ARG001 - Airflow's signature
+    """Make this task's own lines JSON, if the settings say so; Airflow frames them as all others."""
+    change = logging.Handler.addFilter if load_settings().log_format == JSON else logging.Handler.removeFilter
+    for handler in logging.getLogger().handlers:
+        change(handler, _AS_JSON)
 
 
 def tables_param(verb: str, names: Iterable[str]) -> Param:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters.ledger import TableRecord
 from k2_offload.adapters.retry import with_retries
+from k2_offload.airflow_tasks.dag_ids import dag_id
+from k2_offload.airflow_tasks.tell import TellsChanges
 from k2_offload.core.errors import InvalidTablesFile, OffloadError, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, WindowId
 from k2_offload.core.plan import PlannedWindow, RefusedTable, group_plans
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import Urgency
+from k2_offload.work.changes import Change, remember
 from k2_offload.work.cycle import mark_failed, plan
 from k2_offload.work.tiers import Tiers, open_tiers
 from k2_offload.work.ttl import look_at_ttl
@@ -23,8 +27,10 @@ from k2_offload.work.ttl import look_at_ttl
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+log = logging.getLogger(__name__)
 
-class PlanOffloadOperator(BaseOperator):
+
+class PlanOffloadOperator(TellsChanges, BaseOperator):
     """Opens one window per table in the ledger, or resumes the one that is open.
 
     Tables are isolated: one that cannot be planned is part of the plan as refused, and its ``offload`` task fails with
@@ -35,8 +41,9 @@ class PlanOffloadOperator(BaseOperator):
     """
 
     def __init__(self, *, layer: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
         self.layer = layer
+        self.alias = AssetAlias(dag_id(layer))
+        super().__init__(outlets=[self.alias], **kwargs)
 
     def execute(self, context: Context) -> list[dict[str, str]]:
         """Plan every table; a service that is down fails the task, which is then retried."""
@@ -50,7 +57,10 @@ class PlanOffloadOperator(BaseOperator):
             records = with_retries(tiers.ledger.read_tables)
             upstream_watermarks: dict[str, datetime] = {}
             for table in tables:
-                window, reason = self._plan(tiers, table, context["run_id"], upstream_watermarks)
+                found: dict[int, Change] = {}
+                window, reason = self._plan(tiers, table, context["run_id"], upstream_watermarks, found)
+                if reason is None:  # otherwise the ledger does not know it yet
+                    self.tell(context, found.values())
                 if window is not None:
                     outcomes.append((table.job_group, window))
                 if reason is not None:
@@ -60,18 +70,23 @@ class PlanOffloadOperator(BaseOperator):
         return [{"job_group": each.job_group, "plan": each.to_json()} for each in group_plans(outcomes)]
 
     def _plan(
-        self, tiers: Tiers, table: TableSpec, run_id: str, upstream_watermarks: dict[str, datetime]
+        self,
+        tiers: Tiers,
+        table: TableSpec,
+        run_id: str,
+        upstream_watermarks: dict[str, datetime],
+        found: dict[int, Change],
     ) -> tuple[PlannedWindow | None, str | None]:
         """A table's window, if there is anything to move, and why it is refused, if it is."""
         try:
-            return with_retries(partial(plan, tiers, table, run_id, upstream_watermarks)), None
+            return with_retries(partial(plan, tiers, table, run_id, upstream_watermarks, remember(found, table))), None
         except Unreachable:
             raise
         except OffloadError as error:
-            self.log.error("%s", error)
+            log.error("%s", error)
             return None, str(error)
         except Exception:  # one table's surprise must not stop the others
-            self.log.exception("%s: unexpected", table.name)
+            log.exception("%s: unexpected", table.name)
             return None, (
                 f"{table.name}: it could not be planned, for an unexpected reason that is in the log of task "
                 "`plan`. Nothing was moved and no row is lost; the next run tries again."
@@ -96,12 +111,12 @@ class PlanOffloadOperator(BaseOperator):
         try:
             expiry = with_retries(partial(look_at_ttl, tiers, table, watermark, now))
         except Exception:  # what only warns must not stop what moves
-            self.log.exception("%s: how near the TTL is, is not known", table.name)
+            log.exception("%s: how near the TTL is, is not known", table.name)
             return None
         if expiry is None or expiry.urgency(now) is Urgency.NONE:
             return None
         text = f"{table.name}: {expiry.describe(now)}"
-        self.log.warning("%s", text)
+        log.warning("%s", text)
         return text if expiry.urgency(now) is Urgency.URGENT else None
 
     def _refuse(self, tiers: Tiers, table: TableSpec, reason: str) -> RefusedTable:
@@ -110,5 +125,5 @@ class PlanOffloadOperator(BaseOperator):
         except Unreachable:
             raise
         except OffloadError as error:  # whoever holds the row writes what became of the table
-            self.log.warning("%s", error)
+            log.warning("%s", error)
         return RefusedTable(table.name, reason)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import AssetAlias, BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
+from k2_offload.adapters.log_lines import about
 from k2_offload.adapters.retry import with_retries
+from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID
+from k2_offload.airflow_tasks.tell import TellsChanges
+from k2_offload.core.day_comparison import day_window
 from k2_offload.core.errors import InvalidTablesFile
 from k2_offload.core.plan import PlannedHeal, group_plans
 from k2_offload.core.tables import TableSpec
+from k2_offload.work.changes import sealed
 from k2_offload.work.combined_view import renew_views
 from k2_offload.work.reconcile import Found, reconcile
 from k2_offload.work.seals import seal_days
@@ -20,6 +26,8 @@ from k2_offload.work.tiers import Tiers, open_tiers
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
 
 
 class CompareOperator(BaseOperator):
@@ -36,13 +44,18 @@ class CompareOperator(BaseOperator):
             chosen, days = _chosen(tiers, context)
             going_rows = context["params"]["going_rows"] if days else 0
             budget = _budget(tiers, days)
-            for found in _logged(self.log, reconcile(tiers, chosen, days, going_rows=going_rows, budget=budget)):
+            for found in _logged(reconcile(tiers, chosen, days, going_rows=going_rows, budget=budget)):
                 outcomes += [(found.table.job_group, heal) for heal in found.heals]
         return [{"job_group": plan.job_group, "plan": plan.to_json()} for plan in group_plans(outcomes)]
 
 
-class ConfirmOperator(BaseOperator):
+class ConfirmOperator(TellsChanges, BaseOperator):
     """Compares what was not equal once more, seals days, renews views, and fails if anything is not as it should be."""
+
+    alias = AssetAlias(RECONCILE_DAG_ID)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(outlets=[self.alias], **kwargs)
 
     def execute(self, context: Context) -> None:
         """Compare and seal every table, and renew its view.
@@ -51,17 +64,19 @@ class ConfirmOperator(BaseOperator):
         """
         with open_tiers() as tiers:
             chosen, days = _chosen(tiers, context)
-            found = list(_logged(self.log, reconcile(tiers, chosen, days, budget=_budget(tiers, days))))
+            found = list(_logged(reconcile(tiers, chosen, days, budget=_budget(tiers, days))))
             problems = [problem for each in found for problem in each.problems]
             try:
                 sealing = seal_days(tiers, chosen, tiers.task_timeout / 4)
+                self.tell(context, [sealed(tiers.tables[seal.table], seal) for seal in sealing.seals])
                 problems += [*sealing.problems, *renew_views(tiers, chosen)]
             except Exception as error:
                 if problems:
                     raise AirflowFailException("\n".join([*problems, f"Sealing stopped: {error}"])) from error
                 raise
         for seal in sealing.seals:
-            self.log.info("%s %s: sealed, %d rows", seal.table, seal.day, seal.rows)
+            told = about("seal", seal.table, day_window(seal.day), rows=seal.rows)
+            log.info("%s %s: sealed, %d rows", seal.table, seal.day, seal.rows, extra=told)
         if problems:
             raise AirflowFailException("\n".join(dict.fromkeys(problems)))
 
@@ -82,7 +97,7 @@ def _chosen(tiers: Tiers, context: Context) -> tuple[list[TableSpec], list[date]
         raise AirflowFailException(str(error)) from None
 
 
-def _logged(log: Any, found: Iterable[Found]) -> Iterator[Found]:
+def _logged(found: Iterable[Found]) -> Iterator[Found]:
     for each in found:
         for line in each.lines:
             log.info("%s", line)

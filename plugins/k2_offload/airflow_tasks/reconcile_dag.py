@@ -11,6 +11,7 @@ from airflow.sdk import DAG, Param
 
 from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID
+from k2_offload.airflow_tasks.notify import on_failure
 from k2_offload.airflow_tasks.offload import OffloadOperator
 from k2_offload.airflow_tasks.offsets import CompareOffsetsOperator
 from k2_offload.airflow_tasks.params import tables_param, task_defaults
@@ -32,6 +33,7 @@ def build_reconcile_dag(tables: Tables, schedule: str | None = "7,37 * * * *") -
         schedule=schedule,
         catchup=False,
         max_active_runs=1,
+        on_failure_callback=on_failure(),
         default_args=task_defaults(load_settings().task_timeout_seconds),
         tags=["k2", "reconcile"],
         doc_md=_DOC.read_text(),
@@ -56,7 +58,7 @@ def build_reconcile_dag(tables: Tables, schedule: str | None = "7,37 * * * *") -
         compare = CompareOperator(task_id="compare")
         heal = (
             with_runner(OffloadOperator)
-            .partial(task_id="heal", max_active_tis_per_dagrun=1)
+            .partial(task_id="heal", max_active_tis_per_dagrun=1, outlets=[OffloadOperator.alias])
             .expand_kwargs(compare.output)
         )
         CompareOffsetsOperator(task_id="compare_offsets")

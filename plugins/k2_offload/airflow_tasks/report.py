@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.dag_ids import REPORT_DAG_ID
+from k2_offload.airflow_tasks.notify import on_failure
 from k2_offload.airflow_tasks.params import task_defaults
 from k2_offload.core.errors import InvalidCondition, OffloadError
 from k2_offload.work.report import check_day, read_report, yesterday
@@ -19,6 +21,8 @@ from k2_offload.work.tiers import open_tiers
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
 
 _DOC = Path(__file__).with_suffix(".md")
 
@@ -45,7 +49,7 @@ class ReportOperator(BaseOperator):
             write(report, file)
             note += f"\n\n{file}"
         for line in note.splitlines():
-            self.log.info("%s", line)
+            log.info("%s", line)
         if report.incomplete:
             raise OffloadError(f"The report lacks a part of: {', '.join(report.incomplete)}; the reason is above.")
 
@@ -62,6 +66,7 @@ def build_report_dag(schedule: str | None = "50 0 * * *") -> DAG:
         schedule=schedule,
         catchup=False,
         max_active_runs=1,
+        on_failure_callback=on_failure(),
         default_args=defaults,
         tags=["k2", "report"],
         doc_md=_DOC.read_text(),

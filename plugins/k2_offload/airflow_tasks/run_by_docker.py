@@ -24,7 +24,7 @@ from k2_offload.adapters.docker_engine import (
     open_engine,
 )
 from k2_offload.adapters.settings import load_settings
-from k2_offload.airflow_tasks.spark_application import secret_variables
+from k2_offload.airflow_tasks.spark_application import variables
 
 _FOLDER = PurePosixPath("/tmp")  # noqa: S108 - of a container that nobody else uses
 _LAST_LINES = 500
@@ -108,7 +108,7 @@ class RunByDocker(DockerOperator):
             plan_file, *arguments, *([report_file] if report else []), name=self.name,
         )  # fmt: skip
         self.network_mode, self.mounts, self.mem_limit = options.network, list(options.mounts), options.memory_bytes
-        self._private_environment = secret_variables(settings)
+        self._private_environment = variables(settings)
         self.container = {}
         self._client = client = _Client(open_engine(settings), options.cpus, {plan_file: plan})
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,13 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from airflow.configuration import conf
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 
 from k2_offload.adapters import spark_submit
 from k2_offload.adapters.connections import spark_master
 from k2_offload.adapters.java import check_java
 from k2_offload.adapters.settings import load_settings
-from k2_offload.airflow_tasks.spark_application import secret_variables
+from k2_offload.airflow_tasks.spark_application import variables
+
+log = logging.getLogger(__name__)
 
 
 class RunBySparkSubmit(SparkSubmitOperator):
@@ -48,12 +52,27 @@ class RunBySparkSubmit(SparkSubmitOperator):
         check_java()
         self.driver_class_path = spark_submit.classpath(settings.spark_jars)
         self.conf = spark_submit.configuration(settings.spark_class_archive, short=short) | (self.conf or {})
-        with tempfile.TemporaryDirectory(prefix="k2-offload-") as folder, _environment(secret_variables(settings)):
+        environment = variables(settings) | _full_log(context["ti"])
+        with tempfile.TemporaryDirectory(prefix="k2-offload-") as folder, _environment(environment):
             plan_file = Path(folder) / "plan.json"
             plan_file.write_text(plan)
             self.application_args = [str(plan_file), *arguments, *([str(report)] if report else [])]
             self._hook = None  # it was made for the arguments of the application before
             super().execute(context)
+
+
+def _full_log(task: Any) -> dict[str, str]:
+    """Variables that let Spark keep its whole log in a file beside the task's, which goes when that goes."""
+    mapped = [f"map_index={task.map_index}"] if task.map_index >= 0 else []
+    names = [f"dag_id={task.dag_id}", f"run_id={task.run_id}", f"task_id={task.task_id}", *mapped]
+    file = Path(conf.get("logging", "base_log_folder"), *names, f"attempt={task.try_number}.spark.log")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        log.warning("Spark's whole log is not kept: %s", error)
+        return {}
+    log.info("Spark's whole log: %s", file)
+    return spark_submit.full_log(file)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from airflow.sdk import BaseOperator
 
 from k2_offload.adapters import spark_submit
 from k2_offload.adapters.connections import job_connections
+from k2_offload.adapters.log_lines import FORMAT_VARIABLE
 from k2_offload.adapters.settings import Settings, load_settings
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.runners import RUNNERS
@@ -59,12 +60,13 @@ def with_runner(operator: Operator) -> Operator:
     return types.new_class(operator.__name__, (operator, runner), exec_body=lambda names: names.update(module))  # type: ignore[return-value]
 
 
-def secret_variables(settings: Settings) -> dict[str, str]:
-    """The application's environment: which Python it runs with, and its connections.
+def variables(settings: Settings) -> dict[str, str]:
+    """The application's environment, which holds secrets: its Python, its connections, and how its lines are written.
 
     :raises ConfigurationError: if a connection is missing or incomplete
     """
     return {
         **spark_submit.environment(settings.spark_python),
         JobConnections.VARIABLE: job_connections(settings).to_json(),
+        FORMAT_VARIABLE: settings.log_format,
     }

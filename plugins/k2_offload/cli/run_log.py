@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 from itertools import takewhile
 
+from k2_offload.adapters.log_lines import read_job_line
+
 _MESSAGE = re.compile(r"^\S+ \[(?P<level>\w+) *\] (?P<text>.*?)(?: +\[[\w.]+\](?: .*)?)?$")
-_JOB_ERROR = "ERROR "
 _AIRFLOW_HEADLINES = ("Task failed with exception", "Top level error")
 _TRACEBACK = "Traceback (most recent call last):"
 
@@ -20,8 +21,10 @@ def find_reasons(log: str) -> list[str]:
 
     :param log: in the form of Airflow's console, or of :func:`as_console`
     """
-    reported = [text for level, text in _messages(log) if level == "error" and text not in _AIRFLOW_HEADLINES]
-    reported += [text.removeprefix(_JOB_ERROR) for _, text in _messages(log) if text.startswith(_JOB_ERROR)]
+    errors = [text for level, text in _messages(log) if level == "error" and text not in _AIRFLOW_HEADLINES]
+    reported = [read_job_line(text)[1] for text in errors]
+    said = [read_job_line(text) for _, text in _messages(log)]
+    reported += [text for is_error, text in said if is_error and text not in reported]
     others = [each for each in _exceptions(log) if not any(text in each for text in reported)]
     return list(dict.fromkeys(reported + others))
 
@@ -62,6 +65,6 @@ def _last_words(lines: Iterator[str], message: str) -> str:
     :returns: nothing if the job reported its errors itself
     """
     output = list(takewhile(lambda line: not _MESSAGE.match(line), lines))
-    if any(line.startswith(_JOB_ERROR) for line in output):
+    if any(read_job_line(line)[0] for line in output):
         return ""
     return output[-1] if output else message

@@ -82,6 +82,11 @@ class BackfillStamp:
     attempt: str = field(compare=False)
 
     @property
+    def window(self) -> Window:
+        """Which rows it brings."""
+        return self.backfill_id.window
+
+    @property
     def wap_id(self) -> str:
         """For Spark's writer, which stages only what has one; no window's identity."""
         return str(self.backfill_id)

@@ -99,6 +99,11 @@ class Stamp:
     skips: Skips = field(default_factory=Skips)
 
     @property
+    def window(self) -> Window:
+        """Which rows it brings."""
+        return self.window_id.window
+
+    @property
     def wap_id(self) -> str:
         """What Spark's writer calls a snapshot that it stages."""
         return str(self.window_id)

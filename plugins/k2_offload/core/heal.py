@@ -31,9 +31,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date
 
+from k2_offload.core.day_comparison import day_window
 from k2_offload.core.errors import StaleWindow
 from k2_offload.core.exactly_once import ATTEMPT_PROPERTY, FOLLOWS_PROPERTY, HEAL_PROPERTY, Snapshot, WindowId
 from k2_offload.core.skips import Skips
+from k2_offload.core.windows import Window
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,11 @@ class HealStamp:
     follows: WindowId
     attempt: str
     skips: Skips
+
+    @property
+    def window(self) -> Window:
+        """The day that it heals."""
+        return day_window(self.heal_id.day)
 
     @property
     def wap_id(self) -> str:

@@ -7,13 +7,14 @@ Between the two runs the Spark job (``include/spark_jobs/offload.py``). The rule
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger import LockedTable
+from k2_offload.adapters.log_lines import about
 from k2_offload.core import queries
 from k2_offload.core.cuts import Counts, cut_by_rows, next_row_limit, rows_of_next_attempt
 from k2_offload.core.errors import ExpiredRows
@@ -44,15 +45,22 @@ from k2_offload.work.tiers import Tiers
 
 log = logging.getLogger(__name__)
 
+Seen = Callable[[ColdTable, Published], None]
+
 
 def plan(
-    tiers: Tiers, table: TableSpec, dag_run_id: str, upstream_watermarks: dict[str, datetime] | None = None
+    tiers: Tiers,
+    table: TableSpec,
+    dag_run_id: str,
+    upstream_watermarks: dict[str, datetime] | None = None,
+    seen: Seen = lambda *_: None,
 ) -> PlannedWindow | None:
     """Open the table's next window, or resume the one that is open.
 
     :param dag_run_id: recorded with the window
     :param upstream_watermarks: of tables of the layer below, filled and read here: what one run has planned shares it,
         so that it loads each of them once
+    :param seen: gets the window that was open and is now known as published, if any
     :returns: ``None`` if there is nothing to move
     :raises OffloadError: if the table cannot be moved now; nothing has changed then
     """
@@ -70,7 +78,7 @@ def plan(
             raise refused_by_choice(table, changes)
         reached(FaultPoint.COLD_TABLE_CREATED, table.name)
         check_cut(table.name, cold.published, table.timestamp_column)
-        state = _follow(tiers, table, locked, entry, cold)
+        state = _follow(tiers, table, locked, entry, cold, seen)
         follow_source(table, cold, changes, state.watermark, window_open=state.resume is not None)
         # The earlier of the two clocks: one that is ahead would reach into rows still in flight.
         now = min(tiers.now(), tiers.clickhouse.now())
@@ -88,10 +96,13 @@ def plan(
     return _planned(table, settle(columns, cold.columns), cold, *opened) if opened else None
 
 
-def commit(tiers: Tiers, table: TableSpec, *, may_start_over: bool = False) -> tuple[Published | None, datetime | None]:
+def commit(
+    tiers: Tiers, table: TableSpec, *, may_start_over: bool = False, seen: Seen = lambda *_: None
+) -> tuple[Published | None, datetime | None]:
     """Record what the cold table holds.
 
     :param may_start_over: see :func:`refuse_to_start_over`
+    :param seen: as of :func:`plan`; it counts once this has returned
     :returns: the window that was open and is now known as published, if any; and the watermark, if there is one
     :raises OffloadError: if the cold table cannot be read, or is not the one the ledger has followed
     """
@@ -103,7 +114,7 @@ def commit(tiers: Tiers, table: TableSpec, *, may_start_over: bool = False) -> t
         entry = locked.entry()
         if not may_start_over:
             refuse_to_start_over(table, entry, cold)
-        state = _follow(tiers, table, locked, entry, cold)
+        state = _follow(tiers, table, locked, entry, cold, seen)
         if state.resume is not None:
             locked.fail(
                 state.resume,
@@ -130,14 +141,19 @@ def mark_failed(tiers: Tiers, table: TableSpec, reason: str) -> None:
         locked.set_failed(reason)
 
 
-def _follow(tiers: Tiers, table: TableSpec, locked: LockedTable, entry: LedgerEntry, cold: ColdTable) -> LedgerUpdate:
+def _follow(
+    tiers: Tiers, table: TableSpec, locked: LockedTable, entry: LedgerEntry, cold: ColdTable, seen: Seen
+) -> LedgerUpdate:
     published = cold.published
     state = follow_chain(table.name, entry, cold.uuid, published)
     if entry.looked != Looked() and (entry.watermark is None or state.watermark < entry.watermark):
         locked.set_looked(Looked())  # rows that had been moved no longer are
     if state.committed is not None and published is not None:
         locked.commit(published, tiers.now())
-        log.info("%s %s: committed, %d rows", table.name, state.committed.window, published.snapshot.rows)
+        seen(cold, published)
+        window, rows, size = state.committed.window, published.snapshot.rows, published.snapshot.size_bytes
+        told = about("commit", table.name, window, rows=rows, bytes=size)
+        log.info("%s %s: committed, %d rows, %d bytes", table.name, window, rows, size, extra=told)
         if entry.row_limit is not None and entry.planned_at is not None:
             took = tiers.now() - entry.planned_at
             locked.limit_rows(next_row_limit(published.snapshot.rows, took, tiers.task_timeout))
@@ -182,9 +198,10 @@ def _open(
         limit=limit.watermark if limit else None,
     )
     if limit is not None and high == limit.watermark:
-        log.info("%s: held back at %s by %s", table.name, format_time(limit.watermark), limit.table)
+        told = about("plan", table.name)
+        log.info("%s: held back at %s by %s", table.name, format_time(limit.watermark), limit.table, extra=told)
     elif high is None or high <= watermark:
-        log.info("%s: no new rows at or above %s", table.name, format_time(watermark))
+        log.info("%s: no new rows at or above %s", table.name, format_time(watermark), extra=about("plan", table.name))
     if high is None or high <= watermark:
         if last_row is None:
             locked.set_looked(replace(locked.looked, looked_at=now))
@@ -196,7 +213,7 @@ def _open(
     max_rows = min(table.max_window_rows, locked.row_limit or table.max_window_rows)
     window, counts = cut_by_rows(table.name, whole, partial(tiers.clickhouse.rows_per_step, table), max_rows)
     if not counts.rows:
-        log.info("%s: no rows yet in %s", table.name, whole)
+        log.info("%s: no rows yet in %s", table.name, whole, extra=about("plan", table.name, whole, rows=0))
         locked.set_looked(replace(locked.looked, looked_at=high))
         return None
     if watermark == FIRST_WATERMARK:
@@ -208,7 +225,8 @@ def _open(
         locked.limit_rows(None)
     window_id = WindowId(cold.uuid, window)
     _record_open(locked, window_id, counts, now, dag_run_id)
-    log.info("%s %s: planned", table.name, window)
+    told = about("plan", table.name, window, rows=counts.total)
+    log.info("%s %s: planned, %d rows", table.name, window, counts.total, extra=told)
     return window_id, counts.total
 
 
@@ -251,11 +269,13 @@ def _resume(
             log.warning(
                 "%s %s: made smaller, to %d rows: %s has %d and has failed",
                 table.name, window, counts.total, opened.window, entry.planned_rows,
+                extra=about("plan", table.name, window, rows=counts.total),
             )  # fmt: skip
             return smaller, counts.total
         log.warning("%s %s: cannot be made smaller, all its rows have one timestamp", table.name, window)
     locked.resume(opened, dag_run_id)
-    log.info("%s %s: resumed", table.name, opened.window)
+    told = about("plan", table.name, opened.window, rows=entry.planned_rows)
+    log.info("%s %s: resumed, %d rows", table.name, opened.window, entry.planned_rows, extra=told)
     return opened, entry.planned_rows
 
 

@@ -6,12 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from k2_offload.core.backfill import BackfillId
 from k2_offload.core.day_comparison import Verdict
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.gaps import GapKind
 from k2_offload.core.plan import group_plans
 from k2_offload.work.backfill import find_left_out, plan_backfills
+from k2_offload.work.changes import find_changes
 from k2_offload.work.compare import compare_day, count_days
 from k2_offload.work.reconcile import plan_heal, reconcile
 from k2_offload.work.seals import seal_days
@@ -75,6 +77,9 @@ def test_what_was_skipped_is_brought_in_bounded_windows(workbench, skipped):
     assert [each.rows for each in planned] == [60, 40, 60, 40]
     output = workbench.publish(*planned)
     assert output.count(": filled, ") == 4
+    told = list(find_changes(cycle.tiers, cycle.tables[table], {each.backfill_id for each in planned[1:]}))
+    assert [(change.kind, change.rows) for change in told] == [("backfill", 40), ("backfill", 60), ("backfill", 40)]
+    assert [change.window for change in told] == [BackfillId.parse(each.backfill_id).window for each in planned[1:]]
     workbench.check(cycle, [table])
     cold = cycle.catalog.load(cycle.tables[table])
     assert cold.published.window_id.window.high == watermark

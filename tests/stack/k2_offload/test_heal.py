@@ -8,9 +8,10 @@ from urllib.parse import urlparse
 
 import pytest
 
-from k2_offload.core.day_comparison import Verdict
+from k2_offload.core.day_comparison import Verdict, day_window
 from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.windows import Window
+from k2_offload.work.changes import find_changes
 from k2_offload.work.compare import compare_day, count_days
 from k2_offload.work.reconcile import plan_heal
 
@@ -63,7 +64,12 @@ def test_late_rows_are_healed_and_the_next_window_follows(workbench, moved):
     first = NOON - timedelta(hours=1)
     assert found.differing == Window(first, first + timedelta(seconds=2, microseconds=1))
 
-    assert f"{DAY}: healed" in workbench.publish(planned_heal(cycle, table))
+    planned, spec = planned_heal(cycle, table), cycle.tables[table]
+    assert list(find_changes(cycle.tiers, spec, {planned.heal_id})) == []
+    assert f"{DAY}: healed" in workbench.publish(planned)
+    [told] = find_changes(cycle.tiers, spec, {planned.heal_id, "of another"})
+    assert (told.kind, told.window, told.rows) == ("heal", day_window(DAY), planned.rows)
+    assert told.snapshot_id == workbench.cold_table(table).metadata.current_snapshot_id
     assert compare(cycle, table).verdict is Verdict.EQUAL
     assert workbench.cold_rows(table) == below_watermark(workbench, cycle, table)
     assert watermark_of(cycle.catalog.load(cycle.tables[table]).published) == watermark

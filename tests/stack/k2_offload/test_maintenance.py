@@ -10,9 +10,11 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 
+from k2_offload.core.day_comparison import day_window
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH, watermark_of
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.plan import group_plans
+from k2_offload.work.changes import find_rewrites, seen_snapshots
 from k2_offload.work.reconcile import compare_day, count_days, plan_heal
 from tests.faults.hook import EFFECTS, MAINTENANCE_POINTS, Fault, Kind
 
@@ -79,8 +81,12 @@ def test_a_closed_day_of_many_files_becomes_one_and_holds_the_same_rows(workbenc
     assert (would.rewritten_days, would.problems) == (1, ())
     assert files_of(workbench, table) == files
 
+    seen = seen_snapshots(cycle.tiers, cycle.tables[table])
+    assert list(find_rewrites(cycle.tiers, cycle.tables[table], seen)) == []
     done = workbench.maintain(cycle, table)
     assert (done.rewritten_days, done.problems) == (1, ())
+    [told] = find_rewrites(cycle.tiers, cycle.tables[table], seen)
+    assert (told.kind, told.window, told.rows) == ("rewrite", day_window(DAY), 6 * 20)
     assert (done.before.files, done.after.files) == (len(files), 2)
     assert (workbench.cold_rows(table), watermark(cycle, table)) == (rows, before)
     assert workbench.cold_table(table).current_snapshot().summary.operation.value == "replace"

@@ -11,15 +11,18 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
 
-from embedded.stack import StackSettings, airflow_home, down, up
+from embedded.stack import StackSettings, airflow_home, airflow_services, down, up
 from embedded.stack.processes import STACK_VARIABLE, find_marked, start_moment, wait_until
 from embedded.stack.secrets import Secrets
 from embedded.stack.settings import HOST
 from tests.support import SharedStack, free_stack_ports
+from tests.support.collector import Collector
 
 LAYERS = ("bronze", "silver", "gold")
 DAGS = [f"k2_offload_{layer}" for layer in LAYERS]
@@ -58,16 +61,35 @@ class Api:
         pytest.fail(f"{dag} {run_id} did not end within three minutes")
 
 
+WEBHOOK_SECRET = "scheduler-s-webhook-path"
+
+
 @pytest.fixture(scope="module")
-def scheduled(tmp_path_factory, session_settings):
-    """A stack of its own, with Airflow's processes and some trades."""
+def webhook():
+    """Is told of failures."""
+    with Collector() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module")
+def scheduled(tmp_path_factory, session_settings, webhook):
+    """A stack of its own, with Airflow's processes and some trades; its lines are JSON, its failures are told."""
     state = tmp_path_factory.mktemp("scheduler").resolve()
     settings = StackSettings(state, free_stack_ports(), session_settings.clickhouse_version)
-    up(settings)
-    try:
-        yield SharedStack(settings, Secrets.load_or_make(state))
-    finally:
-        down(settings)
+    connection = {"conn_type": "http", "host": webhook.url, "password": WEBHOOK_SECRET}
+    chosen = {
+        "AIRFLOW__K2_OFFLOAD__LOG_FORMAT": "json",
+        "AIRFLOW__K2_OFFLOAD__NOTIFY_CONN_ID": "webhook",
+        "AIRFLOW_CONN_WEBHOOK": json.dumps(connection),
+    }
+    usual = airflow_services.own_variables
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(airflow_services, "own_variables", lambda of: usual(of) | chosen)
+        up(settings)
+        try:
+            yield SharedStack(settings, Secrets.load_or_make(state))
+        finally:
+            down(settings)
 
 
 @pytest.fixture(scope="module")
@@ -82,17 +104,26 @@ class Market:
 
     def __init__(self, stack: SharedStack) -> None:
         self._stack = stack
-        self._until = time.time() - 1300
+        self._start = self._until = time.time() - 1300
 
     def trade_until(self, ago_seconds: int) -> None:
         now = time.time()
-        begin, end = round(now - self._until), ago_seconds
+        self._trade(round(now - self._until), ago_seconds)
+        self._until = now - ago_seconds
+
+    def trade_late(self) -> list[str]:
+        """Trades of before the first watermark; returns the days that they may be of."""
+        late = self._start + 300
+        ago = round(time.time() - late)
+        self._trade(ago, ago - 1)
+        return sorted({f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d}" for at in (late - 100, late + 100)})
+
+    def _trade(self, begin: int, end: int) -> None:
         port = str(self._stack.settings.ports.clickhouse_native)
         span = ["--starting-ago", str(begin), "--for", str(begin - end)]
         command = ["k2", "feed", "generate", "--rate", "20", "--port", port, "--seed", str(begin), *span]
         sent = subprocess.run(command, env=self._stack.environment, capture_output=True, text=True, check=False)
         assert sent.returncode == 0, sent.stderr
-        self._until = now - end
 
 
 def k2(stack: SharedStack, *arguments: str) -> list[dict]:
@@ -170,20 +201,41 @@ def test_layers_that_the_schedule_starts_together_run_one_after_the_other(schedu
         assert below is None or ended[below] < plan["start_date"]
 
 
+def test_heals_and_rewrites_are_told_as_windows_are(scheduled, market):
+    api = Api(scheduled.settings)
+    one = {"tables": ["bronze_trades_kraken"]}
+    for dag, conf in (
+        ("k2_reconcile", {"days": market.trade_late()}),
+        ("k2_maintenance", one),
+        ("k2_backfill", one),
+    ):
+        body = {"logical_date": None, "conf": conf}
+        api.wait_for(dag, api.call("POST", f"/api/v2/dags/{dag}/dagRuns", body)["dag_run_id"])
+    assert [line for line in verify(scheduled) if not line["equal"]] == []
+    events = api.call("GET", "/api/v2/assets/events?limit=1000")["asset_events"]
+    kinds = {(event["name"], event["extra"]["kind"], event["source_task_id"]) for event in events}
+    assert {("k2/cold.silver_trades", "heal", "heal"), ("k2/cold.silver_trades", "window", "commit")} <= kinds
+
+
 def test_no_secret_reaches_a_log_an_xcom_or_a_rendered_field(scheduled):
-    secrets = Secrets.load_or_make(scheduled.settings.state)
-    logs = [path for path in scheduled.settings.state.rglob("*.log") if path.is_file()]
-    assert any("Spark-Submit cmd" in path.read_text(errors="replace") for path in logs)
-    assert [str(path) for path in logs if secrets.postgres_password in path.read_text(errors="replace")] == []
+    """Of cycles, a heal and maintenance: neither the tasks' logs nor those of services, nor Spark's whole ones."""
+    secrets = [WEBHOOK_SECRET, *asdict(Secrets.load_or_make(scheduled.settings.state)).values()]
+    logs = {path: path.read_text(errors="replace") for path in scheduled.settings.state.rglob("*.log")}
+    of_tasks = [text for path, text in logs.items() if path.name.startswith("attempt=") and "spark" not in path.name]
+    for task in ("Spark-Submit cmd", "offload.py", "maintain.py", r"\"phase\": \"publish\"", r"\"phase\": \"heal\""):
+        assert any(task in text for text in of_tasks), task
+    whole = [text for path, text in logs.items() if path.name.endswith(".spark.log")]
+    assert any(" INFO org.apache.spark.SparkContext" in text for text in whole)
+    assert [str(path) for path, text in logs.items() if any(secret in text for secret in secrets)] == []
     with psycopg.connect(scheduled.ledger_dsn) as connection:
         for table, column in (("xcom", "value"), ("rendered_task_instance_fields", "rendered_fields")):
-            query = f"SELECT count(*) FROM {table} WHERE {column}::text LIKE %s"
-            found = connection.execute(query, (f"%{secrets.postgres_password}%",)).fetchone()
+            query = f"SELECT count(*) FROM {table} WHERE {column}::text LIKE ANY(%s)"
+            found = connection.execute(query, ([f"%{secret}%" for secret in secrets],)).fetchone()
             assert found == (0,)
             assert connection.execute(f"SELECT count(*) > 0 FROM {table}").fetchone() == (True,)
 
 
-def test_one_red_table_holds_back_what_is_made_of_it_and_stops_no_layer(scheduled, market):
+def test_one_red_table_holds_back_what_is_made_of_it_and_stops_no_layer(scheduled, market, webhook):
     api = Api(scheduled.settings)
     market.trade_until(320)
     with renamed(scheduled, "bronze_trades_kraken", "raw_message"):
@@ -196,6 +248,11 @@ def test_one_red_table_holds_back_what_is_made_of_it_and_stops_no_layer(schedule
     # Silver's last row below the red table's watermark may be an older one.
     assert silver["watermark"] <= red["watermark"] < green["watermark"]
     assert red["status"] == "failed"
+    assert wait_until(lambda: len(webhook.posted) > 0, 60)
+    [(path, _, told)] = webhook.posted
+    assert path == f"/{WEBHOOK_SECRET}"
+    assert told["text"].startswith("k2_offload_bronze has failed (task_failure), run red. bronze_trades_kraken: ")
+    assert told["text"].endswith("What to do: docs/runbooks/offload-failure.md")
 
 
 @contextlib.contextmanager

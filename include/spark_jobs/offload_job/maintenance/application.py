@@ -6,9 +6,9 @@ It can be stopped at any time, and started again: what is done stays done. Table
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import time
-import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from k2_offload.adapters.log_lines import about, print_lines
 from k2_offload.adapters.retry import with_retries
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.day_comparison import day_window
@@ -25,7 +26,6 @@ from k2_offload.core.errors import OffloadError, StaleWindow
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.maintenance import Tidied, files_wanted
 from k2_offload.core.maintenance_plan import MaintenancePlan, PlannedMaintenance, report_to_json
-from offload_job.application import say
 from offload_job.cold_table_writer import ColdTableWriter, open_catalog
 from offload_job.jvm import Jvm, end_with_parent, start_jvm
 from offload_job.maintenance.rewrite import rewrite_day
@@ -36,6 +36,8 @@ from offload_job.swap import Swap, tasks_by_day
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+log = logging.getLogger(__name__)
 
 _LOCAL = "local[2]"
 
@@ -108,10 +110,14 @@ class MaintenanceJob:
             if into is None:
                 continue
             if any(task.deletes() for task in tasks.values()):
-                say(f"{planned.table} {day}: has delete files of another writer, and is left as it is")
+                told = about("rewrite", planned.table, day_window(day))
+                text = "has delete files of another writer, and is left as it is"
+                log.info("%s %s: %s", planned.table, day, text, extra=told)
                 continue
             if dry_run:
-                say(f"{planned.table} {day}: {len(tasks)} files, {sum(sizes):,} bytes, to be rewritten into {into}")
+                told = about("rewrite", planned.table, day_window(day), files=len(tasks), bytes=sum(sizes))
+                text = f"{len(tasks)} files, {sum(sizes):,} bytes, to be rewritten into {into}"
+                log.info("%s %s: %s", planned.table, day, text, extra=told)
                 days += 1
                 continue
             with done.problems_told():
@@ -133,10 +139,14 @@ class MaintenanceJob:
         try:
             written = rewrite_day(planned, day, tasks, into, base, cold, swap, rewriter, lambda: uuid.uuid4().hex)
         except StaleWindow as stale:
-            say(str(stale))
+            log.info("%s", stale, extra=about("rewrite", planned.table, day_window(day)))
             return False
         seconds = time.monotonic() - started
-        say(f"{planned.table} {day}: {len(tasks)} files rewritten, {written.rows:,} rows, in {seconds:.1f} s")
+        numbers = {"files": len(tasks), "rows": written.rows, "bytes": written.size_bytes, "seconds": round(seconds, 3)}
+        text = f"{len(tasks)} files rewritten, {written.rows:,} rows, in {seconds:.1f} s"
+        log.info(
+            "%s %s: %s", planned.table, day, text, extra=about("rewrite", planned.table, day_window(day), **numbers)
+        )
         return True
 
 
@@ -155,12 +165,12 @@ class _Done:
             yield
         except OffloadError as error:
             problem = str(error)
-        except Exception:  # noqa: BLE001 - one step's surprise must not stop the others
-            traceback.print_exc()
-            problem = f"{self.table}: unexpected, see above. No row is lost; the next run tries again."
+            log.error("%s", problem, extra=about("maintenance", self.table))
+        except Exception:  # one step's surprise must not stop the others
+            problem = f"{self.table}: unexpected, see the job's log. No row is lost; the next run tries again."
+            log.exception("%s", problem, extra=about("maintenance", self.table))
         else:
             return
-        say(f"ERROR {problem}")
         self.problems.append(problem)
 
 
@@ -177,7 +187,7 @@ def run(
         done = _Done(planned.table)
         with done.problems_told():
             report.append(job.tidy(planned, dry_run=plan.dry_run))
-            say(_line(report[-1], dry_run=plan.dry_run))
+            log.info("%s", _line(report[-1], dry_run=plan.dry_run), extra=_about(report[-1]))
             tell(report)
     return report
 
@@ -191,6 +201,20 @@ def _line(tidied: Tidied, *, dry_run: bool) -> str:
         f"{tidied.rewritten_days:,} days {would}rewritten, {tidied.expired_snapshots:,} of {before.snapshots:,} "
         f"snapshots {would}expired, {tidied.orphans:,} orphan files {would}removed ({tidied.orphan_bytes:,} bytes), "
         f"{before.metadata_bytes:,} → {after.metadata_bytes:,} bytes of metadata, in {tidied.seconds:.1f} s"
+    )
+
+
+def _about(tidied: Tidied) -> dict[str, Any]:
+    return about(
+        "maintenance",
+        tidied.table,
+        files_before=tidied.before.files,
+        files=tidied.after.files,
+        bytes=tidied.after.size_bytes,
+        rewritten_days=tidied.rewritten_days,
+        expired_snapshots=tidied.expired_snapshots,
+        orphan_files=tidied.orphans,
+        seconds=round(tidied.seconds, 3),
     )
 
 
@@ -212,11 +236,12 @@ def main(start: Callable[[], Jvm] = start_jvm) -> int:
     parser.add_argument("report", type=Path, help="file that gets what was done")
     arguments = parser.parse_args()
     end_with_parent()
+    print_lines()
     plan = MaintenancePlan.from_json(arguments.plan.read_text())
     try:
         job = MaintenanceJob(JobConnections.from_json(os.environ[JobConnections.VARIABLE]), start())
     except OffloadError as error:
-        say(f"ERROR {error}")
+        log.error("%s", error)
         return 1
     report = run(job, plan, lambda report: _write(arguments.report, report_to_json(report)))
     return 1 if len(report) < len(plan.tables) or any(tidied.problems for tidied in report) else 0

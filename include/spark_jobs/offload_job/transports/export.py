@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
 from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.adapters.log_lines import about
 from k2_offload.core.connections import JobConnections, is_cluster
 from k2_offload.core.exactly_once import Snapshot, Stamp
 from k2_offload.core.fault_points import FaultPoint, reached
@@ -19,6 +21,9 @@ from k2_offload.core.splits import Split
 from offload_job.cold_table_writer import ColdTableWriter
 from offload_job.export_task import TRY, Export, Exported, file_of, run_export
 from offload_job.spark_cluster import SparkCluster
+from offload_job.steps import Steps
+
+log = logging.getLogger(__name__)
 
 _PARALLEL_FOOTERS = 8
 
@@ -49,7 +54,10 @@ class ExportTransport:
         exports = self._exports(cold, planned, splits, stamp.attempt)
         written = [file_of(export, 0) for export in exports]  # also those whose reply is lost
         with cold.removing_unnamed(stamp.attempt, written):
-            return cold.stage_files(self._export(clickhouse, cold, planned, splits, exports, written), stamp)
+            steps, rows = Steps(log, planned.table, stamp.window), sum(split.rows for split in splits)
+            files = self._export(clickhouse, cold, planned, splits, exports, written)
+            steps.done("export", f"exported {rows} rows, {len(files)} files", rows=rows, files=len(files))
+            return cold.stage_files(files, stamp)
 
     def _export(
         self,
@@ -67,7 +75,7 @@ class ExportTransport:
         def export_and_register(split: Split, export: Export) -> Any:
             with closing(ClickHouse(self._connections.clickhouse)) as own:
                 exported = run_export(export, 0, own)
-            _say(planned, exported)
+            log.info("%s: %s", planned.table, exported, extra=about("export", planned.table))
             return register(split, exported)
 
         at_once = min(planned.parallel_exports, len(splits))
@@ -75,7 +83,7 @@ class ExportTransport:
         if self._cluster is not None and sum(split.rows for split in splits) > planned.max_file_rows:
             exported = self._cluster.run(exports, written)
             for each in exported:
-                _say(planned, each)
+                log.info("%s: %s", planned.table, each, extra=about("export", planned.table))
             with ThreadPoolExecutor(_PARALLEL_FOOTERS) as pool:
                 return list(pool.map(register, splits, exported))
         if at_once > 1:
@@ -97,7 +105,3 @@ class ExportTransport:
             statement = f"INSERT INTO FUNCTION {destination} {select} SETTINGS {EXPORT_SETTINGS}"
             exports.append(Export(uri, statement))
         return exports
-
-
-def _say(planned: PlannedRows, exported: Exported) -> None:
-    print(f"{planned.table}: {exported}\n", end="", flush=True)

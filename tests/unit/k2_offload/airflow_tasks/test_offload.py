@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters import spark_submit
+from k2_offload.adapters.log_lines import FORMAT_VARIABLE
 from k2_offload.airflow_tasks import run_by_spark_submit
 from k2_offload.airflow_tasks.offload import OffloadOperator
 from k2_offload.airflow_tasks.spark_application import with_runner
@@ -19,6 +21,8 @@ from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.plan import Plan, PlannedWindow, RefusedTable
 
 SECRET = "a-secret-of-this-test"
+RUN = SimpleNamespace(dag_id="k2_offload_bronze", run_id="r+1", task_id="offload", map_index=2, try_number=1)
+CONTEXT = {"ti": RUN}
 SUBMIT = SparkSubmitOperator.execute
 
 
@@ -77,7 +81,7 @@ def operator(plan):
 def test_the_plan_goes_into_a_file_and_secrets_into_the_environment_only(submitted):
     plan = Plan("bronze", (window(),))
     task = operator(plan)
-    task.execute({})
+    task.execute(CONTEXT)
     [run] = submitted
     assert Plan.from_json(run["plan"]) == plan
     assert run["args"] == ["--parallel-tables", "3"]
@@ -110,7 +114,7 @@ def test_no_secret_is_on_the_command_line_that_others_can_list(monkeypatch, tmp_
     monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__SPARK_BINARY", str(binary))
     monkeypatch.setenv("AIRFLOW_CONN_UNIT_SPARK", json.dumps({"conn_type": "spark", **spark}))
     monkeypatch.setattr(SparkSubmitOperator, "execute", SUBMIT)
-    operator(Plan("bronze", (window(),))).execute({})
+    operator(Plan("bronze", (window(),))).execute(CONTEXT)
     listed = (tmp_path / "listed").read_text()
     assert f"--master {spark['host']}" in listed
     assert SECRET not in listed
@@ -130,8 +134,29 @@ def test_no_secret_is_on_the_command_line_that_others_can_list(monkeypatch, tmp_
 def test_a_master_that_would_put_secrets_on_command_lines_is_refused(submitted, monkeypatch, spark):
     monkeypatch.setenv("AIRFLOW_CONN_UNIT_SPARK", json.dumps({"conn_type": "spark", **spark}))
     with pytest.raises(ConfigurationError, match="command lines"):
-        operator(Plan("bronze", (window(),))).execute({})
+        operator(Plan("bronze", (window(),))).execute(CONTEXT)
     assert submitted == []
+
+
+def test_sparks_whole_log_is_beside_the_tasks_which_names_it(submitted, monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("AIRFLOW__LOGGING__BASE_LOG_FOLDER", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__LOG_FORMAT", "json")
+    with caplog.at_level("INFO"):
+        operator(Plan("bronze", (window(),))).execute(CONTEXT)
+    folder = tmp_path / "dag_id=k2_offload_bronze" / "run_id=r+1" / "task_id=offload" / "map_index=2"
+    file = folder / "attempt=1.spark.log"
+    assert folder.is_dir()
+    assert submitted[0]["environment"].items() >= spark_submit.full_log(file).items()
+    assert submitted[0]["environment"][FORMAT_VARIABLE] == "json"
+    assert f"Spark's whole log: {file}" in caplog.text
+
+
+def test_where_that_log_cannot_be_kept_the_rows_move_all_the_same(submitted, monkeypatch, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("AIRFLOW__LOGGING__BASE_LOG_FOLDER", str(tmp_path / "file"))
+    operator(Plan("bronze", (window(),))).execute(CONTEXT)
+    assert len(submitted) == 1
+    assert "Spark's whole log is not kept" in caplog.text
 
 
 def test_nothing_secret_is_there_before_the_task_runs(submitted):
@@ -144,7 +169,7 @@ def test_nothing_secret_is_there_before_the_task_runs(submitted):
 @pytest.mark.parametrize(("transports", "short"), [(["export"], True), (["jdbc"], False), (["export", "jdbc"], False)])
 def test_a_job_that_is_over_in_seconds_gets_a_short_job_s_options(submitted, transports, short):
     task = operator(Plan("bronze", tuple(window(transport) for transport in transports)))
-    task.execute({})
+    task.execute(CONTEXT)
     assert (spark_submit.SHORT_JOB in task.conf["spark.driver.extraJavaOptions"]) is short
     assert len(submitted) == 1
 
@@ -152,20 +177,20 @@ def test_a_job_that_is_over_in_seconds_gets_a_short_job_s_options(submitted, tra
 def test_a_refused_table_fails_the_task_once_the_others_have_moved(submitted):
     plan = Plan("bronze", (window(),), (RefusedTable("x", "x: no such source"), RefusedTable("y", "y: NULL")))
     with pytest.raises(AirflowFailException, match="x: no such source\ny: NULL"):
-        operator(plan).execute({})
+        operator(plan).execute(CONTEXT)
     assert len(submitted) == 1
 
 
 def test_with_refused_tables_alone_no_spark_is_started(submitted):
     with pytest.raises(AirflowFailException, match="no such source"):
-        operator(Plan("bronze", (), (RefusedTable("x", "x: no such source"),))).execute({})
+        operator(Plan("bronze", (), (RefusedTable("x", "x: no such source"),))).execute(CONTEXT)
     assert submitted == []
 
 
 def test_a_missing_spark_connection_is_named_before_spark_makes_something_up(submitted, monkeypatch):
     monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__SPARK_CONN_ID", "not_there")
     with pytest.raises(ConfigurationError, match="'not_there' does not exist"):
-        operator(Plan("bronze", (window(),))).execute({})
+        operator(Plan("bronze", (window(),))).execute(CONTEXT)
     assert submitted == []
 
 
@@ -178,5 +203,5 @@ def test_each_application_of_one_task_gets_its_own_plan(monkeypatch, tmp_path):
     monkeypatch.setattr(SparkSubmitOperator, "execute", SUBMIT)
     task = operator(Plan("bronze", (window(),)))
     for plan in ("first,", "second"):
-        task.submit({}, plan, short=True)
+        task.submit(CONTEXT, plan, short=True)
     assert (tmp_path / "plans").read_text() == "first,second"

@@ -57,9 +57,9 @@ def world(monkeypatch):
     return world
 
 
-def planned(layer="bronze", **params):
+def planned(layer="bronze", events=None, **params):
     task = plan.PlanOffloadOperator(task_id="plan", layer=layer)
-    return task.execute({"run_id": "run", "params": {"tables": []} | params})
+    return task.execute({"run_id": "run", "params": {"tables": []} | params, "outlet_events": events or Events()})
 
 
 def committed():
@@ -71,10 +71,10 @@ def committed():
 def failing_for(monkeypatch, module, function, table, error):
     real = getattr(module, function)
 
-    def fail(tiers, spec, *rest):
+    def fail(tiers, spec, *rest, **named):
         if spec.name == table:
             raise error
-        return real(tiers, spec, *rest)
+        return real(tiers, spec, *rest, **named)
 
     monkeypatch.setattr(module, function, fail)
 
@@ -129,12 +129,10 @@ def test_where_the_ttl_is_an_hour_away_the_run_moves_what_it_can_and_is_red(monk
 
 
 @pytest.mark.usefixtures("world")
-def test_where_the_ttl_is_a_day_away_the_log_says_so(monkeypatch):
-    said = []
-    monkeypatch.setattr(plan.PlanOffloadOperator, "log", Mock(warning=lambda form, *values: said.append(form % values)))
+def test_where_the_ttl_is_a_day_away_the_log_says_so(monkeypatch, caplog):
     [made] = plan_with_ttl_of_bronze_a(monkeypatch, timedelta(hours=23))
     assert made.refused == ()
-    assert any(warning.startswith("bronze_a: 23 h 00 min left until the TTL") for warning in said)
+    assert any(warning.startswith("bronze_a: 23 h 00 min left until the TTL") for warning in caplog.messages)
 
 
 def test_a_window_counts_as_moved_unless_the_run_before_has_failed_to(world, monkeypatch):
@@ -239,12 +237,44 @@ def test_a_service_that_is_down_fails_the_task_so_that_airflow_tries_again(monke
         planned()
 
 
-def test_commit_follows_what_was_published_and_tells_of_each_window(world):
+def publish_and_crash(world):
+    """Both bronze tables, whose windows nobody has committed."""
     world.begin("bronze").proceed(("ledger commit",))
     actor = world.running("bronze")[0]
     while world.head("bronze_a") is None or world.head("bronze_b") is None:
         actor.go()
     actor.crash()
+
+
+def test_a_plan_that_finds_windows_published_tells_of_them_and_no_commit_does_again(world, monkeypatch):
+    publish_and_crash(world)
+    events = Events()
+    with monkeypatch.context() as patch:  # the ledger's transaction is undone
+        failing_after(patch, plan, "plan", "bronze_a", InvalidSource("bronze_a: no such source"))
+        planned(events=events)
+    assert [(name, extra["kind"], extra["rows"]) for name, extra in events.sent] == [
+        ("k2/cold.bronze_b", "window", len(world.cold("bronze_b")))
+    ]
+    planned(events=events)
+    assert [name for name, _ in events.sent] == ["k2/cold.bronze_b", "k2/cold.bronze_a"]
+    assert committed()[1] == []
+
+
+def failing_after(monkeypatch, module, function, table, error):
+    """Within the transaction, which is undone."""
+    real = getattr(module, function)
+
+    def fail(tiers, spec, *rest):
+        with monkeypatch.context() as patch:
+            if spec.name == table:
+                patch.setattr("k2_offload.work.cycle.follow_source", Mock(side_effect=error))
+            return real(tiers, spec, *rest)
+
+    monkeypatch.setattr(module, function, fail)
+
+
+def test_commit_follows_what_was_published_and_tells_of_each_window(world):
+    publish_and_crash(world)
     watermarks, events = committed()
     assert watermarks == {name: format_time(world.watermark(name)) for name in BRONZE}
     assert min(watermarks.values()) > format_time(FIRST_WATERMARK)

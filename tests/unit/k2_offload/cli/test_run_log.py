@@ -48,6 +48,24 @@ def test_what_the_job_reported_is_not_said_again_by_spark_submit():
     assert find_reasons(failed) == []
 
 
+def test_errors_that_are_json_are_reasons_all_the_same():
+    said = json.dumps({"time": "…", "level": "error", "phase": "offload", "table": "a", "message": REFUSAL})
+    fine = json.dumps({"time": "…", "level": "info", "phase": "stage", "table": "b", "message": "b: staged 3 rows"})
+    assert find_reasons(f"2026-11-21T05:44:16.7Z [info     ] {said}\n2026-11-21T05:44:16.7Z [info     ] {fine}") == [
+        REFUSAL
+    ]
+    failed = log(
+        HEADLINE,
+        f"2026-11-21T05:44:16.7Z [error    ] {said} [airflow.task.operators.k2_offload] loc=plan.py:48",
+        TRACEBACK + "AirflowException: Cannot execute: /opt/spark-submit --master local[2]. Error code is: 1.",
+        "Last spark-submit output:",
+        said,
+        fine,
+        NEXT_LINE,
+    )
+    assert find_reasons(failed) == [REFUSAL]
+
+
 def test_one_tables_report_does_not_hide_anothers_exception():
     failed = log(PLAN_LINE, HEADLINE, TRACEBACK + "FileNotFoundError: '/none/spark-submit'", NEXT_LINE)
     assert find_reasons(failed) == [REFUSAL, "FileNotFoundError: '/none/spark-submit'"]

@@ -145,3 +145,27 @@ def test_a_column_is_renamed_at_night(runbook):
     scenario.clears("K2TableStopped")
     scenario.verify()
     scenario.tables_equal()
+
+
+def test_nobody_has_compared_for_hours(runbook):
+    scenario = runbook("consistency.md#the-tiers-are-not-compared")
+    scenario.insert(timedelta(hours=3, minutes=1), 3)  # so that there is something to heal
+    scenario.airflow("UPDATE dag_run SET end_date = end_date - interval '5 hours' WHERE dag_id = 'k2_reconcile'")
+    scenario.fires("K2ComparisonOverdue", "k2_reconcile")
+    scenario.check()
+    assert "all days equal" in scenario.verify()
+    scenario.clears("K2ComparisonOverdue", "k2_reconcile")
+    scenario.tables_equal()
+
+
+def test_late_rows_were_not_healed_before_the_ttl(runbook):
+    scenario = runbook("consistency.md#rows-came-too-late", ago=timedelta(hours=50))
+    scenario.insert(timedelta(hours=50, minutes=1), 3)
+    cycle = scenario.cycle
+    [found] = reconcile(cycle.tiers, [cycle.tables[scenario.table]])
+    assert found.days[0].late_rows == 3
+    scenario.use(scenario.entry(warm_retention_days=1))
+    scenario.fires("K2LateRowsLeftOut")
+    scenario.check()
+    scenario.verify()
+    scenario.clears("K2LateRowsLeftOut")
