@@ -7,10 +7,12 @@ Its configuration points at the stack that tests/stack starts; unit tests never 
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,14 @@ def pytest_configure(config: pytest.Config) -> None:
     airflow_home.write(settings, Secrets.load_or_make(state))
     os.environ["AIRFLOW_HOME"] = str(settings.airflow_home)
     config.stash[_SESSION_SETTINGS] = settings
+
+
+@pytest.fixture(autouse=True)
+def _process_of_a_test() -> Iterator[None]:
+    """A command changes what is its own process elsewhere."""
+    yield
+    logging.disable(logging.NOTSET)
+    os.environ.pop("_AIRFLOW_PROCESS_CONTEXT", None)
 
 
 @pytest.fixture(scope="session")

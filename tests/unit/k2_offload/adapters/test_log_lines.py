@@ -80,9 +80,8 @@ def test_what_another_program_prints_is_no_error_of_the_job(line):
     assert read_job_line(line) == (False, line)
 
 
-def test_a_tasks_own_lines_become_json_once_and_no_others(caplog):
-    caplog.handler.addFilter(AsJson())
-    caplog.handler.addFilter(AsJson())
+def test_a_tasks_own_lines_become_json_once_and_no_others(caplog, monkeypatch):
+    monkeypatch.setattr(caplog.handler, "filters", [AsJson(), AsJson()])
     with caplog.at_level(logging.INFO):
         task.info("%s: planned", "t", extra=TOLD)
         foreign.info("spark: %d", 1)

@@ -13,6 +13,7 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.providers.docker.operators.docker import DockerOperator
 from airflow.sdk.exceptions import AirflowException
 
+from k2_offload.adapters.log_lines import FORMAT_VARIABLE
 from k2_offload.adapters.settings import Settings
 from k2_offload.airflow_tasks.dags import build_dags
 from k2_offload.airflow_tasks.maintenance import MaintainOperator
@@ -87,7 +88,7 @@ def test_the_application_gets_its_arguments_and_the_variables_of_its_container_o
     assert "-Dlog4j2.configurationFile=file:///in/the/image/log4j2.properties" in java
     variables = dict(line.split("=", 1) for line in (tmp_path / "environment").read_text().splitlines())
     assert variables.keys() - {"PWD", "SHLVL", "_", "OLDPWD"} == {
-        "PATH", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON", JobConnections.VARIABLE,
+        "PATH", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON", JobConnections.VARIABLE, FORMAT_VARIABLE,
     }  # fmt: skip
     assert JobConnections.from_json(variables[JobConnections.VARIABLE]).clickhouse.password == SECRET
     log = capsys.readouterr().out
