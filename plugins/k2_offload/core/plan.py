@@ -6,11 +6,14 @@ It holds no secret: connections are named, their contents reach the application 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from k2_offload.core import queries
 from k2_offload.core.errors import ConfigurationError
+from k2_offload.core.tables import TableSpec
+from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.type_mapping import Column
 
 _VERSION = 6
@@ -26,11 +29,6 @@ class PlannedColumn:
     name: str
     iceberg_type: str
     source_type: str | None = None
-
-
-def plan_columns(columns: Iterable[Column]) -> tuple[PlannedColumn, ...]:
-    """Columns as a plan names them."""
-    return tuple(PlannedColumn(column.name, column.iceberg_type, column.source_type) for column in columns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +95,33 @@ class PlannedBackfill(PlannedRows):
     """
 
     backfill_id: str
+
+
+Kind = TypeVar("Kind", bound=PlannedRows)
+
+
+def plan_rows(
+    kind: type[Kind], table: TableSpec, columns: Sequence[Column], partition_field: str, condition: str, **own: Any
+) -> Kind:
+    """Plan rows of a table's source.
+
+    :param kind: what is done with them, and ``own`` its own fields
+    :param condition: which rows, in ClickHouse's SQL
+    """
+    return kind(
+        table=table.name,
+        target=table.target,
+        cut_on=table.timestamp_column,
+        transport=table.transport,
+        partition_field=partition_field,
+        columns=tuple(PlannedColumn(column.name, column.iceberg_type, column.source_type) for column in columns),
+        max_file_rows=TRANSPORTS[table.transport].limit_file_rows(table.max_file_rows),
+        parallel_exports=table.parallel_exports,
+        rows_per_slot_sql=queries.rows_per_slot(table, condition),
+        select_split_sql=queries.select_split(table, columns, condition),
+        column_types_sql=queries.column_types(table),
+        **own,
+    )
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,10 @@ from k2_offload.core.day_comparison import TTL_MARGIN
 from k2_offload.core.errors import NotBegun, OffloadError
 from k2_offload.core.exactly_once import FIRST_WATERMARK, check_cut, watermark_of
 from k2_offload.core.gaps import Shortage, find_shortages
-from k2_offload.core.plan import PlannedBackfill, plan_columns
+from k2_offload.core.plan import PlannedBackfill, plan_rows
 from k2_offload.core.schema_change import settle
 from k2_offload.core.skips import intersect, subtract
 from k2_offload.core.tables import TableSpec
-from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import Window, format_time
 from k2_offload.work.tiers import Tiers
@@ -139,20 +138,6 @@ def _check_shortage(found: LeftOut, shortage: Shortage) -> None:
 
 
 def _planned(found: LeftOut, window: Window, rows: int) -> PlannedBackfill:
-    table = found.table
-    condition = queries.within(table, window)
-    return PlannedBackfill(
-        table=table.name,
-        target=table.target,
-        backfill_id=str(BackfillId(found.cold.uuid, window)),
-        rows=rows,
-        cut_on=table.timestamp_column,
-        transport=table.transport,
-        partition_field=found.cold.partition_field,
-        columns=plan_columns(found.columns),
-        max_file_rows=TRANSPORTS[table.transport].limit_file_rows(table.max_file_rows),
-        parallel_exports=table.parallel_exports,
-        rows_per_slot_sql=queries.rows_per_slot(table, condition),
-        select_split_sql=queries.select_split(table, found.columns, condition),
-        column_types_sql=queries.column_types(table),
-    )
+    table, columns = found.table, found.columns
+    own = {"backfill_id": str(BackfillId(found.cold.uuid, window)), "rows": rows}
+    return plan_rows(PlannedBackfill, table, columns, found.cold.partition_field, queries.within(table, window), **own)

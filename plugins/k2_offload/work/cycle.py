@@ -32,11 +32,10 @@ from k2_offload.core.exactly_once import (
 )
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.gaps import Gap, GapKind, Looked, first_contact
-from k2_offload.core.plan import PlannedWindow, plan_columns
+from k2_offload.core.plan import PlannedWindow, plan_rows
 from k2_offload.core.schema_change import refused_by_choice, settle
 from k2_offload.core.skips import Skips
 from k2_offload.core.tables import TableSpec
-from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import TICK, Upstream, Window, format_time, upstream_limit, window_high
 from k2_offload.work.holding import find_expired
@@ -324,18 +323,5 @@ def _planned(
     table: TableSpec, columns: Sequence[Column], cold: ColdTable, window_id: WindowId, rows: int
 ) -> PlannedWindow:
     condition = queries.within(table, window_id.window)
-    return PlannedWindow(
-        table=table.name,
-        target=table.target,
-        window_id=str(window_id),
-        rows=rows,
-        cut_on=table.timestamp_column,
-        transport=table.transport,
-        partition_field=cold.partition_field,
-        columns=plan_columns(columns),
-        max_file_rows=TRANSPORTS[table.transport].limit_file_rows(table.max_file_rows),
-        parallel_exports=table.parallel_exports,
-        rows_per_slot_sql=queries.rows_per_slot(table, condition),
-        select_split_sql=queries.select_split(table, columns, condition),
-        column_types_sql=queries.column_types(table),
-    )
+    own = {"window_id": str(window_id), "rows": rows}
+    return plan_rows(PlannedWindow, table, columns, cold.partition_field, condition, **own)

@@ -13,7 +13,7 @@ from datetime import date, datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from k2_offload.core import day_queries, queries
+from k2_offload.core import day_queries
 from k2_offload.core.day_comparison import (
     COMPARED_TOGETHER,
     HEALED_WITHIN,
@@ -25,9 +25,8 @@ from k2_offload.core.day_comparison import (
 from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.heal import HealId
-from k2_offload.core.plan import PlannedHeal, plan_columns
+from k2_offload.core.plan import PlannedHeal, plan_rows
 from k2_offload.core.tables import TableSpec
-from k2_offload.core.transports import TRANSPORTS
 from k2_offload.work.compare import TableDays, compare_day, count_days, describe
 from k2_offload.work.tiers import WORKER, Tiers
 
@@ -43,24 +42,17 @@ def plan_heal(days: TableDays, comparison: DayComparison) -> PlannedHeal:
         :meth:`~k2_offload.core.day_comparison.DayComparison.obstacle`
     """
     table, cold, scope = days.table, days.cold_table, comparison.scope
-    condition = day_queries.in_scope(table, scope)
-    return PlannedHeal(
-        table=table.name,
-        target=table.target,
+    return plan_rows(
+        PlannedHeal,
+        table,
+        days.columns,
+        cold.partition_field,
+        day_queries.in_scope(table, scope),
         heal_id=str(HealId(cold.uuid, scope.day, comparison.snapshot_id)),
         partition_column=table.partition_column,
         rows=comparison.warm_rows,
         content_hash=comparison.warm_hash if comparison.export_hash is None else comparison.export_hash,
         files=tuple(cold.files_of_day(table.partition_column, scope.day)),
-        cut_on=table.timestamp_column,
-        transport=table.transport,
-        partition_field=cold.partition_field,
-        columns=plan_columns(days.columns),
-        max_file_rows=TRANSPORTS[table.transport].limit_file_rows(table.max_file_rows),
-        parallel_exports=table.parallel_exports,
-        rows_per_slot_sql=queries.rows_per_slot(table, condition),
-        select_split_sql=queries.select_split(table, days.columns, condition),
-        column_types_sql=queries.column_types(table),
     )
 
 
