@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
@@ -24,14 +24,23 @@ if TYPE_CHECKING:
     Hashes = NDArray[np.uint64]
 
 
-def read_day(cold: ColdTable, table: TableSpec, columns: Sequence[TypedColumn], day: date, limit: int) -> DayRows:
-    """Read all rows of a day, one file at a time; in memory are their hashes, 16 bytes a row.
+def read_day(
+    cold: ColdTable,
+    table: TableSpec,
+    columns: Sequence[TypedColumn],
+    day: date,
+    limit: int,
+    unsourced: Collection[str] = (),
+) -> DayRows:
+    """Read all rows of a day, one file at a time; in memory are their hashes, 24 bytes a row at most.
 
     :param columns: all of the cold table
     :param limit: how many of the repeated rows are named
+    :param unsourced: columns that the source lacks: rows that differ in nothing else are repeated ones
     """
-    key = naming_columns(table, columns) if table.key_columns else []
-    contents, keys = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
+    sourced = [column for column in columns if column.name not in unsourced]
+    key = naming_columns(table, sourced) if table.key_columns else []
+    contents, keys, wholes = ([np.empty(0, np.uint64)] for _ in range(3))
     undated = early = 0
     newest = None
     for rows in _batches(cold, table, columns, day):
@@ -41,19 +50,22 @@ def read_day(cold: ColdTable, table: TableSpec, columns: Sequence[TypedColumn], 
         early += int(np.count_nonzero(known < to_micros(FIRST_WATERMARK)))
         if len(known):
             newest = max(int(known.max()), newest if newest is not None else int(known.max()))
-        contents.append(row_hashes(rows, columns))
+        contents.append(row_hashes(rows, sourced))
+        if unsourced:
+            wholes.append(row_hashes(rows, columns))
         if key:
             keys.append(row_hashes(rows, key))
     distinct, times_of_row = np.unique(np.concatenate(contents), return_counts=True)
     count, duplicates = int(times_of_row.sum()), int(times_of_row.sum()) - len(distinct)
-    equal_keys, hashed, times_of = 0, columns, dict(zip(distinct.tolist(), times_of_row.tolist(), strict=True))
+    differing = len(np.unique(np.concatenate(wholes))) - len(distinct) if unsourced else 0
+    equal_keys, hashed, times_of = 0, sourced, dict(zip(distinct.tolist(), times_of_row.tolist(), strict=True))
     if key:
         distinct_keys, times_of_key = np.unique(np.concatenate(keys), return_counts=True)
         equal_keys = len(distinct) - len(distinct_keys)
         hashed, times_of = key, dict(zip(distinct_keys.tolist(), times_of_key.tolist(), strict=True))
     repeated = {content: number for content, number in times_of.items() if number > 1}
-    named = _name(cold, table, columns, day, hashed, repeated)[:limit] if repeated else []
-    return DayRows(day, count, duplicates, equal_keys, undated, early, newest, tuple(named))
+    named = _name(cold, table, sourced, day, hashed, repeated)[:limit] if repeated else []
+    return DayRows(day, count, duplicates, differing, equal_keys, undated, early, newest, tuple(named))
 
 
 def _name(

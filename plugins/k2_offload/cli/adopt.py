@@ -34,9 +34,7 @@ _SHOWN_DAYS = 20
 
 KeepOption = Annotated[
     bool,
-    typer.Option(
-        "--keep-duplicates", help="Take it over with rows that are there twice and that no comparison will find."
-    ),
+    typer.Option("--keep-duplicates", help="Take it over with rows that are there twice; puts them on record."),
 ]
 
 
@@ -89,7 +87,7 @@ def _print(found: Look) -> None:
     for sentence in _sentences(found):
         screen.print(escape(sentence), soft_wrap=True)
     _print_repeated([day for day in found.days if day.surplus])
-    for day in found.out_of_reach[:_SHOWN_DAYS]:
+    for day in found.surplus[:_SHOWN_DAYS]:
         screen.print(escape(f"{day.day}, with Spark: {found.deduplication(day.day)}"), soft_wrap=True)
     if found.compared:
         show_days(found.compared)
@@ -110,11 +108,13 @@ def _sentences(found: Look) -> list[str]:
         ]
     if found.window_id is None:
         return [f"{name}: the cold table holds no rows. The first cycle uses it as it is; there is nothing to change."]
-    early = sum(day.early for day in found.days)
+    early, differing = sum(day.early for day in found.days), sum(day.differing for day in found.days)
+    duplicates = sum(day.duplicates for day in found.days)
+    equal = f" ({duplicates - differing:,} of them in all columns of the cold table)" if differing else ""
     return [
         f"{name}: the next cycle will go on at {format_time(found.watermark)}, right after the newest row.",
         *([f"{early:,} rows are from before 2000, and in no window; their days are not healed."] if early else []),
-        f"{sum(day.duplicates for day in found.days):,} rows are there more than once, equal in all columns"
+        f"{duplicates:,} rows are there more than once, equal in all columns of the source{equal}"
         + (
             f"; {sum(day.equal_keys for day in found.days):,} other rows have a key that another row has."
             if found.table.key_columns
@@ -162,12 +162,14 @@ def _follow_up(found: Look) -> list[str]:
 
 
 def _document(found: Look, *, adopted: bool) -> dict[str, object]:
+    surplus = found.surplus
     return {
         "table": found.table.name,
         "adopted": adopted,
         "watermark": format_time(found.watermark) if found.watermark else None,
         "rows": found.rows if found.days else found.cold.total_rows,
         "duplicates": sum(day.duplicates for day in found.days),
+        "equal_in_all_columns": sum(day.duplicates - day.differing for day in found.days),
         "equal_keys": sum(day.equal_keys for day in found.days),
         "notes": [*_follow_up(found), *found.notes],
         "repeated": [
@@ -175,10 +177,11 @@ def _document(found: Look, *, adopted: bool) -> dict[str, object]:
                 "day": day.day.isoformat(),
                 "rows": day.rows,
                 "duplicates": day.duplicates,
+                "equal_in_all_columns": day.duplicates - day.differing,
                 "equal_keys": day.equal_keys,
-                "compared": day.day >= found.healed_from,
+                "as_in_clickhouse": day not in surplus,
                 "among_them": [{"times": each.times, "row": dict(each.values)} for each in day.repeated],
-                "statement": found.deduplication(day.day),
+                "statement": found.deduplication(day.day) if day in surplus else None,
             }
             for day in found.days
             if day.surplus

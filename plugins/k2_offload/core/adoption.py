@@ -2,8 +2,9 @@
 
 Such a table ends right after its newest row (:func:`k2_offload.core.exactly_once.adopted`). Nothing lies above that
 bound, so no window brings a row a second time. What the other system has lost below it are late rows, and what it has
-doubled are rows that only the cold tier holds: both are found by comparing days, as long as ClickHouse has them. Of
-days that it no longer has, nobody would ever find a row that is there twice, so these are named before.
+doubled are rows that only the cold tier holds: both are found by comparing days, as long as ClickHouse has them. A heal
+takes no row from the cold tier unasked, and once ClickHouse has lost the day, nobody would ever find a row that is
+there twice. So a person decides about these before.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
-from k2_offload.core.day_comparison import day_window
+from k2_offload.core.day_comparison import DayComparison, Verdict, day_window
 from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.exactly_once import HEALED_BRANCH, PUBLISHED_BRANCH, Snapshot, WindowId
 from k2_offload.core.lake import parquet_file
@@ -116,7 +117,7 @@ def find_notes(table: TableSpec, columns: Sequence[ColumnPair]) -> list[str]:
 
 @dataclass(frozen=True)
 class Repeated:
-    """Rows of the cold table that are equal: in all columns, or in those of the key.
+    """Rows of the cold table that are equal: in all columns of the source, or in those of the key.
 
     :param values: of the columns that name a row, by column
     :param times: how often the table holds it
@@ -130,7 +131,8 @@ class Repeated:
 class DayRows:
     """What one day of the cold table holds.
 
-    :param duplicates: rows that are equal in all columns to another one, which is not counted
+    :param duplicates: rows that are equal in all columns of the source to another one, which is not counted
+    :param differing: those of them that differ from each such row in a column that only the cold table has
     :param equal_keys: other rows of a key that has one already; 0 where the table file names no key
     :param undated: rows whose timestamp is NULL
     :param early: rows before 2000, which no window holds
@@ -141,6 +143,7 @@ class DayRows:
     day: date
     rows: int
     duplicates: int = 0
+    differing: int = 0
     equal_keys: int = 0
     undated: int = 0
     early: int = 0
@@ -180,47 +183,59 @@ def _undated(table: TableSpec, shape: Shape, column: str, rows: int) -> str:
     )
 
 
+def only_cold(columns: Iterable[ColumnPair]) -> list[str]:
+    """The columns that the source lacks: they say nothing of which row it is."""
+    return [pair.name for pair in columns if pair.source is None]
+
+
 def healed_from(columns: Sequence[ColumnPair], whole_from: date) -> date:
     """The first day that a heal may replace: none where that would take the values of a column that only cold has.
 
     :param whole_from: the first day that ClickHouse holds as a whole
     """
-    return date.max if any(pair.source is None for pair in columns) else whole_from
+    return date.max if only_cold(columns) else whole_from
 
 
-def out_of_reach(days: Iterable[DayRows], first: date) -> list[DayRows]:
-    """Days with rows too many that no heal would remove.
-
-    :param first: see :func:`healed_from`
-    """
-    return [day for day in days if day.surplus and day.day < first]
+def find_surplus(days: Iterable[DayRows], compared: Iterable[DayComparison]) -> list[DayRows]:
+    """Days with rows too many: all that hold rows more than once, unless ClickHouse holds just the same rows."""
+    same = {day.scope.day for day in compared if day.verdict is Verdict.EQUAL}
+    return [day for day in days if day.surplus and day.day not in same]
 
 
-def describe_out_of_reach(table: str, found: Sequence[DayRows]) -> str:
+def describe_surplus(table: str, found: Sequence[DayRows]) -> str:
     """Why a table with such days is not taken over unasked."""
     days = ", ".join(f"{day.day} ({day.surplus:,})" for day in found[:_NAMED_DAYS])
     more = f" and {len(found) - _NAMED_DAYS} more days" if len(found) > _NAMED_DAYS else ""
     return (
-        f"{table}: {sum(day.surplus for day in found):,} rows of the cold table are there more than once, on days "
-        f"that ClickHouse cannot replace: {days}{more}. No heal would remove them later. {_UNTOUCHED} "
-        "Remove them first, with the statements shown, and run the command again; or, if the source had them twice, or "
-        "they may stay, say --keep-duplicates, which puts them on record."
+        f"{table}: {sum(day.surplus for day in found):,} rows of the cold table are there more than once: {days}{more}."
+        f" Nothing would remove them by itself. {_UNTOUCHED} Remove them first, with the statements shown, and run the "
+        "command again; or, if the source had them twice, or they may stay, say --keep-duplicates, which puts them on "
+        "record."
     )
 
 
-def deduplication(table: TableSpec, shape: Shape, columns: Sequence[str], day: date) -> str:
+def deduplication(
+    table: TableSpec, shape: Shape, columns: Sequence[str], day: date, unsourced: Sequence[str] = ()
+) -> str:
     """The Spark SQL that leaves each row of a day once, in one commit; of a key, the newest version.
 
     :param columns: of the cold table, in their order
+    :param unsourced: those that the source lacks, see :func:`only_cold`; of rows that differ in them, the first is left
     """
     window, column = day_window(day), _quote(table.partition_column)
     times = [f"TIMESTAMP '{time:%Y-%m-%d %H:%M:%S}Z'" for time in (window.low, window.high)]
     of_day = f"{column} >= {times[0]} AND {column} < {times[1]}"
-    rows = f"SELECT DISTINCT * FROM {shape.name} WHERE {of_day}"
+    rows = f"FROM {shape.name} WHERE {of_day}"
+    order = [f"{_quote(name)} NULLS LAST" for name in unsourced]
     if table.version_column is not None:
-        names, keys = (", ".join(map(_quote, each)) for each in (columns, table.key_columns))
-        number = f"row_number() OVER (PARTITION BY {keys} ORDER BY {_quote(table.version_column)} DESC)"
-        rows = f"SELECT {names} FROM (SELECT *, {number} AS k2_number FROM ({rows})) WHERE k2_number = 1"
+        order.insert(0, f"{_quote(table.version_column)} DESC")
+    if order:
+        named = table.key_columns or [name for name in columns if name not in unsourced]
+        names, partition = (", ".join(map(_quote, each)) for each in (columns, named))
+        number = f"row_number() OVER (PARTITION BY {partition} ORDER BY {', '.join(order)})"
+        rows = f"SELECT {names} FROM (SELECT *, {number} AS k2_number {rows}) WHERE k2_number = 1"
+    else:
+        rows = f"SELECT DISTINCT * {rows}"
     # Not INSERT OVERWRITE: without a setting of the session, that would replace the whole table.
     return f"INSERT INTO {shape.name} REPLACE WHERE {of_day} {rows}"
 
@@ -230,13 +245,12 @@ def _quote(name: str) -> str:
     return "`{}`".format(name.replace("`", "``"))
 
 
-def write_record(window_id: WindowId, days: Sequence[DayRows], first: date) -> str:
+def write_record(window_id: WindowId, rows: int, kept: Iterable[DayRows]) -> str:
     """What stays on record in the table: where it ended, its rows, and the rows too many that were left in it."""
-    kept = {day.day.isoformat(): day.surplus for day in out_of_reach(days, first)}
     return json.dumps(
         {
             "watermark": format_time(window_id.window.high),
-            "rows": sum(day.rows for day in days),
-            "duplicates_kept": kept,
+            "rows": rows,
+            "duplicates_kept": {day.day.isoformat(): day.surplus for day in kept},
         }
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
@@ -13,18 +13,19 @@ from k2_offload.core.adoption import (
     DayRows,
     Shape,
     deduplication,
-    describe_out_of_reach,
+    describe_surplus,
     find_notes,
     find_problems,
     find_row_problems,
+    find_surplus,
     healed_from,
-    out_of_reach,
+    only_cold,
     write_record,
 )
 from k2_offload.core.day_comparison import DayComparison
 from k2_offload.core.errors import ChangedTable, DamagedTable, OffloadError
 from k2_offload.core.exactly_once import FIRST_WATERMARK, WindowId, follow_chain, watermark_of
-from k2_offload.core.schema_change import ColdColumn, ColumnPair, pair_columns, settle
+from k2_offload.core.schema_change import ColumnPair, pair_columns, settle
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import format_time, from_micros
 from k2_offload.work.compare import DaysProgress, TableDays, compare_day
@@ -69,18 +70,19 @@ class Look:
         return sum(day.rows for day in self.days)
 
     @property
-    def out_of_reach(self) -> list[DayRows]:
-        """See :func:`k2_offload.core.adoption.out_of_reach`."""
-        return out_of_reach(self.days, self.healed_from)
+    def surplus(self) -> list[DayRows]:
+        """See :func:`k2_offload.core.adoption.find_surplus`; none before the days were compared."""
+        return find_surplus(self.days, self.compared) if self.window_id is not None else []
 
     @property
     def refusal(self) -> str | None:
         """Why a person has to decide about rows that are there more than once; ``None`` if nobody has to."""
-        return describe_out_of_reach(self.table.name, found) if (found := self.out_of_reach) else None
+        return describe_surplus(self.table.name, found) if (found := self.surplus) else None
 
     def deduplication(self, day: date) -> str:
         """The Spark SQL that leaves each row of a day once."""
-        return deduplication(self.table, self.shape, [column.name for column in self.cold.columns], day)
+        names = [column.name for column in self.cold.columns]
+        return deduplication(self.table, self.shape, names, day, only_cold(self.columns))
 
 
 def look(tiers: Tiers, table: TableSpec, progress: DaysProgress = lambda days: days) -> Look:
@@ -106,7 +108,7 @@ def look(tiers: Tiers, table: TableSpec, progress: DaysProgress = lambda days: d
     if problems:
         return replace(seen, problems=tuple(problems))
     _refuse_other_history(tiers, table, cold)
-    days = tuple(_read_days(cold, table, cold.columns, progress(sorted(shape.rows_of_days))))
+    days = tuple(_read_days(seen, progress(sorted(shape.rows_of_days))))
     problems = find_row_problems(table, shape, days, cold.delete_files)
     if problems:
         return replace(seen, days=days, problems=tuple(problems))
@@ -128,12 +130,11 @@ def look(tiers: Tiers, table: TableSpec, progress: DaysProgress = lambda days: d
     )
 
 
-def _read_days(
-    cold: ColdTable, table: TableSpec, columns: Sequence[ColdColumn], days: Iterable[date]
-) -> Iterator[DayRows]:
+def _read_days(seen: Look, days: Iterable[date]) -> Iterator[DayRows]:
     from k2_offload.adapters.repeated_rows import read_day  # noqa: PLC0415 - imports numpy
 
-    return (read_day(cold, table, columns, day, _NAMED) for day in days)
+    cold, unsourced = seen.cold, only_cold(seen.columns)
+    return (read_day(cold, seen.table, cold.columns, day, _NAMED, unsourced) for day in days)
 
 
 def _count(tiers: Tiers, seen: Look, below: datetime) -> TableDays:
@@ -149,7 +150,7 @@ def _count(tiers: Tiers, seen: Look, below: datetime) -> TableDays:
 def adopt(tiers: Tiers, seen: Look, *, keep_duplicates: bool = False) -> None:
     """Take a cold table over as it was looked at: a snapshot without rows says where it ends, and the ledger follows.
 
-    :param keep_duplicates: with rows that are there more than once and that no comparison will find
+    :param keep_duplicates: with rows that are there more than once
     :raises StaleWindow: if another writer committed to the cold table since; nothing has changed then
     :raises OffloadError: if the table cannot be taken over
     """
@@ -158,7 +159,7 @@ def adopt(tiers: Tiers, seen: Look, *, keep_duplicates: bool = False) -> None:
         raise OffloadError(f"{table.name}: there is nothing that can be taken over. Nothing was changed.")
     if not keep_duplicates and (refusal := seen.refusal) is not None:
         raise OffloadError(refusal)
-    record = write_record(window_id, seen.days, seen.healed_from)
+    record = write_record(window_id, seen.rows, seen.surplus)
     properties = cold.foreign.missing_properties(table) | {ADOPTED_PROPERTY: record}
     with tiers.ledger.locked(table.name) as locked:
         follow_chain(table.name, locked.entry(), cold.uuid, None)

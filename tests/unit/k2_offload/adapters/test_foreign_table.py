@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from types import SimpleNamespace
 
 import pytest
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
@@ -15,8 +16,11 @@ from pyiceberg.types import IntegerType, NestedField, StringType, TimestamptzTyp
 from k2_offload.adapters.repeated_rows import read_day
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.adoption import ADOPTED_PROPERTY, DayRows, Repeated
-from k2_offload.core.exactly_once import adopted
+from k2_offload.core.errors import OffloadError
+from k2_offload.core.exactly_once import LedgerEntry, adopted
+from k2_offload.core.type_mapping import map_column
 from k2_offload.core.windows import to_micros
+from k2_offload.work.adoption import adopt, look
 
 TABLE = parse_tables("tables: {trades: {layer: bronze, source: k2.trades, target: cold.trades, timestamp_column: at}}")[
     "trades"
@@ -125,3 +129,24 @@ def test_rows_that_are_there_more_than_once_are_counted_and_named(catalog, forei
         schema.add_column("seen", TimestamptzType())
     cold = catalog.load(TABLE)
     assert read_day(cold, by_other_time, cold.columns, day, 10).undated == 6
+
+
+def test_rows_that_differ_only_where_the_source_has_no_column_are_repeated(catalog, foreign):
+    """As at-least-once writers leave them: each delivery has another number or time of arrival."""
+    append(foreign(DayTransform()), ("a", 1, NOON), ("a", 2, NOON), ("a", 2, NOON), ("b", 1, NOON))
+    kinds = {"symbol": "String", "at": "DateTime64(6, 'UTC')"}
+    source = tuple(map_column("trades", name, kind) for name, kind in kinds.items())
+    now = NOON.replace(month=11)
+    tiers = SimpleNamespace(
+        now=lambda: now,
+        catalog=catalog,
+        clickhouse=SimpleNamespace(columns=lambda _: source, now=lambda: now, rows_per_day=lambda _: {}),
+        ledger=SimpleNamespace(read_entry=lambda _: LedgerEntry(None, None, None)),
+    )
+    seen = look(tiers, TABLE)
+    [day] = seen.days
+    assert (day.rows, day.duplicates, day.differing) == (4, 2, 1)
+    assert [each.times for each in day.repeated] == [3]
+    assert "PARTITION BY `symbol`, `at` ORDER BY `trades` NULLS LAST" in seen.deduplication(day.day)
+    with pytest.raises(OffloadError, match="2 rows of the cold table are there more than once"):
+        adopt(tiers, seen)

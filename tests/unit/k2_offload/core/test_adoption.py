@@ -13,15 +13,16 @@ from k2_offload.core.adoption import (
     DayRows,
     Shape,
     deduplication,
-    describe_out_of_reach,
+    describe_surplus,
     find_notes,
     find_problems,
     find_row_problems,
+    find_surplus,
     has_windows,
     healed_from,
-    out_of_reach,
     write_record,
 )
+from k2_offload.core.day_comparison import DayComparison, DayScope
 from k2_offload.core.exactly_once import HEALED_BRANCH, PUBLISHED_BRANCH, Snapshot, adopted
 from k2_offload.core.schema_change import ColdColumn, pair_columns
 from k2_offload.core.skips import Skips
@@ -102,29 +103,49 @@ def test_a_table_with_anything_of_this_project_in_its_history_is_its_own():
         assert has_windows([snapshot(), snapshot(**own)], ["main"])
 
 
-def test_only_what_a_comparison_will_find_may_be_taken_over_unasked():
-    days = [DayRows(date(2026, 3, day), 9, duplicates=day - 1, equal_keys=day - 1) for day in (1, 2, 3)]
-    own = pair_columns(TABLE, SOURCE, COLD)
-    found = out_of_reach(days, healed_from(own, date(2026, 3, 3)))
-    assert [day.day.day for day in found] == [2]
-    assert "2 rows of the cold table are there more than once" in describe_out_of_reach("trades", found)
-    extra = pair_columns(TABLE, SOURCE, (*COLD, ColdColumn("extra", "string", True)))
-    assert len(out_of_reach(days, healed_from(extra, date(2026, 3, 3)))) == 2, "a heal would take its values"
+def compared(day, **found):
+    scope = DayScope(date(2026, 3, day), datetime(2026, 3, 9, tzinfo=UTC))
+    return DayComparison("trades", scope, 1, True, 9, 0, 9, **found)
+
+
+def test_rows_too_many_are_decided_about_unless_clickhouse_has_just_the_same():
+    days = [DayRows(date(2026, 3, day), 9, duplicates=day - 1, equal_keys=day - 1) for day in (1, 2, 3, 4)]
+    found = find_surplus(days, [compared(3, gone_rows=4), compared(4)])
+    assert [day.day.day for day in found] == [2, 3], "also of a day that ClickHouse holds as a whole"
+    refusal = describe_surplus("trades", found)
+    assert "6 rows of the cold table are there more than once: 2026-03-02 (2), 2026-03-03 (4)." in refusal
+    assert [day.day.day for day in find_surplus(days, [compared(4, other_rows=1)])] == [2, 3, 4]
     window_id = adopted("a-uuid", datetime(2026, 3, 4, tzinfo=UTC))
-    assert json.loads(write_record(window_id, days, date(2026, 3, 3))) == {
+    assert json.loads(write_record(window_id, 36, found)) == {
         "watermark": "2026-03-04T00:00:00.000001Z",
-        "rows": 27,
-        "duplicates_kept": {"2026-03-02": 2},
+        "rows": 36,
+        "duplicates_kept": {"2026-03-02": 2, "2026-03-03": 4},
     }
+
+
+def test_no_heal_takes_the_values_of_a_column_that_only_cold_has():
+    assert healed_from(pair_columns(TABLE, SOURCE, COLD), DAY) == DAY
+    extra = pair_columns(TABLE, SOURCE, (*COLD, ColdColumn("extra", "string", True)))
+    assert healed_from(extra, DAY) == date.max
 
 
 def test_the_statement_names_the_day_in_utc_and_can_hit_no_other():
     of_day = "`at` >= TIMESTAMP '2026-03-04 00:00:00Z' AND `at` < TIMESTAMP '2026-03-05 00:00:00Z'"
-    distinct = f"SELECT DISTINCT * FROM lake.cold.trades WHERE {of_day}"
+    rows = f"FROM lake.cold.trades WHERE {of_day}"
     replacing = f"INSERT INTO lake.cold.trades REPLACE WHERE {of_day} "
-    assert deduplication(TABLE, SHAPE, ["at", "symbol"], DAY) == replacing + distinct
+    assert deduplication(TABLE, SHAPE, ["at", "symbol"], DAY) == f"{replacing}SELECT DISTINCT * {rows}"
     newest = deduplication(CANDLES, SHAPE, ["at", "a`b"], DAY).removeprefix(replacing)
     assert newest == (
         "SELECT `at`, `a``b` FROM (SELECT *, row_number() OVER (PARTITION BY `symbol`, `at` ORDER BY `trades` DESC) "
-        f"AS k2_number FROM ({distinct})) WHERE k2_number = 1"
+        f"AS k2_number {rows}) WHERE k2_number = 1"
+    )
+
+
+def test_of_rows_that_differ_only_in_cold_columns_the_statement_leaves_one():
+    columns = ["at", "seen", "symbol"]
+    assert "(PARTITION BY `at`, `symbol` ORDER BY `seen` NULLS LAST)" in deduplication(
+        TABLE, SHAPE, columns, DAY, ["seen"]
+    )
+    assert "(PARTITION BY `symbol`, `at` ORDER BY `trades` DESC, `seen` NULLS LAST)" in deduplication(
+        CANDLES, SHAPE, columns, DAY, ["seen"]
     )
