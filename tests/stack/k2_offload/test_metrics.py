@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -72,7 +73,9 @@ def test_the_scrape_says_what_the_chain_says_and_what_is_away(workbench, scrape,
     assert (found["k2_lag_seconds",], found["k2_feed_silent",]) == (0, 1)
     assert {found["k2_service_up", service] for service in ("airflow", "catalog", "clickhouse", "ledger")} == {1}
     assert found["k2_lake_free_bytes",] > 0
-    assert ("k2_last_run_start_timestamp_seconds", "k2_reconcile") not in found, "it never ran"
+    with psycopg.connect(workbench.stack.ledger_dsn) as airflow:
+        [(has_run,)] = airflow.execute("SELECT count(*) > 0 FROM dag_run WHERE dag_id = 'k2_reconcile'")
+    assert (("k2_last_run_start_timestamp_seconds", "k2_reconcile") in found) is has_run
 
     workbench.insert_trades(table, start + timedelta(hours=2), 10, start_sequence=5000)
     cycle = workbench.cycle(spec)
