@@ -502,7 +502,8 @@ def test_a_rest_catalog_that_accepts_connections_and_stays_silent_is_given_up_by
     planned = network.plan(network.cycle())
     network.catalog.blackhole()
     extra = {"catalog_type": "rest", "rest.client.socket-timeout-ms": "300"}
-    network.reach("catalog", host=f"http://{HOST}:{network.catalog.port}", login="k2", password="k2", extra=extra)
+    host = f"http://{HOST}:{network.catalog.port}"
+    network.reach("catalog", host=host, port=None, login="k2", password="k2", extra=extra)
     code, output = network.workbench.run_job(*planned)
     assert (code, output.count("Trying again")) == (1, 3), output
     assert "is not reachable through Airflow connection 'far_catalog'" in output
