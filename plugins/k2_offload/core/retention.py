@@ -32,6 +32,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.seals import Seal
 from k2_offload.core.tables import TableSpec
 
@@ -151,12 +152,26 @@ class Holding:
     :param storage: whose partitions it holds
     :param whole_since: see :class:`Kept`; ``None`` while a TTL may remove rows
     :param gone: days of partitions that were dropped, by partition column
+    :param kept_for: how long the storage's TTL kept rows when it was last looked at; ``None`` if it removed none
     """
 
     storage: str
     whole_since: date | None
     records: tuple[Record, ...] = ()
     gone: Mapping[str, tuple[DayRange, ...]] = field(default_factory=dict)
+    kept_for: timedelta | None = None
+
+    def with_whole(self, now: datetime, kept_for: timedelta | None) -> Holding:
+        """Without those days whole that a far TTL may have taken in an outage, the one of now or of the last look.
+
+        :param now: the later of both clocks
+        :param kept_for: how long the TTL of now keeps rows; ``None`` if it removes none
+        """
+        times = [each for each in (self.kept_for, kept_for) if each is not None]
+        if not times or self.whole_since is None:
+            return replace(self, kept_for=kept_for)
+        since = max(self.whole_since, first_whole_day(now, min(times)))
+        return replace(self, whole_since=since, kept_for=kept_for)
 
     def of(self, partition_id: str) -> Record | None:
         """What is on record of a partition."""
@@ -194,6 +209,7 @@ class Holding:
                 "whole_since": self.whole_since and self.whole_since.isoformat(),
                 "records": [_stored(record) for record in self.records],
                 "gone": {column: _ranges(ranges) for column, ranges in sorted(self.gone.items())},
+                "kept_seconds": self.kept_for and self.kept_for.total_seconds(),
             },
             separators=(",", ":"),
         )
@@ -208,12 +224,13 @@ class Holding:
             stored: dict[str, Any] = json.loads(text)
             if stored["k2_holding"] != _VERSION:
                 raise ValueError(f"version {stored['k2_holding']}")
-            since = stored["whole_since"]
+            since, seconds = stored["whole_since"], stored["kept_seconds"]
             return Holding(
                 stored["of"],
                 date.fromisoformat(since) if since else None,
                 tuple(map(_read_record, stored["records"])),
                 {column: tuple(map(_read_range, ranges)) for column, ranges in stored["gone"].items()},
+                timedelta(seconds=seconds) if seconds else None,
             )
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(repr(error)) from None

@@ -164,7 +164,9 @@ def read_kept(tiers: Tiers, table: TableSpec) -> Kept:
         return Kept()
     if holding is None:
         return Kept()
-    kept = holding.kept(table.partition_column)
+    kept_for = read_kept_for(tiers, table)[1]
+    whole = holding.with_whole(max(tiers.now(), tiers.clickhouse.now()), kept_for)
+    kept = whole.kept(table.partition_column)
     return replace(kept, whole_since=None) if ttl_in_the_way(tiers, table) else kept
 
 
@@ -173,15 +175,19 @@ def find_expired(
 ) -> Window | None:
     """The range that a TTL may have taken before it was moved; with ``retention: proven``, none since that began.
 
+    A day that was removed or is held, and that the cold table has not (it was rolled back, or its catalog was restored
+    from a backup), is in that range, too.
+
     :param soon: with what it may take while the rest is moved
     :returns: ``None`` if nothing may have gone
     """
+    kept = read_kept(tiers, table)
+    longest = timedelta(0) if table.partition_column == table.timestamp_column else LONGEST_CANDLE
+    low = watermark if looked.cleared_until is None else max(watermark, looked.cleared_until)
+    ends = [day_window(last).high + longest for _, last in kept.gone]
     gap = may_have_expired(watermark, looked, now, table.warm_retention)
-    if gap is None:
-        return None
-    high = soon_expired(now, table.warm_retention) if soon else gap.high
-    since = read_kept(tiers, table).whole_since
-    if since is not None:
-        same_time = table.partition_column == table.timestamp_column
-        high = min(high, day_window(since).low + (timedelta(0) if same_time else LONGEST_CANDLE))
-    return Window(gap.low, high) if gap.low < high else None
+    if gap is not None:
+        high = soon_expired(now, table.warm_retention) if soon else gap.high
+        ends.append(high if kept.whole_since is None else min(high, day_window(kept.whole_since).low + longest))
+    high = max(ends, default=low)
+    return Window(low, high) if low < high else None

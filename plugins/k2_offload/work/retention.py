@@ -34,6 +34,7 @@ from k2_offload.work.holding import HoldingTable, check_storage, ttl_in_the_way
 from k2_offload.work.known_seals import by_namespace, kept, share_seals
 from k2_offload.work.removal_proof import Proof, seals_of
 from k2_offload.work.tiers import Tiers
+from k2_offload.work.ttl import read_kept_for
 
 log = logging.getLogger(__name__)
 
@@ -351,12 +352,14 @@ class _Storage:
                 f"partition holds is not known. {_SAFE} Set 'retention: ttl' for the tables that read it."
             )
         if not self.dry_run:
-            holding = self.table.prepare(self.holding)
+            before = self.holding
+            holding = self.table.prepare(before)
             if holding.whole_since is None:
                 since = max(first_whole_day(self.now, table.warm_retention) for table in self.tables)
                 holding = replace(holding, whole_since=since)
-                self.write(holding)
-            self.holding = holding
+            self.holding = self.with_whole(holding)
+            if self.holding != holding or holding != before:
+                self.write(self.holding)
         on_record = {record.partition_id for record in self.known.records}
         partitions = self.table.partitions(columns)
         readers = self.proof.readers([partition.days for partition in partitions])
@@ -377,6 +380,13 @@ class _Storage:
                     if reason is None:
                         continue
                 self.wait(partition, reason or "")
+
+    def with_whole(self, holding: Holding) -> Holding:
+        later = max(self.tiers.now(), self.tiers.clickhouse.now())
+        found = [read_kept_for(self.tiers, table) for table in self.tables]
+        if any(storage is None for storage, _ in found):
+            raise InvalidSource(f"{self.name}: its TTL cannot be known now. {_SAFE}")
+        return holding.with_whole(later, min((time for _, time in found if time is not None), default=None))
 
     def move(self, partition: Partition, readers: Sequence[Reader]) -> str | None:
         """Compare one partition, and move it if it is proven; why it was not."""
