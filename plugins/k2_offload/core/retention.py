@@ -6,7 +6,7 @@ that holds a source's rows, also behind views) goes like this:
 1. *It is chosen* (:func:`obstacle`): all of its days are older than ``warm_retention_days``, lie in no other partition,
    and are sealed in every table of the table file that reads this storage.
 2. *It is compared.* Every seal is verified in the snapshot that readers see now; every source shows of each day exactly
-   what was sealed; and together the sources show all rows of the partition (:func:`shows_all`). The parts were the same
+   what was sealed; and together the sources show all rows of the partition (:func:`hides_rows`). The parts were the same
    before and after, and a part never changes: so this is a statement about these parts.
 3. *It is moved* into the holding table, where nobody inserts. What was moved must be these very parts, by the digests
    of their files, and no source may show a row of these days any more. Otherwise (a row came in between, or parts were
@@ -355,18 +355,70 @@ def _obstacle_of_day(reader: Reader, day: date) -> str | None:
     return None
 
 
-def shows_all(of_storage: object, of_sources: Sequence[int], of_views: Sequence[int]) -> bool:
-    """Whether the sealed tables show all rows of a partition.
+@dataclass(frozen=True)
+class StoredColumn:
+    """One column of a storage whose values are stored."""
 
-    Counted in rows; where all that read it are views with a version column (a candle's number of trades), in its sum.
+    name: str
+    type: str
+    is_in_sorting_key: bool
 
-    :param of_storage: of the partition itself
-    :param of_sources: of each table whose source is the storage
-    :param of_views: of each table whose source is a view on it; they share its rows
+
+@dataclass(frozen=True)
+class Coverage:
+    """How it is shown that views show each row of a storage once.
+
+    :param columns: that each view shows: rows that are alike in them are one row, or shown alike
+    :param version_column: a sum without a sign over the rows that are alike; ``None`` where each row counts by itself
     """
-    if of_sources:
-        return all(each == of_storage for each in of_sources)
-    return sum(of_views) == of_storage
+
+    columns: tuple[str, ...]
+    version_column: str | None = None
+
+
+def coverage(columns: Sequence[StoredColumn], views: Sequence[Reader]) -> Coverage | str:
+    """How that can be shown; why it cannot.
+
+    :param columns: of the storage
+    :param views: all that read it; none reads it itself
+    """
+    sources = [view.table.source for view in views]
+    for source in sources:
+        if sources.count(source) > 1:
+            return f"two tables read {source}: whether all of its storage is shown cannot be known"
+    shown = frozenset.intersection(*(view.columns for view in views))
+    versions = {view.table.version_column for view in views}
+    if versions != {None}:
+        version = versions.pop() if len(versions) == 1 else None
+        summed = [each.name for each in columns if each.type.startswith("SimpleAggregateFunction(sum, UInt")]
+        keys = tuple(each.name for each in columns if each.is_in_sorting_key and each.name in shown)
+        if version not in summed or not keys:
+            return (
+                "whether its views show all of its rows cannot be known: that needs one version_column for all, which "
+                "the storage has as SimpleAggregateFunction(sum, UInt…), and columns of its sorting key"
+            )
+        return Coverage(keys, version)
+    for column in columns:
+        if column.name not in shown:
+            return f"whether its views show all of its rows cannot be known: not all of them show column {column.name}"
+    return Coverage(tuple(column.name for column in columns))
+
+
+def hides_rows(of_storage: Sequence[int], of_views: Sequence[Sequence[int]]) -> str | None:
+    """Why the views do not show each row once; ``None`` if they do.
+
+    :param of_storage: number of rows, sum of their hashes modulo 2**64, the most sorting keys that are alike in what
+        is shown, rows whose version is not above zero
+    :param of_views: number of rows and sum of their hashes, of each
+    """
+    rows, total, alike, empty = of_storage
+    if alike > 1:
+        return "rows with different sorting keys look alike in its views: whether all are shown cannot be known"
+    if empty:
+        return f"its version column is zero in {empty:,} rows: whether they are shown cannot be known"
+    if (rows, total) != (sum(view[0] for view in of_views), sum(view[1] for view in of_views) % 2**64):
+        return "the tables that read it do not show all of its rows"
+    return None
 
 
 def next_step(record: Record, held: Sequence[str], in_source: Sequence[str], source_rows: int) -> Next:

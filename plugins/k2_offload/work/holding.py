@@ -12,7 +12,7 @@ from k2_offload.core.day_comparison import day_window
 from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, Unreachable
 from k2_offload.core.gaps import Looked, may_have_expired, soon_expired
 from k2_offload.core.maintenance import LONGEST_CANDLE
-from k2_offload.core.retention import ENGINES, FAR, Holding, Kept, Partition
+from k2_offload.core.retention import ENGINES, FAR, Holding, Kept, Partition, StoredColumn
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import removals
 from k2_offload.core.windows import Window
@@ -84,6 +84,15 @@ class HoldingTable:
     def columns(self) -> list[str]:
         """Names of the storage's columns."""
         return [str(name) for name, *_ in self._columns(self.storage)]
+
+    @property
+    def stored_columns(self) -> list[StoredColumn]:
+        """The storage's columns whose values are stored."""
+        return [
+            StoredColumn(str(name), str(kind), bool(is_in_key))
+            for name, kind, default, *_, is_in_key in self._columns(self.storage)
+            if default not in ("ALIAS", "EPHEMERAL")
+        ]
 
     def parts(self, name: str) -> dict[str, tuple[str, ...]]:
         """Digests of the parts of a table, by partition."""

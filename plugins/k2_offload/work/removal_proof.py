@@ -12,7 +12,7 @@ from k2_offload.core import day_queries
 from k2_offload.core import retention_queries as sql
 from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.errors import DamagedTable
-from k2_offload.core.retention import Partition, Reader, Record, shows_all
+from k2_offload.core.retention import Partition, Reader, Record, coverage, hides_rows
 from k2_offload.core.schema_change import settle
 from k2_offload.core.seals import Seal
 from k2_offload.core.tables import TableSpec
@@ -62,29 +62,37 @@ class Proof:
                         f"ClickHouse does not show of {seal.day} what was sealed in {table.name}: {found[0]:,} rows, "
                         f"{seal.rows:,} were sealed, or their values differ; `k2 verify {table.name}` compares them"
                     )
-        if not self.shows_all(partition, readers):
-            return loaded, "the tables that read it do not show all of its rows"
+        if (reason := self.find_hidden(partition, readers)) is not None:
+            return loaded, reason
         after = self.parts().get(partition.partition_id, ())
         if before != partition.parts or after != before:
             return loaded, "rows came in, or parts were merged, while it was compared; the next run looks anew"
         return loaded, None
 
-    def shows_all(self, partition: Partition, readers: Sequence[Reader]) -> bool:
-        """Whether the tables show all rows of a partition."""
+    def find_hidden(self, partition: Partition, readers: Sequence[Reader]) -> str | None:
+        """Why the tables may not show all rows of a partition; ``None`` if they do."""
+        ask, partition_id = self.tiers.clickhouse.execute, partition.partition_id
         own = [reader.table for reader in readers if reader.table.source == self.storage]
-        views = [reader.table for reader in readers if reader.table.source != self.storage]
-        versions = {table.version_column for table in views}
-        version = versions.pop() if not own and len(versions) == 1 else None
-        if version not in HoldingTable(self.tiers, self.storage).columns:
-            version = None
-        ask = self.tiers.clickhouse.execute
-        [(all_rows,)] = ask(sql.measure_storage(self.storage, partition.partition_id, version))
-
-        def shown(table: TableSpec) -> int:
-            [(rows,)] = ask(sql.measure_source(table, partition.days[table.partition_column], version))
-            return int(rows)
-
-        return shows_all(int(all_rows), list(map(shown, own)), list(map(shown, views)))
+        [(readable,)] = ask(sql.count_storage(self.storage, partition_id))
+        for table in own:
+            [(shown,)] = ask(sql.count_source(table, partition.days[table.partition_column]))
+            if shown != readable:
+                return "the tables that read it do not show all of its rows"
+        if own:
+            return None
+        columns = HoldingTable(self.tiers, self.storage).stored_columns
+        covered = coverage(columns, readers)
+        if isinstance(covered, str):
+            return covered
+        sorting_key = [column.name for column in columns if column.is_in_sorting_key]
+        [of_storage] = ask(sql.measure_storage(self.storage, partition_id, covered, sorting_key))
+        return hides_rows(
+            of_storage,
+            [
+                ask(sql.measure_source(table, partition.days[table.partition_column], covered))[0]
+                for table in (reader.table for reader in readers)
+            ],
+        )
 
     def verify(self, cold: ColdTable, seal: Seal) -> str | None:
         """Why a sealed day may not be relied on yet; ``None`` if it may.

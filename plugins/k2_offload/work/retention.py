@@ -417,7 +417,7 @@ class _Storage:
         shown = 0
         for table in self.tables:
             if table.partition_column in record.days:
-                statement = sql.measure_source(table, record.days[table.partition_column])
+                statement = sql.count_source(table, record.days[table.partition_column])
                 shown += self.tiers.clickhouse.execute(statement)[0][0]
         return shown
 

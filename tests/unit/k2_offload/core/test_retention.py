@@ -13,6 +13,7 @@ from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.errors import InvalidTablesFile
 from k2_offload.core.plan import PlannedColumn
 from k2_offload.core.retention import (
+    Coverage,
     Holding,
     Kept,
     Next,
@@ -20,13 +21,15 @@ from k2_offload.core.retention import (
     Reader,
     Record,
     Step,
+    StoredColumn,
+    coverage,
     days_of,
+    hides_rows,
     is_due,
     merge_days,
     next_step,
     obstacle,
     seals_obstacle,
-    shows_all,
 )
 from k2_offload.core.seals import Seal
 
@@ -174,13 +177,40 @@ def test_the_seals_must_be_those_that_it_was_compared_with():
     assert "has another seal" in seals_obstacle(RECORD, [other])
 
 
+SUM = "SimpleAggregateFunction(sum, UInt64)"
+
+
+def views(*tables, columns=("at", "until", "trades"), version="trades"):
+    return [
+        replace(
+            reader([]),
+            table=replace(
+                SPEC, name=name, source=f"k2.{name}", version_column=version, key_columns=("at",) if version else ()
+            ),
+            columns=frozenset(columns),
+        )
+        for name in tables
+    ]
+
+
+def test_how_it_is_shown_that_views_show_all_rows():
+    key = [StoredColumn(name, "DateTime", is_in_sorting_key=True) for name in ("seconds", "at", "until")]
+    stored = [*key, StoredColumn("trades", SUM, is_in_sorting_key=False)]
+    assert coverage(stored, views("a", "b")) == Coverage(("at", "until"), "trades")
+    assert "two tables read k2.a" in coverage(stored, views("a", "b", "a"))
+    assert "needs one version_column for all" in coverage(stored, views("a", version="until"))
+    assert "needs one version_column for all" in coverage(stored, [*views("a"), *views("b", version=None)])
+    assert "not all of them show column seconds" in coverage(stored, views("a", version=None))
+    shown = ("seconds", "at", "until", "trades")
+    assert coverage(stored, views("a", columns=shown, version=None)) == Coverage(shown)
+
+
 def test_all_rows_of_a_partition_must_be_shown():
-    assert shows_all(10, [10], [])
-    assert shows_all(10, [10, 10], [3])
-    assert shows_all(10, [], [4, 6])
-    assert not shows_all(10, [9], [1])
-    assert not shows_all(10, [], [4, 5])
-    assert not shows_all(10, [], [])
+    assert hides_rows((10, 7, 1, 0), [(4, 2**64 - 1), (6, 8)]) is None
+    assert "do not show all" in hides_rows((10, 7, 1, 0), [(4, 1), (5, 6)])
+    assert "do not show all" in hides_rows((10, 7, 1, 0), [(4, 1), (6, 7)]), "as many, and others"
+    assert "look alike" in hides_rows((10, 7, 2, 0), [(10, 7)])
+    assert "zero in 3 rows" in hides_rows((10, 7, 1, 3), [(10, 7)])
 
 
 def test_a_partition_is_held_for_days():
