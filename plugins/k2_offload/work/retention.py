@@ -112,7 +112,7 @@ def restore_day(tiers: Tiers, table: TableSpec, day: date) -> Record:
     with _Storage.opened(tiers, storage.name, readers, done, dry_run=False) as opened:
         for record in opened.holding.records if opened.holding is not None else ():
             if record.covers(table.partition_column, day):
-                opened.restore(record, "by a person", by_person=True)
+                opened.restore(record, "by a person")
                 return record
     raise OffloadError(
         f"{table.name} {day}: its rows are not held, so there is nothing to bring back. `k2 retention {table.name}` "
@@ -317,10 +317,10 @@ class _Storage:
         reached(FaultPoint.REMOVAL_ENDED, self.name)
         self.tell(record, state, reason)
 
-    def restore(self, record: Record, reason: str, *, by_person: bool = False) -> None:
+    def restore(self, record: Record, reason: str) -> None:
         """Move a partition back into the storage."""
         partition_id = record.partition_id
-        if self.table.parts(self.name).get(partition_id) and not by_person:
+        if self.table.parts(self.name).get(partition_id):
             [(both,)] = self.tiers.clickhouse.execute(sql.count_in_both(self.name, partition_id))
             if both:
                 raise DamagedTable(

@@ -1,0 +1,135 @@
+"""A run, or a person, changes nothing of a partition while it is not certain what has become of it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from k2_offload.adapters.table_file import parse_tables
+from k2_offload.core import retention_queries as sql
+from k2_offload.core.errors import OffloadError
+from k2_offload.core.retention import Holding, Record, Step
+from k2_offload.core.ttl import Storage
+from k2_offload.work import retention
+from k2_offload.work.retention import remove_proven, restore_day
+
+ENTRY = """
+tables:
+  trades:
+    layer: bronze
+    source: k2.trades
+    target: cold.trades
+    timestamp_column: at
+    retention: proven
+"""
+TABLES = parse_tables(ENTRY)
+TRADES, DAY, ID = TABLES["trades"], date(2026, 3, 4), "20260304"
+NOW = datetime(2026, 3, 30, 12, tzinfo=UTC)
+HOLDING = "k2.trades_k2_holding"
+RECORD = Record(ID, Step.HELD, ("a",), 10, {"at": (DAY, DAY)}, {"trades": {DAY: "seal"}}, NOW - timedelta(days=9))
+
+
+class FakeClickHouse:
+    """A storage and its holding table, with one partition at most: parts and their rows."""
+
+    def __init__(self):
+        self.holding = Holding("k2.trades", date(2026, 3, 1)).with_record(RECORD)
+        self.tables = {"k2.trades": {}, HOLDING: {"a": 10}}
+        self.in_both = 0
+        self.done = []
+
+    def storage(self, table):  # noqa: ARG002
+        return Storage("k2.trades", ())
+
+    def engine(self, name):  # noqa: ARG002
+        return "MergeTree ORDER BY at"
+
+    def now(self):
+        return NOW
+
+    def execute(self, statement):
+        for name, parts in self.tables.items():
+            if statement == sql.parts(name):
+                return [(ID, sorted(parts))] if parts else []
+        if statement == sql.describe_table(HOLDING):
+            return [("MergeTree", self.holding.text)]
+        if statement == sql.count_in_both("k2.trades", ID):
+            return [(self.in_both,)]
+        if statement == sql.count_source(TRADES, (DAY, DAY)):
+            return [(sum(self.tables["k2.trades"].values()),)]
+        if statement == sql.move_back("k2.trades", ID):
+            self.tables["k2.trades"] |= self.tables[HOLDING]
+            self.tables[HOLDING] = {}
+            self.done.append("moved back")
+        elif statement == sql.drop("k2.trades", ID):
+            self.tables[HOLDING] = {}
+            self.done.append("dropped")
+        else:
+            assert "MODIFY COMMENT" in statement, statement
+        return []
+
+
+class FakeLedger:
+    """Nobody else is there."""
+
+    def __init__(self, ledger):
+        self.ledger = ledger
+
+    @contextmanager
+    def alone(self, storage):  # noqa: ARG002
+        yield lambda: self.ledger.append("checked")
+
+    def record(self, *step):
+        self.ledger.append(step)
+
+
+class Kept:
+    """The tiers of a storage that holds one partition."""
+
+    def __init__(self, monkeypatch):
+        self.clickhouse = FakeClickHouse()
+        self.ledger = []
+        tags = SimpleNamespace(release=lambda _: None)
+        catalog = SimpleNamespace(tags=lambda _: tags, seals=lambda _: None)
+        self.tiers = SimpleNamespace(
+            clickhouse=self.clickhouse, ledger=self.ledger, catalog=catalog, tables=TABLES, now=lambda: NOW
+        )
+        self.while_verified = lambda: None
+        monkeypatch.setattr(retention, "LedgerRetention", FakeLedger)
+        monkeypatch.setattr(retention, "share_seals", lambda *_: [])
+        monkeypatch.setattr(retention, "seals_obstacle", lambda *_: None)
+        monkeypatch.setattr(retention.HoldingTable, "write", lambda _, holding: self.write(holding))
+        monkeypatch.setattr(retention, "Proof", lambda *_: SimpleNamespace(readers=list, find_broken=self.verify))
+        monkeypatch.setattr(retention, "ttl_in_the_way", lambda *_: "not looked at")
+
+    def write(self, holding):
+        self.clickhouse.holding = holding
+
+    def verify(self, *_):
+        self.while_verified()
+
+    def restore(self):
+        restore_day(self.tiers, TRADES, DAY)
+
+    def remove(self):
+        done = remove_proven(self.tiers, [TRADES])
+        return [state.state for state in done.states], [each for each in done.problems if "not looked at" not in each]
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    return Kept(monkeypatch)
+
+
+def test_rows_are_not_doubled_by_a_person(kept):
+    kept.clickhouse.tables["k2.trades"] = {"b": 4}
+    kept.clickhouse.in_both = 4
+    with pytest.raises(OffloadError, match="4 rows of partition 20260304 are in"):
+        kept.restore()
+    assert kept.clickhouse.done == []
+    kept.clickhouse.in_both = 0
+    kept.restore()
+    assert kept.clickhouse.done == ["moved back"]
