@@ -95,6 +95,21 @@ class Partition:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """What a table has of a partition.
+
+    :param digests: of the files of its parts, sorted; parts without rows are left out
+    :param rows: that are in these files, whether they can be read or not
+    """
+
+    digests: tuple[str, ...] = ()
+    rows: int = 0
+
+
+NO_PARTS = Parts()
+
+
+@dataclass(frozen=True)
 class Record:
     """What was, or is, to be done with a partition.
 
@@ -421,25 +436,23 @@ def hides_rows(of_storage: Sequence[int], of_views: Sequence[Sequence[int]]) -> 
     return None
 
 
-def next_step(record: Record, held: Sequence[str], in_source: Sequence[str], source_rows: int) -> Next:
+def next_step(record: Record, held: Sequence[str], in_source: Parts, source_rows: int) -> Next:
     """How to go on with a partition that is on record.
 
     :param held: digests of its parts in the holding table, sorted
-    :param in_source: of those in the storage
+    :param in_source: those in the storage
     :param source_rows: rows that sources show of its days
     """
-    is_back = set(record.parts) <= set(in_source) and bool(record.parts)
     if not held:
-        if record.step is Step.DROPPING:
+        if not in_source.digests:
             return Next.GONE
-        if record.step is Step.HELD and not is_back:
-            return Next.GONE  # by hand; what is cold was compared
-        return Next.FORGET if in_source else Next.GONE
+        is_back = set(record.parts) <= set(in_source.digests) and bool(record.parts)
+        return Next.FORGET if is_back or in_source.rows >= record.rows else Next.DECIDE
     if record.step is Step.RESTORING:
         return Next.RESTORE
     if tuple(held) != record.parts:
         return Next.RESTORE if record.step is Step.MOVING else Next.DECIDE
-    if source_rows or in_source:
+    if source_rows or in_source.digests:
         return Next.RESTORE
     return {Step.MOVING: Next.COMPARE, Step.HELD: Next.KEEP, Step.DROPPING: Next.DROP}[record.step]
 

@@ -63,11 +63,11 @@ def write_comment(storage: str, comment: str) -> str:
 
 
 def parts(name: str) -> str:
-    """Rows ``(partition, digests of its parts in order)``, of parts with rows."""
+    """Rows ``(partition, digests of its parts in order, their rows)``, of parts with rows."""
     database, _, table = name.partition(".")
     return (
-        "SELECT partition_id, arraySort(groupArray(hash_of_all_files)) FROM system.parts WHERE active AND rows > 0 "
-        f"AND database = {literal(database)} AND table = {literal(table)} GROUP BY partition_id ORDER BY partition_id"
+        "SELECT partition_id, arraySort(groupArray(hash_of_all_files)), sum(rows) FROM system.parts "
+        f"WHERE active AND rows > 0 AND database = {literal(database)} AND table = {literal(table)} GROUP BY partition_id ORDER BY partition_id"
     )
 
 

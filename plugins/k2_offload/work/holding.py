@@ -12,7 +12,7 @@ from k2_offload.core.day_comparison import day_window
 from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, Unreachable
 from k2_offload.core.gaps import Looked, may_have_expired, soon_expired
 from k2_offload.core.maintenance import LONGEST_CANDLE
-from k2_offload.core.retention import ENGINES, FAR, Holding, Kept, Partition, StoredColumn
+from k2_offload.core.retention import ENGINES, FAR, NO_PARTS, Holding, Kept, Partition, Parts, StoredColumn
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import removals
 from k2_offload.core.windows import Window
@@ -94,9 +94,12 @@ class HoldingTable:
             if default not in ("ALIAS", "EPHEMERAL")
         ]
 
-    def parts(self, name: str) -> dict[str, tuple[str, ...]]:
-        """Digests of the parts of a table, by partition."""
-        return {partition_id: tuple(parts) for partition_id, parts in self.clickhouse.execute(sql.parts(name))}
+    def parts(self, name: str) -> dict[str, Parts]:
+        """The parts of a table, by partition."""
+        return {
+            partition_id: Parts(tuple(digests), rows)
+            for partition_id, digests, rows in self.clickhouse.execute(sql.parts(name))
+        }
 
     def partitions(self, columns: Iterable[str]) -> list[Partition]:
         """The storage's partitions, those of the oldest days first.
@@ -107,7 +110,7 @@ class HoldingTable:
         found = self.clickhouse.execute(sql.partition_days(self.storage, names))
         parts = self.parts(self.storage)
         partitions = [
-            Partition(partition_id, parts.get(partition_id, ()), rows, _by_column(names, days))
+            Partition(partition_id, parts.get(partition_id, NO_PARTS).digests, rows, _by_column(names, days))
             for partition_id, rows, *days in found
         ]
         return sorted(partitions, key=lambda each: (min(each.days.values()), each.partition_id))

@@ -17,10 +17,12 @@ from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, Overloaded, Refused, Unreachable
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.retention import (
+    NO_PARTS,
     TAG_PREFIX,
     Holding,
     Next,
     Partition,
+    Parts,
     Reader,
     Record,
     Step,
@@ -112,8 +114,11 @@ def restore_day(tiers: Tiers, table: TableSpec, day: date) -> Record:
     with _Storage.opened(tiers, storage.name, readers, done, dry_run=False) as opened:
         for record in opened.holding.records if opened.holding is not None else ():
             if record.covers(table.partition_column, day):
-                opened.restore(record, "by a person")
-                return record
+                step, held = opened.next_step(record)
+                if held.digests:
+                    opened.restore(record, "by a person")
+                    return record
+                opened.end(record, "gone", "nothing of it is held", gone=step is not Next.FORGET)
     raise OffloadError(
         f"{table.name} {day}: its rows are not held, so there is nothing to bring back. `k2 retention {table.name}` "
         f"shows what is. {_SAFE}"
@@ -215,13 +220,14 @@ class _Storage:
 
     @property
     def proof(self) -> Proof:
-        return Proof(self.tiers, self.name, self.tables, self.now)
+        return Proof(self.tiers, self.name, self.tables, self.now, self.check_alone)
 
     @property
     def table(self) -> HoldingTable:
         return HoldingTable(self.tiers, self.name)
 
     def write(self, holding: Holding) -> None:
+        self.check_alone()
         self.table.write(holding)
         self.holding = holding
 
@@ -234,16 +240,15 @@ class _Storage:
         records = self.holding.records
         for record in records:
             with kept(self.done.problems):
-                mine = held.get(record.partition_id, ()), in_source.get(record.partition_id, ())
                 if self.dry_run:
                     self.tell(record, record.step.value)
                 else:
-                    self.go_on_with(record, *mine)
+                    self.go_on_with(record)
         for partition_id in sorted(held.keys() - {record.partition_id for record in records}):
             with kept(self.done.problems):
-                self.take_in(partition_id, held[partition_id], in_source.get(partition_id, ()))
+                self.take_in(partition_id, held[partition_id].digests, in_source=partition_id in in_source)
 
-    def take_in(self, partition_id: str, held: tuple[str, ...], in_source: tuple[str, ...]) -> None:
+    def take_in(self, partition_id: str, held: tuple[str, ...], *, in_source: bool) -> None:
         """A partition that is held and not on record: nobody knows what it was compared with."""
         record = Record(partition_id, Step.RESTORING, held, 0, {}, {}, self.now)
         if self.dry_run:
@@ -256,8 +261,22 @@ class _Storage:
             )
         self.restore(record, "it was not on record")
 
-    def go_on_with(self, record: Record, held: tuple[str, ...], in_source: tuple[str, ...]) -> None:
-        step = next_step(record, held, in_source, self.shown_rows(record))
+    def next_step(self, record: Record) -> tuple[Next, Parts]:
+        """By what is there now; and what is held."""
+        held = self.table.parts(self.table.name).get(record.partition_id, NO_PARTS)
+        in_source = self.table.parts(self.name).get(record.partition_id, NO_PARTS)
+        return next_step(record, held.digests, in_source, self.shown_rows(record)), held
+
+    def go_on_with(self, record: Record) -> None:
+        step, held = self.next_step(record)
+        if step is Next.DECIDE and not held.digests:
+            raise DamagedTable(
+                f"{self.name}: partition {record.partition_id} ({record.text}) is held no more, and {self.name} has "
+                f"some rows of it, fewer than the {record.rows:,} that were to be moved. Nothing was dropped now. If "
+                "rows were moved back and then merged, or the rest was dropped: "
+                f"`k2 retention {self.tables[0].name} --restore {min(record.days.values())[0]}` takes it for gone: "
+                "what is there stays, and is not compared any more."
+            )
         if step is Next.DECIDE:
             raise DamagedTable(
                 f"{self.table.name}: partition {record.partition_id} ({record.text}) is not what was moved there. "
@@ -302,6 +321,9 @@ class _Storage:
             record = replace(record, step=Step.DROPPING)
             self.write(self.known.with_record(record))
             reached(FaultPoint.DROP_RECORDED, self.name)
+        if self.next_step(record)[0] is not Next.DROP:  # verifying takes minutes
+            self.tell(record, "held", "rows came in, or what is held was changed, while it was verified")
+            return
         self.check_alone()
         self.tiers.clickhouse.execute(sql.drop(self.name, record.partition_id))
         reached(FaultPoint.REMOVAL_DROPPED, self.name)
@@ -408,8 +430,7 @@ class _Storage:
         self.check_alone()
         self.tiers.clickhouse.execute(sql.move(self.name, partition.partition_id))
         reached(FaultPoint.REMOVAL_MOVED, self.name)
-        held, in_source = self.table.parts(self.table.name), self.table.parts(self.name)
-        self.go_on_with(record, held.get(record.partition_id, ()), in_source.get(record.partition_id, ()))
+        self.go_on_with(record)
         return None
 
     def shown_rows(self, record: Record) -> int:

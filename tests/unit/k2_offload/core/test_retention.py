@@ -18,6 +18,7 @@ from k2_offload.core.retention import (
     Kept,
     Next,
     Partition,
+    Parts,
     Reader,
     Record,
     Step,
@@ -143,28 +144,33 @@ def test_no_day_goes_that_is_not_proven_in_every_table(spans, known, gone):
         (Step.HELD, "ab", "c", 1, Next.RESTORE),
         (Step.HELD, "abc", "", 0, Next.DECIDE),
         (Step.HELD, "", "ab", 10, Next.FORGET),
-        (Step.HELD, "", "c", 1, Next.GONE),
+        (Step.HELD, "", "c", 1, Next.DECIDE),
+        (Step.HELD, "", "c", 10, Next.FORGET),
+        (Step.HELD, "", "abc", 7, Next.FORGET),
         (Step.HELD, "", "", 0, Next.GONE),
         (Step.DROPPING, "ab", "", 0, Next.DROP),
         (Step.DROPPING, "ab", "c", 1, Next.RESTORE),
         (Step.DROPPING, "", "", 0, Next.GONE),
-        (Step.DROPPING, "", "c", 1, Next.GONE),
+        (Step.DROPPING, "", "c", 1, Next.DECIDE),
+        (Step.DROPPING, "", "c", 10, Next.FORGET),
+        (Step.MOVING, "", "c", 9, Next.DECIDE),
         (Step.RESTORING, "ab", "", 0, Next.RESTORE),
         (Step.RESTORING, "ab", "c", 1, Next.RESTORE),
         (Step.RESTORING, "", "abc", 11, Next.FORGET),
     ],
 )
 def test_how_a_run_goes_on(step, held, in_source, shown, expected):
-    assert next_step(replace(RECORD, step=step), tuple(held), tuple(in_source), shown) is expected
+    assert next_step(replace(RECORD, step=step), tuple(held), Parts(tuple(in_source), shown), shown) is expected
 
 
 @given(st.sampled_from(Step), st.text("abc", max_size=3), st.text("abc", max_size=3), st.integers(0, 2))
 def test_nothing_is_dropped_but_what_was_compared(step, held, in_source, shown):
-    found = next_step(replace(RECORD, step=step), tuple(held), tuple(in_source), shown)
+    found = next_step(replace(RECORD, step=step), tuple(held), Parts(tuple(in_source), shown), shown)
     if found in (Next.DROP, Next.KEEP, Next.COMPARE):
         assert (tuple(held), in_source, shown) == (RECORD.parts, "", 0)
     if found in (Next.FORGET, Next.GONE):
         assert not held
+        assert (found is Next.GONE) == (not in_source)
 
 
 def test_the_seals_must_be_those_that_it_was_compared_with():

@@ -53,7 +53,7 @@ class FakeClickHouse:
     def execute(self, statement):
         for name, parts in self.tables.items():
             if statement == sql.parts(name):
-                return [(ID, sorted(parts))] if parts else []
+                return [(ID, sorted(parts), sum(parts.values()))] if parts else []
         if statement == sql.describe_table(HOLDING):
             return [("MergeTree", self.holding.text)]
         if statement == sql.count_in_both("k2.trades", ID):
@@ -133,3 +133,36 @@ def test_rows_are_not_doubled_by_a_person(kept):
     kept.clickhouse.in_both = 0
     kept.restore()
     assert kept.clickhouse.done == ["moved back"]
+
+
+def test_what_is_held_is_looked_at_right_before_it_is_dropped(kept):
+    kept.while_verified = lambda: kept.clickhouse.tables["k2.trades"].update(b=4)
+    assert kept.remove() == (["held"], [])
+    assert kept.clickhouse.tables[HOLDING] == {"a": 10}
+    kept.while_verified = lambda: kept.clickhouse.tables.update({HOLDING: {"c": 10}, "k2.trades": {}})
+    kept.clickhouse.tables["k2.trades"] = {}
+    assert kept.remove() == (["held"], [])
+    assert kept.clickhouse.tables[HOLDING] == {"c": 10}
+    kept.clickhouse.tables[HOLDING] = {"a": 10}
+    kept.while_verified = lambda: None
+    assert kept.remove() == (["dropped"], [])
+    assert kept.clickhouse.done == ["dropped"]
+
+
+@pytest.mark.parametrize(
+    ("in_source", "gone"), [({}, True), ({"a": 10}, False), ({"merged": 12}, False), ({"late": 3}, True)]
+)
+def test_nothing_comes_back_when_nothing_is_held(kept, in_source, gone):
+    kept.clickhouse.tables = {"k2.trades": in_source, HOLDING: {}}
+    with pytest.raises(OffloadError, match="nothing to bring back"):
+        kept.restore()
+    holding = kept.clickhouse.holding
+    assert (holding.records, holding.kept("at").is_gone(DAY)) == ((), gone)
+
+
+def test_a_person_decides_on_rows_that_are_neither_here_nor_there(kept):
+    kept.clickhouse.tables = {"k2.trades": {"late": 3}, HOLDING: {}}
+    [problem] = kept.remove()[1]
+    assert "fewer than the 10 that were to be moved" in problem
+    assert "`k2 retention trades --restore 2026-03-04` takes it for gone" in problem
+    assert kept.clickhouse.holding.records == (RECORD,)
