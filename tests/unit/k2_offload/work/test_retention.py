@@ -10,7 +10,7 @@ import pytest
 
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core import retention_queries as sql
-from k2_offload.core.errors import OffloadError
+from k2_offload.core.errors import InvalidSource, OffloadError
 from k2_offload.core.retention import Holding, Record, Step
 from k2_offload.core.ttl import Storage
 from k2_offload.work import retention
@@ -166,3 +166,15 @@ def test_a_person_decides_on_rows_that_are_neither_here_nor_there(kept):
     assert "fewer than the 10 that were to be moved" in problem
     assert "`k2 retention trades --restore 2026-03-04` takes it for gone" in problem
     assert kept.clickhouse.holding.records == (RECORD,)
+
+
+def test_nothing_goes_while_a_table_may_read_it_unseen(kept, monkeypatch):
+    def read_by(_):
+        raise InvalidSource("k2.trades is read by ReadFromMerge.")
+
+    storages = iter([Storage("k2.trades", ()), None])
+    monkeypatch.setattr(kept.clickhouse, "storage", lambda _: next(storages))
+    kept.clickhouse.read_by = read_by
+    states, [problem] = kept.remove()
+    assert (states, kept.clickhouse.done) == ([], [])
+    assert problem.startswith("trades: what its source reads cannot be known, and it might be what others remove")
