@@ -45,6 +45,9 @@ TAG_PREFIX = "k2_held_"
 ENGINES = ("MergeTree", "AggregatingMergeTree")
 """Storages that can be ``proven``. A replica that lags might drop what it has not fetched, so none is replicated."""
 
+LONGEST_COMMENT = 150_000
+"""Of a holding table, in characters: nothing else is moved while it is longer. A statement may have 256 KiB."""
+
 FAR = 4
 """A TTL is far if it keeps rows so many times as long as ``warm_retention_days``."""
 
@@ -419,7 +422,7 @@ def coverage(columns: Sequence[StoredColumn], views: Sequence[Reader]) -> Covera
     return Coverage(tuple(column.name for column in columns))
 
 
-def hides_rows(of_storage: Sequence[int], of_views: Sequence[Sequence[int]]) -> str | None:
+def hides_rows(of_storage: Sequence[int], of_views: Sequence[Sequence[int | None]]) -> str | None:
     """Why the views do not show each row once; ``None`` if they do.
 
     :param of_storage: number of rows, sum of their hashes modulo 2**64, the most sorting keys that are alike in what
@@ -431,7 +434,7 @@ def hides_rows(of_storage: Sequence[int], of_views: Sequence[Sequence[int]]) -> 
         return "rows with different sorting keys look alike in its views: whether all are shown cannot be known"
     if empty:
         return f"its version column is zero in {empty:,} rows: whether they are shown cannot be known"
-    if (rows, total) != (sum(view[0] for view in of_views), sum(view[1] for view in of_views) % 2**64):
+    if (rows, total) != (sum(view[0] or 0 for view in of_views), sum(view[1] or 0 for view in of_views) % 2**64):
         return "the tables that read it do not show all of its rows"
     return None
 

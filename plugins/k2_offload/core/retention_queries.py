@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from k2_offload.core.day_comparison import day_window
@@ -51,7 +52,7 @@ def prepare_holding(storage: str, engine: str, *, has_ttl: bool) -> list[str]:
     """
     name = _name(holding_of(storage))
     statements = [f"ALTER TABLE {name} REMOVE TTL"] if has_ttl else []
-    missing = [f"{setting} = {value}" for setting, value in _NO_MERGES.items() if f"{setting} = {value}" not in engine]
+    missing = [f"{setting} = {value}" for setting, value in _NO_MERGES.items() if not re.search(rf"\b{setting} = {value}\b", engine)]
     if missing:
         statements.append(f"ALTER TABLE {name} MODIFY SETTING {', '.join(missing)}")
     return statements

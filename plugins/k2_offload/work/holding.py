@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 from k2_offload.core import retention_queries as sql
 from k2_offload.core.day_comparison import day_window
-from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, Unreachable
+from k2_offload.core.errors import DamagedTable, InvalidSource
 from k2_offload.core.gaps import Looked, may_have_expired, soon_expired
 from k2_offload.core.maintenance import LONGEST_CANDLE
 from k2_offload.core.retention import ENGINES, FAR, NO_PARTS, Holding, Kept, Partition, Parts, StoredColumn
@@ -17,9 +16,7 @@ from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import removals
 from k2_offload.core.windows import Window
 from k2_offload.work.tiers import Tiers
-from k2_offload.work.ttl import read_kept_for
-
-log = logging.getLogger(__name__)
+from k2_offload.work.ttl import read_kept_for_now
 
 
 class HoldingTable:
@@ -143,9 +140,9 @@ def check_storage(tiers: Tiers, table: TableSpec) -> str:
 def ttl_in_the_way(tiers: Tiers, table: TableSpec) -> str | None:
     """Why the source's real TTL does not go with ``retention: proven``; ``None`` if it does.
 
-    :raises Unreachable: if ClickHouse is down
+    :raises Overloaded, Refused, Unreachable: if ClickHouse does not answer now
     """
-    storage, kept_for = read_kept_for(tiers, table)
+    storage, kept_for = read_kept_for_now(tiers, table)
     if storage is None:
         return (
             f"{table.name}: the TTL of {table.source} cannot be known, so rows may go before they are proven to be cold"
@@ -162,21 +159,15 @@ def ttl_in_the_way(tiers: Tiers, table: TableSpec) -> str | None:
 def read_kept(tiers: Tiers, table: TableSpec) -> Kept:
     """Which days ClickHouse holds as a whole although they are old, and which not although they are young.
 
-    :raises Unreachable: if ClickHouse is down; if something else keeps it from being known, the clock alone counts
+    :raises OffloadError: if what was removed of it cannot be known
     """
     if not table.is_proven:
         return Kept()
-    try:
-        storage = tiers.clickhouse.storage(table)
-        holding = HoldingTable(tiers, storage.name).read() if storage is not None else None
-    except Unreachable:
-        raise
-    except OffloadError as error:
-        log.warning("%s: what was removed of it cannot be known: %s", table.name, error)
-        return Kept()
+    storage = tiers.clickhouse.storage(table)
+    holding = HoldingTable(tiers, storage.name).read() if storage is not None else None
     if holding is None:
         return Kept()
-    kept_for = read_kept_for(tiers, table)[1]
+    kept_for = read_kept_for_now(tiers, table)[1]
     whole = holding.with_whole(max(tiers.now(), tiers.clickhouse.now()), kept_for)
     kept = whole.kept(table.partition_column)
     return replace(kept, whole_since=None) if ttl_in_the_way(tiers, table) else kept

@@ -17,6 +17,7 @@ from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, Overloaded, Refused, Unreachable
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.retention import (
+    LONGEST_COMMENT,
     NO_PARTS,
     TAG_PREFIX,
     Holding,
@@ -36,7 +37,7 @@ from k2_offload.work.holding import HoldingTable, check_storage, ttl_in_the_way
 from k2_offload.work.known_seals import by_namespace, kept, share_seals
 from k2_offload.work.removal_proof import Proof, seals_of
 from k2_offload.work.tiers import Tiers
-from k2_offload.work.ttl import read_kept_for
+from k2_offload.work.ttl import read_kept_for_now
 
 log = logging.getLogger(__name__)
 
@@ -393,6 +394,8 @@ class _Storage:
                 reason = obstacle(partition, partitions, readers, self.known)
                 if reason is None and compared and is_late():
                     reason = "there was no time to compare it; the next run does"
+                if reason is None and len(self.known.text) > LONGEST_COMMENT:
+                    reason = f"{self.table.name} has too much on record: what is held has to be dropped first"
                 if reason is not None and any(reason in reader.broken.values() for reader in readers):
                     self.done.problems.append(reason)
                 if reason is None and not self.dry_run:
@@ -405,7 +408,7 @@ class _Storage:
 
     def with_whole(self, holding: Holding) -> Holding:
         later = max(self.tiers.now(), self.tiers.clickhouse.now())
-        found = [read_kept_for(self.tiers, table) for table in self.tables]
+        found = [read_kept_for_now(self.tiers, table) for table in self.tables]
         if any(storage is None for storage, _ in found):
             raise InvalidSource(f"{self.name}: its TTL cannot be known now. {_SAFE}")
         return holding.with_whole(later, min((time for _, time in found if time is not None), default=None))

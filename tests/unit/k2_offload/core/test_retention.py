@@ -212,7 +212,7 @@ def test_how_it_is_shown_that_views_show_all_rows():
 
 
 def test_all_rows_of_a_partition_must_be_shown():
-    assert hides_rows((10, 7, 1, 0), [(4, 2**64 - 1), (6, 8)]) is None
+    assert hides_rows((10, 7, 1, 0), [(4, 2**64 - 1), (6, 8), (0, None)]) is None
     assert "do not show all" in hides_rows((10, 7, 1, 0), [(4, 1), (5, 6)])
     assert "do not show all" in hides_rows((10, 7, 1, 0), [(4, 1), (6, 7)]), "as many, and others"
     assert "look alike" in hides_rows((10, 7, 2, 0), [(10, 7)])

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from k2_offload.adapters.table_file import parse_tables
+from k2_offload.core.errors import DamagedTable, Overloaded
 from k2_offload.core.gaps import Looked
 from k2_offload.core.retention import Holding, Record, Step
 from k2_offload.core.ttl import Removal, Storage
-from k2_offload.work.holding import find_expired, read_kept
+from k2_offload.work.holding import find_expired, read_kept, ttl_in_the_way
 
 ENTRY = """
   {name}:
@@ -78,3 +79,21 @@ def test_what_the_last_resort_has_taken_is_missed():
     assert read_kept(tiers(BEGUN, timedelta(days=28)), TABLES["trades"]).whole_since == since.date()
     assert read_kept(tiers(replace(BEGUN, kept_for=timedelta(days=28))), TABLES["trades"]).whole_since == since.date()
     assert read_kept(tiers(BEGUN, timedelta(days=99)), TABLES["trades"]).whole_since == BEGUN.whole_since
+
+
+def test_what_clickhouse_does_not_say_now_is_not_taken_for_a_ttl():
+    of = tiers(BEGUN, timedelta(days=28))
+
+    def kept_for(*_):
+        raise Overloaded(202, "too many queries")
+
+    of.clickhouse.kept_for = kept_for
+    for look in (ttl_in_the_way, read_kept):
+        with pytest.raises(Overloaded):
+            look(of, TABLES["trades"])
+
+
+def test_what_is_on_record_and_cannot_be_read_stops_all():
+    of = tiers(SimpleNamespace(text="a comment of somebody"))
+    with pytest.raises(DamagedTable, match="its comment does not say"):
+        find_expired(of, TABLES["trades"], NOW, Looked(looked_at=NOW), NOW)

@@ -10,8 +10,8 @@ import pytest
 
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core import retention_queries as sql
-from k2_offload.core.errors import InvalidSource, OffloadError
-from k2_offload.core.retention import Holding, Record, Step
+from k2_offload.core.errors import InvalidSource, OffloadError, Overloaded
+from k2_offload.core.retention import Holding, Partition, Record, Step
 from k2_offload.core.ttl import Storage
 from k2_offload.work import retention
 from k2_offload.work.retention import remove_proven, restore_day
@@ -102,7 +102,7 @@ class Kept:
         monkeypatch.setattr(retention, "share_seals", lambda *_: [])
         monkeypatch.setattr(retention, "seals_obstacle", lambda *_: None)
         monkeypatch.setattr(retention.HoldingTable, "write", lambda _, holding: self.write(holding))
-        monkeypatch.setattr(retention, "Proof", lambda *_: SimpleNamespace(readers=list, find_broken=self.verify))
+        monkeypatch.setattr(retention, "Proof", lambda *_: SimpleNamespace(readers=lambda _: [], find_broken=self.verify))
         monkeypatch.setattr(retention, "ttl_in_the_way", lambda *_: "not looked at")
 
     def write(self, holding):
@@ -178,3 +178,39 @@ def test_nothing_goes_while_a_table_may_read_it_unseen(kept, monkeypatch):
     states, [problem] = kept.remove()
     assert (states, kept.clickhouse.done) == ([], [])
     assert problem.startswith("trades: what its source reads cannot be known, and it might be what others remove")
+
+
+def test_days_stay_whole_while_clickhouse_does_not_answer(kept, monkeypatch):
+    def overloaded(*_):
+        raise Overloaded(202, "too many queries")
+
+    monkeypatch.setattr(retention, "ttl_in_the_way", overloaded)
+    kept.clickhouse.holding = Holding("k2.trades", date(2026, 3, 1))
+    kept.clickhouse.tables = {"k2.trades": {"a": 10}, HOLDING: {}}
+    assert "too many queries" in kept.remove()[1][0]
+    assert kept.clickhouse.holding.whole_since == date(2026, 3, 1)
+
+
+def test_nothing_is_moved_while_the_comment_is_long(kept, monkeypatch):
+    monkeypatch.setattr(retention, "ttl_in_the_way", lambda *_: None)
+    monkeypatch.setattr(retention, "obstacle", lambda *_: None)
+    monkeypatch.setattr(retention, "LONGEST_COMMENT", 10)
+    table = retention.HoldingTable
+    partition = Partition(ID, ("a",), 10, {"at": (DAY, DAY)})
+    monkeypatch.setattr(table, "columns", ["at"])
+    monkeypatch.setattr(table, "prepare", lambda _, holding: holding)
+    monkeypatch.setattr(table, "partitions", lambda *_: [partition])
+    kept.clickhouse.holding = Holding("k2.trades", date(2026, 3, 1))
+    kept.clickhouse.tables = {"k2.trades": {"a": 10}, HOLDING: {}}
+    [waits] = remove_proven(kept.tiers, [TRADES]).states
+    assert (waits.state, waits.reason) == (
+        "waits",
+        f"{HOLDING} has too much on record: what is held has to be dropped first",
+    )
+
+
+def test_a_setting_that_only_begins_alike_is_set():
+    first, second = "max_bytes_to_merge_at_max_space_in_pool = 1", "max_bytes_to_merge_at_min_space_in_pool = 1"
+    assert sql.prepare_holding("k2.trades", f"MergeTree SETTINGS {first}, {second}", has_ttl=False) == []
+    [changed] = sql.prepare_holding("k2.trades", f"MergeTree SETTINGS {first}0, {second}", has_ttl=False)
+    assert changed.endswith(f"MODIFY SETTING {first}")
