@@ -226,7 +226,7 @@ class ClickHouse:
         name = table.source
         if not _MERGE_TREE.match(engine):
             reads = self._reads(table)
-            if len(reads) != 1 or not (found := _READS_MERGE_TREE.fullmatch(*reads)):
+            if len(reads) != 1 or not (found := _READS_MERGE_TREE.fullmatch(min(reads))):
                 return None
             name = found[1]
             engine = self.engine(name)

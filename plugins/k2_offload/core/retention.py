@@ -6,8 +6,8 @@ that holds a source's rows, also behind views) goes like this:
 1. *It is chosen* (:func:`obstacle`): all of its days are older than ``warm_retention_days``, lie in no other partition,
    and are sealed in every table of the table file that reads this storage.
 2. *It is compared.* Every seal is verified in the snapshot that readers see now; every source shows of each day exactly
-   what was sealed; and together the sources show all rows of the partition (:func:`hides_rows`). The parts were the same
-   before and after, and a part never changes: so this is a statement about these parts.
+   what was sealed; and together the sources show all rows of the partition (:func:`hides_rows`). The parts were the
+   same before and after, and a part never changes: so this is a statement about these parts.
 3. *It is moved* into the holding table, where nobody inserts. What was moved must be these very parts, by the digests
    of their files, and no source may show a row of these days any more. Otherwise (a row came in between, or parts were
    merged) the partition is moved back at once.

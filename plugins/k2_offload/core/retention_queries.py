@@ -52,7 +52,11 @@ def prepare_holding(storage: str, engine: str, *, has_ttl: bool) -> list[str]:
     """
     name = _name(holding_of(storage))
     statements = [f"ALTER TABLE {name} REMOVE TTL"] if has_ttl else []
-    missing = [f"{setting} = {value}" for setting, value in _NO_MERGES.items() if not re.search(rf"\b{setting} = {value}\b", engine)]
+    missing = [
+        f"{setting} = {value}"
+        for setting, value in _NO_MERGES.items()
+        if not re.search(rf"\b{setting} = {value}\b", engine)
+    ]
     if missing:
         statements.append(f"ALTER TABLE {name} MODIFY SETTING {', '.join(missing)}")
     return statements
@@ -68,7 +72,8 @@ def parts(name: str) -> str:
     database, _, table = name.partition(".")
     return (
         "SELECT partition_id, arraySort(groupArray(hash_of_all_files)), sum(rows) FROM system.parts "
-        f"WHERE active AND rows > 0 AND database = {literal(database)} AND table = {literal(table)} GROUP BY partition_id ORDER BY partition_id"
+        f"WHERE active AND rows > 0 AND database = {literal(database)} AND table = {literal(table)} "
+        "GROUP BY partition_id ORDER BY partition_id"
     )
 
 

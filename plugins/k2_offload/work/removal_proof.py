@@ -72,8 +72,10 @@ class Proof:
                 if unread := [each.name for each in sealed if each.source_type is None and each.name in reader.columns]:
                     return loaded, f"values of column {unread[0]} of {table.name} are not moved any more"
                 found = self.tiers.clickhouse.execute(day_queries.warm_content(table, sealed, seal.day))[0]
-                if found[0] == seal.rows and seal.content != tuple(found) and any(
-                    columns[column.name].compared_from is not None for column in seal.columns
+                if (
+                    found[0] == seal.rows
+                    and seal.content != tuple(found)
+                    and any(columns[column.name].compared_from is not None for column in seal.columns)
                 ):
                     return loaded, (
                         f"ClickHouse does not show of {seal.day} what was sealed in {table.name}: perhaps its values "

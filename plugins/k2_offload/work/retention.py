@@ -375,14 +375,7 @@ class _Storage:
                 f"partition holds is not known. {_SAFE} Set 'retention: ttl' for the tables that read it."
             )
         if not self.dry_run:
-            before = self.holding
-            holding = self.table.prepare(before)
-            if holding.whole_since is None:
-                since = max(first_whole_day(self.now, table.warm_retention) for table in self.tables)
-                holding = replace(holding, whole_since=since)
-            self.holding = self.with_whole(holding)
-            if self.holding != holding or holding != before:
-                self.write(self.holding)
+            self.begin()
         on_record = {record.partition_id for record in self.known.records}
         partitions = self.table.partitions(columns)
         readers = self.proof.readers([partition.days for partition in partitions])
@@ -405,6 +398,17 @@ class _Storage:
                     if reason is None:
                         continue
                 self.wait(partition, reason or "")
+
+    def begin(self) -> None:
+        """Let there be a holding table that says which days are whole."""
+        before = self.holding
+        holding = self.table.prepare(before)
+        if holding.whole_since is None:
+            since = max(first_whole_day(self.now, table.warm_retention) for table in self.tables)
+            holding = replace(holding, whole_since=since)
+        self.holding = self.with_whole(holding)
+        if self.holding != holding or holding != before:
+            self.write(self.holding)
 
     def with_whole(self, holding: Holding) -> Holding:
         later = max(self.tiers.now(), self.tiers.clickhouse.now())

@@ -102,7 +102,9 @@ class Kept:
         monkeypatch.setattr(retention, "share_seals", lambda *_: [])
         monkeypatch.setattr(retention, "seals_obstacle", lambda *_: None)
         monkeypatch.setattr(retention.HoldingTable, "write", lambda _, holding: self.write(holding))
-        monkeypatch.setattr(retention, "Proof", lambda *_: SimpleNamespace(readers=lambda _: [], find_broken=self.verify))
+        monkeypatch.setattr(
+            retention, "Proof", lambda *_: SimpleNamespace(readers=lambda _: [], find_broken=self.verify)
+        )
         monkeypatch.setattr(retention, "ttl_in_the_way", lambda *_: "not looked at")
 
     def write(self, holding):
