@@ -64,8 +64,8 @@ _OVERLOADED = {159, 202, 209, 210, 241, 279, 369}
 _STORE_FAILED = 499
 
 _MERGE_TREE = re.compile(r"\w*MergeTree\b")
-_READS = re.compile(r"\bRead\w+ \(.*\)")
-_READS_MERGE_TREE = re.compile(r"\bReadFromMergeTree \((\w+\.\w+)\)")
+_READS = re.compile(r"^\W*(Read\w+.*?)\s*$", re.MULTILINE)
+_READS_MERGE_TREE = re.compile(r"ReadFromMergeTree \((\w+\.\w+)\)")
 """In ClickHouse's plan of a query."""
 
 
@@ -225,9 +225,8 @@ class ClickHouse:
         engine = self.engine(table.source)
         name = table.source
         if not _MERGE_TREE.match(engine):
-            plan = "\n".join(line for (line,) in self.execute(queries.explain(table)))
-            reads = set(_READS.findall(plan))
-            if len(reads) != 1 or not (found := _READS_MERGE_TREE.search(plan)):
+            reads = self._reads(table)
+            if len(reads) != 1 or not (found := _READS_MERGE_TREE.fullmatch(min(reads))):
                 return None
             name = found[1]
             engine = self.engine(name)
@@ -235,8 +234,18 @@ class ClickHouse:
         return None if removed is None else Storage(name, tuple(removed))
 
     def read_by(self, table: TableSpec) -> set[str]:
-        """The MergeTree tables that the source is read from, as ClickHouse's plan of the query names them."""
-        return set(_READS_MERGE_TREE.findall("\n".join(line for (line,) in self.execute(queries.explain(table)))))
+        """The MergeTree tables that the source is read from, as ClickHouse's plan of the query names them.
+
+        :raises InvalidSource: if it is read from anything else (Distributed, Buffer, Merge), which may hide such tables
+        """
+        reads = self._reads(table)
+        named = {found[1] for each in reads if (found := _READS_MERGE_TREE.fullmatch(each))}
+        if len(named) < max(len(reads), 1):
+            raise InvalidSource(f"{table.source} is read by {', '.join(sorted(reads)) or 'no step that is known'}.")
+        return named
+
+    def _reads(self, table: TableSpec) -> set[str]:
+        return set(_READS.findall("\n".join(line for (line,) in self.execute(queries.explain(table)))))
 
     def engine(self, name: str) -> str:
         """A table's engine in full; empty if there is no such table."""

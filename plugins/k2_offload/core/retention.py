@@ -6,8 +6,8 @@ that holds a source's rows, also behind views) goes like this:
 1. *It is chosen* (:func:`obstacle`): all of its days are older than ``warm_retention_days``, lie in no other partition,
    and are sealed in every table of the table file that reads this storage.
 2. *It is compared.* Every seal is verified in the snapshot that readers see now; every source shows of each day exactly
-   what was sealed; and together the sources show all rows of the partition (:func:`shows_all`). The parts were the same
-   before and after, and a part never changes: so this is a statement about these parts.
+   what was sealed; and together the sources show all rows of the partition (:func:`hides_rows`). The parts were the
+   same before and after, and a part never changes: so this is a statement about these parts.
 3. *It is moved* into the holding table, where nobody inserts. What was moved must be these very parts, by the digests
    of their files, and no source may show a row of these days any more. Otherwise (a row came in between, or parts were
    merged) the partition is moved back at once.
@@ -32,6 +32,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.seals import Seal
 from k2_offload.core.tables import TableSpec
 
@@ -43,6 +44,9 @@ TAG_PREFIX = "k2_held_"
 
 ENGINES = ("MergeTree", "AggregatingMergeTree")
 """Storages that can be ``proven``. A replica that lags might drop what it has not fetched, so none is replicated."""
+
+LONGEST_COMMENT = 150_000
+"""Of a holding table, in characters: nothing else is moved while it is longer. A statement may have 256 KiB."""
 
 FAR = 4
 """A TTL is far if it keeps rows so many times as long as ``warm_retention_days``."""
@@ -91,6 +95,21 @@ class Partition:
     parts: tuple[str, ...]
     rows: int
     days: Mapping[str, DayRange]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a table has of a partition.
+
+    :param digests: of the files of its parts, sorted; parts without rows are left out
+    :param rows: that are in these files, whether they can be read or not
+    """
+
+    digests: tuple[str, ...] = ()
+    rows: int = 0
+
+
+NO_PARTS = Parts()
 
 
 @dataclass(frozen=True)
@@ -151,12 +170,26 @@ class Holding:
     :param storage: whose partitions it holds
     :param whole_since: see :class:`Kept`; ``None`` while a TTL may remove rows
     :param gone: days of partitions that were dropped, by partition column
+    :param kept_for: how long the storage's TTL kept rows when it was last looked at; ``None`` if it removed none
     """
 
     storage: str
     whole_since: date | None
     records: tuple[Record, ...] = ()
     gone: Mapping[str, tuple[DayRange, ...]] = field(default_factory=dict)
+    kept_for: timedelta | None = None
+
+    def with_whole(self, now: datetime, kept_for: timedelta | None) -> Holding:
+        """Without those days whole that a far TTL may have taken in an outage, the one of now or of the last look.
+
+        :param now: the later of both clocks
+        :param kept_for: how long the TTL of now keeps rows; ``None`` if it removes none
+        """
+        times = [each for each in (self.kept_for, kept_for) if each is not None]
+        if not times or self.whole_since is None:
+            return replace(self, kept_for=kept_for)
+        since = max(self.whole_since, first_whole_day(now, min(times)))
+        return replace(self, whole_since=since, kept_for=kept_for)
 
     def of(self, partition_id: str) -> Record | None:
         """What is on record of a partition."""
@@ -194,6 +227,7 @@ class Holding:
                 "whole_since": self.whole_since and self.whole_since.isoformat(),
                 "records": [_stored(record) for record in self.records],
                 "gone": {column: _ranges(ranges) for column, ranges in sorted(self.gone.items())},
+                "kept_seconds": self.kept_for and self.kept_for.total_seconds(),
             },
             separators=(",", ":"),
         )
@@ -208,12 +242,13 @@ class Holding:
             stored: dict[str, Any] = json.loads(text)
             if stored["k2_holding"] != _VERSION:
                 raise ValueError(f"version {stored['k2_holding']}")
-            since = stored["whole_since"]
+            since, seconds = stored["whole_since"], stored["kept_seconds"]
             return Holding(
                 stored["of"],
                 date.fromisoformat(since) if since else None,
                 tuple(map(_read_record, stored["records"])),
                 {column: tuple(map(_read_range, ranges)) for column, ranges in stored["gone"].items()},
+                timedelta(seconds=seconds) if seconds else None,
             )
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(repr(error)) from None
@@ -338,39 +373,89 @@ def _obstacle_of_day(reader: Reader, day: date) -> str | None:
     return None
 
 
-def shows_all(of_storage: object, of_sources: Sequence[int], of_views: Sequence[int]) -> bool:
-    """Whether the sealed tables show all rows of a partition.
+@dataclass(frozen=True)
+class StoredColumn:
+    """One column of a storage whose values are stored."""
 
-    Counted in rows; where all that read it are views with a version column (a candle's number of trades), in its sum.
+    name: str
+    type: str
+    is_in_sorting_key: bool
 
-    :param of_storage: of the partition itself
-    :param of_sources: of each table whose source is the storage
-    :param of_views: of each table whose source is a view on it; they share its rows
+
+@dataclass(frozen=True)
+class Coverage:
+    """How it is shown that views show each row of a storage once.
+
+    :param columns: that each view shows: rows that are alike in them are one row, or shown alike
+    :param version_column: a sum without a sign over the rows that are alike; ``None`` where each row counts by itself
     """
-    if of_sources:
-        return all(each == of_storage for each in of_sources)
-    return sum(of_views) == of_storage
+
+    columns: tuple[str, ...]
+    version_column: str | None = None
 
 
-def next_step(record: Record, held: Sequence[str], in_source: Sequence[str], source_rows: int) -> Next:
+def coverage(columns: Sequence[StoredColumn], views: Sequence[Reader]) -> Coverage | str:
+    """How that can be shown; why it cannot.
+
+    :param columns: of the storage
+    :param views: all that read it; none reads it itself
+    """
+    sources = [view.table.source for view in views]
+    for source in sources:
+        if sources.count(source) > 1:
+            return f"two tables read {source}: whether all of its storage is shown cannot be known"
+    shown = frozenset.intersection(*(view.columns for view in views))
+    versions = {view.table.version_column for view in views}
+    if versions != {None}:
+        version = versions.pop() if len(versions) == 1 else None
+        summed = [each.name for each in columns if each.type.startswith("SimpleAggregateFunction(sum, UInt")]
+        keys = tuple(each.name for each in columns if each.is_in_sorting_key and each.name in shown)
+        if version not in summed or not keys:
+            return (
+                "whether its views show all of its rows cannot be known: that needs one version_column for all, which "
+                "the storage has as SimpleAggregateFunction(sum, UInt…), and columns of its sorting key"
+            )
+        return Coverage(keys, version)
+    for column in columns:
+        if column.name not in shown:
+            return f"whether its views show all of its rows cannot be known: not all of them show column {column.name}"
+    return Coverage(tuple(column.name for column in columns))
+
+
+def hides_rows(of_storage: Sequence[int], of_views: Sequence[Sequence[int | None]]) -> str | None:
+    """Why the views do not show each row once; ``None`` if they do.
+
+    :param of_storage: number of rows, sum of their hashes modulo 2**64, the most sorting keys that are alike in what
+        is shown, rows whose version is not above zero
+    :param of_views: number of rows and sum of their hashes, of each
+    """
+    rows, total, alike, empty = of_storage
+    if alike > 1:
+        return "rows with different sorting keys look alike in its views: whether all are shown cannot be known"
+    if empty:
+        return f"its version column is zero in {empty:,} rows: whether they are shown cannot be known"
+    if (rows, total) != (sum(view[0] or 0 for view in of_views), sum(view[1] or 0 for view in of_views) % 2**64):
+        return "the tables that read it do not show all of its rows"
+    return None
+
+
+def next_step(record: Record, held: Sequence[str], in_source: Parts, source_rows: int) -> Next:
     """How to go on with a partition that is on record.
 
     :param held: digests of its parts in the holding table, sorted
-    :param in_source: of those in the storage
+    :param in_source: those in the storage
     :param source_rows: rows that sources show of its days
     """
-    is_back = set(record.parts) <= set(in_source) and bool(record.parts)
     if not held:
-        if record.step is Step.DROPPING:
+        if not in_source.digests:
             return Next.GONE
-        if record.step is Step.HELD and not is_back:
-            return Next.GONE  # by hand; what is cold was compared
-        return Next.FORGET if in_source else Next.GONE
+        is_back = set(record.parts) <= set(in_source.digests) and bool(record.parts)
+        return Next.FORGET if is_back or in_source.rows >= record.rows else Next.DECIDE
     if record.step is Step.RESTORING:
         return Next.RESTORE
     if tuple(held) != record.parts:
         return Next.RESTORE if record.step is Step.MOVING else Next.DECIDE
-    if source_rows or in_source:
+    if source_rows or in_source.digests:
         return Next.RESTORE
     return {Step.MOVING: Next.COMPARE, Step.HELD: Next.KEEP, Step.DROPPING: Next.DROP}[record.step]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from k2_offload.core.day_comparison import day_window
 from k2_offload.core.queries import source_of
-from k2_offload.core.retention import HOLDING_SUFFIX, DayRange
+from k2_offload.core.retention import HOLDING_SUFFIX, Coverage, DayRange
 from k2_offload.core.sql import between, literal, quote, source_column
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import Window
@@ -33,7 +34,7 @@ def structure(name: str) -> str:
     """Rows that differ between two tables if a partition cannot be moved from one to the other."""
     database, _, table = name.partition(".")
     return (
-        "SELECT name, type, default_kind, default_expression, compression_codec FROM system.columns "
+        "SELECT name, type, default_kind, default_expression, compression_codec, is_in_sorting_key FROM system.columns "
         f"WHERE database = {literal(database)} AND table = {literal(table)} ORDER BY position"
     )
 
@@ -51,7 +52,11 @@ def prepare_holding(storage: str, engine: str, *, has_ttl: bool) -> list[str]:
     """
     name = _name(holding_of(storage))
     statements = [f"ALTER TABLE {name} REMOVE TTL"] if has_ttl else []
-    missing = [f"{setting} = {value}" for setting, value in _NO_MERGES.items() if f"{setting} = {value}" not in engine]
+    missing = [
+        f"{setting} = {value}"
+        for setting, value in _NO_MERGES.items()
+        if not re.search(rf"\b{setting} = {value}\b", engine)
+    ]
     if missing:
         statements.append(f"ALTER TABLE {name} MODIFY SETTING {', '.join(missing)}")
     return statements
@@ -63,11 +68,12 @@ def write_comment(storage: str, comment: str) -> str:
 
 
 def parts(name: str) -> str:
-    """Rows ``(partition, digests of its parts in order)``, of parts with rows."""
+    """Rows ``(partition, digests of its parts in order, their rows)``, of parts with rows."""
     database, _, table = name.partition(".")
     return (
-        "SELECT partition_id, arraySort(groupArray(hash_of_all_files)) FROM system.parts WHERE active AND rows > 0 "
-        f"AND database = {literal(database)} AND table = {literal(table)} GROUP BY partition_id ORDER BY partition_id"
+        "SELECT partition_id, arraySort(groupArray(hash_of_all_files)), sum(rows) FROM system.parts "
+        f"WHERE active AND rows > 0 AND database = {literal(database)} AND table = {literal(table)} "
+        "GROUP BY partition_id ORDER BY partition_id"
     )
 
 
@@ -94,19 +100,36 @@ def drop(storage: str, partition_id: str) -> str:
     return f"ALTER TABLE {_name(holding_of(storage))} DROP PARTITION ID {literal(partition_id)}"
 
 
-def measure_storage(storage: str, partition_id: str, version_column: str | None) -> str:
-    """One row: how many rows a partition has, or the sum of a column."""
+def count_storage(storage: str, partition_id: str) -> str:
+    """One row: how many rows of a partition can be read."""
+    return f"SELECT count() FROM {_of_partition(storage, partition_id)}"
+
+
+def count_source(table: TableSpec, days: DayRange) -> str:
+    """One row: how many rows a source shows of some days."""
+    return f"SELECT count() FROM {_of_days(table, days)}"
+
+
+def measure_storage(storage: str, partition_id: str, covered: Coverage, sorting_key: Sequence[str]) -> str:
+    """One row of what a partition holds: see :func:`k2_offload.core.retention.hides_rows`.
+
+    :param sorting_key: columns in it
+    """
+    columns, of_partition = list(map(source_column, covered.columns)), _of_partition(storage, partition_id)
+    if covered.version_column is None:
+        return f"SELECT count(), sum({_digest(columns)}), 1, 0 FROM {of_partition}"
+    version, keys = source_column(covered.version_column), ", ".join(map(source_column, sorting_key))
     return (
-        f"SELECT {_measure(version_column)} FROM {_name(storage)} AS source "
-        f"WHERE _partition_id = {literal(partition_id)}"
+        "SELECT count(), sum(k2_hash), max(k2_alike), sum(k2_empty) FROM ("
+        f"SELECT {_digest([*columns, f'sum({version})'])} AS k2_hash, uniqExact(tuple({keys})) AS k2_alike, "
+        f"countIf({version} = 0) AS k2_empty FROM {of_partition} GROUP BY {', '.join(columns)})"
     )
 
 
-def measure_source(table: TableSpec, days: DayRange, version_column: str | None = None) -> str:
-    """The same of what a source shows of some days."""
-    window = Window(day_window(days[0]).low, day_window(days[1]).high)
-    condition = between(source_column(table.partition_column), window)
-    return f"SELECT {_measure(version_column)} FROM {source_of(table)} WHERE {condition}"
+def measure_source(table: TableSpec, days: DayRange, covered: Coverage) -> str:
+    """One row ``(rows, sum of hashes)`` of what a view shows of some days."""
+    names = [*covered.columns, *([covered.version_column] if covered.version_column is not None else [])]
+    return f"SELECT count(), sum({_digest(list(map(source_column, names)))}) FROM {_of_days(table, days)}"
 
 
 def count_in_both(storage: str, partition_id: str) -> str:
@@ -118,8 +141,19 @@ def count_in_both(storage: str, partition_id: str) -> str:
     )
 
 
-def _measure(version_column: str | None) -> str:
-    return "count()" if version_column is None else f"sum({source_column(version_column)})"
+def _of_partition(storage: str, partition_id: str) -> str:
+    return f"{_name(storage)} AS source WHERE _partition_id = {literal(partition_id)}"
+
+
+def _of_days(table: TableSpec, days: DayRange) -> str:
+    window = Window(day_window(days[0]).low, day_window(days[1]).high)
+    return f"{source_of(table)} WHERE {between(source_column(table.partition_column), window)}"
+
+
+def _digest(values: Sequence[str]) -> str:
+    # As text, so that a NULL counts, and a view may have another type for the same value.
+    hashed = (f"isNull({value}), ifNull(toString({value}), '')" for value in values)
+    return f"cityHash64({', '.join(hashed)})"
 
 
 def _moved(partition_id: str, to: str) -> str:

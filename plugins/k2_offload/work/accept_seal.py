@@ -53,7 +53,7 @@ def find_changed_day(tiers: Tiers, table: TableSpec, day: date) -> ChangedDay:
         )
     if verified.problem is None:
         raise OffloadError(f"{table.name} {day}: it holds the rows that were sealed. There is nothing to accept.")
-    if day >= days.whole_from:
+    if days.is_whole(day):
         check_acceptance(compare_day(tiers, days, day))
     rows, content = read_content(tiers, cold, day, seal.partition_column, seal.columns, cold.snapshot_id)
     successor = replace(

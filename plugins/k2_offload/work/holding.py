@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
 from k2_offload.core import retention_queries as sql
 from k2_offload.core.day_comparison import day_window
-from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, Unreachable
+from k2_offload.core.errors import DamagedTable, InvalidSource
 from k2_offload.core.gaps import Looked, may_have_expired, soon_expired
 from k2_offload.core.maintenance import LONGEST_CANDLE
-from k2_offload.core.retention import ENGINES, FAR, Holding, Kept, Partition
+from k2_offload.core.retention import ENGINES, FAR, NO_PARTS, Holding, Kept, Partition, Parts, StoredColumn
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import removals
 from k2_offload.core.windows import Window
 from k2_offload.work.tiers import Tiers
-from k2_offload.work.ttl import read_kept_for
-
-log = logging.getLogger(__name__)
+from k2_offload.work.ttl import read_kept_for_now
 
 
 class HoldingTable:
@@ -85,9 +82,21 @@ class HoldingTable:
         """Names of the storage's columns."""
         return [str(name) for name, *_ in self._columns(self.storage)]
 
-    def parts(self, name: str) -> dict[str, tuple[str, ...]]:
-        """Digests of the parts of a table, by partition."""
-        return {partition_id: tuple(parts) for partition_id, parts in self.clickhouse.execute(sql.parts(name))}
+    @property
+    def stored_columns(self) -> list[StoredColumn]:
+        """The storage's columns whose values are stored."""
+        return [
+            StoredColumn(str(name), str(kind), bool(is_in_key))
+            for name, kind, default, *_, is_in_key in self._columns(self.storage)
+            if default not in ("ALIAS", "EPHEMERAL")
+        ]
+
+    def parts(self, name: str) -> dict[str, Parts]:
+        """The parts of a table, by partition."""
+        return {
+            partition_id: Parts(tuple(digests), rows)
+            for partition_id, digests, rows in self.clickhouse.execute(sql.parts(name))
+        }
 
     def partitions(self, columns: Iterable[str]) -> list[Partition]:
         """The storage's partitions, those of the oldest days first.
@@ -98,7 +107,7 @@ class HoldingTable:
         found = self.clickhouse.execute(sql.partition_days(self.storage, names))
         parts = self.parts(self.storage)
         partitions = [
-            Partition(partition_id, parts.get(partition_id, ()), rows, _by_column(names, days))
+            Partition(partition_id, parts.get(partition_id, NO_PARTS).digests, rows, _by_column(names, days))
             for partition_id, rows, *days in found
         ]
         return sorted(partitions, key=lambda each: (min(each.days.values()), each.partition_id))
@@ -131,9 +140,9 @@ def check_storage(tiers: Tiers, table: TableSpec) -> str:
 def ttl_in_the_way(tiers: Tiers, table: TableSpec) -> str | None:
     """Why the source's real TTL does not go with ``retention: proven``; ``None`` if it does.
 
-    :raises Unreachable: if ClickHouse is down
+    :raises Overloaded, Refused, Unreachable: if ClickHouse does not answer now
     """
-    storage, kept_for = read_kept_for(tiers, table)
+    storage, kept_for = read_kept_for_now(tiers, table)
     if storage is None:
         return (
             f"{table.name}: the TTL of {table.source} cannot be known, so rows may go before they are proven to be cold"
@@ -150,21 +159,17 @@ def ttl_in_the_way(tiers: Tiers, table: TableSpec) -> str | None:
 def read_kept(tiers: Tiers, table: TableSpec) -> Kept:
     """Which days ClickHouse holds as a whole although they are old, and which not although they are young.
 
-    :raises Unreachable: if ClickHouse is down; if something else keeps it from being known, the clock alone counts
+    :raises OffloadError: if what was removed of it cannot be known
     """
     if not table.is_proven:
         return Kept()
-    try:
-        storage = tiers.clickhouse.storage(table)
-        holding = HoldingTable(tiers, storage.name).read() if storage is not None else None
-    except Unreachable:
-        raise
-    except OffloadError as error:
-        log.warning("%s: what was removed of it cannot be known: %s", table.name, error)
-        return Kept()
+    storage = tiers.clickhouse.storage(table)
+    holding = HoldingTable(tiers, storage.name).read() if storage is not None else None
     if holding is None:
         return Kept()
-    kept = holding.kept(table.partition_column)
+    kept_for = read_kept_for_now(tiers, table)[1]
+    whole = holding.with_whole(max(tiers.now(), tiers.clickhouse.now()), kept_for)
+    kept = whole.kept(table.partition_column)
     return replace(kept, whole_since=None) if ttl_in_the_way(tiers, table) else kept
 
 
@@ -173,15 +178,19 @@ def find_expired(
 ) -> Window | None:
     """The range that a TTL may have taken before it was moved; with ``retention: proven``, none since that began.
 
+    A day that was removed or is held, and that the cold table has not (it was rolled back, or its catalog was restored
+    from a backup), is in that range, too.
+
     :param soon: with what it may take while the rest is moved
     :returns: ``None`` if nothing may have gone
     """
+    kept = read_kept(tiers, table)
+    longest = timedelta(0) if table.partition_column == table.timestamp_column else LONGEST_CANDLE
+    low = watermark if looked.cleared_until is None else max(watermark, looked.cleared_until)
+    ends = [day_window(last).high + longest for _, last in kept.gone]
     gap = may_have_expired(watermark, looked, now, table.warm_retention)
-    if gap is None:
-        return None
-    high = soon_expired(now, table.warm_retention) if soon else gap.high
-    since = read_kept(tiers, table).whole_since
-    if since is not None:
-        same_time = table.partition_column == table.timestamp_column
-        high = min(high, day_window(since).low + (timedelta(0) if same_time else LONGEST_CANDLE))
-    return Window(gap.low, high) if gap.low < high else None
+    if gap is not None:
+        high = soon_expired(now, table.warm_retention) if soon else gap.high
+        ends.append(high if kept.whole_since is None else min(high, day_window(kept.whole_since).low + longest))
+    high = max(ends, default=low)
+    return Window(low, high) if low < high else None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from k2_offload.adapters.cold_table import ColdTable
@@ -12,7 +12,7 @@ from k2_offload.core import day_queries
 from k2_offload.core import retention_queries as sql
 from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.errors import DamagedTable
-from k2_offload.core.retention import Partition, Reader, Record, shows_all
+from k2_offload.core.retention import NO_PARTS, Partition, Parts, Reader, Record, coverage, hides_rows
 from k2_offload.core.schema_change import settle
 from k2_offload.core.seals import Seal
 from k2_offload.core.tables import TableSpec
@@ -28,15 +28,17 @@ class Proof:
 
     :param tables: all that read it
     :param now: the earlier of both clocks
+    :param check_alone: fails if another run may move partitions
     """
 
     tiers: Tiers
     storage: str
     tables: Sequence[TableSpec]
     now: datetime
+    check_alone: Callable[[], None]
 
-    def parts(self) -> dict[str, tuple[str, ...]]:
-        """Digests of the storage's parts, by partition."""
+    def parts(self) -> dict[str, Parts]:
+        """The storage's parts, by partition."""
         return HoldingTable(self.tiers, self.storage).parts(self.storage)
 
     def prove(self, partition: Partition, readers: Sequence[Reader]) -> tuple[dict[str, ColdTable], str | None]:
@@ -44,47 +46,79 @@ class Proof:
 
         :raises DamagedTable: if a seal is broken
         """
-        before = self.parts().get(partition.partition_id, ())
+        parts = self.parts()
+        before = parts.get(partition.partition_id, NO_PARTS)
+        if any(name.startswith("patch-") for name in parts):
+            return {}, f"{self.storage} has patch parts of an UPDATE that are not merged into its rows yet"
+        [(readable,)] = self.tiers.clickhouse.execute(sql.count_storage(self.storage, partition.partition_id))
+        if before.rows != readable:
+            return {}, (
+                f"its parts have {before.rows:,} rows, and {readable:,} can be read: deleted ones that are not merged "
+                "away yet, or a row policy of ClickHouse's user"
+            )
         loaded: dict[str, ColdTable] = {}
         for reader in readers:
             table = reader.table
             cold = loaded[table.name] = self.load(table)
             columns = {column.name: column for column in settle(self.tiers.clickhouse.columns(table), cold.columns)}
             for seal in seals_of(reader, partition):
+                self.check_alone()
                 if (reason := self.verify(cold, seal)) is not None:
                     return loaded, reason
                 if lost := [column.name for column in seal.columns if column.name not in columns]:
                     return loaded, f"column {lost[0]}, which the seal of {seal.day} of {table.name} is over, is gone"
-                sealed = [columns[column.name] for column in seal.columns]
+                # Unmasked: a later column may have got values of earlier rows by an UPDATE, which nobody has compared.
+                sealed = [replace(columns[column.name], compared_from=None) for column in seal.columns]
+                if unread := [each.name for each in sealed if each.source_type is None and each.name in reader.columns]:
+                    return loaded, f"values of column {unread[0]} of {table.name} are not moved any more"
                 found = self.tiers.clickhouse.execute(day_queries.warm_content(table, sealed, seal.day))[0]
+                if (
+                    found[0] == seal.rows
+                    and seal.content != tuple(found)
+                    and any(columns[column.name].compared_from is not None for column in seal.columns)
+                ):
+                    return loaded, (
+                        f"ClickHouse does not show of {seal.day} what was sealed in {table.name}: perhaps its values "
+                        "of a column that came later, which the cold tier has not got of earlier rows"
+                    )
                 if tuple(found) != seal.content:
                     return loaded, (
                         f"ClickHouse does not show of {seal.day} what was sealed in {table.name}: {found[0]:,} rows, "
                         f"{seal.rows:,} were sealed, or their values differ; `k2 verify {table.name}` compares them"
                     )
-        if not self.shows_all(partition, readers):
-            return loaded, "the tables that read it do not show all of its rows"
-        after = self.parts().get(partition.partition_id, ())
-        if before != partition.parts or after != before:
+        if (reason := self.find_hidden(partition, readers, readable)) is not None:
+            return loaded, reason
+        after = self.parts().get(partition.partition_id, NO_PARTS)
+        if before.digests != partition.parts or after != before:
             return loaded, "rows came in, or parts were merged, while it was compared; the next run looks anew"
         return loaded, None
 
-    def shows_all(self, partition: Partition, readers: Sequence[Reader]) -> bool:
-        """Whether the tables show all rows of a partition."""
+    def find_hidden(self, partition: Partition, readers: Sequence[Reader], readable: int) -> str | None:
+        """Why the tables may not show all rows of a partition; ``None`` if they do.
+
+        :param readable: how many rows the partition has
+        """
+        ask, partition_id = self.tiers.clickhouse.execute, partition.partition_id
         own = [reader.table for reader in readers if reader.table.source == self.storage]
-        views = [reader.table for reader in readers if reader.table.source != self.storage]
-        versions = {table.version_column for table in views}
-        version = versions.pop() if not own and len(versions) == 1 else None
-        if version not in HoldingTable(self.tiers, self.storage).columns:
-            version = None
-        ask = self.tiers.clickhouse.execute
-        [(all_rows,)] = ask(sql.measure_storage(self.storage, partition.partition_id, version))
-
-        def shown(table: TableSpec) -> int:
-            [(rows,)] = ask(sql.measure_source(table, partition.days[table.partition_column], version))
-            return int(rows)
-
-        return shows_all(int(all_rows), list(map(shown, own)), list(map(shown, views)))
+        for table in own:
+            [(shown,)] = ask(sql.count_source(table, partition.days[table.partition_column]))
+            if shown != readable:
+                return "the tables that read it do not show all of its rows"
+        if own:
+            return None
+        columns = HoldingTable(self.tiers, self.storage).stored_columns
+        covered = coverage(columns, readers)
+        if isinstance(covered, str):
+            return covered
+        sorting_key = [column.name for column in columns if column.is_in_sorting_key]
+        [of_storage] = ask(sql.measure_storage(self.storage, partition_id, covered, sorting_key))
+        return hides_rows(
+            of_storage,
+            [
+                ask(sql.measure_source(table, partition.days[table.partition_column], covered))[0]
+                for table in (reader.table for reader in readers)
+            ],
+        )
 
     def verify(self, cold: ColdTable, seal: Seal) -> str | None:
         """Why a sealed day may not be relied on yet; ``None`` if it may.
@@ -104,6 +138,7 @@ class Proof:
         for reader in readers:
             cold = self.load(reader.table)
             for day in record.seals[reader.table.name]:
+                self.check_alone()
                 try:
                     reason = self.verify(cold, reader.seals[day])
                 except DamagedTable as damage:

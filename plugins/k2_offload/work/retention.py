@@ -17,10 +17,13 @@ from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, Overloaded, Refused, Unreachable
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.retention import (
+    LONGEST_COMMENT,
+    NO_PARTS,
     TAG_PREFIX,
     Holding,
     Next,
     Partition,
+    Parts,
     Reader,
     Record,
     Step,
@@ -34,6 +37,7 @@ from k2_offload.work.holding import HoldingTable, check_storage, ttl_in_the_way
 from k2_offload.work.known_seals import by_namespace, kept, share_seals
 from k2_offload.work.removal_proof import Proof, seals_of
 from k2_offload.work.tiers import Tiers
+from k2_offload.work.ttl import read_kept_for_now
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +115,11 @@ def restore_day(tiers: Tiers, table: TableSpec, day: date) -> Record:
     with _Storage.opened(tiers, storage.name, readers, done, dry_run=False) as opened:
         for record in opened.holding.records if opened.holding is not None else ():
             if record.covers(table.partition_column, day):
-                opened.restore(record, "by a person", by_person=True)
-                return record
+                step, held = opened.next_step(record)
+                if held.digests:
+                    opened.restore(record, "by a person")
+                    return record
+                opened.end(record, "gone", "nothing of it is held", gone=step is not Next.FORGET)
     raise OffloadError(
         f"{table.name} {day}: its rows are not held, so there is nothing to bring back. `k2 retention {table.name}` "
         f"shows what is. {_SAFE}"
@@ -214,13 +221,14 @@ class _Storage:
 
     @property
     def proof(self) -> Proof:
-        return Proof(self.tiers, self.name, self.tables, self.now)
+        return Proof(self.tiers, self.name, self.tables, self.now, self.check_alone)
 
     @property
     def table(self) -> HoldingTable:
         return HoldingTable(self.tiers, self.name)
 
     def write(self, holding: Holding) -> None:
+        self.check_alone()
         self.table.write(holding)
         self.holding = holding
 
@@ -233,16 +241,15 @@ class _Storage:
         records = self.holding.records
         for record in records:
             with kept(self.done.problems):
-                mine = held.get(record.partition_id, ()), in_source.get(record.partition_id, ())
                 if self.dry_run:
                     self.tell(record, record.step.value)
                 else:
-                    self.go_on_with(record, *mine)
+                    self.go_on_with(record)
         for partition_id in sorted(held.keys() - {record.partition_id for record in records}):
             with kept(self.done.problems):
-                self.take_in(partition_id, held[partition_id], in_source.get(partition_id, ()))
+                self.take_in(partition_id, held[partition_id].digests, in_source=partition_id in in_source)
 
-    def take_in(self, partition_id: str, held: tuple[str, ...], in_source: tuple[str, ...]) -> None:
+    def take_in(self, partition_id: str, held: tuple[str, ...], *, in_source: bool) -> None:
         """A partition that is held and not on record: nobody knows what it was compared with."""
         record = Record(partition_id, Step.RESTORING, held, 0, {}, {}, self.now)
         if self.dry_run:
@@ -255,8 +262,22 @@ class _Storage:
             )
         self.restore(record, "it was not on record")
 
-    def go_on_with(self, record: Record, held: tuple[str, ...], in_source: tuple[str, ...]) -> None:
-        step = next_step(record, held, in_source, self.shown_rows(record))
+    def next_step(self, record: Record) -> tuple[Next, Parts]:
+        """By what is there now; and what is held."""
+        held = self.table.parts(self.table.name).get(record.partition_id, NO_PARTS)
+        in_source = self.table.parts(self.name).get(record.partition_id, NO_PARTS)
+        return next_step(record, held.digests, in_source, self.shown_rows(record)), held
+
+    def go_on_with(self, record: Record) -> None:
+        step, held = self.next_step(record)
+        if step is Next.DECIDE and not held.digests:
+            raise DamagedTable(
+                f"{self.name}: partition {record.partition_id} ({record.text}) is held no more, and {self.name} has "
+                f"some rows of it, fewer than the {record.rows:,} that were to be moved. Nothing was dropped now. If "
+                "rows were moved back and then merged, or the rest was dropped: "
+                f"`k2 retention {self.tables[0].name} --restore {min(record.days.values())[0]}` takes it for gone: "
+                "what is there stays, and is not compared any more."
+            )
         if step is Next.DECIDE:
             raise DamagedTable(
                 f"{self.table.name}: partition {record.partition_id} ({record.text}) is not what was moved there. "
@@ -301,6 +322,9 @@ class _Storage:
             record = replace(record, step=Step.DROPPING)
             self.write(self.known.with_record(record))
             reached(FaultPoint.DROP_RECORDED, self.name)
+        if self.next_step(record)[0] is not Next.DROP:  # verifying takes minutes
+            self.tell(record, "held", "rows came in, or what is held was changed, while it was verified")
+            return
         self.check_alone()
         self.tiers.clickhouse.execute(sql.drop(self.name, record.partition_id))
         reached(FaultPoint.REMOVAL_DROPPED, self.name)
@@ -316,10 +340,10 @@ class _Storage:
         reached(FaultPoint.REMOVAL_ENDED, self.name)
         self.tell(record, state, reason)
 
-    def restore(self, record: Record, reason: str, *, by_person: bool = False) -> None:
+    def restore(self, record: Record, reason: str) -> None:
         """Move a partition back into the storage."""
         partition_id = record.partition_id
-        if self.table.parts(self.name).get(partition_id) and not by_person:
+        if self.table.parts(self.name).get(partition_id):
             [(both,)] = self.tiers.clickhouse.execute(sql.count_in_both(self.name, partition_id))
             if both:
                 raise DamagedTable(
@@ -351,12 +375,7 @@ class _Storage:
                 f"partition holds is not known. {_SAFE} Set 'retention: ttl' for the tables that read it."
             )
         if not self.dry_run:
-            holding = self.table.prepare(self.holding)
-            if holding.whole_since is None:
-                since = max(first_whole_day(self.now, table.warm_retention) for table in self.tables)
-                holding = replace(holding, whole_since=since)
-                self.write(holding)
-            self.holding = holding
+            self.begin()
         on_record = {record.partition_id for record in self.known.records}
         partitions = self.table.partitions(columns)
         readers = self.proof.readers([partition.days for partition in partitions])
@@ -368,6 +387,8 @@ class _Storage:
                 reason = obstacle(partition, partitions, readers, self.known)
                 if reason is None and compared and is_late():
                     reason = "there was no time to compare it; the next run does"
+                if reason is None and len(self.known.text) > LONGEST_COMMENT:
+                    reason = f"{self.table.name} has too much on record: what is held has to be dropped first"
                 if reason is not None and any(reason in reader.broken.values() for reader in readers):
                     self.done.problems.append(reason)
                 if reason is None and not self.dry_run:
@@ -377,6 +398,24 @@ class _Storage:
                     if reason is None:
                         continue
                 self.wait(partition, reason or "")
+
+    def begin(self) -> None:
+        """Let there be a holding table that says which days are whole."""
+        before = self.holding
+        holding = self.table.prepare(before)
+        if holding.whole_since is None:
+            since = max(first_whole_day(self.now, table.warm_retention) for table in self.tables)
+            holding = replace(holding, whole_since=since)
+        self.holding = self.with_whole(holding)
+        if self.holding != holding or holding != before:
+            self.write(self.holding)
+
+    def with_whole(self, holding: Holding) -> Holding:
+        later = max(self.tiers.now(), self.tiers.clickhouse.now())
+        found = [read_kept_for_now(self.tiers, table) for table in self.tables]
+        if any(storage is None for storage, _ in found):
+            raise InvalidSource(f"{self.name}: its TTL cannot be known now. {_SAFE}")
+        return holding.with_whole(later, min((time for _, time in found if time is not None), default=None))
 
     def move(self, partition: Partition, readers: Sequence[Reader]) -> str | None:
         """Compare one partition, and move it if it is proven; why it was not."""
@@ -398,8 +437,7 @@ class _Storage:
         self.check_alone()
         self.tiers.clickhouse.execute(sql.move(self.name, partition.partition_id))
         reached(FaultPoint.REMOVAL_MOVED, self.name)
-        held, in_source = self.table.parts(self.table.name), self.table.parts(self.name)
-        self.go_on_with(record, held.get(record.partition_id, ()), in_source.get(record.partition_id, ()))
+        self.go_on_with(record)
         return None
 
     def shown_rows(self, record: Record) -> int:
@@ -407,7 +445,7 @@ class _Storage:
         shown = 0
         for table in self.tables:
             if table.partition_column in record.days:
-                statement = sql.measure_source(table, record.days[table.partition_column])
+                statement = sql.count_source(table, record.days[table.partition_column])
                 shown += self.tiers.clickhouse.execute(statement)[0][0]
         return shown
 

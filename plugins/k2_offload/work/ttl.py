@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime, timedelta
 
-from k2_offload.core.errors import OffloadError, Unreachable
+from k2_offload.core.errors import OffloadError, Overloaded, Refused, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.lag import lag
 from k2_offload.core.tables import TableSpec
@@ -93,13 +93,25 @@ def read_kept_for(tiers: Tiers, table: TableSpec) -> tuple[str | None, timedelta
     :raises Unreachable: if ClickHouse is down
     """
     try:
+        return read_kept_for_now(tiers, table)
+    except (Refused, Overloaded) as error:
+        log.info("%s: the TTL of its rows cannot be known: %s", table.name, error)
+        return None, None
+
+
+def read_kept_for_now(tiers: Tiers, table: TableSpec) -> tuple[str | None, timedelta | None]:
+    """The same, for who would take what is not known for a TTL that has removed rows.
+
+    :raises Overloaded, Refused, Unreachable: if ClickHouse does not answer now
+    """
+    try:
         storage = tiers.clickhouse.storage(table)
         if storage is None:
             return None, None
         if not storage.removals:
             return storage.name, None
         return storage.name, tiers.clickhouse.kept_for(table, storage, _SHORTEST_MONTH)
-    except Unreachable:
+    except (Unreachable, Refused, Overloaded):
         raise
     except OffloadError as error:
         log.info("%s: the TTL of its rows cannot be known: %s", table.name, error)

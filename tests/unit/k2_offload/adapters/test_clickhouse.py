@@ -142,3 +142,17 @@ def test_authorities_that_cannot_be_read_are_no_server_that_is_down(tmp_path, co
         file.write_text(content)
     with pytest.raises(ConfigurationError, match=r"'ca_certs' names .*authorities\.pem, which is no file"):
         ClickHouse(replace(ENDPOINT, secure=True, ca_certs=str(file))).now()
+
+
+PLAN = [("Union",), ("├──ReadFromMergeTree (k2.t)",), ("│     Read type: Default",), ("│     Output: ReadAt",)]
+
+
+@pytest.mark.parametrize(
+    "read", ["└──ReadFromPreparedSource (Read from buffers of Buffer table)", "  ReadFromMerge", "  ReadFromRemote (x)"]
+)
+def test_a_source_that_is_not_read_from_tables_of_this_server_alone_has_no_known_storage(answering, read):
+    view = replace(TABLE, source="k2.v")
+    assert answering(PLAN).read_by(view) == {"k2.t"}
+    for plan in ([*PLAN, (read,)], [], [("ReadNothing (Read from NullSource)",)]):
+        with pytest.raises(InvalidSource, match=r"k2\.v is read by"):
+            answering(plan).read_by(view)

@@ -13,20 +13,24 @@ from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.errors import InvalidTablesFile
 from k2_offload.core.plan import PlannedColumn
 from k2_offload.core.retention import (
+    Coverage,
     Holding,
     Kept,
     Next,
     Partition,
+    Parts,
     Reader,
     Record,
     Step,
+    StoredColumn,
+    coverage,
     days_of,
+    hides_rows,
     is_due,
     merge_days,
     next_step,
     obstacle,
     seals_obstacle,
-    shows_all,
 )
 from k2_offload.core.seals import Seal
 
@@ -140,28 +144,33 @@ def test_no_day_goes_that_is_not_proven_in_every_table(spans, known, gone):
         (Step.HELD, "ab", "c", 1, Next.RESTORE),
         (Step.HELD, "abc", "", 0, Next.DECIDE),
         (Step.HELD, "", "ab", 10, Next.FORGET),
-        (Step.HELD, "", "c", 1, Next.GONE),
+        (Step.HELD, "", "c", 1, Next.DECIDE),
+        (Step.HELD, "", "c", 10, Next.FORGET),
+        (Step.HELD, "", "abc", 7, Next.FORGET),
         (Step.HELD, "", "", 0, Next.GONE),
         (Step.DROPPING, "ab", "", 0, Next.DROP),
         (Step.DROPPING, "ab", "c", 1, Next.RESTORE),
         (Step.DROPPING, "", "", 0, Next.GONE),
-        (Step.DROPPING, "", "c", 1, Next.GONE),
+        (Step.DROPPING, "", "c", 1, Next.DECIDE),
+        (Step.DROPPING, "", "c", 10, Next.FORGET),
+        (Step.MOVING, "", "c", 9, Next.DECIDE),
         (Step.RESTORING, "ab", "", 0, Next.RESTORE),
         (Step.RESTORING, "ab", "c", 1, Next.RESTORE),
         (Step.RESTORING, "", "abc", 11, Next.FORGET),
     ],
 )
 def test_how_a_run_goes_on(step, held, in_source, shown, expected):
-    assert next_step(replace(RECORD, step=step), tuple(held), tuple(in_source), shown) is expected
+    assert next_step(replace(RECORD, step=step), tuple(held), Parts(tuple(in_source), shown), shown) is expected
 
 
 @given(st.sampled_from(Step), st.text("abc", max_size=3), st.text("abc", max_size=3), st.integers(0, 2))
 def test_nothing_is_dropped_but_what_was_compared(step, held, in_source, shown):
-    found = next_step(replace(RECORD, step=step), tuple(held), tuple(in_source), shown)
+    found = next_step(replace(RECORD, step=step), tuple(held), Parts(tuple(in_source), shown), shown)
     if found in (Next.DROP, Next.KEEP, Next.COMPARE):
         assert (tuple(held), in_source, shown) == (RECORD.parts, "", 0)
     if found in (Next.FORGET, Next.GONE):
         assert not held
+        assert (found is Next.GONE) == (not in_source)
 
 
 def test_the_seals_must_be_those_that_it_was_compared_with():
@@ -174,13 +183,40 @@ def test_the_seals_must_be_those_that_it_was_compared_with():
     assert "has another seal" in seals_obstacle(RECORD, [other])
 
 
+SUM = "SimpleAggregateFunction(sum, UInt64)"
+
+
+def views(*tables, columns=("at", "until", "trades"), version="trades"):
+    return [
+        replace(
+            reader([]),
+            table=replace(
+                SPEC, name=name, source=f"k2.{name}", version_column=version, key_columns=("at",) if version else ()
+            ),
+            columns=frozenset(columns),
+        )
+        for name in tables
+    ]
+
+
+def test_how_it_is_shown_that_views_show_all_rows():
+    key = [StoredColumn(name, "DateTime", is_in_sorting_key=True) for name in ("seconds", "at", "until")]
+    stored = [*key, StoredColumn("trades", SUM, is_in_sorting_key=False)]
+    assert coverage(stored, views("a", "b")) == Coverage(("at", "until"), "trades")
+    assert "two tables read k2.a" in coverage(stored, views("a", "b", "a"))
+    assert "needs one version_column for all" in coverage(stored, views("a", version="until"))
+    assert "needs one version_column for all" in coverage(stored, [*views("a"), *views("b", version=None)])
+    assert "not all of them show column seconds" in coverage(stored, views("a", version=None))
+    shown = ("seconds", "at", "until", "trades")
+    assert coverage(stored, views("a", columns=shown, version=None)) == Coverage(shown)
+
+
 def test_all_rows_of_a_partition_must_be_shown():
-    assert shows_all(10, [10], [])
-    assert shows_all(10, [10, 10], [3])
-    assert shows_all(10, [], [4, 6])
-    assert not shows_all(10, [9], [1])
-    assert not shows_all(10, [], [4, 5])
-    assert not shows_all(10, [], [])
+    assert hides_rows((10, 7, 1, 0), [(4, 2**64 - 1), (6, 8), (0, None)]) is None
+    assert "do not show all" in hides_rows((10, 7, 1, 0), [(4, 1), (5, 6)])
+    assert "do not show all" in hides_rows((10, 7, 1, 0), [(4, 1), (6, 7)]), "as many, and others"
+    assert "look alike" in hides_rows((10, 7, 2, 0), [(10, 7)])
+    assert "zero in 3 rows" in hides_rows((10, 7, 1, 3), [(10, 7)])
 
 
 def test_a_partition_is_held_for_days():

@@ -1,0 +1,99 @@
+"""What was removed or is held is missed by a cold table that has not got it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from k2_offload.adapters.table_file import parse_tables
+from k2_offload.core.errors import DamagedTable, Overloaded
+from k2_offload.core.gaps import Looked
+from k2_offload.core.retention import Holding, Record, Step
+from k2_offload.core.ttl import Removal, Storage
+from k2_offload.work.holding import find_expired, read_kept, ttl_in_the_way
+
+ENTRY = """
+  {name}:
+    layer: bronze
+    source: k2.{name}
+    target: cold.{name}
+    timestamp_column: {time}
+    partition_column: at
+    retention: proven
+    warm_retention_days: 7
+"""
+TABLES = parse_tables("tables:" + ENTRY.format(name="trades", time="at") + ENTRY.format(name="candles", time="until"))
+NOW = datetime(2026, 3, 30, 12, tzinfo=UTC)
+RECORD = Record("20260304", Step.HELD, ("a",), 10, {"at": (date(2026, 3, 4), date(2026, 3, 4))}, {}, NOW)
+BEGUN = Holding("k2.trades", date(2026, 3, 1))
+
+
+class FakeClickHouse:
+    """A storage with a holding table."""
+
+    def __init__(self, holding, kept_for):
+        self.holding = holding
+        self.ttl = kept_for
+
+    def storage(self, table):  # noqa: ARG002
+        return Storage("k2.trades", (Removal("at"),) if self.ttl else ())
+
+    def kept_for(self, table, storage, row):  # noqa: ARG002
+        return self.ttl
+
+    def execute(self, sql):
+        assert "system.tables" in sql
+        return [("MergeTree", self.holding.text)]
+
+    def now(self):
+        return NOW
+
+
+def tiers(holding, kept_for=None):
+    return SimpleNamespace(clickhouse=FakeClickHouse(holding, kept_for), now=lambda: NOW)
+
+
+def expired(holding, watermark, looked=None, table="trades", kept_for=None):
+    of = tiers(holding, kept_for)
+    found = find_expired(of, TABLES[table], watermark, looked or Looked(), NOW)
+    return found and (found.low, found.high)
+
+
+@pytest.mark.parametrize("holding", [BEGUN.with_record(RECORD), BEGUN.with_gone(RECORD)], ids=["held", "gone"])
+@pytest.mark.parametrize(("table", "high"), [("trades", 5), ("candles", 6)])
+def test_a_day_that_was_removed_above_the_watermark_is_missed(holding, table, high):
+    watermark, high = datetime(2026, 3, 4, 6, tzinfo=UTC), datetime(2026, 3, high, tzinfo=UTC)
+    assert expired(holding, watermark, table=table) == (watermark, high)
+    assert expired(holding, watermark, Looked(looked_at=NOW), table) == (watermark, high), "whatever was seen once"
+    assert expired(holding, high, table=table) is None
+    assert expired(holding, watermark, Looked(cleared_until=high), table) is None, "a person has accepted it"
+
+
+def test_what_the_last_resort_has_taken_is_missed():
+    watermark, since = datetime(2026, 3, 1, 6, tzinfo=UTC), datetime(2026, 3, 3, tzinfo=UTC)
+    assert expired(BEGUN, watermark) is None
+    assert expired(BEGUN, watermark, kept_for=timedelta(days=28)) == (watermark, since)
+    assert read_kept(tiers(BEGUN, timedelta(days=28)), TABLES["trades"]).whole_since == since.date()
+    assert read_kept(tiers(replace(BEGUN, kept_for=timedelta(days=28))), TABLES["trades"]).whole_since == since.date()
+    assert read_kept(tiers(BEGUN, timedelta(days=99)), TABLES["trades"]).whole_since == BEGUN.whole_since
+
+
+def test_what_clickhouse_does_not_say_now_is_not_taken_for_a_ttl():
+    of = tiers(BEGUN, timedelta(days=28))
+
+    def kept_for(*_):
+        raise Overloaded(202, "too many queries")
+
+    of.clickhouse.kept_for = kept_for
+    for look in (ttl_in_the_way, read_kept):
+        with pytest.raises(Overloaded):
+            look(of, TABLES["trades"])
+
+
+def test_what_is_on_record_and_cannot_be_read_stops_all():
+    of = tiers(SimpleNamespace(text="a comment of somebody"))
+    with pytest.raises(DamagedTable, match="its comment does not say"):
+        find_expired(of, TABLES["trades"], NOW, Looked(looked_at=NOW), NOW)
