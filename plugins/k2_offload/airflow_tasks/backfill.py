@@ -13,9 +13,10 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters import spark_submit
 from k2_offload.airflow_tasks.dag_ids import BACKFILL_DAG_ID
+from k2_offload.airflow_tasks.params import chosen_tables
 from k2_offload.airflow_tasks.spark_application import SparkApplicationOperator
 from k2_offload.airflow_tasks.tell import TellsChanges
-from k2_offload.core.errors import InvalidTablesFile, NotBegun, OffloadError, Unreachable
+from k2_offload.core.errors import NotBegun, OffloadError, Unreachable
 from k2_offload.core.limits import BACKFILL_SECONDS
 from k2_offload.core.plan import PlannedBackfill, group_plans
 from k2_offload.core.tables import TableSpec
@@ -53,10 +54,7 @@ class BackfillOperator(TellsChanges, SparkApplicationOperator):
         low, high = (_time(params[key]) for key in ("from", "to"))
         started, problems = datetime.now().astimezone(), []
         with open_tiers() as tiers:
-            try:
-                chosen = tiers.tables.select(params["tables"])
-            except InvalidTablesFile as error:
-                raise AirflowFailException(str(error)) from None
+            chosen = chosen_tables(tiers, context)
         for table in chosen:
             try:
                 self._fill(context, table, low, high, started)

@@ -14,9 +14,10 @@ from airflow.sdk.exceptions import AirflowFailException
 from k2_offload.adapters import spark_submit
 from k2_offload.adapters.retry import with_retries
 from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID
+from k2_offload.airflow_tasks.params import chosen_tables
 from k2_offload.airflow_tasks.spark_application import SparkApplicationOperator
 from k2_offload.airflow_tasks.tell import TellsChanges
-from k2_offload.core.errors import InvalidTablesFile, OffloadError
+from k2_offload.core.errors import OffloadError
 from k2_offload.core.maintenance_plan import report_from_json
 from k2_offload.core.tables import TableSpec
 from k2_offload.work.changes import Change, find_rewrites, seen_snapshots
@@ -43,10 +44,7 @@ class MaintainOperator(TellsChanges, SparkApplicationOperator):
         params = context["params"]
         with open_tiers() as tiers:
             with_retries(tiers.ledger.migrate)
-            try:
-                chosen = tiers.tables.select(params["tables"])
-            except InvalidTablesFile as error:
-                raise AirflowFailException(str(error)) from None
+            chosen = chosen_tables(tiers, context)
             plan, problems = plan_all(tiers, chosen, dry_run=params["dry_run"])
             before = _seen_before(tiers, [tiers.tables[planned.table] for planned in plan.tables])
         if plan.tables:
@@ -97,10 +95,7 @@ class VerifySealsOperator(BaseOperator):
             return
         with open_tiers() as tiers:
             with_retries(tiers.ledger.migrate)
-            try:
-                chosen = tiers.tables.select(params["tables"])
-            except InvalidTablesFile as error:
-                raise AirflowFailException(str(error)) from None
+            chosen = chosen_tables(tiers, context)
             findings = verify_due(tiers, chosen, tiers.task_timeout / 2)
         if findings:
             raise AirflowFailException("\n".join(findings))

@@ -10,7 +10,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters.broker import BROKER_CONNECTION, open_broker
 from k2_offload.adapters.retry import with_retries
-from k2_offload.core.errors import InvalidTablesFile, OffloadError, Unreachable
+from k2_offload.airflow_tasks.params import chosen_tables
+from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.work.offsets import compare_due
 from k2_offload.work.tiers import open_tiers
 
@@ -31,10 +32,7 @@ class CompareOffsetsOperator(BaseOperator):
         problems = []
         with open_tiers() as tiers:
             with_retries(tiers.ledger.migrate)
-            try:
-                chosen = tiers.tables.select(context["params"]["tables"])
-            except InvalidTablesFile as error:
-                raise AirflowFailException(str(error)) from None
+            chosen = chosen_tables(tiers, context)
             try:
                 for report in compare_due(tiers, chosen, open_broker):
                     if not report.kept:

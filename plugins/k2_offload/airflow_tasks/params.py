@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Param
+from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters.log_lines import JSON, AsJson
 from k2_offload.adapters.settings import load_settings
+from k2_offload.core.errors import InvalidTablesFile
 from k2_offload.core.limits import TASK_RETRIES, TASK_RETRY_SECONDS
+from k2_offload.core.tables import TableSpec
+from k2_offload.work.tiers import Tiers
 
 
 def task_defaults(timeout_seconds: int) -> dict[str, Any]:
@@ -53,3 +57,15 @@ def tables_param(verb: str, names: Iterable[str]) -> Param:
         examples=known,
         items={"type": "string", "enum": known},
     )
+
+
+def chosen_tables(tiers: Tiers, context: Any, layer: str | None = None) -> Sequence[TableSpec]:
+    """The tables that a run is for.
+
+    :param layer: of this layer alone
+    :raises AirflowFailException: if the table file has not got one of them; another attempt would not help
+    """
+    try:
+        return tiers.tables.select(context["params"]["tables"], layer)
+    except InvalidTablesFile as error:
+        raise AirflowFailException(str(error)) from None

@@ -8,13 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import AssetAlias, BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters.ledger import TableRecord
 from k2_offload.adapters.retry import with_retries
 from k2_offload.airflow_tasks.dag_ids import dag_id
+from k2_offload.airflow_tasks.params import chosen_tables
 from k2_offload.airflow_tasks.tell import TellsChanges
-from k2_offload.core.errors import InvalidTablesFile, OffloadError, Unreachable
+from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, WindowId
 from k2_offload.core.plan import PlannedWindow, RefusedTable, group_plans
 from k2_offload.core.tables import TableSpec
@@ -49,10 +49,7 @@ class PlanOffloadOperator(TellsChanges, BaseOperator):
         """Plan every table; a service that is down fails the task, which is then retried."""
         outcomes: list[tuple[str, PlannedWindow | RefusedTable]] = []
         with open_tiers() as tiers:
-            try:
-                tables = tiers.tables.select(context["params"]["tables"], self.layer)
-            except InvalidTablesFile as error:
-                raise AirflowFailException(str(error)) from None
+            tables = chosen_tables(tiers, context, self.layer)
             with_retries(tiers.ledger.migrate)
             records = with_retries(tiers.ledger.read_tables)
             upstream_watermarks: dict[str, datetime] = {}

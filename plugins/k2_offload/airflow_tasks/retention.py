@@ -8,7 +8,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters.retry import with_retries
-from k2_offload.core.errors import InvalidTablesFile
+from k2_offload.airflow_tasks.params import chosen_tables
 from k2_offload.work.retention import remove_proven
 from k2_offload.work.tiers import open_tiers
 
@@ -24,10 +24,7 @@ class RemoveProvenOperator(BaseOperator):
         params = context["params"]
         with open_tiers() as tiers:
             with_retries(tiers.ledger.migrate)
-            try:
-                chosen = tiers.tables.select(params["tables"])
-            except InvalidTablesFile as error:
-                raise AirflowFailException(str(error)) from None
+            chosen = chosen_tables(tiers, context)
             done = remove_proven(tiers, chosen, dry_run=params["dry_run"], budget=tiers.task_timeout / 2)
         for each in done.states:
             self.log.info("%s %s: %s %s", each.storage, each.days, each.state, each.reason)

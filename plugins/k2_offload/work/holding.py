@@ -142,7 +142,10 @@ def ttl_in_the_way(tiers: Tiers, table: TableSpec) -> str | None:
 
     :raises Overloaded, Refused, Unreachable: if ClickHouse does not answer now
     """
-    storage, kept_for = read_kept_for_now(tiers, table)
+    return _in_the_way(table, *read_kept_for_now(tiers, table))
+
+
+def _in_the_way(table: TableSpec, storage: str | None, kept_for: timedelta | None) -> str | None:
     if storage is None:
         return (
             f"{table.name}: the TTL of {table.source} cannot be known, so rows may go before they are proven to be cold"
@@ -167,10 +170,10 @@ def read_kept(tiers: Tiers, table: TableSpec) -> Kept:
     holding = HoldingTable(tiers, storage.name).read() if storage is not None else None
     if holding is None:
         return Kept()
-    kept_for = read_kept_for_now(tiers, table)[1]
+    ttl_of, kept_for = read_kept_for_now(tiers, table)
     whole = holding.with_whole(max(tiers.now(), tiers.clickhouse.now()), kept_for)
     kept = whole.kept(table.partition_column)
-    return replace(kept, whole_since=None) if ttl_in_the_way(tiers, table) else kept
+    return replace(kept, whole_since=None) if _in_the_way(table, ttl_of, kept_for) else kept
 
 
 def find_expired(

@@ -37,7 +37,7 @@ class Run:
         monkeypatch.setattr(backfill, "group_plans", lambda plans: [SimpleNamespace(to_json=lambda: plans[0][1])])
         monkeypatch.setattr(backfill, "renew_views", self._renew)
 
-    def _select(self, names):
+    def _select(self, names, _layer):
         return [table for table in self.tables if not names or table.name in names]
 
     def _find(self, _, table, *__):
