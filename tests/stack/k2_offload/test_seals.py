@@ -27,6 +27,11 @@ DAY = NOON.date()
 LATER = NOON + timedelta(days=1, hours=20)
 
 
+def in_order(seal):
+    """The lake and the ledger give seals in no order; those of a test are often made at one time."""
+    return seal.sealed_at, seal.seal_id
+
+
 class Sealed:
     """A table of two days, of which the first is over: two files, 40 rows."""
 
@@ -59,11 +64,11 @@ class Sealed:
         self.workbench.publish(plan_heal(days, compare_day(self.tiers, days, DAY)))
 
     def recorded(self):
-        return LedgerSeals(self.tiers.ledger).read([self.table])
+        return sorted(LedgerSeals(self.tiers.ledger).read([self.table]), key=lambda each: in_order(each.seal))
 
     def in_lake(self):
         seals, _ = self.tiers.catalog.seals("cold").read()
-        return [seal for seal in seals if seal.table == self.table]
+        return sorted((seal for seal in seals if seal.table == self.table), key=in_order)
 
     def cold(self):
         return self.workbench.cold_catalog.load_table(f"cold.{self.table}")
