@@ -63,7 +63,9 @@ _OVERLOADED = {159, 202, 209, 210, 241, 279, 369}
 
 _STORE_FAILED = 499
 
-_MERGE_TREE = re.compile(r"\w*MergeTree\b")
+MERGE_TREE = re.compile(r"\w*MergeTree\b")
+"""A storage's engine."""
+
 _READS = re.compile(r"^\W*(Read\w+.*?)\s*$", re.MULTILINE)
 _READS_MERGE_TREE = re.compile(r"ReadFromMergeTree \((\w+\.\w+)\)")
 """In ClickHouse's plan of a query."""
@@ -224,13 +226,13 @@ class ClickHouse:
         """The table that holds the source's rows, also behind a view; ``None`` if that, or its TTL, cannot be known."""
         engine = self.engine(table.source)
         name = table.source
-        if not _MERGE_TREE.match(engine):
-            reads = self._reads(table)
-            if len(reads) != 1 or not (found := _READS_MERGE_TREE.fullmatch(min(reads))):
+        if not MERGE_TREE.match(engine):
+            named, others = self.reads(table)
+            if len(named) != 1 or others:
                 return None
-            name = found[1]
+            name = min(named)
             engine = self.engine(name)
-        removed = removals(engine) if _MERGE_TREE.match(engine) else None
+        removed = removals(engine) if MERGE_TREE.match(engine) else None
         return None if removed is None else Storage(name, tuple(removed))
 
     def read_by(self, table: TableSpec) -> set[str]:
@@ -238,14 +240,16 @@ class ClickHouse:
 
         :raises InvalidSource: if it is read from anything else (Distributed, Buffer, Merge), which may hide such tables
         """
-        reads = self._reads(table)
-        named = {found[1] for each in reads if (found := _READS_MERGE_TREE.fullmatch(each))}
-        if len(named) < max(len(reads), 1):
-            raise InvalidSource(f"{table.source} is read by {', '.join(sorted(reads)) or 'no step that is known'}.")
+        named, others = self.reads(table)
+        if others or not named:
+            raise InvalidSource(f"{table.source} is read by {', '.join(sorted(others)) or 'no step that is known'}.")
         return named
 
-    def _reads(self, table: TableSpec) -> set[str]:
-        return set(_READS.findall("\n".join(line for (line,) in self.execute(queries.explain(table)))))
+    def reads(self, table: TableSpec) -> tuple[set[str], set[str]]:
+        """What reads the source in ClickHouse's plan of the query: MergeTree tables, and steps of any other kind."""
+        steps = set(_READS.findall("\n".join(line for (line,) in self.execute(queries.explain(table)))))
+        named = {step: found[1] for step in steps if (found := _READS_MERGE_TREE.fullmatch(step))}
+        return set(named.values()), steps - named.keys()
 
     def engine(self, name: str) -> str:
         """A table's engine in full; empty if there is no such table."""

@@ -13,6 +13,7 @@ from airflow.sdk import BaseHook
 
 from embedded.stack.settings import HOST
 from k2_offload.adapters.settings import load_settings
+from k2_offload.core import queries
 from k2_offload.core.day_comparison import Verdict
 from k2_offload.work.compare import compare_day, count_days
 from k2_offload.work.validate import check_services
@@ -93,6 +94,13 @@ def test_rows_that_a_replica_had_not_yet_are_late_rows(workbench, servers):
     servers.first.kill()
     found = compare_day(cycle.tiers, count_days(cycle.tiers, cycle.tables[table]), NOON.date())
     assert (found.verdict, found.late_rows, found.gone_rows) == (Verdict.LATE_ROWS, 7, 0)
+
+
+def test_what_is_asked_of_replicas_is_known_to_the_engine(workbench):
+    spec = workbench.spec(workbench.create_trades("replicas"))
+    clickhouse = workbench.cycle(spec).tiers.clickhouse  # without Keeper it has none
+    assert clickhouse.execute(queries.replicas(["k2.a", "k2.b"])) == []
+    assert clickhouse.execute(queries.replicated_tables("k2")) == []
 
 
 def test_validate_asks_every_server(workbench, servers):
