@@ -8,10 +8,11 @@ import ssl
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import cached_property
+from itertools import starmap
 from typing import Any
 
 from k2_offload.core import queries
-from k2_offload.core.connections import ClickHouseEndpoint
+from k2_offload.core.connections import ClickHouseEndpoint, authority
 from k2_offload.core.cuts import CUT_STEPS, Counts
 from k2_offload.core.errors import (
     ConfigurationError,
@@ -98,7 +99,7 @@ class ClickHouse:
         client = clickhouse_driver.Client(
             host=endpoint.host,
             port=endpoint.native_port,
-            alt_hosts=",".join(map(_address, endpoint.alternatives)) or None,
+            alt_hosts=",".join(starmap(authority, endpoint.alternatives)) or None,
             user=endpoint.user,
             password=endpoint.password,
             database=endpoint.database,
@@ -117,6 +118,11 @@ class ClickHouse:
         """The server that this is connected to; the first one before that."""
         return str(self._client.connection.host or self._endpoint.host)
 
+    @property
+    def servers(self) -> int:
+        """How many servers the connection names."""
+        return len(self._endpoint.servers)
+
     def execute(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
         """Run one query and return its rows.
 
@@ -131,7 +137,7 @@ class ClickHouse:
             client.disconnect()
             reason = str(error) or type(error).__name__
             if self._endpoint.alternatives:
-                reason = f"{reason} (its servers are {', '.join(map(_address, self._endpoint.servers))})"
+                reason = f"{reason} (its servers are {', '.join(starmap(authority, self._endpoint.servers))})"
             kind = Refused if is_certificate_refusal(reason) else Unreachable
             raise kind("ClickHouse", self._endpoint.connection_id, reason) from error
         except errors.ServerException as error:
@@ -326,11 +332,6 @@ class ClickHouse:
                 f"{table.name}: sequence_column '{column}' is {types[column]}, not a number. Nothing was moved. Name "
                 "another column in the table file, or none; then run `k2 validate`."
             )
-
-
-def _address(server: tuple[str, int]) -> str:
-    host, port = server
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _seconds_for_each(endpoint: ClickHouseEndpoint) -> float:

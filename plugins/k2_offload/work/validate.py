@@ -12,12 +12,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from k2_offload.adapters import webhook
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.cold_catalog import ColdCatalog
 from k2_offload.adapters.connections import catalog_settings, clickhouse_endpoint, spark_master
 from k2_offload.adapters.java import check_java
 from k2_offload.adapters.schedule import longest_pause
 from k2_offload.adapters.settings import Settings
+from k2_offload.core.connections import authority
 from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable, WrittenElsewhere
 from k2_offload.core.exactly_once import check_cut
 from k2_offload.core.lake import parquet_file
@@ -90,6 +92,8 @@ def check_services(settings: Settings) -> Iterator[Check]:
     else:
         for subject, look in checks:
             yield _check(subject, look)
+    if settings.notify_conn_id:
+        yield _check("Webhook", lambda: _webhook(settings.notify_conn_id))
 
 
 def spark_checks(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -139,8 +143,13 @@ def _clickhouse_version(settings: Settings) -> str:
     for host, port in endpoint.servers:
         with closing(ClickHouse(replace(endpoint, host=host, native_port=port, alternatives=()))) as clickhouse:
             [(version,)] = clickhouse.execute("SELECT version()")
-        found.append(f"version {version} at {host}:{port}")
+        found.append(f"version {version} at {authority(host, port)}")
     return ", ".join(found)
+
+
+def _webhook(connection_id: str) -> str:
+    webhook.check(connection_id)
+    return f"connection '{connection_id}' has an address; nothing was sent there"
 
 
 def _catalog_location(settings: Settings) -> str:
