@@ -302,6 +302,21 @@ def test_commit_follows_what_was_published_and_tells_of_each_window(world):
 
 
 @pytest.mark.parametrize("error", [OffloadError("bronze_a: unreadable"), KeyError("unreadable")])
+def test_a_table_that_cannot_be_read_silences_no_other_and_is_told_of_later(world, monkeypatch, caplog, error):
+    publish_and_crash(world)
+    with monkeypatch.context() as patch:
+        failing_for(patch, commit, "commit", "bronze_a", error)
+        watermarks, events = committed()
+    assert watermarks.keys() == {"bronze_b"}
+    assert [name for name, _ in events] == ["k2/cold.bronze_b"]
+    assert [record for record in caplog.records if record.levelname == "ERROR" and "bronze_a" in record.getMessage()]
+    events = Events()
+    planned(events=events)
+    assert [name for name, _ in events.sent] == ["k2/cold.bronze_a"]
+    assert world.postgres.entries["bronze_a"].row.watermark == world.watermark("bronze_a")
+
+
+@pytest.mark.parametrize("error", [OffloadError("bronze_a: unreadable"), KeyError("unreadable")])
 def test_a_table_that_cannot_be_read_fails_commit_after_the_others(world, monkeypatch, error):
     world.begin("bronze").proceed()
     failing_for(monkeypatch, commit, "commit", "bronze_a", error)
