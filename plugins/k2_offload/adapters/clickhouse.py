@@ -6,6 +6,7 @@ import os
 import re
 import ssl
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
 from itertools import starmap
@@ -119,9 +120,19 @@ class ClickHouse:
         return str(self._client.connection.host or self._endpoint.host)
 
     @property
+    def address(self) -> str:
+        """Host and native port of the first server."""
+        return authority(*self._endpoint.servers[0])
+
+    @property
     def servers(self) -> int:
         """How many servers the connection names."""
         return len(self._endpoint.servers)
+
+    def each(self) -> list[ClickHouse]:
+        """The servers, in their order: each by a connection to it alone, which the caller closes."""
+        alone = replace(self._endpoint, alternatives=())
+        return [ClickHouse(replace(alone, host=host, native_port=port)) for host, port in self._endpoint.servers]
 
     def execute(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
         """Run one query and return its rows.

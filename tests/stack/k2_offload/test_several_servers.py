@@ -16,7 +16,7 @@ from k2_offload.adapters.settings import load_settings
 from k2_offload.core import queries
 from k2_offload.core.day_comparison import Verdict
 from k2_offload.work.compare import compare_day, count_days
-from k2_offload.work.validate import check_services
+from k2_offload.work.validate import check_other_servers, check_services
 from tests.support.gateway import Gateway
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -109,6 +109,18 @@ def test_validate_asks_every_server(workbench, servers):
         return check
 
     port = workbench.stack.settings.ports.clickhouse_native
+    equal = create_on_both(workbench, servers, "equal", first=30, second=30)
+    other = create_on_both(workbench, servers, "other", first=30, second=20)
+    with servers.on_first():
+        only_there = workbench.create_trades("only_there")
+    tables = map(workbench.spec, (equal, other, only_there))
+    export, sources = check_other_servers(workbench.cycle(*tables, now=NOON + timedelta(hours=2, minutes=30)).tiers)
+    assert export.passed, export.detail
+    [rows, missing] = sources.detail.splitlines()
+    assert rows.startswith(f"{other}: {FIRST_HOST}:{port} shows 30 rows of k2.{other} in [2026-03-04T12:00:00")
+    assert missing.startswith(f"{only_there}: ClickHouse has no table k2.{only_there}")
+    assert not sources.passed
+
     assert told().passed
     assert f"at {FIRST_HOST}:{port}, version" in told().detail
     servers.first.kill()
