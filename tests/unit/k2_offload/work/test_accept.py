@@ -32,5 +32,5 @@ def test_nothing_can_be_accepted_by_what_a_stuck_replica_shows():
     world.trade("bronze_a", world.now)
     world.clickhouse.replicas["k2.bronze_a"] = (True, 0)
     tiers = world.cycle().tiers
-    with pytest.raises(ReplicaBehind, match="bronze_a: on server simulated.*read-only"):
+    with pytest.raises(ReplicaBehind, match=r"bronze_a: on server simulated.*read-only"):
         find_missed(tiers, tiers.tables["bronze_a"])
