@@ -16,8 +16,9 @@ from k2_offload.adapters.settings import Settings
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.connections import CatalogSettings
 from k2_offload.core.errors import ConfigurationError, OffloadError, StoreRefused
+from k2_offload.work import validate
 from k2_offload.work.tiers import Tiers, wall_clock
-from k2_offload.work.validate import check_jars, check_lake, check_schedule
+from k2_offload.work.validate import SourceCheck, check_jars, check_lake, check_other_servers, check_schedule
 
 TABLE = "tables: {{trades: {{layer: bronze, source: k2.t, target: cold.t, timestamp_column: at, transport: {}}}}}"
 S3_JAVA = {"io-impl": "org.apache.iceberg.aws.s3.S3FileIO"}
@@ -79,6 +80,41 @@ def test_each_way_is_tried_and_leaves_nothing(warehouse, catalog):
     found = check(catalog, WritingClickHouse(warehouse))
     assert all(passed for passed, _ in found.values()), found
     assert list(warehouse.iterdir()) == []
+
+
+class OneOfSome(WritingClickHouse):
+    """A server of a list.
+
+    :param rows: of an hour that is over
+    """
+
+    def __init__(self, folder, address, rows, others=()):
+        super().__init__(folder)
+        self.address, self.rows, self.others, self.closed = address, rows, others, False
+
+    def each(self):
+        return [self, *self.others]
+
+    def count_within(self, *_):
+        return self.rows
+
+    def close(self):
+        self.closed = True
+
+
+def test_each_server_that_stands_in_has_to_write_and_to_show_the_same_rows(warehouse, catalog, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    replica, staging = OneOfSome(warehouse, "b:1", 7), OneOfSome(tmp_path / "elsewhere", "c:1", 5)
+    first = OneOfSome(warehouse, "a:1", 7, [replica, staging])
+    monkeypatch.setattr(validate, "check_source", lambda _, table: SourceCheck(table, 3, None))
+    tiers = Tiers(parse_tables(TABLE.format("export")), None, first, catalog, "k2_lake", wall_clock)
+    found = {each.subject: each for each in check_other_servers(tiers)}
+    assert {name: each.passed for name, each in found.items()} == {
+        "Export of b:1": True, "Sources of b:1": True, "Export of c:1": False, "Sources of c:1": False,
+    }  # fmt: skip
+    assert found["Sources of c:1"].detail.startswith("trades: a:1 shows 7 rows of k2.t in [")
+    assert "c:1 shows 5. They are no replicas of each other, or one is behind" in found["Sources of c:1"].detail
+    assert all(each.closed for each in (first, replica, staging))
 
 
 def test_a_collection_of_another_bucket_is_found(catalog, tmp_path):
