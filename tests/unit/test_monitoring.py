@@ -168,7 +168,9 @@ def test_each_scenario_goes_by_a_section_of_the_runbooks() -> None:
     ran = re.findall(r"def test_\w+\(runbook.*\):\n    scenario = runbook\(\"([^\"]+)\"", tests)
     assert len(ran) == tests.count("runbook(") == len(re.findall(r"^def test_", tests, re.MULTILINE)) >= 23
     assert set(ran) <= set(runbooks.sections())
-    [line] = re.findall(r"^No scenario goes through: (.*(?:\n.+)*)", (DOCS / "runbooks/README.md").read_text(), re.MULTILINE)
+    [line] = re.findall(
+        r"^No scenario goes through: (.*(?:\n.+)*)", (DOCS / "runbooks/README.md").read_text(), re.MULTILINE
+    )
     assert set(re.findall(r"\]\(([^)]+)\)", line)) == set(runbooks.sections()) - set(ran)
 
 

@@ -36,8 +36,8 @@ def find_notes(line: TableStatus, now: datetime) -> Iterator[str]:
 def describe_late(days: Iterable[date]) -> str:
     """That there are late rows, and what becomes of them."""
     return (
-        f"rows of {', '.join(map(str, days))} that came below the watermark. No window brings them; `k2_reconcile` heals "
-        "their day as long as ClickHouse holds it as a whole. `k2 heal TABLE --dry-run` says what it will do."
+        f"rows of {', '.join(map(str, days))} that came below the watermark. No window brings them; `k2_reconcile` "
+        "heals their day as long as ClickHouse holds it as a whole. `k2 heal TABLE --dry-run` says what it will do."
     )
 
 
