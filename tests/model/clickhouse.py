@@ -8,9 +8,10 @@ from __future__ import annotations
 import operator
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
 from k2_offload.adapters.clickhouse import ClickHouse
@@ -57,6 +58,7 @@ class Server:
     :param losses: how many of the next exports lose a row
     :param read_lake: the rows that an Iceberg metadata file leads to
     :param lagging: how many of the job's next queries are answered by a replica that lags by ``hidden_rows`` rows
+    :param replicas: replicated tables, which are plain ones otherwise: whether one is cut off, how many seconds behind
     """
 
     clock: Callable[[], datetime]
@@ -65,6 +67,7 @@ class Server:
     losses: int = 0
     lagging: int = 0
     hidden_rows: int = 1
+    replicas: dict[str, tuple[bool, int]] = field(default_factory=dict)
     versions: Counter[str] = field(default_factory=Counter)
     read_lake: Callable[[str], tuple[Row, ...]] = lambda _: ()
 
@@ -162,8 +165,14 @@ class _Client:
 
     def __init__(self, server: Server):
         self._server = server
+        self.connection = SimpleNamespace(host="simulated")
 
-    def execute(self, sql: str, _parameters: object = None):
+    def execute(self, sql: str, parameters: Mapping[str, str] | None = None):
+        if "SELECT engine_full" in sql and parameters is not None:  # nothing that could come between depends on it
+            replicated = f"{parameters['database']}.{parameters['table']}" in self._server.replicas
+            return [("ReplicatedMergeTree" if replicated else "MergeTree",)]
+        if "FROM system.replicas" in sql:
+            return [(name, *state) for name, state in self._server.replicas.items() if f"'{name}'" in sql]
         name = "export" if sql.startswith("INSERT") else "query"
         return perform(name, lambda: self._server.answer(sql), lambda: EOFError("the reply was lost"))
 

@@ -11,11 +11,14 @@ class Collector:
     """Listens on a free port of this machine; use it as a context.
 
     :param status: of every answer
+    :param location: where it sends whoever asks
     """
 
-    def __init__(self, status=200):
+    def __init__(self, status=200, location=None):
         self.posted = []
         """Of each: path, headers, JSON body."""
+        self.fetched = []
+        """Of each: path, headers."""
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -23,6 +26,14 @@ class Collector:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 collector.posted.append((self.path, dict(self.headers), json.loads(body)))
                 self.send_response(status)
+                if location:
+                    self.send_header("Location", location)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def do_GET(self):
+                collector.fetched.append((self.path, dict(self.headers)))
+                self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 

@@ -39,6 +39,7 @@ class Container:
     """
 
     id: str
+    name: str
     config: Mapping[str, Any]
     when_said: dict[str, Callable[[], Any]]
     process: subprocess.Popen[bytes] | None = None
@@ -117,11 +118,17 @@ class ContainerEngine(socketserver.ThreadingMixIn, socketserver.UnixStreamServer
         """By a text that a container prints: what happens then, once."""
         self.refusals: dict[str, str] = {}
         """By the beginning of a request: why it is refused."""
+        self.lost_replies: set[str] = set()
+        """Requests that are done, and of which nobody hears."""
         super().__init__(str(folder / "engine.sock"), _Request)
 
     @property
     def url(self) -> str:
         return f"unix://{self.server_address}"
+
+    def find(self, name: str) -> Container | None:
+        """By its id or its name."""
+        return next((each for each in self.containers.values() if name in (each.id, each.name)), None)
 
     def remove(self, container: Container) -> None:
         container.kill()
@@ -166,7 +173,7 @@ class _Request(BaseHTTPRequestHandler):
         path = re.sub(r"^/v[\d.]+", "", unquote(url.path))
         query = {key: values[0] for key, values in parse_qs(url.query).items()}
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        request = f"{self.command} {path}"
+        self.asked = request = f"{self.command} {path}"
         self.server.requests.append(request)
         for begins, happens in self.server.before.items():
             if request.startswith(begins):
@@ -180,7 +187,7 @@ class _Request(BaseHTTPRequestHandler):
                 if not pattern.startswith(_CONTAINER):
                     answer(self, *found.groups(), query, body)
                     return
-                if container := self.server.containers.get(found[1]):
+                if container := self.server.find(found[1]):
                     answer(self, container, query, body)
                     return
         self._json({"message": f"No such thing: {request}"}, 404)
@@ -191,6 +198,9 @@ class _Request(BaseHTTPRequestHandler):
         )
 
     def _send(self, data: bytes, status: int, headers: Mapping[str, str]) -> None:
+        if self.asked in self.server.lost_replies:
+            self.close_connection = True
+            return
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(data))}.items():
             self.send_header(name, value)
@@ -210,8 +220,9 @@ class _Request(BaseHTTPRequestHandler):
         known = name in self.server.networks
         self._json({"Name": name} if known else {"message": f"network {name} not found"}, 200 if known else 404)
 
-    def create(self, _: Any, body: bytes) -> None:
-        container = Container(f"{len(self.server.created):064x}", json.loads(body), self.server.when_said)
+    def create(self, query: Mapping[str, str], body: bytes) -> None:
+        identity = f"{len(self.server.created):064x}"
+        container = Container(identity, query.get("name", identity), json.loads(body), self.server.when_said)
         self.server.created.append(container)
         self.server.containers[container.id] = container
         self._json({"Id": container.id, "Warnings": []}, 201)
@@ -266,7 +277,7 @@ class _Request(BaseHTTPRequestHandler):
         self._json(None, 204)
 
 
-_CONTAINER = "/containers/([0-9a-f]+)"
+_CONTAINER = "/containers/([0-9a-z-]+)"
 _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("GET", "/version", _Request.version),
     ("GET", "/images/(.+)/json", _Request.image),

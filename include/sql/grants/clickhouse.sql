@@ -8,6 +8,9 @@ GRANT SELECT ON k2.* TO k2_offload;
 GRANT CREATE TEMPORARY TABLE, S3 ON *.* TO k2_offload;
 GRANT NAMED COLLECTION ON k2_lake TO k2_offload;
 
+-- Only for replicated tables: `plan` asks how far behind this server's replica is.
+-- GRANT SELECT ON system.replicas TO k2_offload;
+
 -- Only where the table file names views over both tiers (key 'view'):
 -- GRANT CREATE VIEW, DROP VIEW ON k2.* TO k2_offload;
 

@@ -6,12 +6,14 @@ import os
 import re
 import ssl
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
+from itertools import starmap
 from typing import Any
 
 from k2_offload.core import queries
-from k2_offload.core.connections import ClickHouseEndpoint
+from k2_offload.core.connections import ClickHouseEndpoint, authority
 from k2_offload.core.cuts import CUT_STEPS, Counts
 from k2_offload.core.errors import (
     ConfigurationError,
@@ -63,7 +65,9 @@ _OVERLOADED = {159, 202, 209, 210, 241, 279, 369}
 
 _STORE_FAILED = 499
 
-_MERGE_TREE = re.compile(r"\w*MergeTree\b")
+MERGE_TREE = re.compile(r"\w*MergeTree\b")
+"""A storage's engine."""
+
 _READS = re.compile(r"^\W*(Read\w+.*?)\s*$", re.MULTILINE)
 _READS_MERGE_TREE = re.compile(r"ReadFromMergeTree \((\w+\.\w+)\)")
 """In ClickHouse's plan of a query."""
@@ -96,7 +100,7 @@ class ClickHouse:
         client = clickhouse_driver.Client(
             host=endpoint.host,
             port=endpoint.native_port,
-            alt_hosts=",".join(map(_address, endpoint.alternatives)) or None,
+            alt_hosts=",".join(starmap(authority, endpoint.alternatives)) or None,
             user=endpoint.user,
             password=endpoint.password,
             database=endpoint.database,
@@ -115,6 +119,21 @@ class ClickHouse:
         """The server that this is connected to; the first one before that."""
         return str(self._client.connection.host or self._endpoint.host)
 
+    @property
+    def address(self) -> str:
+        """Host and native port of the first server."""
+        return authority(*self._endpoint.servers[0])
+
+    @property
+    def servers(self) -> int:
+        """How many servers the connection names."""
+        return len(self._endpoint.servers)
+
+    def each(self) -> list[ClickHouse]:
+        """The servers, in their order: each by a connection to it alone, which the caller closes."""
+        alone = replace(self._endpoint, alternatives=())
+        return [ClickHouse(replace(alone, host=host, native_port=port)) for host, port in self._endpoint.servers]
+
     def execute(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
         """Run one query and return its rows.
 
@@ -129,7 +148,7 @@ class ClickHouse:
             client.disconnect()
             reason = str(error) or type(error).__name__
             if self._endpoint.alternatives:
-                reason = f"{reason} (its servers are {', '.join(map(_address, self._endpoint.servers))})"
+                reason = f"{reason} (its servers are {', '.join(starmap(authority, self._endpoint.servers))})"
             kind = Refused if is_certificate_refusal(reason) else Unreachable
             raise kind("ClickHouse", self._endpoint.connection_id, reason) from error
         except errors.ServerException as error:
@@ -224,13 +243,13 @@ class ClickHouse:
         """The table that holds the source's rows, also behind a view; ``None`` if that, or its TTL, cannot be known."""
         engine = self.engine(table.source)
         name = table.source
-        if not _MERGE_TREE.match(engine):
-            reads = self._reads(table)
-            if len(reads) != 1 or not (found := _READS_MERGE_TREE.fullmatch(min(reads))):
+        if not MERGE_TREE.match(engine):
+            named, others = self.reads(table)
+            if len(named) != 1 or others:
                 return None
-            name = found[1]
+            name = min(named)
             engine = self.engine(name)
-        removed = removals(engine) if _MERGE_TREE.match(engine) else None
+        removed = removals(engine) if MERGE_TREE.match(engine) else None
         return None if removed is None else Storage(name, tuple(removed))
 
     def read_by(self, table: TableSpec) -> set[str]:
@@ -238,14 +257,16 @@ class ClickHouse:
 
         :raises InvalidSource: if it is read from anything else (Distributed, Buffer, Merge), which may hide such tables
         """
-        reads = self._reads(table)
-        named = {found[1] for each in reads if (found := _READS_MERGE_TREE.fullmatch(each))}
-        if len(named) < max(len(reads), 1):
-            raise InvalidSource(f"{table.source} is read by {', '.join(sorted(reads)) or 'no step that is known'}.")
+        named, others = self.reads(table)
+        if others or not named:
+            raise InvalidSource(f"{table.source} is read by {', '.join(sorted(others)) or 'no step that is known'}.")
         return named
 
-    def _reads(self, table: TableSpec) -> set[str]:
-        return set(_READS.findall("\n".join(line for (line,) in self.execute(queries.explain(table)))))
+    def reads(self, table: TableSpec) -> tuple[set[str], set[str]]:
+        """What reads the source in ClickHouse's plan of the query: MergeTree tables, and steps of any other kind."""
+        steps = set(_READS.findall("\n".join(line for (line,) in self.execute(queries.explain(table)))))
+        named = {step: found[1] for step in steps if (found := _READS_MERGE_TREE.fullmatch(step))}
+        return set(named.values()), steps - named.keys()
 
     def engine(self, name: str) -> str:
         """A table's engine in full; empty if there is no such table."""
@@ -322,11 +343,6 @@ class ClickHouse:
                 f"{table.name}: sequence_column '{column}' is {types[column]}, not a number. Nothing was moved. Name "
                 "another column in the table file, or none; then run `k2 validate`."
             )
-
-
-def _address(server: tuple[str, int]) -> str:
-    host, port = server
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _seconds_for_each(endpoint: ClickHouseEndpoint) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,16 @@ SERVICE = "The Docker engine"
 
 _MOUNT = re.compile(r"(?P<source>[^:,]+):(?P<target>/[^:,]*)(?P<read_only>:ro)?")
 _NETWORK_OF_A_CONTAINER = "container:"
+_KEPT_ALIVE = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENCE_SECONDS // 4),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, SILENCE_SECONDS // 4),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_SECONDS * 1000),
+]
+"""A request waits for a container for as long as that runs: nobody would notice that the engine's machine has gone."""
+
 _NOTHING_MOVED = "Nothing was moved and no row is lost."
 
 
@@ -87,7 +98,7 @@ def open_engine(settings: Settings) -> APIClient:
         if endpoint.tls:
             authorities, certificate, key = endpoint.tls
             tls = TLSConfig(client_cert=(certificate, key), ca_cert=authorities, verify=True)
-        return APIClient(base_url=endpoint.url, version="auto", tls=tls, timeout=SILENCE_SECONDS)
+        client = APIClient(base_url=endpoint.url, version="auto", tls=tls, timeout=SILENCE_SECONDS)
     except TLSParameterError as error:
         raise ConfigurationError(
             f"connection '{endpoint.connection_id}': {error}. {_NOTHING_MOVED} Correct the files in its extra; then "
@@ -97,6 +108,11 @@ def open_engine(settings: Settings) -> APIClient:
         if is_certificate_refusal(str(error)):
             raise Refused(SERVICE, endpoint.connection_id, str(error)) from None
         raise Unreachable(SERVICE, endpoint.connection_id, str(error)) from None
+    if endpoint.url.startswith("tcp://"):
+        pools = client.get_adapter(client.base_url).poolmanager
+        pools.connection_pool_kw["socket_options"] = _KEPT_ALIVE
+        pools.clear()  # of the connection that has asked for the version
+    return client
 
 
 @contextmanager

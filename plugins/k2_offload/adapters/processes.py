@@ -20,12 +20,14 @@ def own_process(proc: Path = _PROC) -> str | None:
 def has_ended(process: str | None, proc: Path = _PROC) -> bool | None:
     """Whether a process that :func:`own_process` named lives no more.
 
-    :returns: ``None`` if that cannot be known here: it is another machine's, or another container's
+    :returns: ``None`` if that cannot be known here: it is another machine's, or another container's, or another
+        user's whose processes are hidden (``hidepid``)
     """
     kernel, pid, started = ([None, None, None, *(process or "").rsplit("/", 2)])[-3:]
     if pid is None or kernel != _kernel(proc):
         return None
-    return _started(proc, int(pid)) != started
+    found = _started(proc, int(pid))
+    return None if found is None and _lives(int(pid)) else found != started
 
 
 def _kernel(proc: Path) -> str | None:
@@ -37,10 +39,21 @@ def _kernel(proc: Path) -> str | None:
 
 
 def _started(proc: Path, pid: int) -> str | None:
-    """In clock ticks since boot; ``None`` when it is gone, or dead and not yet reaped."""
+    """In clock ticks since boot; ``None`` if the kernel does not show it, empty if it is dead and not yet reaped."""
     try:
         # The name in brackets may hold anything; what follows is: state, …, start time.
         fields = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in "ZX" else fields[19]
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+def _lives(pid: int) -> bool:
+    """Whether there is such a process, whosever it is."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -14,11 +14,26 @@ WEBHOOK_SECONDS = 10
 """How long the other side may take."""
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """An answer 3xx is an error: followed, it would be a GET without the text, with the headers, wherever it leads."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Follow nothing."""
+
+
+def check(connection_id: str) -> None:
+    """Look whether there is an address to post to; nothing is sent.
+
+    :raises ConfigurationError: if the connection is missing, or describes no address of HTTP
+    """
+    _address(get_connection(connection_id))
+
+
 def post(connection_id: str, text: str) -> None:
     """Post ``{"text": …}``, which chat services take as it is.
 
     :raises ConfigurationError: if the connection is missing, or describes no address of HTTP
-    :raises OSError: if it is not taken; its text may hold the address, which may be a secret
+    :raises OSError: if it is not taken, or sent elsewhere; its text may hold the address, which may be a secret
     """
     connection = get_connection(connection_id)
     request = urllib.request.Request(  # noqa: S310 - of HTTP alone, see below
@@ -29,7 +44,7 @@ def post(connection_id: str, text: str) -> None:
         request.add_header("Authorization", f"Basic {basic}")
     for name, value in (connection.extra_dejson.get("headers") or {}).items():
         request.add_header(name, value)
-    with urllib.request.urlopen(request, timeout=WEBHOOK_SECONDS):  # noqa: S310
+    with urllib.request.build_opener(_NoRedirects).open(request, timeout=WEBHOOK_SECONDS):
         pass
 
 

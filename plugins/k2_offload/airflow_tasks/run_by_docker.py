@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from uuid import uuid4
@@ -34,11 +34,13 @@ _SAFE = "No row is lost: the next attempt finds out what was published, and move
 class _Client:
     """Docker's client, with what the provider's operator has no argument for."""
 
-    def __init__(self, client: APIClient, cpus: float | None, files: Mapping[str, str]) -> None:
+    def __init__(
+        self, client: APIClient, cpus: float | None, files: Mapping[str, str], is_killed: Callable[[], bool]
+    ) -> None:
         self._client = client
         self._cpus = cpus
         self._files = files
-        self.stopped = False
+        self._is_killed = is_killed
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -64,7 +66,7 @@ class _Client:
                 entry.size, entry.mode = len(data), 0o644
                 archive.addfile(entry, io.BytesIO(data))
         self._client.put_archive(container, str(_FOLDER), content.getvalue())
-        if self.stopped:
+        if self._is_killed():
             raise AirflowException("stopped before its container was started")
         self._client.start(container)
 
@@ -76,6 +78,8 @@ class RunByDocker(DockerOperator):
     use the engine can read them, as long as the container is there. It is removed at the end of the attempt, whatever
     that was.
     """
+
+    killed: bool
 
     def __init__(self, *, application: Path, name: str, **kwargs: Any) -> None:
         settings = load_settings()
@@ -109,13 +113,14 @@ class RunByDocker(DockerOperator):
         )  # fmt: skip
         self.network_mode, self.mounts, self.mem_limit = options.network, list(options.mounts), options.memory_bytes
         self._private_environment = variables(settings)
-        self.container = {}
-        self._client = client = _Client(open_engine(settings), options.cpus, {plan_file: plan})
+        self.container_name = f"k2-offload-{unique}"  # known, also where the reply that it was created is lost
+        engine = open_engine(settings)
+        self._client = client = _Client(engine, options.cpus, {plan_file: plan}, lambda: self.killed)
         try:
             with errors_told(settings):
                 super().execute(context)
         except Exception as error:
-            if client.stopped:
+            if self.killed:
                 raise AirflowException(f"The container of {self.name} was stopped before its end. {_SAFE}") from None
             if isinstance(error, DockerContainerFailedException):
                 raise AirflowException(self._why(error)) from None
@@ -130,14 +135,13 @@ class RunByDocker(DockerOperator):
     def on_kill(self) -> None:
         """End the container at once; one that was not started yet never is."""
         if self._client is not None:
-            self._client.stopped = True
             self._remove()
 
     def _why(self, failure: DockerContainerFailedException) -> str:
         """What became of the container, and the application's last words."""
         reason = ""
         try:
-            if self.cli.inspect_container(self.container["Id"])["State"].get("OOMKilled"):
+            if self.cli.inspect_container(self.container_name)["State"].get("OOMKilled"):
                 reason = " It had no memory left: make [k2_offload] docker_memory larger, or parallel_tables smaller."
         except (DockerException, OSError):
             pass  # it is gone; what it has said is known
@@ -149,24 +153,22 @@ class RunByDocker(DockerOperator):
 
     def _fetch(self, source: str, target: Path) -> None:
         try:
-            chunks, _ = self.cli.get_archive(self.container["Id"], source)
+            chunks, _ = self.cli.get_archive(self.container_name, source)
             with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
                 if (file := archive.extractfile(PurePosixPath(source).name)) is not None:
                     target.write_bytes(file.read())
-        except (NotFound, KeyError):
+        except NotFound:
             pass  # the application wrote none, or never began
         except (DockerException, OSError) as error:
             self.log.warning("What %s has reported could not be fetched from its container: %s", self.name, error)
 
     def _remove(self) -> None:
-        if not self.container:
-            return
         try:
-            self.cli.remove_container(self.container["Id"], v=True, force=True)
+            self.cli.remove_container(self.container_name, v=True, force=True)
         except NotFound:
             pass
         except (DockerException, OSError) as error:
             self.log.warning(
                 "Container %s may still be there, and run: a window that it moves is published once nevertheless. "
-                "Remove it with `docker rm --force --volumes`. The engine says: %s", self.container["Id"], error,
+                "Remove it with `docker rm --force --volumes`. The engine says: %s", self.container_name, error,
             )  # fmt: skip

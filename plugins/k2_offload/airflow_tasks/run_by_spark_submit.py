@@ -36,6 +36,7 @@ class RunBySparkSubmit(SparkSubmitOperator):
             name=name,
             conn_id=settings.spark_conn_id,
             spark_binary=settings.spark_binary,
+            openlineage_inject_transport_info=False,  # its key would be on the command line
             **kwargs,
         )
         self.settings = settings

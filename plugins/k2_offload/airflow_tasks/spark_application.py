@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowException
 
 from k2_offload.adapters import spark_submit
 from k2_offload.adapters.connections import job_connections
@@ -28,6 +29,9 @@ class SparkApplicationOperator(BaseOperator):
     :param application: one of ``include/spark_jobs``
     """
 
+    killed = False
+    """Whether :meth:`on_kill` was called: Airflow lets the task go on for a while, and it must start nothing more."""
+
     def __init__(self, *, application: Path, name: str, **kwargs: Any) -> None:
         self.settings = load_settings()
         super().__init__(application=application, name=name, **kwargs)
@@ -40,9 +44,16 @@ class SparkApplicationOperator(BaseOperator):
         :param arguments: those after the plan's file
         :param short: whether the application is over in seconds
         :param report: where to leave the file that the application writes, also one that fails; its last argument
-        :raises Exception: if the application fails
+        :raises Exception: if the application fails, or the task was killed
         """
+        if self.killed:
+            raise AirflowException("The task was killed; nothing more was started. No row is lost.")
         super().submit(context, plan, arguments, short=short, report=report)  # type: ignore[misc]
+
+    def on_kill(self) -> None:
+        """End the application that runs, and start no other."""
+        self.killed = True
+        super().on_kill()
 
 
 Operator = TypeVar("Operator", bound=type[SparkApplicationOperator])

@@ -44,17 +44,19 @@ class TellsChanges:
     alias: AssetAlias
     _told: tuple[tuple[Change, Names], ...] = ()
 
-    def tell(self, context: Any, changes: Iterable[Change]) -> None:
+    def tell(self, context: Any, changes: Iterable[Change]) -> int:
         """Emit an asset event for each change, once the task has ended well.
 
         What cannot be told is in the log, and fails nobody: the cold tables say it all the same.
+
+        :returns: how many are told
         """
         try:
             told = tuple(changes)
             names = tuple(map(_other_names, told)) if told and _lineage_is_wanted() else ()
         except Exception:
             log.warning("What has changed is not told to anybody", exc_info=True)
-            return
+            return 0
         for change in told:
             context["outlet_events"][self.alias].add(
                 table_asset(change.table),
@@ -67,6 +69,7 @@ class TellsChanges:
                 },
             )
         self._told += tuple(zip(told, names, strict=False))
+        return len(told)
 
     def get_openlineage_facets_on_complete(self, _: Any) -> OperatorLineage[Any, Any]:
         """What OpenLineage's provider asks an operator for, of a task that has ended well or not."""

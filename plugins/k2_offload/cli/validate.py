@@ -30,6 +30,7 @@ from k2_offload.work.validate import (
     Check,
     SourceCheck,
     check_lake,
+    check_other_servers,
     check_schedule,
     check_services,
     check_source,
@@ -56,6 +57,7 @@ def validate(as_json: JsonOption = False) -> None:
         with open_tiers(tables) as tiers:
             checks += check_lake(tiers)
             chosen = list(tables.by_name.values())
+            checks += check_other_servers(tiers)
             sources = [check_source(tiers, table) for table in with_progress("checking", chosen)]
     if as_json:
         print_json({"checks": [asdict(check) for check in checks], "tables": [_document(each) for each in sources]})

@@ -164,17 +164,24 @@ def read_clickhouse(fields: ConnectionFields) -> ClickHouseEndpoint:
     )
 
 
+def authority(host: str, port: int) -> str:
+    """Host and port as an URL has them: an address of IPv6 in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _servers(fields: ConnectionFields, usual_port: int) -> list[tuple[str, int]]:
     hosts = _required(fields, "host")
     servers = []
     for text in map(str.strip, hosts.split(",")):
-        host, _, port = text.rpartition(":")
-        if not host or ":" in host:  # an address of IPv6 has no port of its own
+        host, colon, port = text.rpartition(":")
+        if not colon or text.endswith("]") or (":" in host and not host.endswith("]")):  # an address of IPv6 has none
             host, port = text, str(usual_port)
-        if not host or not port.isdecimal():
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        if not host or {"[", "]"} & set(host) or not port.isdecimal():
             raise ConfigurationError(
                 f"connection '{fields.connection_id}': host is '{hosts}'; expected one server there, or several with "
-                "commas between: ch1.internal,ch2.internal:9440"
+                "commas between: ch1.internal,ch2.internal:9440,[fd00::1]:9440"
             )
         servers.append((host, int(port)))
     if len(set(servers)) < len(servers):

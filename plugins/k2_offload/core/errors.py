@@ -155,6 +155,10 @@ class ExpiredRows(OffloadError):
     """Rows may have expired in the warm tier before they were moved: a person has to accept that."""
 
 
+class ReplicaBehind(OffloadError):
+    """The server that was asked has not all rows of a replicated table yet. Nothing was moved."""
+
+
 class ConfigurationError(OffloadError):
     """A setting or connection is missing or contradicts another."""
 

@@ -7,6 +7,7 @@ _PHRASES = {
     "login": ("refuses Airflow connection", "object store refuses ClickHouse", "writes somewhere else than"),
     "overloaded": ("could not do a query now",),
     "busy": ("has held this table in the ledger",),
+    "replica": ("Rows that it lacks would pass",),
     "unreadable": ("its cold table cannot be read",),
     "expired": ("may have expired in ClickHouse",),
     "unpublished": ("planned and not published",),
@@ -21,7 +22,8 @@ OTHER = "other"
 
 FAILURE_KINDS = (*_PHRASES, OTHER)
 """``changed``: the table file was edited; ``damaged``: a person has to decide about the cold table; ``source``: the
-source does not fit; ``unpublished``: the log of the job says why."""
+source does not fit; ``replica``: the server that was asked has not all rows yet; ``unpublished``: the log of the job
+says why."""
 
 
 def failure_kind(reason: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+from k2_offload.core.connections import authority
+
 _BUCKETS = {"s3": "s3", "s3a": "s3", "s3n": "s3", "gs": "gs", "wasbs": "wasbs", "abfss": "abfss"}
 """Schemes whose first part is a bucket, and how it is written."""
 
@@ -27,7 +29,7 @@ def name_of_source(host: str, port: int, source: str) -> DatasetName:
     :param port: of the native protocol
     :param source: ``database.table``
     """
-    return DatasetName(f"clickhouse://{host}:{port}", source)
+    return DatasetName(f"clickhouse://{authority(host, port)}", source)
 
 
 def name_of_location(location: str) -> DatasetName:

@@ -69,6 +69,25 @@ def explain(table: TableSpec) -> str:
     return f"EXPLAIN SELECT * FROM {source_of(table)}"
 
 
+def replicated_tables(database: str) -> str:
+    """Names of a database's replicated tables."""
+    return f"SELECT name FROM system.tables WHERE database = {literal(database)} AND engine LIKE 'Replicated%MergeTree'"
+
+
+def replicas(storages: Sequence[str]) -> str:
+    """One row per replicated table: its name, whether it is cut off, and how many seconds it is behind.
+
+    Of columns for which ClickHouse does not ask Keeper.
+
+    :param storages: ``database.table`` of each
+    """
+    names = ", ".join(map(literal, storages))
+    return (
+        "SELECT concat(database, '.', table) AS storage, is_readonly OR is_session_expired, absolute_delay "
+        f"FROM system.replicas WHERE storage IN ({names}) ORDER BY storage"
+    )
+
+
 def oldest_row(table: TableSpec, since_micros: int, before_micros: int) -> str:
     """One row: oldest timestamp in ``[since, before)``, NULL if none."""
     time = source_column(table.timestamp_column)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from k2_offload.adapters.replicas import check_replicas
 from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry, WindowId, watermark_of
 from k2_offload.core.gaps import Gap, GapKind, Looked
 from k2_offload.core.tables import TableSpec
@@ -27,12 +28,13 @@ class Missed:
 def find_missed(tiers: Tiers, table: TableSpec) -> list[Missed]:
     """Why the table stops, if it does so for rows that are gone.
 
-    :raises OffloadError: if one of the tiers cannot be read
+    :raises OffloadError: if one of the tiers cannot be read, or the server that was asked lacks rows itself
     """
     with tiers.ledger.locked(table.name) as locked:
         entry = locked.entry()
     cold = tiers.catalog.load(table)
     watermark = watermark_of(cold.published if cold else None)
+    check_replicas(tiers.clickhouse, table)
     now = min(tiers.now(), tiers.clickhouse.now())
     missed = []
     if entry.open_window is not None and entry.open_window.window.low == watermark:  # otherwise it was moved

@@ -15,6 +15,7 @@ from functools import partial
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.locked_table import LockedTable
 from k2_offload.adapters.log_lines import about
+from k2_offload.adapters.replicas import check_replicas
 from k2_offload.core import queries
 from k2_offload.core.cuts import Counts, cut_by_rows, next_row_limit, rows_of_next_attempt
 from k2_offload.core.errors import ExpiredRows
@@ -79,6 +80,7 @@ def plan(
         check_cut(table.name, cold.published, table.timestamp_column)
         state = _follow(tiers, table, locked, entry, cold, seen)
         follow_source(table, cold, changes, state.watermark, window_open=state.resume is not None)
+        check_replicas(tiers.clickhouse, table)
         # The earlier of the two clocks: one that is ahead would reach into rows still in flight.
         now = min(tiers.now(), tiers.clickhouse.now())
         _check_expired(tiers, table, locked.looked, state.watermark, now)

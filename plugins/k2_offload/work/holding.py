@@ -122,6 +122,11 @@ def check_storage(tiers: Tiers, table: TableSpec) -> str:
 
     :raises InvalidSource: if what it is does not allow that, and why
     """
+    if tiers.clickhouse.servers > 1:
+        raise InvalidSource(
+            f"{table.name}: 'retention: proven' needs a ClickHouse connection with one server: what another one holds "
+            "is not proven. Nothing is removed. Name one host there, or set 'retention: ttl'."
+        )
     storage = tiers.clickhouse.storage(table)
     if storage is None:
         raise InvalidSource(

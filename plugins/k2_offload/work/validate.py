@@ -6,16 +6,19 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from k2_offload.adapters import webhook
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.cold_catalog import ColdCatalog
 from k2_offload.adapters.connections import catalog_settings, clickhouse_endpoint, spark_master
 from k2_offload.adapters.java import check_java
+from k2_offload.adapters.replicas import check_replicas
 from k2_offload.adapters.schedule import longest_pause
 from k2_offload.adapters.settings import Settings
 from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable, WrittenElsewhere
@@ -28,6 +31,7 @@ from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import show_duration
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.ttl import is_kept_too_short
+from k2_offload.core.windows import Window
 from k2_offload.work.retention import check_retention
 from k2_offload.work.tiers import Tiers, open_ledger
 from k2_offload.work.ttl import read_kept_for
@@ -90,6 +94,8 @@ def check_services(settings: Settings) -> Iterator[Check]:
     else:
         for subject, look in checks:
             yield _check(subject, look)
+    if settings.notify_conn_id:
+        yield _check("Webhook", lambda: _webhook(settings.notify_conn_id))
 
 
 def spark_checks(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -126,6 +132,42 @@ def check_lake(tiers: Tiers) -> Iterator[Check]:
     yield _check("ClickHouse's export", lambda: _written_by_clickhouse(tiers))
 
 
+def check_other_servers(tiers: Tiers) -> Iterator[Check]:
+    """Let each server that stands in for the first one show that it can: it writes into the lake, and has its rows."""
+    with ExitStack() as opened:
+        first, *others = (
+            replace(tiers, clickhouse=opened.enter_context(closing(each))) for each in tiers.clickhouse.each()
+        )
+        for other in others:
+            address = other.clickhouse.address
+            yield _check(f"Export of {address}", partial(_written_by_clickhouse, other))
+            problems = [_of_other(first, other, table) for table in tiers.tables.by_name.values()]
+            wrong = [problem for problem in problems if problem]
+            found = "\n".join(wrong) or f"{len(problems)} sources, with the rows of {first.clickhouse.address}"
+            yield Check(f"Sources of {address}", not wrong, found)
+
+
+def _of_other(first: Tiers, other: Tiers, table: TableSpec) -> str | None:
+    try:
+        return check_source(other, table).problem or _other_rows(first, other, table)
+    except OffloadError as error:
+        return str(error)
+
+
+def _other_rows(first: Tiers, other: Tiers, table: TableSpec) -> str | None:
+    """Whether two servers show different rows of an hour that is over."""
+    end = (first.now() - table.buffer - timedelta(hours=1)).replace(minute=0, second=0, microsecond=0)
+    hour = Window(end - timedelta(hours=1), end)
+    here, there = (each.clickhouse.count_within(table, hour) for each in (first, other))
+    if here == there:
+        return None
+    return (
+        f"{table.name}: {first.clickhouse.address} shows {here} rows of {table.source} in {hour}, and "
+        f"{other.clickhouse.address} shows {there}. They are no replicas of each other, or one is behind. Nothing was "
+        "changed. Correct the host of the ClickHouse connection, or wait; then run `k2 validate`."
+    )
+
+
 def _check(subject: str, look: Callable[[], str | None]) -> Check:
     try:
         return Check(subject, True, look() or "answers")
@@ -134,13 +176,17 @@ def _check(subject: str, look: Callable[[], str | None]) -> Check:
 
 
 def _clickhouse_version(settings: Settings) -> str:
-    endpoint = clickhouse_endpoint(settings)
     found = []
-    for host, port in endpoint.servers:
-        with closing(ClickHouse(replace(endpoint, host=host, native_port=port, alternatives=()))) as clickhouse:
+    for clickhouse in ClickHouse(clickhouse_endpoint(settings)).each():
+        with closing(clickhouse):
             [(version,)] = clickhouse.execute("SELECT version()")
-        found.append(f"version {version} at {host}:{port}")
+        found.append(f"version {version} at {clickhouse.address}")
     return ", ".join(found)
+
+
+def _webhook(connection_id: str) -> str:
+    webhook.check(connection_id)
+    return f"connection '{connection_id}' has an address; nothing was sent there"
 
 
 def _catalog_location(settings: Settings) -> str:
@@ -271,6 +317,7 @@ def check_source(tiers: Tiers, table: TableSpec) -> SourceCheck:
     try:
         columns = tiers.clickhouse.columns(table)
         tiers.clickhouse.newest_row(table)
+        check_replicas(tiers.clickhouse, table)
         if cold := tiers.catalog.load(table):
             changes = cold.check_source(table, columns)
             if changes and table.schema_changes == "refuse":

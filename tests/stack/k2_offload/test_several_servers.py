@@ -13,9 +13,10 @@ from airflow.sdk import BaseHook
 
 from embedded.stack.settings import HOST
 from k2_offload.adapters.settings import load_settings
+from k2_offload.core import queries
 from k2_offload.core.day_comparison import Verdict
 from k2_offload.work.compare import compare_day, count_days
-from k2_offload.work.validate import check_services
+from k2_offload.work.validate import check_other_servers, check_services
 from tests.support.gateway import Gateway
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -95,12 +96,31 @@ def test_rows_that_a_replica_had_not_yet_are_late_rows(workbench, servers):
     assert (found.verdict, found.late_rows, found.gone_rows) == (Verdict.LATE_ROWS, 7, 0)
 
 
+def test_what_is_asked_of_replicas_is_known_to_the_engine(workbench):
+    spec = workbench.spec(workbench.create_trades("replicas"))
+    clickhouse = workbench.cycle(spec).tiers.clickhouse  # without Keeper it has none
+    assert clickhouse.execute(queries.replicas(["k2.a", "k2.b"])) == []
+    assert clickhouse.execute(queries.replicated_tables("k2")) == []
+
+
 def test_validate_asks_every_server(workbench, servers):
     def told():
         [check] = [check for check in check_services(load_settings()) if check.subject == "ClickHouse"]
         return check
 
     port = workbench.stack.settings.ports.clickhouse_native
+    equal = create_on_both(workbench, servers, "equal", first=30, second=30)
+    other = create_on_both(workbench, servers, "other", first=30, second=20)
+    with servers.on_first():
+        only_there = workbench.create_trades("only_there")
+    tables = map(workbench.spec, (equal, other, only_there))
+    export, sources = check_other_servers(workbench.cycle(*tables, now=NOON + timedelta(hours=2, minutes=30)).tiers)
+    assert export.passed, export.detail
+    [rows, missing] = sources.detail.splitlines()
+    assert rows.startswith(f"{other}: {FIRST_HOST}:{port} shows 30 rows of k2.{other} in [2026-03-04T12:00:00")
+    assert missing.startswith(f"{only_there}: ClickHouse has no table k2.{only_there}")
+    assert not sources.passed
+
     assert told().passed
     assert f"at {FIRST_HOST}:{port}, version" in told().detail
     servers.first.kill()

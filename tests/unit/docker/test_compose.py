@@ -38,7 +38,7 @@ TOOLS = {
     "clickhouse/clickhouse-server": {"clickhouse-client"},
     "k2-offload-iceberg-rest": {"curl"},
     "nginxinc/nginx-unprivileged": {"wget"},  # Alpine
-    "k2-offload-airflow": {"python", "airflow"},
+    "k2-offload-airflow": {"python", "airflow", "find"},  # Debian
     "prom/prometheus": {"promtool"},
     "prom/alertmanager": {"amtool"},
     "grafana/grafana": {"wget"},  # Alpine

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from k2_offload.adapters.clickhouse import ALL_OR_AN_ERROR, ClickHouse
-from k2_offload.core.connections import JobConnections
+from k2_offload.core.connections import JobConnections, authority
 from k2_offload.core.errors import Refused, is_certificate_refusal
 from k2_offload.core.exactly_once import WINDOW_PROPERTY, Snapshot, Stamp
 from k2_offload.core.fault_points import FaultPoint, reached
@@ -80,7 +80,7 @@ class JdbcTransport:
         select = of_split(planned.select_split_sql, split)
         names = ", ".join(f"{_portable(column)} AS {_ALIAS}{n}" for n, column in enumerate(planned.columns))
         endpoint = self._connections.clickhouse
-        address = f"{host}:{endpoint.http_port}/{endpoint.database}"  # of the server that has counted
+        address = f"{authority(host, endpoint.http_port)}/{endpoint.database}"  # of the server that has counted
         properties = {
             "driver": "com.clickhouse.jdbc.ClickHouseDriver",
             "user": endpoint.user,

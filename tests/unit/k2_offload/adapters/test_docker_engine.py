@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from k2_offload.adapters.docker_engine import container_options
+from k2_offload.adapters.docker_engine import container_options, open_engine
 from k2_offload.adapters.settings import Settings
 from k2_offload.core.errors import ConfigurationError
+from k2_offload.core.limits import SILENCE_SECONDS
 from k2_offload.work.validate import check_services
 from tests.support.container_engine import container_engine
 
@@ -42,6 +47,46 @@ def test_an_engine_that_has_all_is_found_and_nothing_is_made(engine):
     assert told["Docker engine"][1] == f"version stand-in at {engine.url}"
     assert told["Containers"][1] == "network host, 1 mounts, 2 CPUs, 2048 MiB"
     assert {request.partition(" ")[0] for request in engine.requests} == {"GET"}
+
+
+class Version(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = json.dumps({"ApiVersion": "1.47", "Version": "stand-in"}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_machine_that_vanishes_is_noticed_although_a_container_may_run_for_long(monkeypatch):
+    connected = []
+    real = socket.create_connection
+    with ThreadingHTTPServer(("127.0.0.1", 0), Version) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        address = {"conn_type": "docker", "host": f"tcp://127.0.0.1:{server.server_port}"}
+        monkeypatch.setenv("AIRFLOW_CONN_UNIT_DOCKER", json.dumps(address))
+
+        def keep(*args, **named):
+            options = named.pop("socket_options", None) or []
+            made = real(*args)
+            for option in options:
+                made.setsockopt(*option)
+            connected.append(made)
+            return made
+
+        monkeypatch.setattr("urllib3.connection.connection.create_connection", keep)
+        with closing(open_engine(Settings(**SETTINGS))) as client:
+            client.version()
+            last = connected[-1]
+            assert last.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            waits = [last.getsockopt(socket.IPPROTO_TCP, each) for each in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL)]
+            assert max(waits) * 4 <= SILENCE_SECONDS
+        server.shutdown()
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from k2_offload.adapters.settings import Settings
+from k2_offload.adapters.settings import Settings, load_settings
 from k2_offload.adapters.table_file import load_tables
 from k2_offload.airflow_tasks import notify
 from k2_offload.airflow_tasks.dags import build_dags
 from k2_offload.core.errors import Unreachable
+from k2_offload.work.validate import check_services
 from tests.support.collector import Collector
 
 REASON = "silver_trades [a, b): column 'x' is UInt256; nothing was moved. Run `k2 validate`."
@@ -90,6 +91,35 @@ def test_an_answer_that_is_an_error_is_told_with_its_status(monkeypatch, caplog)
         notify.notify(CONTEXT)
     assert "connection 'unit_webhook' did not take it: HTTPError 403" in caplog.text
     assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.usefixtures("ledger")
+def test_who_sends_elsewhere_has_not_taken_it(monkeypatch, caplog, status):
+    with Collector() as elsewhere, Collector(status, location=f"{elsewhere.url}/login") as webhook:
+        to_webhook(monkeypatch, host=webhook.url, login="k2", password=SECRET)
+        notify.notify(CONTEXT)
+    assert f"connection 'unit_webhook' did not take it: HTTPError {status}" in caplog.text
+    assert len(webhook.posted) == 1
+    assert elsewhere.posted == elsewhere.fetched == [], "its password is for nobody else"
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"host": "https://hook", "password": SECRET}, (True, "'unit_webhook' has an address; nothing was sent")),
+        ({"password": SECRET}, (False, "'unit_webhook' has no host that HTTP could be spoken to")),
+        (None, (False, "'unit_webhook' does not exist")),
+    ],
+    ids=["address", "no address", "no connection"],
+)
+def test_validate_looks_for_the_webhook_s_address(monkeypatch, fields, told):
+    if fields is None:
+        monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__NOTIFY_CONN_ID", "unit_webhook")
+    else:
+        to_webhook(monkeypatch, **fields)
+    [check] = [each for each in check_services(load_settings()) if each.subject == "Webhook"]
+    assert (check.passed, told[1] in check.detail, SECRET in check.detail) == (told[0], True, False)
 
 
 def test_a_ledger_that_is_away_hides_no_failure(monkeypatch):

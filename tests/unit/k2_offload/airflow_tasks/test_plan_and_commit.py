@@ -222,6 +222,24 @@ def test_whatever_is_wrong_with_one_table_the_others_of_its_layer_are_planned(mo
     assert re.search(words, made.refused[0].reason)
 
 
+def test_the_silence_of_a_stuck_replica_vouches_for_nothing(world):
+    world.begin("bronze").proceed()
+    before = {name: world.postgres.entries[name].row for name in BRONZE}
+    world.now += timedelta(minutes=50)
+    world.trade("bronze_b", world.now - timedelta(minutes=10))
+    world.clickhouse.replicas["k2.bronze_a"] = (False, 3000)
+    [arguments] = planned()
+    made = Plan.from_json(arguments["plan"])
+    assert [window.table for window in made.windows] == ["bronze_b"]
+    [refused] = made.refused
+    assert refused.reason.startswith("bronze_a: on server simulated, the replica of k2.bronze_a is 3,000 s behind")
+    row = world.postgres.entries["bronze_a"].row
+    assert (row.status, row.looked_at) == ("failed", before["bronze_a"].looked_at)
+    world.clickhouse.replicas["k2.bronze_a"] = (False, 0)
+    [arguments] = planned()
+    assert [window.table for window in Plan.from_json(arguments["plan"]).windows] == BRONZE
+
+
 @pytest.mark.usefixtures("world")
 def test_a_table_that_another_run_holds_to_the_end_is_refused_all_the_same(monkeypatch):
     failing_for(monkeypatch, plan, "plan", "bronze_a", Busy("k2_ledger"))
@@ -281,6 +299,21 @@ def test_commit_follows_what_was_published_and_tells_of_each_window(world):
     assert [name for name, _ in events] == ["k2/cold.bronze_a", "k2/cold.bronze_b"]
     assert all(extra["rows"] == len(world.cold(table)) > 0 for table, (_, extra) in zip(BRONZE, events, strict=True))
     assert committed() == (watermarks, [])
+
+
+@pytest.mark.parametrize("error", [OffloadError("bronze_a: unreadable"), KeyError("unreadable")])
+def test_a_table_that_cannot_be_read_silences_no_other_and_is_told_of_later(world, monkeypatch, caplog, error):
+    publish_and_crash(world)
+    with monkeypatch.context() as patch:
+        failing_for(patch, commit, "commit", "bronze_a", error)
+        watermarks, events = committed()
+    assert watermarks.keys() == {"bronze_b"}
+    assert [name for name, _ in events] == ["k2/cold.bronze_b"]
+    assert [record for record in caplog.records if record.levelname == "ERROR" and "bronze_a" in record.getMessage()]
+    events = Events()
+    planned(events=events)
+    assert [name for name, _ in events.sent] == ["k2/cold.bronze_a"]
+    assert world.postgres.entries["bronze_a"].row.watermark == world.watermark("bronze_a")
 
 
 @pytest.mark.parametrize("error", [OffloadError("bronze_a: unreadable"), KeyError("unreadable")])

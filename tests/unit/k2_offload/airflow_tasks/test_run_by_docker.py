@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import os
 import sys
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
+from airflow.providers.apache.spark.operators import spark_submit
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 from airflow.providers.docker.operators.docker import DockerOperator
 from airflow.sdk.exceptions import AirflowException
@@ -160,7 +163,7 @@ def test_a_container_that_could_not_be_removed_is_named(engine, task_of, capsys)
     with pytest.raises(AirflowException, match="was stopped before its end"):
         task.submit({}, "{}", short=True)
     log = capsys.readouterr().out
-    assert engine.created[0].id in log
+    assert engine.created[0].name in log
     assert "device or resource busy" in log
     assert "docker rm --force" in log
 
@@ -172,6 +175,33 @@ def test_a_task_that_is_killed_before_its_container_starts_starts_none(engine, t
     with pytest.raises(AirflowException, match="was stopped before its end"):
         task.submit({}, "{}", short=True)
     assert engine.created[0].process is None
+    assert engine.containers == {}
+
+
+def test_a_task_that_is_killed_between_two_applications_starts_no_other(engine, task_of):
+    task = task_of("echo began")
+    task.submit({}, "{}", short=True)
+    task.on_kill()
+    with pytest.raises(AirflowException, match="task was killed; nothing more was started"):
+        task.submit({}, "{}", short=True)
+    assert len(engine.created) == 1
+
+
+def test_a_task_that_is_killed_while_it_looks_for_the_engine_starts_none(engine, task_of):
+    task = task_of("echo began")
+    engine.before["GET /version"] = task.on_kill  # it has no client yet
+    with pytest.raises(AirflowException, match="was stopped before its end"):
+        task.submit({}, "{}", short=True)
+    assert all(each.process is None for each in engine.created)
+    assert engine.containers == {}
+
+
+def test_a_container_whose_creation_was_not_heard_of_is_removed(engine, task_of):
+    engine.lost_replies.add("POST /containers/create")
+    with pytest.raises(Unreachable):
+        task_of("true").submit({}, "{}", short=True)
+    [created] = engine.created
+    assert SECRET in repr(created.config), "whoever may use the engine could read it"
     assert engine.containers == {}
 
 
@@ -217,6 +247,33 @@ def test_the_setting_decides_what_starts_every_application(monkeypatch, runner, 
     }
     layers = {(f"k2_offload_{layer}", "offload") for layer in ("bronze", "silver", "gold")}
     assert found == layers | {("k2_reconcile", "heal"), ("k2_maintenance", "maintain"), ("k2_backfill", "backfill")}
+
+
+def test_spark_submit_starts_nothing_after_a_kill_and_gets_no_key_of_openlineage(monkeypatch, tmp_path):
+    set_variables(monkeypatch, runner="spark-submit")
+    # As with `[openlineage] spark_inject_transport_info`, which the provider reads when it is imported.
+    defaults = inspect.unwrap(SparkSubmitOperator.__init__).__kwdefaults__
+    monkeypatch.setitem(defaults, "openlineage_inject_transport_info", True)
+    with_key = lambda properties, _: properties | {"spark.openlineage.transport.auth.apiKey": SECRET}  # noqa: E731
+    monkeypatch.setattr(spark_submit, "inject_transport_information_into_spark_properties", with_key)
+    set_connection(monkeypatch, "spark", conn_type="spark", host="local[2]")
+    set_connection(monkeypatch, "catalog", conn_type="iceberg", host="http://rest")
+    set_connection(monkeypatch, "clickhouse", conn_type="clickhouse", host="ch")
+    binary = tmp_path / "spark-submit"
+    binary.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >> {tmp_path}/arguments\n')
+    binary.chmod(0o700)
+    names = {"spark_conn_id": "unit_spark", "catalog_conn_id": "unit_catalog", "clickhouse_conn_id": "unit_clickhouse"}
+    set_variables(monkeypatch, spark_binary=str(binary), **names)
+    task = with_runner(MaintainOperator)(task_id="maintain")
+    of_run = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1, try_number=1)
+    task.submit({"ti": of_run}, "{}", short=True)
+    arguments = (tmp_path / "arguments").read_text()
+    assert "maintain.py" in arguments
+    assert SECRET not in arguments
+    task.on_kill()
+    with pytest.raises(AirflowException, match="nothing more was started"):
+        task.submit({"ti": of_run}, "{}", short=True)
+    assert (tmp_path / "arguments").read_text() == arguments
 
 
 def test_a_provider_that_is_not_installed_is_named(monkeypatch):

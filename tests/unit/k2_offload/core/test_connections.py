@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from k2_offload.core.connections import (
@@ -190,6 +192,7 @@ def test_an_address_that_is_none_of_a_docker_engine_is_refused(host):
         ("ch1,ch2:9440", 9001, [("ch1", 9001), ("ch2", 9440)]),
         (" ch1 , 10.0.0.2 ,ch3", None, [("ch1", 9000), ("10.0.0.2", 9000), ("ch3", 9000)]),
         ("::1,ch2:1", None, [("::1", 9000), ("ch2", 1)]),
+        ("[fd00::1]:9440,[fd00::2],fd00::3", 9001, [("fd00::1", 9440), ("fd00::2", 9001), ("fd00::3", 9001)]),
     ],
 )
 def test_a_clickhouse_connection_may_name_several_servers(host, port, servers):
@@ -199,7 +202,9 @@ def test_a_clickhouse_connection_may_name_several_servers(host, port, servers):
     assert JobConnections.from_json(both_ways.to_json()) == both_ways
 
 
-@pytest.mark.parametrize("host", ["ch1,", ",ch1", "ch1,,ch2", "ch1:", "ch1:many,ch2", "ch1,ch1:9000"])
+@pytest.mark.parametrize(
+    "host", ["ch1,", ",ch1", "ch1,,ch2", "ch1:", "ch1:many,ch2", "ch1,ch1:9000", "[fd00::1", "fd00::1]:9000", "[]:9000"]
+)
 def test_a_list_of_servers_with_a_hole_or_a_double_is_refused(host):
-    with pytest.raises(ConfigurationError, match=f"connection 'c': host .*'{host}'"):
+    with pytest.raises(ConfigurationError, match=f"connection 'c': host .*'{re.escape(host)}'"):
         read_clickhouse(fields(host=host))

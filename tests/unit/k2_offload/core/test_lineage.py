@@ -9,6 +9,7 @@ from k2_offload.core.lineage import DatasetName, name_in_catalog, name_of_locati
 
 def test_a_source_is_a_table_of_its_server():
     assert name_of_source("ch", 9440, "k2.silver") == DatasetName("clickhouse://ch:9440", "k2.silver")
+    assert name_of_source("fd00::1", 9440, "k2.silver").namespace == "clickhouse://[fd00::1]:9440"
 
 
 @pytest.mark.parametrize(

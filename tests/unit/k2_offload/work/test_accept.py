@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
+from k2_offload.core.errors import ReplicaBehind
 from k2_offload.work.accept import find_missed
 from tests.model.world import World
 
@@ -22,3 +25,12 @@ def test_rows_that_expire_after_they_were_published_are_not_missed_though_the_le
     world.expire_warm_rows()
     tiers = world.cycle().tiers
     assert [missed.gap.kind for missed in find_missed(tiers, tiers.tables["bronze_a"])] == ["expired"]
+
+
+def test_nothing_can_be_accepted_by_what_a_stuck_replica_shows():
+    world = World()
+    world.trade("bronze_a", world.now)
+    world.clickhouse.replicas["k2.bronze_a"] = (True, 0)
+    tiers = world.cycle().tiers
+    with pytest.raises(ReplicaBehind, match=r"bronze_a: on server simulated.*read-only"):
+        find_missed(tiers, tiers.tables["bronze_a"])

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 
 from k2_offload.adapters.table_file import parse_tables
-from k2_offload.core.errors import DamagedTable, Overloaded
+from k2_offload.core.errors import DamagedTable, InvalidSource, Overloaded
 from k2_offload.core.gaps import Looked
 from k2_offload.core.retention import Holding, Record, Step
 from k2_offload.core.ttl import Removal, Storage
-from k2_offload.work.holding import find_expired, read_kept, ttl_in_the_way
+from k2_offload.work.holding import check_storage, find_expired, read_kept, ttl_in_the_way
 
 ENTRY = """
   {name}:
@@ -50,6 +50,13 @@ class FakeClickHouse:
 
     def now(self):
         return NOW
+
+
+def test_what_is_proven_of_one_server_is_not_removed_where_there_are_others():
+    of = tiers(BEGUN)
+    of.clickhouse.servers = 2
+    with pytest.raises(InvalidSource, match=r"trades: 'retention: proven' needs .* one server.*Nothing is removed"):
+        check_storage(of, TABLES["trades"])
 
 
 def tiers(holding, kept_for=None):

@@ -35,6 +35,8 @@ RECORD = Record(ID, Step.HELD, ("a",), 10, {"at": (DAY, DAY)}, {"trades": {DAY: 
 class FakeClickHouse:
     """A storage and its holding table, with one partition at most: parts and their rows."""
 
+    servers = 1
+
     def __init__(self):
         self.holding = Holding("k2.trades", date(2026, 3, 1)).with_record(RECORD)
         self.tables = {"k2.trades": {}, HOLDING: {"a": 10}}

@@ -1,0 +1,49 @@
+"""What a server of ClickHouse says of its replicated tables."""
+
+from __future__ import annotations
+
+from k2_offload.adapters.clickhouse import MERGE_TREE, ClickHouse
+from k2_offload.core import queries
+from k2_offload.core.replicas import Replica, refuse_behind
+from k2_offload.core.tables import TableSpec
+
+_READS_NOTHING = "NullSource"
+"""In ClickHouse's plan, in place of a table that is empty."""
+
+
+def check_replicas(clickhouse: ClickHouse, table: TableSpec) -> None:
+    """Refuse what this server says of a table, as long as it has not fetched what other replicas have.
+
+    :raises ReplicaBehind: if a table that the source is read from is cut off, or too far behind
+    """
+    if replicas := read_replicas(clickhouse, table):
+        refuse_behind(table, clickhouse.host, replicas)
+
+
+def read_replicas(clickhouse: ClickHouse, table: TableSpec) -> list[Replica]:
+    """The replicated tables of this server that the source is read from; none where it only asks other servers.
+
+    Where one of them is empty, ClickHouse's plan does not name it: then all of the source's database.
+
+    :raises Refused: if the user may not read ``system.replicas``; nobody needs that without replicated tables
+    """
+    source = table.source
+    engine = clickhouse.engine(source)
+    if MERGE_TREE.match(engine):
+        if not engine.startswith("Replicated"):
+            return []
+        return _replicas(clickhouse, [source])
+    named, others = clickhouse.reads(table)
+    if any(_READS_NOTHING in step for step in others):
+        database = source.partition(".")[0]
+        named |= {f"{database}.{each}" for (each,) in clickhouse.execute(queries.replicated_tables(database))}
+    return _replicas(clickhouse, sorted(each for each in named if clickhouse.engine(each).startswith("Replicated")))
+
+
+def _replicas(clickhouse: ClickHouse, storages: list[str]) -> list[Replica]:
+    if not storages:
+        return []
+    rows = clickhouse.execute(queries.replicas(storages))
+    found = {name: Replica(name, bool(cut_off), delay) for name, cut_off, delay in rows}
+    # One that ClickHouse does not list has no state that could be trusted.
+    return [found.get(name, Replica(name, cut_off=True, delay_seconds=0)) for name in storages]
