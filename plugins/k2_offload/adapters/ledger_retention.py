@@ -8,7 +8,7 @@ from datetime import datetime
 
 from k2_offload.adapters.ledger import Ledger, statements
 from k2_offload.core.errors import StaleWindow
-from k2_offload.core.retention import Record
+from k2_offload.core.holding import Record
 
 
 class LedgerRetention:

@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 
 from k2_offload.core.day_comparison import day_window
+from k2_offload.core.holding import DayRange
 from k2_offload.core.queries import source_of
-from k2_offload.core.retention import HOLDING_SUFFIX, Coverage, DayRange
+from k2_offload.core.retention import HOLDING_SUFFIX, Coverage
 from k2_offload.core.sql import between, literal, quote, source_column
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import Window

@@ -10,8 +10,9 @@ from k2_offload.core import retention_queries as sql
 from k2_offload.core.day_comparison import day_window
 from k2_offload.core.errors import DamagedTable, InvalidSource
 from k2_offload.core.gaps import Looked, may_have_expired, soon_expired
+from k2_offload.core.holding import NO_PARTS, Holding, Kept, Partition, Parts
 from k2_offload.core.maintenance import LONGEST_CANDLE
-from k2_offload.core.retention import ENGINES, FAR, NO_PARTS, Holding, Kept, Partition, Parts, StoredColumn
+from k2_offload.core.retention import ENGINES, FAR, StoredColumn
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import removals
 from k2_offload.core.windows import Window

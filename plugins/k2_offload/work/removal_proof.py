@@ -12,7 +12,8 @@ from k2_offload.core import day_queries
 from k2_offload.core import retention_queries as sql
 from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.errors import DamagedTable
-from k2_offload.core.retention import NO_PARTS, Partition, Parts, Reader, Record, coverage, hides_rows
+from k2_offload.core.holding import NO_PARTS, Partition, Parts, Record
+from k2_offload.core.retention import Reader, coverage, hides_rows
 from k2_offload.core.schema_change import settle
 from k2_offload.core.seals import Seal
 from k2_offload.core.tables import TableSpec

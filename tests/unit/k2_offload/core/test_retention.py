@@ -11,23 +11,16 @@ from hypothesis import strategies as st
 
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.errors import InvalidTablesFile
+from k2_offload.core.holding import Holding, Kept, Partition, Parts, Record, Step, days_of, merge_days
 from k2_offload.core.plan import PlannedColumn
 from k2_offload.core.retention import (
     Coverage,
-    Holding,
-    Kept,
     Next,
-    Partition,
-    Parts,
     Reader,
-    Record,
-    Step,
     StoredColumn,
     coverage,
-    days_of,
     hides_rows,
     is_due,
-    merge_days,
     next_step,
     obstacle,
     seals_obstacle,

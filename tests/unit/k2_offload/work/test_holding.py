@@ -11,7 +11,7 @@ import pytest
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.errors import DamagedTable, Overloaded
 from k2_offload.core.gaps import Looked
-from k2_offload.core.retention import Holding, Record, Step
+from k2_offload.core.holding import Holding, Record, Step
 from k2_offload.core.ttl import Removal, Storage
 from k2_offload.work.holding import find_expired, read_kept, ttl_in_the_way
 

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from k2_offload.adapters.table_file import parse_tables
+from k2_offload.core.holding import Partition
 from k2_offload.core.plan import PlannedColumn
-from k2_offload.core.retention import Partition, Reader
+from k2_offload.core.retention import Reader
 from k2_offload.core.seals import Seal
 from k2_offload.core.type_mapping import map_column, no_value
 from k2_offload.work import removal_proof

@@ -11,9 +11,9 @@ import pytest
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core import retention_queries as sql
 from k2_offload.core.errors import InvalidSource, OffloadError, Overloaded
-from k2_offload.core.retention import Holding, Partition, Record, Step
+from k2_offload.core.holding import Holding, Partition, Record, Step
 from k2_offload.core.ttl import Storage
-from k2_offload.work import retention
+from k2_offload.work import proven_storage, retention
 from k2_offload.work.retention import remove_proven, restore_day
 
 ENTRY = """
@@ -98,14 +98,14 @@ class Kept:
             clickhouse=self.clickhouse, ledger=self.ledger, catalog=catalog, tables=TABLES, now=lambda: NOW
         )
         self.while_verified = lambda: None
-        monkeypatch.setattr(retention, "LedgerRetention", FakeLedger)
+        monkeypatch.setattr(proven_storage, "LedgerRetention", FakeLedger)
         monkeypatch.setattr(retention, "share_seals", lambda *_: [])
-        monkeypatch.setattr(retention, "seals_obstacle", lambda *_: None)
-        monkeypatch.setattr(retention.HoldingTable, "write", lambda _, holding: self.write(holding))
+        monkeypatch.setattr(proven_storage, "seals_obstacle", lambda *_: None)
+        monkeypatch.setattr(proven_storage.HoldingTable, "write", lambda _, holding: self.write(holding))
         monkeypatch.setattr(
-            retention, "Proof", lambda *_: SimpleNamespace(readers=lambda _: [], find_broken=self.verify)
+            proven_storage, "Proof", lambda *_: SimpleNamespace(readers=lambda _: [], find_broken=self.verify)
         )
-        monkeypatch.setattr(retention, "ttl_in_the_way", lambda *_: "not looked at")
+        monkeypatch.setattr(proven_storage, "ttl_in_the_way", lambda *_: "not looked at")
 
     def write(self, holding):
         self.clickhouse.holding = holding
@@ -186,7 +186,7 @@ def test_days_stay_whole_while_clickhouse_does_not_answer(kept, monkeypatch):
     def overloaded(*_):
         raise Overloaded(202, "too many queries")
 
-    monkeypatch.setattr(retention, "ttl_in_the_way", overloaded)
+    monkeypatch.setattr(proven_storage, "ttl_in_the_way", overloaded)
     kept.clickhouse.holding = Holding("k2.trades", date(2026, 3, 1))
     kept.clickhouse.tables = {"k2.trades": {"a": 10}, HOLDING: {}}
     assert "too many queries" in kept.remove()[1][0]
@@ -194,10 +194,10 @@ def test_days_stay_whole_while_clickhouse_does_not_answer(kept, monkeypatch):
 
 
 def test_nothing_is_moved_while_the_comment_is_long(kept, monkeypatch):
-    monkeypatch.setattr(retention, "ttl_in_the_way", lambda *_: None)
-    monkeypatch.setattr(retention, "obstacle", lambda *_: None)
-    monkeypatch.setattr(retention, "LONGEST_COMMENT", 10)
-    table = retention.HoldingTable
+    monkeypatch.setattr(proven_storage, "ttl_in_the_way", lambda *_: None)
+    monkeypatch.setattr(proven_storage, "obstacle", lambda *_: None)
+    monkeypatch.setattr(proven_storage, "LONGEST_COMMENT", 10)
+    table = proven_storage.HoldingTable
     partition = Partition(ID, ("a",), 10, {"at": (DAY, DAY)})
     monkeypatch.setattr(table, "columns", ["at"])
     monkeypatch.setattr(table, "prepare", lambda _, holding: holding)
