@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from itertools import chain
 from typing import Any
 
 from k2_offload.core.day_comparison import first_whole_day
@@ -152,16 +153,20 @@ class Holding:
 
     def with_gone(self, record: Record) -> Holding:
         """With the days of a partition gone, and no record of it."""
+        removed = {column: (days,) for column, days in record.days.items()}
         gone = {
-            column: merge_days([*self.gone.get(column, ()), *([record.days[column]] if column in record.days else [])])
-            for column in {*self.gone, *record.days}
+            column: merge_days([*_days(self.gone, column), *_days(removed, column)])
+            for column in {*self.gone, *removed}
         }
         return replace(self.without(record.partition_id), gone=gone)
 
     def kept(self, column: str) -> Kept:
-        """What the storage holds as a whole, by days of a partition column."""
-        held = [record.days[column] for record in self.records if column in record.days]
-        return Kept(self.whole_since, merge_days([*self.gone.get(column, ()), *held]))
+        """What the storage holds as a whole, by days of a partition column.
+
+        Of one that was no partition column then, all days count that other columns had.
+        """
+        held = [_days({name: (days,) for name, days in record.days.items()}, column) for record in self.records]
+        return Kept(self.whole_since, merge_days([*_days(self.gone, column), *chain.from_iterable(held)]))
 
     @property
     def text(self) -> str:
@@ -198,6 +203,10 @@ class Holding:
             )
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(repr(error)) from None
+
+
+def _days(by_column: Mapping[str, Sequence[DayRange]], column: str) -> list[DayRange]:
+    return list(by_column[column] if column in by_column else chain.from_iterable(by_column.values()))
 
 
 def _stored(record: Record) -> dict[str, Any]:

@@ -25,7 +25,8 @@ A rule of step 1 that is too lax loses no row: step 2 compares rows, and step 3 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -63,6 +64,9 @@ class Next(StrEnum):
     GONE = "gone"
     """It was dropped: the record goes, and its days are gone."""
 
+    LOST = "lost"
+    """Nothing of it is there any more, and no run has dropped it: the record stays until its seals are verified."""
+
     DECIDE = "decide"
     """A person has to: nothing is done."""
 
@@ -76,6 +80,7 @@ class Reader:
     :param broken: why a day has none, or a broken one
     :param rows: rows that the source shows, by day
     :param columns: of the source, by name
+    :param warm_from: the first day that a view over both tiers reads from ClickHouse; ``None`` if none does now
     """
 
     table: TableSpec
@@ -84,6 +89,7 @@ class Reader:
     broken: Mapping[date, str]
     rows: Mapping[date, int]
     columns: frozenset[str]
+    warm_from: date | None = None
 
 
 def obstacle(
@@ -103,6 +109,11 @@ def obstacle(
         first, last = partition.days[column]
         if last >= reader.whole_from:
             return f"{last} is not older than warm_retention_days of {table.name} ({table.warm_retention_days})"
+        if reader.warm_from is not None and last >= reader.warm_from:
+            return (
+                f"a view of {table.name} over both tiers reads days from {reader.warm_from} on from ClickHouse: "
+                f"`k2 view {table.name} --apply` renews it, or says why not"
+            )
         for other in others:
             low, high = other.days[column]
             if low <= last and first <= high:
@@ -201,25 +212,47 @@ def hides_rows(of_storage: Sequence[int], of_views: Sequence[Sequence[int | None
     return None
 
 
-def next_step(record: Record, held: Sequence[str], in_source: Parts, source_rows: int) -> Next:
+def next_step(record: Record, held: Parts, in_source: Parts, source_rows: int) -> Next:
     """How to go on with a partition that is on record.
 
-    :param held: digests of its parts in the holding table, sorted
+    :param held: its parts in the holding table
     :param in_source: those in the storage
     :param source_rows: rows that sources show of its days
     """
-    if not held:
+    is_dropping = record.step is Step.DROPPING
+    if not held.digests:
         if not in_source.digests:
-            return Next.GONE
-        is_back = set(record.parts) <= set(in_source.digests) and bool(record.parts)
-        return Next.FORGET if is_back or in_source.rows >= record.rows else Next.DECIDE
+            return Next.GONE if is_dropping else Next.LOST
+        is_back = bool(record.parts) and _lacks_none(record.parts, in_source.digests)
+        return Next.FORGET if is_back or (not is_dropping and in_source.rows >= record.rows) else Next.DECIDE
     if record.step is Step.RESTORING:
         return Next.RESTORE
-    if tuple(held) != record.parts:
+    if held.digests != record.parts:
+        if is_dropping and not (source_rows or in_source.digests) and _lacks_none(held.digests, record.parts):
+            return Next.DROP  # of several parts, some were dropped
         return Next.RESTORE if record.step is Step.MOVING else Next.DECIDE
     if source_rows or in_source.digests:
         return Next.RESTORE
     return {Step.MOVING: Next.COMPARE, Step.HELD: Next.KEEP, Step.DROPPING: Next.DROP}[record.step]
+
+
+def _lacks_none(digests: Iterable[str], of: Iterable[str]) -> bool:
+    return not Counter(digests) - Counter(of)
+
+
+def is_all(record: Record, held: Parts, in_source: Parts) -> bool:
+    """Whether what is held and what the storage has are all rows that were to be moved."""
+    if _lacks_none(record.parts, [*held.digests, *in_source.digests]):
+        return True
+    return record.step is not Step.DROPPING and held.rows + in_source.rows >= record.rows
+
+
+def copies(record: Record, held: Sequence[str]) -> int:
+    """How many parts are held once more than they were moved: to move them back would double their rows.
+
+    :param held: digests of its parts in the holding table
+    """
+    return sum(number for digest, number in (Counter(held) - Counter(record.parts)).items() if digest in record.parts)
 
 
 def is_due(record: Record, now: datetime, holding_days: int) -> bool:
@@ -227,10 +260,12 @@ def is_due(record: Record, now: datetime, holding_days: int) -> bool:
     return now >= record.at + timedelta(days=holding_days)
 
 
-def seals_obstacle(record: Record, readers: Sequence[Reader]) -> str | None:
+def seals_obstacle(record: Record, readers: Sequence[Reader], later_columns: Collection[str] = ()) -> str | None:
     """Why a held partition may not be dropped, as far as seals tell; ``None`` if they may be verified.
 
     They must be the very seals that it was compared with, of every table that reads the storage now.
+
+    :param later_columns: of the storage, which what is held has not got
     """
     present = {reader.table.name: reader for reader in readers}
     for name in record.seals:
@@ -246,4 +281,7 @@ def seals_obstacle(record: Record, readers: Sequence[Reader]) -> str | None:
                 return f"{day} of {name} is not sealed any more: its cold table was dropped, rolled back or made anew"
             if reader.seals[day].seal_id != seal_id:
                 return f"{day} of {name} has another seal than when it was compared"
+            sealed = {column.name for column in reader.seals[day].columns}
+            if unsealed := reader.columns - sealed - set(later_columns):
+                return f"the seal of {day} of {name} says nothing of column {min(unsealed)}, which is shown since then"
     return None

@@ -78,6 +78,20 @@ def parts(name: str) -> str:
     )
 
 
+def mutations(name: str) -> str:
+    """Rows ``(mutation, command, whether it is done, microseconds when it was given)`` of a table, in their order."""
+    database, _, table = name.partition(".")
+    return (
+        "SELECT mutation_id, command, is_done, toUnixTimestamp(create_time) * 1000000 FROM system.mutations "
+        f"WHERE database = {literal(database)} AND table = {literal(table)} ORDER BY create_time, mutation_id"
+    )
+
+
+def any_holding() -> str:
+    """One row: how many tables may be holding tables."""
+    return f"SELECT count() FROM system.tables WHERE endsWith(name, {literal(HOLDING_SUFFIX)})"
+
+
 def partition_days(storage: str, columns: Sequence[str]) -> str:
     """Rows ``(partition, rows, first day and last day of each column in UTC)``."""
     days = "".join(

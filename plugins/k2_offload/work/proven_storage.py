@@ -6,15 +6,16 @@ Why nothing is forgotten that is not proven is in :mod:`k2_offload.core.retentio
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from functools import partial
 
 from k2_offload.adapters.ledger_retention import LedgerRetention
 from k2_offload.core import retention_queries as sql
 from k2_offload.core.day_comparison import first_whole_day
-from k2_offload.core.errors import DamagedTable, InvalidSource
+from k2_offload.core.errors import DamagedTable, InvalidSource, StaleWindow
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.holding import NO_PARTS, Holding, Partition, Parts, Record, Step
 from k2_offload.core.retention import (
@@ -22,6 +23,8 @@ from k2_offload.core.retention import (
     TAG_PREFIX,
     Next,
     Reader,
+    copies,
+    is_all,
     is_due,
     next_step,
     obstacle,
@@ -35,6 +38,9 @@ from k2_offload.work.tiers import Tiers
 from k2_offload.work.ttl import read_kept_for_now
 
 log = logging.getLogger(__name__)
+
+TAG_ATTEMPTS = 5
+"""To change the tags of a partition in one cold table, while others commit to it."""
 
 SAFE = "Nothing was dropped and no row is lost."
 
@@ -108,11 +114,16 @@ class ProvenStorage:
         self._table.write(holding)
         self.holding = holding
 
+    @property
+    def held(self) -> dict[str, Parts]:
+        """What the holding table has, by partition, whether that is on record or not."""
+        return self._table.parts(self._table.name)
+
     def go_on(self) -> None:
         """With all that is on record or held."""
         if self.holding is None:
             return
-        held = self._table.parts(self._table.name)
+        held = self.held
         in_source = self._table.parts(self.name)
         records = self.holding.records
         for record in records:
@@ -140,55 +151,64 @@ class ProvenStorage:
 
     def next_step(self, record: Record) -> tuple[Next, Parts]:
         """By what is there now; and what is held."""
-        held = self._table.parts(self._table.name).get(record.partition_id, NO_PARTS)
+        held = self.held.get(record.partition_id, NO_PARTS)
         in_source = self._table.parts(self.name).get(record.partition_id, NO_PARTS)
-        return next_step(record, held.digests, in_source, self._shown_rows(record)), held
+        return next_step(record, held, in_source, self._shown_rows(record)), held
 
-    def _go_on_with(self, record: Record) -> None:
+    def _go_on_with(self, record: Record, seen: Collection[str] | None = None) -> None:
         step, held = self.next_step(record)
         if step is Next.DECIDE and not held.digests:
             raise DamagedTable(
                 f"{self.name}: partition {record.partition_id} ({record.text}) is held no more, and {self.name} has "
-                f"some rows of it, fewer than the {record.rows:,} that were to be moved. Nothing was dropped now. If "
-                "rows were moved back and then merged, or the rest was dropped: "
-                f"`k2 retention {self.tables[0].name} --restore {min(record.days.values())[0]}` takes it for gone: "
-                "what is there stays, and is not compared any more."
+                f"rows of it that are not all of the {record.rows:,} that were to be moved. Nothing was dropped now. "
+                "If rows were moved back and then merged, or the rest was dropped: "
+                f"{self._how_to_restore(record)} takes it for gone: what is there stays, and is not compared any more."
             )
         if step is Next.DECIDE:
             raise DamagedTable(
                 f"{self._table.name}: partition {record.partition_id} ({record.text}) is not what was moved there. "
-                f"{SAFE} `k2 retention {self.tables[0].name} --restore {min(record.days.values())[0]}` brings it back."
+                f"{SAFE} {self._how_to_restore(record)} brings it back; if it is less than was moved, as days that are "
+                "gone."
             )
         if step is Next.FORGET:
             self.end(record, "is where it was", gone=False)
         elif step is Next.GONE:
             self.end(record, "gone", gone=True)
+        elif step is Next.LOST:
+            self._end_lost(record)
         elif step is Next.RESTORE:
             self.restore(record, "rows of these days came in, or parts were merged, before it was dropped")
         elif step is Next.COMPARE:
+            self._check_mutations(record, seen if seen is not None else self._proof.mutations(record.at))
             held_since = replace(record, step=Step.HELD, at=self.now)
-            self._write(self._known.with_record(held_since))
+            self._write(self.known.with_record(held_since))
             self._keep_on_record(held_since, "held")
             reached(FaultPoint.REMOVAL_HELD, self.name)
             self._tell(held_since, "held")
         else:
             self._drop_if_due(record)
 
+    def _check_mutations(self, record: Record, seen: Collection[str]) -> None:
+        mutation = self._proof.find_mutation(seen)
+        if mutation is None:
+            return
+        self.restore(record, "a mutation was given while it was moved")
+        raise DamagedTable(
+            f"{self.name} {record.text}: it was moved back, as a mutation was given while it was moved, which may not "
+            f"have changed its rows, and does not any more: {mutation}. No row is lost. If it is for these rows, give "
+            "it again."
+        )
+
     @property
-    def _known(self) -> Holding:
+    def known(self) -> Holding:
         """What is on record; there is a holding table."""
         return self.holding if self.holding is not None else Holding(self.name, None)
 
     def _drop_if_due(self, record: Record) -> None:
-        readers = self._proof.readers([record.days])
-        reason = seals_obstacle(record, readers)
-        if reason is None:
-            reason = self._proof.find_broken(record, readers)
-        if reason is not None:
+        if (reason := self._find_broken(record)) is not None:
             raise DamagedTable(
                 f"{self.name} {record.text}: it is held in {self._table.name} and was not dropped: {reason} No row is "
-                f"lost. `k2 retention {self.tables[0].name} --restore {min(record.days.values())[0]}` brings it back; "
-                "k2_reconcile then heals the day."
+                f"lost. {self._how_to_restore(record)} brings it back; k2_reconcile then heals the day."
             )
         days = max(table.holding_days for table in self.tables)
         if not is_due(record, self.now, days):
@@ -196,7 +216,7 @@ class ProvenStorage:
             return
         if record.step is not Step.DROPPING:
             record = replace(record, step=Step.DROPPING)
-            self._write(self._known.with_record(record))
+            self._write(self.known.with_record(record))
             reached(FaultPoint.DROP_RECORDED, self.name)
         if self.next_step(record)[0] is not Next.DROP:  # verifying takes minutes
             self._tell(record, "held", "rows came in, or what is held was changed, while it was verified")
@@ -206,20 +226,68 @@ class ProvenStorage:
         reached(FaultPoint.REMOVAL_DROPPED, self.name)
         self.end(record, "dropped", gone=True)
 
-    def end(self, record: Record, state: str, reason: str = "", *, gone: bool) -> None:
-        """Take out the tags that were set for a partition, and then its record."""
-        for table in self.tables:
-            if days := record.seals.get(table.name):
-                self.tiers.catalog.tags(table).release([tag_of(day) for day in days])
+    def _find_broken(self, record: Record) -> str | None:
+        """Why the cold tier may not hold what was moved."""
+        readers = self._proof.readers([record.days])
+        table = self._table
+        later = set(table.columns_of(self.name)) - set(table.columns_of(table.name))
+        return seals_obstacle(record, readers, later) or self._proof.find_broken(record, readers)
+
+    def _end_lost(self, record: Record) -> None:
+        """A partition of which nothing is there, and which no run has dropped."""
+        lost = (
+            f"{self.name}: partition {record.partition_id} ({record.text}) is neither in {self._table.name} nor in "
+            f"{self.name}, and no run has dropped it"
+        )
+        reason = self._find_broken(record) if record.days else None
+        if reason is not None:
+            raise DamagedTable(
+                f"{lost}. The cold tier may not hold all of its rows: {reason} Its snapshots keep their tags. Bring "
+                f"the rows back from a backup of ClickHouse. {self._how_to_restore(record)} takes it for gone."
+            )
+        self.end(record, "gone", "somebody has dropped it", gone=True)
+        raise DamagedTable(f"{lost}. Its seals were verified: the cold tier holds its rows. Its days count as gone.")
+
+    def _how_to_restore(self, record: Record) -> str:
+        return f"`k2 retention {self.tables[0].name} --restore {min(record.days.values())[0]}`"
+
+    def end(self, record: Record, state: str, reason: str = "", *, gone: bool, release: bool = True) -> None:
+        """Take out the tags that were set for a partition, and then its record.
+
+        :param release: leave them if not
+        """
+        if release:
+            self._release(record)
         self._keep_on_record(record, state, reason)
-        self._write(self._known.with_gone(record) if gone else self._known.without(record.partition_id))
+        self._write(self.known.with_gone(record) if gone else self.known.without(record.partition_id))
         reached(FaultPoint.REMOVAL_ENDED, self.name)
         self._tell(record, state, reason)
+
+    def _release(self, record: Record) -> None:
+        for name, days in record.seals.items():
+            tags = [tag_of(day) for day in days]
+            if name in self.tiers.tables.by_name:
+                _in_the_end(partial(self.tiers.catalog.tags(self.tiers.tables[name]).release, tags))
+            elif tags:
+                self.done.problems.append(
+                    f"{name}: it is not in the table file any more, so its cold table keeps these tags, and no expiry "
+                    f"forgets their snapshots: {', '.join(tags)}. No row is lost. Remove them there."
+                )
 
     def restore(self, record: Record, reason: str) -> None:
         """Move a partition back into the storage."""
         partition_id = record.partition_id
-        if self._table.parts(self.name).get(partition_id):
+        held, in_source = (
+            self.held.get(partition_id, NO_PARTS),
+            self._table.parts(self.name).get(partition_id, NO_PARTS),
+        )
+        if number := copies(record, held.digests):
+            raise DamagedTable(
+                f"{self.name} {record.text}: {self._table.name} holds {number} parts of partition {partition_id} once "
+                f"more than they were moved there: it was not moved back, which could double their rows. {SAFE} "
+                "docs/retention.md says how to decide."
+            )
+        if in_source.digests:
             [(both,)] = self.tiers.clickhouse.execute(sql.count_in_both(self.name, partition_id))
             if both:
                 raise DamagedTable(
@@ -227,8 +295,9 @@ class ProvenStorage:
                     f"and in {self.name}: it was not moved back, which could double them. {SAFE} docs/retention.md "
                     "says how to decide."
                 )
+        known = self.known if is_all(record, held, in_source) else self.known.with_gone(record)
         back = replace(record, step=Step.RESTORING, at=self.now)
-        self._write(self._known.with_record(back))
+        self._write(known.with_record(back))
         reached(FaultPoint.RETURN_RECORDED, self.name)
         self.check_alone()
         self.tiers.clickhouse.execute(sql.move_back(self.name, partition_id))
@@ -245,25 +314,25 @@ class ProvenStorage:
                 self._write(replace(self.holding, whole_since=None))
             return
         columns = [table.partition_column for table in self.tables]
-        if missing := set(columns) - set(self._table.columns):
+        if missing := set(columns) - set(self._table.columns_of(self.name)):
             raise InvalidSource(
                 f"{self.name}: partition_column {min(missing)} of a view on it is no column of it, so which days a "
                 f"partition holds is not known. {SAFE} Set 'retention: ttl' for the tables that read it."
             )
         if not self.dry_run:
             self._begin()
-        on_record = {record.partition_id for record in self._known.records}
+        not_whole = {record.partition_id for record in self.known.records} | self.held.keys()
         partitions = self._table.partitions(columns)
         readers = self._proof.readers([partition.days for partition in partitions])
         compared = 0
         for partition in partitions:
-            if partition.partition_id in on_record:
+            if partition.partition_id in not_whole:
                 continue
             with kept(self.done.problems):
-                reason = obstacle(partition, partitions, readers, self._known)
+                reason = obstacle(partition, partitions, readers, self.known)
                 if reason is None and compared and is_late():
                     reason = "there was no time to compare it; the next run does"
-                if reason is None and len(self._known.text) > LONGEST_COMMENT:
+                if reason is None and len(self.known.text) > LONGEST_COMMENT:
                     reason = f"{self._table.name} has too much on record: what is held has to be dropped first"
                 if reason is not None and any(reason in reader.broken.values() for reader in readers):
                     self.done.problems.append(reason)
@@ -278,7 +347,7 @@ class ProvenStorage:
     def _begin(self) -> None:
         """Let there be a holding table that says which days are whole."""
         before = self.holding
-        holding = self._table.prepare(before)
+        holding = self._table.prepare(before, self.check_alone)
         if holding.whole_since is None:
             since = max(first_whole_day(self.now, table.warm_retention) for table in self.tables)
             holding = replace(holding, whole_since=since)
@@ -295,6 +364,7 @@ class ProvenStorage:
 
     def _move(self, partition: Partition, readers: Sequence[Reader]) -> str | None:
         """Compare one partition, and move it if it is proven; why it was not."""
+        seen = self._proof.mutations()
         verified, reason = self._proof.prove(partition, readers)
         if reason is not None:
             return reason
@@ -303,18 +373,33 @@ class ProvenStorage:
         record = Record(
             partition.partition_id, Step.MOVING, partition.parts, partition.rows, partition.days, named, self.now
         )
-        self._write(self._known.with_record(record))
+        self._write(self.known.with_record(record))
         reached(FaultPoint.REMOVAL_RECORDED, self.name)
-        for reader in readers:
-            if seals := seals_of(reader, partition):
-                snapshot_id = verified[reader.table.name].snapshot_id
-                self.tiers.catalog.tags(reader.table).hold({tag_of(seal.day): snapshot_id for seal in seals})
+        try:
+            for reader in readers:
+                if seals := seals_of(reader, partition):
+                    snapshot_id = verified[reader.table.name].snapshot_id
+                    tags = self.tiers.catalog.tags(reader.table)
+                    _in_the_end(partial(tags.hold, {tag_of(seal.day): snapshot_id for seal in seals}))
+        except StaleWindow as stale:
+            return self._take_back(record, str(stale))
         reached(FaultPoint.REMOVAL_TAGGED, self.name)
+        if partition.partition_id in self.held:
+            return self._take_back(record, f"{self._table.name} has parts of it that are not on record")
+        if (mutation := self._proof.find_mutation(seen)) is not None:
+            return self._take_back(record, f"a mutation has just been given: {mutation}")
         self.check_alone()
         self.tiers.clickhouse.execute(sql.move(self.name, partition.partition_id))
         reached(FaultPoint.REMOVAL_MOVED, self.name)
-        self._go_on_with(record)
+        self._go_on_with(record, seen)
         return None
+
+    def _take_back(self, record: Record, reason: str) -> str:
+        """Nothing of it was moved yet: as if it had never been on record."""
+        with suppress(StaleWindow):  # tags that stay are set anew when it goes
+            self._release(record)
+        self._write(self.known.without(record.partition_id))
+        return reason
 
     def _shown_rows(self, record: Record) -> int:
         """Rows of its days that sources show."""
@@ -339,6 +424,14 @@ class ProvenStorage:
         self.done.states.append(
             PartitionState(self.name, partition.partition_id, days, partition.rows, "waits", reason)
         )
+
+
+def _in_the_end(change: Callable[[], None]) -> None:
+    """Change tags of a cold table, though others commit to it."""
+    for _ in range(TAG_ATTEMPTS - 1):
+        with suppress(StaleWindow):
+            return change()
+    return change()
 
 
 def tag_of(day: date) -> str:

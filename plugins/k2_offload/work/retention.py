@@ -10,7 +10,7 @@ from datetime import date, timedelta
 
 from k2_offload.core.errors import InvalidSource, OffloadError, Overloaded, Refused, Unreachable
 from k2_offload.core.holding import Record
-from k2_offload.core.retention import Next
+from k2_offload.core.retention import HOLDING_SUFFIX, Next
 from k2_offload.core.tables import TableSpec
 from k2_offload.work.holding import HoldingTable, check_storage, ttl_in_the_way
 from k2_offload.work.known_seals import by_namespace, kept, share_seals
@@ -64,7 +64,16 @@ def restore_day(tiers: Tiers, table: TableSpec, day: date) -> Record:
                 if held.digests:
                     opened.restore(record, "by a person")
                     return record
-                opened.end(record, "gone", "nothing of it is held", gone=step is not Next.FORGET)
+                is_back = step is Next.FORGET
+                release = step is not Next.LOST  # while nobody has verified its seals
+                opened.end(record, "gone", "nothing of it is held", gone=not is_back, release=release)
+        unknown = sorted(opened.held.keys() - {record.partition_id for record in opened.known.records})
+    if unknown:
+        raise OffloadError(
+            f"{table.name} {day}: its rows are not on record as held, and {storage.name}{HOLDING_SUFFIX} has rows of "
+            f"partition {', '.join(unknown)}, which are not on record. {SAFE} `k2 retention {table.name} --apply` "
+            "brings them back, or says why not."
+        )
     raise OffloadError(
         f"{table.name} {day}: its rows are not held, so there is nothing to bring back. `k2 retention {table.name}` "
         f"shows what is. {SAFE}"
