@@ -4,7 +4,8 @@ With ``retention: proven`` no clock removes a row from ClickHouse. A partition o
 that holds a source's rows, also behind views) goes like this:
 
 1. *It is chosen* (:func:`obstacle`): all of its days are older than ``warm_retention_days``, lie in no other partition,
-   and are sealed in every table of the table file that reads this storage.
+   are read from ClickHouse by no view over both tiers, and are sealed in every table of the table file that reads this
+   storage. The holding table has nothing of it.
 2. *It is compared.* Every seal is verified in the snapshot that readers see now; every source shows of each day exactly
    what was sealed; and together the sources show all rows of the partition (:func:`hides_rows`). The parts were the
    same before and after, and a part never changes: so this is a statement about these parts.
@@ -247,12 +248,12 @@ def is_all(record: Record, held: Parts, in_source: Parts) -> bool:
     return record.step is not Step.DROPPING and held.rows + in_source.rows >= record.rows
 
 
-def copies(record: Record, held: Sequence[str]) -> int:
-    """How many parts are held once more than they were moved: to move them back would double their rows.
+def is_doubled(record: Record, held: Sequence[str]) -> bool:
+    """Whether a part is held more often than it was moved: to move it back would double its rows.
 
     :param held: digests of its parts in the holding table
     """
-    return sum(number for digest, number in (Counter(held) - Counter(record.parts)).items() if digest in record.parts)
+    return any(digest in record.parts for digest in Counter(held) - Counter(record.parts))
 
 
 def is_due(record: Record, now: datetime, holding_days: int) -> bool:

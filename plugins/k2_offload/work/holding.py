@@ -162,12 +162,17 @@ def _in_the_way(table: TableSpec, storage: str | None, kept_for: timedelta | Non
     return None
 
 
+def is_any_holding(tiers: Tiers) -> bool:
+    """Whether a table of any storage may be there that holds, or has held, its partitions."""
+    return tiers.clickhouse.execute(sql.any_holding()) != [(0,)]
+
+
 def read_kept(tiers: Tiers, table: TableSpec) -> Kept:
     """Which days ClickHouse holds as a whole although they are old, and which not although they are young.
 
     :raises OffloadError: if what was removed of it cannot be known
     """
-    if not table.is_proven and tiers.clickhouse.execute(sql.any_holding()) == [(0,)]:
+    if not (table.is_proven or is_any_holding(tiers)):
         return Kept()
     storage = tiers.clickhouse.storage(table)
     if storage is None and table.is_proven:

@@ -23,8 +23,8 @@ from k2_offload.core.retention import (
     TAG_PREFIX,
     Next,
     Reader,
-    copies,
     is_all,
+    is_doubled,
     is_due,
     next_step,
     obstacle,
@@ -281,10 +281,10 @@ class ProvenStorage:
             self.held.get(partition_id, NO_PARTS),
             self._table.parts(self.name).get(partition_id, NO_PARTS),
         )
-        if number := copies(record, held.digests):
+        if is_doubled(record, held.digests):
             raise DamagedTable(
-                f"{self.name} {record.text}: {self._table.name} holds {number} parts of partition {partition_id} once "
-                f"more than they were moved there: it was not moved back, which could double their rows. {SAFE} "
+                f"{self.name} {record.text}: {self._table.name} has parts of partition {partition_id} more often than "
+                f"they were moved there: it was not moved back, which could double their rows. {SAFE} "
                 "docs/retention.md says how to decide."
             )
         if in_source.digests:
@@ -295,7 +295,8 @@ class ProvenStorage:
                     f"and in {self.name}: it was not moved back, which could double them. {SAFE} docs/retention.md "
                     "says how to decide."
                 )
-        known = self.known if is_all(record, held, in_source) else self.known.with_gone(record)
+        is_whole = is_all(record, held, in_source)
+        known = self.known if is_whole else self.known.with_gone(record)
         back = replace(record, step=Step.RESTORING, at=self.now)
         self._write(known.with_record(back))
         reached(FaultPoint.RETURN_RECORDED, self.name)
@@ -304,14 +305,24 @@ class ProvenStorage:
         reached(FaultPoint.RETURNED, self.name)
         log.warning("%s %s: moved back: %s", self.name, record.text, reason)
         self.end(back, "moved back", reason, gone=False)
+        if not is_whole:
+            raise DamagedTable(
+                f"{self.name} {record.text}: it was moved back, but not all of the {record.rows:,} rows that were "
+                "moved were still held. So its days count as gone: they are not compared, and no heal shrinks them. "
+                f"`k2 verify --sealed {self.tables[0].name}` shows whether the cold tier has all."
+            )
+
+    def end_whole(self) -> None:
+        """Old days are not whole any more: a TTL may remove rows of them."""
+        if self.holding is not None and self.holding.whole_since is not None and not self.dry_run:
+            self._write(replace(self.holding, whole_since=None))
 
     def move_proven(self, is_late: Callable[[], bool]) -> None:
         """Compare partitions that may go, and move those that are proven."""
         in_the_way = [problem for table in self.tables if (problem := ttl_in_the_way(self.tiers, table))]
         if in_the_way:
             self.done.problems += [f"{problem}. {SAFE}" for problem in in_the_way]
-            if self.holding is not None and self.holding.whole_since is not None and not self.dry_run:
-                self._write(replace(self.holding, whole_since=None))
+            self.end_whole()
             return
         columns = [table.partition_column for table in self.tables]
         if missing := set(columns) - set(self._table.columns_of(self.name)):

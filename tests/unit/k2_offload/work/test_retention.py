@@ -19,6 +19,7 @@ from k2_offload.core.seals import Seal
 from k2_offload.core.ttl import Storage
 from k2_offload.work import proven_storage, retention
 from k2_offload.work.holding import HoldingTable
+from k2_offload.work.proven_storage import Retention
 from k2_offload.work.retention import remove_proven, restore_day
 
 ENTRY = """
@@ -64,6 +65,8 @@ class FakeClickHouse:
         for name, parts in self.tables.items():
             if statement == sql.parts(name):
                 return [(ID, sorted(parts), sum(parts.values()))] if parts else []
+        if statement == sql.any_holding():
+            return [(1,)]
         if statement == sql.describe_table(HOLDING):
             return [("MergeTree", self.holding.text)]
         if statement in map(sql.structure, self.tables):
@@ -247,7 +250,7 @@ def test_nothing_is_moved_while_the_comment_is_long(kept, monkeypatch):
 
 
 def test_a_proven_partition_is_tagged_and_moved(kept, monkeypatch):
-    kept.tags_fail = proven_storage.TAG_ATTEMPTS - 1
+    kept.tags_fail = 2
     assert kept.move_proven(monkeypatch) == ([("held", "")], [])
     assert (kept.clickhouse.done, kept.tags) == (["moved"], [TAG])
     assert kept.clickhouse.holding.records[0].step is Step.HELD
@@ -299,7 +302,7 @@ def test_a_partition_that_was_moved_twice_is_not_moved_back(kept, monkeypatch):
     )
     for step in (Step.MOVING, Step.HELD):
         kept.clickhouse.holding = Holding("k2.trades", None).with_record(replace(RECORD, step=step))
-        with pytest.raises(OffloadError, match="holds 1 parts of partition 20260304 once more"):
+        with pytest.raises(OffloadError, match="has parts of partition 20260304 more often"):
             kept.restore()
     assert kept.clickhouse.done == []
 
@@ -307,7 +310,8 @@ def test_a_partition_that_was_moved_twice_is_not_moved_back(kept, monkeypatch):
 def test_what_was_half_dropped_comes_back_as_a_day_that_is_gone(kept):
     half = replace(RECORD, step=Step.DROPPING, parts=("a", "b"), rows=20)
     kept.clickhouse.holding = Holding("k2.trades", None).with_record(half)
-    kept.restore()
+    with pytest.raises(OffloadError, match="not all of the 20 rows that were moved were still held"):
+        kept.restore()
     assert kept.clickhouse.tables == {"k2.trades": {"a": 10}, HOLDING: {}}
     assert kept.clickhouse.holding.records == ()
     assert kept.clickhouse.holding.kept("at").is_gone(DAY)
@@ -339,6 +343,16 @@ def test_tags_of_a_table_that_has_left_the_file_are_told(kept):
     assert states == ["gone"]
     assert problem.startswith("old: it is not in the table file any more, so its cold table keeps these tags")
     assert TAG in problem
+
+
+def test_old_days_are_not_whole_once_a_clock_has_removed_rows(kept):
+    begun = Holding("k2.trades", date(2026, 3, 1)).with_gone(RECORD)
+    kept.clickhouse.holding = begun
+    by_clock = replace(TRADES, retention="ttl")
+    assert remove_proven(kept.tiers, [by_clock], dry_run=True) == Retention()
+    assert kept.clickhouse.holding == begun
+    assert remove_proven(kept.tiers, [by_clock]) == Retention()
+    assert kept.clickhouse.holding == replace(begun, whole_since=None)
 
 
 def test_a_holding_table_is_made_by_who_has_the_lock(kept):
