@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from k2_offload.adapters.cold_table import ColdTable
-from k2_offload.adapters.ledger import LockedTable
+from k2_offload.adapters.locked_table import LockedTable
 from k2_offload.adapters.log_lines import about
 from k2_offload.core import queries
 from k2_offload.core.cuts import Counts, cut_by_rows, next_row_limit, rows_of_next_attempt
