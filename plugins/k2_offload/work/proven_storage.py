@@ -9,8 +9,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
-from functools import partial
+from datetime import datetime, timedelta
 
 from k2_offload.adapters.ledger_retention import LedgerRetention
 from k2_offload.core import retention_queries as sql
@@ -20,7 +19,6 @@ from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.holding import NO_PARTS, Holding, Partition, Parts, Record, Step
 from k2_offload.core.retention import (
     LONGEST_COMMENT,
-    TAG_PREFIX,
     Next,
     Reader,
     is_all,
@@ -31,6 +29,7 @@ from k2_offload.core.retention import (
     seals_obstacle,
 )
 from k2_offload.core.tables import TableSpec
+from k2_offload.work import held_tags
 from k2_offload.work.holding import HoldingTable, ttl_in_the_way
 from k2_offload.work.known_seals import kept
 from k2_offload.work.removal_proof import Proof, seals_of
@@ -38,9 +37,6 @@ from k2_offload.work.tiers import Tiers
 from k2_offload.work.ttl import read_kept_for_now
 
 log = logging.getLogger(__name__)
-
-TAG_ATTEMPTS = 5
-"""To change the tags of a partition in one cold table, while others commit to it."""
 
 SAFE = "Nothing was dropped and no row is lost."
 
@@ -257,22 +253,11 @@ class ProvenStorage:
         :param release: leave them if not
         """
         if release:
-            self._release(record)
+            self.done.problems += held_tags.release(self.tiers, record)
         self._keep_on_record(record, state, reason)
         self._write(self.known.with_gone(record) if gone else self.known.without(record.partition_id))
         reached(FaultPoint.REMOVAL_ENDED, self.name)
         self._tell(record, state, reason)
-
-    def _release(self, record: Record) -> None:
-        for name, days in record.seals.items():
-            tags = [tag_of(day) for day in days]
-            if name in self.tiers.tables.by_name:
-                _in_the_end(partial(self.tiers.catalog.tags(self.tiers.tables[name]).release, tags))
-            elif tags:
-                self.done.problems.append(
-                    f"{name}: it is not in the table file any more, so its cold table keeps these tags, and no expiry "
-                    f"forgets their snapshots: {', '.join(tags)}. No row is lost. Remove them there."
-                )
 
     def restore(self, record: Record, reason: str) -> None:
         """Move a partition back into the storage."""
@@ -390,8 +375,7 @@ class ProvenStorage:
             for reader in readers:
                 if seals := seals_of(reader, partition):
                     snapshot_id = verified[reader.table.name].snapshot_id
-                    tags = self.tiers.catalog.tags(reader.table)
-                    _in_the_end(partial(tags.hold, {tag_of(seal.day): snapshot_id for seal in seals}))
+                    held_tags.hold(self.tiers, reader.table, [seal.day for seal in seals], snapshot_id)
         except StaleWindow as stale:
             return self._take_back(record, str(stale))
         reached(FaultPoint.REMOVAL_TAGGED, self.name)
@@ -408,7 +392,7 @@ class ProvenStorage:
     def _take_back(self, record: Record, reason: str) -> str:
         """Nothing of it was moved yet: as if it had never been on record."""
         with suppress(StaleWindow):  # tags that stay are set anew when it goes
-            self._release(record)
+            self.done.problems += held_tags.release(self.tiers, record)
         self._write(self.known.without(record.partition_id))
         return reason
 
@@ -435,16 +419,3 @@ class ProvenStorage:
         self.done.states.append(
             PartitionState(self.name, partition.partition_id, days, partition.rows, "waits", reason)
         )
-
-
-def _in_the_end(change: Callable[[], None]) -> None:
-    """Change tags of a cold table, though others commit to it."""
-    for _ in range(TAG_ATTEMPTS - 1):
-        with suppress(StaleWindow):
-            return change()
-    return change()
-
-
-def tag_of(day: date) -> str:
-    """Name of the tag that keeps a day's verified snapshot while its rows are held."""
-    return f"{TAG_PREFIX}{day.isoformat()}"

@@ -17,7 +17,7 @@ from k2_offload.core.holding import Holding, Partition, Parts, Record, Step
 from k2_offload.core.retention import Reader
 from k2_offload.core.seals import Seal
 from k2_offload.core.ttl import Storage
-from k2_offload.work import proven_storage, retention
+from k2_offload.work import held_tags, proven_storage, retention
 from k2_offload.work.holding import HoldingTable
 from k2_offload.work.proven_storage import Retention
 from k2_offload.work.retention import remove_proven, restore_day
@@ -272,7 +272,7 @@ def test_what_cannot_be_moved_now_is_as_if_never_on_record(kept, monkeypatch, wh
         if "parts" in why:
             kept.clickhouse.tables[HOLDING] = {"a": 10}
         elif "writer" in why:
-            kept.tags_fail = proven_storage.TAG_ATTEMPTS
+            kept.tags_fail = held_tags.ATTEMPTS
         else:
             kept.mutations.append("mutation_2.txt (DELETE WHERE 1)")
 
