@@ -235,8 +235,13 @@ class ProvenStorage:
             f"{self.name}: partition {record.partition_id} ({record.text}) is neither in {self._table.name} nor in "
             f"{self.name}, and no run has dropped it"
         )
-        reason = self._find_broken(record) if record.days else None
-        if reason is not None:
+        if not record.days:
+            self.end(record, "gone", "somebody has dropped it", gone=True)
+            raise DamagedTable(
+                f"{lost}. Which days it held was never on record: `k2 verify {self.tables[0].name}` compares what is "
+                "there."
+            )
+        if (reason := self._find_broken(record)) is not None:
             raise DamagedTable(
                 f"{lost}. The cold tier may not hold all of its rows: {reason} Its snapshots keep their tags. Bring "
                 f"the rows back from a backup of ClickHouse. {self._how_to_restore(record)} takes it for gone."
@@ -262,10 +267,8 @@ class ProvenStorage:
     def restore(self, record: Record, reason: str) -> None:
         """Move a partition back into the storage."""
         partition_id = record.partition_id
-        held, in_source = (
-            self.held.get(partition_id, NO_PARTS),
-            self._table.parts(self.name).get(partition_id, NO_PARTS),
-        )
+        held = self.held.get(partition_id, NO_PARTS)
+        in_source = self._table.parts(self.name).get(partition_id, NO_PARTS)
         if is_doubled(record, held.digests):
             raise DamagedTable(
                 f"{self.name} {record.text}: {self._table.name} has parts of partition {partition_id} more often than "

@@ -335,6 +335,15 @@ def test_what_no_run_has_dropped_keeps_its_tags_until_it_is_verified(kept):
     assert (kept.tags, kept.clickhouse.holding.records) == ([TAG], ()), "by a person, and nobody has looked at seals"
 
 
+def test_nothing_is_said_of_seals_of_what_was_never_on_record(kept):
+    unknown = Record(ID, Step.RESTORING, ("a",), 0, {}, {}, NOW)
+    kept.clickhouse.holding = Holding("k2.trades", None).with_record(unknown)
+    kept.clickhouse.tables = {"k2.trades": {}, HOLDING: {}}
+    states, [problem] = kept.remove()
+    assert (states, kept.clickhouse.holding.records) == (["gone"], ())
+    assert "Which days it held was never on record" in problem
+
+
 def test_tags_of_a_table_that_has_left_the_file_are_told(kept):
     record = replace(RECORD, step=Step.DROPPING, seals={"old": {DAY: "seal"}})
     kept.clickhouse.holding = Holding("k2.trades", None).with_record(record)
