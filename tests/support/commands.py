@@ -40,8 +40,8 @@ def connection_variables(connections: Mapping[str, Mapping[str, Any]]) -> dict[s
     variables = {}
     for side, fields in connections.items():
         variables[f"AIRFLOW__K2_OFFLOAD__{side}_CONN_ID"] = f"other_{side.lower()}"
-        extra = fields.get("extra_dejson", {})
-        variables[f"AIRFLOW_CONN_OTHER_{side}"] = json.dumps({"extra": extra, **fields})
+        named = {"extra" if name == "extra_dejson" else name: value for name, value in fields.items()}
+        variables[f"AIRFLOW_CONN_OTHER_{side}"] = json.dumps(named)
     return variables
 
 

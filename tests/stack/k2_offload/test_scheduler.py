@@ -35,9 +35,9 @@ KILL_SEED = int(os.environ.get("K2_KILL_SEED", "20261126"))
 class Airflow:
     """Airflow's REST API, signed in as the UI's user; what is asked many times a second is read from its database."""
 
-    def __init__(self, stack: SharedStack) -> None:
+    def __init__(self, stack: SharedStack, database: psycopg.Connection) -> None:
         self._port = stack.settings.ports.airflow
-        self._database = psycopg.connect(stack.ledger_dsn, autocommit=True)
+        self._database = database
         self._headers = {"Content-Type": "application/json"}
         status, answer = self.request("POST", "/auth/token", login(stack))
         assert status == http.HTTPStatus.CREATED
@@ -67,10 +67,8 @@ class Airflow:
         cleared = self.call("POST", f"/api/v2/dags/{dag}/clearTaskInstances", body)["task_instances"]
         return {task["task_id"] for task in cleared}
 
-    def scheduled_runs(self, dag: str) -> dict[datetime, str]:
-        """The runs that the schedule has made, by their time."""
-        query = "SELECT logical_date, run_id FROM dag_run WHERE dag_id = %s AND run_type = 'scheduled'"
-        return dict(self._database.execute(query, (dag,)).fetchall())
+    def known_dags(self) -> set[str]:
+        return {dag for (dag,) in self._database.execute("SELECT dag_id FROM serialized_dag")}
 
     def wait_for(self, dag: str, run_id: str, expected: str = "success") -> None:
         query = "SELECT state FROM dag_run WHERE dag_id = %s AND run_id = %s"
@@ -122,6 +120,8 @@ def scheduled(servers, market, webhook):  # noqa: ARG001
     """The same with Airflow, which finds some trades; its lines are JSON, its failures are told."""
     connection = {"conn_type": "http", "host": webhook.url, "password": WEBHOOK_SECRET}
     chosen = {
+        # Runs are those that tests start.
+        "AIRFLOW__K2_OFFLOAD__SCHEDULE": "0 0 1 1 *",
         "AIRFLOW__K2_OFFLOAD__LOG_FORMAT": "json",
         "AIRFLOW__K2_OFFLOAD__NOTIFY_CONN_ID": "webhook",
         "AIRFLOW_CONN_WEBHOOK": json.dumps(connection),
@@ -135,21 +135,19 @@ def scheduled(servers, market, webhook):  # noqa: ARG001
 
 @pytest.fixture(scope="module")
 def airflow(scheduled):
-    return Airflow(scheduled)
+    with psycopg.connect(scheduled.ledger_dsn, autocommit=True) as database:
+        airflow = Airflow(scheduled, database)
+        assert wait_until(lambda: airflow.known_dags() >= set(DAGS), 120)
+        yield airflow
 
 
 @pytest.fixture(scope="module")
-def first_runs(airflow):
-    """What the schedule starts by itself as soon as it knows the DAGs: by DAG, runs of one time, all green."""
-
-    def common() -> set[datetime]:
-        return set.intersection(*(set(airflow.scheduled_runs(dag)) for dag in DAGS))
-
-    assert wait_until(common, 120)
-    runs = {dag: airflow.scheduled_runs(dag)[min(common())] for dag in DAGS}
-    for dag, run_id in runs.items():
-        airflow.wait_for(dag, run_id)
-    return runs
+def first_runs(scheduled, airflow):
+    """Runs of all layers that were started together, all of them green: their ids by DAG."""
+    start_together(scheduled, "together", "2026-01-01T00:15:00+00:00")
+    for dag in DAGS:
+        airflow.wait_for(dag, "together")
+    return dict.fromkeys(DAGS, "together")
 
 
 class Market:
@@ -182,7 +180,9 @@ def verify(stack: SharedStack) -> list[dict]:
     connections = airflow_home.connections(stack.settings, stack.secrets)
     sides = {"LEDGER": "k2_ledger", "CLICKHOUSE": "k2_clickhouse", "CATALOG": "k2_iceberg"}
     environment = connection_variables({side: connections[name] for side, name in sides.items()})
-    return json.loads(run_k2("verify", "--json", environment=environment).stdout)
+    said = run_k2("verify", "--json", environment=environment)
+    assert said.stdout, said.stderr
+    return json.loads(said.stdout)
 
 
 def start_together(stack: SharedStack, run_id: str, logical_date: str) -> None:
@@ -250,15 +250,15 @@ def test_an_old_run_cleared_and_a_dag_tested_beside_a_new_run_double_nothing(sch
     dag = DAGS[0]
     before = {line["table"]: line["cold_rows"] for line in verify(scheduled)}
     market.trade_until(450)
-    new = airflow.start(dag)
+    new = {started: airflow.start(started) for started in DAGS[:2]}
     beside = subprocess.Popen(
         ["airflow", "dags", "test", dag], env=scheduled.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     airflow.clear(dag, first_runs[dag])
     output, _ = beside.communicate(timeout=180)
     assert beside.returncode == 0, output.decode()
-    for run_id in (new, first_runs[dag]):
-        airflow.wait_for(dag, run_id)
+    for started, run_id in (*new.items(), (dag, first_runs[dag])):
+        airflow.wait_for(started, run_id)
     after = verify(scheduled)
     assert [line["table"] for line in after if not line["equal"]] == []
     grown = {line["table"] for line in after if line["cold_rows"] > before[line["table"]]}
