@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from types import SimpleNamespace
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -27,7 +28,7 @@ from k2_offload.core.exactly_once import (
 )
 from k2_offload.core.heal import HealStamp
 from k2_offload.core.windows import Window, window_high
-from k2_offload.work import cycle
+from k2_offload.work import cycle, watermarks
 from offload_job import backfill as filling
 from offload_job import heal as healing
 from offload_job import move, swap
@@ -36,7 +37,7 @@ from offload_job.maintenance import rewrite
 from tests.model.actors import Fate
 from tests.model.iceberg import Lakehouse
 from tests.model.machine import Offload
-from tests.model.world import EXCHANGES, LAYERS, LONG, START, World
+from tests.model.world import EXCHANGES, LAYERS, LONG, SHORT, START, World
 
 # Greenlets, whose calls a tracer mixes up; and what they run is run by other tests as well.
 pytestmark = pytest.mark.no_cover
@@ -200,6 +201,10 @@ def remove_files_of_a_snapshot_that_may_be_there(patch):
     patch.setattr(ColdTableWriter, "drop", lambda *about: drop(*about) or True)
 
 
+def lose_what_expires_during_a_skip(patch):
+    patch.setattr(watermarks, "FIRST_WATERMARK", ANY)
+
+
 def forget_the_marker(patch):
     """Published windows are looked for without the branch that remembers the last one."""
     for reader in ("offload_job.cold_table_writer", "k2_offload.adapters.cold_table"):
@@ -295,6 +300,16 @@ def a_drop_is_overtaken(world):
     slow.proceed()
 
 
+def rows_expire_while_a_person_thinks_about_a_skip(world):
+    world.keep_for(SHORT)
+    thinking = paused(world.begin_skip("bronze_a", 0 * MINUTE), "adopt")
+    for _ in range(5):
+        world.now += 60 * MINUTE
+        world.trade("bronze_a", world.now)
+    world.expire_warm_rows()
+    thinking.proceed()
+
+
 def a_rewrite_loses_a_row(world):
     world.clickhouse.losses = 1
     world.begin_rewrite("bronze_a").proceed()
@@ -347,6 +362,7 @@ IN_SHORT_RUNS = {
     trust_a_clock_that_is_ahead: a_run_whose_clock_is_ahead_overtakes_a_row,
     register_files_in_another_partition: the_partition_column_is_edited_at_midnight,
     forget_the_marker: the_chain_is_cut,
+    lose_what_expires_during_a_skip: rows_expire_while_a_person_thinks_about_a_skip,
     remove_files_after_a_reply_was_lost: replies_to_staging_are_lost,
     remove_files_of_a_snapshot_that_may_be_there: a_drop_is_overtaken,
     rewrite_without_audit: a_rewrite_loses_a_row,
@@ -375,6 +391,11 @@ def test_a_short_run_fails_without_a_guard(monkeypatch, mutation):
     mutation(monkeypatch)
     with pytest.raises(AssertionError, match=r"^(bronze_a|candles_.m|files)"):
         stays_right(IN_SHORT_RUNS[mutation])
+
+
+def test_the_model_passes_with_all_guards():
+    """Every search begins with these runs: what is found in them is found for want of a guard."""
+    run_state_machine_as_test(Offload, settings=settings(SETTINGS, max_examples=25))
 
 
 @pytest.mark.parametrize(
