@@ -102,7 +102,7 @@ format: ready ## Put imports and layout in order
 	.venv/bin/ruff format
 
 lock: ready ## Compile the lock files from pyproject.toml (UPGRADE=1 takes newer versions)
-	$(LOCK) pyproject.toml -o requirements.txt
+	$(LOCK) pyproject.toml --extra broker -o requirements.txt
 	$(LOCK) --group dev -c requirements.txt -o requirements/dev.txt
 	$(LOCK) --group bootstrap -c requirements.txt -c requirements/dev.txt -o requirements/bootstrap.txt
 	$(LOCK) --group spark -o requirements/spark.txt

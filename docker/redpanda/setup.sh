@@ -23,3 +23,9 @@ rpk security acl create --allow-principal User:k2_clickhouse \
 user k2_producer "$K2_BROKER_PRODUCER_PASSWORD"
 rpk security acl create --allow-principal User:k2_producer \
     --operation write --operation describe --topic k2.trades. --resource-pattern-type prefixed
+
+# For who compares what has arrived with what was sent: reads, joins no group, writes nothing.
+user k2_verify "$K2_BROKER_VERIFY_PASSWORD"
+rpk security acl create --allow-principal User:k2_verify \
+    --operation read --operation describe --operation describe_configs --topic k2.trades. --resource-pattern-type prefixed
+rpk security acl create --allow-principal User:k2_verify --operation read --group k2_verify

@@ -10,7 +10,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from k2_offload.adapters import ledger
+from k2_offload.adapters.ledger_sql import statements
 from tests.model.actors import Blocked, current_actor, perform
 
 
@@ -278,4 +278,4 @@ _STATEMENTS = {
 
 @cache
 def _names() -> Mapping[str, str]:
-    return {sql: name for name, sql in ledger.statements().items()}
+    return {sql: name for name, sql in statements().items()}

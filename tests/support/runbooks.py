@@ -20,7 +20,7 @@ DIVISOR = 300
 class Command:
     """What a runbook says to type.
 
-    :param language: ``k2`` for a command line, else that of a block: ``sql``, ``python``
+    :param language: ``k2`` for a command line, else that of a block: ``sql``
     """
 
     language: str

@@ -50,7 +50,8 @@ class Broker:
         except ImportError:
             raise ConfigurationError(
                 f"Airflow connection '{BROKER_CONNECTION}' exists, and the package confluent-kafka does not. Nothing "
-                "was compared. Install it beside Airflow, or delete the connection to compare without the broker."
+                "was compared. Install it beside Airflow (the extra `broker` of this package), or delete the "
+                "connection to compare without the broker."
             ) from None
         self._kafka = confluent_kafka
         self._settings = {

@@ -15,6 +15,7 @@ from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.cold_tags import ColdTags
 from k2_offload.adapters.lake_seals import LakeSeals
 from k2_offload.adapters.postgres import LIBPQ_LIMITS
+from k2_offload.adapters.registration import Registration
 from k2_offload.adapters.table_properties import of_new_table
 from k2_offload.core.connections import CatalogSettings
 from k2_offload.core.tables import SEALS_TABLE, TableSpec
@@ -95,6 +96,14 @@ class ColdCatalog:
     def tags(self, table: TableSpec) -> ColdTags:
         """The tags of a cold table."""
         return ColdTags(self._connected(), table.target, partial(self._told, table))
+
+    def registration(self, name: str, target: str) -> Registration:
+        """Which metadata file of a table is current.
+
+        :param name: what a person calls the table
+        :param target: ``namespace.table``
+        """
+        return Registration(self._connected(), target, partial(told, self._settings.connection_id, name, self._ask))
 
     def ping(self) -> None:
         """Ask the catalog something small."""

@@ -11,8 +11,8 @@ from functools import cache, cached_property, wraps
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from k2_offload.adapters.cold_storage import file_names
 from k2_offload.adapters.foreign_table import ForeignTable
+from k2_offload.adapters.metadata_files import other_table
 from k2_offload.adapters.snapshot_chain import SnapshotChain, of_day, read_snapshot
 from k2_offload.adapters.table_properties import DELTA_ENCODINGS
 from k2_offload.core.backfill import find_skips
@@ -30,6 +30,7 @@ from k2_offload.core.exactly_once import (
 )
 from k2_offload.core.history import History, HistoryEntry, read_history
 from k2_offload.core.maintenance import REWRITE_PROPERTY
+from k2_offload.core.registration import TableState
 from k2_offload.core.schema_change import (
     MARKS_PROPERTY,
     ChangeKind,
@@ -86,19 +87,6 @@ class SnapshotEntry:
     visible: bool
     files: int = 0
     rewritten_day: str = ""
-
-
-@dataclass(frozen=True)
-class OtherTable:
-    """A table that the catalog does not know.
-
-    :param metadata_file: URI of its newest metadata file
-    :param statements: the Spark SQL that puts it in the place of the one that the catalog knows
-    """
-
-    metadata_file: str
-    rows: int
-    statements: str
 
 
 class ColdTable:
@@ -214,24 +202,9 @@ class ColdTable:
         return f"CALL {self._table.catalog.name}.system.rollback_to_snapshot('{name}', {snapshot_id})"
 
     @_told
-    def other_in_folder(self) -> OtherTable | None:
-        """The table with rows that was in this one's folder before, by its newest metadata file."""
-        from pyiceberg.serializers import FromInputFile  # noqa: PLC0415
-
-        folder = f"{self.location}/metadata"
-        names = [name for name in file_names(self.io, folder) if name.endswith(".metadata.json")]
-        for name in sorted(names, key=_version_of, reverse=True):
-            file = f"{folder}/{name}"
-            other = FromInputFile.table_metadata(self.io.new_input(file))
-            snapshot = other.current_snapshot()
-            if str(other.table_uuid) != self.uuid and snapshot is not None and snapshot.summary is not None:
-                return OtherTable(file, int(snapshot.summary["total-records"] or 0), self._register_statements(file))
-        return None
-
-    def _register_statements(self, metadata_file: str) -> str:
-        catalog, name = self._table.catalog.name, ".".join(self._table.name())
-        register = f"CALL {catalog}.system.register_table(table => '{name}', metadata_file => '{metadata_file}')"
-        return f"DROP TABLE {catalog}.{name}; {register}"
+    def other_in_folder(self) -> TableState | None:
+        """The newest state of the table that was in this one's folder before."""
+        return other_table(self.io, self.location, self.uuid)
 
     @_told
     def rows_per_day(self, column: str, since: date) -> dict[date, int] | None:
@@ -519,12 +492,6 @@ class ColdTable:
                 f"change it on purpose, change the cold table too, with Spark: ALTER TABLE {target} REPLACE PARTITION "
                 f"FIELD … WITH days({column}). Files that are there keep their partitions."
             )
-
-
-def _version_of(name: str) -> int:
-    """Of a metadata file, such as 00012-….metadata.json."""
-    number = name.partition("-")[0]
-    return int(number) if number.isdecimal() else -1
 
 
 def _day_of(file: DataFile) -> date:

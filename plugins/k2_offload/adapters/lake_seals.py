@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from k2_offload.core.errors import DamagedTable, StaleWindow
@@ -25,9 +26,15 @@ _PROPERTIES = {
 _ADDED = "accepted"
 """A column that tables of earlier versions get with the next seal."""
 
+_MOST_FILES = 100
+"""Each sealing of a table adds one; from so many on, all seals are written into one again."""
+
+_KEPT = timedelta(days=30)
+"""How long snapshots are kept that are not current."""
+
 
 class LakeSeals:
-    """All seals of the cold tables of one namespace. It is only added to.
+    """All seals of the cold tables of one namespace. Seals are only added.
 
     :param name: of the table, with its namespace
     :param told: translates what the library raises
@@ -87,12 +94,28 @@ class LakeSeals:
                         with transaction.update_schema() as schema:
                             schema.add_column(_ADDED, BooleanType())
                     columns = transaction.table_metadata.schema().as_arrow()
-                    transaction.append(pa.Table.from_pylist([seal.stored for seal in seals], columns))
+                    added = pa.Table.from_pylist([seal.stored for seal in seals], columns)
+                    if _files(self._table) < _MOST_FILES:
+                        transaction.append(added)
+                    else:
+                        there = self._table.scan().to_arrow()  # also those of appends since the last read
+                        rows = pa.concat_tables([there, added], promote_options="default")
+                        transaction.overwrite(rows.select(columns.names).cast(columns))
             except (CommitFailedException, TableAlreadyExistsError):
                 raise StaleWindow(
                     f"{self._name}: another run has sealed days meanwhile. Nothing was changed; the next run looks "
                     "anew."
                 ) from None
+            self._expire(self._table, max(seal.sealed_at for seal in seals) - _KEPT)
+
+    def _expire(self, table: Table, until: datetime) -> None:
+        from pyiceberg.exceptions import CommitFailedException  # noqa: PLC0415
+
+        old = [each for each in table.metadata.snapshots if each.timestamp_ms < until.timestamp() * 1000]
+        if len(old) < _MOST_FILES:
+            return
+        with suppress(CommitFailedException):  # the seals are there, and the next one tries again
+            table.maintenance.expire_snapshots().older_than(until).commit()
 
     def _check(self, table: Table) -> None:
         expected = [(field.name, field.field_type) for field in _schema().fields]
@@ -102,6 +125,11 @@ class LakeSeals:
                 f"{self._name}: a table of that name is there, and it holds no seals of cold tables. Nothing was "
                 "changed and no row is lost. Rename it: days are sealed when the name is free."
             )
+
+
+def _files(table: Table) -> int:
+    snapshot = table.current_snapshot()
+    return int(snapshot.summary["total-data-files"] or 0) if snapshot and snapshot.summary else 0
 
 
 def _schema() -> Schema:

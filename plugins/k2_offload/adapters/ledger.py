@@ -2,287 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from functools import cache
 from typing import Any
 
+from k2_offload.adapters.ledger_records import MaintenanceRecord, RecordedDay, RecordedWindow, TableRecord
+from k2_offload.adapters.ledger_sql import migrations, statements
+from k2_offload.adapters.locked_table import LockedTable
 from k2_offload.adapters.postgres import Connect, is_refusal
 from k2_offload.core.day_comparison import DayComparison, LastComparison, Verdict
 from k2_offload.core.errors import Busy, ConfigurationError, OffloadError, OldLedger, Refused, Unreachable
-from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry, Published, WindowId, watermark_of
-from k2_offload.core.gaps import Gap, GapKind, Looked
+from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry, WindowId
+from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.maintenance import Tidied
 from k2_offload.core.observation import Comparisons, UnequalDay, WindowTotals
 from k2_offload.core.report import DayBounds, LedgerWindow
 from k2_offload.core.windows import Window
-from k2_offload.files import LEDGER_SQL
 
+_MAX_PROBLEM_CHARACTERS = 1000
 _LOCK_NOT_AVAILABLE = "55P03"
 _UNKNOWN_NAMES = ("3F000", "42P01", "42703")
 """SQLSTATEs: no such schema, table or column."""
 
-_MAX_REASON_CHARACTERS = 1000
-
 
 def _sqlstate(error: BaseException | None) -> str | None:
     return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-
-
-@cache
-def statements() -> Mapping[str, str]:
-    """The ledger's statements, by the names that queries.sql gives them."""
-    parts = re.split(r"^-- name: (\w+)\n", (LEDGER_SQL / "queries.sql").read_text(), flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
-
-
-@cache
-def migrations() -> Mapping[int, str]:
-    """The scripts that make the schema what it is, by version; to be run in their order.
-
-    They only add: a version of this package goes on working on a schema that a later one has migrated, so that going
-    back is nothing but installing it again.
-    """
-    files = {int(file.name.partition("_")[0]): file for file in LEDGER_SQL.glob("migrations/*.sql")}
-    return {version: files[version].read_text() for version in sorted(files)}
-
-
-@dataclass(frozen=True)
-class TableRecord:
-    """What the ledger shows of one table; every field is ``None`` until it is known.
-
-    :param low: with ``high``, the last window that was planned, half-open
-    :param rows: rows published with that window
-    :param table_uuid: of the cold table that was followed so far
-    :param row_limit: how many rows the next windows may have, since a larger one has failed
-    :param reason: why the status is ``failed``
-    """
-
-    table: str
-    watermark: datetime | None
-    status: str
-    last_successful_run: datetime | None
-    last_run_duration_seconds: float | None
-    low: datetime | None
-    high: datetime | None
-    state: str | None
-    rows: int | None
-    planned_rows: int | None
-    table_uuid: str | None
-    row_limit: int | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class MaintenanceRecord:
-    """What one run of maintenance did to a table; of a dry run, what it would have done.
-
-    :param files_before: data files that readers open, as ``files_after``
-    :param orphans: files removed that no snapshot named
-    :param problem: ``None`` if all went well
-    """
-
-    table: str
-    files_before: int
-    files_after: int
-    bytes_before: int
-    bytes_after: int
-    rewritten_days: int
-    expired_snapshots: int
-    snapshots_after: int
-    orphans: int
-    orphan_bytes: int
-    seconds: float
-    problem: str | None
-
-
-@dataclass(frozen=True)
-class RecordedWindow:
-    """One window as it was planned, and what became of it.
-
-    :param state: ``open``, ``committed`` or ``abandoned``
-    :param dag_run_id: the run that planned or last resumed it
-    :param rows: published with it; ``None`` until then
-    """
-
-    table: str
-    low: datetime
-    high: datetime
-    state: str
-    dag_run_id: str
-    attempts: int
-    planned_rows: int
-    rows: int | None
-    size_bytes: int | None
-    planned_at: datetime
-    committed_at: datetime | None
-
-    @property
-    def took(self) -> timedelta | None:
-        """From its plan to its commit; ``None`` until then."""
-        return None if self.committed_at is None else self.committed_at - self.planned_at
-
-
-@dataclass(frozen=True)
-class RecordedDay:
-    """What the last comparison of one partition day has found.
-
-    :param late_rows: rows that only the warm tier holds
-    :param gone_rows: rows that only the cold tier holds
-    :param unequal_since: ``None`` while it is equal, or as it should be
-    :param problem: why the day cannot be read, or was not healed
-    """
-
-    table: str
-    day: date
-    verdict: Verdict
-    compared_at: datetime
-    warm_rows: int
-    cold_rows: int
-    late_rows: int
-    gone_rows: int
-    unequal_since: datetime | None
-    problem: str | None
-
-
-class LockedTable:
-    """One table's entry, locked until the transaction ends.
-
-    What is read elsewhere while the lock is held cannot be older than what the ledger says.
-
-    :ivar looked: what is known of rows that may have expired
-    :ivar row_limit: how many rows the next windows may have, since a larger one has failed
-    """
-
-    def __init__(self, cursor: Any, table: str) -> None:
-        self._cursor = cursor
-        self._table = table
-        self._run("add_table")
-        self._run("lock_table")
-        row = cursor.fetchone()
-        if row is None:
-            raise OffloadError(
-                f"{table}: its row was deleted from the ledger just now. Nothing was recorded and no row is lost; the "
-                "next attempt adds it again."
-            )
-        self._watermark, self._table_uuid, *looked, self.row_limit = row
-        self.looked = Looked(*looked)
-
-    def _run(self, query: str, **values: object) -> None:
-        self._cursor.execute(statements()[query], {"table": self._table, **values})
-
-    def entry(self) -> LedgerEntry:
-        """What the ledger believes of the table."""
-        self._run("open_window_of")
-        opened, rows, failures, planned_at = self._cursor.fetchone() or (None, 0, 0, None)
-        return LedgerEntry(
-            self._table_uuid,
-            self._watermark,
-            WindowId.parse(opened),
-            rows,
-            failures,
-            planned_at,
-            self.looked,
-            self.row_limit,
-        )
-
-    def open(
-        self,
-        window_id: WindowId,
-        *,
-        dag_run_id: str,
-        rows: int,
-        max_sequence: int | None,
-        now: datetime,
-        failures: int = 0,
-    ) -> None:
-        """Record a new window as planned.
-
-        :param rows: how many the source holds in it now
-        :param failures: 1 if it takes the place of a larger one that has failed
-        """
-        window = window_id.window
-        self._run(
-            "open_window", window_id=str(window_id), low=window.low, high=window.high, dag_run_id=dag_run_id,
-            rows=rows, max_sequence=max_sequence, now=now, failures=failures,
-        )  # fmt: skip
-        self.set_status("running")
-
-    def resume(self, window_id: WindowId, dag_run_id: str) -> None:
-        """Record one more attempt at an open window."""
-        self._run("resume_window", window_id=str(window_id), dag_run_id=dag_run_id)
-        self.set_status("running")
-
-    def fail(self, window_id: WindowId, reason: str) -> None:
-        """Record that an attempt at an open window has ended without publishing it.
-
-        :param reason: shown unless a better one is known
-        """
-        self._run("fail_window", window_id=str(window_id))
-        self.set_failed(reason, keep=True)
-
-    def limit_rows(self, rows: int | None) -> None:
-        """Let the table's next windows have so many rows at most; ``None``: as many as the table file says."""
-        self._run("limit_rows", rows=rows)
-        self.row_limit = rows
-
-    def abandon(self, window_id: WindowId) -> None:
-        """Close a window that the cold table has passed by."""
-        self._run("abandon_window", window_id=str(window_id))
-
-    def commit(self, published: Published, now: datetime) -> None:
-        """Record that the cold table holds the window."""
-        window_id, snapshot = str(published.window_id), published.snapshot
-        self._run(
-            "commit_window", window_id=window_id, rows=snapshot.rows, size_bytes=snapshot.size_bytes,
-            snapshot_id=snapshot.snapshot_id, now=now,
-        )  # fmt: skip
-        self._run("record_success", window_id=window_id)
-
-    def follow(self, table_uuid: str, published: Published | None) -> None:
-        """Set the watermark to what the cold table holds."""
-        snapshot_id = published.snapshot.snapshot_id if published else None
-        self._run("set_watermark", watermark=watermark_of(published), table_uuid=table_uuid, snapshot_id=snapshot_id)
-
-    def set_looked(self, looked: Looked) -> None:
-        """Note what is known of rows that may have expired."""
-        self._run("set_looked", looked_at=looked.looked_at, cleared_until=looked.cleared_until)
-        self.looked = looked
-
-    def accept_rows(self, window_id: WindowId, rows: int) -> None:
-        """Let an open window have fewer rows than were planned; its failures so far were because of that."""
-        self._run("accept_rows", window_id=str(window_id), rows=rows)
-
-    def record_gap(self, gap: Gap) -> None:
-        """Keep on record, for ever, what the table has missed; the same gap once, however often it is recorded."""
-        self._run(
-            "record_gap",
-            low=gap.window.low,
-            high=gap.window.high,
-            kind=str(gap.kind),
-            rows=gap.rows,
-            now=gap.accepted_at,
-        )
-
-    def forget_cold_table(self) -> None:
-        """Accept whatever cold table is there at the next plan, even another incarnation."""
-        self._run("forget_cold_table")
-
-    def set_status(self, status: str) -> None:
-        """``initialized``, ``running`` or ``success``; a failure has a reason, see :meth:`set_failed`."""
-        self._run("set_status", status=status)
-
-    def set_failed(self, reason: str, *, keep: bool = False) -> None:
-        """Show that the table did not move.
-
-        :param reason: what a person should know, without secrets; only its beginning is kept
-        :param keep: leave a reason that stands there already, which knows more
-        """
-        self._run("set_failed", reason=reason[:_MAX_REASON_CHARACTERS], keep=keep)
 
 
 class Ledger:
@@ -431,7 +177,7 @@ class Ledger:
                     "rewritten_days": done.rewritten_days, "expired_snapshots": done.expired_snapshots,
                     "snapshots_after": done.after.snapshots, "orphans": done.orphans,
                     "orphan_bytes": done.orphan_bytes, "seconds": done.seconds,
-                    "problem": "\n".join(done.problems)[:_MAX_REASON_CHARACTERS] or None,
+                    "problem": "\n".join(done.problems)[:_MAX_PROBLEM_CHARACTERS] or None,
                 },
             )  # fmt: skip
 

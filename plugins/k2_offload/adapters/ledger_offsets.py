@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from k2_offload.adapters.ledger import Ledger, statements
+from k2_offload.adapters.ledger import Ledger
+from k2_offload.adapters.ledger_sql import statements
 from k2_offload.core.observation import OffsetComparison
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from k2_offload.adapters.ledger import Ledger, statements
+from k2_offload.adapters.ledger import Ledger
+from k2_offload.adapters.ledger_sql import statements
 from k2_offload.core.errors import StaleWindow
 from k2_offload.core.retention import Record
 

@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-from k2_offload.adapters.ledger import Ledger, statements
+from k2_offload.adapters.ledger import Ledger
+from k2_offload.adapters.ledger_sql import statements
 from k2_offload.core.observation import SealedDays
 from k2_offload.core.seals import Seal
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import AssetAlias, BaseOperator
 
-from k2_offload.adapters.ledger import TableRecord
+from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.retry import with_retries
 from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.airflow_tasks.params import chosen_tables

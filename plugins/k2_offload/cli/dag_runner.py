@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from k2_offload.adapters.dag_runs import ActiveRun, conf_of_this_process, end_run, read_active_runs
-from k2_offload.adapters.ledger import TableRecord
+from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.retry import with_retries
 from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.dag_ids import dag_id

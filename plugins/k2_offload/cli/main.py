@@ -16,6 +16,7 @@ from k2_offload.cli import (
     doctor,
     heal,
     maintain,
+    register,
     report,
     retention,
     run,
@@ -64,6 +65,7 @@ app.command("verify")(verify.verify)
 app.command("view")(view.view)
 app.add_typer(watermark.app, name="watermark")
 app.command("adopt")(adopt.adopt)
+app.command("register")(register.register)
 app.command("accept")(accept.accept)
 app.command("heal")(heal.heal)
 app.command("backfill")(backfill.backfill)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from k2_offload.adapters.ledger import MaintenanceRecord
+from k2_offload.adapters.ledger_records import MaintenanceRecord
 from k2_offload.adapters.settings import load_settings
 from k2_offload.adapters.table_file import load_tables
 from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID

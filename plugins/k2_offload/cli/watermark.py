@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from k2_offload.adapters.ledger import TableRecord
+from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.cli.console import (
     FINDING,
     JsonOption,

@@ -104,8 +104,8 @@ class UnreadableTable(OffloadError):
         super().__init__(
             f"{table}: its cold table cannot be read or written through Airflow connection '{connection_id}': "
             f"{reason.rstrip('.')}. Nothing was moved and no row is lost; other tables go on. Look whether the file is "
-            "there and the user may read it; put it back, or register the table anew from a metadata file that is "
-            "there. Then run `k2 validate`."
+            f"there and the user may read it; put it back, or run `k2 register {table}`: it finds the newest metadata "
+            "file that is there. Then run `k2 validate`."
         )
 
 

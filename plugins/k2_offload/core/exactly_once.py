@@ -417,25 +417,25 @@ def refuse_to_recreate(table: str, table_uuid: str | None) -> None:
     if table_uuid is not None:
         raise DamagedTable(
             f"{table}: the cold table that the ledger has followed (UUID {table_uuid}) is not there. It was not "
-            "made anew, so that it can be registered again: its files may still be in place. Nothing was changed. If "
-            f"it was dropped on purpose, run `k2 watermark rebuild {table}`: it makes a new one."
+            "made anew, so that it can be registered again: its files may still be in place. Nothing was changed. "
+            f"`k2 register {table}` looks for them. If it was dropped on purpose, run `k2 watermark rebuild {table}`: "
+            "it makes a new one."
         )
 
 
-def starting_over(table: str, metadata_file: str, rows: int, statements: str) -> DamagedTable:
+def starting_over(table: str, metadata_file: str, rows: int) -> DamagedTable:
     """Why not to fill an empty cold table whose folder holds another one: the catalog may have forgotten that.
 
     Readers would find the rows of a few days where those of years were, and the rest would pass for orphans.
 
     :param metadata_file: URI of the other table's newest metadata file
     :param rows: that the other table holds
-    :param statements: the SQL that puts the other table back
     """
     return DamagedTable(
         f"{table}: the cold table is empty and unknown to the ledger, and its folder holds another one of {rows} rows "
         f"({metadata_file}): the catalog may have been lost. Nothing was moved and no row is lost. To go on with that "
-        f"one, run with Spark: {statements}. If it is not wanted any more, run `k2 watermark rebuild {table}`: the "
-        "next cycle then fills the empty one."
+        f"one, run `k2 register {table}`. If it is not wanted any more, run `k2 watermark rebuild {table}`: the next "
+        "cycle then fills the empty one."
     )
 
 

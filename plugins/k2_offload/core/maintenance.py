@@ -196,7 +196,7 @@ def check_alone(table: str, table_uuid: str, last_sequence_number: int, others: 
             raise DamagedTable(
                 f"{table}: the folder of the cold table holds a later state of the table than the catalog knows: "
                 f"{other.file}. The catalog may have been restored from a backup. No file was removed. See "
-                "docs/disaster.md: register that file, or remove it; the next run then goes on."
+                f"docs/disaster.md: `k2 register {table}` takes that file, or remove it; the next run then goes on."
             )
 
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from k2_offload.adapters.cold_table import ColdTable
-from k2_offload.adapters.ledger import LockedTable
+from k2_offload.adapters.locked_table import LockedTable
 from k2_offload.adapters.log_lines import about
 from k2_offload.core import queries
 from k2_offload.core.cuts import Counts, cut_by_rows, next_row_limit, rows_of_next_attempt
@@ -131,7 +131,7 @@ def refuse_to_start_over(table: TableSpec, entry: LedgerEntry, cold: ColdTable) 
     :raises DamagedTable: if the ledger has not followed it yet, and its folder holds another one with rows
     """
     if entry.table_uuid is None and not cold.snapshot_id and (other := cold.other_in_folder()) is not None:
-        raise starting_over(table.name, other.metadata_file, other.rows, other.statements)
+        raise starting_over(table.name, other.metadata_file, other.rows)
 
 
 def mark_failed(tiers: Tiers, table: TableSpec, reason: str) -> None:

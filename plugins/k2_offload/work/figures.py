@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from k2_offload.adapters.ledger import RecordedWindow
+from k2_offload.adapters.ledger_records import RecordedWindow
 from k2_offload.core.report import DayBounds, DayWindow
 from k2_offload.core.text import show_duration, show_number, show_time, show_window
 

@@ -12,8 +12,8 @@ from typing import TypeVar
 from urllib.parse import unquote, urlparse
 
 from k2_offload.adapters.dag_runs import read_latest_runs
-from k2_offload.adapters.ledger import TableRecord
 from k2_offload.adapters.ledger_offsets import LedgerOffsets
+from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.ledger_seals import LedgerSeals
 from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.errors import OffloadError, OldLedger, Unreachable

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from k2_offload.adapters.cold_table import SnapshotEntry
 from k2_offload.adapters.dag_runs import DagState, read_dags
-from k2_offload.adapters.ledger import RecordedDay, RecordedWindow, TableRecord
+from k2_offload.adapters.ledger_records import RecordedDay, RecordedWindow, TableRecord
 from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.errors import OffloadError, UnsupportedType
 from k2_offload.core.exactly_once import FIRST_WATERMARK

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from k2_offload.adapters.cold_table import ColdTable
-from k2_offload.adapters.ledger import MaintenanceRecord
+from k2_offload.adapters.ledger_records import MaintenanceRecord
 from k2_offload.core.errors import InvalidCondition, OffloadError
 from k2_offload.core.report import Chain, ChainSnapshot, DayBounds, DayFigures, figures_of
 from k2_offload.core.tables import TableSpec

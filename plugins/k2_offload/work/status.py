@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 from k2_offload.adapters.cold_table import ColdTable
-from k2_offload.adapters.ledger import TableRecord
+from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.core import queries
 from k2_offload.core.day_comparison import window_to_compare
 from k2_offload.core.errors import ChangedTable, InvalidSource, OffloadError, Unreachable

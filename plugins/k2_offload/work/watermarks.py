@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from k2_offload.adapters.cold_table import ColdTable
-from k2_offload.adapters.ledger import TableRecord
+from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.core.errors import ChangedTable, DamagedTable, OffloadError
 from k2_offload.core.exactly_once import (
     FIRST_WATERMARK,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+from pyiceberg.catalog.sql import SqlCatalog
 
 from k2_offload.core.errors import DamagedTable, UnreadableTable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, watermark_of
 from k2_offload.work import watermarks
 from k2_offload.work.watermarks import find_skip
 from tests.support import table_file
+from tests.support.commands import run_k2
 from tests.support.ledger import change_ledger, copy_ledger, restore_ledger
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -62,8 +63,8 @@ class Table:
         self.move(1)
 
     @property
-    def metadata_location(self):
-        return self.workbench.cold_table(self.name).metadata_location
+    def metadata_file(self):
+        return self.workbench.cold_table(self.name).metadata_location.rpartition("/")[2]
 
     def add_rows(self, hour):
         self.workbench.insert_trades(self.name, NOON + hour * HOUR, 300, start_sequence=1000 * hour)
@@ -78,21 +79,24 @@ class Table:
     def move(self, hour=9):
         return self.workbench.move(self.cycle(hour), self.name)
 
-    def register(self, metadata_file):
-        """As docs/disaster.md says, by another program."""
-        catalog = self.workbench.cold_catalog
-        catalog.drop_table(f"cold.{self.name}")
-        catalog.register_table(f"cold.{self.name}", metadata_file)
+    def register(self, *options):
+        [found] = self.k2("register", self.name, "--yes", "--json", *options)
+        assert found["registered"]
+        return found, found["chosen"]["metadata_file"].rpartition("/")[2]
 
     def check(self):
         self.workbench.check(self.cycle(), [self.name])
 
     def k2(self, *arguments):
+        done = self.run_k2(*arguments)
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    def run_k2(self, *arguments):
         file = self.workbench.folder / "tables.yaml"
         file.write_text(table_file([self.workbench.spec(self.name)]))
-        environment = {**self.workbench.stack.environment, "AIRFLOW__K2_OFFLOAD__TABLES_FILE": str(file)}
-        done = subprocess.run(["k2", *arguments], env=environment, capture_output=True, text=True, check=True)
-        return json.loads(done.stdout)
+        environment = {"AIRFLOW__K2_OFFLOAD__TABLES_FILE": str(file)}
+        return run_k2(*arguments, environment=environment)
 
 
 def test_a_backup_of_yesterday_goes_back_to_its_watermark_and_what_followed_is_moved_again_once(workbench):
@@ -108,16 +112,17 @@ def test_a_backup_of_yesterday_goes_back_to_its_watermark_and_what_followed_is_m
 def test_after_the_backup_the_newest_metadata_file_brings_back_all_and_nothing_is_moved_again(workbench):
     """Also what ClickHouse no longer has, and where the metadata file that the backup names is gone."""
     table = Table(workbench, "registered")
-    newest, files = table.metadata_location, workbench.files_on_disk(table.name)
+    newest, files = table.metadata_file, workbench.files_on_disk(table.name)
     everything = workbench.cold_rows(table.name)
     table.postgres.restore(table.backup)
-    workbench.cold_table(table.name).io.delete(table.metadata_location)
+    cold = workbench.cold_table(table.name)
+    cold.io.delete(cold.metadata_location)
     with pytest.raises(UnreadableTable, match=table.name):
         table.plan()
     later = f"{NOON + HOUR:%Y-%m-%d %H:%M:%S}"
     workbench.sql(f"ALTER TABLE {table.name} DELETE WHERE at >= '{later}' SETTINGS mutations_sync = 2")
 
-    table.register(newest)
+    assert table.register()[1] == newest
     assert table.plan() is None
     assert workbench.cold_rows(table.name) == everything
     assert workbench.files_on_disk(table.name) == files
@@ -129,7 +134,7 @@ def test_after_the_backup_the_newest_metadata_file_brings_back_all_and_nothing_i
 
 def test_a_catalog_and_a_ledger_that_are_gone_do_not_make_an_empty_table_of_a_full_one(workbench):
     table = Table(workbench, "lost")
-    newest = table.metadata_location
+    newest = table.metadata_file
     everything = workbench.cold_rows(table.name)
     table.postgres.lose()
     workbench.sql(f"TRUNCATE TABLE {table.name}")
@@ -144,10 +149,9 @@ def test_a_catalog_and_a_ledger_that_are_gone_do_not_make_an_empty_table_of_a_fu
     ):
         with pytest.raises(DamagedTable, match=r"holds another one of 600 rows .* Nothing was moved") as refusal:
             act()
-    drop, register = re.search(r"Spark: (DROP TABLE \S+); (CALL .*?\))\.", str(refusal.value)).groups()
-    assert newest.rpartition("/")[2] in register
-    for statement in (drop, register):
-        workbench.spark.ask("sql", statement)
+    assert f"`k2 register {table.name}`" in str(refusal.value)
+    found, file = table.register()
+    assert (file, found["current"]["rows"]) == (newest, 0)
     assert workbench.cold_rows(table.name) == everything
 
     assert "published 300 rows" in table.move()
@@ -165,3 +169,56 @@ def test_a_person_may_start_over_all_the_same(workbench):
     assert watermark_of(cold.published) == FIRST_WATERMARK
     assert "published 600 rows" in table.move()
     table.check()
+
+
+def test_a_person_may_go_back_by_name_and_what_followed_is_moved_again(workbench):
+    table = Table(workbench, "by_name")
+    older, newest = table.backup[0], table.metadata_file
+    [found] = table.k2("register", table.name, "--json")
+    assert (found["chosen"], found["notes"]) == (None, [])
+    assert "That goes back" in table.register("--from", older)[0]["notes"][0]
+    assert sum(workbench.cold_rows(table.name).values()) == 300
+    assert table.register()[1] == newest
+    table.register("--from", older)
+    assert "published 300 rows" in table.move()
+    table.check()
+    [found] = table.k2("register", table.name, "--json")
+    assert found["chosen"] is None
+    assert {each["rows"] for each in found["found"]} == {600}
+    assert len(found["found"]) == 2, "the line that was given up stays in sight"
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_what_a_lost_connection_leaves_is_ended_by_the_command_that_the_message_names(workbench, monkeypatch, done):
+    """Lost between the removal of the old entry and the new one, or after both."""
+    table = Table(workbench, f"interrupted_{done}")
+    newest, everything = table.metadata_file, workbench.cold_rows(table.name)
+    table.postgres.restore(table.backup)
+
+    def lose(catalog, *arguments):
+        if done:
+            registers(catalog, *arguments)
+        raise ConnectionError("connection reset by peer")
+
+    registers = SqlCatalog.register_table
+    monkeypatch.setattr(SqlCatalog, "register_table", lose)
+    refused = table.run_k2("register", table.name, "--yes")
+    monkeypatch.undo()
+    assert refused.exit_code == 1
+    [command] = re.findall(rf"`(k2 register {table.name} --from \S+/{newest})`", refused.output)
+    assert table.run_k2(*command.split()[1:], "--yes").exit_code == 0
+    assert workbench.cold_rows(table.name) == everything
+    assert table.plan() is None
+    table.check()
+
+
+def test_a_person_chooses_where_the_tables_folder_is_not_known(workbench):
+    table = Table(workbench, "elsewhere")
+    folder, everything = workbench.cold_table(table.name).location(), workbench.cold_rows(table.name)
+    workbench.cold_catalog.drop_table(f"cold.{table.name}")
+    empty = workbench.folder.as_uri()
+    refused = table.run_k2("register", table.name, "--from", empty)
+    assert refused.exit_code == 1
+    assert f"none in {empty}. Nothing was changed" in refused.output
+    table.register("--from", folder)
+    assert workbench.cold_rows(table.name) == everything

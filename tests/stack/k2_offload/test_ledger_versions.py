@@ -12,7 +12,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from k2_offload.adapters.ledger import Ledger, migrations
+from k2_offload.adapters.ledger import Ledger
+from k2_offload.adapters.ledger_sql import migrations
 from k2_offload.core.errors import OldLedger
 from k2_offload.core.exactly_once import WindowId
 from k2_offload.core.gaps import Gap, GapKind

@@ -16,7 +16,8 @@ import psycopg
 import pytest
 
 from k2_offload.adapters import connections
-from k2_offload.adapters.ledger import LockedTable, statements
+from k2_offload.adapters.ledger_sql import statements
+from k2_offload.adapters.locked_table import LockedTable
 from k2_offload.adapters.settings import load_settings
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.cuts import CUT_STEPS

@@ -18,6 +18,7 @@ from typer.main import get_command
 from embedded.feed.cli import app as feed
 from embedded.stack import Ports, StackSettings, airflow_home
 from embedded.stack.secrets import Secrets
+from k2_offload.adapters.broker import BROKER_CONNECTION
 from k2_offload.adapters.settings import Settings
 from k2_offload.core import connections
 from k2_offload.core.connections import ConnectionFields
@@ -173,8 +174,9 @@ def test_the_scheduler_has_all_connections_the_page_those_it_asks_and_nobody_els
         for name in services()
     }
     tasks, page = given.pop("airflow-scheduler"), given.pop("airflow-api-server")
-    assert tasks.keys() == {f"AIRFLOW_CONN_{connection_id.upper()}" for connection_id in ids}
-    assert page == {variable: text for variable, text in tasks.items() if variable != "AIRFLOW_CONN_K2_SPARK"}
+    assert tasks.keys() == {f"AIRFLOW_CONN_{connection_id.upper()}" for connection_id in {*ids, BROKER_CONNECTION}}
+    only_tasks = {"AIRFLOW_CONN_K2_SPARK", "AIRFLOW_CONN_K2_BROKER"}
+    assert page == {variable: text for variable, text in tasks.items() if variable not in only_tasks}
     assert not any(given.values()), given
 
 
@@ -189,6 +191,21 @@ def test_connections_are_such_as_the_package_reads() -> None:
         assert side["token"] == "<K2_CATALOG_TOKEN>"
     spark = connection("K2_SPARK")
     assert connections.is_cluster(connections.read_spark_master("k2_spark", "spark", spark.host, spark.port))
+
+
+def test_the_broker_lets_who_verifies_read_what_clickhouse_reads_and_write_nothing() -> None:
+    setup = (DOCKER / "redpanda/setup.sh").read_text()
+    broker = connection(BROKER_CONNECTION.upper())
+    assert broker.password == "<K2_BROKER_VERIFY_PASSWORD>"
+    assert f'user {broker.login} "$K2_BROKER_VERIFY_PASSWORD"' in setup
+    granted = re.findall(rf"User:{broker.login} (?:\\\n\s+)?(.*)", setup)
+    assert granted == [
+        "--operation read --operation describe --operation describe_configs "
+        "--topic k2.trades. --resource-pattern-type prefixed",
+        "--operation read --group k2_verify",
+    ]
+    assert broker.extra["sasl.mechanism"] == environment("redpanda")["RPK_SASL_MECHANISM"]
+    assert "confluent-kafka==" in (ROOT / "requirements.txt").read_text()
 
 
 def test_logins_of_postgres_are_roles_with_the_same_password_and_none_is_the_superuser() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from k2_offload.adapters import ledger
+from k2_offload.adapters.locked_table import LockedTable
 from k2_offload.core import cuts, queries
 from k2_offload.core.backfill import audit_backfill
 from k2_offload.core.day_comparison import DayComparison
@@ -77,13 +77,13 @@ def keep_no_window_id(patch):
 
 
 def advance_the_watermark_first(patch):
-    opened = ledger.LockedTable.open
+    opened = LockedTable.open
 
     def open_and_advance(self, window_id, **values):
         opened(self, window_id, **values)
         self._run("set_watermark", watermark=window_id.window.high, table_uuid=window_id.table_uuid, snapshot_id=None)
 
-    patch.setattr(ledger.LockedTable, "open", open_and_advance)
+    patch.setattr(LockedTable, "open", open_and_advance)
     believe_the_ledger(patch)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,10 +124,6 @@ class Scenario:
             self.noted["commands"] += 1
             if command.language == "sql":
                 yield from (str(self.workbench.sql(each)) for each in text.split(";") if each.strip())
-            elif command.language == "python":
-                done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
-                assert done.returncode == 0, done.stderr
-                yield done.stdout
             else:
                 assert command.language == "k2", command
                 only_looks = (0, 1) if "--dry-run" in text else exit_codes

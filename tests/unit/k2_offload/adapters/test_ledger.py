@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from k2_offload.adapters.ledger import Ledger, migrations, statements
+from k2_offload.adapters.ledger import Ledger
+from k2_offload.adapters.ledger_sql import migrations, statements
 from k2_offload.core.errors import Busy, OffloadError, Refused, Unreachable
 from k2_offload.files import LEDGER_SQL
 

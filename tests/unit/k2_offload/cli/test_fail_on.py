@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from k2_offload.adapters.ledger import TableRecord
+from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.cli.fail_on import check_known, find_reasons
 from k2_offload.core.conditions import parse_conditions
 from k2_offload.core.errors import InvalidCondition

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from k2_offload.adapters.ledger import TableRecord
+from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.cli import status
 from k2_offload.cli.main import app

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from fastapi.testclient import TestClient
 
 from k2_offload.adapters.dag_runs import DagState
-from k2_offload.adapters.ledger import RecordedWindow, TableRecord
+from k2_offload.adapters.ledger_records import RecordedWindow, TableRecord
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.tables import LAYERS
 from k2_offload.web.access import readable_layers

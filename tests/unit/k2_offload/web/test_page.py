@@ -10,7 +10,7 @@ import pytest
 
 from k2_offload.adapters.cold_table import SnapshotEntry
 from k2_offload.adapters.dag_runs import ActiveRun, DagState
-from k2_offload.adapters.ledger import RecordedDay
+from k2_offload.adapters.ledger_records import RecordedDay
 from k2_offload.core.day_comparison import Verdict
 from k2_offload.core.exactly_once import Snapshot
 from k2_offload.core.lag import Silence

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from k2_offload.adapters.ledger import TableRecord
+from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.airflow_tasks.dag_ids import watched_dag_ids
 from k2_offload.core.errors import ConfigurationError, NoAirflowDatabase, OffloadError, OldLedger, Refused, Unreachable

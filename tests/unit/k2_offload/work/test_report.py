@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from k2_offload.adapters.cold_table import SnapshotEntry
-from k2_offload.adapters.ledger import MaintenanceRecord, TableRecord
+from k2_offload.adapters.ledger_records import MaintenanceRecord, TableRecord
 from k2_offload.core.errors import ConfigurationError, InvalidCondition, Unreachable
 from k2_offload.core.exactly_once import Snapshot, WindowId
 from k2_offload.core.report import DayBounds

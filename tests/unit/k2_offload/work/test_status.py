@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from k2_offload.adapters.ledger import TableRecord
+from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.core.errors import UnreadableTable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.work.status import find_holder, read_status

@@ -56,11 +56,10 @@ def test_a_table_begins_at_a_date(runbook):
 def test_the_cold_table_was_dropped(runbook):
     scenario = runbook("watermark.md#a-cold-table-was-dropped")
     scenario.insert(timedelta(minutes=20))
-    metadata_file = scenario.workbench.cold_table(scenario.table).metadata_location
     scenario.workbench.cold_catalog.drop_table(f"cold.{scenario.table}")
     scenario.fires("K2TableStopped")
     assert "not there" in scenario.check()
-    scenario.fix(METADATA_FILE=metadata_file)
+    scenario.fix()
     scenario.clears("K2TableStopped")
     scenario.verify()
     scenario.tables_equal()
@@ -80,7 +79,7 @@ def test_the_catalog_is_restored_from_a_backup(runbook):
     cold.io.delete(backup)
     scenario.fires("K2TableStopped")
     scenario.check()
-    scenario.fix(METADATA_FILE=cold.metadata_location)
+    scenario.fix()
     scenario.clears("K2TableStopped")
     scenario.insert(timedelta(minutes=20))
     scenario.k2("run", scenario.table)

@@ -1,0 +1,109 @@
+"""The table of seals in the real catalog of pyiceberg, over years."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from k2_offload.adapters import lake_seals
+from k2_offload.core.errors import StaleWindow
+from k2_offload.core.plan import PlannedColumn
+from k2_offload.core.seals import Seal
+
+MORNING = datetime(2026, 3, 5, 8, tzinfo=UTC)
+
+
+def seal(number, table="trades"):
+    day, columns = date(2026, 3, 4) + timedelta(days=number), (PlannedColumn("at", "timestamptz"),)
+    return Seal(table, "uuid", day, "at", number, number, columns, None, number, MORNING + timedelta(days=number))
+
+
+@pytest.fixture
+def seals(catalog, monkeypatch):
+    monkeypatch.setattr(lake_seals, "_MOST_FILES", 5)
+    return lambda: catalog.seals("cold")
+
+
+def written(seals):
+    found, altered = seals().read()
+    assert altered == []
+    return sorted(found, key=lambda each: each.seal_id)
+
+
+def files(lake):
+    return int(lake.load_table("cold.k2_seals").current_snapshot().summary["total-data-files"])
+
+
+def test_every_seal_stays_and_files_do_not_become_many(seals, lake):
+    made = [seal(number) for number in range(13)]
+    lake.create_namespace("cold")
+    for each in made:
+        cold = seals()
+        cold.read()
+        cold.append([each])
+        assert files(lake) <= 5
+    assert written(seals) == sorted(made, key=lambda each: each.seal_id)
+
+
+def test_seals_of_several_tables_after_one_read_are_all_kept(seals, lake):
+    lake.create_namespace("cold")
+    cold = seals()
+    cold.read()
+    made = [seal(1, f"table_{number}") for number in range(12)]
+    for each in made:
+        cold.append([each])
+    assert written(seals) == sorted(made, key=lambda each: each.seal_id)
+    assert files(lake) <= 5
+
+
+def test_what_another_run_has_sealed_meanwhile_is_never_written_over(seals, lake):
+    lake.create_namespace("cold")
+    first, second = seals(), seals()
+    for number in range(5):
+        first.read()
+        first.append([seal(number)])
+    assert files(lake) == 5
+    first.read()
+    second.read()
+    second.append([seal(6)])
+    with pytest.raises(StaleWindow, match="another run has sealed"):
+        first.append([seal(7)])
+    assert {each.rows for each in written(seals)} == {0, 1, 2, 3, 4, 6}
+
+
+def test_a_row_that_was_altered_by_hand_is_kept_as_it_is(seals, lake):
+    lake.create_namespace("cold")
+    for number in range(5):
+        cold = seals()
+        cold.read()
+        cold.append([seal(number)])
+    table = lake.load_table("cold.k2_seals")
+    rows = table.scan("rows = 3").to_arrow().to_pylist()
+    import pyarrow as pa
+
+    table.overwrite(pa.Table.from_pylist([row | {"rows": 77} for row in rows], table.schema().as_arrow()), "rows = 3")
+    cold = seals()
+    _, altered = cold.read()
+    cold.append([seal(8)])
+    found, still = seals().read()
+    assert (len(found), still) == (5, altered)
+    assert len(altered) == 1
+
+
+def test_snapshots_of_months_ago_expire_and_the_seals_stay(seals, lake):
+    """The catalog's clock is the machine's: the seals are of a later time."""
+    lake.create_namespace("cold")
+    made = [seal(number) for number in range(9)]
+    for each in made:
+        cold = seals()
+        cold.read()
+        cold.append([each])
+    count = len(lake.load_table("cold.k2_seals").metadata.snapshots)
+    late = Seal(**{**vars(seal(50)), "sealed_at": datetime.now(UTC) + timedelta(days=31)})
+    cold = seals()
+    cold.read()
+    cold.append([late])
+    assert count >= 9
+    assert len(lake.load_table("cold.k2_seals").metadata.snapshots) == 1
+    assert len(written(seals)) == 10
