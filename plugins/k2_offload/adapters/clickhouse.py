@@ -272,7 +272,7 @@ class ClickHouse:
         return set(named.values()), steps - named.keys()
 
     def _steps(self, table: TableSpec) -> set[str]:
-        plan = "\n".join(line for (line,) in self.execute(queries.explain(table)))
+        plan = "\n".join(line for (line,) in self.execute(f"EXPLAIN {queries.select_all(table)}"))
         reads = set(_READS.findall(plan))
         empty = {each for each in reads if each.startswith("ReadNothing")}  # the plan does not name empty tables
         return reads - empty | self._named_in(queries.select_all(table)) if empty else reads
@@ -288,7 +288,7 @@ class ClickHouse:
             if engine == "View":
                 reads |= self._named_in(view)
             else:
-                reads.add(f"ReadFromMergeTree ({name})" if _MERGE_TREE.fullmatch(engine) else line.strip())
+                reads.add(f"ReadFromMergeTree ({name})" if MERGE_TREE.fullmatch(engine) else line.strip())
         return reads
 
     def engine(self, name: str) -> str:
