@@ -1,4 +1,4 @@
-"""A DAG of one task: the real offload operator with the faulty job, and an execution timeout."""
+"""A DAG of one task: the real offload operator with the faulty job, and an execution timeout of seconds."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ with DAG("k2_test_timeout", schedule=None):
         task_id="offload",
         job_group="test",
         plan=Path(os.environ["K2_TEST_PLAN"]).read_text(),
-        execution_timeout=timedelta(minutes=2),  # the test does not wait for it
+        execution_timeout=timedelta(seconds=15),
     )
     operator.application = str(Path(__file__).parents[1] / "job.py")
