@@ -1,4 +1,4 @@
-"""All DAGs of the table file: k2_offload_bronze, _silver and _gold, k2_reconcile, k2_maintenance, k2_report."""
+"""All DAGs of the table file: one for each layer, k2_reconcile, k2_backfill, k2_maintenance and k2_report."""
 
 from k2_offload import airflow_dags
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import redirect_stderr, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from embedded.k2 import app
 from embedded.stack import StackError, StackSettings, airflow_home, airflow_services, up
 from k2_offload.cli.console import number_table, screen, show_table
 from k2_offload.core.text import show_number, show_seconds, show_time, show_window
@@ -35,14 +35,8 @@ class DemoFailedError(Exception):
     """A step cannot go on; the message says why."""
 
 
-@dataclass(frozen=True)
 class Demo:
-    """The steps, each a command that anyone can type.
-
-    :param environment: of the ``k2`` commands
-    """
-
-    environment: Mapping[str, str]
+    """The steps, each a command that anyone can type; they run in this process, which loads Airflow once for all."""
 
     def say(self, text: str) -> None:
         """A heading for the next step."""
@@ -54,19 +48,24 @@ class Demo:
         :raises DemoFailedError: if it does not exit with 0
         """
         screen.print(f"[dim]$ k2 {' '.join(arguments)}[/dim]", soft_wrap=True)
-        if subprocess.run(self._command(arguments), env=self.environment, check=False).returncode != 0:
+        if _exit_code(arguments) != 0:
             raise DemoFailedError(f"`k2 {arguments[0]}` failed; its own words stand above.")
 
     def k2_json(self, *arguments: str) -> list[dict[str, Any]]:
-        """Run a command for its data."""
-        result = subprocess.run(
-            self._command((*arguments, "--json")), env=self.environment, check=True, capture_output=True, text=True
-        )
-        document: list[dict[str, Any]] = json.loads(result.stdout)
+        """Run a command for its data.
+
+        :raises DemoFailedError: if it does not exit with 0
+        """
+        with redirect_stdout(io.StringIO()) as printed, redirect_stderr(io.StringIO()) as said:
+            code = _exit_code((*arguments, "--json"))
+        if code != 0:
+            raise DemoFailedError(f"`k2 {arguments[0]}` failed:\n{said.getvalue()}")
+        document: list[dict[str, Any]] = json.loads(printed.getvalue())
         return document
 
-    def _command(self, arguments: tuple[str, ...]) -> list[str]:
-        return [sys.executable, "-m", "embedded.k2", *arguments]
+
+def _exit_code(arguments: tuple[str, ...]) -> int:
+    return app(arguments, prog_name="k2", standalone_mode=False) or 0
 
 
 def main() -> int:
@@ -80,10 +79,8 @@ def main() -> int:
                 f"{airflow_home.connections_file(settings)} was changed by hand, so that the demo would move rows of "
                 "other servers. Nothing was moved. Put the file elsewhere, then type: make demo"
             )
-        demo = Demo(
-            {**airflow_services.without_foreign_settings(os.environ), **airflow_services.own_variables(settings)}
-        )
-        show(demo, datetime.now(UTC))
+        _enter(settings)
+        show(Demo(), datetime.now(UTC))
     except StackError as error:
         screen.print(f"[red]✗[/red] {error}", soft_wrap=True)
         return 1
@@ -96,6 +93,13 @@ def main() -> int:
         soft_wrap=True,
     )
     return 0
+
+
+def _enter(settings: StackSettings) -> None:
+    """Make this stack's Airflow the one of this process, before a command loads it."""
+    variables = airflow_services.without_foreign_settings(os.environ) | airflow_services.own_variables(settings)
+    os.environ.clear()
+    os.environ.update(variables)
 
 
 def show(demo: Demo, now: datetime) -> None:

@@ -3,6 +3,8 @@
 from embedded.feed.cli import app as feed
 from k2_offload.cli.main import app
 
+__all__ = ["app"]
+
 app.add_typer(feed, name="feed")
 
 if __name__ == "__main__":

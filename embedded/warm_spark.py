@@ -33,7 +33,7 @@ class WarmSpark:
 
     :param log: where its output goes
     :param application: a script that calls :func:`embedded.warm_application.serve`
-    :param java_options: of the driver
+    :param java_options: of the driver; ``None`` for those of a job that exports
     :param variables: for its environment
     :raises SparkDied: if it does not start
     """
@@ -43,7 +43,7 @@ class WarmSpark:
         log: IO[str],
         application: Path = APPLICATION,
         *,
-        java_options: str = "",
+        java_options: str | None = "",
         variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="k2-spark-")

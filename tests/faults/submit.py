@@ -20,7 +20,7 @@ def submit(application, *arguments, variables=None, stdout=subprocess.PIPE, **sp
     :param spark: for :func:`embedded.spark.submit_command`
     """
     return subprocess.Popen(
-        submit_command(application, *arguments, java_options="-XX:TieredStopAtLevel=1", **spark),
+        submit_command(application, *arguments, **spark),
         env={**submit_environment(), **(variables or {})},
         stdout=stdout,
         stderr=subprocess.STDOUT,

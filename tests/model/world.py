@@ -128,6 +128,7 @@ class World:
         self._floors: dict[tuple[str, str], datetime] = {}
         self._skips: dict[str, tuple[int | None, Skips]] = {}
         self._last_head: dict[str, int | None] = {}
+        self._checked_files: set[int] = set()
 
     def begin_at_the_front(self) -> None:
         """New tables leave what lies behind to backfills."""
@@ -443,10 +444,9 @@ class World:
         assert all(row.at < to_micros(watermark) for row in rows), f"{name}: a row at or above the watermark"
         self._check_partitions(name)
         self._check_skips(name, history, rows)
-        for trade_id, holder in self._owed(name, watermark):
+        for holder in self._missing(name, watermark, cold):
             assert holder in cold, f"{name}: a row is missing"
-            if name in CANDLES:
-                assert trade_id in cold[holder].made_of, f"{name}: a candle moved before it was complete"
+            raise AssertionError(f"{name}: a candle moved before it was complete")
         self._check_against_layer_below(name, cold)
 
     def _check_skips(self, name: str, history: list[SimulatedSnapshot], rows: tuple[Row, ...]) -> None:
@@ -466,6 +466,9 @@ class World:
 
     def _check_partitions(self, name: str) -> None:
         for snapshot in self.history(name):
+            if snapshot.snapshot_id in self._checked_files:
+                continue
+            self._checked_files.add(snapshot.snapshot_id)
             for file in snapshot.files:
                 column = self._partition_column(name)
                 days = {from_micros(getattr(row, column)).date() for row in file.rows}
@@ -480,10 +483,7 @@ class World:
         """Whether it is on record that rows of that time may be missing."""
         if name in self.begun and micros < to_micros(soon_expired(self.begun[name], self.retention)):
             return True  # it was as good as gone before anybody looked
-        return any(_within(gap, micros) for gap in self.gaps[name]) or self._left_out(name, micros)
-
-    def _left_out(self, name: str, micros: int) -> bool:
-        return any(_within(window, micros) for window in self.skips(name).left_out)
+        return any(_within(window, micros) for window in (*self.gaps[name], *self.skips(name).left_out))
 
     def skips(self, name: str) -> Skips:
         """As the snapshots there ever were say one after the other, expired ones included."""
@@ -508,48 +508,36 @@ class World:
             for window in (*skips.left_out, *skips.filled)
         )
 
-    def _owed(self, name: str, watermark: datetime) -> Iterator[tuple[int, int]]:
-        """Trades that came in time and lie below the watermark, each with the row that stands for it."""
-        below = to_micros(watermark)
-        if name in CANDLES:
-            length = CANDLES[name] * 60_000_000
-            late = self.late["silver"] | self.late[name]
-            for trade in self.trades.values():
-                start = trade.at // length * length
-                if (
-                    trade.id not in late
-                    and start + length < below
-                    and not self._gone(name, start + length)
-                    and not self._skipped(name, trade)
-                ):
-                    yield trade.id, start
-        else:
-            for trade in self.trades.values():
-                mine = name == "silver" or self.bronze_of[trade.id] == name
-                if (
-                    mine
-                    and trade.at < below
-                    and trade.id not in self.late[name]
-                    and not self._gone(name, trade.at)
-                    and not self._skipped(name, trade)
-                ):
-                    yield trade.id, trade.id
+    def _missing(self, name: str, watermark: datetime, cold: dict[int, Row]) -> Iterator[int]:
+        """Rows that stand for trades which came in time and lie below the watermark, and are not there or lack them."""
+        below, late, length = to_micros(watermark), self.late[name], CANDLES.get(name, 0) * 60_000_000
+        if length:
+            late = late | self.late["silver"]
+        for trade_id in self.trades.keys() - self._trades_in(name, cold) - late:
+            trade = self.trades[trade_id]
+            start = trade.at // length * length if length else trade.at
+            if (
+                (name not in EXCHANGES or self.bronze_of[trade_id] == name)
+                and start + length < below
+                and not self._gone(name, start + length)
+                and not self._skipped(name, trade)
+            ):
+                yield start if length else trade_id
+
+    def _trades_in(self, name: str, cold: dict[int, Row]) -> set[int]:
+        return set().union(*(row.made_of for row in cold.values())) if name in CANDLES else set(cold)
 
     def _check_against_layer_below(self, name: str, cold: dict[int, Row]) -> None:
-        on_time = self.trades.keys() - self.late["silver"]
-        on_time -= {trade.id for trade in self.trades.values() if self._gone_below(name, trade)}
-        if name == "silver":
-            bronze = set().union(*(self.cold(each) for each in EXCHANGES))
-            assert cold.keys() & on_time <= bronze, "silver holds a trade that bronze has not moved yet"
-        if name in CANDLES:
-            trades = set().union(*(row.made_of for row in cold.values()))
-            assert trades & on_time <= self.cold("silver").keys(), f"{name} holds a trade that silver has not moved yet"
+        if name in EXCHANGES:
+            return
+        below = ["silver"] if name in CANDLES else EXCHANGES
+        not_below = self._trades_in(name, cold).difference(self.late["silver"], *(self.cold(each) for each in below))
+        for trade_id in not_below & self.trades.keys():
+            assert self._gone_below(name, self.trades[trade_id]), f"{name} holds a trade that is not below it yet"
 
     def _gone_below(self, name: str, trade: Row) -> bool:
-        below = ["silver"] if name in CANDLES else [self.bronze_of[trade.id]]
-        return self._skipped(name, trade) or any(
-            self._gone(table, trade.at) or trade.id in self.late[table] for table in below
-        )
+        below = "silver" if name in CANDLES else self.bronze_of[trade.id]
+        return self._skipped(name, trade) or self._gone(below, trade.at) or trade.id in self.late[below]
 
     def settle(self, *, zombies_wake: bool) -> None:
         """With nothing going wrong any more, all that came in time moves.
@@ -627,9 +615,9 @@ class World:
 
     def _check_moved(self, name: str, edge: datetime) -> None:
         cold = self.cold(name)
-        for trade_id, holder in self._owed(name, edge):
+        for holder in self._missing(name, edge, cold):
             assert holder in cold, f"{name}: a row is never moved"
-            assert name not in CANDLES or trade_id in cold[holder].made_of, f"{name}: a candle is never complete"
+            raise AssertionError(f"{name}: a candle is never complete")
 
 
 def _within(window: Window, micros: int) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 from unittest import mock
 
 import structlog
@@ -28,6 +30,19 @@ def run_k2(*arguments: str, environment: Mapping[str, str] | None = None, answer
         raise result.exception
     assert "Traceback" not in result.output, result.output
     return result
+
+
+def connection_variables(connections: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Variables with which :func:`run_k2` uses other connections than those of this process's Airflow.
+
+    :param connections: fields, as in a file of connections, by side: ``LEDGER``, ``CLICKHOUSE``, ``CATALOG``, ``SPARK``
+    """
+    variables = {}
+    for side, fields in connections.items():
+        variables[f"AIRFLOW__K2_OFFLOAD__{side}_CONN_ID"] = f"other_{side.lower()}"
+        named = {"extra" if name == "extra_dejson" else name: value for name, value in fields.items()}
+        variables[f"AIRFLOW_CONN_OTHER_{side}"] = json.dumps(named)
+    return variables
 
 
 @contextmanager

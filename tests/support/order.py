@@ -23,6 +23,5 @@ SLOWEST_FILES = (
     "tests/stack/k2_offload/test_stall.py",
     "tests/stack/k2_offload/test_simulation_rules.py",
     "tests/stack/embedded/test_demo.py",
-    "tests/stack/embedded/stack/test_airflow.py",
 )
 """They are begun first when there are several workers, so that none is left alone with a long one at the end."""

@@ -19,6 +19,7 @@ from k2_offload.adapters.settings import load_settings
 from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.plan import PlannedRows, group_plans
 from k2_offload.work.maintenance import plan_all, record
+from tests.faults.output import WarmOutput
 from tests.faults.submit import FAULTY_JOB, JOB, submit
 from tests.support.cold import cold_catalog, cold_rows, load_cold_table
 from tests.support.cycles import build_cycle, table_file
@@ -101,16 +102,36 @@ class Workbench:
         :param faults: what is to happen in it, see :mod:`tests.faults`
         :param spark: for :func:`embedded.spark.submit_command`
         """
-        with tempfile.NamedTemporaryFile("w", dir=self.folder, suffix=".json", delete=False) as plan_file:
-            plan_file.write(_plan(planned))
         hooks = {
             "K2_TEST_FAULTS": json.dumps([fault.to_json() for fault in faults]),
             "K2_TEST_WAKE": str(self.wake_file),
         }
-        arguments = (plan_file.name, "--parallel-tables", str(parallel_tables))
+        arguments = self._arguments(planned, parallel_tables)
         process = submit(FAULTY_JOB if faults else application, *arguments, variables=hooks, **spark)
         self.resources.callback(process.kill)
         return process
+
+    def start_warm_job(self, *planned: PlannedRows, faults=(), parallel_tables=4):
+        """As :meth:`start_job`, with the connections of the moment, in the application that is up; returns its output.
+
+        For what neither ends a process nor is about its start.
+        """
+        connections_now = connections.job_connections(load_settings()).to_json()
+        told = [fault.to_json() for fault in faults]
+        arguments = self._arguments(planned, parallel_tables)
+        output = WarmOutput(self.spark, "main", arguments, connections_now, told, str(self.wake_file))
+        self.resources.callback(self._end, output)
+        return output
+
+    def _arguments(self, planned, parallel_tables):
+        with tempfile.NamedTemporaryFile("w", dir=self.folder, suffix=".json", delete=False) as plan_file:
+            plan_file.write(_plan(planned))
+        return plan_file.name, "--parallel-tables", str(parallel_tables)
+
+    def _end(self, output):
+        """Leave no job in the application that all tests share."""
+        self.wake_file.touch()
+        output.wait_for_end()
 
     def compact(self, *tables):
         """Rewrite all files of cold tables with Iceberg's own Spark procedure; returns how many files of each."""

@@ -20,4 +20,5 @@ GRANT NAMED COLLECTION ON k2_lake TO k2_offload;
 CREATE ROLE IF NOT EXISTS k2_view;
 GRANT SELECT ON k2.* TO k2_view;
 
--- maintenance of cold tables: none. It works in the lake, and asks ClickHouse the time.
+-- maintenance of cold tables: as k2_offload. It asks ClickHouse the time, and reads the lake through it to verify seals
+-- (with cold_reader = worker, it does not); with 'retention: proven' it moves and drops partitions.

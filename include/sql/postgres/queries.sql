@@ -218,19 +218,25 @@ WITH totals AS (
            sum(attempts - 1)::bigint AS retries,
            sum(failures)::bigint AS failures,
            coalesce(max(failures) FILTER (WHERE state = 'open'), 0) AS open_failures,
-           min(planned_at) AS first_planned_at,
-           percentile_disc(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY date_part('epoch', committed_at - planned_at))
-               FILTER (WHERE state = 'committed' AND committed_at > %(since)s) AS durations,
-           percentile_disc(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY date_part('epoch', committed_at - low))
-               FILTER (WHERE state = 'committed' AND rows > 0 AND low > %(first)s AND committed_at > %(since)s) AS lags
+           min(planned_at) AS first_planned_at
     FROM k2_offload.offload_windows
+    GROUP BY table_name
+), recent AS (
+    SELECT table_name,
+           percentile_disc(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY date_part('epoch', committed_at - planned_at))
+               AS durations,
+           percentile_disc(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY date_part('epoch', committed_at - low))
+               FILTER (WHERE rows > 0 AND low > %(first)s) AS lags
+    FROM k2_offload.offload_windows
+    WHERE state = 'committed' AND committed_at > %(since)s
     GROUP BY table_name
 )
 SELECT totals.table_name, totals.committed, totals.abandoned, totals.open, totals.rows, totals.size_bytes,
-       totals.retries, totals.failures, totals.open_failures, totals.durations[1], totals.durations[2],
-       totals.lags[1], totals.lags[2],
+       totals.retries, totals.failures, totals.open_failures, recent.durations[1], recent.durations[2],
+       recent.lags[1], recent.lags[2],
        last_window.rows, last_window.planned_at, last_window.committed_at, totals.first_planned_at
 FROM totals
+LEFT JOIN recent USING (table_name)
 LEFT JOIN LATERAL (
     SELECT rows, planned_at, committed_at
     FROM k2_offload.offload_windows AS windows

@@ -72,6 +72,9 @@ _READS = re.compile(r"^\W*(Read\w+.*?)\s*$", re.MULTILINE)
 _READS_MERGE_TREE = re.compile(r"ReadFromMergeTree \((\w+\.\w+)\)")
 """In ClickHouse's plan of a query."""
 
+_TREE_TABLE = re.compile(r"\s*TABLE(?:_FUNCTION)? id: (?:.*\btable_name: (\w+\.\w+)(?:,|$))?")
+"""In ClickHouse's tree of a query."""
+
 
 class ClickHouse:
     """One connection to ClickHouse: to the first of its servers that answers, and to the next one if that goes away.
@@ -264,9 +267,29 @@ class ClickHouse:
 
     def reads(self, table: TableSpec) -> tuple[set[str], set[str]]:
         """What reads the source in ClickHouse's plan of the query: MergeTree tables, and steps of any other kind."""
-        steps = set(_READS.findall("\n".join(line for (line,) in self.execute(queries.explain(table)))))
+        steps = self._steps(table)
         named = {step: found[1] for step in steps if (found := _READS_MERGE_TREE.fullmatch(step))}
         return set(named.values()), steps - named.keys()
+
+    def _steps(self, table: TableSpec) -> set[str]:
+        plan = "\n".join(line for (line,) in self.execute(f"EXPLAIN {queries.select_all(table)}"))
+        reads = set(_READS.findall(plan))
+        empty = {each for each in reads if each.startswith("ReadNothing")}  # the plan does not name empty tables
+        return reads - empty | self._named_in(queries.select_all(table)) if empty else reads
+
+    def _named_in(self, select: str) -> set[str]:
+        """The tables that a query names, also through views, as a plan would; what else it reads as it is."""
+        reads = set()
+        for (line,) in self.execute(f"EXPLAIN QUERY TREE run_passes = 1 {select}"):
+            if not (found := _TREE_TABLE.match(line)):
+                continue
+            name = found[1] or ""
+            [(engine, view)] = self.execute(queries.engine_and_select(name)) or [("", "")]
+            if engine == "View":
+                reads |= self._named_in(view)
+            else:
+                reads.add(f"ReadFromMergeTree ({name})" if MERGE_TREE.fullmatch(engine) else line.strip())
+        return reads
 
     def engine(self, name: str) -> str:
         """A table's engine in full; empty if there is no such table."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from functools import cached_property, wraps
+from functools import cache, cached_property, wraps
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -158,7 +158,7 @@ class ColdTable:
     @cached_property
     def _snapshot_of(self) -> Callable[[int], Snapshot | None]:
         snapshots = {snapshot.snapshot_id: snapshot for snapshot in self._table.metadata.snapshots}
-        return lambda snapshot_id: read_snapshot(found) if (found := snapshots.get(snapshot_id)) is not None else None
+        return cache(lambda each: read_snapshot(snapshots[each]) if each in snapshots else None)
 
     def _published_in(self, head: int | None, branches: Mapping[str, int]) -> Published | None:
         return find_published(self._name, self.uuid, head, branches, self._snapshot_of)

@@ -9,7 +9,7 @@ from datetime import datetime
 from k2_offload.adapters.ledger import Ledger
 from k2_offload.adapters.ledger_sql import statements
 from k2_offload.core.errors import StaleWindow
-from k2_offload.core.retention import Record
+from k2_offload.core.holding import Record
 
 
 class LedgerRetention:

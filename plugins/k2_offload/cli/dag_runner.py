@@ -184,17 +184,19 @@ def _since(run: ActiveRun) -> str:
 
 
 def _load_dags() -> dict[str, Any]:
-    """All DAGs by id, known to Airflow's database too: the DAG processor may not have seen them yet."""
+    """All DAGs by id. A scheduler's database knows them too: its DAG processor may not have seen them yet."""
     from airflow.dag_processing.bundles.manager import DagBundlesManager  # noqa: PLC0415 - once output has been moved
     from airflow.dag_processing.dagbag import BundleDagBag, sync_bag_to_db  # noqa: PLC0415
 
     bundles = DagBundlesManager()  # type: ignore[no-untyped-call]
-    bundles.sync_bundles_to_db()
+    if scheduled := _has_scheduler():  # a run in this process makes them known itself
+        bundles.sync_bundles_to_db()
     dags: dict[str, Any] = {}
     for bundle in bundles.get_all_dag_bundles():
         bundle.initialize()
         bag = BundleDagBag(bundle.path, bundle_path=bundle.path, bundle_name=bundle.name)
-        sync_bag_to_db(bag, bundle.name, bundle.version)
+        if scheduled:
+            sync_bag_to_db(bag, bundle.name, bundle.version)
         dags |= bag.dags
         for file, error in bag.import_errors.items():
             print(f"ERROR {file}: {error}", file=sys.stderr)
@@ -253,14 +255,19 @@ def interrupted_when_stuck(dag_id: str, run_id: str, events: Events, look_second
         ended.set()
 
 
-def _scheduler_takes(dag_id: str) -> bool:
-    """Whether a scheduler is at work that runs this DAG."""
+def _has_scheduler() -> bool:
     from airflow.jobs.job import most_recent_job  # noqa: PLC0415
-    from airflow.models.dag import DagModel  # noqa: PLC0415
 
     job = most_recent_job("SchedulerJob")
+    return job is not None and job.is_alive()
+
+
+def _scheduler_takes(dag_id: str) -> bool:
+    """Whether a scheduler is at work that runs this DAG."""
+    from airflow.models.dag import DagModel  # noqa: PLC0415
+
     model = DagModel.get_current(dag_id)
-    return job is not None and job.is_alive() and model is not None and not model.is_paused
+    return _has_scheduler() and model is not None and not model.is_paused
 
 
 def _run_by_scheduler(dag_id: str, conf: dict[str, Any], events: Events) -> str:

@@ -24,7 +24,8 @@ from k2_offload.cli.days import parse_day
 from k2_offload.core.errors import InvalidCondition
 from k2_offload.core.text import show_number
 from k2_offload.core.windows import format_time
-from k2_offload.work.retention import PartitionState, remove_proven, restore_day
+from k2_offload.work.proven_storage import PartitionState
+from k2_offload.work.retention import remove_proven, restore_day
 from k2_offload.work.tiers import open_tiers
 
 RestoreOption = Annotated[

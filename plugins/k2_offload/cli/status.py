@@ -38,9 +38,13 @@ from k2_offload.core.observation import SealedDays
 from k2_offload.core.tables import Layer, TableSpec
 from k2_offload.core.text import show_bytes, show_duration, show_number, show_seconds, show_time
 from k2_offload.core.windows import format_time
-from k2_offload.work.notes import describe_runs, describe_seals, find_notes
+from k2_offload.work.notes import describe_late, describe_runs, describe_seals, find_notes
 from k2_offload.work.status import TableStatus, read_status
 from k2_offload.work.tiers import open_tiers, wall_clock
+
+NAMES = ("table", "status", "watermark (UTC)")
+NUMBERS = ("moved", "took", "lag", "warm rows", "cold rows", "late", "snapshots", "metadata", "sealed")
+"""The columns after :data:`NAMES`."""
 
 _COLOURS = {"success": "green", "failed": "red", "running": "yellow"}
 
@@ -62,12 +66,13 @@ def status(
 ) -> None:
     """Show watermark, lag, last window and rows of every table.
 
-    "moved" and "took" are the last window's rows and seconds. Lag is the age of the oldest row that has not been moved;
+    "moved" and "took" are the last window's rows and seconds. Lag is the age of the oldest row that has not been moved.
     "silent" is for how long ClickHouse has got no row. Late rows came below the watermark: no window holds them.
-    "snapshots" and "metadata" are what every load of the cold table reads; "sealed" are days.
-    Lines below the table name what is held
-    back by another table, and a layer's run that goes on. All times are UTC. Exit code 1 if a table cannot be looked
-    at, or for the reasons that --fail-on names, one line each on standard error.
+    "snapshots" and "metadata" are what every load of the cold table reads. "sealed" are days.
+
+    Lines below the table name what is held back by another table, and a layer's run that goes on. All times are UTC.
+
+    Exit code 1 if a table cannot be looked at, or for a reason that --fail-on names: one line each on standard error.
 
     Example: [bold]k2 status --fail-on 'lag>30m,failed,late'[/bold], [bold]k2 status --watch --no-counts[/bold]
     """
@@ -206,8 +211,7 @@ def _text(time: datetime | None) -> str | None:
 
 
 def _table_of(look: Look) -> Table:
-    numbers = ["moved", "took", "lag", "warm rows", "cold rows", "late", "snapshots", "metadata", "sealed"]
-    shown = number_table(["table", "status", "watermark (UTC)"], numbers)
+    shown = number_table(NAMES, NUMBERS)
     for line in look.lines:
         record = line.record
         state = record.status if record else "initialized"
@@ -233,10 +237,7 @@ def _table_of(look: Look) -> Table:
 def _notes(look: Look) -> Iterator[str]:
     """In rich's markup."""
     if days := sorted({day for line in look.lines for day in line.late or {}}):
-        yield (
-            f"[yellow]late[/yellow]: rows of {', '.join(map(str, days))} that came below the watermark. No cycle moves "
-            "them; they stay in ClickHouse until its TTL. `k2 verify TABLE` compares both tiers."
-        )
+        yield f"[yellow]late[/yellow]: {describe_late(days)}"
     for line in look.lines:
         found = look.sealed.get(line.table.name, SealedDays())
         for note in [*find_notes(line, look.now), *describe_seals(line.table.name, found)]:

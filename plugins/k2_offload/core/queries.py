@@ -64,9 +64,17 @@ def column_types(table: TableSpec) -> str:
     )
 
 
-def explain(table: TableSpec) -> str:
-    """Lines of the plan by which the source's rows are read."""
-    return f"EXPLAIN SELECT * FROM {source_of(table)}"
+def select_all(table: TableSpec) -> str:
+    """All rows of the source."""
+    return f"SELECT * FROM {source_of(table)}"
+
+
+def engine_and_select(name: str) -> str:
+    """One row: a table's engine, and what it selects if it is a view; none if there is no such table."""
+    database, _, table = name.partition(".")
+    return (
+        f"SELECT engine, as_select FROM system.tables WHERE database = {literal(database)} AND name = {literal(table)}"
+    )
 
 
 def replicated_tables(database: str) -> str:

@@ -4,7 +4,8 @@ With ``retention: proven`` no clock removes a row from ClickHouse. A partition o
 that holds a source's rows, also behind views) goes like this:
 
 1. *It is chosen* (:func:`obstacle`): all of its days are older than ``warm_retention_days``, lie in no other partition,
-   and are sealed in every table of the table file that reads this storage.
+   are read from ClickHouse by no view over both tiers, and are sealed in every table of the table file that reads this
+   storage. The holding table has nothing of it.
 2. *It is compared.* Every seal is verified in the snapshot that readers see now; every source shows of each day exactly
    what was sealed; and together the sources show all rows of the partition (:func:`hides_rows`). The parts were the
    same before and after, and a part never changes: so this is a statement about these parts.
@@ -16,23 +17,22 @@ that holds a source's rows, also behind views) goes like this:
 5. *It is dropped*, after the seals were verified once more: the same seals that it was compared with, of every table
    that reads the storage by then.
 
-What a run is about to do stands in the holding table's comment before it does it (:class:`Record`); what the next one
-finds then says how to go on (:func:`next_step`). So a run may be killed anywhere, and repeated. The comment lives with
-the data that it speaks of: a ClickHouse that is restored from a backup brings the right one with it.
+What a run is about to do stands in the holding table's comment before it does it (:class:`.holding.Record`); what the
+next one finds then says how to go on (:func:`next_step`). So a run may be killed anywhere, and repeated. The comment
+lives with the data that it speaks of: a ClickHouse that is restored from a backup brings the right one with it.
 
 A rule of step 1 that is too lax loses no row: step 2 compares rows, and step 3 shows that they are those which moved.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
-from k2_offload.core.day_comparison import first_whole_day
+from k2_offload.core.holding import Holding, Partition, Parts, Record, Step, days_of
 from k2_offload.core.seals import Seal
 from k2_offload.core.tables import TableSpec
 
@@ -51,20 +51,6 @@ LONGEST_COMMENT = 150_000
 FAR = 4
 """A TTL is far if it keeps rows so many times as long as ``warm_retention_days``."""
 
-DayRange = tuple[date, date]
-"""From a first day to a last one, inclusive."""
-
-_VERSION = 1
-
-
-class Step(StrEnum):
-    """What a run does with a partition."""
-
-    MOVING = "moving"
-    HELD = "held"
-    DROPPING = "dropping"
-    RESTORING = "restoring"
-
 
 class Next(StrEnum):
     """How to go on with a partition that is on record."""
@@ -79,230 +65,11 @@ class Next(StrEnum):
     GONE = "gone"
     """It was dropped: the record goes, and its days are gone."""
 
+    LOST = "lost"
+    """Nothing of it is there any more, and no run has dropped it: the record stays until its seals are verified."""
+
     DECIDE = "decide"
     """A person has to: nothing is done."""
-
-
-@dataclass(frozen=True)
-class Partition:
-    """One partition of a storage.
-
-    :param parts: digests of the files of its parts, sorted; parts without rows are left out
-    :param days: by partition column of a table that reads it: the days that its rows are of
-    """
-
-    partition_id: str
-    parts: tuple[str, ...]
-    rows: int
-    days: Mapping[str, DayRange]
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a table has of a partition.
-
-    :param digests: of the files of its parts, sorted; parts without rows are left out
-    :param rows: that are in these files, whether they can be read or not
-    """
-
-    digests: tuple[str, ...] = ()
-    rows: int = 0
-
-
-NO_PARTS = Parts()
-
-
-@dataclass(frozen=True)
-class Record:
-    """What was, or is, to be done with a partition.
-
-    :param seals: names of the seals that it was compared with, by table and day
-    :param at: when this step began; of one that is held, when it was moved
-    """
-
-    partition_id: str
-    step: Step
-    parts: tuple[str, ...]
-    rows: int
-    days: Mapping[str, DayRange]
-    seals: Mapping[str, Mapping[date, str]]
-    at: datetime
-
-    def covers(self, column: str, day: date) -> bool:
-        """Whether a day of a partition column is one of its days."""
-        return column in self.days and self.days[column][0] <= day <= self.days[column][1]
-
-    @property
-    def text(self) -> str:
-        """Its days, for a sentence."""
-        ranges = sorted(set(self.days.values()))
-        return ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in ranges)
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Which days a storage holds as a whole, however old they are.
-
-    :param whole_since: nothing but a proven removal has taken rows of days from this one on; ``None`` while a TTL may
-    :param gone: days that were removed, or are held
-    """
-
-    whole_since: date | None = None
-    gone: tuple[DayRange, ...] = ()
-
-    def holds(self, day: date, whole_from: date) -> bool:
-        """Whether the storage holds a day as a whole.
-
-        :param whole_from: the first day that it holds as far as the clock tells
-        """
-        since = whole_from if self.whole_since is None else min(whole_from, self.whole_since)
-        return day >= since and not self.is_gone(day)
-
-    def is_gone(self, day: date) -> bool:
-        """Whether a day was removed, or is held."""
-        return any(first <= day <= last for first, last in self.gone)
-
-
-@dataclass(frozen=True)
-class Holding:
-    """What the comment of a holding table says.
-
-    :param storage: whose partitions it holds
-    :param whole_since: see :class:`Kept`; ``None`` while a TTL may remove rows
-    :param gone: days of partitions that were dropped, by partition column
-    :param kept_for: how long the storage's TTL kept rows when it was last looked at; ``None`` if it removed none
-    """
-
-    storage: str
-    whole_since: date | None
-    records: tuple[Record, ...] = ()
-    gone: Mapping[str, tuple[DayRange, ...]] = field(default_factory=dict)
-    kept_for: timedelta | None = None
-
-    def with_whole(self, now: datetime, kept_for: timedelta | None) -> Holding:
-        """Without those days whole that a far TTL may have taken in an outage, the one of now or of the last look.
-
-        :param now: the later of both clocks
-        :param kept_for: how long the TTL of now keeps rows; ``None`` if it removes none
-        """
-        times = [each for each in (self.kept_for, kept_for) if each is not None]
-        if not times or self.whole_since is None:
-            return replace(self, kept_for=kept_for)
-        since = max(self.whole_since, first_whole_day(now, min(times)))
-        return replace(self, whole_since=since, kept_for=kept_for)
-
-    def of(self, partition_id: str) -> Record | None:
-        """What is on record of a partition."""
-        return next((each for each in self.records if each.partition_id == partition_id), None)
-
-    def with_record(self, record: Record) -> Holding:
-        """With a record in the place of what was on record of its partition."""
-        others = self.without(record.partition_id).records
-        return replace(self, records=(*others, record))
-
-    def without(self, partition_id: str) -> Holding:
-        """Without the record of a partition."""
-        return replace(self, records=tuple(each for each in self.records if each.partition_id != partition_id))
-
-    def with_gone(self, record: Record) -> Holding:
-        """With the days of a partition gone, and no record of it."""
-        gone = {
-            column: merge_days([*self.gone.get(column, ()), *([record.days[column]] if column in record.days else [])])
-            for column in {*self.gone, *record.days}
-        }
-        return replace(self.without(record.partition_id), gone=gone)
-
-    def kept(self, column: str) -> Kept:
-        """What the storage holds as a whole, by days of a partition column."""
-        held = [record.days[column] for record in self.records if column in record.days]
-        return Kept(self.whole_since, merge_days([*self.gone.get(column, ()), *held]))
-
-    @property
-    def text(self) -> str:
-        """As it is stored."""
-        return json.dumps(
-            {
-                "k2_holding": _VERSION,
-                "of": self.storage,
-                "whole_since": self.whole_since and self.whole_since.isoformat(),
-                "records": [_stored(record) for record in self.records],
-                "gone": {column: _ranges(ranges) for column, ranges in sorted(self.gone.items())},
-                "kept_seconds": self.kept_for and self.kept_for.total_seconds(),
-            },
-            separators=(",", ":"),
-        )
-
-    @staticmethod
-    def read(text: str) -> Holding:
-        """The inverse of :attr:`text`.
-
-        :raises ValueError: if it is no such text
-        """
-        try:
-            stored: dict[str, Any] = json.loads(text)
-            if stored["k2_holding"] != _VERSION:
-                raise ValueError(f"version {stored['k2_holding']}")
-            since, seconds = stored["whole_since"], stored["kept_seconds"]
-            return Holding(
-                stored["of"],
-                date.fromisoformat(since) if since else None,
-                tuple(map(_read_record, stored["records"])),
-                {column: tuple(map(_read_range, ranges)) for column, ranges in stored["gone"].items()},
-                timedelta(seconds=seconds) if seconds else None,
-            )
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
-            raise ValueError(repr(error)) from None
-
-
-def _stored(record: Record) -> dict[str, Any]:
-    return {
-        "id": record.partition_id,
-        "step": record.step.value,
-        "parts": list(record.parts),
-        "rows": record.rows,
-        "days": dict(zip(record.days, _ranges(record.days.values()), strict=True)),
-        "seals": {table: {str(day): seal for day, seal in days.items()} for table, days in record.seals.items()},
-        "at": record.at.isoformat(),
-    }
-
-
-def _read_record(stored: Mapping[str, Any]) -> Record:
-    return Record(
-        stored["id"],
-        Step(stored["step"]),
-        tuple(stored["parts"]),
-        stored["rows"],
-        {column: _read_range(days) for column, days in stored["days"].items()},
-        {
-            table: {date.fromisoformat(day): seal for day, seal in days.items()}
-            for table, days in stored["seals"].items()
-        },
-        datetime.fromisoformat(stored["at"]).astimezone(UTC),
-    )
-
-
-def _ranges(ranges: Iterable[DayRange]) -> list[list[str]]:
-    return [[first.isoformat(), last.isoformat()] for first, last in ranges]
-
-
-def _read_range(stored: Sequence[str]) -> DayRange:
-    return date.fromisoformat(stored[0]), date.fromisoformat(stored[1])
-
-
-def merge_days(ranges: Iterable[DayRange]) -> tuple[DayRange, ...]:
-    """The same days in as few ranges as possible, in order."""
-    merged: list[DayRange] = []
-    for first, last in sorted(ranges):
-        if merged and first <= merged[-1][1] + timedelta(days=1):
-            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
-        else:
-            merged.append((first, last))
-    return tuple(merged)
-
-
-def days_of(ranged: DayRange) -> list[date]:
-    """Each day of a range."""
-    return [ranged[0] + timedelta(days=n) for n in range((ranged[1] - ranged[0]).days + 1)]
 
 
 @dataclass(frozen=True)
@@ -314,6 +81,7 @@ class Reader:
     :param broken: why a day has none, or a broken one
     :param rows: rows that the source shows, by day
     :param columns: of the source, by name
+    :param warm_from: the first day that a view over both tiers reads from ClickHouse; ``None`` if none does now
     """
 
     table: TableSpec
@@ -322,6 +90,7 @@ class Reader:
     broken: Mapping[date, str]
     rows: Mapping[date, int]
     columns: frozenset[str]
+    warm_from: date | None = None
 
 
 def obstacle(
@@ -341,6 +110,11 @@ def obstacle(
         first, last = partition.days[column]
         if last >= reader.whole_from:
             return f"{last} is not older than warm_retention_days of {table.name} ({table.warm_retention_days})"
+        if reader.warm_from is not None and last >= reader.warm_from:
+            return (
+                f"a view of {table.name} over both tiers reads days from {reader.warm_from} on from ClickHouse: "
+                f"`k2 view {table.name} --apply` renews it, or says why not"
+            )
         for other in others:
             low, high = other.days[column]
             if low <= last and first <= high:
@@ -439,25 +213,47 @@ def hides_rows(of_storage: Sequence[int], of_views: Sequence[Sequence[int | None
     return None
 
 
-def next_step(record: Record, held: Sequence[str], in_source: Parts, source_rows: int) -> Next:
+def next_step(record: Record, held: Parts, in_source: Parts, source_rows: int) -> Next:
     """How to go on with a partition that is on record.
 
-    :param held: digests of its parts in the holding table, sorted
+    :param held: its parts in the holding table
     :param in_source: those in the storage
     :param source_rows: rows that sources show of its days
     """
-    if not held:
+    is_dropping = record.step is Step.DROPPING
+    if not held.digests:
         if not in_source.digests:
-            return Next.GONE
-        is_back = set(record.parts) <= set(in_source.digests) and bool(record.parts)
-        return Next.FORGET if is_back or in_source.rows >= record.rows else Next.DECIDE
+            return Next.GONE if is_dropping else Next.LOST
+        is_back = bool(record.parts) and _lacks_none(record.parts, in_source.digests)
+        return Next.FORGET if is_back or (not is_dropping and in_source.rows >= record.rows) else Next.DECIDE
     if record.step is Step.RESTORING:
         return Next.RESTORE
-    if tuple(held) != record.parts:
+    if held.digests != record.parts:
+        if is_dropping and not (source_rows or in_source.digests) and _lacks_none(held.digests, record.parts):
+            return Next.DROP  # of several parts, some were dropped
         return Next.RESTORE if record.step is Step.MOVING else Next.DECIDE
     if source_rows or in_source.digests:
         return Next.RESTORE
     return {Step.MOVING: Next.COMPARE, Step.HELD: Next.KEEP, Step.DROPPING: Next.DROP}[record.step]
+
+
+def _lacks_none(digests: Iterable[str], of: Iterable[str]) -> bool:
+    return not Counter(digests) - Counter(of)
+
+
+def is_all(record: Record, held: Parts, in_source: Parts) -> bool:
+    """Whether what is held and what the storage has are all rows that were to be moved."""
+    if _lacks_none(record.parts, [*held.digests, *in_source.digests]):
+        return True
+    return record.step is not Step.DROPPING and held.rows + in_source.rows >= record.rows
+
+
+def is_doubled(record: Record, held: Sequence[str]) -> bool:
+    """Whether a part is held more often than it was moved: to move it back would double its rows.
+
+    :param held: digests of its parts in the holding table
+    """
+    return any(digest in record.parts for digest in Counter(held) - Counter(record.parts))
 
 
 def is_due(record: Record, now: datetime, holding_days: int) -> bool:
@@ -465,10 +261,12 @@ def is_due(record: Record, now: datetime, holding_days: int) -> bool:
     return now >= record.at + timedelta(days=holding_days)
 
 
-def seals_obstacle(record: Record, readers: Sequence[Reader]) -> str | None:
+def seals_obstacle(record: Record, readers: Sequence[Reader], later_columns: Collection[str] = ()) -> str | None:
     """Why a held partition may not be dropped, as far as seals tell; ``None`` if they may be verified.
 
     They must be the very seals that it was compared with, of every table that reads the storage now.
+
+    :param later_columns: of the storage, which what is held has not got
     """
     present = {reader.table.name: reader for reader in readers}
     for name in record.seals:
@@ -484,4 +282,7 @@ def seals_obstacle(record: Record, readers: Sequence[Reader]) -> str | None:
                 return f"{day} of {name} is not sealed any more: its cold table was dropped, rolled back or made anew"
             if reader.seals[day].seal_id != seal_id:
                 return f"{day} of {name} has another seal than when it was compared"
+            sealed = {column.name for column in reader.seals[day].columns}
+            if unsealed := reader.columns - sealed - set(later_columns):
+                return f"the seal of {day} of {name} says nothing of column {min(unsealed)}, which is shown since then"
     return None

@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 
 from k2_offload.core.day_comparison import day_window
+from k2_offload.core.holding import DayRange
 from k2_offload.core.queries import source_of
-from k2_offload.core.retention import HOLDING_SUFFIX, Coverage, DayRange
+from k2_offload.core.retention import HOLDING_SUFFIX, Coverage
 from k2_offload.core.sql import between, literal, quote, source_column
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import Window
@@ -75,6 +76,20 @@ def parts(name: str) -> str:
         f"WHERE active AND rows > 0 AND database = {literal(database)} AND table = {literal(table)} "
         "GROUP BY partition_id ORDER BY partition_id"
     )
+
+
+def mutations(name: str) -> str:
+    """Rows ``(mutation, command, whether it is done, microseconds when it was given)`` of a table, in their order."""
+    database, _, table = name.partition(".")
+    return (
+        "SELECT mutation_id, command, is_done, toUnixTimestamp(create_time) * 1000000 FROM system.mutations "
+        f"WHERE database = {literal(database)} AND table = {literal(table)} ORDER BY create_time, mutation_id"
+    )
+
+
+def any_holding() -> str:
+    """One row: how many tables may be holding tables."""
+    return f"SELECT count() FROM system.tables WHERE endsWith(name, {literal(HOLDING_SUFFIX)})"
 
 
 def partition_days(storage: str, columns: Sequence[str]) -> str:

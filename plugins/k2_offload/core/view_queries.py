@@ -62,6 +62,11 @@ def read_view(table: TableSpec) -> str:
     return f"SELECT engine, comment FROM system.tables WHERE database = {literal(database)} AND name = {literal(name)}"
 
 
+def read_all_views() -> str:
+    """Rows ``(comment)`` of all views that may be of both tiers, whatever their names are."""
+    return "SELECT comment FROM system.tables WHERE engine = 'View' AND startsWith(comment, '{\"table\": ')"
+
+
 def view_name(table: TableSpec) -> str:
     """For a statement."""
     return ".".join(quote(part) for part in (table.view or "").split("."))

@@ -64,12 +64,17 @@ def format_time(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+_FORMATTED = re.compile(r"\d{4}-\d\d-\d\dT([01]\d|2[0-3]):\d\d:\d\d\.\d{6}Z", re.ASCII)
+
+
 def parse_time(text: str) -> datetime:
     """The inverse of :func:`format_time`.
 
     :raises ValueError: if the text is not in that form
     """
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    if not _FORMATTED.fullmatch(text):
+        raise ValueError(f"'{text}' is no time as it is written here, such as 2026-03-01T12:00:00.000000Z")
+    return datetime.fromisoformat(text)  # several times as fast as strptime: a chain has thousands of them
 
 
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?)?", re.ASCII)

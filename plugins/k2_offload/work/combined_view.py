@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
 
@@ -24,7 +25,7 @@ from k2_offload.core.gaps import GapKind, on_record
 from k2_offload.core.lake import iceberg_table
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import is_kept_too_short
-from k2_offload.core.view_queries import create_view, read_view
+from k2_offload.core.view_queries import create_view, read_all_views, read_view
 from k2_offload.work.compare import TableDays, count_days
 from k2_offload.work.known_seals import kept, newest_of
 from k2_offload.work.tiers import WORKER, Tiers
@@ -147,6 +148,15 @@ def read_state(tiers: Tiers, table: TableSpec) -> ViewState | None:
             "not replaced. Drop it, or name another in the table file: 'view'."
         )
     return state
+
+
+def read_all_states(tiers: Tiers) -> list[ViewState]:
+    """What all views over both tiers show, also those that the table file does not name any more."""
+    states = []
+    for (comment,) in tiers.clickhouse.execute(read_all_views()):
+        with suppress(ValueError):
+            states.append(ViewState.read(comment))
+    return states
 
 
 def _find_boundary(tiers: Tiers, days: TableDays, before: ViewState | None, *, accept: bool) -> Boundary:

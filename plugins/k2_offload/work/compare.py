@@ -22,7 +22,7 @@ from k2_offload.core.day_comparison import (
 )
 from k2_offload.core.errors import OffloadError, Overloaded, Refused, Unreachable
 from k2_offload.core.exactly_once import check_cut, watermark_of
-from k2_offload.core.retention import Kept
+from k2_offload.core.holding import Kept
 from k2_offload.core.schema_change import settle
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column

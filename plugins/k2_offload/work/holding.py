@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
@@ -10,8 +10,9 @@ from k2_offload.core import retention_queries as sql
 from k2_offload.core.day_comparison import day_window
 from k2_offload.core.errors import DamagedTable, InvalidSource
 from k2_offload.core.gaps import Looked, may_have_expired, soon_expired
+from k2_offload.core.holding import NO_PARTS, Holding, Kept, Partition, Parts
 from k2_offload.core.maintenance import LONGEST_CANDLE
-from k2_offload.core.retention import ENGINES, FAR, NO_PARTS, Holding, Kept, Partition, Parts, StoredColumn
+from k2_offload.core.retention import ENGINES, FAR, StoredColumn
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import removals
 from k2_offload.core.windows import Window
@@ -54,13 +55,15 @@ class HoldingTable:
         """Put on record what is to be done, or was."""
         self.clickhouse.execute(sql.write_comment(self.storage, holding.text))
 
-    def prepare(self, holding: Holding | None) -> Holding:
+    def prepare(self, holding: Holding | None, check_alone: Callable[[], None]) -> Holding:
         """Let the holding table be there, without a TTL or merges, and with the storage's columns.
 
+        :param check_alone: fails if another run may have made it, or moved partitions to it
         :raises OffloadError: if it holds partitions with other columns
         """
         if holding is None:
             holding = Holding(self.storage, None)
+            check_alone()
             self.clickhouse.execute(sql.create_holding(self.storage, holding.text))
         elif self._columns(self.name) != self._columns(self.storage):
             if holding.records or self.parts(self.name):
@@ -68,6 +71,7 @@ class HoldingTable:
                     f"{self.storage}: its columns have changed, and {self.name} still holds partitions with the old "
                     "ones. Nothing was moved and no row is lost. More partitions go when those are dropped."
                 )
+            check_alone()
             self.clickhouse.execute(sql.create_holding(self.storage, holding.text, replace=True))
         engine = self.clickhouse.engine(self.name)
         for statement in sql.prepare_holding(self.storage, engine, has_ttl=removals(engine) != []):
@@ -77,10 +81,9 @@ class HoldingTable:
     def _columns(self, name: str) -> list[tuple[object, ...]]:
         return self.clickhouse.execute(sql.structure(name))
 
-    @property
-    def columns(self) -> list[str]:
-        """Names of the storage's columns."""
-        return [str(name) for name, *_ in self._columns(self.storage)]
+    def columns_of(self, name: str) -> list[str]:
+        """Names of a table's columns."""
+        return [str(column) for column, *_ in self._columns(name)]
 
     @property
     def stored_columns(self) -> list[StoredColumn]:
@@ -164,17 +167,29 @@ def _in_the_way(table: TableSpec, storage: str | None, kept_for: timedelta | Non
     return None
 
 
+def is_any_holding(tiers: Tiers) -> bool:
+    """Whether a table of any storage may be there that holds, or has held, its partitions."""
+    return tiers.clickhouse.execute(sql.any_holding()) != [(0,)]
+
+
 def read_kept(tiers: Tiers, table: TableSpec) -> Kept:
     """Which days ClickHouse holds as a whole although they are old, and which not although they are young.
 
     :raises OffloadError: if what was removed of it cannot be known
     """
-    if not table.is_proven:
+    if not (table.is_proven or is_any_holding(tiers)):
         return Kept()
     storage = tiers.clickhouse.storage(table)
+    if storage is None and table.is_proven:
+        raise InvalidSource(
+            f"{table.name}: which table holds the rows of {table.source} is not known, or its TTL groups rows, so what "
+            "was removed of it is not known. Nothing was changed and no row is lost. Run `k2 validate`."
+        )
     holding = HoldingTable(tiers, storage.name).read() if storage is not None else None
     if holding is None:
         return Kept()
+    if not table.is_proven:
+        return replace(holding.kept(table.partition_column), whole_since=None)
     ttl_of, kept_for = read_kept_for_now(tiers, table)
     whole = holding.with_whole(max(tiers.now(), tiers.clickhouse.now()), kept_for)
     kept = whole.kept(table.partition_column)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, datetime
 
 from k2_offload.adapters.dag_runs import ActiveRun, DagState
 from k2_offload.core.lag import LAG_TARGET
@@ -31,6 +31,14 @@ def find_notes(line: TableStatus, now: datetime) -> Iterator[str]:
     for gap in line.gaps:
         rows = "an unknown number of" if gap.rows is None else f"{gap.rows:,}"
         yield f"{rows} rows missed in {show_window(gap.window.low, gap.window.high)} ({gap.kind})."
+
+
+def describe_late(days: Iterable[date]) -> str:
+    """That there are late rows, and what becomes of them."""
+    return (
+        f"rows of {', '.join(map(str, days))} that came below the watermark. No window brings them; `k2_reconcile` "
+        "heals their day as long as ClickHouse holds it as a whole. `k2 heal TABLE --dry-run` says what it will do."
+    )
 
 
 def describe_seals(table: str, sealed: SealedDays) -> Iterator[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
+from typing import Any
 
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger_seals import LedgerSeals
@@ -12,10 +13,13 @@ from k2_offload.core import day_queries
 from k2_offload.core import retention_queries as sql
 from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.errors import DamagedTable
-from k2_offload.core.retention import NO_PARTS, Partition, Parts, Reader, Record, coverage, hides_rows
+from k2_offload.core.holding import NO_PARTS, Partition, Parts, Record
+from k2_offload.core.retention import Reader, coverage, hides_rows
 from k2_offload.core.schema_change import settle
 from k2_offload.core.seals import Seal
 from k2_offload.core.tables import TableSpec
+from k2_offload.core.windows import to_micros
+from k2_offload.work.combined_view import read_all_states
 from k2_offload.work.holding import HoldingTable
 from k2_offload.work.known_seals import newest_of
 from k2_offload.work.tiers import Tiers
@@ -50,6 +54,8 @@ class Proof:
         before = parts.get(partition.partition_id, NO_PARTS)
         if any(name.startswith("patch-") for name in parts):
             return {}, f"{self.storage} has patch parts of an UPDATE that are not merged into its rows yet"
+        if (mutation := self.find_mutation()) is not None:
+            return {}, f"{self.storage} has a mutation that is not done yet: {mutation}"
         [(readable,)] = self.tiers.clickhouse.execute(sql.count_storage(self.storage, partition.partition_id))
         if before.rows != readable:
             return {}, (
@@ -93,6 +99,26 @@ class Proof:
             return loaded, "rows came in, or parts were merged, while it was compared; the next run looks anew"
         return loaded, None
 
+    def mutations(self, before: datetime | None = None) -> set[str]:
+        """The mutations (``ALTER UPDATE``, ``DELETE``) of the storage that are known.
+
+        :param before: only those given before a time
+        """
+        return {name for name, _, _, at in self._mutations() if before is None or at < to_micros(before)}
+
+    def find_mutation(self, seen: Collection[str] | None = None) -> str | None:
+        """One that is not done: it does not change what is moved away meanwhile, and counts as done then.
+
+        :param seen: or that is none of these
+        """
+        for name, command, is_done, _ in self._mutations():
+            if not is_done or (seen is not None and name not in seen):
+                return f"{name} ({command})"
+        return None
+
+    def _mutations(self) -> list[tuple[Any, ...]]:
+        return self.tiers.clickhouse.execute(sql.mutations(self.storage))
+
     def find_hidden(self, partition: Partition, readers: Sequence[Reader], readable: int) -> str | None:
         """Why the tables may not show all rows of a partition; ``None`` if they do.
 
@@ -135,8 +161,10 @@ class Proof:
 
     def find_broken(self, record: Record, readers: Sequence[Reader]) -> str | None:
         """Why the cold tier may not hold what is held."""
+        loaded = []
         for reader in readers:
             cold = self.load(reader.table)
+            loaded.append((reader.table, cold))
             for day in record.seals[reader.table.name]:
                 self.check_alone()
                 try:
@@ -145,6 +173,10 @@ class Proof:
                     reason = str(damage)
                 if reason is not None:
                     return reason if reason.endswith(".") else f"{reason}."
+        for table, cold in loaded:  # verifying takes minutes
+            now = self.load(table)
+            if now.uuid != cold.uuid or cold.snapshot_id not in {each.snapshot_id for each in now.chain.ancestors()}:
+                return f"{table.name}: its cold table was rolled back, or made anew, while it was verified."
         return None
 
     def load(self, table: TableSpec) -> ColdTable:
@@ -163,6 +195,7 @@ class Proof:
         :param days: that are looked at, by partition column
         """
         found = []
+        views = [state for state in read_all_states(self.tiers) if state.valid_until > self.now]
         for table in self.tables:
             cold = self.tiers.load_cold(table)
             recorded = LedgerSeals(self.tiers.ledger).read([table.name])
@@ -179,6 +212,14 @@ class Proof:
                     broken,
                     rows,
                     frozenset(self.tiers.clickhouse.column_types(table)),
+                    min(
+                        (
+                            view.boundary.date() if view.partition_column == table.partition_column else date.min
+                            for view in views
+                            if view.table == table.name
+                        ),
+                        default=None,
+                    ),
                 )
             )
         return found

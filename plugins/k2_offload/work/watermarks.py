@@ -8,7 +8,16 @@ from datetime import datetime
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.core.errors import ChangedTable, DamagedTable, OffloadError
-from k2_offload.core.exactly_once import Published, Stamp, WindowId, adopted, check_cut, decide_publish, watermark_of
+from k2_offload.core.exactly_once import (
+    FIRST_WATERMARK,
+    Published,
+    Stamp,
+    WindowId,
+    adopted,
+    check_cut,
+    decide_publish,
+    watermark_of,
+)
 from k2_offload.core.gaps import first_contact
 from k2_offload.core.skips import Skips, intersect
 from k2_offload.core.tables import TableSpec
@@ -190,8 +199,9 @@ def skip(tiers: Tiers, table: TableSpec, found: Skip) -> None:
         decide_publish(table.name, Stamp(window_id, table.timestamp_column, "skip"), cold.uuid, cold.published)
         cold.adopt(window_id, table.timestamp_column, found.rows, cold.skips.skipping(found.window))
     commit(tiers, table)  # records what was skipped, as the next cycle would
-    with tiers.ledger.locked(table.name) as locked:
-        locked.set_looked(first_contact(tiers.now(), table.warm_retention))
+    if found.watermark == FIRST_WATERMARK:
+        with tiers.ledger.locked(table.name) as locked:
+            locked.set_looked(first_contact(tiers.now(), table.warm_retention))
 
 
 def _refusal_to_go_back(table: TableSpec, cold: ColdTable, watermark: datetime, time: datetime, now: datetime) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -12,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from embedded.demo import Demo
 from embedded.stack import Ports, StackSettings, airflow_services, down
 from embedded.stack.secrets import Secrets
 from tests.support import SharedStack, free_stack_ports
@@ -55,7 +55,8 @@ def test_demo_moves_recorded_and_fresh_trades(settings: StackSettings, environme
     assert "\n".join(form(excerpt)) in "\n".join(form(demo.stdout)), demo.stdout
 
     stack = SharedStack(settings, Secrets.load_or_make(settings.state))
-    cold = {line["table"]: line["cold_rows"] for line in Demo(stack.environment).k2_json("status")}
+    status = subprocess.run(["k2", "status", "--json"], env=stack.environment, stdout=subprocess.PIPE, check=True)
+    cold = {line["table"]: line["cold_rows"] for line in json.loads(status.stdout)}
     assert all(cold[table] > recorded for table, recorded in RECORDED_TRADES.items()), cold
     assert cold["silver_trades"] == sum(cold[table] for table in RECORDED_TRADES)
     assert all(cold.values()), cold

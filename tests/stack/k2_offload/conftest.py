@@ -26,7 +26,7 @@ def start_spark(stack: SharedStack) -> Iterator[Callable[[], WarmSpark]]:
 
         @cache
         def start() -> WarmSpark:
-            spark = WarmSpark(log, WARM_JOB, java_options="-XX:TieredStopAtLevel=1", variables=environment)
+            spark = WarmSpark(log, WARM_JOB, java_options=None, variables=environment)
             return resources.enter_context(closing(spark))
 
         yield start

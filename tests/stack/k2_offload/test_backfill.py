@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import psutil
 import pytest
 
 from k2_offload.core.backfill import BackfillId
@@ -20,6 +21,7 @@ from k2_offload.work.seals import seal_days
 from k2_offload.work.status import read_status
 from k2_offload.work.watermarks import accept, find_skip, read_cold_table, skip
 from tests.faults.hook import Fault, Kind
+from tests.faults.output import Output
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=3)
@@ -128,24 +130,25 @@ def test_two_backfills_at_the_same_moment_bring_it_once(workbench, skipped):
     workbench.check(cycle, [table])
 
 
-@pytest.mark.parametrize(
-    "point",
-    [FaultPoint.STAGED, FaultPoint.BACKFILL_STAGED_AGAIN, FaultPoint.BACKFILLED],
-    ids=["staged", "again", "filled"],
-)
-def test_a_backfill_that_is_killed_is_brought_later(workbench, point):
-    table, cycle = begin_at_the_front(workbench)
-    fault = Fault(point, Kind.KILL, table)
-    interfered = Fault(FaultPoint.BACKFILL_CHECKED, Kind.INTERFERE, table)
-    staged_again = point is FaultPoint.BACKFILL_STAGED_AGAIN
-    code, output = workbench.run_job(*plan(cycle, table), faults=[*([interfered] if staged_again else []), fault])
-    assert code != 0, output
-    assert "FAULT kill" in output
-    if ranges := find_left_out(cycle.tiers, cycle.tables[table]).ranges:
-        assert point is not FaultPoint.BACKFILLED
-        workbench.publish(*plan(cycle, table))
-    assert bool(ranges) == (point is not FaultPoint.BACKFILLED)
-    workbench.check(cycle, [table])
+def test_a_backfill_that_is_killed_is_brought_later(workbench):
+    """One job, killed while it is at a point of its own with each of three tables."""
+    points = (FaultPoint.STAGED, FaultPoint.BACKFILL_STAGED_AGAIN, FaultPoint.BACKFILLED)
+    begun = {point: begin_at_the_front(workbench, point.name.lower()) for point in points}
+    planned = [window for table, cycle in begun.values() for window in plan(cycle, table)]
+    faults = [Fault(point, Kind.WAIT, table) for point, (table, _) in begun.items()]
+    interfered, _ = begun[FaultPoint.BACKFILL_STAGED_AGAIN]
+    faults.append(Fault(FaultPoint.BACKFILL_CHECKED, Kind.INTERFERE, interfered))
+    job = Output(workbench.start_job(*planned, faults=faults))
+    job.wait_for("FAULT wait", times=len(points))
+    for process in [*psutil.Process(job.process.pid).children(recursive=True), job.process]:
+        process.kill()
+    job.wait_for_end()
+    for point, (table, cycle) in begun.items():
+        ranges = find_left_out(cycle.tiers, cycle.tables[table]).ranges
+        assert bool(ranges) == (point is not FaultPoint.BACKFILLED), point
+        if ranges:
+            workbench.publish(*plan(cycle, table))
+        workbench.check(cycle, [table])
 
 
 @pytest.mark.parametrize(
@@ -171,9 +174,9 @@ def test_an_error_leaves_all_or_nothing(workbench, point):
     workbench.check(cycle, [table])
 
 
-def begin_at_the_front(workbench):
+def begin_at_the_front(workbench, name="trades"):
     """A new table of 100 rows, all of them left to a backfill."""
-    table = workbench.create_trades()
+    table = workbench.create_trades(name)
     workbench.insert_trades(table, NOON, 100)
     cycle = workbench.cycle(workbench.spec(table, history="backfill"), now=LATER)
     assert cycle.plan(cycle.tables[table]) is None

@@ -56,8 +56,8 @@ def test_jdbc_refuses_an_unsafe_table(workbench, name):
     planned = cycle.plan(cycle.tables[table])
     with workbench.cold_catalog.load_table(f"cold.{table}").transaction() as transaction:
         transaction.remove_properties(name)
-    code, output = workbench.run_job(planned)
-    assert code == 1
+    done, output = workbench.try_to_publish(planned)
+    assert not done
     assert f"'{name}' is not" in output
     assert f"ALTER TABLE cold.{table} SET TBLPROPERTIES" in output
     assert not workbench.cold_rows(table)
@@ -147,8 +147,8 @@ def test_one_failing_table_does_not_stop_the_others_of_its_job(workbench):
     workbench.insert_trades(bad, NOON, 10)
     planned = [cycle.plan(cycle.tables[name]) for name in (bad, good)]
     workbench.sql(f"RENAME TABLE {bad} TO {bad}_gone")
-    code, output = workbench.run_job(*planned)
-    assert code == 1
+    done, output = workbench.try_to_publish(*planned)
+    assert not done
     assert "ERROR" in output
     assert workbench.cold_rows(good) == workbench.warm_rows(good)
     assert not workbench.cold_rows(bad)
@@ -251,8 +251,8 @@ def test_a_window_planned_before_another_took_its_place_is_refused(workbench):
     with early.ledger.locked(table) as locked:
         locked.abandon(locked.entry().open_window)
     workbench.move(workbench.cycle(workbench.spec(table), now=LATER), table)
-    code, output = workbench.run_job(zombie)
-    assert code == 1
+    done, output = workbench.try_to_publish(zombie)
+    assert not done
     assert "no row is lost" in output
     assert workbench.cold_rows(table) == workbench.warm_rows(table)
 

@@ -22,17 +22,24 @@ LATER = NOON + timedelta(hours=20)
 
 @pytest.fixture
 def moved(workbench):
-    """A table of two days, moved in three windows."""
-    return moved_table(workbench)
+    """A table of two days, moved in one window: several files."""
+    return moved_table(workbench, (0, 2, 11.9))
 
 
-def moved_table(workbench, **changes):
+@pytest.fixture
+def moved_in_windows(workbench):
+    """The same, moved in three windows."""
+    return moved_table(workbench, (0,), (2,), (11.9,))
+
+
+def moved_table(workbench, *windows):
     table = workbench.create_trades()
-    for hours in (0, 2, 11.9):
-        workbench.insert_trades(table, NOON + timedelta(hours=hours), 400)
-        cycle = workbench.cycle(workbench.spec(table, **changes), now=NOON + timedelta(hours=hours + 0.2))
+    for window in windows:
+        for hours in window:
+            workbench.insert_trades(table, NOON + timedelta(hours=hours), 400)
+        cycle = workbench.cycle(workbench.spec(table, max_file_rows=500), now=NOON + timedelta(hours=window[-1] + 0.2))
         workbench.move(cycle, table)
-    return workbench.cycle(workbench.spec(table, **changes), now=LATER), table
+    return workbench.cycle(workbench.spec(table), now=LATER), table
 
 
 def compare(cycle, table, day=DAY):
@@ -54,8 +61,8 @@ def add_late_rows(workbench, table, count=3):
     workbench.insert_trades(table, NOON - timedelta(hours=1), count, start_sequence=10**6)
 
 
-def test_late_rows_are_healed_and_the_next_window_follows(workbench, moved):
-    cycle, table = moved
+def test_late_rows_are_healed_and_the_next_window_follows(workbench, moved_in_windows):
+    cycle, table = moved_in_windows
     watermark = watermark_of(cycle.catalog.load(cycle.tables[table]).published)
     assert compare(cycle, table).verdict is Verdict.EQUAL
     add_late_rows(workbench, table)
@@ -83,8 +90,7 @@ def test_spark_heals_too(workbench):
     workbench.insert_trades(table, NOON, 100)
     workbench.move(cycle, table)
     add_late_rows(workbench, table)
-    code, output = workbench.run_job(planned_heal(cycle, table))
-    assert code == 0, output
+    workbench.publish(planned_heal(cycle, table))
     workbench.check(cycle, [table])
 
 
@@ -110,8 +116,8 @@ def test_a_day_of_which_nothing_was_cold_is_healed_once(workbench, moved):
     assert workbench.cold_rows(table) == below_watermark(workbench, cycle, table)
 
 
-def test_a_heal_beside_a_new_window_loses_neither(workbench, moved):
-    cycle, table = moved
+def test_a_heal_beside_a_new_window_loses_neither(workbench, moved_in_windows):
+    cycle, table = moved_in_windows
     add_late_rows(workbench, table)
     planned = planned_heal(cycle, table, day=DAY)
     workbench.insert_trades(table, NOON + timedelta(hours=12.5), 100)
@@ -143,9 +149,9 @@ def test_rows_that_another_writer_deletes_stop_a_heal(workbench, moved):
     assert "the next comparison looks at the day anew" in output
 
 
-def test_a_heal_after_a_rollback_is_refused(workbench, moved):
+def test_a_heal_after_a_rollback_is_refused(workbench, moved_in_windows):
     """Its rows are moved again by the windows that follow, so it would double them."""
-    cycle, table = moved
+    cycle, table = moved_in_windows
     first_window = workbench.cold_table(table).metadata.snapshots[0].snapshot_id
     workbench.insert_trades(table, NOON + timedelta(hours=3), 5, start_sequence=10**6)
     planned = planned_heal(cycle, table)
@@ -184,8 +190,8 @@ def test_a_row_that_was_changed_is_named_and_kept(workbench, moved):
     assert "not in the warm tier" in found.obstacle()
 
 
-def test_a_file_that_is_gone_is_named(workbench, moved):
-    cycle, table = moved
+def test_a_file_that_is_gone_is_named(workbench, moved_in_windows):
+    cycle, table = moved_in_windows
     task = next(iter(workbench.cold_table(table).scan().plan_files()))
     Path(urlparse(task.file.file_path).path).unlink()
     found = compare(cycle, table)

@@ -27,9 +27,19 @@ FAR_AHEAD = datetime(2100, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def scattered(workbench):
-    """A table of two days, moved in three windows: one day of six files is over."""
+    """A table of two days: one day of six files is over."""
+    return scattered_table(workbench, (0, 1, 2, 3, 4, 5, 20))
+
+
+@pytest.fixture
+def scattered_in_windows(workbench):
+    """The same, moved in three windows."""
+    return scattered_table(workbench, (0, 1, 2), (3, 4, 5), (20,))
+
+
+def scattered_table(workbench, *windows):
     table = workbench.create_trades()
-    for hours in ((0, 1, 2), (3, 4, 5), (20,)):
+    for hours in windows:
         move(workbench, table, *hours)
     return workbench.cycle(workbench.spec(table), now=LATER), table
 
@@ -74,12 +84,14 @@ def two_days_ago():
 
 def test_a_closed_day_of_many_files_becomes_one_and_holds_the_same_rows(workbench, scattered):
     cycle, table = scattered
+    started = cycle.tiers.now()
     rows, files, before = workbench.cold_rows(table), files_of(workbench, table), watermark(cycle, table)
     old = workbench.cold_table(table).metadata.current_snapshot_id
 
     would = workbench.maintain(cycle, table, dry_run=True)
     assert (would.rewritten_days, would.problems) == (1, ())
     assert files_of(workbench, table) == files
+    assert table not in cycle.ledger.last_maintained(), "nothing was done"
 
     seen = seen_snapshots(cycle.tiers, cycle.tables[table])
     assert list(find_rewrites(cycle.tiers, cycle.tables[table], seen)) == []
@@ -95,6 +107,9 @@ def test_a_closed_day_of_many_files_becomes_one_and_holds_the_same_rows(workbenc
         (task.file, task) for task in workbench.cold_table(table).scan(f"at < '{DAY}T23:00:00+00:00'").plan_files()
     ]
     assert written.record_count == 6 * 20
+    assert cycle.ledger.last_maintained()[table] == started
+    [found] = [each for each in cycle.ledger.read_maintenance(started) if each.table == table]
+    assert (found.rewritten_days, found.files_before, found.files_after, found.problem) == (1, 7, 2, None)
 
     assert workbench.maintain(cycle, table).rewritten_days == 0, "twice"
     move(workbench, table, 21)
@@ -143,8 +158,8 @@ def test_what_another_writer_commits_meanwhile_stays(workbench, scattered):
     workbench.check(cycle, [table])
 
 
-def test_snapshots_expire_down_to_the_last_window(workbench, scattered):
-    cycle, table = scattered
+def test_snapshots_expire_down_to_the_last_window(workbench, scattered_in_windows):
+    cycle, table = scattered_in_windows
     rows, before = workbench.cold_rows(table), watermark(cycle, table)
     published = workbench.cold_table(table).metadata.refs[PUBLISHED_BRANCH].snapshot_id
     would = workbench.maintain(cycle, table, dry_run=True, expire_before=FAR_AHEAD)
@@ -162,8 +177,8 @@ def test_snapshots_expire_down_to_the_last_window(workbench, scattered):
     workbench.check(workbench.cycle(workbench.spec(table), now=LATER), [table])
 
 
-def test_nothing_expires_after_a_rollback(workbench, scattered):
-    cycle, table = scattered
+def test_nothing_expires_after_a_rollback(workbench, scattered_in_windows):
+    cycle, table = scattered_in_windows
     cold = workbench.cold_table(table)
     earlier = cold.metadata.snapshots[-3].snapshot_id
     cold.manage_snapshots().set_current_snapshot(earlier).commit()
@@ -201,8 +216,7 @@ def test_only_old_files_that_no_snapshot_names_are_removed(workbench, scattered)
     workbench.check(cycle, [table])
 
 
-@pytest.mark.parametrize("other", ["another table", "a later state"])
-def test_it_leaves_a_folder_alone_that_holds(workbench, scattered, other):
+def test_a_folder_that_holds_another_table_is_left_alone(workbench, scattered):
     cycle, table = scattered
     folder = make_old(workbench, table)
     orphan = folder / "data" / "orphan.parquet"
@@ -210,34 +224,19 @@ def test_it_leaves_a_folder_alone_that_holds(workbench, scattered, other):
     make_old(workbench, table)
     own = workbench.path_of(table, workbench.cold_table(table).metadata_location)
     metadata = json.loads(own.read_text())
-    if other == "another table":
-        metadata["table-uuid"] = "00000000-0000-4000-8000-000000000000"
-    else:
-        metadata["last-sequence-number"] += 100
+    others = {
+        "another table": {"table-uuid": "00000000-0000-4000-8000-000000000000"},
+        "a later state": {"last-sequence-number": metadata["last-sequence-number"] + 100},
+    }
     young = own.with_name("00000-other.metadata.json")
-    young.write_text(json.dumps(metadata))
-    done = workbench.maintain(cycle, table, orphans_before=two_days_ago())
-    [problem] = done.problems
-    assert other in problem
-    assert (young.exists(), orphan.exists(), done.orphans) == (True, True, 0)
+    for other, changes in others.items():
+        young.write_text(json.dumps(metadata | changes))
+        done = workbench.maintain(cycle, table, orphans_before=two_days_ago())
+        [problem] = done.problems
+        assert other in problem
+        assert (young.exists(), orphan.exists(), done.orphans) == (True, True, 0), other
 
-
-def test_half_of_a_metadata_file_stops_nothing(workbench, scattered):
-    cycle, table = scattered
-    own = workbench.path_of(table, workbench.cold_table(table).metadata_location)
-    half = own.with_name("00000-half.metadata.json")
-    half.write_text(own.read_text()[:100])
+    young.write_text(own.read_text()[:100])
     make_old(workbench, table)
     done = workbench.maintain(cycle, table, orphans_before=two_days_ago())
-    assert (done.problems, half.exists()) == ((), False)
-
-
-def test_what_was_done_is_in_the_ledger(workbench, scattered):
-    cycle, table = scattered
-    started = cycle.tiers.now()
-    workbench.maintain(cycle, table, dry_run=True)
-    assert table not in cycle.ledger.last_maintained()
-    workbench.maintain(cycle, table)
-    assert cycle.ledger.last_maintained()[table] == started
-    [found] = [each for each in cycle.ledger.read_maintenance(started) if each.table == table]
-    assert (found.rewritten_days, found.files_before, found.files_after, found.problem) == (1, 7, 2, None)
+    assert (done.problems, young.exists(), orphan.exists()) == ((), False, False), "half of a file stops nothing"

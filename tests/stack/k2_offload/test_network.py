@@ -92,10 +92,18 @@ class Network:
         cycle = self.cycle()
         planned = [entry for entry in self.plan(cycle) if entry is not None]
         if planned:
-            code, output = self.workbench.run_job(*planned)
+            code, output = self.run(*planned)
             assert code == 0, output
         self.commit(cycle)
         self.workbench.check(cycle, self.tables)
+
+    def start(self, *planned, **options):
+        """The job, with the connections of the moment; what the network does is the same to a process that is up."""
+        return self.workbench.start_warm_job(*planned, **options)
+
+    def run(self, *planned, **options):
+        """Returns the exit code and the output."""
+        return self.start(*planned, **options).wait_for_end()
 
 
 @pytest.fixture
@@ -125,7 +133,7 @@ def test_plan_and_commit_go_on_when_a_service_comes_back_in_time(network):
         timer.join()
     network.clickhouse.when(export_of(first), lambda: network.clickhouse.unplug(1.5))
     network.catalog.when(commit_of(second), lambda: network.catalog.unplug(1.5))
-    code, output = network.workbench.run_job(*planned)
+    code, output = network.run(*planned)
     assert (code, output.count(": published 1200 rows")) == (0, 3), output
     assert "Trying again" in output
     for table, proxy in ((first, network.ledger), (second, network.catalog)):
@@ -154,7 +162,7 @@ def test_what_is_lost_while_planning_and_committing_is_tried_again(network):
         rule = lose()
         planned += network.plan(cycle, table)
         assert rule.fired == 1, what
-    code, output = network.workbench.run_job(*planned)
+    code, output = network.run(*planned)
     assert (code, output.count(": published 1200 rows")) == (0, len(losses)), output
     losses_of_commit = [
         partial(network.ledger.lose_request, rb"COMMIT"),
@@ -185,7 +193,7 @@ def test_the_job_outlives_the_loss_of_any_request_and_any_reply(network):
         network.add_table(suffix)
     planned = network.plan(network.cycle())
     rules = [lose(table) for table, lose in zip(network.tables, losses.values(), strict=True)]
-    code, output = network.workbench.run_job(*planned, parallel_tables=len(losses))
+    code, output = network.run(*planned, parallel_tables=len(losses))
     assert dict.fromkeys(losses, 1) == dict(zip(losses, (rule.fired for rule in rules), strict=True))
     assert (code, output.count(": published 1200 rows")) == (0, len(losses)), output
     network.recover()
@@ -218,7 +226,7 @@ def test_a_service_that_stays_away_fails_the_attempt_and_the_next_one_resumes_th
     network.reach("catalog")
     network.reach_directly("clickhouse")
     network.catalog.when(commit_of(staging), network.catalog.unplug)
-    without_catalog = Output(network.workbench.start_job(planned[staging]))
+    without_catalog = network.start(planned[staging])
     network.ledger.unplug()
     with pytest.raises(Unreachable, match="far_ledger"):
         network.plan(network_cycle_without_schema(network), opening)
@@ -249,7 +257,7 @@ def test_a_slow_network_needs_no_second_try(network, caplog):
     for proxy in network.proxies.values():
         proxy.slow(0.01, bytes_per_second=200_000)
     cycle = network.cycle()
-    code, output = network.workbench.run_job(*network.plan(cycle))
+    code, output = network.run(*network.plan(cycle))
     network.commit(cycle)
     assert (code, "Trying again" in output + caplog.text) == (0, False), output
     network.workbench.check(cycle, network.tables)
@@ -275,7 +283,7 @@ def test_a_clickhouse_that_is_killed_during_an_export_and_started_again(network,
     planned = network.plan(cycle)
     network.reach("clickhouse", password="wrong one")
     assert_refused(partial(network.plan, network.cycle()), "far_clickhouse", "wrong one")
-    code, output = network.workbench.run_job(*planned)
+    code, output = network.run(*planned)
     assert (code, "Trying again" in output, "wrong one" in output) == (1, False, False)
     assert "refuses Airflow connection 'far_clickhouse'" in output
 
@@ -287,7 +295,7 @@ def test_a_clickhouse_that_is_killed_during_an_export_and_started_again(network,
         restarted.set()
 
     rule = network.clickhouse.when(export_of(table), restart)
-    code, output = network.workbench.run_job(*planned)
+    code, output = network.run(*planned)
     assert (rule.fired, restarted.wait(30)) == (1, True)
     assert (code, "Trying again" in output) == (0, True), output
     network.commit(cycle)
@@ -339,7 +347,7 @@ def test_a_storage_that_is_away_for_a_moment(network):
     ]
 
     storages[opening].go()
-    job = Output(network.workbench.start_job(*planned, faults=faults))
+    job = network.start(*planned, faults=faults)
     job.wait_for("FAULT wait", times=len(faults))
     for table in network.tables[1:]:
         storages[table].go()
@@ -357,7 +365,7 @@ def test_a_folder_that_is_made_anew_is_not_taken_for_the_table(network):
     table = network.add_table()
     planned = network.plan(network.cycle())
     storage = Storage(network, table)
-    job = Output(network.workbench.start_job(*planned, faults=[Fault(FaultPoint.JOB_STARTED, Kind.WAIT, table)]))
+    job = network.start(*planned, faults=[Fault(FaultPoint.JOB_STARTED, Kind.WAIT, table)])
     job.wait_for("FAULT wait")
     storage.go()
     network.workbench.wake_file.touch()
@@ -375,7 +383,7 @@ def test_a_file_that_vanishes_after_its_export_is_not_published(network):
     cycle = network.workbench.cycle(network.workbench.spec(table, parallel_exports=1), now=NOW)
     planned = network.plan(cycle)
     second_file = Fault(FaultPoint.FILE_EXPORTED, Kind.WAIT, table, hit=2)
-    job = Output(network.workbench.start_job(*planned, faults=[second_file]))
+    job = network.start(*planned, faults=[second_file])
     job.wait_for("FAULT wait")
     first, _ = Storage(network, table).files()
     first.unlink()
@@ -391,7 +399,7 @@ def test_a_file_that_clickhouse_wrote_somewhere_else_is_a_refusal(network):
     table = network.add_table()
     cycle = network.workbench.cycle(network.workbench.spec(table, parallel_exports=1), now=NOW)
     planned = network.plan(cycle)
-    job = Output(network.workbench.start_job(*planned, faults=[Fault(FaultPoint.FILE_EXPORTED, Kind.WAIT, table)]))
+    job = network.start(*planned, faults=[Fault(FaultPoint.FILE_EXPORTED, Kind.WAIT, table)])
     job.wait_for("FAULT wait")
     [file] = Storage(network, table).files()
     file.rename(network.workbench.folder / file.name)
@@ -504,7 +512,7 @@ def test_a_rest_catalog_that_accepts_connections_and_stays_silent_is_given_up_by
     extra = {"catalog_type": "rest", "rest.client.socket-timeout-ms": "300"}
     host = f"http://{HOST}:{network.catalog.port}"
     network.reach("catalog", host=host, port=None, login="k2", password="k2", extra=extra)
-    code, output = network.workbench.run_job(*planned)
+    code, output = network.run(*planned)
     assert (code, output.count("Trying again")) == (1, 3), output
     assert "is not reachable through Airflow connection 'far_catalog'" in output
     assert "timed out" in output

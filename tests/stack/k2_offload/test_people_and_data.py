@@ -175,8 +175,8 @@ def test_fewer_rows_than_were_planned_are_not_published_until_a_person_accepts_i
     workbench.insert_trades(table, NOON + timedelta(hours=1), 24, start_sequence=500)
     planned = cycle.plan(cycle.tables[table])
     workbench.sql(f"ALTER TABLE {table} DELETE WHERE sequence >= 504 SETTINGS mutations_sync = 2")
-    code, output = workbench.run_job(planned)
-    assert code == 1
+    done, output = workbench.try_to_publish(planned)
+    assert not done
     assert "counts 4 rows, 20 fewer than the 24 when the window was planned. Nothing was published." in output
     assert sum(workbench.cold_rows(table).values()) == 100
 
@@ -231,7 +231,8 @@ def test_a_staged_snapshot_that_somebody_publishes_by_hand_is_not_moved_again(wo
     table, cycle = moved_table(workbench)
     workbench.insert_trades(table, NOON + timedelta(hours=1), 100, start_sequence=500)
     planned = cycle.plan(cycle.tables[table])
-    workbench.run_job(planned, faults=[Fault(FaultPoint.STAGED, Kind.KILL, table)])
+    code, _ = workbench.start_warm_job(planned, faults=[Fault(FaultPoint.STAGED, Kind.RAISE, table)]).wait_for_end()
+    assert code == 1
     staged = max(workbench.cold_table(table).metadata.snapshots, key=lambda each: each.sequence_number)
     catalog = workbench.cold_catalog.name
     workbench.spark.ask("sql", f"CALL {catalog}.system.cherrypick_snapshot('cold.{table}', {staged.snapshot_id})")

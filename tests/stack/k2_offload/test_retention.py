@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from k2_offload.core import fault_points
+from k2_offload.core.combined_view import ViewState
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.fault_points import FaultPoint
+from k2_offload.core.sql import literal
 from k2_offload.work.holding import HoldingTable
 from k2_offload.work.reconcile import compare_day, count_days, reconcile
 from k2_offload.work.retention import check_retention, remove_proven, restore_day
@@ -337,6 +339,43 @@ def test_rows_that_no_table_shows_keep_their_partition(workbench):
     [problem] = remove_proven(other.tiers, [other.tables[view]]).problems
     assert problem.startswith(f"{storage}: it reads k2.{storage}, too, and 'retention: proven' is not set for it")
     assert check_retention(other.tiers, other.tables[view]) in problem
+
+
+def test_a_day_waits_for_what_people_and_views_do_to_it(workbench, proven):
+    storage, holding = proven.storage, f"{proven.storage}_k2_holding"
+    workbench.sql(f"ALTER TABLE {holding} ATTACH PARTITION ID '20260304' FROM {storage}")
+    done = proven.remove(OLD)
+    assert [state.partition_id for state in done.states] == ["20260305"]
+    assert f"{holding}: partition 20260304 is not on record, and k2.{storage} has rows of it" in done.problems[0]
+    with pytest.raises(OffloadError, match="partition 20260304, which are not on record"):
+        restore_day(proven.tiers, proven.tables[0], DAY)
+    assert proven.where == (40, 40, 40), "40 rows twice are not 80"
+    workbench.sql(f"ALTER TABLE {holding} DROP PARTITION ID '20260304'")
+
+    midnight = datetime(2026, 3, 4, tzinfo=UTC)
+    view = ViewState(storage, "uuid", "at", midnight, 1, "file", OLD + timedelta(hours=1))
+    workbench.sql(f"CREATE VIEW {storage}_both AS SELECT 1 COMMENT {literal(view.comment)}")
+    assert "over both tiers reads days from 2026-03-04 on from ClickHouse" in proven.remove().states[0].reason
+    workbench.sql(f"DROP VIEW {storage}_both")
+
+    delete = f"ALTER TABLE {storage} DELETE WHERE sequence = 10000000 SETTINGS mutations_sync = 2"
+    proven.at(FaultPoint.REMOVAL_TAGGED, lambda: workbench.sql(delete))
+    assert "a mutation has just been given: mutation_" in proven.remove().states[0].reason
+    assert (proven.where, proven.tags()) == ((40, 0, 40), [])
+    proven.at(FaultPoint.REMOVAL_MOVED, lambda: workbench.sql(delete))
+    done = proven.remove()
+    assert (done.states[0].state, proven.where, proven.tags()) == ("moved back", (40, 0, 40), [])
+    assert "does not any more: mutation_" in done.problems[0]
+    fault_points.arm(None)
+    assert proven.states()["20260304"] == "held"
+
+    by_clock = replace(proven.tables[0], retention="ttl", warm_retention_days=30)
+    assert count_days(proven.tiers, by_clock).kept.is_gone(DAY), "whatever the table file says now"
+    workbench.sql(f"ALTER TABLE {holding} DROP PARTITION ID '20260304'")
+    done = proven.remove()
+    assert ([state.state for state in done.states], proven.tags()) == (["gone", "waits"], [])
+    assert "no run has dropped it. Its seals were verified" in done.problems[0]
+    assert not proven.day().whole
 
 
 def test_an_outage_longer_than_the_retention_loses_nothing(workbench, proven):

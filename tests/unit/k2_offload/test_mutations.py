@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from types import SimpleNamespace
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -26,19 +28,21 @@ from k2_offload.core.exactly_once import (
 )
 from k2_offload.core.heal import HealStamp
 from k2_offload.core.windows import Window, window_high
-from k2_offload.work import cycle
+from k2_offload.work import cycle, watermarks
 from offload_job import backfill as filling
 from offload_job import heal as healing
 from offload_job import move, swap
 from offload_job.cold_table_writer import ColdTableWriter
 from offload_job.maintenance import rewrite
+from tests.model.actors import Fate
 from tests.model.iceberg import Lakehouse
 from tests.model.machine import Offload
-from tests.model.world import START
+from tests.model.world import EXCHANGES, LAYERS, LONG, SHORT, START, World
 
 # Greenlets, whose calls a tracer mixes up; and what they run is run by other tests as well.
 pytestmark = pytest.mark.no_cover
 
+MINUTE = timedelta(minutes=1)
 SETTINGS = settings(
     max_examples=400,
     stateful_step_count=100,  # what breaks late is found sooner by long runs than by many
@@ -197,6 +201,10 @@ def remove_files_of_a_snapshot_that_may_be_there(patch):
     patch.setattr(ColdTableWriter, "drop", lambda *about: drop(*about) or True)
 
 
+def lose_what_expires_during_a_skip(patch):
+    patch.setattr(watermarks, "FIRST_WATERMARK", ANY)
+
+
 def forget_the_marker(patch):
     """Published windows are looked for without the branch that remembers the last one."""
     for reader in ("offload_job.cold_table_writer", "k2_offload.adapters.cold_table"):
@@ -206,39 +214,192 @@ def forget_the_marker(patch):
         )
 
 
+def moved():
+    """A world whose tables have moved rows, and whose bronze tables have more."""
+    world = World(LONG)
+    for _ in range(2):
+        for _ in range(7):
+            world.now += MINUTE
+            for exchange in EXCHANGES:
+                world.trade(exchange, world.now)
+        world.now += 7 * MINUTE
+        if not world.exists("bronze_a"):
+            run_every_layer(world)
+    world.check()
+    return world
+
+
+def run_every_layer(world):
+    for layer in LAYERS:
+        world.begin(layer).proceed()
+
+
+def paused(actor, until):
+    actor.proceed((until,))
+    assert actor.next_io == until
+    return actor
+
+
+def lose_two_replies(actor):
+    for _ in range(2):
+        actor.go(Fate.LOSE_REPLY)
+    actor.proceed()
+
+
+def rows_of_a_window_that_has_failed_are_deleted(world):
+    world.clickhouse.losses = 1000
+    for _ in range(2):
+        world.begin("bronze").proceed()
+    world.clickhouse.losses = 0
+    assert world.delete_from_open_window("bronze_a")
+    world.begin("bronze").proceed()
+    world.check()
+    world.accept("bronze_a")
+
+
+def a_feed_stalls_and_comes_back(world):
+    """With a row slightly older than its last one, and one slightly younger; another one lies far ahead."""
+    world.trade("bronze_a", world.now + timedelta(days=365))
+    world.trade("bronze_a", world.now)
+    last = world.now
+    world.now += 20 * MINUTE
+    world.begin("bronze").proceed()
+    world.trade("bronze_a", last - timedelta(seconds=5))
+    world.trade("bronze_a", last + MINUTE)
+
+
+def a_run_whose_clock_is_ahead_overtakes_a_row(world):
+    world.trade("bronze_a", world.now)
+    world.begin("bronze", timedelta(hours=1)).proceed()
+    world.trade("bronze_a", world.now - MINUTE)
+
+
+def the_partition_column_is_edited_at_midnight(world):
+    world.edit_partitions("candles_5m")
+    while world.now < START + timedelta(hours=1):
+        world.now += MINUTE
+        world.trade("bronze_a", world.now)
+    for _ in range(3):
+        run_every_layer(world)
+
+
+def the_chain_is_cut(world):
+    for _ in range(2):
+        world.lakehouse.compact("cold.bronze_a")
+    world.lakehouse.expire("cold.bronze_a", world.now + MINUTE, clear_parents=True)
+
+
+def replies_to_staging_are_lost(world):
+    lose_two_replies(paused(world.begin("bronze"), "stage"))
+
+
+def a_drop_is_overtaken(world):
+    world.clickhouse.losses = 1
+    slow = paused(world.begin("bronze"), "drop")
+    world.lakehouse.compact("cold.bronze_a")
+    slow.proceed()
+
+
+def rows_expire_while_a_person_thinks_about_a_skip(world):
+    world.keep_for(SHORT)
+    thinking = paused(world.begin_skip("bronze_a", 0 * MINUTE), "adopt")
+    for _ in range(5):
+        world.now += 60 * MINUTE
+        world.trade("bronze_a", world.now)
+    world.expire_warm_rows()
+    thinking.proceed()
+
+
+def a_rewrite_loses_a_row(world):
+    world.clickhouse.losses = 1
+    world.begin_rewrite("bronze_a").proceed()
+
+
+def two_rewrites_replace_the_same_files(world):
+    slow = paused(world.begin_rewrite("bronze_a"), "swap")
+    world.begin_rewrite("bronze_a").proceed()
+    slow.proceed()
+
+
+def two_heals_replace_the_same_day(world):
+    world.trade("bronze_a", START - 40 * MINUTE)
+    slow = paused(world.begin_heal(), "swap")
+    world.begin_heal().proceed()
+    slow.proceed()
+
+
+def a_heal_loses_rows(world):
+    """The last one of each of its two files: the late one, and one that has been moved."""
+    world.trade("bronze_a", START - 40 * MINUTE)
+    world.trade("bronze_a", world.now)
+    world.now += 40 * MINUTE
+    run_every_layer(world)
+    world.clickhouse.losses = 2
+    world.begin_heal().proceed()
+
+
+BY_SEARCH = [
+    believe_the_ledger,
+    publish_whatever_the_chain_holds,
+    keep_no_window_id,
+    advance_the_watermark_first,
+    export_everything_below_the_window,
+    skip_the_audit,
+    forget_how_many_rows_were_planned,
+    let_the_ttl_overtake,
+    replace_main,
+    leave_no_buffer,
+    run_past_the_layer_below,
+    heal_candles_that_lose_trades,
+    bring_whatever_was_exported,
+    bring_what_a_lagging_replica_shows,
+]
+IN_SHORT_RUNS = {
+    make_windows_smaller_whatever_has_gone: rows_of_a_window_that_has_failed_are_deleted,
+    believe_rows_from_the_future: a_feed_stalls_and_comes_back,
+    run_past_the_last_row: a_feed_stalls_and_comes_back,
+    leave_no_room_for_rows_out_of_order: a_feed_stalls_and_comes_back,
+    trust_a_clock_that_is_ahead: a_run_whose_clock_is_ahead_overtakes_a_row,
+    register_files_in_another_partition: the_partition_column_is_edited_at_midnight,
+    forget_the_marker: the_chain_is_cut,
+    lose_what_expires_during_a_skip: rows_expire_while_a_person_thinks_about_a_skip,
+    remove_files_after_a_reply_was_lost: replies_to_staging_are_lost,
+    remove_files_of_a_snapshot_that_may_be_there: a_drop_is_overtaken,
+    rewrite_without_audit: a_rewrite_loses_a_row,
+    rewrite_files_that_have_gone: two_rewrites_replace_the_same_files,
+    swap_whatever_has_come_between: two_heals_replace_the_same_day,
+    heal_with_whatever_was_exported: a_heal_loses_rows,
+    heal_as_a_window: two_heals_replace_the_same_day,
+}
+"""What a random search finds too, in a minute or so each: `make soak` has the time."""
+
+
+def name_of(mutation):
+    return mutation.__name__.replace("_", " ")
+
+
+def stays_right(run):
+    world = moved()
+    run(world)
+    world.check()
+    world.settle(zombies_wake=True)
+
+
+@pytest.mark.parametrize("mutation", IN_SHORT_RUNS, ids=name_of)
+def test_a_short_run_fails_without_a_guard(monkeypatch, mutation):
+    stays_right(IN_SHORT_RUNS[mutation])
+    mutation(monkeypatch)
+    with pytest.raises(AssertionError, match=r"^(bronze_a|candles_.m|files)"):
+        stays_right(IN_SHORT_RUNS[mutation])
+
+
+def test_the_model_passes_with_all_guards():
+    """Every search begins with these runs: what is found in them is found for want of a guard."""
+    run_state_machine_as_test(Offload, settings=settings(SETTINGS, max_examples=25))
+
+
 @pytest.mark.parametrize(
-    "mutation",
-    [
-        believe_the_ledger,
-        publish_whatever_the_chain_holds,
-        keep_no_window_id,
-        advance_the_watermark_first,
-        export_everything_below_the_window,
-        skip_the_audit,
-        forget_how_many_rows_were_planned,
-        make_windows_smaller_whatever_has_gone,
-        believe_rows_from_the_future,
-        register_files_in_another_partition,
-        let_the_ttl_overtake,
-        replace_main,
-        leave_no_buffer,
-        run_past_the_last_row,
-        leave_no_room_for_rows_out_of_order,
-        run_past_the_layer_below,
-        trust_a_clock_that_is_ahead,
-        forget_the_marker,
-        remove_files_after_a_reply_was_lost,
-        remove_files_of_a_snapshot_that_may_be_there,
-        swap_whatever_has_come_between,
-        heal_with_whatever_was_exported,
-        heal_as_a_window,
-        heal_candles_that_lose_trades,
-        bring_whatever_was_exported,
-        bring_what_a_lagging_replica_shows,
-        rewrite_without_audit,
-        rewrite_files_that_have_gone,
-    ],
-    ids=lambda mutation: mutation.__name__.replace("_", " "),
+    "mutation", [*BY_SEARCH, *(IN_SHORT_RUNS if "K2_MODEL_EXAMPLES" in os.environ else ())], ids=name_of
 )
 def test_the_model_fails_without_a_guard(monkeypatch, mutation):
     mutation(monkeypatch)

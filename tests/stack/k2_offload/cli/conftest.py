@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import textwrap
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
 from click.testing import Result
@@ -35,25 +33,12 @@ class Shell:
 
     @property
     def environment(self):
+        """For ``k2`` in a process of its own."""
         return {**self.workbench.stack.environment, TABLES_FILE: str(self.tables_file)}
 
-    def k2(self, *arguments: str, exit_code: int = 0, **environment: str) -> Result | CompletedProcess[str]:
-        """Run a command; in a process of its own if Airflow is to have another environment."""
-        if environment:
-            ran = subprocess.run(
-                ["k2", *arguments],
-                env={**self.environment, **environment},
-                capture_output=True,
-                text=True,
-                timeout=240,
-                check=False,
-            )
-            assert "Traceback" not in ran.stdout + ran.stderr
-            code, said = ran.returncode, ran.stdout + ran.stderr
-        else:
-            ran = run_k2(*arguments, environment={TABLES_FILE: str(self.tables_file)})
-            code, said = ran.exit_code, ran.output
-        assert code == exit_code, said
+    def k2(self, *arguments: str, exit_code: int = 0, **environment: str) -> Result:
+        ran = run_k2(*arguments, environment={TABLES_FILE: str(self.tables_file), **environment})
+        assert ran.exit_code == exit_code, ran.output
         return ran
 
     def json(self, *arguments: str, **options):

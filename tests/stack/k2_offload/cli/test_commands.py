@@ -1,4 +1,4 @@
-"""The commands against real services, as a person or a script runs them: in processes of their own."""
+"""The commands against real services, as a person or a script runs them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from pathlib import Path
 from unittest import mock
 from urllib.parse import urlparse
 
+from airflow.models.connection import Connection
+from airflow.utils.session import create_session
+
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH
 from k2_offload.core.lake import iceberg_table
 from k2_offload.core.windows import format_time
 from tests.stack.k2_offload.cli.conftest import START, Shell
+from tests.support.commands import connection_variables
 
 
 def expire_history(shell: Shell, table: str, *, branch: bool) -> None:
@@ -93,21 +97,19 @@ def test_one_table_in_trouble_does_not_hide_the_others(shell, moved):
     ]
 
 
-def test_connections_are_found_in_airflows_database(shell, moved, tmp_path):
+def test_connections_are_found_in_airflows_database(shell, moved):
     connections = json.loads((shell.workbench.stack.settings.airflow_home / "connections.json").read_text())
-    file = tmp_path / "connections.json"
-    file.write_text(json.dumps({f"{name}_stored": connection for name, connection in connections.items()}))
-    subprocess.run(["airflow", "connections", "import", file], env=shell.environment, check=True, capture_output=True)
-    stored = {
-        f"AIRFLOW__K2_OFFLOAD__{name}_CONN_ID": f"k2_{used}_stored"
-        for name, used in {
-            "LEDGER": "ledger",
-            "CLICKHOUSE": "clickhouse",
-            "CATALOG": "iceberg",
-            "SPARK": "spark",
-        }.items()
-    }
-    [line] = shell.json("status", **stored)
+    sides = {"LEDGER": "ledger", "CLICKHOUSE": "clickhouse", "CATALOG": "iceberg", "SPARK": "spark"}
+    with create_session() as session:
+        for name in sides.values():
+            fields = dict(connections[f"k2_{name}"])
+            extra = json.dumps(fields.pop("extra_dejson", {}))
+            session.add(Connection(f"k2_{name}_stored", extra=extra, **fields))
+    stored = {f"AIRFLOW__K2_OFFLOAD__{side}_CONN_ID": f"k2_{name}_stored" for side, name in sides.items()}
+    said = subprocess.run(
+        ["k2", "status", "--json"], env=shell.environment | stored, stdout=subprocess.PIPE, check=True
+    )
+    [line] = json.loads(said.stdout)
     assert (line["table"], line["problem"], line["cold_rows"]) == (moved, None, 1000)
 
 
@@ -188,12 +190,9 @@ def test_late_rows_are_counted_by_the_day_of_the_partition_whatever_the_cold_tie
 
 
 def failed_checks(shell: Shell, connections: dict[str, dict], made: int = 13, **environment: str) -> dict[str, str]:
-    """Subject and detail of the checks that fail once these connections are changed; so many are made."""
-    file = shell.workbench.stack.settings.airflow_home / "connections.json"
-    changed = shell.tables_file.with_name("connections.json")
-    changed.write_text(json.dumps(json.loads(file.read_text()) | connections))
-    kwargs = json.dumps({"connections_file_path": str(changed)})
-    checks = shell.json("validate", exit_code=1, AIRFLOW__SECRETS__BACKEND_KWARGS=kwargs, **environment)["checks"]
+    """Subject and detail of the checks that fail with these connections, by side; so many are made."""
+    changed = connection_variables(connections) | environment
+    checks = shell.json("validate", exit_code=1, **changed)["checks"]
     assert len(checks) == made
     return {check["subject"]: check["detail"] for check in checks if not check["passed"]}
 
@@ -204,14 +203,14 @@ def test_validate_names_every_service_that_does_not_answer_by_its_connection(she
     failed = failed_checks(
         shell,
         {
-            "k2_clickhouse": {"conn_type": "clickhouse", **nowhere},
-            "k2_ledger": {"conn_type": "postgres", **nowhere},
-            "k2_iceberg": {"conn_type": "iceberg", "extra": {"catalog_type": "sql"}, **nowhere},
+            "CLICKHOUSE": {"conn_type": "clickhouse", **nowhere},
+            "LEDGER": {"conn_type": "postgres", **nowhere},
+            "CATALOG": {"conn_type": "iceberg", "extra": {"catalog_type": "sql"}, **nowhere},
         },
         made=11,
     )
     assert failed.keys() == {"ClickHouse", "Postgres (ledger)", "Iceberg catalog"}
-    for subject, connection in zip(failed, ("k2_ledger", "k2_clickhouse", "k2_iceberg"), strict=True):
+    for subject, connection in zip(failed, ("other_ledger", "other_clickhouse", "other_catalog"), strict=True):
         assert f"Airflow connection '{connection}'" in failed[subject]
 
 
@@ -219,7 +218,7 @@ def test_validate_names_everything_that_keeps_spark_from_starting(shell):
     shell.tables(shell.workbench.spec(shell.workbench.create_trades()))
     failed = failed_checks(
         shell,
-        {"k2_spark": {"conn_type": "spark", "host": "yarn"}},
+        {"SPARK": {"conn_type": "spark", "host": "yarn"}},
         AIRFLOW__K2_OFFLOAD__SPARK_BINARY="/nowhere/spark-submit",
         AIRFLOW__K2_OFFLOAD__SPARK_JARS="/nowhere/iceberg.jar",
         AIRFLOW__K2_OFFLOAD__SPARK_CLASS_ARCHIVE="/nowhere/offload.jsa",
@@ -230,7 +229,7 @@ def test_validate_names_everything_that_keeps_spark_from_starting(shell):
     assert "Java (JAVA_HOME=/nowhere) cannot be run" in failed["Java"]
     assert "'/nowhere/spark-submit' is not there" in failed["spark-submit"]
     assert "missing: /nowhere/iceberg.jar" in failed["Spark jars"]
-    assert "'k2_spark' means YARN" in failed["Spark connection"]
+    assert "'other_spark' means YARN" in failed["Spark connection"]
 
 
 def test_validate_writes_into_the_warehouse_and_leaves_nothing(shell):
@@ -246,10 +245,10 @@ def test_validate_names_a_warehouse_that_nobody_can_write(shell):
     file = shell.workbench.stack.settings.airflow_home / "connections.json"
     iceberg = json.loads(file.read_text())["k2_iceberg"]
     iceberg["extra_dejson"]["warehouse"] = "file:///proc/warehouse"
-    failed = failed_checks(shell, {"k2_iceberg": iceberg})
+    failed = failed_checks(shell, {"CATALOG": iceberg})
     assert failed.keys() == {"Warehouse", "ClickHouse's export"}
     assert "/proc/warehouse" in failed["Warehouse"]
-    assert "'k2_iceberg'" in failed["Warehouse"]
+    assert "'other_catalog'" in failed["Warehouse"]
     assert "ClickHouse cannot write and read file:///proc/warehouse/k2_validate" in failed["ClickHouse's export"]
 
 

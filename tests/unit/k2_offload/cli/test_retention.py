@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from k2_offload.airflow_tasks import retention as task
 from k2_offload.cli import retention
 from k2_offload.cli.main import app
-from k2_offload.core.retention import Record, Step
-from k2_offload.work.retention import PartitionState, Retention
+from k2_offload.core.holding import Record, Step
+from k2_offload.work.proven_storage import PartitionState, Retention
 from tests.model.world import TABLES
 
 NOW = datetime(2026, 3, 8, tzinfo=UTC)

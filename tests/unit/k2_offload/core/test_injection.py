@@ -66,7 +66,7 @@ def statements(table: TableSpec, column_names: list[str], uri: str) -> list[str]
         queries.count_outside(table, 0, 1),
         queries.count_left_out(table, column_names[0], 0, 1),
         queries.count(table),
-        queries.explain(table),
+        queries.select_all(table),
         queries.first_expiry(table, STORAGE, 0),
         queries.expiry_of(table, STORAGE, 0),
         queries.rows_per_step(table, WINDOW, timedelta(hours=1)),

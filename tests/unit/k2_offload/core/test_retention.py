@@ -11,23 +11,18 @@ from hypothesis import strategies as st
 
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.errors import InvalidTablesFile
+from k2_offload.core.holding import NO_PARTS, Holding, Kept, Partition, Parts, Record, Step, days_of, merge_days
 from k2_offload.core.plan import PlannedColumn
 from k2_offload.core.retention import (
     Coverage,
-    Holding,
-    Kept,
     Next,
-    Partition,
-    Parts,
     Reader,
-    Record,
-    Step,
     StoredColumn,
     coverage,
-    days_of,
     hides_rows,
+    is_all,
+    is_doubled,
     is_due,
-    merge_days,
     next_step,
     obstacle,
     seals_obstacle,
@@ -57,7 +52,7 @@ def seal(number, table="trades", rows=10):
     return Seal(table, "uuid", day(number), "at", rows, 7, columns, None, 1, NOW)
 
 
-def reader(sealed, shown=(), broken=(), table="trades", young=12, columns=("at", "price")):
+def reader(sealed, shown=(), broken=(), table="trades", young=12, columns=("at", "price"), warm_from=None):
     return Reader(
         TABLES[table],
         day(young),
@@ -65,6 +60,7 @@ def reader(sealed, shown=(), broken=(), table="trades", young=12, columns=("at",
         {day(number): "its seal is broken" for number in broken},
         {day(number): 10 for number in (*sealed, *shown)},
         frozenset(columns),
+        None if warm_from is None else day(warm_from),
     )
 
 
@@ -95,6 +91,9 @@ def test_a_partition_goes_when_all_its_days_are_old_and_sealed():
         (partition("p", 1), [partition("q", 0, 1)], [reader([1])], NOTHING, "2026-03-02 are in partition q, too"),
         (partition("p", 1), [], [reader([1], columns=("at", "price", "venue"))], NOTHING, "nothing of column venue"),
         (partition("p", 1), [], [reader([1])], NOTHING.with_gone(RECORD), "came after that day was removed"),
+        (partition("p", 1), [], [reader([1], warm_from=1)], NOTHING, "reads days from 2026-03-02 on from ClickHouse"),
+        (partition("p", 0, 1), [], [reader([0, 1], warm_from=1)], NOTHING, "`k2 view trades --apply` renews it"),
+        (partition("p", 1), [], [reader([1], warm_from=2)], NOTHING, None),
     ],
 )
 def test_why_a_partition_may_not_go(chosen, others, readers, holding, reason):
@@ -134,6 +133,7 @@ def test_no_day_goes_that_is_not_proven_in_every_table(spans, known, gone):
     [
         (Step.MOVING, "", "ab", 10, Next.FORGET),
         (Step.MOVING, "", "abc", 11, Next.FORGET),
+        (Step.MOVING, "", "", 0, Next.LOST),
         (Step.MOVING, "ab", "", 0, Next.COMPARE),
         (Step.MOVING, "ab", "c", 1, Next.RESTORE),
         (Step.MOVING, "ab", "", 1, Next.RESTORE),
@@ -143,34 +143,77 @@ def test_no_day_goes_that_is_not_proven_in_every_table(spans, known, gone):
         (Step.HELD, "ab", "", 0, Next.KEEP),
         (Step.HELD, "ab", "c", 1, Next.RESTORE),
         (Step.HELD, "abc", "", 0, Next.DECIDE),
+        (Step.HELD, "a", "", 0, Next.DECIDE),
         (Step.HELD, "", "ab", 10, Next.FORGET),
         (Step.HELD, "", "c", 1, Next.DECIDE),
         (Step.HELD, "", "c", 10, Next.FORGET),
         (Step.HELD, "", "abc", 7, Next.FORGET),
-        (Step.HELD, "", "", 0, Next.GONE),
+        (Step.HELD, "", "", 0, Next.LOST),
         (Step.DROPPING, "ab", "", 0, Next.DROP),
+        (Step.DROPPING, "a", "", 0, Next.DROP),
+        (Step.DROPPING, "aa", "", 0, Next.DECIDE),
+        (Step.DROPPING, "abc", "", 0, Next.DECIDE),
+        (Step.DROPPING, "a", "c", 1, Next.DECIDE),
+        (Step.DROPPING, "a", "", 1, Next.DECIDE),
         (Step.DROPPING, "ab", "c", 1, Next.RESTORE),
         (Step.DROPPING, "", "", 0, Next.GONE),
         (Step.DROPPING, "", "c", 1, Next.DECIDE),
-        (Step.DROPPING, "", "c", 10, Next.FORGET),
+        (Step.DROPPING, "", "c", 10, Next.DECIDE),
+        (Step.DROPPING, "", "abc", 11, Next.FORGET),
         (Step.MOVING, "", "c", 9, Next.DECIDE),
         (Step.RESTORING, "ab", "", 0, Next.RESTORE),
         (Step.RESTORING, "ab", "c", 1, Next.RESTORE),
         (Step.RESTORING, "", "abc", 11, Next.FORGET),
+        (Step.RESTORING, "", "", 0, Next.LOST),
     ],
 )
 def test_how_a_run_goes_on(step, held, in_source, shown, expected):
-    assert next_step(replace(RECORD, step=step), tuple(held), Parts(tuple(in_source), shown), shown) is expected
+    found = next_step(replace(RECORD, step=step), Parts(tuple(held), 10), Parts(tuple(in_source), shown), shown)
+    assert found is expected
+
+
+def test_two_equal_parts_are_not_back_when_one_is():
+    record = replace(RECORD, step=Step.DROPPING, parts=("a", "a"))
+    assert next_step(record, NO_PARTS, Parts(("a",), 10), 10) is Next.DECIDE
+    assert next_step(record, NO_PARTS, Parts(("a", "a"), 10), 10) is Next.FORGET
+    assert next_step(record, Parts(("a",), 5), NO_PARTS, 0) is Next.DROP
 
 
 @given(st.sampled_from(Step), st.text("abc", max_size=3), st.text("abc", max_size=3), st.integers(0, 2))
 def test_nothing_is_dropped_but_what_was_compared(step, held, in_source, shown):
-    found = next_step(replace(RECORD, step=step), tuple(held), Parts(tuple(in_source), shown), shown)
+    found = next_step(replace(RECORD, step=step), Parts(tuple(held), 10), Parts(tuple(in_source), shown), shown)
     if found in (Next.DROP, Next.KEEP, Next.COMPARE):
-        assert (tuple(held), in_source, shown) == (RECORD.parts, "", 0)
-    if found in (Next.FORGET, Next.GONE):
+        assert (in_source, shown) == ("", 0)
+        assert tuple(held) == RECORD.parts or (step is Step.DROPPING and held in ("a", "b"))
+    if found in (Next.FORGET, Next.GONE, Next.LOST):
         assert not held
-        assert (found is Next.GONE) == (not in_source)
+        assert (found is not Next.FORGET) == (not in_source)
+        assert (found is Next.GONE) == (step is Step.DROPPING and not in_source)
+
+
+@pytest.mark.parametrize(
+    ("step", "held", "in_source", "rows", "expected"),
+    [
+        (Step.DROPPING, "ab", "", 10, True),
+        (Step.DROPPING, "a", "", 5, False),
+        (Step.DROPPING, "a", "c", 50, False),
+        (Step.HELD, "a", "", 5, False),
+        (Step.HELD, "abc", "", 12, True),
+        (Step.MOVING, "a", "b", 10, True),
+        (Step.RESTORING, "a", "merged", 10, True),
+        (Step.RESTORING, "a", "", 5, False),
+    ],
+)
+def test_what_comes_back_is_all_or_counts_as_gone(step, held, in_source, rows, expected):
+    record = replace(RECORD, step=step)
+    assert is_all(record, Parts(tuple(held), rows), Parts((in_source,) if in_source else (), 0)) is expected
+
+
+@pytest.mark.parametrize(
+    ("held", "expected"), [("ab", False), ("aab", True), ("aabb", True), ("abcc", False), ("a", False)]
+)
+def test_parts_that_are_held_twice_are_seen(held, expected):
+    assert is_doubled(RECORD, tuple(held)) is expected
 
 
 def test_the_seals_must_be_those_that_it_was_compared_with():
@@ -181,6 +224,9 @@ def test_the_seals_must_be_those_that_it_was_compared_with():
     assert "its seal is broken" in seals_obstacle(RECORD, [reader([1], broken=[1])])
     other = replace(reader([1]), seals={day(1): seal(1, rows=11)})
     assert "has another seal" in seals_obstacle(RECORD, [other])
+    shown = [reader([1], columns=("at", "price", "venue"))]
+    assert "says nothing of column venue" in seals_obstacle(RECORD, shown)
+    assert seals_obstacle(RECORD, shown, ["venue"]) is None, "what is held has not got it"
 
 
 SUM = "SimpleAggregateFunction(sum, UInt64)"
@@ -244,6 +290,9 @@ def test_old_days_are_whole_unless_they_were_removed():
     ]
     assert Kept().holds(day(5), day(5))
     assert not Kept().holds(day(4), day(5))
+    assert holding.kept("until").gone == kept.gone, "it was no partition column then"
+    later = holding.with_gone(replace(RECORD, partition_id="q", days={"until": (day(6), day(6))}))
+    assert later.kept("until").gone == later.kept("at").gone == ((day(1), day(2)), (day(4), day(4)), (day(6), day(6)))
     assert merge_days([(day(3), day(4)), (day(1), day(2)), (day(9), day(9))]) == ((day(1), day(4)), (day(9), day(9)))
 
 

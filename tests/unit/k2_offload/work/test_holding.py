@@ -11,7 +11,8 @@ import pytest
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.errors import DamagedTable, InvalidSource, Overloaded
 from k2_offload.core.gaps import Looked
-from k2_offload.core.retention import Holding, Record, Step
+from k2_offload.core.holding import Holding, Kept, Record, Step
+from k2_offload.core.retention_queries import any_holding
 from k2_offload.core.ttl import Removal, Storage
 from k2_offload.work.holding import check_storage, find_expired, read_kept, ttl_in_the_way
 
@@ -45,6 +46,8 @@ class FakeClickHouse:
         return self.ttl
 
     def execute(self, sql):
+        if sql == any_holding():
+            return [(int(self.holding is not None),)]
         assert "system.tables" in sql
         return [("MergeTree", self.holding.text)]
 
@@ -67,6 +70,25 @@ def expired(holding, watermark, looked=None, table="trades", kept_for=None):
     of = tiers(holding, kept_for)
     found = find_expired(of, TABLES[table], watermark, looked or Looked(), NOW)
     return found and (found.low, found.high)
+
+
+TTL = replace(TABLES["trades"], retention="ttl", warm_retention_days=30)
+
+
+def test_what_is_gone_stays_gone_when_a_clock_removes_again():
+    gone = BEGUN.with_gone(RECORD)
+    assert read_kept(tiers(gone), TTL) == Kept(None, gone.gone["at"])
+    watermark = datetime(2026, 3, 4, 6, tzinfo=UTC)
+    found = find_expired(tiers(gone), TTL, watermark, Looked(looked_at=NOW), NOW)
+    assert (found.low, found.high) == (watermark, datetime(2026, 3, 5, tzinfo=UTC))
+    assert read_kept(tiers(None), TTL) == Kept(), "and nothing else is asked where nothing was ever removed"
+
+
+def test_what_was_removed_of_a_storage_that_is_not_known_stops_all():
+    of = tiers(BEGUN)
+    of.clickhouse.storage = lambda _: None
+    with pytest.raises(InvalidSource, match="which table holds the rows of"):
+        read_kept(of, TABLES["trades"])
 
 
 @pytest.mark.parametrize("holding", [BEGUN.with_record(RECORD), BEGUN.with_gone(RECORD)], ids=["held", "gone"])

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 
 from k2_offload.adapters.table_file import parse_tables
+from k2_offload.core.combined_view import ViewState
+from k2_offload.core.holding import Partition, Record, Step
 from k2_offload.core.plan import PlannedColumn
-from k2_offload.core.retention import Partition, Reader
+from k2_offload.core.retention import Reader
 from k2_offload.core.seals import Seal
 from k2_offload.core.type_mapping import map_column, no_value
+from k2_offload.core.view_queries import read_all_views
 from k2_offload.work import removal_proof
 from k2_offload.work.removal_proof import Proof
 
@@ -33,6 +36,7 @@ class FakeClickHouse:
         self.readable = 10
         self.parts = [("20260304", ["a"], 10)]
         self.unmasked = 7
+        self.mutations = []
 
     def columns(self, table):  # noqa: ARG002
         return ()
@@ -40,6 +44,8 @@ class FakeClickHouse:
     def execute(self, statement):
         if "system.parts" in statement:
             return self.parts
+        if "system.mutations" in statement:
+            return self.mutations
         if "sum(" not in statement:
             return [(self.readable,)]
         return [(10, 7 if "NULL, `venue`" in statement else self.unmasked)]
@@ -74,6 +80,59 @@ def test_all_that_its_files_hold_can_be_read(why, clickhouse):
     clickhouse.readable = 10
     clickhouse.parts.append(("patch-0123-20260304", ["p"], 1))
     assert "patch parts" in why()
+    clickhouse.parts.pop()
+    clickhouse.mutations = [("mutation_1.txt", "DELETE WHERE 1", 1, 0)]
+    assert why() is None
+    clickhouse.mutations.append(("mutation_2.txt", "UPDATE venue = 1 WHERE 1", 0, 10**6))
+    assert "a mutation that is not done yet: mutation_2.txt (UPDATE venue = 1 WHERE 1)" in why()
+
+
+def test_mutations_that_nobody_has_seen_are_found(clickhouse):
+    clickhouse.mutations = [("mutation_1.txt", "DELETE WHERE 1", 1, 0), ("mutation_2.txt", "DELETE WHERE 2", 1, 10**6)]
+    proof = Proof(SimpleNamespace(clickhouse=clickhouse), "k2.trades", [], NOW, lambda: None)
+    assert proof.find_mutation() is None
+    assert proof.find_mutation(proof.mutations()) is None
+    assert proof.find_mutation(proof.mutations(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC))).startswith("mutation_2.txt")
+
+
+@pytest.mark.parametrize(
+    ("uuid", "ancestors", "is_broken"), [("one", (7, 8), False), ("one", (8,), True), ("two", (7, 8), True)]
+)
+def test_a_cold_table_that_was_rolled_back_meanwhile_is_seen(monkeypatch, uuid, ancestors, is_broken):
+    def cold(uuid, snapshots):
+        chain = SimpleNamespace(ancestors=lambda: [SimpleNamespace(snapshot_id=each) for each in snapshots])
+        return SimpleNamespace(uuid=uuid, snapshot_id=7, chain=chain)
+
+    loaded = iter([cold("one", [7]), cold(uuid, ancestors)])
+    monkeypatch.setattr(removal_proof, "verify_seal", lambda *_: SimpleNamespace(problem=None, healed=False))
+    proof = Proof(SimpleNamespace(load_cold=lambda _: next(loaded)), "k2.trades", [], NOW, lambda: None)
+    record = Record("20260304", Step.HELD, ("a",), 10, {"at": (DAY, DAY)}, {"trades": {DAY: SEAL.seal_id}}, NOW)
+    found = proof.find_broken(record, [READER])
+    expected = "trades: its cold table was rolled back, or made anew, while it was verified."
+    assert found == (expected if is_broken else None)
+
+
+@pytest.mark.parametrize(
+    ("valid_for", "column", "table", "warm_from"),
+    [
+        (1, "at", "trades", DAY),
+        (0, "at", "trades", None),
+        (1, "until", "trades", date.min),
+        (1, "at", "others", None),
+    ],
+)
+def test_days_that_a_view_reads_from_clickhouse_are_known(monkeypatch, valid_for, column, table, warm_from):
+    boundary = datetime(2026, 3, 4, tzinfo=UTC)
+    state = ViewState(table, "uuid", column, boundary, 1, "file", NOW + timedelta(days=valid_for))
+    clickhouse = SimpleNamespace(
+        execute=lambda sql: [("{}",), (state.comment,)] if sql == read_all_views() else [],
+        column_types=lambda _: {},
+        rows_per_day=None,
+    )
+    monkeypatch.setattr(removal_proof, "LedgerSeals", lambda _: SimpleNamespace(read=lambda _: []))
+    tiers = SimpleNamespace(clickhouse=clickhouse, load_cold=lambda _: None, ledger=None)
+    [found] = Proof(tiers, "k2.trades", [TABLES["trades"]], NOW, lambda: None).readers([])
+    assert found.warm_from == warm_from
 
 
 def test_values_that_came_later_are_not_taken_for_none(why, clickhouse):

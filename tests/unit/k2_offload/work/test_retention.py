@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
@@ -10,10 +11,15 @@ import pytest
 
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core import retention_queries as sql
-from k2_offload.core.errors import InvalidSource, OffloadError, Overloaded
-from k2_offload.core.retention import Holding, Partition, Record, Step
+from k2_offload.core.errors import InvalidSource, OffloadError, Overloaded, StaleWindow
+from k2_offload.core.fault_points import FaultPoint
+from k2_offload.core.holding import Holding, Partition, Parts, Record, Step
+from k2_offload.core.retention import Reader
+from k2_offload.core.seals import Seal
 from k2_offload.core.ttl import Storage
-from k2_offload.work import retention
+from k2_offload.work import held_tags, proven_storage, retention
+from k2_offload.work.holding import HoldingTable
+from k2_offload.work.proven_storage import Retention
 from k2_offload.work.retention import remove_proven, restore_day
 
 ENTRY = """
@@ -29,6 +35,10 @@ TABLES = parse_tables(ENTRY)
 TRADES, DAY, ID = TABLES["trades"], date(2026, 3, 4), "20260304"
 NOW = datetime(2026, 3, 30, 12, tzinfo=UTC)
 HOLDING = "k2.trades_k2_holding"
+PARTITION = Partition(ID, ("a",), 10, {"at": (DAY, DAY)})
+SEAL = Seal("trades", "uuid", DAY, "at", 10, 7, (), None, 1, NOW)
+READER = Reader(TRADES, NOW.date(), {DAY: SEAL}, {}, {DAY: 10}, frozenset(("at",)))
+TAG = "k2_held_2026-03-04"
 RECORD = Record(ID, Step.HELD, ("a",), 10, {"at": (DAY, DAY)}, {"trades": {DAY: "seal"}}, NOW - timedelta(days=9))
 
 
@@ -42,6 +52,7 @@ class FakeClickHouse:
         self.tables = {"k2.trades": {}, HOLDING: {"a": 10}}
         self.in_both = 0
         self.done = []
+        self.known_structure = [("at", "DateTime")]
 
     def storage(self, table):  # noqa: ARG002
         return Storage("k2.trades", ())
@@ -56,8 +67,12 @@ class FakeClickHouse:
         for name, parts in self.tables.items():
             if statement == sql.parts(name):
                 return [(ID, sorted(parts), sum(parts.values()))] if parts else []
+        if statement == sql.any_holding():
+            return [(1,)]
         if statement == sql.describe_table(HOLDING):
             return [("MergeTree", self.holding.text)]
+        if statement in map(sql.structure, self.tables):
+            return self.known_structure
         if statement == sql.count_in_both("k2.trades", ID):
             return [(self.in_both,)]
         if statement == sql.count_source(TRADES, (DAY, DAY)):
@@ -66,6 +81,10 @@ class FakeClickHouse:
             self.tables["k2.trades"] |= self.tables[HOLDING]
             self.tables[HOLDING] = {}
             self.done.append("moved back")
+        elif statement == sql.move("k2.trades", ID):
+            self.tables[HOLDING] |= self.tables["k2.trades"]
+            self.tables["k2.trades"] = {}
+            self.done.append("moved")
         elif statement == sql.drop("k2.trades", ID):
             self.tables[HOLDING] = {}
             self.done.append("dropped")
@@ -94,26 +113,57 @@ class Kept:
     def __init__(self, monkeypatch):
         self.clickhouse = FakeClickHouse()
         self.ledger = []
-        tags = SimpleNamespace(release=lambda _: None)
+        self.tags, self.tags_fail = [], 0
+        tags = SimpleNamespace(release=self.release, hold=self.hold)
         catalog = SimpleNamespace(tags=lambda _: tags, seals=lambda _: None)
         self.tiers = SimpleNamespace(
             clickhouse=self.clickhouse, ledger=self.ledger, catalog=catalog, tables=TABLES, now=lambda: NOW
         )
-        self.while_verified = lambda: None
-        monkeypatch.setattr(retention, "LedgerRetention", FakeLedger)
+        self.while_verified = self.while_proven = lambda: None
+        self.mutations = []
+        monkeypatch.setattr(proven_storage, "LedgerRetention", FakeLedger)
         monkeypatch.setattr(retention, "share_seals", lambda *_: [])
-        monkeypatch.setattr(retention, "seals_obstacle", lambda *_: None)
-        monkeypatch.setattr(retention.HoldingTable, "write", lambda _, holding: self.write(holding))
-        monkeypatch.setattr(
-            retention, "Proof", lambda *_: SimpleNamespace(readers=lambda _: [], find_broken=self.verify)
+        monkeypatch.setattr(proven_storage, "seals_obstacle", lambda *_: None)
+        monkeypatch.setattr(proven_storage.HoldingTable, "write", lambda _, holding: self.write(holding))
+        self.proof = SimpleNamespace(
+            readers=lambda _: [READER],
+            find_broken=self.verify,
+            prove=self.prove,
+            mutations=lambda *_: set(self.mutations),
+            find_mutation=lambda seen: next((each for each in self.mutations if each not in seen), None),
         )
-        monkeypatch.setattr(retention, "ttl_in_the_way", lambda *_: "not looked at")
+        monkeypatch.setattr(proven_storage, "Proof", lambda *_: self.proof)
+        monkeypatch.setattr(proven_storage, "ttl_in_the_way", lambda *_: "not looked at")
+
+    def move_proven(self, monkeypatch, holding=None):
+        """Nothing is in the way of moving the one partition of the storage."""
+        monkeypatch.setattr(proven_storage, "ttl_in_the_way", lambda *_: None)
+        monkeypatch.setattr(proven_storage, "obstacle", lambda *_: None)
+        monkeypatch.setattr(proven_storage.HoldingTable, "prepare", lambda _, holding, *__: holding)
+        monkeypatch.setattr(proven_storage.HoldingTable, "partitions", lambda *_: [PARTITION])
+        self.clickhouse.holding = Holding("k2.trades", date(2026, 3, 1))
+        self.clickhouse.tables = {"k2.trades": {"a": 10}, HOLDING: holding or {}}
+        done = remove_proven(self.tiers, [TRADES])
+        return [(state.state, state.reason) for state in done.states], done.problems
+
+    def prove(self, *_):
+        self.while_proven()
+        return {"trades": SimpleNamespace(snapshot_id=7)}, None
+
+    def hold(self, snapshots):
+        if self.tags_fail:
+            self.tags_fail -= 1
+            raise StaleWindow("another writer committed")
+        self.tags += snapshots
+
+    def release(self, tags):
+        self.tags = [tag for tag in self.tags if tag not in tags]
 
     def write(self, holding):
         self.clickhouse.holding = holding
 
     def verify(self, *_):
-        self.while_verified()
+        return self.while_verified()
 
     def restore(self):
         restore_day(self.tiers, TRADES, DAY)
@@ -167,7 +217,7 @@ def test_nothing_comes_back_when_nothing_is_held(kept, in_source, gone):
 def test_a_person_decides_on_rows_that_are_neither_here_nor_there(kept):
     kept.clickhouse.tables = {"k2.trades": {"late": 3}, HOLDING: {}}
     [problem] = kept.remove()[1]
-    assert "fewer than the 10 that were to be moved" in problem
+    assert "rows of it that are not all of the 10 that were to be moved" in problem
     assert "`k2 retention trades --restore 2026-03-04` takes it for gone" in problem
     assert kept.clickhouse.holding.records == (RECORD,)
 
@@ -188,7 +238,7 @@ def test_days_stay_whole_while_clickhouse_does_not_answer(kept, monkeypatch):
     def overloaded(*_):
         raise Overloaded(202, "too many queries")
 
-    monkeypatch.setattr(retention, "ttl_in_the_way", overloaded)
+    monkeypatch.setattr(proven_storage, "ttl_in_the_way", overloaded)
     kept.clickhouse.holding = Holding("k2.trades", date(2026, 3, 1))
     kept.clickhouse.tables = {"k2.trades": {"a": 10}, HOLDING: {}}
     assert "too many queries" in kept.remove()[1][0]
@@ -196,21 +246,138 @@ def test_days_stay_whole_while_clickhouse_does_not_answer(kept, monkeypatch):
 
 
 def test_nothing_is_moved_while_the_comment_is_long(kept, monkeypatch):
-    monkeypatch.setattr(retention, "ttl_in_the_way", lambda *_: None)
-    monkeypatch.setattr(retention, "obstacle", lambda *_: None)
-    monkeypatch.setattr(retention, "LONGEST_COMMENT", 10)
-    table = retention.HoldingTable
-    partition = Partition(ID, ("a",), 10, {"at": (DAY, DAY)})
-    monkeypatch.setattr(table, "columns", ["at"])
-    monkeypatch.setattr(table, "prepare", lambda _, holding: holding)
-    monkeypatch.setattr(table, "partitions", lambda *_: [partition])
-    kept.clickhouse.holding = Holding("k2.trades", date(2026, 3, 1))
-    kept.clickhouse.tables = {"k2.trades": {"a": 10}, HOLDING: {}}
-    [waits] = remove_proven(kept.tiers, [TRADES]).states
-    assert (waits.state, waits.reason) == (
-        "waits",
-        f"{HOLDING} has too much on record: what is held has to be dropped first",
+    monkeypatch.setattr(proven_storage, "LONGEST_COMMENT", 10)
+    [waits], _ = kept.move_proven(monkeypatch)
+    assert waits == ("waits", f"{HOLDING} has too much on record: what is held has to be dropped first")
+
+
+def test_a_proven_partition_is_tagged_and_moved(kept, monkeypatch):
+    kept.tags_fail = 2
+    assert kept.move_proven(monkeypatch) == ([("held", "")], [])
+    assert (kept.clickhouse.done, kept.tags) == (["moved"], [TAG])
+    assert kept.clickhouse.holding.records[0].step is Step.HELD
+
+
+def test_what_is_held_without_a_record_is_not_doubled(kept, monkeypatch):
+    kept.proof.prove = None
+    states, [problem] = kept.move_proven(monkeypatch, {"a": 10})
+    assert states == []
+    assert f"{HOLDING}: partition {ID} is not on record, and k2.trades has rows of it" in problem
+    with pytest.raises(OffloadError, match=f"{HOLDING} has rows of partition {ID}, which are not on record"):
+        kept.restore()
+    assert kept.clickhouse.done == []
+
+
+@pytest.mark.parametrize("why", ["parts of it that are not on record", "another writer committed", "a mutation"])
+def test_what_cannot_be_moved_now_is_as_if_never_on_record(kept, monkeypatch, why):
+    def meanwhile():
+        if "parts" in why:
+            kept.clickhouse.tables[HOLDING] = {"a": 10}
+        elif "writer" in why:
+            kept.tags_fail = held_tags.ATTEMPTS
+        else:
+            kept.mutations.append("mutation_2.txt (DELETE WHERE 1)")
+
+    kept.while_proven = meanwhile
+    [(state, reason)], problems = kept.move_proven(monkeypatch)
+    assert (state, problems, kept.clickhouse.done, kept.tags) == ("waits", [], [], [])
+    assert why in reason
+    assert kept.clickhouse.holding.records == ()
+
+
+def test_a_mutation_that_missed_moved_rows_is_told(kept, monkeypatch):
+    kept.mutations = ["mutation_1.txt"]
+    moved = FaultPoint.REMOVAL_MOVED
+    monkeypatch.setattr(
+        proven_storage, "reached", lambda point, _: kept.mutations.append("mutation_2.txt") if point is moved else None
     )
+    [(state, _)], [problem] = kept.move_proven(monkeypatch)
+    assert (state, kept.clickhouse.done, kept.tags) == ("moved back", ["moved", "moved back"], [])
+    assert "does not any more: mutation_2.txt" in problem
+
+
+def test_a_partition_that_was_moved_twice_is_not_moved_back(kept, monkeypatch):
+    monkeypatch.setattr(
+        proven_storage.HoldingTable,
+        "parts",
+        lambda _, name: {ID: Parts(("a", "a"), 20)} if name == HOLDING else {},
+    )
+    for step in (Step.MOVING, Step.HELD):
+        kept.clickhouse.holding = Holding("k2.trades", None).with_record(replace(RECORD, step=step))
+        with pytest.raises(OffloadError, match="has parts of partition 20260304 more often"):
+            kept.restore()
+    assert kept.clickhouse.done == []
+
+
+def test_what_was_half_dropped_comes_back_as_a_day_that_is_gone(kept):
+    half = replace(RECORD, step=Step.DROPPING, parts=("a", "b"), rows=20)
+    kept.clickhouse.holding = Holding("k2.trades", None).with_record(half)
+    with pytest.raises(OffloadError, match="not all of the 20 rows that were moved were still held"):
+        kept.restore()
+    assert kept.clickhouse.tables == {"k2.trades": {"a": 10}, HOLDING: {}}
+    assert kept.clickhouse.holding.records == ()
+    assert kept.clickhouse.holding.kept("at").is_gone(DAY)
+
+
+def test_what_no_run_has_dropped_keeps_its_tags_until_it_is_verified(kept):
+    kept.clickhouse.tables = {"k2.trades": {}, HOLDING: {}}
+    kept.tags = [TAG]
+    kept.while_verified = lambda: "its seal is broken."
+    states, [problem] = kept.remove()
+    assert (states, kept.tags, kept.clickhouse.holding.records) == ([], [TAG], (RECORD,))
+    assert "no run has dropped it. The cold tier may not hold all of its rows: its seal is broken." in problem
+    kept.while_verified = lambda: None
+    states, [problem] = kept.remove()
+    assert (states, kept.tags, kept.clickhouse.holding.records) == (["gone"], [], ())
+    assert "no run has dropped it. Its seals were verified" in problem
+    assert kept.clickhouse.holding.kept("at").is_gone(DAY)
+    kept.clickhouse.holding, kept.tags = Holding("k2.trades", None).with_record(RECORD), [TAG]
+    with pytest.raises(OffloadError, match="nothing to bring back"):
+        kept.restore()
+    assert (kept.tags, kept.clickhouse.holding.records) == ([TAG], ()), "by a person, and nobody has looked at seals"
+
+
+def test_nothing_is_said_of_seals_of_what_was_never_on_record(kept):
+    unknown = Record(ID, Step.RESTORING, ("a",), 0, {}, {}, NOW)
+    kept.clickhouse.holding = Holding("k2.trades", None).with_record(unknown)
+    kept.clickhouse.tables = {"k2.trades": {}, HOLDING: {}}
+    states, [problem] = kept.remove()
+    assert (states, kept.clickhouse.holding.records) == (["gone"], ())
+    assert "Which days it held was never on record" in problem
+
+
+def test_tags_of_a_table_that_has_left_the_file_are_told(kept):
+    record = replace(RECORD, step=Step.DROPPING, seals={"old": {DAY: "seal"}})
+    kept.clickhouse.holding = Holding("k2.trades", None).with_record(record)
+    kept.clickhouse.tables = {"k2.trades": {}, HOLDING: {}}
+    states, [problem] = kept.remove()
+    assert states == ["gone"]
+    assert problem.startswith("old: it is not in the table file any more, so its cold table keeps these tags")
+    assert TAG in problem
+
+
+def test_old_days_are_not_whole_once_a_clock_has_removed_rows(kept):
+    begun = Holding("k2.trades", date(2026, 3, 1)).with_gone(RECORD)
+    kept.clickhouse.holding = begun
+    by_clock = replace(TRADES, retention="ttl")
+    assert remove_proven(kept.tiers, [by_clock], dry_run=True) == Retention()
+    assert kept.clickhouse.holding == begun
+    assert remove_proven(kept.tiers, [by_clock]) == Retention()
+    assert kept.clickhouse.holding == replace(begun, whole_since=None)
+
+
+def test_a_holding_table_is_made_by_who_has_the_lock(kept):
+    def check_alone():
+        raise OffloadError("the lock was lost")
+
+    table = HoldingTable(kept.tiers, "k2.trades")
+    kept.clickhouse.tables[HOLDING] = {}
+    known = {sql.structure("k2.trades"): [("at",), ("venue",)], sql.structure(HOLDING): [("at",)]}
+    kept.clickhouse.execute = lambda statement: kept.clickhouse.done.append(statement) or known.get(statement, [])
+    for holding in (None, Holding("k2.trades", None)):
+        with pytest.raises(OffloadError, match="the lock was lost"):
+            table.prepare(holding, check_alone)
+    assert not [statement for statement in kept.clickhouse.done if "CREATE" in statement]
 
 
 def test_a_setting_that_only_begins_alike_is_set():

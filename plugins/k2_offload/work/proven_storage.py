@@ -1,0 +1,424 @@
+"""Moves the partitions of one storage: into its holding table, back, or away.
+
+Why nothing is forgotten that is not proven is in :mod:`k2_offload.core.retention`; this module does the I/O around it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from k2_offload.adapters.ledger_retention import LedgerRetention
+from k2_offload.core import retention_queries as sql
+from k2_offload.core.day_comparison import first_whole_day
+from k2_offload.core.errors import DamagedTable, InvalidSource, StaleWindow
+from k2_offload.core.fault_points import FaultPoint, reached
+from k2_offload.core.holding import NO_PARTS, Holding, Partition, Parts, Record, Step
+from k2_offload.core.retention import (
+    LONGEST_COMMENT,
+    Next,
+    Reader,
+    is_all,
+    is_doubled,
+    is_due,
+    next_step,
+    obstacle,
+    seals_obstacle,
+)
+from k2_offload.core.tables import TableSpec
+from k2_offload.work import held_tags
+from k2_offload.work.holding import HoldingTable, ttl_in_the_way
+from k2_offload.work.known_seals import kept
+from k2_offload.work.removal_proof import Proof, seals_of
+from k2_offload.work.tiers import Tiers
+from k2_offload.work.ttl import read_kept_for_now
+
+log = logging.getLogger(__name__)
+
+SAFE = "Nothing was dropped and no row is lost."
+
+
+@dataclass(frozen=True)
+class PartitionState:
+    """Where one partition of a storage stands.
+
+    :param days: for a person
+    :param state: ``waits``, or as the last step says
+    :param reason: why it does not go on by itself now; empty if nothing is in the way
+    """
+
+    storage: str
+    partition_id: str
+    days: str
+    rows: int
+    state: str
+    reason: str = ""
+    at: datetime | None = None
+
+
+@dataclass
+class Retention:
+    """What became of the partitions of some storages.
+
+    :param problems: what a person has to look at
+    """
+
+    states: list[PartitionState] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass
+class ProvenStorage:
+    """One storage, while no other run moves its partitions."""
+
+    tiers: Tiers
+    name: str
+    tables: Sequence[TableSpec]
+    done: Retention
+    check_alone: Callable[[], None]
+    dry_run: bool
+    holding: Holding | None
+    now: datetime
+
+    @staticmethod
+    @contextmanager
+    def opened(
+        tiers: Tiers, name: str, tables: Sequence[TableSpec], done: Retention, *, dry_run: bool
+    ) -> Iterator[ProvenStorage]:
+        """With the lock of a storage.
+
+        :raises StaleWindow: if another run has it
+        """
+        with LedgerRetention(tiers.ledger).alone(name) as check_alone:
+            now = min(tiers.now(), tiers.clickhouse.now())  # one that is ahead would end the time of holding
+            holding = HoldingTable(tiers, name).read()
+            yield ProvenStorage(tiers, name, tables, done, check_alone, dry_run, holding, now)
+
+    @property
+    def _proof(self) -> Proof:
+        return Proof(self.tiers, self.name, self.tables, self.now, self.check_alone)
+
+    @property
+    def _table(self) -> HoldingTable:
+        return HoldingTable(self.tiers, self.name)
+
+    def _write(self, holding: Holding) -> None:
+        self.check_alone()
+        self._table.write(holding)
+        self.holding = holding
+
+    @property
+    def held(self) -> dict[str, Parts]:
+        """What the holding table has, by partition, whether that is on record or not."""
+        return self._table.parts(self._table.name)
+
+    def go_on(self) -> None:
+        """With all that is on record or held."""
+        if self.holding is None:
+            return
+        held = self.held
+        in_source = self._table.parts(self.name)
+        records = self.holding.records
+        for record in records:
+            with kept(self.done.problems):
+                if self.dry_run:
+                    self._tell(record, record.step.value)
+                else:
+                    self._go_on_with(record)
+        for partition_id in sorted(held.keys() - {record.partition_id for record in records}):
+            with kept(self.done.problems):
+                self._take_in(partition_id, held[partition_id].digests, in_source=partition_id in in_source)
+
+    def _take_in(self, partition_id: str, held: tuple[str, ...], *, in_source: bool) -> None:
+        """A partition that is held and not on record: nobody knows what it was compared with."""
+        record = Record(partition_id, Step.RESTORING, held, 0, {}, {}, self.now)
+        if self.dry_run:
+            self._tell(record, "not on record")
+            return
+        if in_source:
+            raise DamagedTable(
+                f"{self._table.name}: partition {partition_id} is not on record, and {self.name} has rows of it. "
+                f"{SAFE} docs/retention.md says how to find out whether they are the same."
+            )
+        self.restore(record, "it was not on record")
+
+    def next_step(self, record: Record) -> tuple[Next, Parts]:
+        """By what is there now; and what is held."""
+        held = self.held.get(record.partition_id, NO_PARTS)
+        in_source = self._table.parts(self.name).get(record.partition_id, NO_PARTS)
+        return next_step(record, held, in_source, self._shown_rows(record)), held
+
+    def _go_on_with(self, record: Record, seen: Collection[str] | None = None) -> None:
+        step, held = self.next_step(record)
+        if step is Next.DECIDE and not held.digests:
+            raise DamagedTable(
+                f"{self.name}: partition {record.partition_id} ({record.text}) is held no more, and {self.name} has "
+                f"rows of it that are not all of the {record.rows:,} that were to be moved. Nothing was dropped now. "
+                "If rows were moved back and then merged, or the rest was dropped: "
+                f"{self._how_to_restore(record)} takes it for gone: what is there stays, and is not compared any more."
+            )
+        if step is Next.DECIDE:
+            raise DamagedTable(
+                f"{self._table.name}: partition {record.partition_id} ({record.text}) is not what was moved there. "
+                f"{SAFE} {self._how_to_restore(record)} brings it back; if it is less than was moved, as days that are "
+                "gone."
+            )
+        if step is Next.FORGET:
+            self.end(record, "is where it was", gone=False)
+        elif step is Next.GONE:
+            self.end(record, "gone", gone=True)
+        elif step is Next.LOST:
+            self._end_lost(record)
+        elif step is Next.RESTORE:
+            self.restore(record, "rows of these days came in, or parts were merged, before it was dropped")
+        elif step is Next.COMPARE:
+            self._check_mutations(record, seen if seen is not None else self._proof.mutations(record.at))
+            held_since = replace(record, step=Step.HELD, at=self.now)
+            self._write(self.known.with_record(held_since))
+            self._keep_on_record(held_since, "held")
+            reached(FaultPoint.REMOVAL_HELD, self.name)
+            self._tell(held_since, "held")
+        else:
+            self._drop_if_due(record)
+
+    def _check_mutations(self, record: Record, seen: Collection[str]) -> None:
+        mutation = self._proof.find_mutation(seen)
+        if mutation is None:
+            return
+        self.restore(record, "a mutation was given while it was moved")
+        raise DamagedTable(
+            f"{self.name} {record.text}: it was moved back, as a mutation was given while it was moved, which may not "
+            f"have changed its rows, and does not any more: {mutation}. No row is lost. If it is for these rows, give "
+            "it again."
+        )
+
+    @property
+    def known(self) -> Holding:
+        """What is on record; there is a holding table."""
+        return self.holding if self.holding is not None else Holding(self.name, None)
+
+    def _drop_if_due(self, record: Record) -> None:
+        if (reason := self._find_broken(record)) is not None:
+            raise DamagedTable(
+                f"{self.name} {record.text}: it is held in {self._table.name} and was not dropped: {reason} No row is "
+                f"lost. {self._how_to_restore(record)} brings it back; k2_reconcile then heals the day."
+            )
+        days = max(table.holding_days for table in self.tables)
+        if not is_due(record, self.now, days):
+            self._tell(record, "held", f"until {record.at + timedelta(days=days):%Y-%m-%d %H:%M} UTC")
+            return
+        if record.step is not Step.DROPPING:
+            record = replace(record, step=Step.DROPPING)
+            self._write(self.known.with_record(record))
+            reached(FaultPoint.DROP_RECORDED, self.name)
+        if self.next_step(record)[0] is not Next.DROP:  # verifying takes minutes
+            self._tell(record, "held", "rows came in, or what is held was changed, while it was verified")
+            return
+        self.check_alone()
+        self.tiers.clickhouse.execute(sql.drop(self.name, record.partition_id))
+        reached(FaultPoint.REMOVAL_DROPPED, self.name)
+        self.end(record, "dropped", gone=True)
+
+    def _find_broken(self, record: Record) -> str | None:
+        """Why the cold tier may not hold what was moved."""
+        readers = self._proof.readers([record.days])
+        table = self._table
+        later = set(table.columns_of(self.name)) - set(table.columns_of(table.name))
+        return seals_obstacle(record, readers, later) or self._proof.find_broken(record, readers)
+
+    def _end_lost(self, record: Record) -> None:
+        """A partition of which nothing is there, and which no run has dropped."""
+        lost = (
+            f"{self.name}: partition {record.partition_id} ({record.text}) is neither in {self._table.name} nor in "
+            f"{self.name}, and no run has dropped it"
+        )
+        if not record.days:
+            self.end(record, "gone", "somebody has dropped it", gone=True)
+            raise DamagedTable(
+                f"{lost}. Which days it held was never on record: `k2 verify {self.tables[0].name}` compares what is "
+                "there."
+            )
+        if (reason := self._find_broken(record)) is not None:
+            raise DamagedTable(
+                f"{lost}. The cold tier may not hold all of its rows: {reason} Its snapshots keep their tags. Bring "
+                f"the rows back from a backup of ClickHouse. {self._how_to_restore(record)} takes it for gone."
+            )
+        self.end(record, "gone", "somebody has dropped it", gone=True)
+        raise DamagedTable(f"{lost}. Its seals were verified: the cold tier holds its rows. Its days count as gone.")
+
+    def _how_to_restore(self, record: Record) -> str:
+        return f"`k2 retention {self.tables[0].name} --restore {min(record.days.values())[0]}`"
+
+    def end(self, record: Record, state: str, reason: str = "", *, gone: bool, release: bool = True) -> None:
+        """Take out the tags that were set for a partition, and then its record.
+
+        :param release: leave them if not
+        """
+        if release:
+            self.done.problems += held_tags.release(self.tiers, record)
+        self._keep_on_record(record, state, reason)
+        self._write(self.known.with_gone(record) if gone else self.known.without(record.partition_id))
+        reached(FaultPoint.REMOVAL_ENDED, self.name)
+        self._tell(record, state, reason)
+
+    def restore(self, record: Record, reason: str) -> None:
+        """Move a partition back into the storage."""
+        partition_id = record.partition_id
+        held = self.held.get(partition_id, NO_PARTS)
+        in_source = self._table.parts(self.name).get(partition_id, NO_PARTS)
+        if is_doubled(record, held.digests):
+            raise DamagedTable(
+                f"{self.name} {record.text}: {self._table.name} has parts of partition {partition_id} more often than "
+                f"they were moved there: it was not moved back, which could double their rows. {SAFE} "
+                "docs/retention.md says how to decide."
+            )
+        if in_source.digests:
+            [(both,)] = self.tiers.clickhouse.execute(sql.count_in_both(self.name, partition_id))
+            if both:
+                raise DamagedTable(
+                    f"{self.name} {record.text}: {both:,} rows of partition {partition_id} are in {self._table.name} "
+                    f"and in {self.name}: it was not moved back, which could double them. {SAFE} docs/retention.md "
+                    "says how to decide."
+                )
+        is_whole = is_all(record, held, in_source)
+        known = self.known if is_whole else self.known.with_gone(record)
+        back = replace(record, step=Step.RESTORING, at=self.now)
+        self._write(known.with_record(back))
+        reached(FaultPoint.RETURN_RECORDED, self.name)
+        self.check_alone()
+        self.tiers.clickhouse.execute(sql.move_back(self.name, partition_id))
+        reached(FaultPoint.RETURNED, self.name)
+        log.warning("%s %s: moved back: %s", self.name, record.text, reason)
+        self.end(back, "moved back", reason, gone=False)
+        if not is_whole:
+            raise DamagedTable(
+                f"{self.name} {record.text}: it was moved back, but not all of the {record.rows:,} rows that were "
+                "moved were still held. So its days count as gone: they are not compared, and no heal shrinks them. "
+                f"`k2 verify --sealed {self.tables[0].name}` shows whether the cold tier has all."
+            )
+
+    def end_whole(self) -> None:
+        """Old days are not whole any more: a TTL may remove rows of them."""
+        if self.holding is not None and self.holding.whole_since is not None and not self.dry_run:
+            self._write(replace(self.holding, whole_since=None))
+
+    def move_proven(self, is_late: Callable[[], bool]) -> None:
+        """Compare partitions that may go, and move those that are proven."""
+        in_the_way = [problem for table in self.tables if (problem := ttl_in_the_way(self.tiers, table))]
+        if in_the_way:
+            self.done.problems += [f"{problem}. {SAFE}" for problem in in_the_way]
+            self.end_whole()
+            return
+        columns = [table.partition_column for table in self.tables]
+        if missing := set(columns) - set(self._table.columns_of(self.name)):
+            raise InvalidSource(
+                f"{self.name}: partition_column {min(missing)} of a view on it is no column of it, so which days a "
+                f"partition holds is not known. {SAFE} Set 'retention: ttl' for the tables that read it."
+            )
+        if not self.dry_run:
+            self._begin()
+        not_whole = {record.partition_id for record in self.known.records} | self.held.keys()
+        partitions = self._table.partitions(columns)
+        readers = self._proof.readers([partition.days for partition in partitions])
+        compared = 0
+        for partition in partitions:
+            if partition.partition_id in not_whole:
+                continue
+            with kept(self.done.problems):
+                reason = obstacle(partition, partitions, readers, self.known)
+                if reason is None and compared and is_late():
+                    reason = "there was no time to compare it; the next run does"
+                if reason is None and len(self.known.text) > LONGEST_COMMENT:
+                    reason = f"{self._table.name} has too much on record: what is held has to be dropped first"
+                if reason is not None and any(reason in reader.broken.values() for reader in readers):
+                    self.done.problems.append(reason)
+                if reason is None and not self.dry_run:
+                    self.check_alone()
+                    compared += 1
+                    reason = self._move(partition, readers)
+                    if reason is None:
+                        continue
+                self._wait(partition, reason or "")
+
+    def _begin(self) -> None:
+        """Let there be a holding table that says which days are whole."""
+        before = self.holding
+        holding = self._table.prepare(before, self.check_alone)
+        if holding.whole_since is None:
+            since = max(first_whole_day(self.now, table.warm_retention) for table in self.tables)
+            holding = replace(holding, whole_since=since)
+        self.holding = self._with_whole(holding)
+        if self.holding != holding or holding != before:
+            self._write(self.holding)
+
+    def _with_whole(self, holding: Holding) -> Holding:
+        later = max(self.tiers.now(), self.tiers.clickhouse.now())
+        found = [read_kept_for_now(self.tiers, table) for table in self.tables]
+        if any(storage is None for storage, _ in found):
+            raise InvalidSource(f"{self.name}: its TTL cannot be known now. {SAFE}")
+        return holding.with_whole(later, min((time for _, time in found if time is not None), default=None))
+
+    def _move(self, partition: Partition, readers: Sequence[Reader]) -> str | None:
+        """Compare one partition, and move it if it is proven; why it was not."""
+        seen = self._proof.mutations()
+        verified, reason = self._proof.prove(partition, readers)
+        if reason is not None:
+            return reason
+        reached(FaultPoint.REMOVAL_PROVEN, self.name)
+        named = {each.table.name: {seal.day: seal.seal_id for seal in seals_of(each, partition)} for each in readers}
+        record = Record(
+            partition.partition_id, Step.MOVING, partition.parts, partition.rows, partition.days, named, self.now
+        )
+        self._write(self.known.with_record(record))
+        reached(FaultPoint.REMOVAL_RECORDED, self.name)
+        try:
+            for reader in readers:
+                if seals := seals_of(reader, partition):
+                    snapshot_id = verified[reader.table.name].snapshot_id
+                    held_tags.hold(self.tiers, reader.table, [seal.day for seal in seals], snapshot_id)
+        except StaleWindow as stale:
+            return self._take_back(record, str(stale))
+        reached(FaultPoint.REMOVAL_TAGGED, self.name)
+        if partition.partition_id in self.held:
+            return self._take_back(record, f"{self._table.name} has parts of it that are not on record")
+        if (mutation := self._proof.find_mutation(seen)) is not None:
+            return self._take_back(record, f"a mutation has just been given: {mutation}")
+        self.check_alone()
+        self.tiers.clickhouse.execute(sql.move(self.name, partition.partition_id))
+        reached(FaultPoint.REMOVAL_MOVED, self.name)
+        self._go_on_with(record, seen)
+        return None
+
+    def _take_back(self, record: Record, reason: str) -> str:
+        """Nothing of it was moved yet: as if it had never been on record."""
+        with suppress(StaleWindow):  # tags that stay are set anew when it goes
+            self.done.problems += held_tags.release(self.tiers, record)
+        self._write(self.known.without(record.partition_id))
+        return reason
+
+    def _shown_rows(self, record: Record) -> int:
+        """Rows of its days that sources show."""
+        shown = 0
+        for table in self.tables:
+            if table.partition_column in record.days:
+                statement = sql.count_source(table, record.days[table.partition_column])
+                shown += self.tiers.clickhouse.execute(statement)[0][0]
+        return shown
+
+    def _keep_on_record(self, record: Record, step: str, reason: str = "") -> None:
+        LedgerRetention(self.tiers.ledger).record(self.name, record, step, reason, self.now)
+
+    def _tell(self, record: Record, state: str, reason: str = "") -> None:
+        self.done.states.append(
+            PartitionState(self.name, record.partition_id, record.text, record.rows, state, reason, record.at)
+        )
+
+    def _wait(self, partition: Partition, reason: str) -> None:
+        ranges = sorted(set(partition.days.values()))
+        days = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in ranges)
+        self.done.states.append(
+            PartitionState(self.name, partition.partition_id, days, partition.rows, "waits", reason)
+        )
