@@ -7,9 +7,6 @@ from k2_offload.core import queries
 from k2_offload.core.replicas import Replica, refuse_behind
 from k2_offload.core.tables import TableSpec
 
-_READS_NOTHING = "NullSource"
-"""In ClickHouse's plan, in place of a table that is empty."""
-
 
 def check_replicas(clickhouse: ClickHouse, table: TableSpec) -> None:
     """Refuse what this server says of a table, as long as it has not fetched what other replicas have.
@@ -23,8 +20,6 @@ def check_replicas(clickhouse: ClickHouse, table: TableSpec) -> None:
 def read_replicas(clickhouse: ClickHouse, table: TableSpec) -> list[Replica]:
     """The replicated tables of this server that the source is read from; none where it only asks other servers.
 
-    Where one of them is empty, ClickHouse's plan does not name it: then all of the source's database.
-
     :raises Refused: if the user may not read ``system.replicas``; nobody needs that without replicated tables
     """
     source = table.source
@@ -33,10 +28,7 @@ def read_replicas(clickhouse: ClickHouse, table: TableSpec) -> list[Replica]:
         if not engine.startswith("Replicated"):
             return []
         return _replicas(clickhouse, [source])
-    named, others = clickhouse.reads(table)
-    if any(_READS_NOTHING in step for step in others):
-        database = source.partition(".")[0]
-        named |= {f"{database}.{each}" for (each,) in clickhouse.execute(queries.replicated_tables(database))}
+    named, _ = clickhouse.reads(table)
     return _replicas(clickhouse, sorted(each for each in named if clickhouse.engine(each).startswith("Replicated")))
 
 

@@ -77,11 +77,6 @@ def engine_and_select(name: str) -> str:
     )
 
 
-def replicated_tables(database: str) -> str:
-    """Names of a database's replicated tables."""
-    return f"SELECT name FROM system.tables WHERE database = {literal(database)} AND engine LIKE 'Replicated%MergeTree'"
-
-
 def replicas(storages: Sequence[str]) -> str:
     """One row per replicated table: its name, whether it is cut off, and how many seconds it is behind.
 

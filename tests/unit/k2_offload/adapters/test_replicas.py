@@ -30,10 +30,12 @@ class FakeClickHouse(ClickHouse):
         if parameters:
             engine = self.engines.get(f"{parameters['database']}.{parameters['table']}")
             return [(engine,)] if engine is not None else []
+        if sql.startswith("EXPLAIN QUERY TREE"):
+            return [("QUERY id: 0",), ("    TABLE id: 3, alias: __table1, table_name: k2.stored",)]
         if sql.startswith("EXPLAIN"):
             return [(line,) for line in self.plan]
         if "FROM system.tables" in sql:
-            return [(name.partition(".")[2],) for name, engine in self.engines.items() if "Replicated" in engine]
+            return [("ReplicatedAggregatingMergeTree", "")]
         return [state for state in self.states if f"'{state[0]}'" in sql]
 
 
@@ -58,7 +60,7 @@ def test_a_view_s_storages_are_looked_at_if_they_are_replicated():
     assert read_replicas(FakeClickHouse(engines, plan, states), VIEW) == [Replica("k2.stored", False, 5)]
 
 
-def test_a_view_of_an_empty_replica_looks_at_its_whole_database():
+def test_a_view_of_an_empty_replica_is_looked_at_all_the_same():
     engines = {"k2.v": "View", "k2.stored": STORED}
     clickhouse = FakeClickHouse(engines, ["ReadNothing (Read from NullSource)"], [("k2.stored", 0, 86_400)])
     assert read_replicas(clickhouse, VIEW) == [Replica("k2.stored", False, 86_400)]
