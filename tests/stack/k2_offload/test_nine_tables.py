@@ -7,9 +7,11 @@ import json
 import subprocess
 from collections import Counter, defaultdict
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyiceberg.catalog import load_catalog
@@ -17,6 +19,7 @@ from pyiceberg.catalog import load_catalog
 from k2_offload.adapters import connections
 from k2_offload.adapters.settings import load_settings
 from tests.support import SharedStack
+from tests.support.commands import run_k2
 
 RECORDING = Path(__file__).parents[2] / "data" / "binance_xrpeth_2019-10-11_2019-10-13.csv"
 KRAKEN_RECORDING = RECORDING.with_name("kraken_bcheur.csv")
@@ -28,22 +31,25 @@ TABLES = [
 ]
 
 
-def run(stack: SharedStack, *command: str) -> str:
-    result = subprocess.run(command, env=stack.environment, capture_output=True, text=True, timeout=300, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+def ask(stack: SharedStack, *command: str, exit_code: int = 0) -> Any:
+    """What a command of ``k2`` says as JSON."""
+    result = run_k2(*command, "--json", environment=stack.environment)
+    assert result.exit_code == exit_code, result.output
+    return json.loads(result.stdout)
 
 
-def verify(stack: SharedStack) -> dict[str, dict[str, object]]:
-    return {line["table"]: line for line in json.loads(run(stack, "k2", "verify", "--json"))}
+def feed(stack: SharedStack, *options: str) -> None:
+    port = str(stack.settings.ports.clickhouse_native)
+    result = run_k2("feed", *options, "--port", port, environment=stack.environment)
+    assert result.exit_code == 0, result.output
 
 
-def verify_finding(stack: SharedStack) -> dict[str, dict[str, object]]:
-    """As :func:`verify`, where not all are equal."""
-    command = ["k2", "verify", "--json"]
-    result = subprocess.run(command, env=stack.environment, capture_output=True, text=True, timeout=300, check=False)
-    assert result.returncode == 1, result.stderr
-    return {line["table"]: line for line in json.loads(result.stdout)}
+def verify(stack: SharedStack, exit_code: int = 0) -> dict[str, dict[str, Any]]:
+    return {line["table"]: line for line in ask(stack, "verify", exit_code=exit_code)}
+
+
+def moved(cycle: dict[str, Any]) -> dict[str, int]:
+    return {line["table"]: line["rows"] or 0 for line in cycle["tables"]}
 
 
 def cold_rows(table: str) -> list[dict[str, object]]:
@@ -54,12 +60,11 @@ def cold_rows(table: str) -> list[dict[str, object]]:
 
 @pytest.fixture(scope="module")
 def recorded(stack: SharedStack) -> list[dict[str, str]]:
-    """Replays both recordings and offloads them by ``airflow dags test``; returns Binance's."""
+    """Replays both recordings and offloads them; returns Binance's."""
     for file, exchange, symbol in ((RECORDING, "binance", "XRPETH"), (KRAKEN_RECORDING, "kraken", "BCH/EUR")):
         options = ("--exchange", exchange, "--symbol", symbol, "--shift-to-now", "--ending-ago", "2000")
-        run(stack, "k2", "feed", "replay", str(file), *options, "--port", str(stack.settings.ports.clickhouse_native))
-    for layer in ("bronze", "silver", "gold"):
-        run(stack, "airflow", "dags", "test", f"k2_offload_{layer}")
+        feed(stack, "replay", str(file), *options)
+    ask(stack, "run")
     with RECORDING.open() as file:
         return list(csv.DictReader(file))
 
@@ -109,55 +114,69 @@ def test_candles_equal_those_computed_from_the_recording(recorded):
 
 
 @pytest.mark.usefixtures("recorded")
-def test_a_second_cycle_moves_only_what_is_new(stack):
-    before = verify(stack)
-    assert [name for name in TABLES if not before[name]["equal"]] == []
-    port = str(stack.settings.ports.clickhouse_native)
-    generate = ("k2", "feed", "generate", "--rate", "50", "--seed", "5", "--starting-ago", "900", "--for", "500")
-    run(stack, *generate, "--port", port)
-    cycle = json.loads(run(stack, "k2", "run", "--json"))
-    assert [layer["state"] for layer in cycle["layers"]] == ["success"] * 3
-    after = verify(stack)
-    assert [name for name in TABLES if not after[name]["equal"]] == []
-    moved = {line["table"]: line["rows"] for line in cycle["tables"]}
-    for name in TABLES:
-        assert after[name]["cold_rows"] == before[name]["cold_rows"] + moved[name]
-    assert moved["bronze_trades_binance"] > 0 < moved["ohlcv_1m"]
-
-
-@pytest.mark.usefixtures("recorded")
 def test_a_cycle_without_new_rows_is_a_success_that_says_so(stack):
-    run(stack, "k2", "run", "--layer", "bronze")
-    output = run(stack, "airflow", "dags", "test", "k2_offload_bronze")
+    command = ["airflow", "dags", "test", "k2_offload_bronze"]
+    result = subprocess.run(command, env=stack.environment, capture_output=True, text=True, timeout=300, check=False)
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output
     assert "no new rows at or above" in output
     assert "Spark-Submit cmd" not in output
 
 
-@pytest.mark.usefixtures("recorded")
-def test_a_table_that_is_refused_fails_the_run_and_the_others_move(stack):
+@dataclass(frozen=True)
+class Refusal:
+    """A cycle of bronze with new rows, in which Kraken's table is refused.
+
+    :param before: what both tiers held
+    :param reason: what ``k2 run`` said
+    :param status: of each table afterwards
+    """
+
+    before: dict[str, dict[str, Any]]
+    cycle: dict[str, Any]
+    reason: str
+    status: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def refusal(stack: SharedStack, recorded: object) -> Refusal:  # noqa: ARG001 - has moved what was there before
+    before = verify(stack)
+    feed(stack, "generate", "--rate", "10", "--seed", "5", "--starting-ago", "900", "--for", "500")
     with stack.clickhouse_client() as client:
         client.execute("ALTER TABLE bronze_trades_kraken ADD COLUMN tags Array(String)")
-    try:
-        result = subprocess.run(
-            ["k2", "run", "--layer", "bronze", "--json"],
-            env=stack.environment, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-    finally:
-        with stack.clickhouse_client() as client:
+        try:
+            refused = run_k2("run", "--layer", "bronze", "--json", environment=stack.environment)
+        finally:
             client.execute("ALTER TABLE bronze_trades_kraken DROP COLUMN tags")
-    assert result.returncode == 1
-    assert "column 'tags' is Array(String)" in result.stderr
-    status = {line["table"]: line["status"] for line in json.loads(run(stack, "k2", "status", "--json"))}
-    assert (status["bronze_trades_kraken"], status["bronze_trades_binance"]) == ("failed", "success")
-    run(stack, "k2", "run", "--layer", "bronze")
+    assert refused.exit_code == 1
+    status = {line["table"]: line["status"] for line in ask(stack, "status")}
+    return Refusal(before, json.loads(refused.stdout), refused.stderr, status)
+
+
+def test_a_table_that_is_refused_fails_the_run_and_the_others_move(refusal):
+    assert "column 'tags' is Array(String)" in refusal.reason
+    assert (refusal.status["bronze_trades_kraken"], refusal.status["bronze_trades_binance"]) == ("failed", "success")
+    assert moved(refusal.cycle)["bronze_trades_binance"] > 0 == moved(refusal.cycle)["bronze_trades_kraken"]
+
+
+def test_a_second_cycle_moves_only_what_is_new(stack, refusal):
+    assert [name for name in TABLES if not refusal.before[name]["equal"]] == []
+    cycle = ask(stack, "run")
+    assert [layer["state"] for layer in cycle["layers"]] == ["success"] * 3
+    after = verify(stack)
+    assert [name for name in TABLES if not after[name]["equal"]] == []
+    in_part, rest = moved(refusal.cycle), moved(cycle)
+    for name in TABLES:
+        assert after[name]["cold_rows"] == refusal.before[name]["cold_rows"] + in_part.get(name, 0) + rest[name]
+    assert rest["bronze_trades_kraken"] > 0 < rest["ohlcv_1m"]
 
 
 @pytest.mark.usefixtures("recorded")
 def test_status_and_validate_look_without_changing_anything(stack):
-    status = json.loads(run(stack, "k2", "status", "--json"))
+    status = ask(stack, "status")
     assert [line["table"] for line in status] == TABLES
     assert all(line["cold_rows"] > 0 for line in status)
-    validated = json.loads(run(stack, "k2", "validate", "--json"))
+    validated = ask(stack, "validate")
     assert [check for check in validated["checks"] if not check["passed"]] == []
     assert [line["table"] for line in validated["tables"]] == TABLES
     assert [line for line in validated["tables"] if line["problem"]] == []
@@ -165,12 +184,10 @@ def test_status_and_validate_look_without_changing_anything(stack):
 
 @pytest.mark.usefixtures("recorded")
 def test_late_trades_are_healed_in_every_table_and_candles_agree_with_them(stack):
-    port = str(stack.settings.ports.clickhouse_native)
-    generate = ("k2", "feed", "generate", "--rate", "2", "--seed", "6", "--starting-ago", "9000", "--for", "60")
-    run(stack, *generate, "--port", port)
-    late = {name for name, line in verify_finding(stack).items() if not line["equal"]}
+    feed(stack, "generate", "--rate", "2", "--seed", "6", "--starting-ago", "9000", "--for", "60")
+    late = {name for name, line in verify(stack, exit_code=1).items() if not line["equal"]}
     assert {"silver_trades", "ohlcv_1m", "ohlcv_1h"} <= late  # the day is not over
-    healed = json.loads(run(stack, "k2", "heal", "--yes", "--json"))
+    healed = ask(stack, "heal", "--yes")
     assert {line["result"] for line in healed} == {"equal"}
     assert [name for name, line in verify(stack).items() if not line["equal"]] == []
     candles = cold_rows("ohlcv_1m")
@@ -189,9 +206,6 @@ def test_verify_finds_one_changed_row(stack):
             "AND trade_id = (SELECT min(trade_id) FROM silver_trades WHERE symbol = 'BCH/EUR') "
             "SETTINGS mutations_sync = 2"
         )
-    result = subprocess.run(
-        ["k2", "verify", "silver_trades", "--json"], env=stack.environment, capture_output=True, text=True, check=False
-    )
-    [line] = json.loads(result.stdout)
-    assert (result.returncode, line["equal"]) == (1, False)
+    [line] = ask(stack, "verify", "silver_trades", exit_code=1)
+    assert not line["equal"]
     assert line["warm_rows"] == line["cold_rows"]
