@@ -39,11 +39,11 @@ class CommitWatermarkOperator(TellsChanges, BaseOperator):
     def execute(self, context: Context) -> dict[str, str]:
         """Commit every table of the layer.
 
-        :returns: table → its watermark
         Airflow sends the events of a task that ends well, and only those; another attempt would find these windows
         known. So what was told stays told, and the next ``plan`` follows the tables that could not be read. The run's
         state does not depend on this task.
 
+        :returns: table → its watermark
         :raises OffloadError: at the end, with the first table that could not be read, if nothing was told of others
         """
         watermarks: dict[str, str] = {}
