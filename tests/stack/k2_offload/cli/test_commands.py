@@ -168,7 +168,7 @@ def test_late_rows_are_counted_but_not_those_on_time_nor_days_that_the_ttl_has_r
 
     screen = shell.k2("status").stdout
     assert f"late: rows of {START:%Y-%m-%d} that came below the watermark" in screen
-    assert "`k2 verify TABLE`" in screen
+    assert "`k2 heal TABLE --dry-run`" in screen
 
 
 def test_late_rows_are_counted_by_the_day_of_the_partition_whatever_the_cold_tier_has_more(shell):

@@ -65,6 +65,19 @@ def test_the_cold_table_was_dropped(runbook):
     scenario.tables_equal()
 
 
+def test_the_cold_table_was_replaced_on_purpose(runbook):
+    scenario = runbook("watermark.md#a-cold-table-was-replaced-or-damaged")
+    catalog, old = scenario.workbench.cold_catalog, scenario.workbench.cold_table(scenario.table)
+    catalog.drop_table(f"cold.{scenario.table}")
+    catalog.create_table(f"cold.{scenario.table}", old.schema(), partition_spec=old.spec(), properties=old.properties)
+    scenario.fires("K2TableStopped")
+    assert "dropped and recreated" in scenario.check()
+    scenario.fix()
+    scenario.clears("K2TableStopped")
+    scenario.verify()
+    scenario.tables_equal()
+
+
 def test_the_catalog_is_restored_from_a_backup(runbook):
     scenario = runbook("watermark.md#the-catalog-was-restored-from-a-backup")
     backup = scenario.workbench.cold_table(scenario.table).metadata_location
