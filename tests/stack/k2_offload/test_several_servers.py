@@ -100,7 +100,6 @@ def test_what_is_asked_of_replicas_is_known_to_the_engine(workbench):
     spec = workbench.spec(workbench.create_trades("replicas"))
     clickhouse = workbench.cycle(spec).tiers.clickhouse  # without Keeper it has none
     assert clickhouse.execute(queries.replicas(["k2.a", "k2.b"])) == []
-    assert clickhouse.execute(queries.replicated_tables("k2")) == []
 
 
 def test_validate_asks_every_server(workbench, servers):
