@@ -423,6 +423,20 @@ def refuse_to_recreate(table: str, table_uuid: str | None) -> None:
         )
 
 
+def refuse_another(table: str, table_uuid: str, followed: str | None) -> None:
+    """Do not take another cold table for the one that the ledger has followed.
+
+    :param followed: UUID of that one, ``None`` before the first window
+    :raises DamagedTable: if it is another one
+    """
+    if followed is not None and followed != table_uuid:
+        raise DamagedTable(
+            f"{table}: the cold table was dropped and recreated (UUID {table_uuid}, the ledger has followed "
+            f"{followed}). Nothing was changed. If that was meant, run `k2 watermark rebuild {table}`: "
+            "the next cycle then starts from what the new table holds."
+        )
+
+
 def starting_over(table: str, metadata_file: str, rows: int) -> DamagedTable:
     """Why not to fill an empty cold table whose folder holds another one: the catalog may have forgotten that.
 
@@ -464,12 +478,7 @@ def follow_chain(table: str, ledger: LedgerEntry, table_uuid: str, published: Pu
 
     :raises DamagedTable: if the cold table is another one than the ledger has followed
     """
-    if ledger.table_uuid is not None and ledger.table_uuid != table_uuid:
-        raise DamagedTable(
-            f"{table}: the cold table was dropped and recreated (UUID {table_uuid}, the ledger has followed "
-            f"{ledger.table_uuid}). Nothing was changed. If that was meant, run `k2 watermark rebuild {table}`: "
-            "the next cycle then starts from what the new table holds."
-        )
+    refuse_another(table, table_uuid, ledger.table_uuid)
     watermark = watermark_of(published)
     opened = ledger.open_window
     committed = resume = abandoned = None

@@ -10,8 +10,8 @@ from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.core import queries
 from k2_offload.core.day_comparison import window_to_compare
-from k2_offload.core.errors import ChangedTable, InvalidSource, OffloadError, Unreachable
-from k2_offload.core.exactly_once import FIRST_WATERMARK, check_cut, watermark_of
+from k2_offload.core.errors import ChangedTable, DamagedTable, InvalidSource, OffloadError, Unreachable
+from k2_offload.core.exactly_once import FIRST_WATERMARK, check_cut, refuse_another, watermark_of
 from k2_offload.core.gaps import Gap, on_record
 from k2_offload.core.history import History
 from k2_offload.core.lag import Silence, lag, silence
@@ -131,7 +131,7 @@ def read_status(
             lag(oldest_waiting, now),
             silence(newest_row, watermark, now, table.idle_after),
             read_metadata(cold, now) if cold else None,
-            _refusal(table, cold, columns) if cold else None,
+            _refusal(table, cold, columns, record) if cold else None,
             tiers.clickhouse.count(table) if counts else None,
             cold.total_rows if cold else 0,
             _find_late_rows(tiers, table, cold) if counts else None,
@@ -174,13 +174,14 @@ def read_metadata(cold: ColdTable, now: datetime) -> Metadata:
     return Metadata(snapshots, size_bytes, is_overdue(snapshots, size_bytes), cold.history(now))
 
 
-def _refusal(table: TableSpec, cold: ColdTable, columns: Sequence[Column]) -> str | None:
+def _refusal(table: TableSpec, cold: ColdTable, columns: Sequence[Column], record: TableRecord | None) -> str | None:
     try:
+        refuse_another(table.name, cold.uuid, record.table_uuid if record else None)
         changes = cold.check_source(table, columns)
         if changes and table.schema_changes == "refuse":
             return str(refused_by_choice(table, changes))
         check_cut(table.name, cold.published, table.timestamp_column)
-    except (ChangedTable, InvalidSource) as error:
+    except (ChangedTable, DamagedTable, InvalidSource) as error:
         return str(error)
     return None
 

@@ -281,6 +281,7 @@ def test_a_recreated_cold_table_is_accepted_by_rebuilding_and_filled_anew(shell,
     cycle = shell.workbench.cycle(spec)
     cycle.catalog.create(cycle.tables[moved], cycle.clickhouse.columns(cycle.tables[moved]))
     assert "dropped and recreated" in shell.k2("watermark", "show", moved, exit_code=1).stderr
+    assert "dropped and recreated" in shell.k2("status", moved).stdout, "before a cycle has tried"
 
     assert shell.json("watermark", "rebuild", moved, "--dry-run")["ledger_table_uuid"] is not None
     assert shell.k2("watermark", "show", moved, exit_code=1)
