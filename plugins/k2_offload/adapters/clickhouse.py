@@ -267,29 +267,33 @@ class ClickHouse:
 
     def reads(self, table: TableSpec) -> tuple[set[str], set[str]]:
         """What reads the source in ClickHouse's plan of the query: MergeTree tables, and steps of any other kind."""
-        steps = self._steps(table)
-        named = {step: found[1] for step in steps if (found := _READS_MERGE_TREE.fullmatch(step))}
-        return set(named.values()), steps - named.keys()
+        select = queries.select_all(table)
+        steps = set(_READS.findall("\n".join(line for (line,) in self.execute(f"EXPLAIN {select}"))))
+        found = {step: name[1] for step in steps if (name := _READS_MERGE_TREE.fullmatch(step))}
+        named, others = set(found.values()), steps - found.keys()
+        empty = {step for step in others if step.startswith("ReadNothing")}  # the plan does not name empty tables
+        if not empty:
+            return named, others
+        more, unknown = self._named_in(select)
+        return named | more, others - empty | unknown
 
-    def _steps(self, table: TableSpec) -> set[str]:
-        plan = "\n".join(line for (line,) in self.execute(f"EXPLAIN {queries.select_all(table)}"))
-        reads = set(_READS.findall(plan))
-        empty = {each for each in reads if each.startswith("ReadNothing")}  # the plan does not name empty tables
-        return reads - empty | self._named_in(queries.select_all(table)) if empty else reads
-
-    def _named_in(self, select: str) -> set[str]:
-        """The tables that a query names, also through views, as a plan would; what else it reads as it is."""
-        reads = set()
+    def _named_in(self, select: str) -> tuple[set[str], set[str]]:
+        """The MergeTree tables that a query names, also through views; and what else it reads."""
+        named, others = set(), set()
         for (line,) in self.execute(f"EXPLAIN QUERY TREE run_passes = 1 {select}"):
             if not (found := _TREE_TABLE.match(line)):
                 continue
             name = found[1] or ""
             [(engine, view)] = self.execute(queries.engine_and_select(name)) or [("", "")]
             if engine == "View":
-                reads |= self._named_in(view)
+                more, unknown = self._named_in(view)
+                named |= more
+                others |= unknown
+            elif MERGE_TREE.fullmatch(engine):
+                named.add(name)
             else:
-                reads.add(f"ReadFromMergeTree ({name})" if MERGE_TREE.fullmatch(engine) else line.strip())
-        return reads
+                others.add(line.strip())
+        return named, others
 
     def engine(self, name: str) -> str:
         """A table's engine in full; empty if there is no such table."""

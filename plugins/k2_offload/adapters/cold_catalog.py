@@ -9,7 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlparse
 
-from k2_offload.adapters.cold_errors import told
+from k2_offload.adapters.cold_errors import load_if_there, told
 from k2_offload.adapters.cold_storage import ColdStorage
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.cold_tags import ColdTags
@@ -53,21 +53,10 @@ class ColdCatalog:
 
         :raises UnreadableTable: if this table alone cannot be read
         """
-        from pyiceberg.exceptions import (  # noqa: PLC0415
-            NoSuchIcebergTableError,
-            NoSuchNamespaceError,
-            NoSuchTableError,
-        )
-
         catalog = self._connected()
         with self._told(table):
-            try:
-                loaded = catalog.load_table(table.target)
-            except NoSuchIcebergTableError:
-                raise
-            except (NoSuchTableError, NoSuchNamespaceError):
-                return None
-            return ColdTable(loaded, table.name, partial(self._told, table))
+            loaded = load_if_there(catalog, table.target)
+            return ColdTable(loaded, table.name, partial(self._told, table)) if loaded is not None else None
 
     def create(self, table: TableSpec, columns: Sequence[Column]) -> ColdTable:
         """The table, made from the source's columns, or as somebody else has made it meanwhile.

@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from k2_offload.adapters.postgres import is_refusal
 from k2_offload.core.errors import OffloadError, Refused, Unreachable, UnreadableTable, is_store_refusal
+
+if TYPE_CHECKING:
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
 
 _SERVICE = "The Iceberg catalog or its storage"
 
@@ -39,6 +44,26 @@ def told(connection_id: str, table: str | None, ping: Callable[[], object]) -> I
         raise
     except Exception as error:
         raise _meaning(error, connection_id, table, ping) from error
+
+
+def load_if_there(catalog: Catalog, target: str) -> Table | None:
+    """A table of a catalog; ``None`` if the catalog has none of that name.
+
+    :param target: ``namespace.table``
+    :raises NoSuchIcebergTableError: if what has that name is no Iceberg table; pyiceberg counts that as missing, too
+    """
+    from pyiceberg.exceptions import (  # noqa: PLC0415 - DAG files import this module and must parse fast
+        NoSuchIcebergTableError,
+        NoSuchNamespaceError,
+        NoSuchTableError,
+    )
+
+    try:
+        return catalog.load_table(target)
+    except NoSuchIcebergTableError:
+        raise
+    except (NoSuchTableError, NoSuchNamespaceError):
+        return None
 
 
 def _meaning(error: Exception, connection_id: str, table: str | None, ping: Callable[[], object]) -> OffloadError:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
+from k2_offload.adapters.cold_errors import load_if_there
 from k2_offload.adapters.metadata_files import SUFFIX, metadata_files, read_state, state_of
 from k2_offload.core.registration import TableState, last_of_each_line
 
@@ -33,18 +34,9 @@ class Registration:
 
         :raises UnreadableTable: if it names what cannot be read
         """
-        from pyiceberg.exceptions import (  # noqa: PLC0415 - DAG files import this module and must parse fast
-            NoSuchIcebergTableError,
-            NoSuchNamespaceError,
-            NoSuchTableError,
-        )
-
         with self._told():
-            try:
-                table = self._catalog.load_table(self._target)
-            except NoSuchIcebergTableError:
-                raise
-            except (NoSuchTableError, NoSuchNamespaceError):
+            table = load_if_there(self._catalog, self._target)
+            if table is None:
                 return None
             self._io = table.io  # with what the catalog grants for this table
             return state_of(table.metadata, table.metadata_location)
@@ -75,7 +67,7 @@ class Registration:
 
         :param metadata_file: URI
         """
-        from pyiceberg.exceptions import NoSuchTableError  # noqa: PLC0415
+        from pyiceberg.exceptions import NoSuchTableError  # noqa: PLC0415 - DAG files import this module
 
         with self._told():
             self._catalog.create_namespace_if_not_exists(self._target.partition(".")[0])
