@@ -8,13 +8,15 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime
-from functools import cache, partial
+from functools import cache
 from unittest.mock import patch
 
 from k2_offload.core import fault_points
 from k2_offload.core.errors import Unreachable
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.work.adoption import adopt, look
+from k2_offload.work.retention import remove_proven
+from k2_offload.work.seals import seal_days
 from tests.faults.hook import Fault, Faults, InjectedFault, Kind
 from tests.support import build_cycle
 
@@ -32,7 +34,7 @@ def _forks():
 
 
 def run_task(task: str, fault: Fault, tables: str, names: Sequence[str], now: datetime) -> int | None:
-    """Run ``plan``, ``commit`` or ``adopt`` of some tables and let the fault happen.
+    """Run ``plan``, ``commit``, ``adopt``, ``seal`` or ``remove`` of some tables and let the fault happen.
 
     A task that hangs is killed, as Airflow does when the execution timeout has passed.
 
@@ -58,13 +60,23 @@ def _task(task, fault, tables, names, now, happened):
         cycle = build_cycle(resources, now, tables, f"with fault {fault.kind}")
         try:
             for name in names:
-                {"plan": cycle.plan, "commit": cycle.commit, "adopt": partial(_adopt, cycle)}[task](cycle.tables[name])
+                _run(cycle, task, cycle.tables[name])
         except (InjectedFault, Unreachable):
             sys.exit(1)
 
 
-def _adopt(cycle, table):
-    adopt(cycle.tiers, look(cycle.tiers, table))
+def _run(cycle, task, table):
+    match task:
+        case "plan":
+            cycle.plan(table)
+        case "commit":
+            cycle.commit(table)
+        case "adopt":
+            adopt(cycle.tiers, look(cycle.tiers, table))
+        case "seal":
+            seal_days(cycle.tiers, [table])
+        case "remove":
+            remove_proven(cycle.tiers, [table])
 
 
 def _lose_reply(point):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import yaml
+
+from tests.soak.warm_tier import PROVEN
 
 _CHANGES = {
     "buffer_seconds": (300, 360, 600),
@@ -14,6 +18,7 @@ _CHANGES = {
     "job_group": ("one", "another"),
 }
 _OTHER_TIMES = {"exchange_timestamp": "ingested_at", "window_end": "window_start", "window_start": "window_end"}
+PROVEN_ENTRY = {"retention": "proven", "warm_retention_days": 3, "holding_days": 1}
 _RAW = "raw_message"
 
 
@@ -29,6 +34,8 @@ class TableFile:
         self._document = yaml.safe_load(text)
         # So that a column that may be NULL is refused until it is put back.
         self._document["defaults"] = (self._document.get("defaults") or {}) | {"schema_changes": "refuse"}
+        for name in itertools.chain(*PROVEN.values()):
+            self._document["tables"][name] |= PROVEN_ENTRY
         self._before = None
         self.refused = self.cut_anew = None
 

@@ -2,8 +2,9 @@
 
 Every cycle of 15 minutes moves bronze, silver and gold; once in four days nothing runs for longer than ClickHouse keeps
 rows. Some trades come hours late and are healed, with the candles that they change; once a day the cold tables are
-tidied. Before a day leaves ClickHouse, and at the end, all rows of both tiers are compared. K2_SOAK_CYCLES,
-K2_SOAK_SEED and K2_SOAK_RATE change the length, the course and the volume.
+tidied. Days that are over are sealed, and most tables forget only what is proven. Before a day leaves ClickHouse, and
+at the end, all rows of both tiers are compared. K2_SOAK_CYCLES, K2_SOAK_SEED and K2_SOAK_RATE change the length, the
+course and the volume.
 """
 
 from __future__ import annotations
@@ -50,13 +51,15 @@ from tests.soak.comparison import Difference, compare_days
 from tests.soak.damage import LedgerDamage
 from tests.soak.jobs import Jobs
 from tests.soak.market import Market
-from tests.soak.people import Columns, TableFile
-from tests.soak.warm_tier import BRONZE, SOURCES, TRADES, WarmTier, within
+from tests.soak.people import PROVEN_ENTRY, Columns, TableFile
+from tests.soak.proofs import Proofs
+from tests.soak.warm_tier import BRONZE, BY_CLOCK, SOURCES, TRADES, WarmTier, within
 from tests.support import build_cycle
 from tests.support.cold import cold_catalog
 
 INTERVAL = timedelta(minutes=15)
 DAY = timedelta(days=1)
+PROVEN_DAYS = PROVEN_ENTRY["warm_retention_days"]
 WARM_DAYS = 2  # so that days leave ClickHouse while it runs
 FAULTS_PER_LAYER = 0.3
 TABLES = (Path(__file__).parents[2] / "include" / "tables.yaml").read_text()
@@ -64,6 +67,8 @@ assert "warm_retention_days: 7" in TABLES
 RETENTION = 2 * DAY  # what the table file says; ClickHouse keeps days longer, but not while nothing runs
 LONGEST_RUN = 4 * 96
 CYCLES_PER_DAY = 96
+CYCLES_PER_HEAL = 4  # as often as k2_reconcile runs
+CYCLES_PER_SEALING = 16
 HEAL_POINTS = (
     FaultPoint.HEAL_STARTED,
     FaultPoint.FILE_EXPORTED,
@@ -98,8 +103,9 @@ class Soak:
         self.log = log
         self.damage = LedgerDamage(self.random, list(self.cycle.tables.by_name), stack.ledger_dsn)
         self.events = Counter()
+        self.proofs = Proofs(self.random, self.events)
         self.difference = Difference()
-        self.cycles = 0
+        self.cycles = self.sealed_days = 0
         self.compared_until = start.replace(hour=0, minute=0, second=0, microsecond=0)
 
     def run_cycle(self, faults=True):
@@ -111,8 +117,12 @@ class Soak:
             self.mishaps()
         self.check_layers()
         self.cycles += 1
-        if self.cycles % 2 == 0:
+        if self.cycles % CYCLES_PER_HEAL == 0:
             self.heal(FAULTS_PER_LAYER if faults else 0)
+        if self.cycles % CYCLES_PER_SEALING == 0:
+            self.seal(FAULTS_PER_LAYER)
+            if self.now - self.compared_until <= PROVEN_DAYS * DAY:
+                self._remove_proven(2 * FAULTS_PER_LAYER)
         if self.cycles % CYCLES_PER_DAY == 0:
             self._maintain(FAULTS_PER_LAYER)
 
@@ -132,6 +142,20 @@ class Soak:
             self.jobs.run(plan.to_json(), faults, copies)
             self.events["days to heal"] += len(plan.heals)
         return bool(heals)
+
+    def seal(self, fault_rate):
+        """As `k2_reconcile` does with days that are over."""
+        problems = self.proofs.seal(self.cycle, self.file, fault_rate)
+        assert not problems or self._is_refused, problems
+
+    def _remove_proven(self, fault_rate):
+        """As `k2_maintenance` does; all of it was compared before."""
+        problems = self.proofs.remove(self.cycle, self.file, fault_rate)
+        assert not problems or self._is_refused, problems
+
+    @property
+    def _is_refused(self):
+        return bool(self.file.refused or self.columns.refused)
 
     def _maintain(self, fault_rate):
         """As `k2_maintenance` does, with everything expired that may; its retries come until it is done."""
@@ -338,7 +362,7 @@ class Soak:
         end = self.compared_until + DAY
         if all(self._watermark(name) > end + DAY for name in self.cycle.tables.by_name):
             self.compare_until(end)
-            for source in SOURCES:
+            for source in BY_CLOCK:
                 self.client.execute(f"ALTER TABLE {source} DROP PARTITION '{end - DAY:%Y-%m-%d}'")
             self.events["day expired in ClickHouse"] += 1
 
@@ -370,16 +394,27 @@ class Soak:
         while self.move_layers():
             pass
         self.compare_until(self.now)
+        self._forget_all()
         for name, record in self.cycle.ledger.read_tables().items():
             assert record.watermark == self._watermark(name), name
             assert record.state == "committed", name
             refs = self.catalog.load_table(self.cycle.tables[name].target).metadata.refs
-            assert set(refs) - {"k2_healed"} == {"main", "k2_published"}, name
+            own = {ref for ref in refs if ref != "k2_healed" and not ref.startswith("k2_held_")}
+            assert own == {"main", "k2_published"}, name
         assert self.difference.on_record == self.warm.never_moved
         for name in TRADES:
             status = read_status(self.cycle.tiers, self.cycle.tables[name], None, counts=True)
             outside = {"before 2000": status.before_first, "from the future": status.future}
             assert outside == {kind: self.warm.strange[kind][name] for kind in outside}, name
+
+    def _forget_all(self):
+        """What is proven goes, and every seal holds after it."""
+        assert not self.heal()
+        self.seal(0)
+        for _ in range(3):
+            self._remove_proven(0)
+            self.now += DAY
+        self.sealed_days = self.proofs.verify(self.cycle)
 
 
 def test_no_row_is_lost_and_none_doubled_in_seven_days(stack, tmp_path):
@@ -389,7 +424,7 @@ def test_no_row_is_lost_and_none_doubled_in_seven_days(stack, tmp_path):
     logging.getLogger("k2_offload").setLevel(logging.ERROR)
     screen = Console()
     screen.print(f"\nseed {seed}, {cycles} cycles; K2_SOAK_SEED={seed} repeats it. Log: {tmp_path / 'jobs.log'}")
-    start = (datetime.now(UTC) - timedelta(days=16)).replace(hour=0, minute=0, second=0, microsecond=0)
+    start = (datetime.now(UTC) - timedelta(days=20)).replace(hour=0, minute=0, second=0, microsecond=0)
     started = time.monotonic()
     with ExitStack() as resources:
         log = resources.enter_context((tmp_path / "jobs.log").open("w"))
@@ -421,6 +456,8 @@ def test_no_row_is_lost_and_none_doubled_in_seven_days(stack, tmp_path):
         "deleted_after_planning_and_on_record": sum(
             gap.rows for gaps in soak.gaps.values() for gap in gaps if gap.kind is GapKind.FEWER_ROWS
         ),
+        "sealed_days_that_hold_at_the_end": soak.sealed_days,
+        "partitions_of_proven_tables_that_wait_at_the_end": soak.proofs.waiting,
         "outside_of_all_windows": {kind: rows["silver_trades"] for kind, rows in soak.warm.strange.items()},
         "minutes": round((time.monotonic() - started) / 60, 1),
         "stalls": dict(soak.market.stalls),
@@ -431,6 +468,8 @@ def test_no_row_is_lost_and_none_doubled_in_seven_days(stack, tmp_path):
     result_file.write_text(json.dumps(result, indent=2))
     assert difference.rows > 2 * soak.market.trades
     assert (difference.lost, difference.doubled, difference.foreign) == (0, 0, 0)
+    assert soak.sealed_days >= len(soak.cycle.tables.by_name) * (cycles // CYCLES_PER_DAY)
+    assert soak.events["partition: dropped"] >= cycles // CYCLES_PER_DAY
 
 
 def _progress(screen):

@@ -9,6 +9,12 @@ from dataclasses import dataclass
 BRONZE = ("bronze_trades_binance", "bronze_trades_kraken")
 TRADES = (*BRONZE, "silver_trades")
 SOURCES = {**dict.fromkeys(TRADES, "exchange_timestamp"), "candles": "window_end"}
+PROVEN = {
+    "bronze_trades_kraken": ["bronze_trades_kraken"],
+    "candles": ["ohlcv_1m", "ohlcv_5m", "ohlcv_15m", "ohlcv_30m", "ohlcv_1h", "ohlcv_1d"],
+}
+"""The tables with ``retention: proven``, by the source that holds their rows; all others have a TTL."""
+BY_CLOCK = {source: column for source, column in SOURCES.items() if source not in PROVEN}
 _STRANGE = {"from the future": "+ INTERVAL 365 DAY", "before 2000": "- INTERVAL 40 YEAR"}
 
 
@@ -85,9 +91,11 @@ class WarmTier:
         return keys[0][0]
 
     def expire(self, tables, watermark_of, cutoff):
-        """The TTL takes all rows from before a time, whether they have been moved or not."""
+        """The TTL takes all rows from before a time, whether they have been moved or not; where there is one."""
         old = "{0} >= '2000-01-01' AND {0} < " + f"toDateTime64('{cutoff:%Y-%m-%d %H:%M:%S.%f}', 6, 'UTC')"
         for spec in tables:
+            if spec.is_proven:
+                continue
             rows, columns = self._client.execute(
                 f"SELECT * FROM {spec.source} WHERE {old.format(spec.timestamp_column)}", with_column_types=True
             )
@@ -95,5 +103,5 @@ class WarmTier:
             time, watermark = names.index(spec.timestamp_column), watermark_of(spec.name)
             self.expired[spec.name].append(Rows(names, Counter(rows)))
             self.never_moved[spec.name] += sum(row[time] >= watermark for row in rows)
-        for source, column in SOURCES.items():
+        for source, column in BY_CLOCK.items():
             self._client.execute(f"ALTER TABLE {source} DELETE WHERE {old.format(column)} SETTINGS mutations_sync = 2")
