@@ -7,8 +7,10 @@ from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from k2_offload.adapters.metadata_files import other_table
 from k2_offload.core.errors import DamagedTable, StaleWindow
 from k2_offload.core.seals import Seal
+from k2_offload.core.tables import SEALS_TABLE
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -77,6 +79,7 @@ class LakeSeals:
         """Add seals to the table as it was last read, in one commit.
 
         :raises StaleWindow: if somebody else has added any meanwhile; nothing was changed then
+        :raises DamagedTable: if the catalog has lost a table of more seals
         """
         import pyarrow as pa
         from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError  # noqa: PLC0415
@@ -87,6 +90,8 @@ class LakeSeals:
             try:
                 if self._table is None:
                     self._table = self._catalog.create_table(self._name, _schema(), properties=_PROPERTIES)
+                if self._table.current_snapshot() is None:
+                    self._check_not_lost(self._table, len(seals))
                 # A retry would add to what somebody else has added, unseen. Set in memory only.
                 self._table.metadata.properties[TableProperties.COMMIT_NUM_RETRIES] = "0"
                 with self._table.transaction() as transaction:
@@ -107,6 +112,19 @@ class LakeSeals:
                     "anew."
                 ) from None
             self._expire(self._table, max(seal.sealed_at for seal in seals) - _KEPT)
+
+    def _check_not_lost(self, table: Table, count: int) -> None:
+        """Whether the folder of a table that is new holds an older one, with seals that nobody would see any more."""
+        other = other_table(table.io, table.location(), str(table.metadata.table_uuid))
+        if other is None or other.rows <= count:
+            return
+        self._catalog.drop_table(self._name)
+        self._table = None
+        raise DamagedTable(
+            f"{self._name}: the catalog does not have it, and its folder holds one of {other.rows:,} rows: "
+            f"{other.metadata_file}. No day was sealed, nothing was changed and no row is lost. "
+            f"`k2 register {SEALS_TABLE}` brings it back; then days are sealed again."
+        )
 
     def _expire(self, table: Table, until: datetime) -> None:
         from pyiceberg.exceptions import CommitFailedException  # noqa: PLC0415

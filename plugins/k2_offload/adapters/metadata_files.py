@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
+from gzip import BadGzipFile
 from typing import TYPE_CHECKING
 
 from k2_offload.adapters.cold_storage import file_names
 from k2_offload.adapters.snapshot_chain import read_snapshot
 from k2_offload.core.errors import DamagedTable
 from k2_offload.core.exactly_once import find_published
-from k2_offload.core.registration import TableState, file_name
+from k2_offload.core.registration import TableState, file_name, version_of
 
 if TYPE_CHECKING:
     from pyiceberg.io import FileIO
@@ -25,15 +25,26 @@ def metadata_files(io: FileIO, location: str) -> list[str]:
     :param location: URI of the table's folder
     """
     folder = f"{location.rstrip('/')}/metadata"
-    names = sorted((name for name in file_names(io, folder) if name.endswith(SUFFIX)), key=_version_of, reverse=True)
+    names = sorted((name for name in file_names(io, folder) if name.endswith(SUFFIX)), key=version_of, reverse=True)
     return [f"{folder}/{name}" for name in names]
 
 
 def read_state(io: FileIO, file: str) -> TableState:
     """What a metadata file says."""
+    return state_of(_read(io, file), file)
+
+
+def read_manifests(io: FileIO, file: str) -> None:
+    """Read the list of manifests of the current snapshot, which a refused commit takes back before it ends."""
+    snapshot = _read(io, file).current_snapshot()
+    if snapshot is not None:
+        snapshot.manifests(io)
+
+
+def _read(io: FileIO, file: str) -> TableMetadata:
     from pyiceberg.serializers import FromInputFile  # noqa: PLC0415 - DAG files import this module and must parse fast
 
-    return state_of(FromInputFile.table_metadata(io.new_input(file)), file)
+    return FromInputFile.table_metadata(io.new_input(file))
 
 
 def state_of(metadata: TableMetadata, file: str) -> TableState:
@@ -56,8 +67,18 @@ def state_of(metadata: TableMetadata, file: str) -> TableState:
 
 def other_table(io: FileIO, location: str, table_uuid: str) -> TableState | None:
     """The newest state of another table in a table's folder, unless nothing ever was in that."""
-    states: Iterator[TableState] = (read_state(io, file) for file in metadata_files(io, location))
-    return next((state for state in states if state.table_uuid != table_uuid and not state.new), None)
+    states = (_read_if_whole(io, file) for file in metadata_files(io, location))
+    return next((each for each in states if each and each.table_uuid != table_uuid and not each.new), None)
+
+
+def _read_if_whole(io: FileIO, file: str) -> TableState | None:
+    """``None`` if it is half of a file, left by a writer that died, or has gone meanwhile."""
+    from pyiceberg.exceptions import ValidationError  # noqa: PLC0415
+
+    try:
+        return read_state(io, file)
+    except (ValidationError, UnicodeDecodeError, BadGzipFile, EOFError, FileNotFoundError):
+        return None
 
 
 def _watermark(metadata: TableMetadata) -> datetime | None:
@@ -68,9 +89,3 @@ def _watermark(metadata: TableMetadata) -> datetime | None:
     except DamagedTable:
         return None
     return published.window_id.window.high if published is not None else None
-
-
-def _version_of(name: str) -> int:
-    """Of a metadata file, such as 00012-….metadata.json."""
-    number = name.partition("-")[0]
-    return int(number) if number.isdecimal() else -1

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 from k2_offload.adapters.cold_errors import load_if_there
-from k2_offload.adapters.metadata_files import SUFFIX, metadata_files, read_state, state_of
+from k2_offload.adapters.metadata_files import SUFFIX, metadata_files, read_manifests, read_state, state_of
+from k2_offload.core.errors import UnreadableTable
 from k2_offload.core.registration import TableState, last_of_each_line
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.io import FileIO
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a table's folder has.
+
+    :param states: the last of each line
+    :param passed_over: why a metadata file counts as if it were not there, by its URI
+    """
+
+    states: tuple[TableState, ...]
+    passed_over: Mapping[str, str] = field(default_factory=dict)
 
 
 class Registration:
@@ -49,18 +63,40 @@ class Registration:
             return None
         return f"{warehouse}/{self._target.replace('.', '/')}"
 
-    def find(self, place: str) -> list[TableState]:
+    def find(self, place: str) -> Found:
         """The table's last states, of each line.
 
         :param place: URI of the table's folder, or of one metadata file
+        :raises UnreadableTable: if the folder, or that one file, cannot be read
         """
         from pyiceberg.io import load_file_io  # noqa: PLC0415
 
         with self._told():
             io = self._io or load_file_io(self._catalog.properties, place)
             if place.endswith(SUFFIX):
-                return [read_state(io, place)]
-            return last_of_each_line(metadata_files(io, place), lambda file: read_state(io, file))
+                read_manifests(io, place)
+                return Found((read_state(io, place),))
+            files = metadata_files(io, place)
+        passed_over: dict[str, str] = {}
+
+        def read(file: str) -> TableState | None:
+            try:
+                with self._told():
+                    return read_state(io, file)
+            except UnreadableTable as error:
+                passed_over[file] = error.reason
+                return None
+
+        def is_whole(state: TableState) -> bool:
+            try:
+                with self._told():
+                    read_manifests(io, state.metadata_file)
+            except UnreadableTable as error:
+                passed_over[state.metadata_file] = error.reason
+                return False
+            return True
+
+        return Found(tuple(last_of_each_line(files, read, is_whole)), passed_over)
 
     def replace(self, metadata_file: str) -> None:
         """Let the catalog name a metadata file, in place of what it names.

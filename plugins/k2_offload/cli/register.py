@@ -21,6 +21,7 @@ from k2_offload.cli.console import (
     with_progress,
 )
 from k2_offload.cli.watermark_set import DryRunOption, YesOption, confirmed
+from k2_offload.core.errors import OffloadError
 from k2_offload.core.registration import TableState
 from k2_offload.core.text import show_number, show_time
 from k2_offload.core.windows import format_time
@@ -65,13 +66,21 @@ def register(
         findings = [each.finding for each in found if each.finding is not None]
         if not as_json:
             _print(found)
-        done = bool(chosen) and not dry_run and (yes or confirmed("Register what is marked with →?"))
-        for each in chosen if done else ():
-            let_catalog_name(tiers, each)
+        agreed = bool(chosen) and not dry_run and (yes or confirmed("Register what is marked with →?"))
+        registered: set[str] = set()
+        for each in chosen if agreed else ():
+            try:
+                let_catalog_name(tiers, each)
+            except OffloadError as error:  # the others are registered all the same
+                findings.append(str(error))
+                continue
+            registered.add(each.name)
             if not as_json:
                 screen.print(f"{PASSED} {each.name}: registered")
+    if all(each.current is None and each.chosen is None for each in found) and not findings:
+        findings.append("No table was found, in the catalog or in its folder. Nothing was changed.")
     if as_json:
-        print_json([_document(each, registered=done and each.chosen is not None) for each in found])
+        print_json([_document(each, registered=each.name in registered) for each in found])
     show_found((), findings)
     if findings:
         raise typer.Exit(FINDING)
@@ -92,8 +101,10 @@ def _print(found: list[Look]) -> None:
     for each in found:
         for note in each.notes:
             screen.print(escape(f"{each.name}: {note}"), soft_wrap=True)
-    if all(each.chosen is None and each.finding is None for each in found):
-        screen.print("The catalog names the newest states. There is nothing to change.")
+    if all(each.current is not None and each.chosen is None and each.finding is None for each in found):
+        screen.print(
+            "The catalog names tables that can be read, and no later state follows. There is nothing to change."
+        )
 
 
 def _same(state: TableState, current: TableState | None) -> bool:

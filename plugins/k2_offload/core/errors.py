@@ -101,6 +101,7 @@ class UnreadableTable(OffloadError):
     """
 
     def __init__(self, table: str, connection_id: str, reason: str) -> None:
+        self.reason = reason
         super().__init__(
             f"{table}: its cold table cannot be read or written through Airflow connection '{connection_id}': "
             f"{reason.rstrip('.')}. Nothing was moved and no row is lost; other tables go on. Look whether the file is "

@@ -195,8 +195,10 @@ def check_alone(table: str, table_uuid: str, last_sequence_number: int, others: 
         if other.last_sequence_number > last_sequence_number:
             raise DamagedTable(
                 f"{table}: the folder of the cold table holds a later state of the table than the catalog knows: "
-                f"{other.file}. The catalog may have been restored from a backup. No file was removed. See "
-                f"docs/disaster.md: `k2 register {table}` takes that file, or remove it; the next run then goes on."
+                f"{other.file}. The catalog may have been restored from a backup. No file was removed. "
+                f"`k2 register {table}` shows both, and takes that state with `--from {other.file}`. To keep the "
+                "present one, move that file away: the next run then goes on, and rows that only the other state has "
+                "are removed. docs/disaster.md says more."
             )
 
 

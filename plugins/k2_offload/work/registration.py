@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from k2_offload.core.errors import OffloadError, StaleWindow, UnreadableTable
-from k2_offload.core.registration import TableState, choose
+from k2_offload.adapters.ledger_seals import LedgerSeals
+from k2_offload.adapters.registration import Found
+from k2_offload.core.errors import OffloadError, Overloaded, Refused, StaleWindow, Unreachable, UnreadableTable
+from k2_offload.core.registration import Choice, TableState, choose
 from k2_offload.core.tables import SEALS_TABLE
 from k2_offload.core.windows import format_time
 from k2_offload.work.tiers import Tiers
@@ -37,11 +39,11 @@ class Look:
 
 
 def targets(tiers: Tiers) -> dict[str, str]:
-    """Of every cold table that can be registered, by name: those of the table file, and the seals of days."""
+    """Of every cold table that can be registered, by name: the seals of days, first, and those of the table file."""
     tables = {table.name: table.target for table in tiers.tables.by_name.values()}
     namespaces = sorted({target.partition(".")[0] for target in tables.values()})
     seals = {SEALS_TABLE if len(namespaces) == 1 else f"{each}.{SEALS_TABLE}": each for each in namespaces}
-    return tables | {name: f"{namespace}.{SEALS_TABLE}" for name, namespace in seals.items()}
+    return {name: f"{namespace}.{SEALS_TABLE}" for name, namespace in seals.items()} | tables
 
 
 def look(tiers: Tiers, name: str, place: str | None = None) -> Look:
@@ -64,20 +66,28 @@ def look(tiers: Tiers, name: str, place: str | None = None) -> Look:
     followed = record.table_uuid if record is not None else None
     where = place or (current.location if current is not None else registration.usual_location)
     try:
-        found = registration.find(where) if where is not None else []
+        found = registration.find(where) if where is not None else Found(())
     except UnreadableTable as error:
         return Look(name, target, current, problem, None, (), str(error), ())
-    chosen = found[0] if place and found and place == found[0].metadata_file else choose(current, found, followed)
-    if chosen is not None and current is not None and chosen.file_name == current.file_name:
-        chosen = None
-    finding = _finding(name, current, problem, chosen, where, followed)
-    return Look(name, target, current, problem, chosen, tuple(found), finding, tuple(_notes(current, chosen, followed)))
+    if place and [state.metadata_file for state in found.states] == [place]:
+        choice = Choice(found.states[0])
+    else:
+        choice = choose(current, found.states, followed)
+    if choice.state is not None and current is not None and choice.state.file_name == current.file_name:
+        choice = replace(choice, state=None)
+    finding = _owner(tiers, name, choice.state) if place and choice.state is not None else None
+    if finding is not None:
+        choice = Choice()
+    finding = finding or _finding(tiers, name, current, problem, choice, where, followed)
+    notes = (*_notes(current, choice.state, followed), *_other_notes(name, current, choice, where, found.passed_over))
+    return Look(name, target, current, problem, choice.state, found.states, finding, notes)
 
 
 def register(tiers: Tiers, found: Look) -> None:
     """Let the catalog name what was chosen. No file is touched.
 
-    :raises StaleWindow: if the catalog names something else meanwhile; nothing has changed then
+    :raises StaleWindow: if somebody has committed meanwhile; either nothing has changed, or that commit is there to be
+        registered
     :raises OffloadError: if it could not be done, with the command that ends it
     """
     if found.chosen is None:
@@ -89,6 +99,7 @@ def register(tiers: Tiers, found: Look) -> None:
             current = registration.current()
         except UnreadableTable:
             current = None
+        before = _file_names(registration.find(found.chosen.location))
         if (current and current.file_name) != (found.current and found.current.file_name):
             raise StaleWindow(
                 f"{found.name}: somebody has committed to the cold table, or registered it, meanwhile. Nothing was "
@@ -101,30 +112,93 @@ def register(tiers: Tiers, found: Look) -> None:
                 f"{found.name}: it may be without an entry in the catalog now. No file was touched and no row is lost: "
                 f"run `k2 register {found.name} --from {file}` until it succeeds. {error}"
             ) from error
+        if _file_names(registration.find(found.chosen.location)) - before:
+            raise StaleWindow(
+                f"{found.name}: it was registered, and somebody has committed to it at the same moment, which readers "
+                f"may not see now. No row is lost. Stop Airflow, then run `k2 register {found.name}` again."
+            )
+
+
+def _file_names(found: Found) -> set[str]:
+    return {state.file_name for state in found.states}
 
 
 def _locked(tiers: Tiers, name: str) -> AbstractContextManager[object]:
     return tiers.ledger.locked(name) if name in tiers.tables.by_name else nullcontext()
 
 
+def _owner(tiers: Tiers, name: str, chosen: TableState) -> str | None:
+    """Why a state that a person has named is that of another table of the file."""
+    others = {other: target for other, target in targets(tiers).items() if other != name}
+    recorded = {record.table_uuid: other for other, record in tiers.ledger.read_tables().items() if other != name}
+    owner = recorded.get(chosen.table_uuid)
+    folder = chosen.location.rstrip("/").rpartition("/")[2]
+    for other, target in others.items() if owner is None else ():
+        try:
+            state = tiers.catalog.registration(other, target).current()
+        except (Unreachable, Refused, Overloaded):
+            raise
+        except OffloadError:
+            state = None
+        if folder == target.partition(".")[2] or (state is not None and state.table_uuid == chosen.table_uuid):
+            owner = other
+    if owner is None:
+        return None
+    return (
+        f"{name}: {chosen.metadata_file} is of {owner}, and two entries for one table would remove each other's files. "
+        "Nothing was changed. Name the folder, or a file, of the right table."
+    )
+
+
 def _finding(
+    tiers: Tiers,
     name: str,
     current: TableState | None,
     problem: str | None,
-    chosen: TableState | None,
+    choice: Choice,
     where: str | None,
     followed: str | None,
 ) -> str | None:
-    if chosen is not None or (current is not None and current.table_uuid == (followed or current.table_uuid)):
+    if choice.tied:
+        files = ", ".join(sorted(state.metadata_file for state in choice.tied))
+        return (
+            f"{name}: which of these metadata files the catalog has named is not known, as one commit was refused or "
+            f"lost: {files}. Nothing was changed. Compare where they end, then take one: "
+            f"`k2 register {name} --from FILE`."
+        )
+    if choice.state is not None or (current is not None and current.table_uuid == (followed or current.table_uuid)):
         return None
     if current is None and problem is None and followed is None:
-        return None  # a table that has not begun, for all that anybody knows
-    place = f"none in {where}" if where else "only the catalog knows where the table's folder was"
+        if name in tiers.tables.by_name or not LedgerSeals(tiers.ledger).read(list(tiers.tables.by_name)):
+            return None  # a table that has not begun, for all that anybody knows
+        problem = "the catalog does not have it, and the ledger has seals."
     return (
         f"{name}: {problem or 'the catalog does not have the table that the ledger has followed.'} No metadata file of "
-        f"it was found to register: {place}. Nothing was changed. Name its folder, or a file: "
+        f"it was found to register: {_place(where)}. Nothing was changed. Name its folder, or a file: "
         f"`k2 register {name} --from URI`."
     )
+
+
+def _place(where: str | None) -> str:
+    return f"none in {where}" if where else "only the catalog knows where the table's folder was"
+
+
+def _other_notes(
+    name: str, current: TableState | None, choice: Choice, where: str | None, passed_over: Mapping[str, str]
+) -> Iterator[str]:
+    for file, reason in passed_over.items():
+        yield f"{file} counts as if it were not there, like what a commit that failed has left: {reason}."
+    for state in choice.later:
+        ends = f", ends at {format_time(state.watermark)}" if state.watermark else ""
+        yield (
+            f"{state.metadata_file} ({state.rows:,} rows{ends}) has come further and is of another line: a commit that "
+            f"failed has left it, or the catalog went back and went on. `k2 register {name} --from` takes it."
+        )
+    if current is None and choice.state is None and not choice.tied:
+        yield (
+            f"The catalog does not have it, and there is no metadata file of it: {_place(where)}. If it has ever held "
+            f"rows, name its folder: `k2 register {name} --from URI`."
+        )
 
 
 def _notes(current: TableState | None, chosen: TableState | None, followed: str | None) -> Iterator[str]:
@@ -142,7 +216,7 @@ def _notes(current: TableState | None, chosen: TableState | None, followed: str 
             f"The table that the catalog has now (UUID {current.table_uuid}, {current.rows:,} rows) loses its entry; "
             "its files stay."
         )
-    elif chosen.progress < current.progress:
+    elif current.file_name not in chosen.earlier:
         until = f" from {format_time(chosen.watermark)} on" if chosen.watermark else ""
         yield (
             f"That goes back: what has been published{until} is moved again, as far as ClickHouse still has it, and "

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from k2_offload.adapters import lake_seals
-from k2_offload.core.errors import StaleWindow
+from k2_offload.core.errors import DamagedTable, StaleWindow
 from k2_offload.core.plan import PlannedColumn
 from k2_offload.core.seals import Seal
 
@@ -107,3 +107,37 @@ def test_snapshots_of_months_ago_expire_and_the_seals_stay(seals, lake):
     assert count >= 9
     assert len(lake.load_table("cold.k2_seals").metadata.snapshots) == 1
     assert len(written(seals)) == 10
+
+
+def test_a_table_that_the_catalog_has_lost_is_not_begun_anew(seals, lake, catalog):
+    """Its seals of days that ClickHouse has no more could not be made again."""
+    lake.create_namespace("cold")
+    cold = seals()
+    cold.read()
+    cold.append([seal(number) for number in range(12)])
+    lake.drop_table("cold.k2_seals")
+    cold = seals()
+    assert cold.read() == ([], [])
+    for _ in range(2):
+        with pytest.raises(DamagedTable, match=r"holds one of 12 rows.*`k2 register k2_seals`"):
+            cold.append([seal(99)])
+    entry = catalog.registration("k2_seals", "cold.k2_seals")
+    [found] = [state for state in entry.find(entry.usual_location).states if state.rows]
+    entry.replace(found.metadata_file)
+    cold = seals()
+    cold.read()
+    cold.append([seal(99)])
+    assert len(written(seals)) == 13
+
+
+def test_seals_that_the_ledger_has_are_written_into_a_new_table(seals, lake):
+    lake.create_namespace("cold")
+    cold = seals()
+    cold.read()
+    made = [seal(number) for number in range(4)]
+    cold.append(made)
+    lake.drop_table("cold.k2_seals")
+    cold = seals()
+    cold.read()
+    cold.append(made)
+    assert len(written(seals)) == 4
