@@ -2,6 +2,10 @@
 
 import pytest
 
+from tests.stack.k2_offload.test_disaster import (
+    test_a_person_chooses_where_the_tables_folder_is_not_known,
+    test_a_person_may_go_back_by_name_and_what_followed_is_moved_again,
+)
 from tests.stack.k2_offload.test_fault_matrix import (
     JOB_HITS,
     faulty_job,
@@ -45,6 +49,8 @@ __all__ = [
     "test_a_flipped_bit_breaks_the_seal",
     "test_a_folder_that_holds_another_table_is_left_alone",
     "test_a_job_that_hangs_leaves_no_process_when_it_is_killed",
+    "test_a_person_chooses_where_the_tables_folder_is_not_known",
+    "test_a_person_may_go_back_by_name_and_what_followed_is_moved_again",
     "test_a_row_that_another_writer_removes_breaks_the_seal",
     "test_a_sealed_day_stays_whole_through_compaction",
     "test_an_attempt_that_fails_leaves_no_file_that_no_snapshot_refers_to",
