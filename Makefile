@@ -78,9 +78,9 @@ test-kafka: ready ## Tests with a real Apache Kafka, which feeds the ClickHouse 
 	@.venv/bin/python -m embedded.install.broker
 	@$(PYTEST) tests/kafka $(ARGS)
 
-soak: ready ## Seven days of cycles with random faults, compared row by row; under an hour (SEED=1 CYCLES=60)
+soak: ready ## Seven days of cycles with random faults, compared row by row; three hours (SEED=1 CYCLES=60 MINUTES=30)
 	@K2_MODEL_EXAMPLES=1000 $(PYTEST) tests/unit/k2_offload/test_model.py tests/unit/k2_offload/test_mutations.py
-	@K2_SOAK_SEED=$(SEED) K2_SOAK_CYCLES=$(or $(CYCLES),672) $(PYTEST) tests/soak -s -p no:logging
+	@K2_SOAK_SEED=$(SEED) K2_SOAK_CYCLES=$(or $(CYCLES),672) K2_SOAK_MINUTES=$(MINUTES) $(PYTEST) tests/soak -s -p no:logging
 
 runbooks: prometheus ## Break a stack by each scenario, let its alert fire, follow its runbook; writes docs/runbooks/results.md
 	@K2_RUNBOOK_RESULTS=docs/runbooks/results.md $(PYTEST) $(SIDE_BY_SIDE) $(RUNBOOKS) $(ARGS)

@@ -4,7 +4,7 @@ Every cycle of 15 minutes moves bronze, silver and gold; once in four days nothi
 rows. Some trades come hours late and are healed, with the candles that they change; once a day the cold tables are
 tidied. Days that are over are sealed, and most tables forget only what is proven. Before a day leaves ClickHouse, and
 at the end, all rows of both tiers are compared. K2_SOAK_CYCLES, K2_SOAK_SEED and K2_SOAK_RATE change the length, the
-course and the volume.
+course and the volume; after K2_SOAK_MINUTES no cycle begins.
 """
 
 from __future__ import annotations
@@ -421,6 +421,7 @@ def test_no_row_is_lost_and_none_doubled_in_seven_days(stack, tmp_path):
     cycles = int(os.environ.get("K2_SOAK_CYCLES", "672"))
     seed = int(os.environ.get("K2_SOAK_SEED") or secrets.randbelow(2**32))
     rate = float(os.environ.get("K2_SOAK_RATE", "4"))
+    minutes = float(os.environ.get("K2_SOAK_MINUTES") or "inf")
     logging.getLogger("k2_offload").setLevel(logging.ERROR)
     screen = Console()
     screen.print(f"\nseed {seed}, {cycles} cycles; K2_SOAK_SEED={seed} repeats it. Log: {tmp_path / 'jobs.log'}")
@@ -441,6 +442,7 @@ def test_no_row_is_lost_and_none_doubled_in_seven_days(stack, tmp_path):
                 soak.run_cycle()
                 faults = soak.events.total() + soak.jobs.faults.total()
                 progress.update(shown, advance=1, description=f"{soak.market.trades:,} trades, {faults} faults")
+        cycles = soak.cycles
         soak.finish()
     difference = soak.difference
     result = {
