@@ -117,7 +117,7 @@ class Holding:
     :param storage: whose partitions it holds
     :param whole_since: see :class:`Kept`; ``None`` while a TTL may remove rows
     :param gone: days of partitions that were dropped, by partition column
-    :param kept_for: how long the storage's TTL kept rows when it was last looked at; ``None`` if it removed none
+    :param kept_for: how long the storage's TTL kept rows at the last looks; ``None`` if it removed none
     """
 
     storage: str
@@ -127,16 +127,17 @@ class Holding:
     kept_for: timedelta | None = None
 
     def with_whole(self, now: datetime, kept_for: timedelta | None) -> Holding:
-        """Without those days whole that a far TTL may have taken in an outage, the one of now or of the last look.
+        """Without those days whole that a far TTL may have taken in an outage, the one of now or of the last looks.
 
         :param now: the later of both clocks
         :param kept_for: how long the TTL of now keeps rows; ``None`` if it removes none
+        :returns: with the shorter of both times
         """
-        times = [each for each in (self.kept_for, kept_for) if each is not None]
-        if not times or self.whole_since is None:
-            return replace(self, kept_for=kept_for)
-        since = max(self.whole_since, first_whole_day(now, min(times)))
-        return replace(self, whole_since=since, kept_for=kept_for)
+        shortest = min((each for each in (self.kept_for, kept_for) if each is not None), default=None)
+        if shortest is None or self.whole_since is None:
+            return replace(self, kept_for=shortest)
+        since = max(self.whole_since, first_whole_day(now, shortest))
+        return replace(self, whole_since=since, kept_for=shortest)
 
     def of(self, partition_id: str) -> Record | None:
         """What is on record of a partition."""

@@ -9,12 +9,14 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from k2_offload.adapters.ledger_retention import LedgerRetention
+from k2_offload.core import day_queries
 from k2_offload.core import retention_queries as sql
 from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.errors import DamagedTable, InvalidSource, StaleWindow
+from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.holding import NO_PARTS, Holding, Partition, Parts, Record, Step
 from k2_offload.core.retention import (
@@ -348,18 +350,35 @@ class ProvenStorage:
         before = self.holding
         holding = self._table.prepare(before, self.check_alone)
         if holding.whole_since is None:
-            since = max(first_whole_day(self.now, table.warm_retention) for table in self.tables)
-            holding = replace(holding, whole_since=since)
+            holding = replace(holding, whole_since=max(map(self._whole_since, self.tables)))
         self.holding = self._with_whole(holding)
         if self.holding != holding or holding != before:
             self._write(self.holding)
+
+    def _whole_since(self, table: TableSpec) -> date:
+        """The first day of which no row is gone yet: by the clock, and as far as the cold tier knows of other rows.
+
+        The TTL of before may have kept less than the table file says, and may have taken rows that nobody has moved.
+        """
+        since, first = first_whole_day(self.now, table.warm_retention), FIRST_WATERMARK.date()
+        cold = self.tiers.load_cold(table)
+        in_cold = cold.rows_per_day(table.partition_column, first) if cold is not None else {}
+        if in_cold is None:
+            return max(since, self.now.date())
+        warm = self.tiers.clickhouse.rows_per_day(day_queries.rows_per_day_since(table, first))
+        shrunk = [day for day, rows in in_cold.items() if rows > warm.get(day, 0)]
+        if not shrunk:
+            return since
+        left = min((day + timedelta(days=1) for day in warm if day > max(shrunk)), default=self.now.date())
+        return max(since, left)
 
     def _with_whole(self, holding: Holding) -> Holding:
         later = max(self.tiers.now(), self.tiers.clickhouse.now())
         found = [read_kept_for_now(self.tiers, table) for table in self.tables]
         if any(storage is None for storage, _ in found):
             raise InvalidSource(f"{self.name}: its TTL cannot be known now. {SAFE}")
-        return holding.with_whole(later, min((time for _, time in found if time is not None), default=None))
+        shortest = min((time for _, time in found if time is not None), default=None)
+        return replace(holding.with_whole(later, shortest), kept_for=shortest)
 
     def _move(self, partition: Partition, readers: Sequence[Reader]) -> str | None:
         """Compare one partition, and move it if it is proven; why it was not."""

@@ -17,9 +17,9 @@ from k2_offload.core.holding import Holding, Partition, Parts, Record, Step
 from k2_offload.core.retention import Reader
 from k2_offload.core.seals import Seal
 from k2_offload.core.ttl import Storage
-from k2_offload.work import held_tags, proven_storage, retention
+from k2_offload.work import held_tags, holding, proven_storage, retention
 from k2_offload.work.holding import HoldingTable
-from k2_offload.work.proven_storage import Retention
+from k2_offload.work.proven_storage import ProvenStorage, Retention
 from k2_offload.work.retention import remove_proven, restore_day
 
 ENTRY = """
@@ -121,7 +121,8 @@ class Kept:
         )
         self.while_verified = self.while_proven = lambda: None
         self.mutations = []
-        monkeypatch.setattr(proven_storage, "LedgerRetention", FakeLedger)
+        for module in (proven_storage, holding):
+            monkeypatch.setattr(module, "LedgerRetention", FakeLedger)
         monkeypatch.setattr(retention, "share_seals", lambda *_: [])
         monkeypatch.setattr(proven_storage, "seals_obstacle", lambda *_: None)
         monkeypatch.setattr(proven_storage.HoldingTable, "write", lambda _, holding: self.write(holding))
@@ -226,7 +227,7 @@ def test_nothing_goes_while_a_table_may_read_it_unseen(kept, monkeypatch):
     def read_by(_):
         raise InvalidSource("k2.trades is read by ReadFromMerge.")
 
-    storages = iter([Storage("k2.trades", ()), None])
+    storages = iter([*[Storage("k2.trades", ())] * 3, None])
     monkeypatch.setattr(kept.clickhouse, "storage", lambda _: next(storages))
     kept.clickhouse.read_by = read_by
     states, [problem] = kept.remove()
@@ -366,6 +367,47 @@ def test_old_days_are_not_whole_once_a_clock_has_removed_rows(kept):
     assert kept.clickhouse.holding == replace(begun, whole_since=None)
 
 
+@pytest.mark.parametrize("why", ["shared", "engine"])
+def test_old_days_are_not_whole_once_nothing_is_proven_of_a_storage(kept, monkeypatch, why):
+    kept.clickhouse.holding = Holding("k2.trades", date(2026, 3, 1))
+    if why == "shared":
+        by_clock = replace(TRADES, name="others", retention="ttl")
+        monkeypatch.setattr(retention, "_readers", lambda *_: {"k2.trades": [(TRADES, True), (by_clock, True)]})
+    else:
+        kept.clickhouse.engine = lambda _: "ReplacingMergeTree ORDER BY at"
+    done = remove_proven(kept.tiers, [TRADES], dry_run=True)
+    assert kept.clickhouse.holding.whole_since is not None, "whoever only looks writes nothing"
+    assert remove_proven(kept.tiers, [TRADES]).problems == done.problems != []
+    assert kept.clickhouse.holding.whole_since is None
+
+
+@pytest.mark.parametrize(
+    ("cold", "warm", "since"),
+    [
+        ({}, {20: 5}, 16),
+        ({18: 9, 19: 9}, {18: 9, 19: 9}, 16),
+        ({18: 9, 19: 9}, {18: 9, 19: 11, 25: 3}, 16),
+        ({17: 9, 19: 9}, {25: 3, 26: 3}, 26),
+        ({17: 9, 19: 9}, {17: 9, 19: 8}, 30),
+        (None, {25: 3}, 30),
+    ],
+    ids=["all is to come", "all is there", "late rows", "a TTL took what was not moved", "and left none", "unknown"],
+)
+def test_days_are_whole_since_the_cold_tier_knows_of_no_other_rows(kept, monkeypatch, cold, warm, since):
+    def of_days(rows):
+        return rows and {date(2026, 3, day): count for day, count in rows.items()}
+
+    kept.tiers.load_cold = lambda _: SimpleNamespace(rows_per_day=lambda *_: of_days(cold))
+    kept.clickhouse.rows_per_day = lambda _: of_days(warm)
+    table = replace(TRADES, warm_retention_days=15)
+    monkeypatch.setattr(proven_storage.HoldingTable, "prepare", lambda *_: Holding("k2.trades", None))
+    monkeypatch.setattr(proven_storage.HoldingTable, "partitions", lambda *_: [])
+    monkeypatch.setattr(proven_storage, "ttl_in_the_way", lambda *_: None)
+    storage = ProvenStorage(kept.tiers, "k2.trades", [table], Retention(), lambda: None, False, None, NOW)
+    storage.move_proven(lambda: False)
+    assert kept.clickhouse.holding.whole_since == date(2026, 3, since)
+
+
 def test_a_holding_table_is_made_by_who_has_the_lock(kept):
     def check_alone():
         raise OffloadError("the lock was lost")
@@ -374,9 +416,9 @@ def test_a_holding_table_is_made_by_who_has_the_lock(kept):
     kept.clickhouse.tables[HOLDING] = {}
     known = {sql.structure("k2.trades"): [("at",), ("venue",)], sql.structure(HOLDING): [("at",)]}
     kept.clickhouse.execute = lambda statement: kept.clickhouse.done.append(statement) or known.get(statement, [])
-    for holding in (None, Holding("k2.trades", None)):
+    for before in (None, Holding("k2.trades", None)):
         with pytest.raises(OffloadError, match="the lock was lost"):
-            table.prepare(holding, check_alone)
+            table.prepare(before, check_alone)
     assert not [statement for statement in kept.clickhouse.done if "CREATE" in statement]
 
 
