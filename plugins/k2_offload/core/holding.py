@@ -102,8 +102,14 @@ class Kept:
 
         :param whole_from: the first day that it holds as far as the clock tells
         """
-        since = whole_from if self.whole_since is None else min(whole_from, self.whole_since)
-        return day >= since and not self.is_gone(day)
+        return day >= self.first(whole_from) and not self.is_gone(day)
+
+    def first(self, whole_from: date) -> date:
+        """From which day on the storage holds all days as a whole that are not gone.
+
+        :param whole_from: as the clock tells
+        """
+        return whole_from if self.whole_since is None else min(whole_from, self.whole_since)
 
     def is_gone(self, day: date) -> bool:
         """Whether a day was removed, or is held."""

@@ -106,7 +106,8 @@ def compare(
 ) -> TableComparison:
     """Compare one table as it is now; why it cannot be compared, for a reason of its own, becomes the ``problem``.
 
-    :param first: the first partition day that the warm tier surely holds as a whole if left out
+    :param first: the first partition day that the warm tier surely holds as a whole if left out; then, days that are
+        gone from it are left out, too
     :param last: the last partition day, inclusive
     :raises Unreachable: if a service is down
     """
@@ -124,7 +125,8 @@ def _compare(
     counted = count_days(tiers, table, first)
     if counted is None:
         return TableComparison(table.name, None)
-    first = first or counted.whole_from
+    gone = counted.kept.is_gone if first is None else lambda _: False
+    first = first or counted.kept.first(counted.whole_from)
     low, high = day_window(first).low, counted.below
     if last is not None:
         high = min(high, day_window(last).high)
@@ -133,8 +135,8 @@ def _compare(
     in_cold = counted.cold
     if in_cold is None:  # whatever day its files are of, its rows have one
         in_cold = {first + timedelta(days=n): 0 for n in range((counted.below.astimezone(UTC).date() - first).days + 1)}
-    days = sorted(day for day in {*counted.warm, *in_cold} if day >= first and (last is None or day <= last))
-    compared = tuple(compare_day(tiers, counted, day) for day in progress(days))
+    days = {day for day in {*counted.warm, *in_cold} if day >= first and (last is None or day <= last)}
+    compared = tuple(compare_day(tiers, counted, day) for day in progress(sorted(day for day in days if not gone(day))))
     return TableComparison(table.name, Window(low, high), compared)
 
 
