@@ -65,6 +65,7 @@ class Record:
 
     :param seals: names of the seals that it was compared with, by table and day
     :param at: when this step began; of one that is held, when it was moved
+    :param shown: rows that each table showed of it when it was compared
     """
 
     partition_id: str
@@ -74,6 +75,7 @@ class Record:
     days: Mapping[str, DayRange]
     seals: Mapping[str, Mapping[date, str]]
     at: datetime
+    shown: Mapping[str, int] = field(default_factory=dict)
 
     def covers(self, column: str, day: date) -> bool:
         """Whether a day of a partition column is one of its days."""
@@ -225,6 +227,7 @@ def _stored(record: Record) -> dict[str, Any]:
         "days": dict(zip(record.days, _ranges(record.days.values()), strict=True)),
         "seals": {table: {str(day): seal for day, seal in days.items()} for table, days in record.seals.items()},
         "at": record.at.isoformat(),
+        "shown": dict(record.shown),
     }
 
 
@@ -240,6 +243,7 @@ def _read_record(stored: Mapping[str, Any]) -> Record:
             for table, days in stored["seals"].items()
         },
         datetime.fromisoformat(stored["at"]).astimezone(UTC),
+        stored.get("shown", {}),
     )
 
 

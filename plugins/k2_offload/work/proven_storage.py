@@ -15,7 +15,7 @@ from k2_offload.adapters.ledger_retention import LedgerRetention
 from k2_offload.core import day_queries
 from k2_offload.core import retention_queries as sql
 from k2_offload.core.day_comparison import first_whole_day
-from k2_offload.core.errors import DamagedTable, InvalidSource, StaleWindow
+from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, StaleWindow
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.holding import NO_PARTS, Holding, Partition, Parts, Record, Step
@@ -151,7 +151,7 @@ class ProvenStorage:
         """By what is there now; and what is held."""
         held = self.held.get(record.partition_id, NO_PARTS)
         in_source = self._table.parts(self.name).get(record.partition_id, NO_PARTS)
-        return next_step(record, held, in_source, self._shown_rows(record)), held
+        return next_step(record, held, in_source, self._shown(record)), held
 
     def _go_on_with(self, record: Record, seen: Collection[str] | None = None) -> None:
         step, held = self.next_step(record)
@@ -387,45 +387,56 @@ class ProvenStorage:
         if reason is not None:
             return reason
         reached(FaultPoint.REMOVAL_PROVEN, self.name)
-        named = {each.table.name: {seal.day: seal.seal_id for seal in seals_of(each, partition)} for each in readers}
+        seals = {each.table.name: seals_of(each, partition) for each in readers}
         record = Record(
-            partition.partition_id, Step.MOVING, partition.parts, partition.rows, partition.days, named, self.now
+            partition.partition_id,
+            Step.MOVING,
+            partition.parts,
+            partition.rows,
+            partition.days,
+            {name: {seal.day: seal.seal_id for seal in some} for name, some in seals.items()},
+            self.now,
+            {name: sum(seal.rows for seal in some) for name, some in seals.items()},
         )
         self._write(self.known.with_record(record))
         reached(FaultPoint.REMOVAL_RECORDED, self.name)
         try:
             for reader in readers:
-                if seals := seals_of(reader, partition):
+                if some := seals[reader.table.name]:
                     snapshot_id = verified[reader.table.name].snapshot_id
-                    held_tags.hold(self.tiers, reader.table, [seal.day for seal in seals], snapshot_id)
+                    held_tags.hold(self.tiers, reader.table, [seal.day for seal in some], snapshot_id)
+            reached(FaultPoint.REMOVAL_TAGGED, self.name)
+            if partition.partition_id in self.held:
+                reason = f"{self._table.name} has parts of it that are not on record"
+            elif (mutation := self._proof.find_mutation(seen)) is not None:
+                reason = f"a mutation has just been given: {mutation}"
         except StaleWindow as stale:
-            return self._take_back(record, str(stale))
-        reached(FaultPoint.REMOVAL_TAGGED, self.name)
-        if partition.partition_id in self.held:
-            return self._take_back(record, f"{self._table.name} has parts of it that are not on record")
-        if (mutation := self._proof.find_mutation(seen)) is not None:
-            return self._take_back(record, f"a mutation has just been given: {mutation}")
+            reason = str(stale)
+        except OffloadError:
+            self._take_back(record)
+            raise
+        if reason is not None:
+            self._take_back(record)
+            return reason
         self.check_alone()
         self.tiers.clickhouse.execute(sql.move(self.name, partition.partition_id))
         reached(FaultPoint.REMOVAL_MOVED, self.name)
         self._go_on_with(record, seen)
         return None
 
-    def _take_back(self, record: Record, reason: str) -> str:
+    def _take_back(self, record: Record) -> None:
         """Nothing of it was moved yet: as if it had never been on record."""
-        with suppress(StaleWindow):  # tags that stay are set anew when it goes
+        with suppress(OffloadError):  # tags that stay are set anew when it goes
             self.done.problems += held_tags.release(self.tiers, record)
         self._write(self.known.without(record.partition_id))
-        return reason
 
-    def _shown_rows(self, record: Record) -> int:
-        """Rows of its days that sources show."""
-        shown = 0
-        for table in self.tables:
-            if table.partition_column in record.days:
-                statement = sql.count_source(table, record.days[table.partition_column])
-                shown += self.tiers.clickhouse.execute(statement)[0][0]
-        return shown
+    def _shown(self, record: Record) -> dict[str, int]:
+        """Rows of its days that each table shows."""
+        return {
+            table.name: self.tiers.clickhouse.execute(sql.count_source(table, days))[0][0]
+            for table in self.tables
+            if (days := record.days.get(table.partition_column)) is not None
+        }
 
     def _keep_on_record(self, record: Record, step: str, reason: str = "") -> None:
         LedgerRetention(self.tiers.ledger).record(self.name, record, step, reason, self.now)

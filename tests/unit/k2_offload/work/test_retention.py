@@ -11,7 +11,7 @@ import pytest
 
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core import retention_queries as sql
-from k2_offload.core.errors import InvalidSource, OffloadError, Overloaded, StaleWindow
+from k2_offload.core.errors import InvalidSource, OffloadError, Overloaded, StaleWindow, Unreachable
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.holding import Holding, Partition, Parts, Record, Step
 from k2_offload.core.retention import Reader
@@ -205,7 +205,7 @@ def test_what_is_held_is_looked_at_right_before_it_is_dropped(kept):
 
 
 @pytest.mark.parametrize(
-    ("in_source", "gone"), [({}, True), ({"a": 10}, False), ({"merged": 12}, False), ({"late": 3}, True)]
+    ("in_source", "gone"), [({}, True), ({"a": 10}, False), ({"merged": 12}, True), ({"late": 3}, True)]
 )
 def test_nothing_comes_back_when_nothing_is_held(kept, in_source, gone):
     kept.clickhouse.tables = {"k2.trades": in_source, HOLDING: {}}
@@ -284,6 +284,26 @@ def test_what_cannot_be_moved_now_is_as_if_never_on_record(kept, monkeypatch, wh
     assert (state, problems, kept.clickhouse.done, kept.tags) == ("waits", [], [], [])
     assert why in reason
     assert kept.clickhouse.holding.records == ()
+
+
+def test_what_dies_before_it_is_moved_leaves_no_record(kept, monkeypatch):
+    def away(_):
+        raise Unreachable("The catalog", "k2_iceberg", "no answer")
+
+    kept.tiers.catalog.tags = lambda _: SimpleNamespace(release=away, hold=away)
+    with pytest.raises(Unreachable):
+        kept.move_proven(monkeypatch)
+    assert (kept.clickhouse.done, kept.clickhouse.holding.records) == ([], ())
+
+
+@pytest.mark.parametrize("step", [Step.MOVING, Step.RESTORING])
+def test_what_is_merged_where_it_was_is_no_days_loss(kept, step):
+    record = replace(RECORD, step=step, shown={"trades": 7})
+    for shown, states in ((6, []), (7, ["is where it was"])):
+        kept.clickhouse.holding = Holding("k2.trades", date(2026, 3, 1)).with_record(record)
+        kept.clickhouse.tables = {"k2.trades": {"merged": shown}, HOLDING: {}}
+        assert kept.remove()[0] == states
+    assert (kept.clickhouse.holding.records, kept.clickhouse.holding.gone) == ((), {})
 
 
 def test_a_mutation_that_missed_moved_rows_is_told(kept, monkeypatch):
