@@ -242,7 +242,7 @@ def next_step(record: Record, held: Parts, in_source: Parts, shown: Mapping[str,
 
 
 def is_back(record: Record, in_source: Parts) -> bool:
-    """Whether the storage has the very parts that were to be moved."""
+    """Whether the very parts that were to be moved are there."""
     return bool(record.parts) and _lacks_none(record.parts, in_source.digests)
 
 

@@ -24,6 +24,7 @@ from k2_offload.core.retention import (
     Next,
     Reader,
     is_all,
+    is_back,
     is_doubled,
     is_due,
     next_step,
@@ -171,7 +172,7 @@ class ProvenStorage:
         if step is Next.FORGET:
             self.end(record, "is where it was", gone=False)
         elif step is Next.GONE:
-            self.end(record, "gone", gone=True)
+            self.end(record, "gone", gone=True, verified=True)
         elif step is Next.LOST:
             self._end_lost(record)
         elif step is Next.RESTORE:
@@ -222,7 +223,7 @@ class ProvenStorage:
         self.check_alone()
         self.tiers.clickhouse.execute(sql.drop(self.name, record.partition_id))
         reached(FaultPoint.REMOVAL_DROPPED, self.name)
-        self.end(record, "dropped", gone=True)
+        self.end(record, "dropped", gone=True, verified=True)
 
     def _find_broken(self, record: Record) -> str | None:
         """Why the cold tier may not hold what was moved."""
@@ -248,23 +249,38 @@ class ProvenStorage:
                 f"{lost}. The cold tier may not hold all of its rows: {reason} Its snapshots keep their tags. Bring "
                 f"the rows back from a backup of ClickHouse. {self._how_to_restore(record)} takes it for gone."
             )
-        self.end(record, "gone", "somebody has dropped it", gone=True)
+        self.end(record, "gone", "somebody has dropped it", gone=True, verified=True)
         raise DamagedTable(f"{lost}. Its seals were verified: the cold tier holds its rows. Its days count as gone.")
 
     def _how_to_restore(self, record: Record) -> str:
         return f"`k2 retention {self.tables[0].name} --restore {min(record.days.values())[0]}`"
 
-    def end(self, record: Record, state: str, reason: str = "", *, gone: bool, release: bool = True) -> None:
+    def end(self, record: Record, state: str, reason: str = "", *, gone: bool, verified: bool = False) -> None:
         """Take out the tags that were set for a partition, and then its record.
 
-        :param release: leave them if not
+        :param verified: whether its seals were, or all of it is back: otherwise they are, before the tags go
         """
-        if release:
+        if (broken := None if verified else self._why_tags_stay(record)) is None:
             self.done.problems += held_tags.release(self.tiers, record)
+        else:
+            log.warning("%s %s: %s", self.name, record.text, broken)
+            self.done.problems.append(
+                f"{self.name} {record.text}: {state}. The cold tier may not hold all of its rows, so the verified "
+                f"snapshots keep their tags k2_held_…: {broken} Remove them there when that is decided."
+            )
         self._keep_on_record(record, state, reason)
         self._write(self.known.with_gone(record) if gone else self.known.without(record.partition_id))
         reached(FaultPoint.REMOVAL_ENDED, self.name)
         self._tell(record, state, reason)
+
+    def _why_tags_stay(self, record: Record) -> str | None:
+        in_source = self._table.parts(self.name).get(record.partition_id, NO_PARTS)
+        if not record.seals or is_back(record, in_source):
+            return None
+        try:
+            return self._find_broken(record)
+        except DamagedTable as damage:
+            return str(damage)
 
     def restore(self, record: Record, reason: str) -> None:
         """Move a partition back into the storage."""
@@ -285,6 +301,7 @@ class ProvenStorage:
                     f"and in {self.name}: it was not moved back, which could double them. {SAFE} docs/retention.md "
                     "says how to decide."
                 )
+        all_there = is_back(record, Parts((*held.digests, *in_source.digests)))
         is_whole = is_all(record, held, in_source)
         known = self.known if is_whole else self.known.with_gone(record)
         back = replace(record, step=Step.RESTORING, at=self.now)
@@ -294,7 +311,7 @@ class ProvenStorage:
         self.tiers.clickhouse.execute(sql.move_back(self.name, partition_id))
         reached(FaultPoint.RETURNED, self.name)
         log.warning("%s %s: moved back: %s", self.name, record.text, reason)
-        self.end(back, "moved back", reason, gone=False)
+        self.end(back, "moved back", reason, gone=False, verified=all_there)
         if not is_whole:
             raise DamagedTable(
                 f"{self.name} {record.text}: it was moved back, but not all of the {record.rows:,} rows that were "

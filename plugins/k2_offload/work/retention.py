@@ -68,9 +68,7 @@ def restore_day(tiers: Tiers, table: TableSpec, day: date) -> Record:
                 if held.digests:
                     opened.restore(record, "by a person")
                     return record
-                is_back = step is Next.FORGET
-                release = step is not Next.LOST  # while nobody has verified its seals
-                opened.end(record, "gone", "nothing of it is held", gone=not is_back, release=release)
+                opened.end(record, "gone", "nothing of it is held", gone=step is not Next.FORGET)
         unknown = sorted(opened.held.keys() - {record.partition_id for record in opened.known.records})
     if unknown:
         raise OffloadError(

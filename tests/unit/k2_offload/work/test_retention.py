@@ -11,7 +11,7 @@ import pytest
 
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core import retention_queries as sql
-from k2_offload.core.errors import InvalidSource, OffloadError, Overloaded, StaleWindow, Unreachable
+from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, Overloaded, StaleWindow, Unreachable
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.holding import Holding, Partition, Parts, Record, Step
 from k2_offload.core.retention import Reader
@@ -352,10 +352,55 @@ def test_what_no_run_has_dropped_keeps_its_tags_until_it_is_verified(kept):
     assert (states, kept.tags, kept.clickhouse.holding.records) == (["gone"], [], ())
     assert "no run has dropped it. Its seals were verified" in problem
     assert kept.clickhouse.holding.kept("at").is_gone(DAY)
-    kept.clickhouse.holding, kept.tags = Holding("k2.trades", None).with_record(RECORD), [TAG]
-    with pytest.raises(OffloadError, match="nothing to bring back"):
-        kept.restore()
-    assert (kept.tags, kept.clickhouse.holding.records) == ([TAG], ()), "by a person, and nobody has looked at seals"
+
+
+HALF = replace(RECORD, parts=("a", "b"), rows=20, shown={"trades": 20})
+
+
+@pytest.mark.parametrize(
+    ("record", "source", "held", "by_person"),
+    [
+        (RECORD, {}, {}, True),
+        (HALF, {"z": 3}, {}, True),
+        (HALF, {}, {"a": 10}, True),
+        (replace(HALF, step=Step.MOVING), {"c": 20}, {}, False),
+        (replace(HALF, step=Step.MOVING), {}, {"c": 20}, False),
+    ],
+    ids=["dropped by hand", "other rows", "half is held", "merged before it moved", "merged and moved"],
+)
+@pytest.mark.parametrize("broken", ["its seal is broken.", None])
+def test_tags_stay_until_the_seals_are_verified_where_not_all_is_back(kept, record, source, held, by_person, broken):
+    kept.clickhouse.holding, kept.tags = Holding("k2.trades", None).with_record(record), [TAG]
+    kept.clickhouse.tables = {"k2.trades": dict(source), HOLDING: dict(held)}
+    kept.while_verified = lambda: broken
+    if by_person:
+        with pytest.raises(OffloadError):
+            kept.restore()
+    else:
+        problems = kept.remove()[1]
+        assert bool(problems) == bool(broken)
+    assert (kept.clickhouse.holding.records, kept.tags) == ((), [TAG] if broken else [])
+
+
+def test_tags_go_without_a_look_at_seals_when_all_is_back(kept):
+    kept.while_verified = lambda: pytest.fail("that takes minutes")
+    for source, held in (({"a": 10}, {}), ({}, {"a": 10}), ({"late": 3}, {"a": 10})):
+        kept.clickhouse.holding = Holding("k2.trades", None).with_record(replace(RECORD, step=Step.RESTORING))
+        kept.clickhouse.tables, kept.tags = {"k2.trades": source, HOLDING: held}, [TAG]
+        kept.remove()
+        assert (kept.clickhouse.holding.records, kept.tags) == ((), [])
+
+
+def test_a_cold_table_that_is_not_there_does_not_keep_a_partition_on_record(kept):
+    def damaged():
+        raise DamagedTable("its cold table is not there.")
+
+    kept.while_verified = damaged
+    kept.clickhouse.holding, kept.tags = Holding("k2.trades", None).with_record(replace(HALF, step=Step.MOVING)), [TAG]
+    kept.clickhouse.tables = {"k2.trades": {"c": 20}, HOLDING: {}}
+    [problem] = kept.remove()[1]
+    assert "snapshots keep their tags k2_held_…: its cold table is not there." in problem
+    assert (kept.clickhouse.holding.records, kept.tags) == ((), [TAG])
 
 
 def test_nothing_is_said_of_seals_of_what_was_never_on_record(kept):
