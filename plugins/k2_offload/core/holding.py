@@ -94,10 +94,12 @@ class Kept:
 
     :param whole_since: nothing but a proven removal has taken rows of days from this one on; ``None`` while a TTL may
     :param gone: days that were removed, or are held
+    :param kept_for: how long a far TTL keeps rows, see :class:`Holding`; ``None`` if there is none
     """
 
     whole_since: date | None = None
     gone: tuple[DayRange, ...] = ()
+    kept_for: timedelta | None = None
 
     def holds(self, day: date, whole_from: date) -> bool:
         """Whether the storage holds a day as a whole.
@@ -112,6 +114,13 @@ class Kept:
         :param whole_from: as the clock tells
         """
         return whole_from if self.whole_since is None else min(whole_from, self.whole_since)
+
+    def all_from(self, whole_from: date) -> date:
+        """From which day on the storage holds all days as a whole.
+
+        :param whole_from: as the clock tells
+        """
+        return max([self.first(whole_from), *(last + timedelta(days=1) for _, last in self.gone)])
 
     def is_gone(self, day: date) -> bool:
         """Whether a day was removed, or is held."""
@@ -175,7 +184,8 @@ class Holding:
         Of one that was no partition column then, all days count that other columns had.
         """
         held = [_days({name: (days,) for name, days in record.days.items()}, column) for record in self.records]
-        return Kept(self.whole_since, merge_days([*_days(self.gone, column), *chain.from_iterable(held)]))
+        gone = merge_days([*_days(self.gone, column), *chain.from_iterable(held)])
+        return Kept(self.whole_since, gone, self.kept_for)
 
     @property
     def text(self) -> str:
