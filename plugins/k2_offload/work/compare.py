@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
 from k2_offload.adapters.cold_table import ColdTable
+from k2_offload.adapters.replicas import check_replicas
 from k2_offload.core import day_queries
 from k2_offload.core.day_comparison import (
     DayComparison,
@@ -75,12 +76,13 @@ def count_days(tiers: Tiers, table: TableSpec, since: date | None = None) -> Tab
 
     :param since: the first day; as far back as the warm tier may hold any if left out
     :returns: ``None`` if nothing has been published yet
-    :raises OffloadError: if the table cannot be compared
+    :raises OffloadError: if the table cannot be compared, or the server that was asked lacks rows that others have
     """
     cold = tiers.load_cold(table)
     if cold is None or cold.published is None:
         return None
     check_cut(table.name, cold.published, table.timestamp_column)
+    check_replicas(tiers.clickhouse, table)
     columns = tiers.clickhouse.columns(table)
     changing = bool(cold.check_source(table, columns))
     columns = settle(columns, cold.columns)

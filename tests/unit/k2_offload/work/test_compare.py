@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.day_comparison import DayComparison, DayScope
+from k2_offload.core.errors import ReplicaBehind
 from k2_offload.core.holding import Kept
 from k2_offload.work import compare as module
-from k2_offload.work.compare import TableDays, compare
+from k2_offload.work.compare import TableDays, compare, count_days
 
 TABLE = parse_tables(
     "tables: {t: {layer: bronze, source: k2.t, target: cold.t, timestamp_column: at, warm_retention_days: 7}}"
@@ -37,6 +39,19 @@ def compared(monkeypatch):
         return found.window and found.window.low.date(), [each.scope.day for each in found.days]
 
     return of
+
+
+def test_a_server_that_lags_behind_is_not_believed(monkeypatch):
+    def behind(clickhouse, table):
+        raise ReplicaBehind(f"{table.name}: on server {clickhouse.host}, the replica is behind.")
+
+    monkeypatch.setattr(module, "check_replicas", behind)
+    monkeypatch.setattr(module, "check_cut", lambda *_: None)
+    cold = SimpleNamespace(published="a window")
+    tiers = SimpleNamespace(load_cold=lambda _: cold, clickhouse=SimpleNamespace(host="one"))
+    with pytest.raises(ReplicaBehind):
+        count_days(tiers, TABLE)
+    assert "on server one" in compare(tiers, TABLE).problem
 
 
 def test_old_days_are_compared_as_long_as_they_are_whole(compared):
