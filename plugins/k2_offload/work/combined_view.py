@@ -109,7 +109,7 @@ def apply_view(tiers: Tiers, table: TableSpec, planned: PlannedView) -> None:
 
     With ``retention: proven``, it may read old days from ClickHouse: none of them may be moved away meanwhile.
 
-    :raises StaleWindow: if a run moves partitions now, or has moved some since it was planned
+    :raises StaleWindow: if another run moves partitions now, or has moved some since it was planned
     :raises OffloadError: if ClickHouse refuses it
     """
     storage = tiers.clickhouse.storage(table) if table.is_proven else None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
@@ -40,6 +40,9 @@ from k2_offload.work.tiers import Tiers
 from k2_offload.work.ttl import read_kept_for_now
 
 log = logging.getLogger(__name__)
+
+LOCK_SECONDS = 10
+"""How long the lock of a storage is waited for: who moves no partitions has it for less."""
 
 SAFE = "Nothing was dropped and no row is lost."
 
@@ -91,11 +94,12 @@ class ProvenStorage:
     def opened(
         tiers: Tiers, name: str, tables: Sequence[TableSpec], done: Retention, *, dry_run: bool
     ) -> Iterator[ProvenStorage]:
-        """With the lock of a storage.
+        """With the lock of a storage, if not only to look.
 
-        :raises StaleWindow: if another run has it
+        :raises OtherRun: if another run has it
         """
-        with LedgerRetention(tiers.ledger).alone(name) as check_alone:
+        lock = LedgerRetention(tiers.ledger).alone
+        with nullcontext(lambda: None) if dry_run else lock(name, LOCK_SECONDS) as check_alone:
             now = min(tiers.now(), tiers.clickhouse.now())  # one that is ahead would end the time of holding
             holding = HoldingTable(tiers, name).read()
             yield ProvenStorage(tiers, name, tables, done, check_alone, dry_run, holding, now)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, timedelta
 
-from k2_offload.core.errors import InvalidSource, OffloadError, Overloaded, Refused, Unreachable
+from k2_offload.core.errors import InvalidSource, OffloadError, OtherRun, Overloaded, Refused, Unreachable
 from k2_offload.core.holding import Record
 from k2_offload.core.retention import HOLDING_SUFFIX, Next
 from k2_offload.core.tables import TableSpec
@@ -41,9 +41,13 @@ def remove_proven(
         for namespace, some in by_namespace(() if dry_run else readers).items():
             with kept(done.problems):
                 done.problems += share_seals(tiers, tiers.catalog.seals(namespace), some)
-        with kept(done.problems), ProvenStorage.opened(tiers, storage, readers, done, dry_run=dry_run) as opened:
-            opened.go_on()
-            opened.move_proven(lambda: budget is not None and tiers.now() - started > budget)
+        with kept(done.problems):
+            try:
+                with ProvenStorage.opened(tiers, storage, readers, done, dry_run=dry_run) as opened:
+                    opened.go_on()
+                    opened.move_proven(lambda: budget is not None and tiers.now() - started > budget)
+            except OtherRun as other:
+                done.problems.append(str(other))
     return done
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.combined_view import ViewState
-from k2_offload.core.errors import StaleWindow
+from k2_offload.core.errors import OtherRun, StaleWindow
 from k2_offload.core.holding import Kept
 from k2_offload.core.ttl import Storage
 from k2_offload.work import combined_view
@@ -41,7 +41,7 @@ class FakeLedger:
     def alone(self, storage):
         assert storage == "k2.t"
         if self.busy:
-            raise StaleWindow("another run is moving its partitions")
+            raise OtherRun("another run is moving its partitions")
         yield lambda: None
 
 

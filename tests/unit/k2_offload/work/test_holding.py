@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from k2_offload.adapters.table_file import parse_tables
-from k2_offload.core.errors import DamagedTable, InvalidSource, Overloaded, StaleWindow
+from k2_offload.core.errors import DamagedTable, InvalidSource, OtherRun, Overloaded
 from k2_offload.core.gaps import Looked
 from k2_offload.core.holding import Holding, Kept, Record, Step
 from k2_offload.core.retention_queries import any_holding
@@ -81,7 +81,7 @@ class FakeLedger:
     @contextmanager
     def alone(self, storage):
         if self.busy:
-            raise StaleWindow(f"{storage}: another run is moving its partitions.")
+            raise OtherRun(f"{storage}: another run is moving its partitions.")
         yield lambda: None
 
 

@@ -11,7 +11,15 @@ import pytest
 
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core import retention_queries as sql
-from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, Overloaded, StaleWindow, Unreachable
+from k2_offload.core.errors import (
+    DamagedTable,
+    InvalidSource,
+    OffloadError,
+    OtherRun,
+    Overloaded,
+    StaleWindow,
+    Unreachable,
+)
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.holding import Holding, Partition, Parts, Record, Step
 from k2_offload.core.retention import Reader
@@ -96,11 +104,15 @@ class FakeClickHouse:
 class FakeLedger:
     """Nobody else is there."""
 
+    busy = False
+
     def __init__(self, ledger):
         self.ledger = ledger
 
     @contextmanager
-    def alone(self, storage):  # noqa: ARG002
+    def alone(self, storage, wait_seconds=0):  # noqa: ARG002
+        if self.busy:
+            raise OtherRun(f"{storage}: another run is moving its partitions.")
         yield lambda: self.ledger.append("checked")
 
     def record(self, *step):
@@ -244,6 +256,15 @@ def test_days_stay_whole_while_clickhouse_does_not_answer(kept, monkeypatch):
     kept.clickhouse.tables = {"k2.trades": {"a": 10}, HOLDING: {}}
     assert "too many queries" in kept.remove()[1][0]
     assert kept.clickhouse.holding.whole_since == date(2026, 3, 1)
+
+
+def test_another_run_is_told_and_who_only_looks_does_not_wait_for_it(kept, monkeypatch):
+    monkeypatch.setattr(FakeLedger, "busy", True)
+    done = remove_proven(kept.tiers, [TRADES])
+    assert (done.states, done.problems) == ([], ["k2.trades: another run is moving its partitions."])
+    look = remove_proven(kept.tiers, [TRADES], dry_run=True)
+    assert [state.state for state in look.states] == ["held"]
+    assert kept.ledger == []
 
 
 def test_nothing_is_moved_while_the_comment_is_long(kept, monkeypatch):
