@@ -82,7 +82,7 @@ def restore_day(tiers: Tiers, table: TableSpec, day: date) -> Record:
         )
     raise OffloadError(
         f"{table.name} {day}: its rows are not held, so there is nothing to bring back. `k2 retention {table.name}` "
-        f"shows what is. {SAFE}"
+        f"shows what is. {' '.join([SAFE, *done.problems])}"
     )
 
 

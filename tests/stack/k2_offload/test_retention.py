@@ -9,7 +9,7 @@ import pytest
 
 from k2_offload.core import fault_points
 from k2_offload.core.combined_view import ViewState
-from k2_offload.core.errors import OffloadError
+from k2_offload.core.errors import ExpiredRows, OffloadError
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.sql import literal
 from k2_offload.work.compare import compare
@@ -242,6 +242,14 @@ def test_a_return_may_die_anywhere_and_a_ttl_has_to_be_far(proven):
     assert check_retention(proven.tiers, proven.tables[0]) is None
     set_ttl(11)
     assert count_days(proven.tiers, proven.tables[0]).kept.whole_since is None
+    assert HoldingTable(proven.tiers, f"k2.{proven.storage}").read().whole_since is not None, "nobody has planned yet"
+    with pytest.raises(ExpiredRows):
+        proven.cycle.plan(proven.tables[0])
+    proven.workbench.sql(f"ALTER TABLE {proven.storage} REMOVE TTL")
+    with pytest.raises(ExpiredRows):
+        proven.cycle.plan(proven.tables[0])
+    assert HoldingTable(proven.tiers, f"k2.{proven.storage}").read().whole_since is None, "it is not forgotten"
+    set_ttl(11)
     problem = check_retention(proven.tiers, proven.tables[0])
     assert "an outage may lose them" in problem
     assert proven.remove(OLD).problems == [f"{problem}. Nothing was dropped and no row is lost."]

@@ -395,8 +395,9 @@ def test_tags_stay_until_the_seals_are_verified_where_not_all_is_back(kept, reco
     kept.clickhouse.tables = {"k2.trades": dict(source), HOLDING: dict(held)}
     kept.while_verified = lambda: broken
     if by_person:
-        with pytest.raises(OffloadError):
+        with pytest.raises(OffloadError) as told:
             kept.restore()
+        assert held or ("keep their tags k2_held_…: its seal is broken." in str(told.value)) == bool(broken)
     else:
         problems = kept.remove()[1]
         assert bool(problems) == bool(broken)
