@@ -128,16 +128,16 @@ ORDER BY table_name, low, gap_id;
 -- name: record_day
 INSERT INTO k2_offload.offload_days
     (table_name, day, verdict, compared_at, snapshot_id, below, warm_rows, cold_rows, late_rows, gone_rows,
-     differs_from, differs_until, unequal_since, problem)
+     differs_from, differs_until, unequal_since, problem, whole)
 VALUES
     (%(table)s, %(day)s, %(verdict)s, %(now)s, %(snapshot_id)s, %(below)s, %(warm_rows)s, %(cold_rows)s,
      %(late_rows)s, %(gone_rows)s, %(differs_from)s, %(differs_until)s,
-     CASE WHEN %(differs)s THEN %(now)s END, %(problem)s)
+     CASE WHEN %(differs)s THEN %(now)s END, %(problem)s, %(whole)s)
 ON CONFLICT (table_name, day) DO UPDATE SET
     verdict = excluded.verdict, compared_at = excluded.compared_at, snapshot_id = excluded.snapshot_id,
     below = excluded.below, warm_rows = excluded.warm_rows, cold_rows = excluded.cold_rows,
     late_rows = excluded.late_rows, gone_rows = excluded.gone_rows, differs_from = excluded.differs_from,
-    differs_until = excluded.differs_until, problem = excluded.problem,
+    differs_until = excluded.differs_until, problem = excluded.problem, whole = excluded.whole,
     unequal_since = CASE WHEN %(differs)s THEN coalesce(offload_days.unequal_since, excluded.unequal_since) END
 RETURNING unequal_since;
 
@@ -190,7 +190,8 @@ WHERE watermarks.table_name = ANY(%(tables)s)
 ORDER BY windows.planned_at DESC;
 
 -- name: compared_days
-SELECT table_name, day, verdict, compared_at, warm_rows, cold_rows, late_rows, gone_rows, unequal_since, problem
+SELECT table_name, day, verdict, compared_at, warm_rows, cold_rows, late_rows, gone_rows, unequal_since, problem,
+       whole
 FROM k2_offload.offload_days
 WHERE table_name = ANY(%(tables)s) AND day >= %(since)s
 ORDER BY table_name, day;
@@ -251,7 +252,7 @@ FROM k2_offload.offload_days
 GROUP BY table_name;
 
 -- name: unequal_days
-SELECT table_name, day, unequal_since, late_rows, gone_rows
+SELECT table_name, day, unequal_since, late_rows, gone_rows, whole
 FROM k2_offload.offload_days
 WHERE unequal_since IS NOT NULL
 ORDER BY table_name, day;

@@ -154,6 +154,7 @@ class Ledger:
                     "cold_rows": found.cold_rows, "late_rows": found.late_rows, "gone_rows": found.gone_rows,
                     "differs_from": differing.low if differing else None,
                     "differs_until": differing.high if differing else None, "problem": problem,
+                    "whole": found.whole,
                 },
             )  # fmt: skip
             since: datetime | None = cursor.fetchone()[0]

@@ -92,6 +92,7 @@ class RecordedDay:
     :param gone_rows: rows that only the cold tier holds
     :param unequal_since: ``None`` while it is equal, or as it should be
     :param problem: why the day cannot be read, or was not healed
+    :param whole: whether the warm tier held the day as a whole
     """
 
     table: str
@@ -104,3 +105,4 @@ class RecordedDay:
     gone_rows: int
     unequal_since: datetime | None
     problem: str | None
+    whole: bool

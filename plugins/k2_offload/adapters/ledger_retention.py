@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
 from k2_offload.adapters.ledger import Ledger
 from k2_offload.adapters.ledger_sql import statements
-from k2_offload.core.errors import StaleWindow
+from k2_offload.core.errors import OtherRun
 from k2_offload.core.holding import Record
 
 
@@ -19,18 +20,23 @@ class LedgerRetention:
         self._ledger = ledger
 
     @contextmanager
-    def alone(self, storage: str) -> Iterator[Callable[[], None]]:
+    def alone(self, storage: str, wait_seconds: int = 0) -> Iterator[Callable[[], None]]:
         """No other run moves partitions of this storage meanwhile.
 
+        :param wait_seconds: for how long it may wait for another one
         :returns: fails if the lock was lost
-        :raises StaleWindow: if another run does
+        :raises OtherRun: if another run does
         """
         with self._ledger.transaction() as cursor:
-            cursor.execute(statements()["lock_retention"], {"storage": storage})
-            if not cursor.fetchone()[0]:
-                raise StaleWindow(
-                    f"{storage}: another run is moving its partitions. Nothing was changed and no row is lost."
-                )
+            for left in reversed(range(wait_seconds + 1)):
+                cursor.execute(statements()["lock_retention"], {"storage": storage})
+                if cursor.fetchone()[0]:
+                    break
+                if not left:
+                    raise OtherRun(
+                        f"{storage}: another run is moving its partitions. Nothing was changed and no row is lost."
+                    )
+                time.sleep(1)
             yield lambda: cursor.execute("SELECT 1")
 
     def record(self, storage: str, record: Record, step: str, reason: str, now: datetime) -> None:

@@ -55,7 +55,7 @@ def view(
             try:
                 planned = plan_view(tiers, table, by_person=True, accept_unsealed=accept_unsealed)
                 if apply:
-                    apply_view(tiers, planned)
+                    apply_view(tiers, table, planned)
             except Unreachable:
                 raise
             except OffloadError as error:

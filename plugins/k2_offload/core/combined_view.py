@@ -7,8 +7,8 @@
    says; a file that is gone is an error.
 3. *Below the boundary, cold is complete*: the days are sealed and hold what was sealed, or ClickHouse no longer holds
    them as a whole and nobody could take them from there (:func:`find_boundary`).
-4. *From the boundary on, ClickHouse is complete*: its TTL has reached none of these days. When it may, the view is an
-   error (:attr:`ViewState.valid_until`).
+4. *From the boundary on, ClickHouse is complete*: its TTL has reached none of these days, and none was removed. When
+   the TTL may, the view is an error (:attr:`ViewState.valid_until`). No day is removed while such a view is made.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from datetime import date, datetime, timedelta
 
 from k2_offload.core.day_comparison import TTL_MARGIN, Verdict, day_window
 from k2_offload.core.errors import DamagedTable, OffloadError
+from k2_offload.core.holding import Kept
 from k2_offload.core.maintenance import LONGEST_CANDLE
 from k2_offload.core.seals import is_over
 from k2_offload.core.tables import TableSpec
@@ -81,7 +82,7 @@ class KnownDays:
     :param verdicts: of the last comparisons
     :param skipped: what was skipped on purpose and not brought since
     :param missed: ranges on record of which the cold table lacks rows, those that were skipped among them
-    :param whole_from: the first day that ClickHouse holds as a whole
+    :param whole_from: from this day on, ClickHouse holds all as a whole
     :param below: the watermark
     """
 
@@ -225,6 +226,15 @@ def _check_warm_days(table: TableSpec, known: KnownDays, first: date) -> None:
             )
 
 
-def valid_until(table: TableSpec, first_warm: date) -> datetime:
-    """When the TTL may begin to take rows of a day."""
-    return day_window(first_warm).low + table.warm_retention - TTL_MARGIN
+def valid_until(table: TableSpec, first_warm: date, kept: Kept, now: datetime) -> datetime:
+    """When a clock may begin to take rows of a day.
+
+    With ``retention: proven`` none does, unless there is a far TTL: who removes rows leaves alone what a valid view
+    reads, so it is valid for as long as the source would keep a row, from now on.
+    """
+    low = day_window(first_warm).low
+    by_clock = low + table.warm_retention - TTL_MARGIN
+    if kept.whole_since is None:
+        return by_clock
+    renewed = max(by_clock, now + table.warm_retention)
+    return renewed if kept.kept_for is None else min(renewed, low + kept.kept_for - TTL_MARGIN)

@@ -253,15 +253,25 @@ def _midnight(time: datetime) -> datetime:
     return time.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def window_to_compare(watermark: datetime, retention: timedelta, now: datetime) -> Window | None:
+def is_still_whole(day: date, was_whole: bool, now: datetime, retention: timedelta | None) -> bool:
+    """Whether the warm tier surely holds a day as a whole that was compared before.
+
+    :param was_whole: whether it did then
+    :param retention: how long the source keeps a row; ``None`` if no clock removes any
+    """
+    return was_whole and (retention is None or day >= first_whole_day(now, retention))
+
+
+def window_to_compare(watermark: datetime, first: date) -> Window | None:
     """What both tiers must hold: from the first whole day up to the watermark.
 
     The TTL is taken to count from the timestamp column, as a candle's does from the end of its window, even if the
     partitions follow another column; where it counts from an earlier time, shorten ``warm_retention_days``.
 
+    :param first: that day
     :returns: ``None`` if nothing lies between
     """
-    low = day_window(first_whole_day(now, retention)).low
+    low = day_window(first).low
     return Window(low, watermark) if low < watermark else None
 
 

@@ -216,7 +216,7 @@ def _feed(table: TableObservation, now: datetime) -> Finding | None:
 def _differences(table: TableObservation, now: datetime) -> Finding | None:
     if table.comparisons is None:
         return _unknown("days that differ", table)
-    days = [day for day in table.comparisons.unequal if day.day >= table.whole_from]
+    days = [day for day in table.comparisons.unequal if day.whole]
     if not days:
         return None
     state = State.RED if now - min(day.unequal_since for day in days) > 2 * HOUR else State.WARNING
@@ -228,7 +228,7 @@ def _differences(table: TableObservation, now: datetime) -> Finding | None:
 def _late_rows(table: TableObservation, _: datetime) -> Finding | None:
     if table.comparisons is None:
         return _unknown("late rows left out", table)
-    rows = sum(day.late_rows for day in table.comparisons.unequal if day.day < table.whole_from)
+    rows = sum(day.late_rows for day in table.comparisons.unequal if not day.whole)
     if not rows:
         return None
     found, page = f"{rows:,} rows came too late to be healed", "consistency.md#rows-came-too-late"

@@ -144,6 +144,10 @@ class StaleWindow(OffloadError):
     """The cold table has moved on since this window was planned. Nothing was published by this attempt."""
 
 
+class OtherRun(StaleWindow):
+    """Another run is at work on the same. Nothing was changed."""
+
+
 class DamagedTable(OffloadError):
     """The cold table is not the one the ledger knows (recreated, rolled back): a person has to decide."""
 

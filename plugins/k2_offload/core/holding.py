@@ -65,6 +65,7 @@ class Record:
 
     :param seals: names of the seals that it was compared with, by table and day
     :param at: when this step began; of one that is held, when it was moved
+    :param shown: rows that each table showed of it when it was compared
     """
 
     partition_id: str
@@ -74,6 +75,7 @@ class Record:
     days: Mapping[str, DayRange]
     seals: Mapping[str, Mapping[date, str]]
     at: datetime
+    shown: Mapping[str, int] = field(default_factory=dict)
 
     def covers(self, column: str, day: date) -> bool:
         """Whether a day of a partition column is one of its days."""
@@ -92,18 +94,33 @@ class Kept:
 
     :param whole_since: nothing but a proven removal has taken rows of days from this one on; ``None`` while a TTL may
     :param gone: days that were removed, or are held
+    :param kept_for: how long a far TTL keeps rows, see :class:`Holding`; ``None`` if there is none
     """
 
     whole_since: date | None = None
     gone: tuple[DayRange, ...] = ()
+    kept_for: timedelta | None = None
 
     def holds(self, day: date, whole_from: date) -> bool:
         """Whether the storage holds a day as a whole.
 
         :param whole_from: the first day that it holds as far as the clock tells
         """
-        since = whole_from if self.whole_since is None else min(whole_from, self.whole_since)
-        return day >= since and not self.is_gone(day)
+        return day >= self.first(whole_from) and not self.is_gone(day)
+
+    def first(self, whole_from: date) -> date:
+        """From which day on the storage holds all days as a whole that are not gone.
+
+        :param whole_from: as the clock tells
+        """
+        return whole_from if self.whole_since is None else min(whole_from, self.whole_since)
+
+    def all_from(self, whole_from: date) -> date:
+        """From which day on the storage holds all days as a whole.
+
+        :param whole_from: as the clock tells
+        """
+        return max([self.first(whole_from), *(last + timedelta(days=1) for _, last in self.gone)])
 
     def is_gone(self, day: date) -> bool:
         """Whether a day was removed, or is held."""
@@ -117,7 +134,7 @@ class Holding:
     :param storage: whose partitions it holds
     :param whole_since: see :class:`Kept`; ``None`` while a TTL may remove rows
     :param gone: days of partitions that were dropped, by partition column
-    :param kept_for: how long the storage's TTL kept rows when it was last looked at; ``None`` if it removed none
+    :param kept_for: how long the storage's TTL kept rows at the last looks; ``None`` if it removed none
     """
 
     storage: str
@@ -127,16 +144,17 @@ class Holding:
     kept_for: timedelta | None = None
 
     def with_whole(self, now: datetime, kept_for: timedelta | None) -> Holding:
-        """Without those days whole that a far TTL may have taken in an outage, the one of now or of the last look.
+        """Without those days whole that a far TTL may have taken in an outage, the one of now or of the last looks.
 
         :param now: the later of both clocks
         :param kept_for: how long the TTL of now keeps rows; ``None`` if it removes none
+        :returns: with the shorter of both times
         """
-        times = [each for each in (self.kept_for, kept_for) if each is not None]
-        if not times or self.whole_since is None:
-            return replace(self, kept_for=kept_for)
-        since = max(self.whole_since, first_whole_day(now, min(times)))
-        return replace(self, whole_since=since, kept_for=kept_for)
+        shortest = min((each for each in (self.kept_for, kept_for) if each is not None), default=None)
+        if shortest is None or self.whole_since is None:
+            return replace(self, kept_for=shortest)
+        since = max(self.whole_since, first_whole_day(now, shortest))
+        return replace(self, whole_since=since, kept_for=shortest)
 
     def of(self, partition_id: str) -> Record | None:
         """What is on record of a partition."""
@@ -166,7 +184,8 @@ class Holding:
         Of one that was no partition column then, all days count that other columns had.
         """
         held = [_days({name: (days,) for name, days in record.days.items()}, column) for record in self.records]
-        return Kept(self.whole_since, merge_days([*_days(self.gone, column), *chain.from_iterable(held)]))
+        gone = merge_days([*_days(self.gone, column), *chain.from_iterable(held)])
+        return Kept(self.whole_since, gone, self.kept_for)
 
     @property
     def text(self) -> str:
@@ -218,6 +237,7 @@ def _stored(record: Record) -> dict[str, Any]:
         "days": dict(zip(record.days, _ranges(record.days.values()), strict=True)),
         "seals": {table: {str(day): seal for day, seal in days.items()} for table, days in record.seals.items()},
         "at": record.at.isoformat(),
+        "shown": dict(record.shown),
     }
 
 
@@ -233,6 +253,7 @@ def _read_record(stored: Mapping[str, Any]) -> Record:
             for table, days in stored["seals"].items()
         },
         datetime.fromisoformat(stored["at"]).astimezone(UTC),
+        stored.get("shown", {}),
     )
 
 

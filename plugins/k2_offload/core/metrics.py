@@ -108,7 +108,7 @@ def _totals(value: Callable[..., float | None]) -> Callable[[TableObservation], 
 
 def _healable(table: TableObservation) -> list[UnequalDay] | None:
     """Unequal days that the warm tier still holds as a whole."""
-    return None if table.comparisons is None else [d for d in table.comparisons.unequal if d.day >= table.whole_from]
+    return None if table.comparisons is None else [day for day in table.comparisons.unequal if day.whole]
 
 
 def _earliest(times: Iterable[datetime | date]) -> float | None:
@@ -124,7 +124,7 @@ def _differences(table: TableObservation) -> dict[tuple[str, ...], float] | None
 def _lost_days(table: TableObservation) -> float | None:
     if table.comparisons is None:
         return None
-    return sum(day.late_rows for day in table.comparisons.unequal if day.day < table.whole_from)
+    return sum(day.late_rows for day in table.comparisons.unequal if not day.whole)
 
 
 def _files(table: TableObservation, size: bool) -> dict[tuple[str, ...], float] | None:

@@ -56,12 +56,14 @@ class UnequalDay:
     :param unequal_since: when a comparison found that first
     :param late_rows: rows that only the warm tier held
     :param gone_rows: rows that only the cold tier held
+    :param whole: whether the warm tier surely holds the day as a whole
     """
 
     day: date
     unequal_since: datetime
     late_rows: int
     gone_rows: int
+    whole: bool
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,6 @@ class OffsetComparison:
 class TableObservation:
     """One table, in all places that could be looked at.
 
-    :param whole_from: the first day that the warm tier surely holds as a whole
     :param readable: whether it could be looked at; ``None`` while a service that it needs is away
     :param problem: why it could not be looked at, or will be refused
     :param refused: whether the next cycle will refuse it
@@ -133,7 +134,6 @@ class TableObservation:
     name: str
     layer: str
     transport: str
-    whole_from: date
     readable: bool | None = None
     problem: str | None = None
     refused: bool | None = None

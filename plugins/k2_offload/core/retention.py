@@ -213,19 +213,23 @@ def hides_rows(of_storage: Sequence[int], of_views: Sequence[Sequence[int | None
     return None
 
 
-def next_step(record: Record, held: Parts, in_source: Parts, source_rows: int) -> Next:
+def next_step(record: Record, held: Parts, in_source: Parts, shown: Mapping[str, int]) -> Next:
     """How to go on with a partition that is on record.
+
+    What was never moved, or has come back, may have been merged since: then it is known by what is shown of it. Of what
+    was held, other rows may have taken the place.
 
     :param held: its parts in the holding table
     :param in_source: those in the storage
-    :param source_rows: rows that sources show of its days
+    :param shown: rows that each table shows of its days
     """
-    is_dropping = record.step is Step.DROPPING
+    is_dropping, source_rows = record.step is Step.DROPPING, sum(shown.values())
     if not held.digests:
         if not in_source.digests:
             return Next.GONE if is_dropping else Next.LOST
-        is_back = bool(record.parts) and _lacks_none(record.parts, in_source.digests)
-        return Next.FORGET if is_back or (not is_dropping and in_source.rows >= record.rows) else Next.DECIDE
+        may_be_merged = record.step in (Step.MOVING, Step.RESTORING)
+        is_there = is_back(record, in_source) or (may_be_merged and _shows_all(record, in_source, shown))
+        return Next.FORGET if is_there else Next.DECIDE
     if record.step is Step.RESTORING:
         return Next.RESTORE
     if held.digests != record.parts:
@@ -235,6 +239,17 @@ def next_step(record: Record, held: Parts, in_source: Parts, source_rows: int) -
     if source_rows or in_source.digests:
         return Next.RESTORE
     return {Step.MOVING: Next.COMPARE, Step.HELD: Next.KEEP, Step.DROPPING: Next.DROP}[record.step]
+
+
+def is_back(record: Record, in_source: Parts) -> bool:
+    """Whether the very parts that were to be moved are there."""
+    return bool(record.parts) and _lacks_none(record.parts, in_source.digests)
+
+
+def _shows_all(record: Record, in_source: Parts, shown: Mapping[str, int]) -> bool:
+    if not record.shown:  # it was never compared
+        return in_source.rows >= record.rows
+    return all(shown.get(name, 0) >= rows for name, rows in record.shown.items())
 
 
 def _lacks_none(digests: Iterable[str], of: Iterable[str]) -> bool:

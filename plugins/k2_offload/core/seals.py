@@ -5,11 +5,11 @@ content hash over these columns, and ClickHouse held the same, all of them.
 
 1. *It is of what was compared.* A comparison reads one snapshot, and a snapshot never changes. So a seal stays true
    whatever is committed between its comparison and itself; what comes after S is the matter of verification. A day is
-   sealed only if both tiers were equal, ClickHouse held it as a whole, and no window will come to it any more
-   (:func:`is_over`); a day of which times were skipped, or cold rows left out of the comparison, is not
-   (:func:`may_be_sealed`). What is sealed is read off that snapshot as every verification reads it: a comparison passes
-   over columns where they say nothing of the source, and a seal does not. If S is
-   no ancestor of main any more when the seal is written, or the table is another one, nothing is sealed
+   sealed only if both tiers were equal, ClickHouse held it as a whole, the server that was asked lagged behind no other
+   replica, and no window will come to it any more (:func:`is_over`); a day of which times were skipped, or cold rows
+   left out of the comparison, is not (:func:`may_be_sealed`). What is sealed is read off that snapshot as every
+   verification reads it: a comparison passes over columns where they say nothing of the source, and a seal does not. If
+   S is no ancestor of main any more when the seal is written, or the table is another one, nothing is sealed
    (:func:`check_sealing`).
 2. *It is named by what it says* (:attr:`Seal.seal_id`), the seal before it included. So the same seal written twice is
    one seal for a reader, an altered one does not have its name, and the seals of a day are one chain (:func:`newest`).

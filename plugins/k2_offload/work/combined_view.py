@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import UTC, date, datetime, time
 
+from k2_offload.adapters.ledger_retention import LedgerRetention
 from k2_offload.adapters.ledger_seals import LedgerSeals
 from k2_offload.core.combined_view import (
     Boundary,
@@ -19,7 +20,7 @@ from k2_offload.core.combined_view import (
     find_boundary,
     valid_until,
 )
-from k2_offload.core.errors import ChangedTable, DamagedTable, OffloadError
+from k2_offload.core.errors import ChangedTable, DamagedTable, OffloadError, StaleWindow
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.gaps import GapKind, on_record
 from k2_offload.core.lake import iceberg_table
@@ -27,6 +28,7 @@ from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import is_kept_too_short
 from k2_offload.core.view_queries import create_view, read_all_views, read_view
 from k2_offload.work.compare import TableDays, count_days
+from k2_offload.work.holding import read_kept
 from k2_offload.work.known_seals import kept, newest_of
 from k2_offload.work.tiers import WORKER, Tiers
 from k2_offload.work.ttl import read_kept_for
@@ -77,7 +79,7 @@ def plan_view(tiers: Tiers, table: TableSpec, *, by_person: bool = False, accept
         datetime.combine(found.first_warm, time(), UTC),
         cold.snapshot_id,
         cold.metadata_location,
-        valid_until(table, found.first_warm),
+        valid_until(table, found.first_warm, days.kept, days.now),
         {day.isoformat(): rows for day, rows in found.unsealed.items()},
         tuple(map(str, found.missed)),
     )
@@ -97,17 +99,24 @@ def renew_views(tiers: Tiers, tables: Sequence[TableSpec]) -> list[str]:
         if table.view is not None and table.reconcile:
             with kept(problems):
                 planned = plan_view(tiers, table)
-                apply_view(tiers, planned)
+                apply_view(tiers, table, planned)
                 log.info("%s: %s is cold below %s", table.name, table.view, planned.state.boundary)
     return problems
 
 
-def apply_view(tiers: Tiers, planned: PlannedView) -> None:
+def apply_view(tiers: Tiers, table: TableSpec, planned: PlannedView) -> None:
     """Put the view as it was planned in the place of the one before.
 
+    With ``retention: proven``, it may read old days from ClickHouse: none of them may be moved away meanwhile.
+
+    :raises StaleWindow: if another run moves partitions now, or has moved some since it was planned
     :raises OffloadError: if ClickHouse refuses it
     """
-    tiers.clickhouse.execute(planned.statement)
+    storage = tiers.clickhouse.storage(table) if table.is_proven else None
+    with LedgerRetention(tiers.ledger).alone(storage.name) if storage is not None else nullcontext():
+        if storage is not None and read_kept(tiers, table).all_from(date.min) > planned.state.boundary.date():
+            raise StaleWindow(f"{table.name}: days were moved away since its view was planned. It was not changed.")
+        tiers.clickhouse.execute(planned.statement)
 
 
 def _check_possible(tiers: Tiers, table: TableSpec) -> None:
@@ -178,7 +187,7 @@ def _find_boundary(tiers: Tiers, days: TableDays, before: ViewState | None, *, a
         verdicts,
         days.left_out,
         [*days.left_out, *(gap.window for gap in gaps if gap.kind is not GapKind.SKIPPED and gap.rows != 0)],
-        days.whole_from,
+        days.kept.all_from(days.whole_from),
         days.below,
     )
     return find_boundary(table, known, before, accept=accept)

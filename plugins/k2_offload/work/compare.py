@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
 from k2_offload.adapters.cold_table import ColdTable
+from k2_offload.adapters.replicas import check_replicas
 from k2_offload.core import day_queries
 from k2_offload.core.day_comparison import (
     DayComparison,
@@ -75,12 +76,13 @@ def count_days(tiers: Tiers, table: TableSpec, since: date | None = None) -> Tab
 
     :param since: the first day; as far back as the warm tier may hold any if left out
     :returns: ``None`` if nothing has been published yet
-    :raises OffloadError: if the table cannot be compared
+    :raises OffloadError: if the table cannot be compared, or the server that was asked lacks rows that others have
     """
     cold = tiers.load_cold(table)
     if cold is None or cold.published is None:
         return None
     check_cut(table.name, cold.published, table.timestamp_column)
+    check_replicas(tiers.clickhouse, table)
     columns = tiers.clickhouse.columns(table)
     changing = bool(cold.check_source(table, columns))
     columns = settle(columns, cold.columns)
@@ -106,7 +108,8 @@ def compare(
 ) -> TableComparison:
     """Compare one table as it is now; why it cannot be compared, for a reason of its own, becomes the ``problem``.
 
-    :param first: the first partition day that the warm tier surely holds as a whole if left out
+    :param first: the first partition day that the warm tier surely holds as a whole if left out; then, days that are
+        gone from it are left out, too
     :param last: the last partition day, inclusive
     :raises Unreachable: if a service is down
     """
@@ -124,7 +127,8 @@ def _compare(
     counted = count_days(tiers, table, first)
     if counted is None:
         return TableComparison(table.name, None)
-    first = first or counted.whole_from
+    gone = counted.kept.is_gone if first is None else lambda _: False
+    first = first or counted.kept.first(counted.whole_from)
     low, high = day_window(first).low, counted.below
     if last is not None:
         high = min(high, day_window(last).high)
@@ -133,8 +137,8 @@ def _compare(
     in_cold = counted.cold
     if in_cold is None:  # whatever day its files are of, its rows have one
         in_cold = {first + timedelta(days=n): 0 for n in range((counted.below.astimezone(UTC).date() - first).days + 1)}
-    days = sorted(day for day in {*counted.warm, *in_cold} if day >= first and (last is None or day <= last))
-    compared = tuple(compare_day(tiers, counted, day) for day in progress(days))
+    days = {day for day in {*counted.warm, *in_cold} if day >= first and (last is None or day <= last)}
+    compared = tuple(compare_day(tiers, counted, day) for day in progress(sorted(day for day in days if not gone(day))))
     return TableComparison(table.name, Window(low, high), compared)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from functools import partial
 
+from k2_offload.adapters.ledger_retention import LedgerRetention
 from k2_offload.core import retention_queries as sql
 from k2_offload.core.day_comparison import day_window
-from k2_offload.core.errors import DamagedTable, InvalidSource
+from k2_offload.core.errors import DamagedTable, InvalidSource, OtherRun, Refused
 from k2_offload.core.gaps import Looked, may_have_expired, soon_expired
 from k2_offload.core.holding import NO_PARTS, Holding, Kept, Partition, Parts
 from k2_offload.core.maintenance import LONGEST_CANDLE
@@ -18,6 +21,11 @@ from k2_offload.core.ttl import removals
 from k2_offload.core.windows import Window
 from k2_offload.work.tiers import Tiers
 from k2_offload.work.ttl import read_kept_for_now
+
+log = logging.getLogger(__name__)
+
+_SHORTEST_RETENTION = timedelta(days=1)
+"""No source keeps its rows for less."""
 
 
 class HoldingTable:
@@ -186,14 +194,49 @@ def read_kept(tiers: Tiers, table: TableSpec) -> Kept:
             "was removed of it is not known. Nothing was changed and no row is lost. Run `k2 validate`."
         )
     holding = HoldingTable(tiers, storage.name).read() if storage is not None else None
-    if holding is None:
-        return Kept()
-    if not table.is_proven:
-        return replace(holding.kept(table.partition_column), whole_since=None)
+    return Kept() if holding is None else _as_seen(tiers, table, holding).kept(table.partition_column)
+
+
+def _as_seen(tiers: Tiers, table: TableSpec, holding: Holding) -> Holding:
+    """What is on record, as far as the TTL of now leaves it so."""
     ttl_of, kept_for = read_kept_for_now(tiers, table)
-    whole = holding.with_whole(max(tiers.now(), tiers.clickhouse.now()), kept_for)
-    kept = whole.kept(table.partition_column)
-    return replace(kept, whole_since=None) if _in_the_way(table, ttl_of, kept_for) else kept
+    seen = holding.with_whole(max(tiers.now(), tiers.clickhouse.now()), kept_for)
+    is_by_clock = not table.is_proven or _in_the_way(table, ttl_of, kept_for) is not None
+    return replace(seen, whole_since=None) if is_by_clock else seen
+
+
+def remember_ttl(tiers: Tiers, table: TableSpec) -> None:
+    """Put on record that a clock may have removed rows of a table: its TTL may be taken away before the next look."""
+    if is_any_holding(tiers):
+        for name in _read_by(tiers, table):
+            _put_on_record(tiers, name, partial(_as_seen, tiers, table))
+
+
+def end_whole(tiers: Tiers, table: TableSpec) -> None:
+    """Put on record that nothing is proven of what a table reads any more: its old days are not whole."""
+    for name in _read_by(tiers, table):
+        _put_on_record(tiers, name, lambda holding: replace(holding, whole_since=None))
+
+
+def _read_by(tiers: Tiers, table: TableSpec) -> list[str]:
+    storage = tiers.clickhouse.storage(table)
+    return [storage.name] if storage is not None else sorted(tiers.clickhouse.reads(table)[0])
+
+
+def _put_on_record(tiers: Tiers, storage: str, seen: Callable[[Holding], Holding]) -> None:
+    """If a run moves partitions now, the record is its own: it looks at the TTL, too."""
+    table = HoldingTable(tiers, storage)
+    before = table.read()
+    if before is None or seen(before) == before:
+        return
+    try:
+        with LedgerRetention(tiers.ledger).alone(storage) as check_alone:
+            if (before := table.read()) is not None:
+                after = seen(before)
+                check_alone()
+                table.write(after)
+    except (OtherRun, Refused) as error:  # this look itself goes by what it sees
+        log.warning("%s: what its TTL may have removed was not put on record: %s", storage, error)
 
 
 def find_expired(
@@ -202,11 +245,12 @@ def find_expired(
     """The range that a TTL may have taken before it was moved; with ``retention: proven``, none since that began.
 
     A day that was removed or is held, and that the cold table has not (it was rolled back, or its catalog was restored
-    from a backup), is in that range, too.
+    from a backup), is in that range, too. What is seen of a TTL is put on record.
 
     :param soon: with what it may take while the rest is moved
     :returns: ``None`` if nothing may have gone
     """
+    remember_ttl(tiers, table)
     kept = read_kept(tiers, table)
     longest = timedelta(0) if table.partition_column == table.timestamp_column else LONGEST_CANDLE
     low = watermark if looked.cleared_until is None else max(watermark, looked.cleared_until)
@@ -215,5 +259,9 @@ def find_expired(
     if gap is not None:
         high = soon_expired(now, table.warm_retention) if soon else gap.high
         ends.append(high if kept.whole_since is None else min(high, day_window(kept.whole_since).low + longest))
+    if kept.whole_since is not None:  # before it, a clock has removed rows, perhaps a faster one than the table file's
+        since = min(day_window(kept.whole_since).low, now - _SHORTEST_RETENTION)
+        if low < since and (looked.looked_at is None or looked.looked_at < since):
+            ends.append(day_window(kept.whole_since).low + longest)
     high = max(ends, default=low)
     return Window(low, high) if low < high else None

@@ -15,7 +15,7 @@ from k2_offload.adapters.dag_runs import read_latest_runs
 from k2_offload.adapters.ledger_offsets import LedgerOffsets
 from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.ledger_seals import LedgerSeals
-from k2_offload.core.day_comparison import first_whole_day
+from k2_offload.core.day_comparison import is_still_whole
 from k2_offload.core.errors import OffloadError, OldLedger, Unreachable
 from k2_offload.core.gaps import Gap, on_record
 from k2_offload.core.limits import LOOK_REST, OBSERVE_EVERY_SECONDS, OBSERVE_QUERY_SECONDS, SCRAPE_SECONDS
@@ -209,7 +209,6 @@ def _seen(tiers: Tiers, found: TableStatus, ledger: _LedgerView, *, readable: bo
         table.name,
         table.layer,
         table.transport,
-        first_whole_day(tiers.now(), table.warm_retention),
         readable=readable,
         problem=found.problem or found.refusal,
         refused=found.refusal is not None if looked_at else None,
@@ -228,11 +227,17 @@ def _seen(tiers: Tiers, found: TableStatus, ledger: _LedgerView, *, readable: bo
         maintenance=table.maintenance,
         last_maintenance=ledger.maintained.get(table.name),
         totals=ledger.totals.get(table.name, WindowTotals()) if known else None,
-        comparisons=ledger.comparisons.get(table.name, Comparisons()) if known else None,
+        comparisons=_of_now(ledger.comparisons.get(table.name, Comparisons()), table, tiers.now()) if known else None,
         sealed=ledger.sealed.get(table.name, SealedDays()) if known else None,
         offsets=ledger.offsets.get(table.name),
         gaps=(on_record(gaps, found.skips) if found.skips is not None else gaps) if known else None,
     )
+
+
+def _of_now(found: Comparisons, table: TableSpec, now: datetime) -> Comparisons:
+    retention = None if table.is_proven else table.warm_retention
+    days = (replace(each, whole=is_still_whole(each.day, each.whole, now, retention)) for each in found.unequal)
+    return replace(found, unequal=tuple(days))
 
 
 class LatestObservation:

@@ -15,7 +15,7 @@ from typing import TypeVar
 from k2_offload.adapters.cold_table import SnapshotEntry
 from k2_offload.adapters.dag_runs import DagState, read_dags
 from k2_offload.adapters.ledger_records import RecordedDay, RecordedWindow, TableRecord
-from k2_offload.core.day_comparison import first_whole_day
+from k2_offload.core.day_comparison import is_still_whole
 from k2_offload.core.errors import OffloadError, UnsupportedType
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.gaps import Gap
@@ -173,14 +173,18 @@ def read_overview(tiers: Tiers, dag_ids: Mapping[str, str]) -> Overview:
         status = problems.without(look) if up else None
         if up and status is None:  # a service that is down is waited for once, a table that is slow hides no other
             up = problems.answers(tiers.clickhouse.now) and problems.answers(tiers.catalog.ping)
-        days, whole = ledger.days.get(table.name, ()), first_whole_day(now, table.warm_retention)
+        days, retention = ledger.days.get(table.name, ()), None if table.is_proven else table.warm_retention
         shown.append(
             TableOverview(
                 status or TableStatus(table, record, _watermark(record), gaps=gaps),
                 up,
                 (counts or {}).get(table.name),
                 ledger.windows.get(table.name, ()),
-                sum(day.late_rows for day in days if day.unequal_since is not None and day.day >= whole)
+                sum(
+                    each.late_rows
+                    for each in days
+                    if each.unequal_since is not None and is_still_whole(each.day, each.whole, now, retention)
+                )
                 if days
                 else None,
             )

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from k2_offload.adapters.ledger_retention import LedgerRetention
+from k2_offload.core import day_queries
 from k2_offload.core import retention_queries as sql
 from k2_offload.core.day_comparison import first_whole_day
-from k2_offload.core.errors import DamagedTable, InvalidSource, StaleWindow
+from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, StaleWindow
+from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.holding import NO_PARTS, Holding, Partition, Parts, Record, Step
 from k2_offload.core.retention import (
@@ -22,6 +24,7 @@ from k2_offload.core.retention import (
     Next,
     Reader,
     is_all,
+    is_back,
     is_doubled,
     is_due,
     next_step,
@@ -37,6 +40,9 @@ from k2_offload.work.tiers import Tiers
 from k2_offload.work.ttl import read_kept_for_now
 
 log = logging.getLogger(__name__)
+
+LOCK_SECONDS = 10
+"""How long the lock of a storage is waited for: who moves no partitions has it for less."""
 
 SAFE = "Nothing was dropped and no row is lost."
 
@@ -88,11 +94,12 @@ class ProvenStorage:
     def opened(
         tiers: Tiers, name: str, tables: Sequence[TableSpec], done: Retention, *, dry_run: bool
     ) -> Iterator[ProvenStorage]:
-        """With the lock of a storage.
+        """With the lock of a storage, if not only to look.
 
-        :raises StaleWindow: if another run has it
+        :raises OtherRun: if another run has it
         """
-        with LedgerRetention(tiers.ledger).alone(name) as check_alone:
+        lock = LedgerRetention(tiers.ledger).alone
+        with nullcontext(lambda: None) if dry_run else lock(name, LOCK_SECONDS) as check_alone:
             now = min(tiers.now(), tiers.clickhouse.now())  # one that is ahead would end the time of holding
             holding = HoldingTable(tiers, name).read()
             yield ProvenStorage(tiers, name, tables, done, check_alone, dry_run, holding, now)
@@ -149,7 +156,7 @@ class ProvenStorage:
         """By what is there now; and what is held."""
         held = self.held.get(record.partition_id, NO_PARTS)
         in_source = self._table.parts(self.name).get(record.partition_id, NO_PARTS)
-        return next_step(record, held, in_source, self._shown_rows(record)), held
+        return next_step(record, held, in_source, self._shown(record)), held
 
     def _go_on_with(self, record: Record, seen: Collection[str] | None = None) -> None:
         step, held = self.next_step(record)
@@ -169,7 +176,7 @@ class ProvenStorage:
         if step is Next.FORGET:
             self.end(record, "is where it was", gone=False)
         elif step is Next.GONE:
-            self.end(record, "gone", gone=True)
+            self.end(record, "gone", gone=True, verified=True)
         elif step is Next.LOST:
             self._end_lost(record)
         elif step is Next.RESTORE:
@@ -220,7 +227,7 @@ class ProvenStorage:
         self.check_alone()
         self.tiers.clickhouse.execute(sql.drop(self.name, record.partition_id))
         reached(FaultPoint.REMOVAL_DROPPED, self.name)
-        self.end(record, "dropped", gone=True)
+        self.end(record, "dropped", gone=True, verified=True)
 
     def _find_broken(self, record: Record) -> str | None:
         """Why the cold tier may not hold what was moved."""
@@ -246,23 +253,38 @@ class ProvenStorage:
                 f"{lost}. The cold tier may not hold all of its rows: {reason} Its snapshots keep their tags. Bring "
                 f"the rows back from a backup of ClickHouse. {self._how_to_restore(record)} takes it for gone."
             )
-        self.end(record, "gone", "somebody has dropped it", gone=True)
+        self.end(record, "gone", "somebody has dropped it", gone=True, verified=True)
         raise DamagedTable(f"{lost}. Its seals were verified: the cold tier holds its rows. Its days count as gone.")
 
     def _how_to_restore(self, record: Record) -> str:
         return f"`k2 retention {self.tables[0].name} --restore {min(record.days.values())[0]}`"
 
-    def end(self, record: Record, state: str, reason: str = "", *, gone: bool, release: bool = True) -> None:
+    def end(self, record: Record, state: str, reason: str = "", *, gone: bool, verified: bool = False) -> None:
         """Take out the tags that were set for a partition, and then its record.
 
-        :param release: leave them if not
+        :param verified: whether its seals were, or all of it is back: otherwise they are, before the tags go
         """
-        if release:
+        if (broken := None if verified else self._why_tags_stay(record)) is None:
             self.done.problems += held_tags.release(self.tiers, record)
+        else:
+            log.warning("%s %s: %s", self.name, record.text, broken)
+            self.done.problems.append(
+                f"{self.name} {record.text}: {state}. The cold tier may not hold all of its rows, so the verified "
+                f"snapshots keep their tags k2_held_…: {broken} Remove them there when that is decided."
+            )
         self._keep_on_record(record, state, reason)
         self._write(self.known.with_gone(record) if gone else self.known.without(record.partition_id))
         reached(FaultPoint.REMOVAL_ENDED, self.name)
         self._tell(record, state, reason)
+
+    def _why_tags_stay(self, record: Record) -> str | None:
+        in_source = self._table.parts(self.name).get(record.partition_id, NO_PARTS)
+        if not record.seals or is_back(record, in_source):
+            return None
+        try:
+            return self._find_broken(record)
+        except DamagedTable as damage:
+            return str(damage)
 
     def restore(self, record: Record, reason: str) -> None:
         """Move a partition back into the storage."""
@@ -283,6 +305,7 @@ class ProvenStorage:
                     f"and in {self.name}: it was not moved back, which could double them. {SAFE} docs/retention.md "
                     "says how to decide."
                 )
+        all_there = is_back(record, Parts((*held.digests, *in_source.digests)))
         is_whole = is_all(record, held, in_source)
         known = self.known if is_whole else self.known.with_gone(record)
         back = replace(record, step=Step.RESTORING, at=self.now)
@@ -292,7 +315,7 @@ class ProvenStorage:
         self.tiers.clickhouse.execute(sql.move_back(self.name, partition_id))
         reached(FaultPoint.RETURNED, self.name)
         log.warning("%s %s: moved back: %s", self.name, record.text, reason)
-        self.end(back, "moved back", reason, gone=False)
+        self.end(back, "moved back", reason, gone=False, verified=all_there)
         if not is_whole:
             raise DamagedTable(
                 f"{self.name} {record.text}: it was moved back, but not all of the {record.rows:,} rows that were "
@@ -348,18 +371,35 @@ class ProvenStorage:
         before = self.holding
         holding = self._table.prepare(before, self.check_alone)
         if holding.whole_since is None:
-            since = max(first_whole_day(self.now, table.warm_retention) for table in self.tables)
-            holding = replace(holding, whole_since=since)
+            holding = replace(holding, whole_since=max(map(self._whole_since, self.tables)))
         self.holding = self._with_whole(holding)
         if self.holding != holding or holding != before:
             self._write(self.holding)
+
+    def _whole_since(self, table: TableSpec) -> date:
+        """The first day of which no row is gone yet: by the clock, and as far as the cold tier knows of other rows.
+
+        The TTL of before may have kept less than the table file says, and may have taken rows that nobody has moved.
+        """
+        since, first = first_whole_day(self.now, table.warm_retention), FIRST_WATERMARK.date()
+        cold = self.tiers.load_cold(table)
+        in_cold = cold.rows_per_day(table.partition_column, first) if cold is not None else {}
+        if in_cold is None:
+            return max(since, self.now.date())
+        warm = self.tiers.clickhouse.rows_per_day(day_queries.rows_per_day_since(table, first))
+        shrunk = [day for day, rows in in_cold.items() if rows > warm.get(day, 0)]
+        if not shrunk:
+            return since
+        left = min((day + timedelta(days=1) for day in warm if day > max(shrunk)), default=self.now.date())
+        return max(since, left)
 
     def _with_whole(self, holding: Holding) -> Holding:
         later = max(self.tiers.now(), self.tiers.clickhouse.now())
         found = [read_kept_for_now(self.tiers, table) for table in self.tables]
         if any(storage is None for storage, _ in found):
             raise InvalidSource(f"{self.name}: its TTL cannot be known now. {SAFE}")
-        return holding.with_whole(later, min((time for _, time in found if time is not None), default=None))
+        shortest = min((time for _, time in found if time is not None), default=None)
+        return replace(holding.with_whole(later, shortest), kept_for=shortest)
 
     def _move(self, partition: Partition, readers: Sequence[Reader]) -> str | None:
         """Compare one partition, and move it if it is proven; why it was not."""
@@ -368,45 +408,56 @@ class ProvenStorage:
         if reason is not None:
             return reason
         reached(FaultPoint.REMOVAL_PROVEN, self.name)
-        named = {each.table.name: {seal.day: seal.seal_id for seal in seals_of(each, partition)} for each in readers}
+        seals = {each.table.name: seals_of(each, partition) for each in readers}
         record = Record(
-            partition.partition_id, Step.MOVING, partition.parts, partition.rows, partition.days, named, self.now
+            partition.partition_id,
+            Step.MOVING,
+            partition.parts,
+            partition.rows,
+            partition.days,
+            {name: {seal.day: seal.seal_id for seal in some} for name, some in seals.items()},
+            self.now,
+            {name: sum(seal.rows for seal in some) for name, some in seals.items()},
         )
         self._write(self.known.with_record(record))
         reached(FaultPoint.REMOVAL_RECORDED, self.name)
         try:
             for reader in readers:
-                if seals := seals_of(reader, partition):
+                if some := seals[reader.table.name]:
                     snapshot_id = verified[reader.table.name].snapshot_id
-                    held_tags.hold(self.tiers, reader.table, [seal.day for seal in seals], snapshot_id)
+                    held_tags.hold(self.tiers, reader.table, [seal.day for seal in some], snapshot_id)
+            reached(FaultPoint.REMOVAL_TAGGED, self.name)
+            if partition.partition_id in self.held:
+                reason = f"{self._table.name} has parts of it that are not on record"
+            elif (mutation := self._proof.find_mutation(seen)) is not None:
+                reason = f"a mutation has just been given: {mutation}"
         except StaleWindow as stale:
-            return self._take_back(record, str(stale))
-        reached(FaultPoint.REMOVAL_TAGGED, self.name)
-        if partition.partition_id in self.held:
-            return self._take_back(record, f"{self._table.name} has parts of it that are not on record")
-        if (mutation := self._proof.find_mutation(seen)) is not None:
-            return self._take_back(record, f"a mutation has just been given: {mutation}")
+            reason = str(stale)
+        except OffloadError:
+            self._take_back(record)
+            raise
+        if reason is not None:
+            self._take_back(record)
+            return reason
         self.check_alone()
         self.tiers.clickhouse.execute(sql.move(self.name, partition.partition_id))
         reached(FaultPoint.REMOVAL_MOVED, self.name)
         self._go_on_with(record, seen)
         return None
 
-    def _take_back(self, record: Record, reason: str) -> str:
+    def _take_back(self, record: Record) -> None:
         """Nothing of it was moved yet: as if it had never been on record."""
-        with suppress(StaleWindow):  # tags that stay are set anew when it goes
+        with suppress(OffloadError):  # tags that stay are set anew when it goes
             self.done.problems += held_tags.release(self.tiers, record)
         self._write(self.known.without(record.partition_id))
-        return reason
 
-    def _shown_rows(self, record: Record) -> int:
-        """Rows of its days that sources show."""
-        shown = 0
-        for table in self.tables:
-            if table.partition_column in record.days:
-                statement = sql.count_source(table, record.days[table.partition_column])
-                shown += self.tiers.clickhouse.execute(statement)[0][0]
-        return shown
+    def _shown(self, record: Record) -> dict[str, int]:
+        """Rows of its days that each table shows."""
+        return {
+            table.name: self.tiers.clickhouse.execute(sql.count_source(table, days))[0][0]
+            for table in self.tables
+            if (days := record.days.get(table.partition_column)) is not None
+        }
 
     def _keep_on_record(self, record: Record, step: str, reason: str = "") -> None:
         LedgerRetention(self.tiers.ledger).record(self.name, record, step, reason, self.now)

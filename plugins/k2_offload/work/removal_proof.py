@@ -50,10 +50,7 @@ class Proof:
 
         :raises DamagedTable: if a seal is broken
         """
-        parts = self.parts()
-        before = parts.get(partition.partition_id, NO_PARTS)
-        if any(name.startswith("patch-") for name in parts):
-            return {}, f"{self.storage} has patch parts of an UPDATE that are not merged into its rows yet"
+        before = self.parts().get(partition.partition_id, NO_PARTS)
         if (mutation := self.find_mutation()) is not None:
             return {}, f"{self.storage} has a mutation that is not done yet: {mutation}"
         [(readable,)] = self.tiers.clickhouse.execute(sql.count_storage(self.storage, partition.partition_id))
@@ -109,12 +106,15 @@ class Proof:
     def find_mutation(self, seen: Collection[str] | None = None) -> str | None:
         """One that is not done: it does not change what is moved away meanwhile, and counts as done then.
 
+        So does a lightweight ``UPDATE``, as long as its patch parts are not merged into the rows.
+
         :param seen: or that is none of these
         """
         for name, command, is_done, _ in self._mutations():
             if not is_done or (seen is not None and name not in seen):
                 return f"{name} ({command})"
-        return None
+        patches = (name for name in self.parts() if name.startswith("patch-"))
+        return next((f"{name} (patch parts of an UPDATE)" for name in patches), None)
 
     def _mutations(self) -> list[tuple[Any, ...]]:
         return self.tiers.clickhouse.execute(sql.mutations(self.storage))

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date, timedelta
 
-from k2_offload.core.errors import InvalidSource, OffloadError, Overloaded, Refused, Unreachable
+from k2_offload.core.errors import InvalidSource, OffloadError, OtherRun, Overloaded, Refused, Unreachable
 from k2_offload.core.holding import Record
 from k2_offload.core.retention import HOLDING_SUFFIX, Next
 from k2_offload.core.tables import TableSpec
-from k2_offload.work.holding import HoldingTable, check_storage, is_any_holding, ttl_in_the_way
+from k2_offload.work.holding import HoldingTable, check_storage, end_whole, remember_ttl, ttl_in_the_way
 from k2_offload.work.known_seals import by_namespace, kept, share_seals
 from k2_offload.work.proven_storage import SAFE, ProvenStorage, Retention
 from k2_offload.work.tiers import Tiers
@@ -23,7 +23,8 @@ def remove_proven(
 ) -> Retention:
     """Go on with every partition of the storages of some tables that is held, and move away those that are proven.
 
-    :param tables: of those with ``retention: ttl`` old days do not count as whole any more
+    :param tables: of those with ``retention: ttl``, or whose rows may go by a clock, old days do not count as whole any
+        more
     :param dry_run: only look: what would be compared is not, and nothing is changed, in the ledger neither
     :param budget: no other partition is compared so long after the first
     :raises Unreachable: if a service is down; what is wrong with one storage alone becomes a problem
@@ -33,17 +34,20 @@ def remove_proven(
     storages: dict[str, list[TableSpec]] = {}
     for table in () if dry_run else tables:
         with kept(done.problems):
-            if not table.is_proven and is_any_holding(tiers):
-                _end_whole(tiers, table, done)
+            remember_ttl(tiers, table)
     with kept(done.problems):
-        storages = _storages(tiers, tables, done.problems)
+        storages = _storages(tiers, tables, done.problems, dry_run=dry_run)
     for storage, readers in storages.items():
         for namespace, some in by_namespace(() if dry_run else readers).items():
             with kept(done.problems):
                 done.problems += share_seals(tiers, tiers.catalog.seals(namespace), some)
-        with kept(done.problems), ProvenStorage.opened(tiers, storage, readers, done, dry_run=dry_run) as opened:
-            opened.go_on()
-            opened.move_proven(lambda: budget is not None and tiers.now() - started > budget)
+        with kept(done.problems):
+            try:
+                with ProvenStorage.opened(tiers, storage, readers, done, dry_run=dry_run) as opened:
+                    opened.go_on()
+                    opened.move_proven(lambda: budget is not None and tiers.now() - started > budget)
+            except OtherRun as other:
+                done.problems.append(str(other))
     return done
 
 
@@ -68,9 +72,7 @@ def restore_day(tiers: Tiers, table: TableSpec, day: date) -> Record:
                 if held.digests:
                     opened.restore(record, "by a person")
                     return record
-                is_back = step is Next.FORGET
-                release = step is not Next.LOST  # while nobody has verified its seals
-                opened.end(record, "gone", "nothing of it is held", gone=not is_back, release=release)
+                opened.end(record, "gone", "nothing of it is held", gone=step is not Next.FORGET)
         unknown = sorted(opened.held.keys() - {record.partition_id for record in opened.known.records})
     if unknown:
         raise OffloadError(
@@ -80,7 +82,7 @@ def restore_day(tiers: Tiers, table: TableSpec, day: date) -> Record:
         )
     raise OffloadError(
         f"{table.name} {day}: its rows are not held, so there is nothing to bring back. `k2 retention {table.name}` "
-        f"shows what is. {SAFE}"
+        f"shows what is. {' '.join([SAFE, *done.problems])}"
     )
 
 
@@ -105,20 +107,20 @@ def check_retention(tiers: Tiers, table: TableSpec) -> str | None:
     return ttl_in_the_way(tiers, table)
 
 
-def _end_whole(tiers: Tiers, table: TableSpec, done: Retention) -> None:
-    storage = tiers.clickhouse.storage(table)
-    if storage is not None:
-        with ProvenStorage.opened(tiers, storage.name, [table], done, dry_run=False) as opened:
-            opened.end_whole()
-
-
-def _storages(tiers: Tiers, tables: Sequence[TableSpec], problems: list[str]) -> dict[str, list[TableSpec]]:
+def _storages(
+    tiers: Tiers, tables: Sequence[TableSpec], problems: list[str], *, dry_run: bool
+) -> dict[str, list[TableSpec]]:
     """The storages of the chosen tables, with all tables of the file that read each."""
     wanted = []
     for table in tables:
         if table.is_proven:
             with kept(problems):
-                wanted.append(check_storage(tiers, table))
+                try:
+                    wanted.append(check_storage(tiers, table))
+                except InvalidSource:
+                    if not dry_run:
+                        end_whole(tiers, table)
+                    raise
     if not wanted:
         return {}
     found = {}
@@ -127,6 +129,8 @@ def _storages(tiers: Tiers, tables: Sequence[TableSpec], problems: list[str]) ->
         problems += [f"{problem} {SAFE}" for problem in stopping]
         if not stopping:
             found[name] = [table for table, _ in readers]
+        elif not dry_run:
+            end_whole(tiers, next(table for table, alone in readers if alone))
     return found
 
 

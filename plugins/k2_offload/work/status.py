@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.core import queries
-from k2_offload.core.day_comparison import window_to_compare
+from k2_offload.core.day_comparison import first_whole_day, window_to_compare
 from k2_offload.core.errors import ChangedTable, DamagedTable, InvalidSource, OffloadError, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, check_cut, refuse_another, watermark_of
 from k2_offload.core.gaps import Gap, on_record
@@ -24,6 +24,7 @@ from k2_offload.core.ttl import TimeLeft
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import TICK, Upstream, held_back_by, upstream_limit, window_high
 from k2_offload.work.cycle import read_upstream
+from k2_offload.work.holding import read_kept
 from k2_offload.work.tiers import Tiers
 from k2_offload.work.ttl import read_time_left, read_waiting
 
@@ -203,12 +204,16 @@ def find_holder(tiers: Tiers, table: TableSpec, watermark: datetime, now: dateti
 
 
 def _find_late_rows(tiers: Tiers, table: TableSpec, cold: ColdTable | None) -> dict[date, int] | None:
-    watermark = watermark_of(cold.published if cold else None)
-    window = window_to_compare(watermark, table.warm_retention, tiers.now())
-    if cold is None or window is None:
+    if cold is None:
+        return {}
+    kept = read_kept(tiers, table)
+    first = kept.first(first_whole_day(tiers.now(), table.warm_retention))
+    window = window_to_compare(watermark_of(cold.published), first)
+    if window is None:
         return {}
     since = window.low.date()
     cold_rows = cold.rows_per_day(table.partition_column, since)
     if cold_rows is None:
         return None
-    return late_rows(tiers.clickhouse.rows_per_day(queries.rows_per_day(table, window)), cold_rows, since)
+    late = late_rows(tiers.clickhouse.rows_per_day(queries.rows_per_day(table, window)), cold_rows, since)
+    return {day: rows for day, rows in late.items() if not kept.is_gone(day)}

@@ -287,7 +287,7 @@ def test_types_are_those_of_the_source(workbench):
     count = "SELECT count(), countIf(n IS NULL), countIf(n = 'new') FROM {view}"
     [(rows, old, new)] = viewed.ask(count)
     assert (rows, rows - old) == (300, new)
-    assert apply_view(viewed.tiers, plan_view(viewed.tiers, viewed.spec)) is None
+    assert apply_view(viewed.tiers, viewed.spec, plan_view(viewed.tiers, viewed.spec)) is None
 
 
 def test_the_examples_of_the_page_give_the_rows_of_the_source(viewed, monkeypatch):

@@ -9,13 +9,15 @@ import pytest
 
 from k2_offload.core import fault_points
 from k2_offload.core.combined_view import ViewState
-from k2_offload.core.errors import OffloadError
+from k2_offload.core.errors import ExpiredRows, OffloadError
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.sql import literal
+from k2_offload.work.compare import compare
 from k2_offload.work.holding import HoldingTable
 from k2_offload.work.reconcile import compare_day, count_days, reconcile
 from k2_offload.work.retention import check_retention, remove_proven, restore_day
 from k2_offload.work.seals import seal_days
+from k2_offload.work.status import read_status
 from tests.faults.hook import Fault, Faults, InjectedFault, Kind
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -96,6 +98,16 @@ class Proven:
     def day(self, table=0):
         return compare_day(self.tiers, count_days(self.tiers, self.tables[table]), DAY)
 
+    def late_of_old_days(self):
+        """As told by the status, a comparison of all that is whole, and the ledger: of whole days, and of others."""
+        [table] = self.tables
+        status = read_status(self.tiers, table, None, counts=True)
+        found = compare(self.tiers, table)
+        assert (status.problem, found.problem) == (None, None)
+        compared = {day.scope.day: day.late_rows for day in found.differing}
+        lost = [day for day in self.tiers.ledger.read_comparisons()[table.name].unequal if not day.whole]
+        return status.late, compared, {day.day: day.late_rows for day in lost}
+
     def forget_gone(self):
         """As if nothing had ever been removed."""
         table = HoldingTable(self.tiers, f"k2.{self.storage}")
@@ -120,7 +132,9 @@ def test_a_proven_day_is_moved_held_and_dropped(workbench, proven):
     proven.at(FaultPoint.REMOVAL_PROVEN, lambda: twice.append(proven.remove()))
     assert proven.states(OLD) == {"20260304": "held", "20260305": "waits"}
     fault_points.arm(None)
-    assert [(each.states, each.problems) for each in twice] == [([], [])], "a run at the same time leaves it alone"
+    [busy] = twice
+    assert busy.states == [], "a run at the same time leaves it alone"
+    assert "another run is moving its partitions" in busy.problems[0]
     assert (proven.where, proven.tags()) == ((0, 40, 40), ["k2_held_2026-03-04"])
     assert proven.states(OLD + timedelta(days=2.9)) == {"20260304": "held", "20260305": "waits"}
     found = proven.day()
@@ -133,6 +147,8 @@ def test_a_proven_day_is_moved_held_and_dropped(workbench, proven):
     proven.late()
     [waits, _] = proven.remove().states
     assert "rows of 2026-03-04 came after that day was removed" in waits.reason
+    list(reconcile(proven.tiers, proven.tables, [DAY]))
+    assert proven.late_of_old_days() == ({}, {}, {DAY: 3}), "no heal brings them"
     found = proven.day()
     assert (found.late_rows, found.whole) == (3, False)
     assert found.obstacle() == "the warm tier may no longer hold the day as a whole"
@@ -150,7 +166,9 @@ def test_a_row_that_comes_in_between_is_never_dropped(proven):
     fault_points.arm(None)
     assert (proven.where, proven.tags()) == ((43, 0, 40), [])
     assert proven.states()["20260304"] == "waits"
+    assert proven.late_of_old_days() == ({DAY: 3}, {DAY: 3}, {}), "it is told although it is old"
     assert proven.seal(OLD) == [43], "healed, and sealed anew"
+    assert proven.late_of_old_days() == ({}, {}, {})
     assert proven.states()["20260304"] == "held"
     proven.late(3 * 10**6)
     later = OLD + timedelta(days=9)
@@ -224,6 +242,14 @@ def test_a_return_may_die_anywhere_and_a_ttl_has_to_be_far(proven):
     assert check_retention(proven.tiers, proven.tables[0]) is None
     set_ttl(11)
     assert count_days(proven.tiers, proven.tables[0]).kept.whole_since is None
+    assert HoldingTable(proven.tiers, f"k2.{proven.storage}").read().whole_since is not None, "nobody has planned yet"
+    with pytest.raises(ExpiredRows):
+        proven.cycle.plan(proven.tables[0])
+    proven.workbench.sql(f"ALTER TABLE {proven.storage} REMOVE TTL")
+    with pytest.raises(ExpiredRows):
+        proven.cycle.plan(proven.tables[0])
+    assert HoldingTable(proven.tiers, f"k2.{proven.storage}").read().whole_since is None, "it is not forgotten"
+    set_ttl(11)
     problem = check_retention(proven.tiers, proven.tables[0])
     assert "an outage may lose them" in problem
     assert proven.remove(OLD).problems == [f"{problem}. Nothing was dropped and no row is lost."]

@@ -9,6 +9,7 @@ import pytest
 from k2_offload.core.combined_view import KnownDays, ViewState, find_boundary, valid_until
 from k2_offload.core.day_comparison import Verdict, first_whole_day
 from k2_offload.core.errors import DamagedTable, OffloadError
+from k2_offload.core.holding import Kept
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import Window
 
@@ -138,9 +139,30 @@ def test_versions_of_rows_may_change_where_none_was_sealed():
 
 
 def test_it_is_good_as_long_as_clickhouse_holds_all_days_from_the_boundary_on():
-    end = valid_until(SPEC, day(8))
+    end = valid_until(SPEC, day(8), Kept(), at(30))
     assert first_whole_day(end, SPEC.warm_retention) == day(8)
     assert first_whole_day(end + timedelta(microseconds=1), SPEC.warm_retention) == day(9)
+
+
+def test_without_a_clock_it_is_good_for_as_long_as_rows_would_be_kept_from_now_on():
+    keeps = SPEC.warm_retention
+    assert valid_until(SPEC, day(8), Kept(day(1)), at(30)) == at(30) + keeps
+    assert valid_until(SPEC, day(8), Kept(day(1)), at(1)) == at(8) + keeps - timedelta(hours=1)
+    far = Kept(day(1), kept_for=timedelta(days=28))
+    assert valid_until(SPEC, day(8), far, at(30)) == at(8) + timedelta(days=28, hours=-1), "unless a TTL is nearer"
+    assert valid_until(SPEC, day(8), far, at(10)) == at(10) + keeps
+
+
+def test_clickhouse_has_all_days_after_the_last_that_is_gone():
+    gone = ((day(2), day(5)), (day(7), day(7)))
+    assert Kept(None, gone).all_from(day(4)) == Kept(day(1), gone).all_from(day(9)) == day(8)
+    assert Kept(day(3)).all_from(day(9)) == Kept(None).all_from(day(3)) == Kept(day(9)).all_from(day(3)) == day(3)
+    behind = replace(KNOWN, whole_from=Kept(day(1)).all_from(day(9)), below=at(3), sealed=days(1, 1), cold=days(1, 2))
+    behind = replace(behind, warm=days(1, 2))
+    assert find_boundary(SPEC, behind).first_warm == day(2), "an outage: ClickHouse has what is to come"
+    gone_until = Kept(day(1), ((day(1), day(4)),)).all_from(day(2))
+    raised = replace(KNOWN, warm=days(5, 8), whole_from=gone_until, sealed=days(1, 7))
+    assert find_boundary(SPEC, raised).first_warm == day(8), "rows would be kept for longer now"
 
 
 def test_a_comment_says_what_the_view_shows():

@@ -19,6 +19,7 @@ from k2_offload.core.day_comparison import (
     day_window,
     days_to_compare,
     first_whole_day,
+    is_still_whole,
     window_to_compare,
 )
 from k2_offload.core.exactly_once import FIRST_WATERMARK
@@ -78,7 +79,7 @@ def test_a_person_may_let_rows_go_that_were_counted_but_not_what_warm_cannot_giv
 
 @given(times, retentions, times)
 def test_no_compared_row_is_near_its_end_and_no_whole_day_is_left_out(watermark, retention, now):
-    window = window_to_compare(watermark, retention, now)
+    window = window_to_compare(watermark, first_whole_day(now, retention))
     assume(window is not None)
     assert window.high == watermark
     assert window.low.time() == datetime.min.time()
@@ -88,17 +89,19 @@ def test_no_compared_row_is_near_its_end_and_no_whole_day_is_left_out(watermark,
 
 @given(retentions, times)
 def test_there_is_nothing_to_compare_before_the_first_window_or_after_the_ttl_took_all(retention, now):
-    assert window_to_compare(FIRST_WATERMARK, retention, now) is None
-    assert window_to_compare(now - retention, retention, now) is None
+    assert window_to_compare(FIRST_WATERMARK, first_whole_day(now, retention)) is None
+    assert window_to_compare(now - retention, first_whole_day(now, retention)) is None
 
 
 def test_rows_of_one_midnight_are_compared_until_the_margin_before_their_end():
     midnight = datetime(2026, 11, 14, tzinfo=UTC)
     at_the_margin = midnight + 7 * ONE_DAY - TTL_MARGIN
     watermark = midnight + 3 * ONE_DAY
-    assert window_to_compare(watermark, 7 * ONE_DAY, at_the_margin) == Window(midnight, watermark)
+    assert window_to_compare(watermark, first_whole_day(at_the_margin, 7 * ONE_DAY)) == Window(midnight, watermark)
     just_after = at_the_margin + timedelta(microseconds=1)
-    assert window_to_compare(watermark, 7 * ONE_DAY, just_after) == Window(midnight + ONE_DAY, watermark)
+    assert window_to_compare(watermark, first_whole_day(just_after, 7 * ONE_DAY)) == Window(
+        midnight + ONE_DAY, watermark
+    )
 
 
 def test_a_table_is_equal_if_nothing_is_to_be_done_in_any_of_its_days():
@@ -117,6 +120,14 @@ def test_the_first_whole_day_begins_after_everything_that_may_have_expired(now, 
     now = now.replace(tzinfo=UTC)
     first = day_window(first_whole_day(now, timedelta(days=days))).low
     assert timedelta(0) <= first - (now - timedelta(days=days) + timedelta(hours=1)) < timedelta(days=1)
+
+
+def test_a_day_stays_whole_until_a_clock_may_reach_it():
+    old = NOW.date() - 8 * ONE_DAY
+    assert is_still_whole(old, True, NOW, 9 * ONE_DAY)
+    assert not is_still_whole(old, True, NOW, 8 * ONE_DAY)
+    assert is_still_whole(old, True, NOW, None), "no clock does"
+    assert not is_still_whole(old, False, NOW, None)
 
 
 def equal(hours_ago):

@@ -62,7 +62,7 @@ UNREAD = {"lag_seconds": None, "silent": None, "refused": None, "history": None}
 
 
 def unequal(since):
-    return {"comparisons": Comparisons(NOW, (UnequalDay(date(2026, 3, 2), NOW - since, 1, 0),))}
+    return {"comparisons": Comparisons(NOW, (UnequalDay(date(2026, 3, 2), NOW - since, 1, 0, True),))}
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def unequal(since):
         (unequal(HOUR), "days that differ", "warning", "2026-03-02"),
         (unequal(3 * HOUR), "days that differ", "red", "2026-03-02"),
         (
-            {"comparisons": TABLE.comparisons, "whole_from": date(2026, 3, 4)},
+            {"comparisons": Comparisons(NOW, (UnequalDay(date(2026, 3, 2), NOW, 13, 0, False),))},
             "late rows left out",
             "warning",
             "13 rows",
@@ -134,7 +134,7 @@ def test_little_time_before_the_ttl_is_found_beside_the_lag():
 
 
 def test_what_nobody_knows_is_red():
-    nothing = Observation(NOW, 0.5, dict.fromkeys(SERVICES, False), [TableObservation("t", "bronze", "export", NOW)])
+    nothing = Observation(NOW, 0.5, dict.fromkeys(SERVICES, False), [TableObservation("t", "bronze", "export")])
     found = {each.check for each in diagnose(nothing, {}) if each.state is State.RED}
     assert found == {
         "service", "clocks", "chain and source", "last attempt", "lag", "TTL", "feed", "days that differ",

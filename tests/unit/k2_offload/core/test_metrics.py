@@ -32,7 +32,6 @@ TABLE = TableObservation(
     "trades",
     "bronze",
     "export",
-    whole_from=date(2026, 3, 1),
     readable=True,
     refused=False,
     failure="",
@@ -66,9 +65,9 @@ TABLE = TableObservation(
     comparisons=Comparisons(
         NOW - QUARTER,
         (
-            UnequalDay(date(2026, 2, 1), NOW - timedelta(days=20), 7, 0),
-            UnequalDay(date(2026, 3, 2), NOW - timedelta(hours=2), 5, 1),
-            UnequalDay(date(2026, 3, 3), NOW - timedelta(hours=3), 1, 0),
+            UnequalDay(date(2026, 2, 1), NOW - timedelta(days=20), 7, 0, False),
+            UnequalDay(date(2026, 3, 2), NOW - timedelta(hours=2), 5, 1, True),
+            UnequalDay(date(2026, 3, 3), NOW - timedelta(hours=3), 1, 0, True),
         ),
     ),
     offsets=OffsetComparison(NOW - timedelta(hours=1), 7, 8, 9),
@@ -135,7 +134,7 @@ def test_a_value_is_what_was_seen(name, expected):
 
 
 def test_what_is_not_known_has_no_sample():
-    unknown = TableObservation("trades", "bronze", "export", date(2026, 3, 1))
+    unknown = TableObservation("trades", "bronze", "export")
     seen = Observation(NOW, 0.5, dict.fromkeys(SERVICES, False), [unknown])
     known = {metric.name for metric in METRICS if list(metric.read(seen))}
     assert known == {

@@ -146,7 +146,7 @@ def test_no_day_goes_that_is_not_proven_in_every_table(spans, known, gone):
         (Step.HELD, "a", "", 0, Next.DECIDE),
         (Step.HELD, "", "ab", 10, Next.FORGET),
         (Step.HELD, "", "c", 1, Next.DECIDE),
-        (Step.HELD, "", "c", 10, Next.FORGET),
+        (Step.HELD, "", "c", 10, Next.DECIDE),
         (Step.HELD, "", "abc", 7, Next.FORGET),
         (Step.HELD, "", "", 0, Next.LOST),
         (Step.DROPPING, "ab", "", 0, Next.DROP),
@@ -161,6 +161,8 @@ def test_no_day_goes_that_is_not_proven_in_every_table(spans, known, gone):
         (Step.DROPPING, "", "c", 10, Next.DECIDE),
         (Step.DROPPING, "", "abc", 11, Next.FORGET),
         (Step.MOVING, "", "c", 9, Next.DECIDE),
+        (Step.MOVING, "", "c", 10, Next.FORGET),
+        (Step.RESTORING, "", "c", 10, Next.FORGET),
         (Step.RESTORING, "ab", "", 0, Next.RESTORE),
         (Step.RESTORING, "ab", "c", 1, Next.RESTORE),
         (Step.RESTORING, "", "abc", 11, Next.FORGET),
@@ -168,20 +170,35 @@ def test_no_day_goes_that_is_not_proven_in_every_table(spans, known, gone):
     ],
 )
 def test_how_a_run_goes_on(step, held, in_source, shown, expected):
-    found = next_step(replace(RECORD, step=step), Parts(tuple(held), 10), Parts(tuple(in_source), shown), shown)
+    found = next_step(
+        replace(RECORD, step=step), Parts(tuple(held), 10), Parts(tuple(in_source), shown), {"trades": shown}
+    )
     assert found is expected
+
+
+@pytest.mark.parametrize("step", [Step.MOVING, Step.RESTORING])
+def test_what_was_merged_where_it_was_is_known_by_what_is_shown(step):
+    record = replace(RECORD, step=step, rows=44, shown={"trades": 30, "others": 7})
+    merged = Parts(("c",), 37)
+    assert next_step(record, NO_PARTS, merged, {"trades": 30, "others": 7}) is Next.FORGET
+    assert next_step(record, NO_PARTS, merged, {"trades": 33, "others": 7}) is Next.FORGET, "and late rows"
+    assert next_step(record, NO_PARTS, merged, {"trades": 33, "others": 6}) is Next.DECIDE
+    assert next_step(record, NO_PARTS, Parts(("c",), 44), {"trades": 44}) is Next.DECIDE, "of others, nothing"
+    assert next_step(replace(record, step=Step.HELD), NO_PARTS, merged, {"trades": 30, "others": 7}) is Next.DECIDE
 
 
 def test_two_equal_parts_are_not_back_when_one_is():
     record = replace(RECORD, step=Step.DROPPING, parts=("a", "a"))
-    assert next_step(record, NO_PARTS, Parts(("a",), 10), 10) is Next.DECIDE
-    assert next_step(record, NO_PARTS, Parts(("a", "a"), 10), 10) is Next.FORGET
-    assert next_step(record, Parts(("a",), 5), NO_PARTS, 0) is Next.DROP
+    assert next_step(record, NO_PARTS, Parts(("a",), 10), {"trades": 10}) is Next.DECIDE
+    assert next_step(record, NO_PARTS, Parts(("a", "a"), 10), {"trades": 10}) is Next.FORGET
+    assert next_step(record, Parts(("a",), 5), NO_PARTS, {}) is Next.DROP
 
 
 @given(st.sampled_from(Step), st.text("abc", max_size=3), st.text("abc", max_size=3), st.integers(0, 2))
 def test_nothing_is_dropped_but_what_was_compared(step, held, in_source, shown):
-    found = next_step(replace(RECORD, step=step), Parts(tuple(held), 10), Parts(tuple(in_source), shown), shown)
+    found = next_step(
+        replace(RECORD, step=step), Parts(tuple(held), 10), Parts(tuple(in_source), shown), {"trades": shown}
+    )
     if found in (Next.DROP, Next.KEEP, Next.COMPARE):
         assert (in_source, shown) == ("", 0)
         assert tuple(held) == RECORD.parts or (step is Step.DROPPING and held in ("a", "b"))
@@ -273,6 +290,9 @@ def test_a_partition_is_held_for_days():
 def test_what_is_on_record_is_read_as_it_was_written():
     holding = NOTHING.with_gone(replace(RECORD, days={"at": (day(4), day(5))})).with_record(RECORD)
     assert Holding.read(holding.text) == holding
+    shown = NOTHING.with_record(replace(RECORD, shown={"trades": 10}))
+    assert Holding.read(shown.text) == shown
+    assert Holding.read(shown.text.replace(',"shown":{"trades":10}', "")) == NOTHING.with_record(RECORD)
     assert Holding.read(Holding("k2.trades", None).text) == Holding("k2.trades", None)
     for text in ("", "{}", "[]", '{"k2_holding": 2}', "of somebody else"):
         with pytest.raises(ValueError):  # noqa: PT011 - any

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
@@ -9,11 +10,12 @@ from types import SimpleNamespace
 import pytest
 
 from k2_offload.adapters.table_file import parse_tables
-from k2_offload.core.errors import DamagedTable, InvalidSource, Overloaded
+from k2_offload.core.errors import DamagedTable, InvalidSource, OtherRun, Overloaded
 from k2_offload.core.gaps import Looked
 from k2_offload.core.holding import Holding, Kept, Record, Step
 from k2_offload.core.retention_queries import any_holding
 from k2_offload.core.ttl import Removal, Storage
+from k2_offload.work import holding
 from k2_offload.work.holding import check_storage, find_expired, read_kept, ttl_in_the_way
 
 ENTRY = """
@@ -48,8 +50,14 @@ class FakeClickHouse:
     def execute(self, sql):
         if sql == any_holding():
             return [(int(self.holding is not None),)]
+        if sql.startswith("ALTER TABLE"):
+            self.holding = self.written(sql)
+            return []
         assert "system.tables" in sql
         return [("MergeTree", self.holding.text)]
+
+    def written(self, sql):
+        return Holding.read(sql.partition("MODIFY COMMENT ")[2][1:-1])
 
     def now(self):
         return NOW
@@ -62,8 +70,28 @@ def test_what_is_proven_of_one_server_is_not_removed_where_there_are_others():
         check_storage(of, TABLES["trades"])
 
 
+class FakeLedger:
+    """Another run moves partitions, or none."""
+
+    busy = False
+
+    def __init__(self, _):
+        pass
+
+    @contextmanager
+    def alone(self, storage):
+        if self.busy:
+            raise OtherRun(f"{storage}: another run is moving its partitions.")
+        yield lambda: None
+
+
+@pytest.fixture(autouse=True)
+def _ledger(monkeypatch):
+    monkeypatch.setattr(holding, "LedgerRetention", FakeLedger)
+
+
 def tiers(holding, kept_for=None):
-    return SimpleNamespace(clickhouse=FakeClickHouse(holding, kept_for), now=lambda: NOW)
+    return SimpleNamespace(clickhouse=FakeClickHouse(holding, kept_for), now=lambda: NOW, ledger=None)
 
 
 def expired(holding, watermark, looked=None, table="trades", kept_for=None):
@@ -108,6 +136,63 @@ def test_what_the_last_resort_has_taken_is_missed():
     assert read_kept(tiers(BEGUN, timedelta(days=28)), TABLES["trades"]).whole_since == since.date()
     assert read_kept(tiers(replace(BEGUN, kept_for=timedelta(days=28))), TABLES["trades"]).whole_since == since.date()
     assert read_kept(tiers(BEGUN, timedelta(days=99)), TABLES["trades"]).whole_since == BEGUN.whole_since
+
+
+def find(of, table, watermark, looked=None):
+    found = find_expired(of, table, watermark, looked or Looked(), NOW)
+    return found and (found.low, found.high)
+
+
+BEHIND = NOW - timedelta(days=10)
+
+
+@pytest.mark.parametrize("how", ["a TTL", "a TTL that groups", "retention: ttl"])
+def test_a_clock_that_was_at_work_is_not_forgotten(how):
+    of, table = tiers(BEGUN), TABLES["trades"]
+    assert find(of, table, BEHIND) is None, "an outage"
+    if how == "a TTL":
+        of.clickhouse.ttl = timedelta(days=7)
+        assert find(of, table, BEHIND) is not None
+    elif how == "a TTL that groups":
+        of.clickhouse.storage, of.clickhouse.reads = lambda _: None, lambda _: ({"k2.trades"}, set())
+        with pytest.raises(InvalidSource):
+            find(of, table, BEHIND)
+        del of.clickhouse.storage
+    else:
+        assert find(of, replace(table, retention="ttl"), BEHIND) is not None
+    of.clickhouse.ttl = None
+    assert of.clickhouse.holding.whole_since is None
+    assert find(of, table, BEHIND)[0] == BEHIND, "it was taken away again"
+    assert find(of, table, BEHIND, Looked(cleared_until=NOW)) is None, "until a person has accepted it"
+
+
+def test_the_shortest_ttl_that_was_seen_counts_until_a_run_has_looked():
+    of, watermark = tiers(BEGUN), datetime(2026, 3, 1, 6, tzinfo=UTC)
+    of.clickhouse.ttl = timedelta(days=28)
+    missed = find(of, TABLES["trades"], watermark)
+    of.clickhouse.ttl = timedelta(days=99)
+    assert find(of, TABLES["trades"], watermark) == missed == (watermark, datetime(2026, 3, 3, tzinfo=UTC))
+    assert of.clickhouse.holding == replace(BEGUN, whole_since=date(2026, 3, 3), kept_for=timedelta(days=28))
+    assert BEGUN.with_whole(NOW, None) == BEGUN, "nothing is to be put on record without one"
+
+
+def test_a_run_that_moves_partitions_looks_at_the_ttl_itself(monkeypatch):
+    of = tiers(BEGUN, timedelta(days=7))
+    monkeypatch.setattr(FakeLedger, "busy", True)
+    assert find(of, TABLES["trades"], BEHIND) is not None
+    assert of.clickhouse.holding == BEGUN
+
+
+def test_what_was_gone_when_it_began_is_missed_however_long_rows_are_kept_now():
+    since = date(2026, 3, 24)
+    of, table = tiers(replace(BEGUN, whole_since=since)), replace(TABLES["trades"], warm_retention_days=30)
+    assert find(of, table, BEHIND) == (BEHIND, datetime(2026, 3, 24, tzinfo=UTC))
+    assert find(of, TABLES["candles"], BEHIND) == (BEHIND, datetime(2026, 3, 25, tzinfo=UTC)), "by its end"
+    assert find(of, table, datetime(2026, 3, 24, tzinfo=UTC)) is None
+    assert find(of, table, BEHIND, Looked(looked_at=datetime(2026, 3, 24, tzinfo=UTC))) is None, "silent until then"
+    assert find(of, table, BEHIND, Looked(looked_at=datetime(2026, 3, 23, 23, tzinfo=UTC))) is not None
+    of.clickhouse.holding = replace(BEGUN, whole_since=date(2026, 3, 31))
+    assert find(of, table, NOW - timedelta(hours=23)) is None, "no source keeps rows for less than a day"
 
 
 def test_what_clickhouse_does_not_say_now_is_not_taken_for_a_ttl():

@@ -15,7 +15,7 @@ from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.airflow_tasks.dag_ids import watched_dag_ids
 from k2_offload.core.errors import ConfigurationError, NoAirflowDatabase, OffloadError, OldLedger, Refused, Unreachable
-from k2_offload.core.observation import DagObservation, Observation
+from k2_offload.core.observation import Comparisons, DagObservation, Observation, UnequalDay
 from k2_offload.core.ttl import Removal, Storage
 from k2_offload.work import observe as module
 from k2_offload.work.observe import LatestObservation, observe
@@ -262,3 +262,15 @@ def test_after_a_look_that_failed_nothing_old_is_shown_and_the_next_one_is_tried
     assert latest.get() is None
     looks.time, looks.error = looks.time + 15, None
     assert latest.get() is not None
+
+
+@pytest.mark.parametrize(("retention", "whole"), [("ttl", [False, False, True]), ("proven", [False, True, True])])
+def test_an_unequal_day_is_whole_until_a_clock_may_reach_it(tiers, retention, whole):
+    table = replace(TABLES["a"], retention=retention, warm_retention_days=7)
+    tiers.tables = SimpleNamespace(by_name={"a": table})
+    day = UnequalDay(NOW.date(), NOW, 4, 0, whole=True)
+    old = replace(day, day=NOW.date() - timedelta(days=20))
+    gone = replace(day, whole=False)
+    tiers.ledger.read_comparisons = lambda: {"a": Comparisons(NOW, (gone, old, day))}
+    [found] = observe(tiers, [], lambda: 0.0).tables
+    assert [each.whole for each in found.comparisons.unequal] == whole

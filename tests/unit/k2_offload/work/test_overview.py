@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 
 from k2_offload.adapters.dag_runs import DagState
-from k2_offload.adapters.ledger_records import TableRecord
+from k2_offload.adapters.ledger_records import RecordedDay, TableRecord
+from k2_offload.core.day_comparison import Verdict
 from k2_offload.core.errors import Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.work import overview
@@ -93,3 +95,15 @@ def test_without_the_ledger_and_airflows_database_the_tiers_speak(tiers, monkeyp
     assert (found.ledger, found.dags, list(found.problems)) == (False, {}, [str(DOWN)])
     assert all(each.looked_at and each.status.record is None for each in found.tables)
     assert {each.late_rows for each in found.tables} == {None}
+
+
+@pytest.mark.parametrize(("retention", "late"), [("ttl", 4), ("proven", 7)])
+def test_late_rows_are_told_of_days_that_are_whole(tiers, retention, late):
+    table = replace(next(iter(TABLES.by_name.values())), retention=retention, warm_retention_days=7)
+    tiers.tables = SimpleNamespace(by_name={table.name: table})
+    day = RecordedDay(table.name, NOON.date(), Verdict.LATE_ROWS, NOON, 9, 5, 4, 0, NOON, None, whole=True)
+    old = replace(day, day=NOON.date() - timedelta(days=20), late_rows=3)
+    gone = replace(old, day=NOON.date() - timedelta(days=21), late_rows=100, whole=False)
+    tiers.ledger.read_compared_days = lambda *_: {table.name: [gone, old, day]}
+    [found] = read_overview(tiers, {}).tables
+    assert found.late_rows == late

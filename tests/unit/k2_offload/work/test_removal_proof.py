@@ -93,6 +93,8 @@ def test_mutations_that_nobody_has_seen_are_found(clickhouse):
     assert proof.find_mutation() is None
     assert proof.find_mutation(proof.mutations()) is None
     assert proof.find_mutation(proof.mutations(datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC))).startswith("mutation_2.txt")
+    clickhouse.parts.append(("patch-0123-20260304", ["p"], 1))
+    assert proof.find_mutation(proof.mutations()) == "patch-0123-20260304 (patch parts of an UPDATE)"
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,23 @@ import pytest
 
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core import retention_queries as sql
-from k2_offload.core.errors import InvalidSource, OffloadError, Overloaded, StaleWindow
+from k2_offload.core.errors import (
+    DamagedTable,
+    InvalidSource,
+    OffloadError,
+    OtherRun,
+    Overloaded,
+    StaleWindow,
+    Unreachable,
+)
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.holding import Holding, Partition, Parts, Record, Step
 from k2_offload.core.retention import Reader
 from k2_offload.core.seals import Seal
 from k2_offload.core.ttl import Storage
-from k2_offload.work import held_tags, proven_storage, retention
+from k2_offload.work import held_tags, holding, proven_storage, retention
 from k2_offload.work.holding import HoldingTable
-from k2_offload.work.proven_storage import Retention
+from k2_offload.work.proven_storage import ProvenStorage, Retention
 from k2_offload.work.retention import remove_proven, restore_day
 
 ENTRY = """
@@ -96,11 +104,15 @@ class FakeClickHouse:
 class FakeLedger:
     """Nobody else is there."""
 
+    busy = False
+
     def __init__(self, ledger):
         self.ledger = ledger
 
     @contextmanager
-    def alone(self, storage):  # noqa: ARG002
+    def alone(self, storage, wait_seconds=0):  # noqa: ARG002
+        if self.busy:
+            raise OtherRun(f"{storage}: another run is moving its partitions.")
         yield lambda: self.ledger.append("checked")
 
     def record(self, *step):
@@ -121,7 +133,8 @@ class Kept:
         )
         self.while_verified = self.while_proven = lambda: None
         self.mutations = []
-        monkeypatch.setattr(proven_storage, "LedgerRetention", FakeLedger)
+        for module in (proven_storage, holding):
+            monkeypatch.setattr(module, "LedgerRetention", FakeLedger)
         monkeypatch.setattr(retention, "share_seals", lambda *_: [])
         monkeypatch.setattr(proven_storage, "seals_obstacle", lambda *_: None)
         monkeypatch.setattr(proven_storage.HoldingTable, "write", lambda _, holding: self.write(holding))
@@ -204,7 +217,7 @@ def test_what_is_held_is_looked_at_right_before_it_is_dropped(kept):
 
 
 @pytest.mark.parametrize(
-    ("in_source", "gone"), [({}, True), ({"a": 10}, False), ({"merged": 12}, False), ({"late": 3}, True)]
+    ("in_source", "gone"), [({}, True), ({"a": 10}, False), ({"merged": 12}, True), ({"late": 3}, True)]
 )
 def test_nothing_comes_back_when_nothing_is_held(kept, in_source, gone):
     kept.clickhouse.tables = {"k2.trades": in_source, HOLDING: {}}
@@ -226,7 +239,7 @@ def test_nothing_goes_while_a_table_may_read_it_unseen(kept, monkeypatch):
     def read_by(_):
         raise InvalidSource("k2.trades is read by ReadFromMerge.")
 
-    storages = iter([Storage("k2.trades", ()), None])
+    storages = iter([*[Storage("k2.trades", ())] * 3, None])
     monkeypatch.setattr(kept.clickhouse, "storage", lambda _: next(storages))
     kept.clickhouse.read_by = read_by
     states, [problem] = kept.remove()
@@ -243,6 +256,15 @@ def test_days_stay_whole_while_clickhouse_does_not_answer(kept, monkeypatch):
     kept.clickhouse.tables = {"k2.trades": {"a": 10}, HOLDING: {}}
     assert "too many queries" in kept.remove()[1][0]
     assert kept.clickhouse.holding.whole_since == date(2026, 3, 1)
+
+
+def test_another_run_is_told_and_who_only_looks_does_not_wait_for_it(kept, monkeypatch):
+    monkeypatch.setattr(FakeLedger, "busy", True)
+    done = remove_proven(kept.tiers, [TRADES])
+    assert (done.states, done.problems) == ([], ["k2.trades: another run is moving its partitions."])
+    look = remove_proven(kept.tiers, [TRADES], dry_run=True)
+    assert [state.state for state in look.states] == ["held"]
+    assert kept.ledger == []
 
 
 def test_nothing_is_moved_while_the_comment_is_long(kept, monkeypatch):
@@ -283,6 +305,26 @@ def test_what_cannot_be_moved_now_is_as_if_never_on_record(kept, monkeypatch, wh
     assert (state, problems, kept.clickhouse.done, kept.tags) == ("waits", [], [], [])
     assert why in reason
     assert kept.clickhouse.holding.records == ()
+
+
+def test_what_dies_before_it_is_moved_leaves_no_record(kept, monkeypatch):
+    def away(_):
+        raise Unreachable("The catalog", "k2_iceberg", "no answer")
+
+    kept.tiers.catalog.tags = lambda _: SimpleNamespace(release=away, hold=away)
+    with pytest.raises(Unreachable):
+        kept.move_proven(monkeypatch)
+    assert (kept.clickhouse.done, kept.clickhouse.holding.records) == ([], ())
+
+
+@pytest.mark.parametrize("step", [Step.MOVING, Step.RESTORING])
+def test_what_is_merged_where_it_was_is_no_days_loss(kept, step):
+    record = replace(RECORD, step=step, shown={"trades": 7})
+    for shown, states in ((6, []), (7, ["is where it was"])):
+        kept.clickhouse.holding = Holding("k2.trades", date(2026, 3, 1)).with_record(record)
+        kept.clickhouse.tables = {"k2.trades": {"merged": shown}, HOLDING: {}}
+        assert kept.remove()[0] == states
+    assert (kept.clickhouse.holding.records, kept.clickhouse.holding.gone) == ((), {})
 
 
 def test_a_mutation_that_missed_moved_rows_is_told(kept, monkeypatch):
@@ -331,10 +373,56 @@ def test_what_no_run_has_dropped_keeps_its_tags_until_it_is_verified(kept):
     assert (states, kept.tags, kept.clickhouse.holding.records) == (["gone"], [], ())
     assert "no run has dropped it. Its seals were verified" in problem
     assert kept.clickhouse.holding.kept("at").is_gone(DAY)
-    kept.clickhouse.holding, kept.tags = Holding("k2.trades", None).with_record(RECORD), [TAG]
-    with pytest.raises(OffloadError, match="nothing to bring back"):
-        kept.restore()
-    assert (kept.tags, kept.clickhouse.holding.records) == ([TAG], ()), "by a person, and nobody has looked at seals"
+
+
+HALF = replace(RECORD, parts=("a", "b"), rows=20, shown={"trades": 20})
+
+
+@pytest.mark.parametrize(
+    ("record", "source", "held", "by_person"),
+    [
+        (RECORD, {}, {}, True),
+        (HALF, {"z": 3}, {}, True),
+        (HALF, {}, {"a": 10}, True),
+        (replace(HALF, step=Step.MOVING), {"c": 20}, {}, False),
+        (replace(HALF, step=Step.MOVING), {}, {"c": 20}, False),
+    ],
+    ids=["dropped by hand", "other rows", "half is held", "merged before it moved", "merged and moved"],
+)
+@pytest.mark.parametrize("broken", ["its seal is broken.", None])
+def test_tags_stay_until_the_seals_are_verified_where_not_all_is_back(kept, record, source, held, by_person, broken):
+    kept.clickhouse.holding, kept.tags = Holding("k2.trades", None).with_record(record), [TAG]
+    kept.clickhouse.tables = {"k2.trades": dict(source), HOLDING: dict(held)}
+    kept.while_verified = lambda: broken
+    if by_person:
+        with pytest.raises(OffloadError) as told:
+            kept.restore()
+        assert held or ("keep their tags k2_held_…: its seal is broken." in str(told.value)) == bool(broken)
+    else:
+        problems = kept.remove()[1]
+        assert bool(problems) == bool(broken)
+    assert (kept.clickhouse.holding.records, kept.tags) == ((), [TAG] if broken else [])
+
+
+def test_tags_go_without_a_look_at_seals_when_all_is_back(kept):
+    kept.while_verified = lambda: pytest.fail("that takes minutes")
+    for source, held in (({"a": 10}, {}), ({}, {"a": 10}), ({"late": 3}, {"a": 10})):
+        kept.clickhouse.holding = Holding("k2.trades", None).with_record(replace(RECORD, step=Step.RESTORING))
+        kept.clickhouse.tables, kept.tags = {"k2.trades": source, HOLDING: held}, [TAG]
+        kept.remove()
+        assert (kept.clickhouse.holding.records, kept.tags) == ((), [])
+
+
+def test_a_cold_table_that_is_not_there_does_not_keep_a_partition_on_record(kept):
+    def damaged():
+        raise DamagedTable("its cold table is not there.")
+
+    kept.while_verified = damaged
+    kept.clickhouse.holding, kept.tags = Holding("k2.trades", None).with_record(replace(HALF, step=Step.MOVING)), [TAG]
+    kept.clickhouse.tables = {"k2.trades": {"c": 20}, HOLDING: {}}
+    [problem] = kept.remove()[1]
+    assert "snapshots keep their tags k2_held_…: its cold table is not there." in problem
+    assert (kept.clickhouse.holding.records, kept.tags) == ((), [TAG])
 
 
 def test_nothing_is_said_of_seals_of_what_was_never_on_record(kept):
@@ -366,6 +454,47 @@ def test_old_days_are_not_whole_once_a_clock_has_removed_rows(kept):
     assert kept.clickhouse.holding == replace(begun, whole_since=None)
 
 
+@pytest.mark.parametrize("why", ["shared", "engine"])
+def test_old_days_are_not_whole_once_nothing_is_proven_of_a_storage(kept, monkeypatch, why):
+    kept.clickhouse.holding = Holding("k2.trades", date(2026, 3, 1))
+    if why == "shared":
+        by_clock = replace(TRADES, name="others", retention="ttl")
+        monkeypatch.setattr(retention, "_readers", lambda *_: {"k2.trades": [(TRADES, True), (by_clock, True)]})
+    else:
+        kept.clickhouse.engine = lambda _: "ReplacingMergeTree ORDER BY at"
+    done = remove_proven(kept.tiers, [TRADES], dry_run=True)
+    assert kept.clickhouse.holding.whole_since is not None, "whoever only looks writes nothing"
+    assert remove_proven(kept.tiers, [TRADES]).problems == done.problems != []
+    assert kept.clickhouse.holding.whole_since is None
+
+
+@pytest.mark.parametrize(
+    ("cold", "warm", "since"),
+    [
+        ({}, {20: 5}, 16),
+        ({18: 9, 19: 9}, {18: 9, 19: 9}, 16),
+        ({18: 9, 19: 9}, {18: 9, 19: 11, 25: 3}, 16),
+        ({17: 9, 19: 9}, {25: 3, 26: 3}, 26),
+        ({17: 9, 19: 9}, {17: 9, 19: 8}, 30),
+        (None, {25: 3}, 30),
+    ],
+    ids=["all is to come", "all is there", "late rows", "a TTL took what was not moved", "and left none", "unknown"],
+)
+def test_days_are_whole_since_the_cold_tier_knows_of_no_other_rows(kept, monkeypatch, cold, warm, since):
+    def of_days(rows):
+        return rows and {date(2026, 3, day): count for day, count in rows.items()}
+
+    kept.tiers.load_cold = lambda _: SimpleNamespace(rows_per_day=lambda *_: of_days(cold))
+    kept.clickhouse.rows_per_day = lambda _: of_days(warm)
+    table = replace(TRADES, warm_retention_days=15)
+    monkeypatch.setattr(proven_storage.HoldingTable, "prepare", lambda *_: Holding("k2.trades", None))
+    monkeypatch.setattr(proven_storage.HoldingTable, "partitions", lambda *_: [])
+    monkeypatch.setattr(proven_storage, "ttl_in_the_way", lambda *_: None)
+    storage = ProvenStorage(kept.tiers, "k2.trades", [table], Retention(), lambda: None, False, None, NOW)
+    storage.move_proven(lambda: False)
+    assert kept.clickhouse.holding.whole_since == date(2026, 3, since)
+
+
 def test_a_holding_table_is_made_by_who_has_the_lock(kept):
     def check_alone():
         raise OffloadError("the lock was lost")
@@ -374,9 +503,9 @@ def test_a_holding_table_is_made_by_who_has_the_lock(kept):
     kept.clickhouse.tables[HOLDING] = {}
     known = {sql.structure("k2.trades"): [("at",), ("venue",)], sql.structure(HOLDING): [("at",)]}
     kept.clickhouse.execute = lambda statement: kept.clickhouse.done.append(statement) or known.get(statement, [])
-    for holding in (None, Holding("k2.trades", None)):
+    for before in (None, Holding("k2.trades", None)):
         with pytest.raises(OffloadError, match="the lock was lost"):
-            table.prepare(holding, check_alone)
+            table.prepare(before, check_alone)
     assert not [statement for statement in kept.clickhouse.done if "CREATE" in statement]
 
 
