@@ -203,6 +203,23 @@ def test_rows_that_expire_while_a_person_thinks_about_a_skip_are_not_nobodys_los
     world.settle(zombies_wake=True)
 
 
+@pytest.mark.parametrize("what", ["heal", "rewrite"])
+def test_what_has_expired_while_a_job_slept_is_no_unexpected_error(what):
+    """It ends with a sentence, the actor catches no other error; and the next run does the work."""
+    world = World(LONG)
+    trade(world, 30, "bronze_a")
+    world.begin("bronze").proceed()
+    world.trade("bronze_a", world.now - 20 * MINUTE)
+    slow = world.begin_heal() if what == "heal" else world.begin_rewrite("bronze_a")
+    slow.proceed(("swap",) if what == "heal" else ("read file",))
+    assert not slow.dead
+    trade(world, 10, "bronze_a")
+    world.begin("bronze").proceed()
+    world.lakehouse.expire("cold.bronze_a", world.now + MINUTE, clear_parents=False)
+    slow.proceed()
+    world.settle(zombies_wake=True)
+
+
 TestOffload = Offload.TestCase
 TestOffload.settings = settings(
     max_examples=int(os.environ.get("K2_MODEL_EXAMPLES", "150")),
