@@ -53,6 +53,7 @@ MAINTENANCE_POINTS = (
     FaultPoint.ORPHANS_REMOVED,
 )
 COMMIT_POINTS = (FaultPoint.COMMIT_STARTED, FaultPoint.WATERMARK_WRITTEN, FaultPoint.COMMITTED)
+SEAL_POINTS = (FaultPoint.SEAL_COMPARED, FaultPoint.SEALED_IN_LAKE, FaultPoint.SEALED)
 
 EFFECTS = (
     FaultPoint.COLD_TABLE_CREATED,
@@ -66,6 +67,8 @@ EFFECTS = (
     FaultPoint.REWRITE_PUBLISHED,
     FaultPoint.EXPIRED,
     FaultPoint.BACKFILLED,
+    FaultPoint.SEALED_IN_LAKE,
+    FaultPoint.SEALED,
 )
 """Points that follow an effect in another process, whose reply can be lost."""
 

@@ -1,4 +1,4 @@
-"""``plan`` and ``commit`` in a process of their own, with faults armed, as Airflow runs each task; and ``k2 adopt``."""
+"""Tasks in a process of their own, with faults armed, as Airflow runs them: plan, commit, sealing; and ``k2 adopt``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from k2_offload.core import fault_points
 from k2_offload.core.errors import Unreachable
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.work.adoption import adopt, look
+from k2_offload.work.seals import seal_days
 from tests.faults.hook import Fault, Faults, InjectedFault, Kind
 from tests.support import build_cycle
 
@@ -32,7 +33,7 @@ def _forks():
 
 
 def run_task(task: str, fault: Fault, tables: str, names: Sequence[str], now: datetime) -> int | None:
-    """Run ``plan``, ``commit`` or ``adopt`` of some tables and let the fault happen.
+    """Run ``plan``, ``commit``, ``seal`` or ``adopt`` of some tables and let the fault happen.
 
     A task that hangs is killed, as Airflow does when the execution timeout has passed.
 
@@ -56,9 +57,15 @@ def _task(task, fault, tables, names, now, happened):
     fault_points.arm(Faults([fault], _lose_reply, announce=lambda _: happened.set()))
     with ExitStack() as resources:
         cycle = build_cycle(resources, now, tables, f"with fault {fault.kind}")
+        steps = {
+            "plan": cycle.plan,
+            "commit": cycle.commit,
+            "adopt": partial(_adopt, cycle),
+            "seal": lambda table: seal_days(cycle.tiers, [table]),
+        }
         try:
             for name in names:
-                {"plan": cycle.plan, "commit": cycle.commit, "adopt": partial(_adopt, cycle)}[task](cycle.tables[name])
+                steps[task](cycle.tables[name])
         except (InjectedFault, Unreachable):
             sys.exit(1)
 
@@ -68,6 +75,6 @@ def _adopt(cycle, table):
 
 
 def _lose_reply(point):
-    of_catalog = point in (FaultPoint.COLD_TABLE_CREATED, FaultPoint.COLUMNS_CHANGED)
+    of_catalog = point in (FaultPoint.COLD_TABLE_CREATED, FaultPoint.COLUMNS_CHANGED, FaultPoint.SEALED_IN_LAKE)
     service = "The Iceberg catalog" if of_catalog else "Postgres (the ledger)"
     raise Unreachable(service, "test", "the reply was lost")
