@@ -575,7 +575,7 @@ class World:
         for name in TABLES.by_name:
             self._check_filled(name)
         if self.retention == LONG:
-            self._check_healed()
+            self.check_healed()
 
     def _check_filled(self, name: str) -> None:
         """With nothing going wrong, all that was skipped is brought."""
@@ -599,7 +599,7 @@ class World:
                 return
         raise AssertionError("the tables never come to rest")
 
-    def _check_healed(self) -> None:
+    def check_healed(self) -> None:
         """With nothing going wrong, a heal makes the cold tier equal to the warm one, late rows and candles too.
 
         Of days, that is, that the warm tier still holds as a whole, of which nothing is on record as missed, and of
