@@ -292,6 +292,6 @@ TestOffload.settings = settings(
 TestSealing = Sealing.TestCase
 TestSealing.settings = settings(
     TestOffload.settings,
-    max_examples=int(os.environ.get("K2_MODEL_EXAMPLES", "160")) // 4,
+    max_examples=int(os.environ.get("K2_MODEL_EXAMPLES", "120")) // 4,
     stateful_step_count=40,
 )
