@@ -77,6 +77,8 @@ EFFECTS = (
     FaultPoint.REWRITE_PUBLISHED,
     FaultPoint.EXPIRED,
     FaultPoint.BACKFILLED,
+    FaultPoint.SEALED_IN_LAKE,
+    FaultPoint.SEALED,
 )
 """Points that follow an effect in another process, whose reply can be lost."""
 

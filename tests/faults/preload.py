@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import pyiceberg.catalog.sql  # noqa: F401
+import pyiceberg.catalog.sql
+import pyiceberg.io.pyarrow  # noqa: F401
 
 import tests.faults.tasks  # noqa: F401
 from k2_offload.adapters import connections

@@ -1,4 +1,4 @@
-"""``plan`` and ``commit`` in a process of their own, with faults armed, as Airflow runs each task; and ``k2 adopt``."""
+"""Tasks in a process of their own, with faults armed, as Airflow runs them: plan, commit, sealing; and ``k2 adopt``."""
 
 from __future__ import annotations
 
@@ -80,6 +80,6 @@ def _run(cycle, task, table):
 
 
 def _lose_reply(point):
-    of_catalog = point in (FaultPoint.COLD_TABLE_CREATED, FaultPoint.COLUMNS_CHANGED)
+    of_catalog = point in (FaultPoint.COLD_TABLE_CREATED, FaultPoint.COLUMNS_CHANGED, FaultPoint.SEALED_IN_LAKE)
     service = "The Iceberg catalog" if of_catalog else "Postgres (the ledger)"
     raise Unreachable(service, "test", "the reply was lost")

@@ -27,6 +27,7 @@ _BOUND = re.compile(r"(?<![\w`])(?:source\.)?`(\w+)` (>=|<) fromUnixTimestamp64M
 _NOT = re.compile(r" AND NOT \(((?:[^()]|\([^()]*\))*)\)")
 _SOURCE = re.compile(r"FROM `k2`\.`(\w+)` AS source")
 _COLD = re.compile(r"FROM icebergLocal\('[^']*', SETTINGS iceberg_metadata_file_path = '([^']*)'\)")
+_SNAPSHOT = re.compile(r" SETTINGS iceberg_snapshot_id = (\d+)$")
 _COMPARISONS = {">=": operator.ge, "<": operator.lt}
 _COLUMNS = {"at": "DateTime64(6, 'UTC')", "starts": "DateTime64(6, 'UTC')", "id": "UInt64", "trades": "UInt64"}
 
@@ -57,7 +58,7 @@ class Server:
     :param clock: its own, which is right
     :param files: what it has exported, by path
     :param losses: how many of the next exports lose a row
-    :param read_lake: the rows that an Iceberg metadata file leads to
+    :param read_lake: the rows of a snapshot, which an Iceberg metadata file also leads to
     :param lagging: how many of the job's next queries are answered by a replica that lags by ``hidden_rows`` rows
     :param replicas: replicated tables, which are plain ones otherwise: whether one is cut off, how many seconds behind
     """
@@ -99,6 +100,8 @@ class Server:
             rows = [row for path in re.findall(r"file\('([^']*)', 'Parquet'\)", sql) for row in self.files[path]]
             return [(len(rows), sum(row.content_hash for row in rows) % 2**64)]
         rows = self._rows(sql)
+        if _SNAPSHOT.search(sql):
+            return [(len(rows), sum(row.content_hash for row in rows) % 2**64)]
         if "AS k2_minute, count()" in sql:
             hashes = [(minute, len(found), sum(row.content_hash for row in found)) for minute, found in _minutes(rows)]
             return [(*each, each[2]) for each in hashes]
@@ -138,7 +141,8 @@ class Server:
 
     def _rows(self, sql: str) -> list[Row]:
         if found := _COLD.search(sql):
-            rows = list(self.read_lake(found[1]))
+            named = _SNAPSHOT.search(sql)
+            rows = list(self.read_lake(named[1] if named else found[1]))
         else:
             [table] = _SOURCE.findall(sql)
             rows = list(self.tables.get(table, {}).values())

@@ -21,6 +21,8 @@ from k2_offload.core.windows import from_micros
 from offload_job.cold_table_writer import ColdTableWriter
 from tests.model.actors import perform
 from tests.model.clickhouse import Row, Server
+from tests.model.seals_table import NAME as SEALS
+from tests.model.seals_table import SealsTable
 
 MAIN = "main"
 
@@ -180,18 +182,20 @@ class Lakehouse:
 
     :param whole: whether any other commit conflicts (SQL catalog), or only one that moved a branch (REST catalog)
     :param check_ancestry: of fast-forward; the protocol cannot do without
+    :param seals: of its tables
     :param missed: files that were removed and that a snapshot referred to then or later, whether readers see it or not
     """
 
     def __init__(self, clock: Callable[[], datetime], clickhouse: Server):
         self.tables: dict[str, Metadata] = {}
+        self.seals = SealsTable()
         self.ever: dict[int, SimulatedSnapshot] = {}
         self.clock = clock
         self.clickhouse = clickhouse
         self.whole = True
         self.check_ancestry = True
         self.missed: set[str] = set()
-        clickhouse.read_lake = lambda metadata: self.ever[int(metadata)].rows
+        clickhouse.read_lake = lambda snapshot_id: self.ever[int(snapshot_id)].rows
         self._ids = count(1)
 
     def create(self, target: str, schema: Any, partition_spec: Any) -> Metadata:
@@ -277,6 +281,21 @@ class Lakehouse:
         snapshot = self.prepare(base, {}, files, removed={file.path for file in base.held()})
         self.commit(target, base, added=snapshot, branches={**base.branches, MAIN: snapshot.snapshot_id})
 
+    def change_day(self, target: str, day: date, change: Callable[[list[Row]], list[Row]]):
+        """Another writer's commit to main: one file with other rows in the place of a day's."""
+        base = self.tables[target]
+        old = [file for file in base.held() if file.day == day]
+        path = f"/lake/{target}/changed-{next(self._ids)}-{day}"
+        file = DataFile(path, tuple(change([row for each in old for row in each.rows])), day)
+        self.clickhouse.files[path] = file.rows
+        snapshot = self.prepare(base, {}, (file,), removed={each.path for each in old})
+        self.commit(target, base, added=snapshot, branches={**base.branches, MAIN: snapshot.snapshot_id})
+
+    def roll_back(self, target: str, snapshot_id: int):
+        """Somebody moves main, and no other branch, to one of its ancestors."""
+        base = self.tables[target]
+        self.commit(target, base, branches={**base.branches, MAIN: snapshot_id})
+
     def expire(self, target: str, older_than: datetime, *, clear_parents: bool):
         """Drop old snapshots but the heads of branches, staged ones too.
 
@@ -327,13 +346,17 @@ class _PyCatalog:
         self._lakehouse = lakehouse
 
     def load_table(self, target: str):
+        if target == SEALS:
+            return self._lakehouse.seals.load()
         metadata = perform("load table", lambda: self._lakehouse.tables.get(target), _lost)
         return _PyTable(metadata, target, self._lakehouse)
 
     def create_namespace_if_not_exists(self, _name: str):
         pass
 
-    def create_table(self, target: str, *, schema: Any, partition_spec: Any, **_):
+    def create_table(self, target: str, schema: Any, *, partition_spec: Any = None, **_):
+        if target == SEALS:
+            return self._lakehouse.seals.create(schema)
         create = self._lakehouse.create
         metadata = perform("create table", lambda: create(target, schema, partition_spec), _lost)
         return _PyTable(metadata, target, self._lakehouse)
@@ -381,10 +404,11 @@ class _PyTable:
         """Names the snapshot: that is all that a reader wants of it."""
         return f"{self.location()}/{self.metadata.current_snapshot_id}"
 
-    def scan(self, row_filter: str):
+    def scan(self, row_filter: str, snapshot_id: int | None = None):
         low, *high = [date.fromisoformat(day) for day in re.findall(r"'(\d{4}-\d\d-\d\d)T", row_filter)]
-        files = [file for file in self.metadata.held() if low <= file.day and (not high or file.day < high[0])]
-        return SimpleNamespace(plan_files=lambda: [SimpleNamespace(file=_PyFile(file)) for file in files])
+        held = self.metadata.held() if snapshot_id is None else self.metadata.by_id[snapshot_id].held
+        files = [_PyFile(file) for file in held if low <= file.day and (not high or file.day < high[0])]
+        return SimpleNamespace(plan_files=lambda: [SimpleNamespace(file=file, delete_files=()) for file in files])
 
 
 class _PyTransaction:

@@ -13,6 +13,8 @@ from typing import Any
 from k2_offload.adapters.ledger_sql import statements
 from tests.model.actors import Blocked, current_actor, perform
 
+_VERIFICATION = ("verified_at", "verified_snapshot", "problem")
+
 
 class PostgresError(Exception):
     pass
@@ -56,24 +58,33 @@ class Entry:
         return [window_id for window_id, window in self.windows.items() if window.state == "open"]
 
 
+Seals = Mapping[str, Mapping[str, Any]]
+"""Rows of the table of seals, by id."""
+
+
 class Postgres:
-    """What is committed, and who holds which row."""
+    """What is committed, and who holds which row.
+
+    :param seals: replaced as a whole by each transaction that changes it
+    """
 
     def __init__(self):
         self.entries: dict[str, Entry] = {}
+        self.seals: Seals = {}
         self.locks: dict[str, Connection] = {}
         self.connections: list[Connection] = []
 
     def connect(self) -> Connection:
         return perform("connect", lambda: Connection(self), lambda: PostgresError("the reply was lost"))
 
-    def copy(self) -> dict[str, Entry]:
-        return copy.copy(self.entries)
+    def copy(self) -> tuple[dict[str, Entry], Seals]:
+        return copy.copy(self.entries), self.seals
 
-    def restore(self, entries: Mapping[str, Entry]):
+    def restore(self, backup: tuple[Mapping[str, Entry], Seals]):
         """From a backup: every connection breaks."""
         for connection in list(self.connections):
             connection.drop()
+        entries, self.seals = backup
         self.entries = dict(entries)
 
     def in_use(self, table: str) -> bool:
@@ -88,6 +99,8 @@ class Connection:
     def __init__(self, server: Postgres):
         self._server = server
         self._work: dict[str, Entry] = {}
+        self._seals: dict[str, Mapping[str, Any]] = {}
+        self.description: list[tuple[str]] = []
         self._result: list[tuple[Any, ...]] = []
         self.closed = False
         self.touched: set[str] = set()
@@ -123,6 +136,7 @@ class Connection:
 
     def rollback(self):
         self._work.clear()
+        self._seals.clear()
         self._free()
 
     def close(self):
@@ -147,6 +161,9 @@ class Connection:
             raise PostgresError("the connection is gone")
         self._server.entries.update(self._work)
         self._work.clear()
+        if self._seals:
+            self._server.seals = {**self._server.seals, **self._seals}
+            self._seals.clear()
         self._free()
 
     def _execute(self, name: str, values: Mapping[str, Any]):
@@ -161,6 +178,9 @@ class Connection:
                 (table, entry.row.watermark, entry.row.status, *[None] * 7, entry.row.table_uuid)
                 for table, entry in self._server.entries.items()
             ]
+            return
+        if name in ("has_seals", "read_seals", "record_seal", "record_verification"):
+            self._execute_on_seals(name, values)
             return
         table = values["table"]
         self.touched.add(table)
@@ -186,6 +206,24 @@ class Connection:
             self._result = [(window_id, each.rows, each.failures, each.planned_at) for window_id, each in opened]
         else:
             self._work[table] = _STATEMENTS[name](entry, values)
+
+    def _execute_on_seals(self, name: str, values: Mapping[str, Any]):
+        if name == "has_seals":
+            self._result = [(True,)]
+        elif name == "read_seals":
+            rows = [row for row in self._server.seals.values() if row["table_name"] in values["tables"]]
+            rows.sort(key=lambda row: (row["table_name"], row["day"], row["sealed_at"]))
+            columns = list(rows[0]) if rows else []
+            self.description = [(column,) for column in columns]
+            self._result = [tuple(row[column] for column in columns) for row in rows]
+        elif name == "record_seal":
+            known = self._server.seals.get(values["seal_id"], dict.fromkeys(_VERIFICATION))
+            self._seals[values["seal_id"]] = {**known, **values}
+        elif values["seal_id"] in self._server.seals:
+            row = self._server.seals[values["seal_id"]]
+            snapshot = row["verified_snapshot"] if values["problem"] is not None else values["snapshot_id"]
+            found = {"verified_at": values["now"], "verified_snapshot": snapshot, "problem": values["problem"]}
+            self._seals[values["seal_id"]] = {**row, **found}
 
     def _lock(self, table: str):
         if self._server.locks.setdefault(table, self) is not self:

@@ -31,10 +31,12 @@ stops = st.sampled_from(
 
 
 class Offload(RuleBasedStateMachine):
+    make_world = World
+
     def __init__(self):
         super().__init__()
         _log.disabled = True
-        self.world = World()
+        self.world = self.make_world()
         self.backup = self.world.postgres.copy()
         self.zombies_wake = True
 
@@ -447,7 +449,7 @@ class Offload(RuleBasedStateMachine):
 
     @rule()
     def somebody_restores_the_ledger(self):
-        self.world.postgres.restore(self.backup)
+        self.world.restore_ledger(self.backup)
 
     @invariant()
     def every_row_is_where_it_belongs(self):

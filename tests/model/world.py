@@ -53,7 +53,7 @@ from tests.model.iceberg import (
     SimulatedRewriter,
     SimulatedSnapshot,
 )
-from tests.model.ledger import Entry, Postgres
+from tests.model.ledger import Entry, Postgres, Seals
 from tests.support import Cycle
 
 EXCHANGES = ("bronze_a", "bronze_b")
@@ -105,6 +105,7 @@ class World:
     :param future: trades that came with a time that is still to come, and say nothing about their feed
     :param fillable: backfill → rows that were there each time it was planned
     :param late: table → trades that came below what the table may have moved already, so that it owes nothing for them
+    :param altered: table → days in which another writer has put other rows into the place of what was moved
     """
 
     def __init__(self, retention: timedelta = SHORT) -> None:
@@ -120,6 +121,7 @@ class World:
         self.bronze_of: dict[int, str] = {}
         self.newest: dict[str, datetime] = {}
         self.late: dict[str, set[int]] = {name: set() for name in TABLES.by_name}
+        self.altered: dict[str, set[date]] = {name: set() for name in TABLES.by_name}
         self.trades: dict[int, Row] = {}
         self.fillable: dict[str, set[int]] = {}
         self._ids = count(1)
@@ -230,6 +232,10 @@ class World:
         yield
         if before is not None:
             self.clickhouse.add(name, before)
+
+    def restore_ledger(self, backup: tuple[dict[str, Entry], Seals]) -> None:
+        """From :meth:`Postgres.copy`."""
+        self.postgres.restore(backup)
 
     def edit_partitions(self, name: str) -> None:
         """Somebody edits the table file, or puts it back."""
@@ -569,7 +575,7 @@ class World:
         for name in TABLES.by_name:
             self._check_filled(name)
         if self.retention == LONG:
-            self._check_healed()
+            self.check_healed()
 
     def _check_filled(self, name: str) -> None:
         """With nothing going wrong, all that was skipped is brought."""
@@ -593,11 +599,11 @@ class World:
                 return
         raise AssertionError("the tables never come to rest")
 
-    def _check_healed(self) -> None:
+    def check_healed(self) -> None:
         """With nothing going wrong, a heal makes the cold tier equal to the warm one, late rows and candles too.
 
         Of days, that is, that the warm tier still holds as a whole, of which nothing is on record as missed, and of
-        which the cold tier has no row that the warm one has lost.
+        which the cold tier has no row that the warm one has lost, or never had.
         """
         self.begin_heal().proceed()
         self.check()
@@ -605,6 +611,7 @@ class World:
         for name in TABLES.by_name:
             below, warm, cold = to_micros(self.watermark(name)), self.clickhouse.tables.get(name, {}), self.cold(name)
             left = {self._day(name, row) for row in cold.values() if row.id not in warm or self._gone(name, row.at)}
+            left |= self.altered[name]
             for row in warm.values():
                 day = self._day(name, row)
                 if row.at < below and day >= whole_from and day not in left and not self._gone(name, row.at):

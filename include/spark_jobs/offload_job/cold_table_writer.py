@@ -153,8 +153,18 @@ class ColdTableWriter:
 
     def parent_of(self, snapshot_id: int) -> int | None:
         """The snapshot that this one was staged on."""
-        parent: int | None = self.java.snapshot(snapshot_id).parentId()
+        parent: int | None = self.staged(snapshot_id).parentId()
         return parent
+
+    def staged(self, snapshot_id: int) -> Any:
+        """Iceberg's ``Snapshot`` object of one that was staged.
+
+        :raises OffloadError: if it has expired meanwhile
+        """
+        staged = self.java.snapshot(snapshot_id)
+        if staged is None:
+            raise OffloadError(f"{self._name}: the staged snapshot {snapshot_id} has gone; the retry stages it again.")
+        return staged
 
     def stage_files(self, files: Iterable[Any], stamp: Stamp | HealStamp | BackfillStamp) -> Snapshot:
         """Make the data files a snapshot on top of the current head that no reader sees.
@@ -288,9 +298,7 @@ class ColdTableWriter:
 
     def stage_again(self, snapshot_id: int, stamp: Stamp | HealStamp | BackfillStamp) -> int:
         """Stage the files of a staged snapshot once more, on top of the head as it is now."""
-        staged = self.java.snapshot(snapshot_id)
-        if staged is None:
-            raise OffloadError(f"{self._name}: the staged snapshot {snapshot_id} has gone; the retry stages it again.")
+        staged = self.staged(snapshot_id)
         with failures_translated(self.connection_id):
             files = staged.addedDataFiles(self.java.io())
         return self.stage_files(files, stamp).snapshot_id
@@ -315,7 +323,7 @@ class ColdTableWriter:
         :raises Unreachable: if a file is missing
         """
         with failures_translated(self.connection_id):
-            added = self.java.snapshot(snapshot_id).addedDataFiles(self.java.io())
+            added = self.staged(snapshot_id).addedDataFiles(self.java.io())
             self._check_present([*(str(file.location()) for file in added), self._metadata_file()])
 
     def _metadata_file(self) -> str:

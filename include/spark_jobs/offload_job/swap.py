@@ -42,7 +42,7 @@ class Swap:
         """Files that came with a snapshot, by path."""
         java = self._cold.java
         with failures_translated(self._cold.connection_id):
-            return [str(file.location()) for file in java.snapshot(snapshot_id).addedDataFiles(java.io())]
+            return [str(file.location()) for file in self._cold.staged(snapshot_id).addedDataFiles(java.io())]
 
     def stage(self, removed: Collection[str], heal_id: HealId, added_by: int, stamp: HealStamp) -> Snapshot:
         """Stage a snapshot, on top of the table as it is now, without these files and with those of a staged snapshot.
@@ -61,7 +61,7 @@ class Swap:
             for file in self._files(java.currentSnapshot().snapshotId()):
                 if str(file.location()) in removed:
                     overwrite.deleteFile(file)
-            for file in java.snapshot(added_by).addedDataFiles(java.io()):
+            for file in self._cold.staged(added_by).addedDataFiles(java.io()):
                 overwrite.addFile(file)
             overwrite.validateFromSnapshot(heal_id.compared_snapshot).validateNoConflictingDeletes()
         return self._stage(
@@ -86,7 +86,7 @@ class Swap:
         :param removed: paths
         :param added: Iceberg's ``DataFile`` objects
         :param base: the snapshot that was read; delete files that have come since stop the rewrite
-        :raises StaleWindow: if they have, or if one of the files is not there any more
+        :raises StaleWindow: if they have, or if one of the files or the base is not there any more
         """
         java = self._cold.java
         with failures_translated(self._cold.connection_id):
@@ -99,8 +99,13 @@ class Swap:
                     rewrite.deleteFile(file)
             for file in added:
                 rewrite.addFile(file)
+            if (read := java.snapshot(base)) is None:
+                raise StaleWindow(
+                    f"{self._name} {stamp.day}: the snapshot that was read has expired meanwhile. Nothing was changed "
+                    "and no row is lost: the next run looks at the day anew."
+                )
             # Rows that were deleted by key after the base was read stay deleted.
-            rewrite.dataSequenceNumber(java.snapshot(base).sequenceNumber()).validateFromSnapshot(base)
+            rewrite.dataSequenceNumber(read.sequenceNumber()).validateFromSnapshot(base)
         why = "its files were changed by another writer since they were read"
         return self._stage(rewrite, stamp, stamp.day, why, "the next run looks at the day anew")
 

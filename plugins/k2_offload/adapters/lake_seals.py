@@ -47,6 +47,12 @@ class LakeSeals:
         self._name = name
         self._told = told
         self._table: Table | None = None
+        self._known: list[Seal] = []
+
+    @property
+    def known(self) -> Sequence[Seal]:
+        """Those that were read last, and those that were added since."""
+        return self._known
 
     def read(self) -> tuple[list[Seal], list[str]]:
         """Every seal there is, in no order; one that was written twice may be there twice.
@@ -60,7 +66,7 @@ class LakeSeals:
             try:
                 self._table = self._catalog.load_table(self._name)
             except (NoSuchTableError, NoSuchNamespaceError):
-                self._table = None
+                self._table, self._known = None, []
                 return [], []
             self._check(self._table)
             rows = self._table.scan().to_arrow().to_pylist()
@@ -73,6 +79,7 @@ class LakeSeals:
                     f"{self._name}: the seal of {row['table_name']} {row['day']} was altered by hand. Nothing was "
                     "changed and no row is lost. docs/runbooks/consistency.md says what to do."
                 )
+        self._known = list(seals)
         return seals, altered
 
     def append(self, seals: Sequence[Seal]) -> None:
@@ -111,6 +118,7 @@ class LakeSeals:
                     f"{self._name}: another run has sealed days meanwhile. Nothing was changed; the next run looks "
                     "anew."
                 ) from None
+            self._known += seals
             self._expire(self._table, max(seal.sealed_at for seal in seals) - _KEPT)
 
     def _check_not_lost(self, table: Table, count: int) -> None:

@@ -62,10 +62,11 @@ class LedgerSeals:
             for seal in seals:
                 cursor.execute(statements()["record_seal"], seal.stored)
 
-    def record_verification(self, seal: Seal, snapshot_id: int, problem: str | None, now: datetime) -> None:
+    def record_verification(self, seal: Seal, snapshot_id: int | None, problem: str | None, now: datetime) -> None:
         """Keep what a verification has found.
 
-        :param snapshot_id: of the cold table, as it was read
+        :param snapshot_id: of the cold table, as it was read; or the last one in which the day was whole, if there is
+            one, where it was healed since
         """
         with self._ledger.transaction() as cursor:
             values = {"seal_id": seal.seal_id, "snapshot_id": snapshot_id, "problem": problem, "now": now}

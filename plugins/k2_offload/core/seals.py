@@ -13,7 +13,8 @@ content hash over these columns, and ClickHouse held the same, all of them.
    (:func:`check_sealing`).
 2. *It is named by what it says* (:attr:`Seal.seal_id`), the seal before it included. So the same seal written twice is
    one seal for a reader, an altered one does not have its name, and the seals of a day are one chain (:func:`newest`).
-   The lake's table of seals is appended to only from the state in which it was read, in one atomic commit.
+   The lake's table of seals is appended to only from the state in which it was read, in one atomic commit, and only by
+   what follows the last seal in it (:func:`check_sealing`).
 3. *It is whole as long as the day's rows are those*, in the snapshot that readers see. Files, their order and columns
    that came later do not count, so compaction cannot break it.
 4. *It is followed, never replaced.* If the day's rows are others, every snapshot since the last one that held the
@@ -148,17 +149,26 @@ def may_be_sealed(found: DayComparison) -> bool:
     return found.verdict is Verdict.EQUAL and found.whole and found.cold_rows > 0 and not skipped
 
 
-def check_sealing(seal: Seal, table_uuid: str | None, ancestors: Collection[int]) -> None:
-    """Whether what was compared is still part of the table, right before it is sealed.
+def check_sealing(seal: Seal, table_uuid: str | None, ancestors: Collection[int], in_lake: Iterable[Seal]) -> None:
+    """Whether what was compared is still part of the table, and the seal the next of its day, right before sealing.
 
     :param table_uuid: of the table as it is now; ``None`` if there is none
     :param ancestors: of what readers see, itself included
+    :param in_lake: the seals of the lake: which one was the last, was read from the ledger, and that may be lost
     :raises StaleWindow: if not
+    :raises DamagedTable: if the day's seals in the lake are not one chain
     """
     if table_uuid != seal.table_uuid or seal.snapshot_id not in ancestors:
         raise StaleWindow(
             f"{seal.table} {seal.day}: the cold table was rolled back or recreated since the day was compared. Nothing "
             "was sealed, nothing was changed and no row is lost; the next run looks at the day anew."
+        )
+    named = seal.table, seal.table_uuid, seal.day
+    known = {each.seal_id: each for each in in_lake if (each.table, each.table_uuid, each.day) == named}
+    if known and seal.seal_id not in known and seal.before != newest(seal.table, seal.day, known.values()).seal_id:
+        raise StaleWindow(
+            f"{seal.table} {seal.day}: the lake holds a seal of the day that the ledger has lost meanwhile. Nothing "
+            "was sealed, nothing was changed and no row is lost; the next run looks at both."
         )
 
 

@@ -79,7 +79,7 @@ def accept_changed_day(tiers: Tiers, table: TableSpec, changed: ChangedDay) -> N
         raise StaleWindow(f"{table.name} {seal.day}: it was sealed anew meanwhile. Nothing was accepted.")
     cold = tiers.catalog.load(table)
     ancestors = {snapshot.snapshot_id for snapshot in cold.chain.ancestors()} if cold is not None else ()
-    check_sealing(successor, cold.uuid if cold else None, ancestors)
+    check_sealing(successor, cold.uuid if cold else None, ancestors, lake.known)
     lake.append([successor])
     LedgerSeals(tiers.ledger).record([successor])
 

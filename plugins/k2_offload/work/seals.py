@@ -172,7 +172,7 @@ def _write(tiers: Tiers, lake: LakeSeals, table: TableSpec, seals: Sequence[Seal
     ancestors = {snapshot.snapshot_id for snapshot in cold.chain.ancestors()} if cold is not None else ()
     for seal in seals:
         with kept(done.problems):
-            check_sealing(seal, cold.uuid if cold else None, ancestors)
+            check_sealing(seal, cold.uuid if cold else None, ancestors, lake.known)
             checked.append(seal)
     if checked:
         lake.append(checked)

@@ -216,5 +216,7 @@ def verify_due(tiers: Tiers, tables: Sequence[TableSpec], budget: timedelta | No
                 LedgerSeals(tiers.ledger).record_verification(
                     each.seal, verified.snapshot_id, verified.problem, tiers.now()
                 )
+            elif each.problem is not None:  # the day was brought back before it was healed: its successor may come
+                LedgerSeals(tiers.ledger).record_verification(each.seal, each.verified_snapshot, None, tiers.now())
             findings += [verified.problem] if verified.problem is not None else []
     return findings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,14 +12,16 @@ import pytest
 from k2_offload.adapters.ledger_seals import LedgerSeals
 from k2_offload.cli.verify_sealed import accept_sealed
 from k2_offload.core import fault_points
-from k2_offload.core.errors import OffloadError, StaleWindow, Unreachable
+from k2_offload.core.errors import OffloadError, StaleWindow
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.work.accept_seal import accept_changed_day, find_changed_day
 from k2_offload.work.reconcile import compare_day, count_days, plan_heal, reconcile
 from k2_offload.work.schema import stop_filling
 from k2_offload.work.seals import seal_days
 from k2_offload.work.verify_seals import verify_due, verify_sealed
-from tests.faults.hook import Fault, Faults, InjectedFault, Kind
+from tests.faults.hook import SEAL_POINTS, Fault, Kind, kinds_at
+from tests.faults.tasks import run_task
+from tests.support import table_file
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 DAY = NOON.date()
@@ -83,13 +84,13 @@ class Sealed:
     def cold(self):
         return self.workbench.cold_catalog.load_table(f"cold.{self.table}")
 
-    def forget(self, *, in_lake=True, in_ledger=True):
+    def forget(self, *, in_lake=True, in_ledger=True, which="seal_id IS NOT NULL"):
+        chosen = f"table_name = '{self.table}' AND {which}"
         if in_lake:
-            lake = self.workbench.cold_catalog.load_table("cold.k2_seals")
-            lake.delete(f"table_name = '{self.table}'")
+            self.workbench.cold_catalog.load_table("cold.k2_seals").delete(chosen)
         if in_ledger:
             with self.tiers.ledger.transaction() as cursor:
-                cursor.execute("DELETE FROM k2_offload.offload_seals WHERE table_name = %s", [self.table])
+                cursor.execute(f"DELETE FROM k2_offload.offload_seals WHERE {chosen}")
 
     def files(self):
         paths = self.cycle.catalog.load(self.spec).files_of_day("at", DAY)
@@ -222,29 +223,51 @@ def test_a_day_that_a_heal_brings_back_is_whole(sealed):
     assert sealed.seal().seals == []
 
 
-POINTS = (FaultPoint.SEAL_COMPARED, FaultPoint.SEALED_IN_LAKE, FaultPoint.SEALED)
+def die(made, point, kind):
+    """A task that seals meets a fault."""
+    fault, file = Fault(point, kind, made.table), table_file([made.workbench.spec(made.table)])
+    code = run_task("seal", fault, file, [made.table], LATER)
+    assert code == {Kind.KILL: -9, Kind.HANG: -9}.get(kind, 1), (point, kind)
 
 
-def lose_reply(point):
-    raise Unreachable("A service", "k2_iceberg", f"the reply was lost at '{point}'")
+def seals_on_both_sides(made):
+    return len(made.in_lake()), len(made.recorded())
 
 
-def test_sealing_may_die_anywhere_or_run_twice_at_once(workbench):
+def test_sealing_may_die_at_any_point_by_any_fault(workbench):
+    """The first seal of a day, whose ledger is lost then; and, as the model tries the rest, its successor."""
     made = Sealed(workbench)
     list(reconcile(made.tiers, [made.spec]))
-    for point, kind in itertools.product(POINTS, (Kind.RAISE, Kind.LOSE_REPLY)):
-        fault_points.arm(Faults([Fault(point, kind, made.table)], lose_reply))
-        with pytest.raises((InjectedFault, Unreachable)):
-            seal_days(made.tiers, [made.spec])
-        fault_points.arm(None)
+    durable = {FaultPoint.SEAL_COMPARED: (0, 0), FaultPoint.SEALED_IN_LAKE: (1, 0), FaultPoint.SEALED: (1, 1)}
+    cases = [(point, kind) for point in SEAL_POINTS for kind in kinds_at(point)]
+    for point, kind in cases:
+        die(made, point, kind)
+        assert seals_on_both_sides(made) == durable[point], (point, kind)
         made.forget(in_lake=False)
-        expected = 0 if point is FaultPoint.SEAL_COMPARED else 1
-        assert len(made.in_lake()) == expected, (point, kind)
-        seal_days(made.tiers, [made.spec])
-        assert [each.seal for each in made.recorded()] == made.in_lake()
-        assert made.verify().findings == []
+        assert seal_days(made.tiers, [made.spec]).problems == []
+        [seal] = made.in_lake()
+        assert [each.seal for each in made.recorded()] == [seal], (point, kind)
         made.forget()
 
+    made.seal()
+    made.add_late_rows()
+    made.heal()
+    list(reconcile(made.tiers, [made.spec]))
+    for point in SEAL_POINTS:
+        die(made, point, Kind.KILL)
+        assert seals_on_both_sides(made) == tuple(1 + seals for seals in durable[point]), point
+        assert seal_days(made.tiers, [made.spec]).problems == []
+        [successor] = [seal for seal in made.in_lake() if seal.before is not None]
+        assert successor.rows == 43
+        assert {each.seal.seal_id for each in made.recorded()} == {successor.seal_id, successor.before}, point
+        found = made.verify()
+        assert (found.findings, found.notes) == ([], []), point
+        made.forget(which="before IS NOT NULL")
+
+
+def test_two_sealings_at_once_make_one_seal(workbench):
+    made = Sealed(workbench)
+    list(reconcile(made.tiers, [made.spec]))
     cycles = [workbench.cycle(workbench.spec(made.table), now=LATER) for _ in range(2)]
     meet = threading.Barrier(2)
     fault_points.arm(lambda point, _: meet.wait(60) if point is FaultPoint.SEAL_COMPARED else None)

@@ -16,16 +16,20 @@ import psycopg
 import pytest
 
 from k2_offload.adapters import connections
+from k2_offload.adapters.ledger_seals import LedgerSeals
 from k2_offload.adapters.ledger_sql import statements
 from k2_offload.adapters.locked_table import LockedTable
 from k2_offload.adapters.settings import load_settings
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.cuts import CUT_STEPS
-from k2_offload.core.errors import AuditFailed, OffloadError
+from k2_offload.core.errors import AuditFailed, OffloadError, StaleWindow
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH, WINDOW_PROPERTY, Stamp, WindowId, audit
+from k2_offload.core.plan import PlannedColumn
+from k2_offload.core.seals import Seal
 from k2_offload.core.splits import split_days
 from k2_offload.core.tables import Tables
 from k2_offload.core.windows import Window
+from k2_offload.work.verify_seals import read_content
 from offload_job.cold_table_writer import ColdTableWriter, open_catalog
 from offload_job.move import move
 from offload_job.transports.export import ExportTransport
@@ -118,6 +122,9 @@ class SimulatedLab(Lab):
     def metadata(self):
         return self.world.lakehouse.tables[self.table.target]
 
+    def seals_table(self):
+        return self.world.lakehouse.seals.load()
+
     def compact(self):
         self.world.lakehouse.compact(self.table.target)
 
@@ -152,6 +159,9 @@ class RealLab(Lab):
     @property
     def metadata(self):
         return self._workbench.cold_table(self.table.name).metadata
+
+    def seals_table(self):
+        return self._workbench.cold_catalog.load_table("cold.k2_seals")
 
     def compact(self):
         """As Iceberg's own procedure does, but that the new files are copies."""
@@ -481,3 +491,80 @@ def test_a_table_is_created_once(lab):
     assert catalog.load(lab.table) is None
     first = catalog.create(lab.table, columns)
     assert catalog.create(lab.table, columns).uuid == first.uuid
+
+
+AT = (PlannedColumn("at", "timestamptz"),)
+
+
+def seal_of(lab, **changes):
+    return replace(Seal(lab.table.name, "uuid", NOON.date(), "at", 1, 7, AT, None, 1, LATER), **changes)
+
+
+def in_lake(lab):
+    seals, altered = lab.cycle.catalog.seals("cold").read()
+    assert altered == []
+    return sorted((seal for seal in seals if seal.table == lab.table.name), key=lambda seal: seal.rows)
+
+
+def read_twice(lab):
+    if lab.cycle.catalog.load(lab.table) is None:  # its namespace may be missing, too
+        lab.insert(0)
+        lab.plan()
+    both = [lab.cycle.catalog.seals("cold") for _ in range(2)]
+    for each in both:
+        each.read()
+    return both
+
+
+def test_seals_are_added_only_to_those_that_were_read(lab):
+    for rows in (10, 20):  # the first time, there may be no table
+        first, second = read_twice(lab)
+        first.append([seal_of(lab, rows=rows)])
+        with pytest.raises(StaleWindow, match="another run has sealed days meanwhile"):
+            second.append([seal_of(lab, rows=rows + 1)])
+        first.append([seal_of(lab, rows=rows + 2)])
+    assert [seal.rows for seal in in_lake(lab)] == [10, 12, 20, 22]
+
+
+def test_a_library_that_may_try_again_adds_to_seals_that_it_has_not_read(lab):
+    """So the adapter does not let it."""
+    import pyarrow as pa
+
+    [first, _] = read_twice(lab)
+    first.append([seal_of(lab)])
+    for number, table in enumerate([lab.seals_table(), lab.seals_table()]):
+        added = pa.Table.from_pylist([seal_of(lab, rows=10 + number).stored], table.schema().as_arrow())
+        with table.transaction() as transaction:
+            transaction.append(added)
+    assert [seal.rows for seal in in_lake(lab)] == [1, 10, 11]
+
+
+def test_a_seal_is_recorded_once_with_its_last_verification(lab):
+    seals, seal = LedgerSeals(lab.cycle.ledger), seal_of(lab)
+
+    def recorded():
+        [found] = seals.read([lab.table.name])
+        return found.seal.snapshot_id, found.verified_snapshot, found.problem
+
+    seals.record([seal])
+    assert recorded() == (1, None, None)
+    seals.record_verification(seal, 5, None, LATER)
+    seals.record([replace(seal, snapshot_id=2)])
+    assert recorded() == (2, 5, None)
+    seals.record_verification(seal, 6, "broken", LATER)
+    assert recorded() == (2, 5, "broken")
+    for verified in (5, None):
+        seals.record_verification(seal, verified, None, LATER)
+        assert recorded() == (2, verified, None)
+
+
+def test_a_day_is_read_as_a_snapshot_held_it(lab):
+    lab.insert(0)
+    first = lab.publish()
+    lab.insert(60)
+    second = lab.publish()
+    cold = lab.cycle.catalog.load(lab.table)
+    contents = [read_content(lab.cycle.tiers, cold, NOON.date(), "at", AT, each) for each in (first, second)]
+    assert [rows for rows, _ in contents] == [1, 2]
+    assert contents[0][1] != contents[1][1]
+    assert cold.chain.step(cold.chain.ancestors(first)[0], "at", NOON.date()).state != ()

@@ -15,7 +15,10 @@ from k2_offload.core.day_comparison import COMPARED_TOGETHER
 from k2_offload.core.errors import AuditFailed, ExpiredRows
 from k2_offload.core.exactly_once import WindowId
 from k2_offload.core.windows import Window, to_micros
+from tests.model.actors import Fate
 from tests.model.machine import Offload
+from tests.model.sealed_world import SealedWorld
+from tests.model.sealing import Sealing
 from tests.model.world import LAYERS, LONG, World
 
 # Greenlets, whose calls a tracer mixes up; and what they run is run by other tests as well.
@@ -203,10 +206,92 @@ def test_rows_that_expire_while_a_person_thinks_about_a_skip_are_not_nobodys_los
     world.settle(zombies_wake=True)
 
 
+@pytest.mark.parametrize("what", ["heal", "rewrite"])
+def test_what_has_expired_while_a_job_slept_is_no_unexpected_error(what):
+    """It ends with a sentence, the actor catches no other error; and the next run does the work."""
+    world = World(LONG)
+    trade(world, 30, "bronze_a")
+    world.begin("bronze").proceed()
+    world.trade("bronze_a", world.now - 20 * MINUTE)
+    slow = world.begin_heal() if what == "heal" else world.begin_rewrite("bronze_a")
+    slow.proceed(("swap",) if what == "heal" else ("read file",))
+    assert not slow.dead
+    trade(world, 10, "bronze_a")
+    world.begin("bronze").proceed()
+    world.lakehouse.expire("cold.bronze_a", world.now + MINUTE, clear_parents=False)
+    slow.proceed()
+    world.settle(zombies_wake=True)
+
+
+def test_a_broken_seal_whose_day_was_brought_back_is_followed_after_a_heal():
+    """It was known as broken until the next verification, and nobody looks at the successor of such a seal."""
+    world = SealedWorld()
+    world.live_through_a_day()
+    world.seal()
+    world.remove_row("bronze_a")
+    world.begin_verify().proceed()
+    [problem] = filter(None, (row["problem"] for row in world.postgres.seals.values()))
+    assert "its seal is broken" in problem
+    for _ in range(2):
+        world.begin_heal().proceed()
+    world.late_trade("bronze_a", 5)
+    world.seal()
+    world.begin_verify().proceed()
+    world.seal()
+    assert len([row for row in world.lakehouse.seals.rows if row["table_name"] == "bronze_a"]) == 2
+    world.settle(zombies_wake=True)
+
+
+@pytest.mark.parametrize("after", range(1, 9))
+def test_a_sealing_whose_ledger_forgets_makes_no_second_head(after):
+    """Whenever that happens, among the reads of its seals."""
+    world = SealedWorld()
+    world.live_through_a_day()
+    world.seal()
+    world.late_trade("bronze_a", 5)
+    for _ in range(2):
+        world.begin_heal().proceed()
+    slow = world.begin_seal()
+    for _ in range(after):
+        slow.proceed(("ledger read_seals",))
+    assert not slow.dead
+    world.lose_seals("ledger")
+    slow.proceed()
+    world.check()
+    world.settle(zombies_wake=True)
+
+
+@pytest.mark.parametrize("fate", [Fate.LOSE_REPLY, Fate.CRASH])
+@pytest.mark.parametrize("at", ["load seals", "create seals", "append seals", "ledger record_seal", "ledger commit"])
+def test_a_sealing_may_lose_any_reply_and_die_at_any_write(at, fate):
+    world = SealedWorld()
+    world.live_through_a_day()
+    for _ in range(2):
+        world.begin_heal().proceed()
+    for _ in range(2):
+        slow = world.begin_seal()
+        slow.proceed((at,))
+        if not slow.dead:
+            slow.crash() if fate is Fate.CRASH else slow.go(fate)
+            slow.proceed()
+        world.check()
+        world.late_trade("bronze_a", 5)
+        for _ in range(2):
+            world.begin_heal().proceed()
+    world.settle(zombies_wake=True)
+
+
 TestOffload = Offload.TestCase
 TestOffload.settings = settings(
     max_examples=int(os.environ.get("K2_MODEL_EXAMPLES", "150")),
     stateful_step_count=80,
     deadline=None,
     suppress_health_check=list(HealthCheck),
+)
+
+TestSealing = Sealing.TestCase
+TestSealing.settings = settings(
+    TestOffload.settings,
+    max_examples=int(os.environ.get("K2_MODEL_EXAMPLES", "120")) // 4,
+    stateful_step_count=40,
 )

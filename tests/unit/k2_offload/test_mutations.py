@@ -11,8 +11,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from k2_offload.adapters.lake_seals import LakeSeals
+from k2_offload.adapters.ledger_seals import LedgerSeals
 from k2_offload.adapters.locked_table import LockedTable
-from k2_offload.core import cuts, queries
+from k2_offload.core import cuts, fault_points, queries
 from k2_offload.core.backfill import audit_backfill
 from k2_offload.core.day_comparison import DayComparison
 from k2_offload.core.exactly_once import (
@@ -27,8 +29,9 @@ from k2_offload.core.exactly_once import (
     find_published,
 )
 from k2_offload.core.heal import HealStamp
+from k2_offload.core.seals import check_sealing, find_break, is_heal
 from k2_offload.core.windows import Window, window_high
-from k2_offload.work import cycle, watermarks
+from k2_offload.work import accept_seal, cycle, seals, verify_seals, watermarks
 from offload_job import backfill as filling
 from offload_job import heal as healing
 from offload_job import move, swap
@@ -37,6 +40,7 @@ from offload_job.maintenance import rewrite
 from tests.model.actors import Fate
 from tests.model.iceberg import Lakehouse
 from tests.model.machine import Offload
+from tests.model.sealed_world import SealedWorld
 from tests.model.world import EXCHANGES, LAYERS, LONG, SHORT, START, World
 
 # Greenlets, whose calls a tracer mixes up; and what they run is run by other tests as well.
@@ -214,6 +218,69 @@ def forget_the_marker(patch):
         )
 
 
+def seal_days_that_differ(patch):
+    patch.setattr(seals, "may_be_sealed", lambda _: True)
+
+
+def seal_days_that_are_not_over(patch):
+    patch.setattr(seals, "is_over", lambda *_: True)
+
+
+def seal_what_was_rolled_back(patch):
+    patch.setattr(
+        seals,
+        "check_sealing",
+        lambda seal, _, __, known: check_sealing(seal, seal.table_uuid, {seal.snapshot_id}, known),
+    )
+
+
+def believe_the_ledger_of_seals(patch):
+    patch.setattr(seals, "check_sealing", lambda *about: check_sealing(*about[:-1], ()))
+
+
+def add_to_seals_that_were_not_read(patch):
+    patch.setattr("pyiceberg.table.TableProperties.COMMIT_NUM_RETRIES", "another property")
+
+
+def tell_the_ledger_of_seals_first(patch):
+    ledgers, append = [], LakeSeals.append
+
+    def of_ledger(ledger):
+        ledgers.append(LedgerSeals(ledger))
+        return ledgers[-1]
+
+    def record_and_append(lake, found):
+        ledgers[-1].record(found)
+        append(lake, found)
+
+    patch.setattr(seals, "LedgerSeals", of_ledger)
+    patch.setattr(LakeSeals, "append", record_and_append)
+
+
+def take_any_change_for_a_heal(patch):
+    patch.setattr("k2_offload.core.seals.is_heal", lambda *_: True)
+
+
+def look_at_the_last_change_only(patch):
+    def of_last_change(seal, steps, content_of):
+        return None if is_heal(steps[-1].snapshot, seal) else find_break(seal, steps, content_of)
+
+    patch.setattr(verify_seals, "find_break", of_last_change)
+
+
+def follow_broken_seals(patch):
+    patch.setattr(seals, "verify_seal", lambda _, cold, __: verify_seals.Verified(cold.snapshot_id, healed=True))
+
+
+def keep_no_second_copy_of_seals(patch):
+    for module in (seals, verify_seals):
+        patch.setattr(module, "share_seals", lambda _, lake, __: lake.read()[1])
+
+
+def accept_what_clickhouse_holds_otherwise(patch):
+    patch.setattr(accept_seal, "check_acceptance", lambda _: None)
+
+
 def moved():
     """A world whose tables have moved rows, and whose bronze tables have more."""
     world = World(LONG)
@@ -338,6 +405,86 @@ def a_heal_loses_rows(world):
     world.begin_heal().proceed()
 
 
+def a_late_row_comes_before_its_day_is_sealed(world):
+    world.live_through_a_day()
+    for _ in range(2):
+        world.begin_heal().proceed()
+    world.late_trade("bronze_a", 5)
+    world.begin_seal().proceed()
+
+
+def a_sealing_comes_before_the_day_is_over(world):
+    for _ in range(2):
+        world.now += 7 * MINUTE
+        for exchange in EXCHANGES:
+            world.trade(exchange, world.now)
+        run_every_layer(world)
+    world.seal()
+    world.live_through_a_day()
+
+
+def healed(world):
+    """And compared: the successor of a seal is due."""
+    world.live_through_a_day()
+    world.seal()
+    world.check()
+    heal_late_row(world, 5)
+
+
+def heal_late_row(world, minutes):
+    world.late_trade("bronze_a", minutes)
+    for _ in range(2):
+        world.begin_heal().proceed()
+
+
+def a_rollback_overtakes_a_sealing(world):
+    healed(world)
+    world.when_compared(lambda: world.roll_back("bronze_a", 1))
+    world.begin_seal().proceed()
+
+
+def the_ledger_is_lost_while_days_are_sealed(world):
+    healed(world)
+    slow = world.begin_seal()
+    for until in ("load seals", "ledger read_seals", "ledger has_seals"):  # the lake's are known, the ledger's not yet
+        paused(slow, until)
+    world.lose_seals("ledger")
+    slow.proceed()
+
+
+def two_sealings_see_other_rows(world):
+    """One of them before a heal, one after it."""
+    healed(world)
+
+    def seal_after_a_heal():
+        heal_late_row(world, 6)
+        world.begin_seal().proceed()
+
+    world.when_compared(seal_after_a_heal)
+    world.begin_seal().proceed()
+
+
+def a_sealed_day_is_changed_before_it_is_healed(world):
+    world.live_through_a_day()
+    world.seal()
+    world.remove_row("bronze_a")
+    heal_late_row(world, 5)
+    world.begin_seal().proceed()
+
+
+def the_ledger_loses_all_seals(world):
+    healed(world)
+    world.begin_seal().proceed()
+    world.lose_seals("ledger")
+
+
+def somebody_accepts_rows_that_clickhouse_holds_otherwise(world):
+    world.live_through_a_day()
+    world.seal()
+    world.alter_row("bronze_a")
+    world.begin_accept("bronze_a").proceed()
+
+
 BY_SEARCH = [
     believe_the_ledger,
     publish_whatever_the_chain_holds,
@@ -374,6 +521,22 @@ IN_SHORT_RUNS = {
 """What a random search finds too, in a minute or so each: `make soak` has the time."""
 
 
+OF_SEALS = {
+    seal_days_that_differ: a_late_row_comes_before_its_day_is_sealed,
+    seal_days_that_are_not_over: a_sealing_comes_before_the_day_is_over,
+    seal_what_was_rolled_back: a_rollback_overtakes_a_sealing,
+    believe_the_ledger_of_seals: the_ledger_is_lost_while_days_are_sealed,
+    add_to_seals_that_were_not_read: two_sealings_see_other_rows,
+    tell_the_ledger_of_seals_first: two_sealings_see_other_rows,
+    take_any_change_for_a_heal: a_sealed_day_is_changed_before_it_is_healed,
+    look_at_the_last_change_only: a_sealed_day_is_changed_before_it_is_healed,
+    follow_broken_seals: a_sealed_day_is_changed_before_it_is_healed,
+    keep_no_second_copy_of_seals: the_ledger_loses_all_seals,
+    accept_what_clickhouse_holds_otherwise: somebody_accepts_rows_that_clickhouse_holds_otherwise,
+}
+"""In a world of their own, with a day that is over."""
+
+
 def name_of(mutation):
     return mutation.__name__.replace("_", " ")
 
@@ -391,6 +554,24 @@ def test_a_short_run_fails_without_a_guard(monkeypatch, mutation):
     mutation(monkeypatch)
     with pytest.raises(AssertionError, match=r"^(bronze_a|candles_.m|files)"):
         stays_right(IN_SHORT_RUNS[mutation])
+
+
+def seals_stay_right(run):
+    world = SealedWorld()
+    try:
+        run(world)
+        world.check()
+        world.settle(zombies_wake=True)
+    finally:
+        fault_points.arm(None)
+
+
+@pytest.mark.parametrize("mutation", OF_SEALS, ids=name_of)
+def test_a_short_run_with_seals_fails_without_a_guard(monkeypatch, mutation):
+    seals_stay_right(OF_SEALS[mutation])
+    mutation(monkeypatch)
+    with pytest.raises(AssertionError, match=r"^(bronze_a|a lost seal)"):
+        seals_stay_right(OF_SEALS[mutation])
 
 
 def test_the_model_passes_with_all_guards():

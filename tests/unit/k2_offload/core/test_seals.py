@@ -85,10 +85,19 @@ def test_only_a_day_that_is_equal_and_whole_is_sealed(changes):
 
 
 def test_what_is_no_part_of_the_table_any_more_is_not_sealed():
-    check_sealing(SEAL, "uuid", {1, 2})
+    check_sealing(SEAL, "uuid", {1, 2}, [])
     for uuid, ancestors in (("uuid", {2}), ("other", {1, 2}), (None, ())):
         with pytest.raises(StaleWindow, match="Nothing was sealed"):
-            check_sealing(SEAL, uuid, ancestors)
+            check_sealing(SEAL, uuid, ancestors, [])
+
+
+def test_a_seal_follows_the_last_one_of_its_day_in_the_lake():
+    others = [replace(SEAL, day=date(2026, 3, 5)), replace(SEAL, table_uuid="other"), replace(SEAL, table="u")]
+    for seal, in_lake in ((SEAL, []), (SUCCESSOR, [SEAL]), (SEAL, [SEAL]), (SEAL, [SEAL, SUCCESSOR])):
+        check_sealing(seal, "uuid", {1, 5}, [*others, *in_lake])
+    for seal in (replace(SEAL, rows=12), replace(SUCCESSOR, rows=12)):
+        with pytest.raises(StaleWindow, match="that the ledger has lost meanwhile"):
+            check_sealing(seal, "uuid", {1, 5}, [SEAL, SUCCESSOR])
 
 
 def test_the_seals_of_a_day_are_one_chain():
