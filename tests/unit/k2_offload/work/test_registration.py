@@ -6,6 +6,7 @@ from contextlib import nullcontext, suppress
 from types import SimpleNamespace
 
 import pytest
+from pyiceberg.serializers import ToOutputFile
 
 from k2_offload.adapters.registration import Registration
 from k2_offload.adapters.table_file import parse_tables
@@ -41,12 +42,11 @@ def leave(lake, monkeypatch):  # noqa: F811
     """A commit that writes its metadata file, and whose connection breaks before the catalog names it."""
     files = []
 
-    def lose(**arguments):
-        writes(**arguments)
-        files.append(arguments["metadata_path"])
+    def lose(metadata, io, metadata_path):
+        ToOutputFile.table_metadata(metadata, io.new_output(metadata_path))
+        files.append(metadata_path)
         raise ConnectionError("connection reset by peer")
 
-    writes = lake._write_metadata
     with monkeypatch.context() as patch:
         patch.setattr(lake, "_write_metadata", lose)
         with suppress(ConnectionError):
