@@ -132,12 +132,24 @@ class ProvenStorage:
         for record in records:
             with kept(self.done.problems):
                 if self.dry_run:
-                    self._tell(record, record.step.value)
+                    self._look_at(record)
                 else:
                     self._go_on_with(record)
         for partition_id in sorted(held.keys() - {record.partition_id for record in records}):
             with kept(self.done.problems):
                 self._take_in(partition_id, held[partition_id].digests, in_source=partition_id in in_source)
+
+    def _look_at(self, record: Record) -> None:
+        step, _ = self.next_step(record)
+        if step not in (Next.LOST, Next.DECIDE):
+            self._tell(record, record.step.value)
+            return
+        self._tell(record, "missing")
+        raise DamagedTable(
+            f"{self.name}: partition {record.partition_id} ({record.text}) is on record as {record.step.value}, and "
+            f"its rows are neither in {self._table.name} nor in {self.name} as they should be. Nothing was changed. "
+            f"`k2 retention {self.tables[0].name} --apply` verifies its seals, and says what to do."
+        )
 
     def _take_in(self, partition_id: str, held: tuple[str, ...], *, in_source: bool) -> None:
         """A partition that is held and not on record: nobody knows what it was compared with."""

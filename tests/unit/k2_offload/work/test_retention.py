@@ -267,6 +267,15 @@ def test_another_run_is_told_and_who_only_looks_does_not_wait_for_it(kept, monke
     assert kept.ledger == []
 
 
+@pytest.mark.parametrize("there", [{}, {"late": 3}])
+def test_who_only_looks_sees_that_a_partition_is_missing(kept, there):
+    kept.clickhouse.tables = {"k2.trades": there, HOLDING: {}}
+    done = remove_proven(kept.tiers, [TRADES], dry_run=True)
+    assert [state.state for state in done.states] == ["missing"]
+    assert "neither in k2.trades_k2_holding nor in k2.trades" in done.problems[0]
+    assert (kept.clickhouse.done, kept.ledger) == ([], [])
+
+
 def test_nothing_is_moved_while_the_comment_is_long(kept, monkeypatch):
     monkeypatch.setattr(proven_storage, "LONGEST_COMMENT", 10)
     [waits], _ = kept.move_proven(monkeypatch)
