@@ -21,8 +21,8 @@ from k2_offload.core.windows import from_micros
 from offload_job.cold_table_writer import ColdTableWriter
 from tests.model.actors import perform
 from tests.model.clickhouse import Row, Server
+from tests.model.seals_table import EMPTY_STORAGE, SealsTable
 from tests.model.seals_table import NAME as SEALS
-from tests.model.seals_table import SealsTable
 
 MAIN = "main"
 
@@ -396,8 +396,7 @@ class _PyTable:
 
     catalog = SimpleNamespace(name="cold")
 
-    io = SimpleNamespace(get_fs=lambda _: SimpleNamespace(invalidate_cache=lambda: None, ls=lambda *_, **__: []))
-    """A storage that holds nothing of another table."""
+    io = EMPTY_STORAGE
 
     @property
     def metadata_location(self):

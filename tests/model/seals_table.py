@@ -21,13 +21,20 @@ NAME = f"cold.{SEALS_TABLE}"
 
 StoredSeal = Mapping[str, Any]
 
+EMPTY_STORAGE = SimpleNamespace(get_fs=lambda _: SimpleNamespace(invalidate_cache=lambda: None, ls=lambda *_, **__: []))
+"""Holds nothing of another table."""
+
 
 class Version:
-    """One version of the table. Commits replace it as a whole."""
+    """One version of the table. Commits replace it as a whole.
 
-    def __init__(self, schema: Any, rows: Iterable[StoredSeal] = ()):
+    :param rows: ``None`` until there is a snapshot
+    """
+
+    def __init__(self, schema: Any, rows: Iterable[StoredSeal] | None = None):
         self.schema = schema
-        self.rows = tuple(rows)
+        self.has_snapshot = rows is not None
+        self.rows = tuple(rows or ())
 
 
 class _Schema:
@@ -50,9 +57,9 @@ class SealsTable:
         return self.current.rows if self.current else ()
 
     def lose(self, is_lost: Callable[[StoredSeal], bool]) -> None:
-        """Another writer removes rows; if none is left, the table as well."""
-        left = [row for row in self.rows if not is_lost(row)]
-        self.current = Version(self.current.schema, left) if left else None
+        """Another writer removes rows."""
+        if self.current is not None:
+            self.current = Version(self.current.schema, [row for row in self.rows if not is_lost(row)])
 
     def load(self) -> LoadedSeals:
         current = perform("load seals", lambda: self.current, _lost)
@@ -70,8 +77,6 @@ class SealsTable:
         return self.current
 
     def append(self, base: Version, added: Iterable[StoredSeal], *, may_retry: bool) -> Version:
-        if self.current is None:
-            raise NoSuchTableError(NAME)
         if self.current is not base and not may_retry:
             raise CommitFailedException("the table was changed")
         self.current = Version(base.schema, (*self.rows, *added))
@@ -84,7 +89,12 @@ class LoadedSeals:
     def __init__(self, table: SealsTable, version: Version):
         self._table = table
         self._version = version
-        self.metadata = SimpleNamespace(properties={}, snapshots=[])
+        self.metadata = SimpleNamespace(properties={}, snapshots=[], table_uuid="uuid-of-seals")
+
+    io = EMPTY_STORAGE
+
+    def location(self):
+        return f"/lake/{NAME}"
 
     def schema(self):
         return self._version.schema
@@ -94,7 +104,8 @@ class LoadedSeals:
         return SimpleNamespace(to_arrow=lambda: SimpleNamespace(to_pylist=lambda: [dict(row) for row in rows]))
 
     def current_snapshot(self):
-        """None that is known: so its files are too few to be written into one."""
+        """Of no files: too few to be written into one."""
+        return SimpleNamespace(summary={"total-data-files": "0"}) if self._version.has_snapshot else None
 
     @contextmanager
     def transaction(self):
