@@ -35,10 +35,10 @@ class Proofs:
         return done.problems
 
     def verify(self, cycle):
-        """Every seal, in the snapshots that readers see now; returns how many there are."""
+        """Every seal, in the snapshots that readers see now; returns how many there are, by table."""
         found = [verify_sealed(cycle.tiers, table) for table in cycle.tables.by_name.values()]
         assert not [finding for each in found for finding in each.findings], found
-        return sum(each.days for each in found)
+        return {each.table: each.days for each in found}
 
     def remove(self, cycle, file, fault_rate):
         """Move away what is proven, and drop what was held long enough; returns what a person has to look at."""

@@ -105,7 +105,8 @@ class Soak:
         self.events = Counter()
         self.proofs = Proofs(self.random, self.events)
         self.difference = Difference()
-        self.cycles = self.sealed_days = 0
+        self.cycles = 0
+        self.sealed_days = {}
         self.compared_until = start.replace(hour=0, minute=0, second=0, microsecond=0)
 
     def run_cycle(self, faults=True):
@@ -390,6 +391,7 @@ class Soak:
         """
         self.jobs.wake_zombies()
         self._heal_all()
+        self._live_through_quiet_days()
         self.now += 3 * DAY
         while self.move_layers():
             pass
@@ -406,6 +408,17 @@ class Soak:
             status = read_status(self.cycle.tiers, self.cycle.tables[name], None, counts=True)
             outside = {"before 2000": status.before_first, "from the future": status.future}
             assert outside == {kind: self.warm.strange[kind][name] for kind in outside}, name
+
+    def _live_through_quiet_days(self):
+        """So that all days before are over, also for candles of a day, and are sealed while ClickHouse has them."""
+        for _ in range(3):
+            for _ in range(CYCLES_PER_DAY):
+                self.market.deliver_until(self.now, self.now + INTERVAL, activity=0.03)
+                self.now += INTERVAL
+            while self.move_layers():
+                pass
+            self._heal_all()
+            self.seal(0)
 
     def _forget_all(self):
         """What is proven goes, and every seal holds after it."""
@@ -425,7 +438,7 @@ def test_no_row_is_lost_and_none_doubled_in_seven_days(stack, tmp_path):
     logging.getLogger("k2_offload").setLevel(logging.ERROR)
     screen = Console()
     screen.print(f"\nseed {seed}, {cycles} cycles; K2_SOAK_SEED={seed} repeats it. Log: {tmp_path / 'jobs.log'}")
-    start = (datetime.now(UTC) - timedelta(days=20)).replace(hour=0, minute=0, second=0, microsecond=0)
+    start = (datetime.now(UTC) - timedelta(days=24)).replace(hour=0, minute=0, second=0, microsecond=0)
     started = time.monotonic()
     with ExitStack() as resources:
         log = resources.enter_context((tmp_path / "jobs.log").open("w"))
@@ -460,7 +473,7 @@ def test_no_row_is_lost_and_none_doubled_in_seven_days(stack, tmp_path):
         "deleted_after_planning_and_on_record": sum(
             gap.rows for gaps in soak.gaps.values() for gap in gaps if gap.kind is GapKind.FEWER_ROWS
         ),
-        "sealed_days_that_hold_at_the_end": soak.sealed_days,
+        "sealed_days_that_hold_at_the_end": sum(soak.sealed_days.values()),
         "partitions_of_proven_tables_that_wait_at_the_end": soak.proofs.waiting,
         "outside_of_all_windows": {kind: rows["silver_trades"] for kind, rows in soak.warm.strange.items()},
         "minutes": round((time.monotonic() - started) / 60, 1),
@@ -472,7 +485,8 @@ def test_no_row_is_lost_and_none_doubled_in_seven_days(stack, tmp_path):
     result_file.write_text(json.dumps(result, indent=2))
     assert difference.rows > 2 * soak.market.trades
     assert (difference.lost, difference.doubled, difference.foreign) == (0, 0, 0)
-    assert soak.sealed_days >= len(soak.cycle.tables.by_name) * (cycles // CYCLES_PER_DAY)
+    proven = [name for name, table in soak.cycle.tables.by_name.items() if table.is_proven]
+    assert min(soak.sealed_days[name] for name in proven) >= cycles // CYCLES_PER_DAY
     assert soak.events["partition: dropped"] >= cycles // CYCLES_PER_DAY
 
 
