@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from k2_offload.adapters.cold_errors import load_if_there
 from k2_offload.adapters.metadata_files import other_table
 from k2_offload.core.errors import DamagedTable, StaleWindow
 from k2_offload.core.seals import Seal
@@ -82,11 +83,12 @@ class LakeSeals:
         self._known = list(seals)
         return seals, altered
 
-    def append(self, seals: Sequence[Seal]) -> None:
+    def append(self, seals: Sequence[Seal], *, again: bool = False) -> None:
         """Add seals to the table as it was last read, in one commit.
 
+        :param again: they were in it before, and somebody has dropped it
         :raises StaleWindow: if somebody else has added any meanwhile; nothing was changed then
-        :raises DamagedTable: if the catalog has lost a table of more seals
+        :raises DamagedTable: if the catalog has lost a table of other seals
         """
         import pyarrow as pa
         from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError  # noqa: PLC0415
@@ -98,7 +100,7 @@ class LakeSeals:
                 if self._table is None:
                     self._table = self._catalog.create_table(self._name, _schema(), properties=_PROPERTIES)
                 if self._table.current_snapshot() is None:
-                    self._check_not_lost(self._table, len(seals))
+                    self._check_not_lost(self._table, len(seals) if again else 0)
                 # A retry would add to what somebody else has added, unseen. Set in memory only.
                 self._table.metadata.properties[TableProperties.COMMIT_NUM_RETRIES] = "0"
                 with self._table.transaction() as transaction:
@@ -126,7 +128,9 @@ class LakeSeals:
         other = other_table(table.io, table.location(), str(table.metadata.table_uuid))
         if other is None or other.rows <= count:
             return
-        self._catalog.drop_table(self._name)
+        now = load_if_there(self._catalog, self._name)
+        if now is not None and now.metadata.table_uuid == table.metadata.table_uuid:  # nobody has registered the other
+            self._catalog.drop_table(self._name)
         self._table = None
         raise DamagedTable(
             f"{self._name}: the catalog does not have it, and its folder holds one of {other.rows:,} rows: "

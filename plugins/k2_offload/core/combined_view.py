@@ -162,6 +162,9 @@ def find_boundary(
     return Boundary(last + _DAY, held_by, unsealed, tuple(missed))
 
 
+_RENEWED = timedelta(days=1)
+"""How long a view reads days that are older than the retention, if nobody renews it; it is renewed every half hour."""
+
 _UNCHANGED = "The view was not changed and no row is lost."
 
 
@@ -230,11 +233,11 @@ def valid_until(table: TableSpec, first_warm: date, kept: Kept, now: datetime) -
     """When a clock may begin to take rows of a day.
 
     With ``retention: proven`` none does, unless there is a far TTL: who removes rows leaves alone what a valid view
-    reads, so it is valid for as long as the source would keep a row, from now on.
+    reads. It is valid for a day from now on all the same, as somebody may give the source a TTL at any time.
     """
     low = day_window(first_warm).low
     by_clock = low + table.warm_retention - TTL_MARGIN
     if kept.whole_since is None:
         return by_clock
-    renewed = max(by_clock, now + table.warm_retention)
+    renewed = max(by_clock, now + _RENEWED)
     return renewed if kept.kept_for is None else min(renewed, low + kept.kept_for - TTL_MARGIN)

@@ -47,8 +47,13 @@ class TableState:
 
     @property
     def commits(self) -> tuple[int, int]:
-        """How many commits led to it: more only in a later state of the same line."""
-        return version_of(self.file_name), self.sequence_number
+        """How many commits led to it: more only in a later state of the same line.
+
+        Where the name says so, the sequence number does not count: a commit that publishes a snapshot has the one of
+        the commit that staged it.
+        """
+        version = version_of(self.file_name)
+        return (version, 0) if version >= 0 else (-1, self.sequence_number)
 
     @property
     def progress(self) -> tuple[datetime, int]:
@@ -90,7 +95,7 @@ def last_of_each_line(
         if state is not None and is_whole(state):
             states.append(replace(state, earlier=_all_earlier(state, by_name, read)))
             known |= states[-1].earlier
-    return states
+    return [state for state in states if state.file_name not in known]  # if the names do not count upwards
 
 
 def _all_earlier(

@@ -11,7 +11,7 @@ from functools import partial
 from k2_offload.adapters.ledger_retention import LedgerRetention
 from k2_offload.core import retention_queries as sql
 from k2_offload.core.day_comparison import day_window
-from k2_offload.core.errors import DamagedTable, InvalidSource, OtherRun, Refused
+from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, Unreachable
 from k2_offload.core.gaps import Looked, may_have_expired, soon_expired
 from k2_offload.core.holding import NO_PARTS, Holding, Kept, Partition, Parts
 from k2_offload.core.maintenance import LONGEST_CANDLE
@@ -235,7 +235,10 @@ def _put_on_record(tiers: Tiers, storage: str, seen: Callable[[Holding], Holding
                 after = seen(before)
                 check_alone()
                 table.write(after)
-    except (OtherRun, Refused) as error:  # this look itself goes by what it sees
+    except Unreachable:
+        raise
+    except OffloadError as error:  # another run has the lock, a right is missing, a disk is full
+        # This look itself goes by what it sees.
         log.warning("%s: what its TTL may have removed was not put on record: %s", storage, error)
 
 

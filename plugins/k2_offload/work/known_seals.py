@@ -80,7 +80,7 @@ def share_seals(tiers: Tiers, lake: LakeSeals, tables: Sequence[TableSpec]) -> l
     in_ledger = {each.seal.seal_id: each.seal for each in ledger.read(names)}
     if lost := [seal for seal_id, seal in in_ledger.items() if seal_id not in in_lake]:
         log.warning("%d seals were in the ledger alone: they are written into the lake again", len(lost))
-        lake.append(lost)
+        lake.append(lost, again=True)
     if any(in_ledger.get(seal_id) != seal for seal_id, seal in in_lake.items()):
         ledger.record(list(in_lake.values()))
     return altered

@@ -78,7 +78,7 @@ def look(tiers: Tiers, name: str, place: str | None = None) -> Look:
     finding = _owner(tiers, name, choice.state) if place and choice.state is not None else None
     if finding is not None:
         choice = Choice()
-    finding = finding or _finding(tiers, name, current, problem, choice, where, followed)
+    finding = finding or _finding(tiers, name, target, current, problem, choice, where, followed)
     notes = (*_notes(current, choice.state, followed), *_other_notes(name, current, choice, where, found.passed_over))
     return Look(name, target, current, problem, choice.state, found.states, finding, notes)
 
@@ -129,10 +129,13 @@ def _locked(tiers: Tiers, name: str) -> AbstractContextManager[object]:
 
 def _owner(tiers: Tiers, name: str, chosen: TableState) -> str | None:
     """Why a state that a person has named is that of another table of the file."""
+    record = tiers.ledger.read_tables().get(name)
+    if record is not None and record.table_uuid == chosen.table_uuid:
+        return None
     others = {other: target for other, target in targets(tiers).items() if other != name}
     recorded = {record.table_uuid: other for other, record in tiers.ledger.read_tables().items() if other != name}
     owner = recorded.get(chosen.table_uuid)
-    folder = chosen.location.rstrip("/").rpartition("/")[2]
+    folder = ".".join(chosen.location.rstrip("/").split("/")[-2:])
     for other, target in others.items() if owner is None else ():
         try:
             state = tiers.catalog.registration(other, target).current()
@@ -140,7 +143,7 @@ def _owner(tiers: Tiers, name: str, chosen: TableState) -> str | None:
             raise
         except OffloadError:
             state = None
-        if folder == target.partition(".")[2] or (state is not None and state.table_uuid == chosen.table_uuid):
+        if folder == target or (state is not None and state.table_uuid == chosen.table_uuid):
             owner = other
     if owner is None:
         return None
@@ -153,6 +156,7 @@ def _owner(tiers: Tiers, name: str, chosen: TableState) -> str | None:
 def _finding(
     tiers: Tiers,
     name: str,
+    target: str,
     current: TableState | None,
     problem: str | None,
     choice: Choice,
@@ -169,7 +173,7 @@ def _finding(
     if choice.state is not None or (current is not None and current.table_uuid == (followed or current.table_uuid)):
         return None
     if current is None and problem is None and followed is None:
-        if name in tiers.tables.by_name or not LedgerSeals(tiers.ledger).read(list(tiers.tables.by_name)):
+        if name in tiers.tables.by_name or not LedgerSeals(tiers.ledger).read(_sealed_in(tiers, target)):
             return None  # a table that has not begun, for all that anybody knows
         problem = "the catalog does not have it, and the ledger has seals."
     return (
@@ -177,6 +181,12 @@ def _finding(
         f"it was found to register: {_place(where)}. Nothing was changed. Name its folder, or a file: "
         f"`k2 register {name} --from URI`."
     )
+
+
+def _sealed_in(tiers: Tiers, target: str) -> list[str]:
+    """The tables whose seals are in one table of the lake."""
+    namespace = target.partition(".")[0]
+    return [table.name for table in tiers.tables.by_name.values() if table.target.partition(".")[0] == namespace]
 
 
 def _place(where: str | None) -> str:

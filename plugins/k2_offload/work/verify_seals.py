@@ -140,7 +140,8 @@ def verify_sealed(
         if lost:
             found.findings.append(
                 f"{table.name}: {len(lost)} seals are in the ledger alone: somebody has dropped the lake's table of "
-                "seals, or rolled it back. They are known all the same; `k2 maintain` writes them into it again."
+                "seals, or rolled it back. They are known all the same; `k2 maintain` writes them into it again, or "
+                "names `k2 register k2_seals`."
             )
         cold = tiers.load_cold(table)
         current, broken, others = newest_seals(table, cold.uuid if cold else None, seals)

@@ -139,5 +139,9 @@ def test_seals_that_the_ledger_has_are_written_into_a_new_table(seals, lake):
     lake.drop_table("cold.k2_seals")
     cold = seals()
     cold.read()
-    cold.append(made)
+    with pytest.raises(DamagedTable, match="k2 register"):
+        cold.append([seal(number) for number in range(4, 9)])
+    cold = seals()
+    cold.read()
+    cold.append(made, again=True)
     assert len(written(seals)) == 4

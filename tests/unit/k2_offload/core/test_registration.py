@@ -88,7 +88,18 @@ def test_two_states_of_equally_many_commits_are_left_to_a_person():
     refused, committed = named(4, 5), named(4, 5, hours=1)
     refused = replace(refused, metadata_file="s3://x/00005-other.metadata.json")
     assert choose(None, [refused, committed], "a") == Choice(tied=(refused, committed))
-    assert choose(None, [refused, replace(committed, sequence_number=5)], "a").state.sequence_number == 5
+    staged = replace(refused, sequence_number=5)
+    assert choose(None, [staged, committed], "a") == Choice(tied=(staged, committed)), (
+        "who publishes makes no new number"
+    )
+
+
+def test_names_that_do_not_count_upwards_make_no_lines():
+    states = {f"{name}.metadata.json": state(n, earlier=()) for n, name in enumerate("abcd")}
+    names = list(states)
+    for n, name in enumerate(names):
+        states[name] = replace(states[name], metadata_file=name, earlier=frozenset(names[:n]))
+    assert [each.metadata_file for each in last_of_each_line(names, states.__getitem__)] == names[-1:]
 
 
 def test_what_the_catalog_names_gives_way_only_to_what_follows_it():

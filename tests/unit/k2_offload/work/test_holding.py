@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from k2_offload.adapters.table_file import parse_tables
-from k2_offload.core.errors import DamagedTable, InvalidSource, OtherRun, Overloaded
+from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, OtherRun, Overloaded, Unreachable
 from k2_offload.core.gaps import Looked
 from k2_offload.core.holding import Holding, Kept, Record, Step
 from k2_offload.core.retention_queries import any_holding
@@ -181,6 +181,24 @@ def test_a_run_that_moves_partitions_looks_at_the_ttl_itself(monkeypatch):
     monkeypatch.setattr(FakeLedger, "busy", True)
     assert find(of, TABLES["trades"], BEHIND) is not None
     assert of.clickhouse.holding == BEGUN
+
+
+def test_a_record_that_cannot_be_written_stops_no_table(monkeypatch):
+    """Of a full disk, say: then what is proven has to go, and what is new has to be moved."""
+    of = tiers(BEGUN, timedelta(days=7))
+
+    def full(_):
+        raise OffloadError("NOT_ENOUGH_SPACE")
+
+    monkeypatch.setattr(of.clickhouse, "written", full)
+    assert find(of, TABLES["trades"], BEHIND) is not None
+
+    def away(_):
+        raise Unreachable("ClickHouse", "clickhouse", "timed out")
+
+    monkeypatch.setattr(of.clickhouse, "written", away)
+    with pytest.raises(Unreachable):
+        find(of, TABLES["trades"], BEHIND)
 
 
 def test_what_was_gone_when_it_began_is_missed_however_long_rows_are_kept_now():

@@ -138,6 +138,21 @@ def test_a_file_of_another_table_is_refused(tiers, lake, known_by):  # noqa: F81
     assert look(tiers, "trades", file).finding is None
 
 
+def test_a_table_of_another_namespace_may_have_the_same_name(tiers, lake):  # noqa: F811
+    """The seals of each namespace do."""
+    file = append(lake)
+    two = "tables: {trades: {layer: bronze, source: k2.t, target: cold.trades, timestamp_column: at}, "
+    two += "others: {layer: bronze, source: k2.o, target: other.trades, timestamp_column: at}}"
+    tiers.tables = parse_tables(two)
+    lake.drop_table("cold.trades")
+    assert list(targets(tiers)) == ["cold.k2_seals", "other.k2_seals", "trades", "others"]
+    assert look(tiers, "trades", file).finding is None
+    assert look(tiers, "others", file).finding is not None
+    uuid = look(tiers, "trades", file).chosen.table_uuid
+    tiers.ledger.recorded["others"] = SimpleNamespace(table_uuid=uuid)
+    assert look(tiers, "others", file).finding is None, "the ledger knows it under that name"
+
+
 def test_nothing_found_is_said_and_of_seals_that_the_ledger_has_it_is_a_finding(tiers):
     found = look(tiers, "candles")
     assert (found.chosen, found.finding) == (None, None)
