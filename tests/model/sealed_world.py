@@ -237,12 +237,6 @@ class SealedWorld(World):
             if self.head(name) is not None:
                 self._check_sealed(name)
 
-    def check_healed(self) -> None:
-        """A day later, as far as comparisons go: a candle that ran ahead after a skip differs, and no count tells."""
-        for name, entry in self.postgres.entries.items():
-            self.postgres.entries[name] = replace(entry, days={})
-        super().check_healed()
-
     def _check_sealed(self, name: str) -> None:
         table, tiers = self.tables[name], self.cycle().tiers
         seals = [Seal.read(row) for row in self.postgres.seals.values() if row["table_name"] == name]

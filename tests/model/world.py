@@ -603,19 +603,44 @@ class World:
         """With nothing going wrong, a heal makes the cold tier equal to the warm one, late rows and candles too.
 
         Of days, that is, that the warm tier still holds as a whole, of which nothing is on record as missed, and of
-        which the cold tier has no row that the warm one has lost, or never had.
+        which the cold tier has no row that the warm one has lost, or never had. Candles that a skip has let run ahead
+        of their trades, and of which no count tells, are healed a day later, when contents are compared again.
         """
         self.begin_heal().proceed()
         self.check()
+        for name, day in self._unhealed():
+            warm, cold = ([row for row in rows.values() if self._day(name, row) == day] for rows in self._both(name))
+            ran_ahead = self.skips(name) != Skips() and all(row.made_of for row in warm)
+            assert ran_ahead, f"{name}: a late row was not healed"
+            assert len(warm) == len(cold), f"{name}: a late row was not healed"
+        for name, entry in self.postgres.entries.items():
+            self.postgres.entries[name] = replace(entry, days={})
+        self.begin_heal().proceed()
+        self.check()
+        assert not self._unhealed(), "a day that differs was not healed a day later"
+
+    def _both(self, name: str) -> tuple[dict[int, Row], dict[int, Row]]:
+        """What both tiers hold below the watermark."""
+        below = to_micros(self.watermark(name))
+        warm = self.clickhouse.tables.get(name, {})
+        return {key: row for key, row in warm.items() if row.at < below}, self.cold(name)
+
+    def _unhealed(self) -> list[tuple[str, date]]:
+        """Days of which the cold tier lacks a row that a heal may bring."""
         whole_from = first_whole_day(self.now, self.retention)
+        found = set()
         for name in TABLES.by_name:
-            below, warm, cold = to_micros(self.watermark(name)), self.clickhouse.tables.get(name, {}), self.cold(name)
-            left = {self._day(name, row) for row in cold.values() if row.id not in warm or self._gone(name, row.at)}
+            everything = self.clickhouse.tables.get(name, {})
+            warm, cold = self._both(name)
+            left = {
+                self._day(name, row) for row in cold.values() if row.id not in everything or self._gone(name, row.at)
+            }
             left |= self.altered[name]
             for row in warm.values():
                 day = self._day(name, row)
-                if row.at < below and day >= whole_from and day not in left and not self._gone(name, row.at):
-                    assert cold.get(row.id) == row, f"{name}: a late row was not healed"
+                if day >= whole_from and day not in left and not self._gone(name, row.at) and cold.get(row.id) != row:
+                    found.add((name, day))
+        return sorted(found)
 
     def _day(self, name: str, row: Row) -> date:
         return from_micros(getattr(row, self._partition_column(name))).date()
