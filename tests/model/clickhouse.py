@@ -133,8 +133,9 @@ class Server:
         warm, cold = (self._rows(side) for side in sql.split(" UNION ALL "))
         seen = (sum(row.content_hash for row in warm) - sum(row.content_hash for row in cold)) % 2**64
         if "AS k2_warm_version" in sql:
-            versions = {row.id: len(row.made_of) for row in warm}
-            return [(sum(versions.get(row.id, -1) < len(row.made_of) for row in cold), seen)]
+            by_id = {row.id: row for row in warm}
+            kept = [row in warm or (row.id in by_id and len(by_id[row.id].made_of) > len(row.made_of)) for row in cold]
+            return [(kept.count(False), seen)]
         late, gone = Counter(warm) - Counter(cold), Counter(cold) - Counter(warm)
         times = [row.at for row in (*late, *gone)]
         return [(late.total(), gone.total(), min(times, default=None), max(times, default=None), seen)]

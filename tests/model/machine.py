@@ -301,7 +301,7 @@ class Offload(RuleBasedStateMachine):
             case "compaction":
                 self.compact(name)
             case "expiry" if world.exists(name):
-                world.lakehouse.expire(f"cold.{name}", world.now + timedelta(minutes=1), clear_parents=False)
+                world.expire_snapshots(name, world.now + timedelta(minutes=1), clear_parents=False)
             case "lost row":
                 world.clickhouse.losses = 1
             case "replica":
@@ -426,7 +426,7 @@ class Offload(RuleBasedStateMachine):
             self.compact(name)
         if self.world.exists(name):
             older_than = self.world.now - timedelta(minutes=minutes)
-            self.world.lakehouse.expire(f"cold.{name}", older_than, clear_parents=clear_parents)
+            self.world.expire_snapshots(name, older_than, clear_parents=clear_parents)
 
     # Others at the ledger.
 

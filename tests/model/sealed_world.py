@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
+from itertools import takewhile
 
 from k2_offload.core import fault_points
 from k2_offload.core.day_comparison import first_whole_day
@@ -148,6 +149,19 @@ class SealedWorld(World):
     def _change_day(self, name: str, change: Callable[[list[Row]], list[Row]]) -> None:
         self.lakehouse.change_day(f"cold.{name}", DAY, change)
         self.changed.add(self.head(name))
+
+    def expire_snapshots(self, name: str, older_than: datetime, *, clear_parents: bool) -> None:
+        """Not what another writer has changed since the last window or heal: no row total leads over it any more.
+
+        Such a table is refused until a person confirms it.
+        """
+        metadata = self.lakehouse.tables[f"cold.{name}"]
+        since = takewhile(
+            lambda each: not {WINDOW_PROPERTY, HEAL_PROPERTY} & metadata.by_id[each].properties.keys(),
+            metadata.chain(metadata.current_snapshot_id),
+        )
+        if self.changed.isdisjoint(since):
+            super().expire_snapshots(name, older_than, clear_parents=clear_parents)
 
     def roll_back(self, name: str, snapshots: int) -> None:
         """Somebody rolls the cold table back; what that takes out is moved again at once.

@@ -115,7 +115,7 @@ class Sealing(Offload):
             "a row less": lambda: world.remove_row(name),
             "rollback": lambda: self.roll_back(name, 1 + minutes % 4),
             "compaction": lambda: self.compact(name),
-            "expiry": lambda: world.lakehouse.expire(f"cold.{name}", world.now, clear_parents=False),
+            "expiry": lambda: world.expire_snapshots(name, world.now, clear_parents=False),
             "a verification": lambda: world.begin_verify().proceed(),
             "an acceptance": lambda: world.begin_accept(name).proceed(),
             "lake lost": lambda: world.lose_seals("lake"),
