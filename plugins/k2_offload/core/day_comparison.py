@@ -158,7 +158,7 @@ class DayComparison:
         if self.problem is not None:
             return "what the cold tier holds of it cannot be read"
         if self.shrunk_rows:
-            return f"{self.shrunk_rows} candles would lose trades"
+            return f"{self.shrunk_rows} candles would lose trades, or have other values with as many"
         if self.gone_rows and self.shrunk_rows is None:
             return f"{self.gone_rows} rows of the cold tier are not in the warm tier"
         return None

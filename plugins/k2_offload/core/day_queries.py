@@ -88,9 +88,11 @@ def differing_rows(table: TableSpec, columns: Sequence[Column], warm: str, cold:
 
 
 def shrunk_rows(table: TableSpec, columns: Sequence[Column], warm: str, cold: str, minutes: Collection[int]) -> str:
-    """One row: keys of the cold side that are older in the warm side, or stand there not once; and the hashes' sum.
+    """One row: keys of the cold side that the warm side does not keep, and the hashes' sum.
 
-    The hashes of the cold side count negatively, as in :func:`differing_rows`.
+    Kept is a key that stands on either side once, in a newer version or with the same values: a row that only became
+    another one was altered, or its column was dropped and added again. The hashes of the cold side count negatively,
+    as in :func:`differing_rows`.
     """
     keys, version = ", ".join(quote(name) for name in table.key_columns), quote(table.version_column or "")
 
@@ -101,7 +103,7 @@ def shrunk_rows(table: TableSpec, columns: Sequence[Column], warm: str, cold: st
 
     return (
         "SELECT countIf(k2_cold_rows > 0 AND NOT ifNull(k2_warm_rows = 1 AND k2_cold_rows = 1 "
-        "AND k2_warm_version >= k2_cold_version, 0)), sum(k2_part) FROM ("
+        "AND (k2_warm_version > k2_cold_version OR k2_part = 0), 0)), sum(k2_part) FROM ("
         f"SELECT {keys}, countIf(k2_side = 1) AS k2_warm_rows, countIf(k2_side = -1) AS k2_cold_rows, "
         "maxOrNullIf(k2_version, k2_side = 1) AS k2_warm_version, "
         "maxOrNullIf(k2_version, k2_side = -1) AS k2_cold_version, "

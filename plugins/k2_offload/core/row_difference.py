@@ -45,23 +45,25 @@ def surpluses(warm: Iterable[HashedRow], cold: Iterable[HashedRow]) -> list[Surp
 
 
 def count_shrunk(warm: Iterable[HashedRow], cold: Iterable[HashedRow]) -> int:
-    """Keys of the cold side that are older in the warm side, or stand on either not once."""
-    of_warm, of_cold = _versions(warm), _versions(cold)
-    return sum(not _kept(of_warm.get(key, []), versions) for key, versions in of_cold.items())
+    """Keys of the cold side that the warm side does not keep, see :func:`k2_offload.core.day_queries.shrunk_rows`."""
+    of_warm, of_cold = _by_key(warm), _by_key(cold)
+    return sum(not _kept(of_warm.get(key, []), rows) for key, rows in of_cold.items())
 
 
-def _versions(rows: Iterable[HashedRow]) -> Mapping[int, list[int | None]]:
-    versions: dict[int, list[int | None]] = {}
+def _by_key(rows: Iterable[HashedRow]) -> Mapping[int, list[HashedRow]]:
+    by_key: dict[int, list[HashedRow]] = {}
     for row in rows:
-        versions.setdefault(row.key, []).append(row.version)
-    return versions
+        by_key.setdefault(row.key, []).append(row)
+    return by_key
 
 
-def _kept(warm: list[int | None], cold: list[int | None]) -> bool:
+def _kept(warm: list[HashedRow], cold: list[HashedRow]) -> bool:
     if len(warm) != 1 or len(cold) != 1:
         return False
-    [newer], [older] = warm, cold
-    return newer is not None and older is not None and newer >= older
+    [after], [before] = warm, cold
+    if after.version is None or before.version is None:
+        return False
+    return after.version > before.version or after.content == before.content
 
 
 def pick(found: Iterable[Surplus], limit: int) -> Iterator[tuple[Surplus, bool]]:

@@ -86,7 +86,7 @@ class Sides:
         return Differences(*found)
 
     def shrunk(self, minutes: Collection[int]) -> tuple[int, int]:
-        """Keys of the cold side that are older in the warm side, or stand there not once; the hashes' difference."""
+        """Keys of the cold side that the warm side does not keep, and the hashes' difference."""
         sql = day_queries.shrunk_rows(self.table, self.columns, self.warm_sql, self.cold_sql, minutes)
         [(shrunk, seen)] = self.execute(sql)
         return shrunk, seen

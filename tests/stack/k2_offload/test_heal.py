@@ -13,7 +13,7 @@ from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.windows import Window
 from k2_offload.work.changes import find_changes
 from k2_offload.work.compare import compare_day, count_days
-from k2_offload.work.reconcile import plan_heal
+from k2_offload.work.reconcile import plan_heal, reconcile
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 DAY = NOON.date()
@@ -247,4 +247,29 @@ def test_candles_are_healed_only_if_none_loses_a_trade(workbench):
     workbench.publish(planned_heal(cycle, table))
     assert compare(cycle, table).verdict is Verdict.EQUAL
     workbench.sql(f"INSERT INTO {table} VALUES", [(NOON, "x", "A/B", 12), (NOON, "y", "A/B", 9)])
-    assert compare(cycle, table).obstacle() == "1 candles would lose trades"
+    assert compare(cycle, table).obstacle() == "1 candles would lose trades, or have other values with as many"
+
+
+def test_a_column_of_candles_that_was_dropped_and_added_again_costs_no_value(workbench):
+    table = f"{workbench.name}_refilled"
+    workbench.sql(
+        f"CREATE TABLE {table} (at DateTime64(6, 'UTC'), symbol String, volume Float64, trades UInt64) "
+        "ENGINE = ReplacingMergeTree ORDER BY (symbol, at)"
+    )
+    workbench.sql(
+        f"INSERT INTO {table} VALUES", [(NOON + timedelta(minutes=each), "A/B", 2.5, 10) for each in range(5)]
+    )
+    spec = workbench.spec(
+        table, sequence_column=None, sort_columns="[symbol, at]", key_columns="[symbol, at]", version_column="trades",
+        final="true",
+    )  # fmt: skip
+    cycle = workbench.cycle(spec, now=LATER)
+    workbench.move(cycle, table)
+    workbench.sql(f"ALTER TABLE {table} DROP COLUMN volume")
+    workbench.sql(f"ALTER TABLE {table} ADD COLUMN volume Float64 AFTER symbol")
+    found = compare(cycle, table)
+    assert (found.verdict, found.shrunk_rows) == (Verdict.CHANGED_ROWS, 5)
+    assert found.obstacle() is not None
+    [found] = reconcile(cycle.tiers, [cycle.tables[table]])
+    assert found.heals == ()
+    assert "have other values" in found.problems[0]

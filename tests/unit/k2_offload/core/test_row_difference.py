@@ -11,7 +11,7 @@ rows = st.lists(st.builds(HashedRow, st.integers(0, 5), st.just(0), st.integers(
 
 
 def replaced(row, version):
-    return HashedRow(row.content, row.micros, row.key, version)
+    return HashedRow(row.content + 10 * (version - (row.version or 0)), row.micros, row.key, version)
 
 
 @given(rows, rows)
@@ -31,6 +31,9 @@ def test_nothing_shrinks_where_each_key_stands_once_and_grows(cold):
     assert count_shrunk([], cold) == len(cold)
     assert count_shrunk(cold * 2, cold) == len(cold)
     assert count_shrunk(cold, []) == 0
+    assert count_shrunk(cold, cold) == 0
+    other_values = [row._replace(content=row.content + 1) for row in cold]
+    assert count_shrunk(other_values, cold) == len(cold), "as many trades, and other values"
 
 
 def test_rows_are_picked_in_the_order_of_their_times_and_versions_of_one_row_are_told():
