@@ -19,7 +19,7 @@ _log = logging.getLogger("k2_offload.work.cycle")
 layers = st.sampled_from(LAYERS)
 names = st.sampled_from(list(TABLES.by_name))
 exchanges = st.sampled_from(EXCHANGES)
-clock_errors = st.sampled_from([timedelta(0), timedelta(0), timedelta(hours=1), -timedelta(minutes=20)])
+clock_errors = st.sampled_from([0, 0, 60, -20, -300]).map(lambda minutes: timedelta(minutes=minutes))
 turns = st.integers(0, 99)
 """Which of the runs under way; taken modulo their number."""
 stops = st.sampled_from(

@@ -35,7 +35,7 @@ def find_missed(tiers: Tiers, table: TableSpec) -> list[Missed]:
     cold = tiers.catalog.load(table)
     watermark = watermark_of(cold.published if cold else None)
     check_replicas(tiers.clickhouse, table)
-    now = min(tiers.now(), tiers.clickhouse.now())
+    now = max(tiers.now(), tiers.clickhouse.now())  # as the cycle that has stopped
     missed = []
     if entry.open_window is not None and entry.open_window.window.low == watermark:  # otherwise it was moved
         window, rows = entry.open_window.window, tiers.clickhouse.count_within(table, entry.open_window.window)

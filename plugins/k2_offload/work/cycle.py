@@ -81,9 +81,10 @@ def plan(
         state = _follow(tiers, table, locked, entry, cold, seen)
         follow_source(table, cold, changes, state.watermark, window_open=state.resume is not None)
         check_replicas(tiers.clickhouse, table)
-        # The earlier of the two clocks: one that is ahead would reach into rows still in flight.
-        now = min(tiers.now(), tiers.clickhouse.now())
-        _check_expired(tiers, table, locked.looked, state.watermark, now)
+        # By the earlier of the two clocks, as one that is ahead would reach into rows still in flight; but the TTL may
+        # go by the later one.
+        now, later = sorted((tiers.now(), tiers.clickhouse.now()))
+        _check_expired(tiers, table, locked.looked, state.watermark, later)
         if state.resume is None:
             below = {} if upstream_watermarks is None else upstream_watermarks
             limit = upstream_limit(

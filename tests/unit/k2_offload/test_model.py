@@ -11,15 +11,16 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, settings
 
-from k2_offload.core.day_comparison import COMPARED_TOGETHER
+from k2_offload.core.day_comparison import COMPARED_TOGETHER, TTL_MARGIN
 from k2_offload.core.errors import AuditFailed, ExpiredRows
 from k2_offload.core.exactly_once import WindowId
 from k2_offload.core.windows import Window, to_micros
+from k2_offload.work.accept import find_missed
 from tests.model.actors import Fate
 from tests.model.machine import Offload
 from tests.model.sealed_world import SealedWorld
 from tests.model.sealing import Sealing
-from tests.model.world import LAYERS, LONG, World
+from tests.model.world import LAYERS, LONG, SHORT, World
 
 # Greenlets, whose calls a tracer mixes up; and what they run is run by other tests as well.
 pytestmark = pytest.mark.no_cover
@@ -186,6 +187,20 @@ def test_an_empty_table_whose_parents_were_cleared_knows_what_is_left_out():
     assert left_out
     assert world.cycle().catalog.load(world.tables["candles_5m"]).skips.left_out == left_out
     world.check()
+
+
+def test_a_clock_that_is_behind_hides_no_row_that_has_expired():
+    world = World()
+    trade(world, 20, "bronze_a")
+    world.begin("bronze").proceed()
+    trade(world, 30, "bronze_a")
+    world.now += timedelta(hours=2, minutes=10)
+    world.expire_warm_rows()
+    cycle = world.cycle(-timedelta(hours=2))
+    with pytest.raises(ExpiredRows, match="k2 accept bronze_a"):
+        cycle.plan(cycle.tables["bronze_a"])
+    [missed] = find_missed(cycle.tiers, cycle.tables["bronze_a"])
+    assert missed.gap.window.high >= world.now - SHORT + TTL_MARGIN
 
 
 def test_rows_that_expire_while_a_person_thinks_about_a_skip_are_not_nobodys_loss():
