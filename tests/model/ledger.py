@@ -184,11 +184,11 @@ class Connection:
             return
         table = values["table"]
         self.touched.add(table)
-        if name in ("days_of", "record_day"):
+        if name in ("days_of", "record_day", "keep_late_rows"):
             entry = self._server.entries.get(table, Entry())
             if name == "days_of":
                 self._result = [(day, *found) for day, found in entry.days.items()]
-            else:
+            elif name == "record_day":
                 days = {**entry.days, values["day"]: (values["verdict"], values["now"])}
                 self._server.entries[table] = replace(entry, days=days)
                 self._result = [(None,)]

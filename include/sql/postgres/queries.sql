@@ -141,6 +141,12 @@ ON CONFLICT (table_name, day) DO UPDATE SET
     unequal_since = CASE WHEN %(differs)s THEN coalesce(offload_days.unequal_since, excluded.unequal_since) END
 RETURNING unequal_since;
 
+-- name: keep_late_rows
+UPDATE k2_offload.offload_days
+SET verdict = 'late rows', compared_at = %(now)s, below = %(below)s, warm_rows = %(warm_rows)s, whole = false
+WHERE table_name = %(table)s AND day = %(day)s AND late_rows > %(late_rows)s AND cold_rows >= %(cold_rows)s
+RETURNING unequal_since;
+
 -- name: days_of
 SELECT day, verdict, compared_at
 FROM k2_offload.offload_days

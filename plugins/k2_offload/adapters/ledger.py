@@ -140,24 +140,30 @@ class Ledger:
     def record_day(self, found: DayComparison, problem: str | None, now: datetime) -> datetime | None:
         """Keep what a comparison of one day has found, in place of the one before.
 
+        Late rows of a day that is not whole any more stay on record when the TTL has taken them as well.
+
         :param problem: why the day cannot be read, or was not healed
         :returns: since when it has been unequal; ``None`` if it is not
         """
         differing = found.differing
+        values = {
+            "table": found.table, "day": found.scope.day, "verdict": str(found.verdict), "now": now,
+            "snapshot_id": found.snapshot_id, "below": found.scope.below, "differs": found.differs,
+            "warm_rows": found.warm_rows,
+            "cold_rows": found.cold_rows, "late_rows": found.late_rows, "gone_rows": found.gone_rows,
+            "differs_from": differing.low if differing else None,
+            "differs_until": differing.high if differing else None, "problem": problem,
+            "whole": found.whole,
+        }  # fmt: skip
+        since: datetime | None
         with self.transaction() as cursor:
-            cursor.execute(
-                statements()["record_day"],
-                {
-                    "table": found.table, "day": found.scope.day, "verdict": str(found.verdict), "now": now,
-                    "snapshot_id": found.snapshot_id, "below": found.scope.below, "differs": found.differs,
-                    "warm_rows": found.warm_rows,
-                    "cold_rows": found.cold_rows, "late_rows": found.late_rows, "gone_rows": found.gone_rows,
-                    "differs_from": differing.low if differing else None,
-                    "differs_until": differing.high if differing else None, "problem": problem,
-                    "whole": found.whole,
-                },
-            )  # fmt: skip
-            since: datetime | None = cursor.fetchone()[0]
+            if not found.whole and found.problem is None:
+                cursor.execute(statements()["keep_late_rows"], values)
+                if (kept := cursor.fetchone()) is not None:
+                    [since] = kept
+                    return since
+            cursor.execute(statements()["record_day"], values)
+            [since] = cursor.fetchone()
             return since
 
     def read_days(self, table: str) -> dict[date, LastComparison]:

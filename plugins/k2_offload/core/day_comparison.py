@@ -297,12 +297,14 @@ def days_to_compare(
 
     Those whose counts differ, which were not equal the last time, or which have not been compared for a day. A day
     that the TTL has reached is looked at as long as the warm tier holds any of it: counts say nothing of it any more.
+    One that could not be read is looked at until it can be.
 
     :param warm: rows below the watermark, by day
     :param cold: rows by day
     :param is_whole: whether the warm tier surely holds a day as a whole, see :func:`first_whole_day`
     """
     due = {day for day, rows in warm.items() if rows and not is_whole(day)}
+    due |= {day for day, last in known.items() if last.verdict is Verdict.UNREADABLE}
     for day in {*warm, *cold}:
         last = known.get(day)
         if is_whole(day) and (

@@ -209,6 +209,34 @@ def test_a_day_half_expired_is_compared_and_not_healed(workbench, moved):
     assert (found.verdict, found.late_rows, found.gone_rows) == (Verdict.LATE_ROWS, 2, 400)
     assert "may no longer hold the day as a whole" in found.obstacle(400)
 
+    def on_record():
+        list(reconcile(late.tiers, [late.tables[table]]))
+        return late.ledger.read_days(table)[DAY].verdict, late.ledger.read_comparisons()[table].unequal[0].late_rows
+
+    assert on_record() == (Verdict.LATE_ROWS, 2)
+    workbench.sql(f"ALTER TABLE {table} DELETE WHERE sequence >= 1000000 SETTINGS mutations_sync = 2")
+    assert compare(late, table).verdict is Verdict.EXPIRED
+    assert on_record() == (Verdict.LATE_ROWS, 2), "the TTL has taken them, too"
+
+
+def test_a_day_that_cannot_be_read_stays_red_after_the_ttl_has_reached_it(workbench, moved):
+    _, table = moved
+    late = workbench.cycle(workbench.spec(table), now=NOON + timedelta(days=7, hours=1))
+    [file] = [
+        Path(urlparse(task.file.file_path).path)
+        for task in workbench.cold_table(table).scan("at < '2026-03-04T12:05:00+00:00'").plan_files()
+    ]
+    content = file.read_bytes()
+    file.unlink()
+    for left in (400, 0):
+        found = next(found for found in reconcile(late.tiers, [late.tables[table]]) if found.days[0].scope.day == DAY)
+        assert not found.days[0].whole
+        assert "cannot be read" in found.problems[0], left
+        workbench.sql(f"ALTER TABLE {table} DELETE WHERE at < '2026-03-05' SETTINGS mutations_sync = 2")
+    file.write_bytes(content)
+    list(reconcile(late.tiers, [late.tables[table]]))
+    assert late.ledger.read_days(table)[DAY].verdict is Verdict.EXPIRED
+
 
 def skip(cycle, table, window):
     """Let the chain of snapshots say that a range was skipped, whatever the table holds of it."""

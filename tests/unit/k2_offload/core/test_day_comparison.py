@@ -153,3 +153,8 @@ def test_a_day_that_the_ttl_has_reached_is_looked_at_while_warm_holds_any_of_it(
     after = DAY + timedelta(days=1)
     assert days_to_compare({DAY: 1}, {DAY: 5}, {DAY: equal(1)}, after.__le__, NOW) == [DAY]
     assert days_to_compare({}, {DAY: 5}, {DAY: equal(1)}, after.__le__, NOW) == []
+
+
+def test_a_day_that_could_not_be_read_is_looked_at_until_it_can_be():
+    unreadable = replace(equal(1), verdict=Verdict.UNREADABLE)
+    assert days_to_compare({}, {DAY: 5}, {DAY: unreadable}, (DAY + ONE_DAY).__le__, NOW) == [DAY]
