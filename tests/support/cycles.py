@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.cold_catalog import ColdCatalog
@@ -64,7 +64,7 @@ def build_cycle(resources: ExitStack, now: datetime | Clock | None, tables: str,
     """A cycle over the tables of a table file, with the connections of this session's AIRFLOW_HOME.
 
     :param resources: closes the connections
-    :param now: a clock, or the time at which it stands still; the real one when left out
+    :param now: a clock, or the time at which it stands still, for both tiers; the real ones when left out
     """
-    clock = now if callable(now) else (lambda: now or datetime.now(UTC))
+    clock = now if callable(now) or now is None else lambda: now
     return Cycle(resources.enter_context(open_tiers(parse_tables(tables), clock)), dag_run_id)

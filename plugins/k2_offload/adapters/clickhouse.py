@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -83,13 +83,15 @@ class ClickHouse:
     another by itself.
 
     :param endpoint: where it listens
+    :param clock: in place of the server's, where time is played
     :raises Unreachable: by every method, if the server does not answer or drops the connection
     :raises Refused: by every method, if it does not let the user in
     :raises Overloaded: by every method, if it has too much to do
     """
 
-    def __init__(self, endpoint: ClickHouseEndpoint) -> None:
+    def __init__(self, endpoint: ClickHouseEndpoint, clock: Callable[[], datetime] | None = None) -> None:
         self._endpoint = endpoint
+        self._clock = clock
 
     @cached_property
     def _client(self) -> Any:
@@ -173,6 +175,8 @@ class ClickHouse:
 
     def now(self) -> datetime:
         """The server's clock."""
+        if self._clock is not None:
+            return self._clock()
         [(micros,)] = self.execute("SELECT toUnixTimestamp64Micro(now64(6))")
         return from_micros(micros)
 

@@ -66,10 +66,14 @@ def file_name(uri: str) -> str:
     return uri.rpartition("/")[2]
 
 
+_DIGITS_OF_A_UUID = 8
+"""As many as its first group has, of which some consist of decimal digits alone."""
+
+
 def version_of(name: str) -> int:
     """The number in a metadata file's name, such as 00012-….metadata.json or v12.metadata.json; -1 if it has none."""
     number = name.partition("-")[0].partition(".")[0].removeprefix("v")
-    return int(number) if number.isdecimal() else -1
+    return int(number) if number.isdecimal() and len(number) < _DIGITS_OF_A_UUID else -1
 
 
 def last_of_each_line(
@@ -133,6 +137,8 @@ def choose(current: TableState | None, found: Sequence[TableState], followed: st
     """
     table_uuid = followed or (current.table_uuid if current is not None and not current.new else None)
     possible = [each for each in found if each.table_uuid == table_uuid or (table_uuid is None and not each.new)]
+    if len({each.table_uuid for each in possible}) > 1:
+        return Choice(tied=tuple(possible))  # commits of different tables do not compare
     kept = current if current is not None and current.table_uuid == table_uuid else None
     following = [each for each in possible if kept is None or kept.file_name in each.earlier]
     best = max(following, key=lambda each: each.commits, default=None)

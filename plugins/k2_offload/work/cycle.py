@@ -18,7 +18,7 @@ from k2_offload.adapters.log_lines import about
 from k2_offload.adapters.replicas import check_replicas
 from k2_offload.core import queries
 from k2_offload.core.cuts import Counts, cut_by_rows, next_row_limit, rows_of_next_attempt
-from k2_offload.core.errors import ExpiredRows
+from k2_offload.core.errors import ChangedTable, ExpiredRows
 from k2_offload.core.exactly_once import (
     FIRST_WATERMARK,
     LedgerEntry,
@@ -73,6 +73,7 @@ def plan(
             refuse_to_recreate(table.name, entry.table_uuid)
             cold = tiers.catalog.create(table, columns)
         refuse_to_start_over(table, entry, cold)
+        _refuse_another_name(tiers, table, entry, cold)
         changes = cold.check_source(table, columns)
         if changes and table.schema_changes == "refuse":
             raise refused_by_choice(table, changes)
@@ -135,6 +136,23 @@ def refuse_to_start_over(table: TableSpec, entry: LedgerEntry, cold: ColdTable) 
     """
     if entry.table_uuid is None and not cold.snapshot_id and (other := cold.other_in_folder()) is not None:
         raise starting_over(table.name, other.metadata_file, other.rows)
+
+
+def _refuse_another_name(tiers: Tiers, table: TableSpec, entry: LedgerEntry, cold: ColdTable) -> None:
+    """A table is known by its name in the table file: its seals, gaps and differences would not be found any more.
+
+    :raises ChangedTable: if the ledger has followed this cold table under another name
+    """
+    if entry.table_uuid is not None:
+        return
+    records = tiers.ledger.read_tables().values()
+    before = next((each.table for each in records if each.table_uuid == cold.uuid and each.table != table.name), None)
+    if before is not None:
+        raise ChangedTable(
+            f"{table.name}: the ledger has followed its cold table {table.target} under the name {before}, and keeps "
+            "its seals, gaps and comparisons under that. Nothing was moved and no row is lost. Call it "
+            f"{before} in the table file again; a new name needs a new cold table: 'target'."
+        )
 
 
 def mark_failed(tiers: Tiers, table: TableSpec, reason: str) -> None:

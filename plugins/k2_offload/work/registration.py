@@ -167,7 +167,7 @@ def _finding(
         files = ", ".join(sorted(state.metadata_file for state in choice.tied))
         return (
             f"{name}: which of these metadata files the catalog has named is not known, as one commit was refused or "
-            f"lost: {files}. Nothing was changed. Compare where they end, then take one: "
+            f"lost, or they are of two tables: {files}. Nothing was changed. Compare where they end, then take one: "
             f"`k2 register {name} --from FILE`."
         )
     if choice.state is not None or (current is not None and current.table_uuid == (followed or current.table_uuid)):

@@ -71,11 +71,12 @@ def open_ledger(settings: Settings) -> Ledger:
 
 @contextmanager
 def open_tiers(
-    tables: Tables | None = None, now: Callable[[], datetime] = wall_clock, query_seconds: int | None = None
+    tables: Tables | None = None, clock: Callable[[], datetime] | None = None, query_seconds: int | None = None
 ) -> Iterator[Tiers]:
     """All of it, from Airflow's settings and connections; closed at the end. Nothing connects before it is used.
 
     :param tables: those of the table file when left out
+    :param clock: in place of this machine's and ClickHouse's, where time is played
     :param query_seconds: how long ClickHouse may say nothing during a query; as long as a task may take when left out
     :raises OffloadError: if a setting, a connection or the table file is wrong
     """
@@ -83,9 +84,9 @@ def open_tiers(
     tables = tables or load_tables(settings.tables_file)
     ledger = open_ledger(settings)
     with (
-        closing(ClickHouse(clickhouse_endpoint(settings, query_seconds))) as clickhouse,
+        closing(ClickHouse(clickhouse_endpoint(settings, query_seconds), clock)) as clickhouse,
         closing(ColdCatalog(catalog_settings(settings))) as catalog,
     ):
         task_timeout = timedelta(seconds=settings.task_timeout_seconds)
         collection, reader = settings.lake_collection, settings.cold_reader
-        yield Tiers(tables, ledger, clickhouse, catalog, collection, now, task_timeout, reader)
+        yield Tiers(tables, ledger, clickhouse, catalog, collection, clock or wall_clock, task_timeout, reader)

@@ -36,6 +36,18 @@ def gaps_of(cycle, table):
     return [(gap.kind, gap.rows) for gap in cycle.ledger.read_gaps().get(table, [])]
 
 
+def test_a_table_under_another_name_is_refused_as_its_seals_would_not_be_found(workbench):
+    table, cycle = moved_table(workbench)
+    entry = workbench.spec(table).replace(f"{table}:", f"{table}_renamed:", 1)
+    renamed = workbench.cycle(entry, now=LATER)
+    workbench.insert_trades(table, NOON + timedelta(hours=1), 100)
+    with pytest.raises(ChangedTable, match=f"under the name {table}, .*Call it {table} in the table file again"):
+        renamed.plan(renamed.tables[f"{table}_renamed"])
+    cycle = workbench.cycle(workbench.spec(table), now=LATER)
+    workbench.move(cycle, table)
+    assert workbench.cold_rows(table) == workbench.warm_rows(table)
+
+
 def test_another_timestamp_column_is_refused_until_it_is_changed_on_purpose(workbench):
     table, cycle = moved_table(workbench, extra=", ingested_at DateTime64(6, 'UTC') DEFAULT at + INTERVAL 2 SECOND")
     edited = workbench.cycle(workbench.spec(table, timestamp_column="ingested_at", partition_column="at"), now=LATER)

@@ -67,7 +67,13 @@ def test_files_that_another_one_names_are_not_read_but_for_the_oldest():
 
 @pytest.mark.parametrize(
     ("name", "version"),
-    [("00012-ab.metadata.json", 12), ("v12.metadata.json", 12), ("v3.gz.metadata.json", 3), ("ab-1.metadata.json", -1)],
+    [
+        ("00012-ab.metadata.json", 12),
+        ("v12.metadata.json", 12),
+        ("v3.gz.metadata.json", 3),
+        ("ab-1.metadata.json", -1),
+        ("12345678-9abc.metadata.json", -1),
+    ],
 )
 def test_the_number_of_commits_is_in_the_name(name, version):
     assert version_of(name) == version
@@ -82,6 +88,12 @@ def test_of_a_catalog_that_is_lost_the_line_with_the_most_commits_is_chosen_not_
     left, table = named(4, 5, hours=24), named(9, 12, hours=2)
     assert choose(None, [left, table], "a") == Choice(table, later=(left,))
     assert choose(None, [left, table], None) == Choice(table, later=(left,))
+
+
+def test_two_tables_in_one_folder_are_left_to_a_person_where_nobody_knows_which_one_it_was():
+    before, current = named(4, 500, table_uuid="b"), named(9, 100, hours=2)
+    assert choose(None, [before, current], None) == Choice(tied=(before, current))
+    assert choose(None, [before, current], "a") == Choice(current)
 
 
 def test_two_states_of_equally_many_commits_are_left_to_a_person():
