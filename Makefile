@@ -83,6 +83,7 @@ soak: ready ## Seven days of cycles with random faults, compared row by row; thr
 	@K2_SOAK_SEED=$(SEED) K2_SOAK_CYCLES=$(or $(CYCLES),672) K2_SOAK_MINUTES=$(MINUTES) $(PYTEST) tests/soak -s -p no:logging
 
 runbooks: prometheus ## Break a stack by each scenario, let its alert fire, follow its runbook; writes docs/runbooks/results.md
+	@.venv/bin/python -m embedded.install.broker
 	@K2_RUNBOOK_RESULTS=docs/runbooks/results.md $(PYTEST) $(SIDE_BY_SIDE) $(RUNBOOKS) $(ARGS)
 
 bench: ## This project against what else moves rows, side by side; writes docs/benchmarks*.md (ARGS="--rounds 5")

@@ -15,6 +15,9 @@ RESULTS_VARIABLE = "K2_RUNBOOK_RESULTS"
 DIVISOR = 300
 """By which the durations of the rules are divided, in scenarios: five minutes are a second."""
 
+RAW_MESSAGE = ", raw_message String DEFAULT toString(sequence)"
+"""The column that a table has besides, whose rows came as messages."""
+
 
 @dataclass(frozen=True)
 class Command:

@@ -48,10 +48,10 @@ def runbook(workbench, monkeypatch, tmp_path, request):
     monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__TABLES_FILE", str(tables_file))
     started = []
 
-    def begin(section, rows=1000, ago=timedelta(hours=3)):
+    def begin(section, rows=1000, ago=timedelta(hours=3), columns=""):
         noted = {"section": section, "alerts": [], "commands": 0, "verified": False}
         request.node.user_properties.append((NOTED, noted))
-        table = workbench.create_trades()
+        table = workbench.create_trades(extra=columns)
         prometheus = resources.enter_context(scraping(tables_file, tmp_path, table, workbench, rows, ago))
         scenario = Scenario(sections()[section], table, workbench, prometheus, tables_file, noted)
         started.append(scenario)

@@ -5,24 +5,30 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import psycopg
+import pytest
 
+from k2_offload.cli.run import run_dag
 from k2_offload.core.windows import format_time
+from k2_offload.work.offsets import compare_due
 from k2_offload.work.reconcile import reconcile
 from k2_offload.work.seals import seal_days
 from k2_offload.work.verify_seals import verify_due
 from tests.support.ledger import change_ledger
+from tests.support.runbooks import RAW_MESSAGE
 
 
 def test_the_ttl_is_about_to_win(runbook):
     scenario = runbook("watermark.md#rows-are-about-to-expire", rows=0)
     scenario.workbench.sql(f"ALTER TABLE {scenario.table} MODIFY TTL toDateTime(at) + INTERVAL 7 DAY")
     scenario.use(scenario.entry(warm_retention_days=7))
-    scenario.insert(timedelta(days=6, hours=12))
+    scenario.insert(timedelta(days=6, hours=23, minutes=30))
     scenario.insert(timedelta(hours=1))
     scenario.fires("K2RowsExpireSoon")
+    scenario.fires("K2RowsExpireNow")
     assert "TTL" in scenario.check()
     scenario.fix()
     scenario.clears("K2RowsExpireSoon")
+    scenario.clears("K2RowsExpireNow")
     scenario.verify()
     scenario.tables_equal()
 
@@ -181,3 +187,42 @@ def test_late_rows_were_not_healed_before_the_ttl(runbook):
     scenario.check()
     scenario.verify()
     scenario.clears("K2LateRowsLeftOut")
+
+
+@pytest.mark.usefixtures("offsets_table")
+def test_messages_came_too_late_for_their_window(runbook, tmp_path):
+    scenario = runbook("consistency.md#messages-are-missing", rows=0, columns=RAW_MESSAGE)
+    view = f"message_offsets_{scenario.table}"
+    scenario.workbench.sql(
+        f"CREATE MATERIALIZED VIEW {view} TO message_offsets AS SELECT '{scenario.table}' AS bronze_table, "
+        "'t' AS topic, 0 AS partition, toInt64(sequence) AS offset, at AS received_at, at AS first_trade_at, "
+        f"sipHash64(raw_message) AS message_hash FROM {scenario.table}"
+    )
+    scenario.insert(timedelta(hours=3), 1000, start_sequence=0)
+    scenario.workbench.move(scenario.cycle, scenario.table)
+
+    def compare():
+        tiers = scenario.cycle.tiers
+        return sum(report.missing for report in compare_due(tiers, [tiers.tables[scenario.table]], lambda: None))
+
+    assert compare() == 0
+    scenario.insert(timedelta(hours=3), 3, start_sequence=1000)
+    assert scenario.is_quiet("K2OffsetsNotCompared")
+    earlier = (
+        "UPDATE k2_offload.offload_offsets SET compared_at = compared_at - interval '5 hours' WHERE table_name = %s"
+    )
+    assert scenario.airflow(earlier, scenario.table) == 1
+    scenario.fires("K2OffsetsNotCompared")
+    assert scenario.is_quiet("K2MessagesMissing")
+    assert compare() == 3
+    scenario.clears("K2OffsetsNotCompared")
+    scenario.fires("K2MessagesMissing")
+    assert "offsets 1000 to 1002 (3): missing in Iceberg" in scenario.check()
+    assert compare() == 3, "nobody has healed them"
+    assert not scenario.is_quiet("K2MessagesMissing")
+    scenario.fix(row="missing in Iceberg")
+    assert run_dag("k2_reconcile", [], tmp_path / "reconcile.log", {}) == "success"
+    scenario.verify()
+    scenario.clears("K2MessagesMissing")
+    scenario.workbench.sql(f"DROP VIEW {view} SYNC")
+    scenario.tables_equal()

@@ -110,6 +110,32 @@ def test_a_bad_deploy_is_rolled_back(runbook):
     scenario.tables_equal()
 
 
+def test_runs_fail_as_one_of_two_tables_has_text_that_is_none(runbook):
+    scenario = runbook("offload-failure.md#runs-fail")
+    other = scenario.workbench.create_trades("other")
+    scenario.use(scenario.entry(), scenario.entry_of(other))
+    for table in (scenario.table, other):
+        scenario.insert(timedelta(minutes=20), table=table)
+    broken = f"ALTER TABLE {scenario.table} UPDATE note = {{}} WHERE note = {{}} SETTINGS mutations_sync = 2"
+    scenario.workbench.sql(broken.format("unhex('FF41')", "'n4'"))
+    for _ in range(3):
+        assert scenario.is_quiet("K2RunsFail", DAG)
+        scenario.k2("run", exit_codes=(1,))
+    scenario.fires("K2RunsFail", DAG)
+    scenario.fires("K2TableFails")
+    assert "column 'note' holds text that is not valid UTF-8" in scenario.check()
+    assert scenario.workbench.cold_rows(other) == scenario.workbench.warm_rows(other), "it has moved"
+    scenario.workbench.sql(broken.format("'n4'", "unhex('FF41')"))
+    assert not scenario.is_quiet("K2RunsFail", DAG)
+    scenario.verify()
+    scenario.clears("K2RunsFail", DAG)
+    scenario.clears("K2TableFails")
+    while scenario.workbench.move(scenario.cycle, scenario.table):  # its windows were made smaller
+        pass
+    both = scenario.workbench.cycle(scenario.entry(), scenario.entry_of(other))
+    scenario.workbench.check(both, [scenario.table, other])
+
+
 def test_spark_is_killed(runbook):
     scenario = runbook("offload-failure.md#spark-is-killed")
     scenario.insert(timedelta(minutes=20))
@@ -123,6 +149,27 @@ def test_spark_is_killed(runbook):
     assert "planned and not published" in scenario.check()
     scenario.verify()
     scenario.clears("K2WindowFailsAgain")
+
+
+def test_spark_has_too_little_memory(runbook, monkeypatch, tmp_path):
+    scenario = runbook("offload-failure.md#spark-has-no-memory")
+    scenario.insert(timedelta(minutes=20))
+    settings = tmp_path / "spark" / "spark-defaults.conf"
+    settings.parent.mkdir()
+    monkeypatch.setenv("SPARK_CONF_DIR", str(settings.parent))
+    settings.write_text("spark.driver.memory 20m\n")
+    for _ in range(3):
+        assert scenario.is_quiet("K2WindowFailsAgain")
+        assert "OutOfMemoryError" in scenario.k2("run", scenario.table, exit_codes=(1,))
+    scenario.fires("K2WindowFailsAgain")
+    assert "planned and not published" in scenario.check()
+    settings.write_text("spark.driver.memory 1g\n")
+    assert not scenario.is_quiet("K2WindowFailsAgain")
+    scenario.verify()
+    scenario.clears("K2WindowFailsAgain")
+    while scenario.workbench.move(scenario.cycle, scenario.table):  # its windows were made smaller
+        pass
+    scenario.tables_equal()
 
 
 def test_a_job_of_two_tables_hangs_with_one(runbook):

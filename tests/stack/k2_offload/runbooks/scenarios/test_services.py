@@ -74,7 +74,9 @@ def test_the_lakes_disk_is_full(runbook, monkeypatch):
     with monkeypatch.context() as broken:
         broken.setattr("k2_offload.work.observe.shutil", SimpleNamespace(disk_usage=lambda _: usage))
         scenario.fires("K2DiskFull", "")
+        scenario.fires("K2DiskAlmostFull", "")
     scenario.clears("K2DiskFull", "")
+    scenario.clears("K2DiskAlmostFull", "")
     scenario.verify()
     scenario.tables_equal()
 
