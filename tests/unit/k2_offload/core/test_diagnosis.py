@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from k2_offload.core import diagnosis
-from k2_offload.core.diagnosis import State, diagnose
+from k2_offload.core import diagnosis, needs
+from k2_offload.core.diagnosis import diagnose
 from k2_offload.core.history import History
+from k2_offload.core.needs import State
 from k2_offload.core.observation import (
     SERVICES,
     Comparisons,
@@ -167,7 +168,7 @@ def test_each_alert_has_a_check_or_a_reason_for_none():
     pages = {
         each["alert"]: each["annotations"]["runbook"] for group in rules for each in group["rules"] if "alert" in each
     }
-    source = Path(diagnosis.__file__).read_text()
+    source = "".join(Path(each.__file__).read_text() for each in (diagnosis, needs))
     unseen = {name for name, page in pages.items() if f'"{page.removeprefix("docs/runbooks/")}"' not in source}
     assert unseen == OTHERWISE.keys()
 

@@ -18,6 +18,7 @@ from k2_offload.core.errors import ConfigurationError, NoAirflowDatabase, Offloa
 from k2_offload.core.observation import Comparisons, DagObservation, Observation, UnequalDay
 from k2_offload.core.ttl import Removal, Storage
 from k2_offload.work import observe as module
+from k2_offload.work import records
 from k2_offload.work.observe import LatestObservation, observe
 from k2_offload.work.status import TableStatus
 
@@ -53,8 +54,8 @@ def tiers():
 
 @pytest.fixture(autouse=True)
 def _tables_are_well(monkeypatch):
-    monkeypatch.setattr(module, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=dict))
-    monkeypatch.setattr(module, "LedgerOffsets", lambda _: SimpleNamespace(read=dict))
+    monkeypatch.setattr(records, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=dict))
+    monkeypatch.setattr(records, "LedgerOffsets", lambda _: SimpleNamespace(read=dict))
     monkeypatch.setattr(module, "read_latest_runs", lambda _: DAG)
     monkeypatch.setattr(module, "read_status", lambda _, table, record, **__: TableStatus(table, record))
     monkeypatch.setattr(module, "read_cold_status", lambda _, table, record: TableStatus(table, record, watermark=NOW))
