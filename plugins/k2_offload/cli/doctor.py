@@ -28,8 +28,8 @@ def doctor(as_json: JsonOption = False) -> None:
     """Go through all that the runbooks check, and say what to do and which page to read.
 
     Looks at services, versions, Spark, clocks, the lake's disk, runs, and each table's chain, last attempt, lag, TTL,
-    feed, comparisons, seals, gaps, leftovers and maintenance. Changes nothing. What cannot be known is red. Exit code
-    1 if something is red; a warning alone is none.
+    feed, comparisons, seals, messages, gaps, leftovers and maintenance. Changes nothing. What cannot be known is red.
+    Exit code 1 if something is red; a warning alone is none.
 
     Example: [bold]k2 doctor[/bold]
     """

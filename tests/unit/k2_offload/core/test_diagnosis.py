@@ -139,8 +139,27 @@ def test_what_nobody_knows_is_red():
     found = {each.check for each in diagnose(nothing, {}) if each.state is State.RED}
     assert found == {
         "service", "clocks", "chain and source", "last attempt", "lag", "TTL", "feed", "days that differ",
-        "late rows left out", "seals", "rows missed", "maintenance",
+        "late rows left out", "seals", "messages", "rows missed", "staged leftovers", "maintenance",
     }  # fmt: skip
+
+
+def test_without_ledger_and_catalog_no_check_of_them_is_well():
+    away = replace(ALL_WELL, tables=[replace(WELL, readable=None, offsets=None, **UNREAD, **LEDGER_UNREAD)])
+    told = {each.check: each.found for each in diagnose(away, NOT_PAUSED)}
+    assert (told["messages"], told["staged leftovers"]) == ("not known", "not known")
+
+
+def test_messages_are_counted_where_they_are_followed():
+    followed = replace(WELL, offsets=OffsetComparison(NOW, 0, 0, 0))
+    for tables, words in (([WELL], "followed for no table"), ([WELL, followed], "1 of 2 tables")):
+        told = {each.check: each for each in diagnose(replace(ALL_WELL, tables=tables), NOT_PAUSED)}
+        assert (str(told["messages"].state), told["messages"].found) == ("ok", words)
+
+
+def test_nothing_is_staged_where_no_cold_table_is_yet():
+    new = replace(WELL, history=None, metadata_bytes=None, snapshots=None)
+    told = {each.check: str(each.state) for each in diagnose(replace(ALL_WELL, tables=[new]), NOT_PAUSED)}
+    assert told["staged leftovers"] == "ok"
 
 
 def test_no_check_says_that_all_is_well_of_what_it_could_not_look_at():
@@ -150,7 +169,7 @@ def test_no_check_says_that_all_is_well_of_what_it_could_not_look_at():
     told = {each.check: each.found for each in diagnose(replace(ALL_WELL, tables=[WELL, unread]), NOT_PAUSED)}
     assert (told["lag"], told["seals"]) == ("1 of 2 tables", "2 tables")
     old = replace(ALL_WELL, tables=[replace(WELL, **LEDGER_UNREAD)], old_ledger="It is old.")
-    assert not {"last attempt", "seals", "rows missed"} & {each.check for each in diagnose(old, NOT_PAUSED)}
+    assert not {"last attempt", "seals", "messages", "rows missed"} & {each.check for each in diagnose(old, NOT_PAUSED)}
 
 
 OTHERWISE = {
