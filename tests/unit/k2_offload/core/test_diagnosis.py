@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID, REPORT_DAG_ID
 from k2_offload.core import diagnosis, needs
 from k2_offload.core.diagnosis import diagnose
 from k2_offload.core.history import History
@@ -57,6 +58,7 @@ def test_where_all_is_well_each_check_says_so():
 
 
 COMPARING = {"k2_reconcile": False}
+DAILY = {"k2_maintenance": False, "k2_report": False}
 RECONCILE = {"dag_id": "k2_reconcile", "active_since": None}
 LEDGER_UNREAD = {"failure": None, "totals": None, "comparisons": None, "sealed": None, "gaps": None}
 UNREAD = {"lag_seconds": None, "silent": None, "refused": None, "history": None}
@@ -76,6 +78,14 @@ def unequal(since):
         ({"dag": {"last_start": None}}, "runs", "red", "never"),
         ({"dag": {"last_start": NOW - HOUR}}, "runs", "red", "1 h"),
         ({"dag": {"failures": 3}}, "runs", "red", "last 3 runs"),
+        ({"dag": {"failures": 2}}, None, None, ""),
+        (
+            {"paused": DAILY, "dag": {"dag_id": "k2_maintenance", "failures": 1}},
+            "runs",
+            "red",
+            "the last run has failed",
+        ),
+        ({"paused": DAILY, "dag": {"dag_id": "k2_report", "failures": 2}}, "runs", "red", "last 2 runs"),
         ({"dag": {"active_since": NOW - HOUR}}, "runs", "warning", "going on"),
         ({"paused": {DAG.dag_id: True}}, "runs", "red", "paused"),
         ({"paused": {}}, "runs", "red", "does not know it"),
@@ -190,6 +200,15 @@ def test_each_alert_has_a_check_or_a_reason_for_none():
     source = "".join(Path(each.__file__).read_text() for each in (diagnosis, needs))
     unseen = {name for name, page in pages.items() if f'"{page.removeprefix("docs/runbooks/")}"' not in source}
     assert unseen == OTHERWISE.keys()
+
+
+def test_doctor_and_the_alert_have_the_same_daily_dags_and_numbers_of_failed_runs():
+    rules = yaml.safe_load((DOCS.parent / "docker/prometheus/k2_offload.yml").read_text())["groups"]
+    [expr] = [each["expr"] for group in rules for each in group["rules"] if each.get("alert") == "K2RunsFail"]
+    name = "k2_run_failures_in_a_row"
+    daily = "|".join(diagnosis.DAILY_DAGS)
+    assert expr == f'{name} >= {diagnosis.FAILED_RUNS} or {name}{{dag=~"{daily}"}} >= 1'
+    assert set(diagnosis.DAILY_DAGS) == {MAINTENANCE_DAG_ID, REPORT_DAG_ID}
 
 
 @pytest.mark.parametrize("hours", [1, 6])

@@ -135,13 +135,13 @@ def test_the_dags_that_compare_and_tidy_are_judged_as_doctor_does(tiers, monkeyp
     monkeypatch.setattr(overview, "read_dags", lambda names: {name: DagState(paused.get(name)) for name in names})
     runs = {
         "k2_reconcile": DagObservation("k2_reconcile", None, 0, NOON, NOON, 1.0, 0),
-        "k2_maintenance": DagObservation("k2_maintenance", None, 0, NOON, NOON, 1.0, 3),
+        "k2_maintenance": DagObservation("k2_maintenance", None, 0, NOON, NOON, 1.0, 1),
     }
     monkeypatch.setattr(overview, "read_latest_runs", runs.__getitem__)
     found = read_overview(tiers, {"bronze": "dag"}, list(paused))
     assert [(each.subject, each.found) for each in found.upkeep] == [
         ("k2_reconcile", "paused"),
-        ("k2_maintenance", "the last 3 runs have failed"),
+        ("k2_maintenance", "the last run has failed"),
     ]
     assert found.dags == {"bronze": DagState(None)}
     monkeypatch.setattr(overview, "read_dags", down)
