@@ -209,10 +209,14 @@ def _ttl(table: TableObservation, _: datetime, pause: timedelta) -> Finding | No
 def _feed(table: TableObservation, now: datetime) -> Finding | None:
     if table.silent is None:
         return _unknown("feed", table)
+    page = "watermark.md#a-feed-is-silent"
+    if table.silent and table.silent_since is None:
+        found = "no row up to now, and none was ever moved"
+        return Finding("feed", State.WARNING, found, table.name, "is the source right, and its timestamps' unit?", page)
     if table.silent_since is None or now - table.silent_since <= 6 * HOUR:
         return None
     found = f"silent for {show_duration(now - table.silent_since)}"
-    return Finding("feed", State.WARNING, found, table.name, "is the market closed?", "watermark.md#a-feed-is-silent")
+    return Finding("feed", State.WARNING, found, table.name, "is the market closed?", page)
 
 
 def _of_records(check: str, known: Callable[[Records], object]) -> _Judge:

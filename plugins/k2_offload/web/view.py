@@ -76,6 +76,8 @@ class TableView:
             yield State("behind", "warn")
         if days is not None and days.differing:
             yield State("late rows" if days.late_rows else "differs", "warn")
+        if status.silence is not None and status.silence.since is None:
+            yield State("no rows", "warn")
         if status.record is not None and status.record.status == "running":
             yield State("running", "busy")
         if status.silence is not None:

@@ -108,7 +108,10 @@ def show_silence(line: TableStatus, now: datetime) -> str | None:
     if line.silence is None:
         return None
     if line.silence.since is None:
-        return "ClickHouse has no rows, and none was ever moved."
+        return (
+            "ClickHouse has no rows up to now, and none was ever moved. If its feed sends, is it the right source, and "
+            "are its timestamps of the right unit?"
+        )
     return f"no new rows since {show_time(line.silence.since)} ({show_duration(now - line.silence.since)})."
 
 

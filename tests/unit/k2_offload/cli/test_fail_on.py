@@ -55,7 +55,7 @@ def test_a_healthy_table_has_no_reason():
     [
         ("lag>30m", {"lag": timedelta(minutes=31)}, "lag 31 min 00 s, more than 30 min 00 s"),
         ("idle", {"silence": Silence(NOON - HOUR)}, "no new rows since 2026-11-21 11:00:00 (1 h 00 min)"),
-        ("idle>2d", {"silence": Silence(None)}, "ClickHouse has no rows, and none was ever moved"),
+        ("idle>2d", {"silence": Silence(None)}, "ClickHouse has no rows up to now, and none was ever moved"),
         ("failed", {"record": record("failed", "silver: no such source")}, "failed: silver: no such source"),
         ("failed", {"record": record("failed")}, "the ledger does not say why"),
         ("refused", {"refusal": "silver: another column"}, "the next cycle will refuse it: silver: another column"),

@@ -94,7 +94,9 @@ def unequal(since):
         ({"failure": "t: planned and not published; …"}, "last attempt", "red", "unpublished"),
         ({"lag_seconds": 1501.0}, "lag", "warning", "25"),
         ({"lag_seconds": 3601.0}, "lag", "red", "1 h"),
-        ({"silent_since": NOW - 7 * HOUR}, "feed", "warning", "7 h"),
+        ({"silent": True, "silent_since": NOW - 7 * HOUR}, "feed", "warning", "7 h"),
+        ({"silent": True, "silent_since": NOW - 5 * HOUR}, None, None, ""),
+        ({"silent": True, "silent_since": None, "lag_seconds": 0.0}, "feed", "warning", "none was ever moved"),
         (unequal(HOUR), "days that differ", "warning", "2026-03-02"),
         (unequal(3 * HOUR), "days that differ", "red", "2026-03-02"),
         (

@@ -77,7 +77,7 @@ def test_a_healthy_table_has_its_numbers_and_no_sentence():
             "a window was moved 1 min 00 s ago, and the next cycle moves more.",
         ),
         ({"silence": Silence(NOON - HOUR), "lag": 0 * HOUR}, "silent", "no new rows since 2026-11-21 11:00:00"),
-        ({"record": None, "watermark": None, "silence": Silence(None)}, "silent", "ClickHouse has no rows"),
+        ({"record": None, "watermark": None, "silence": Silence(None)}, "no rows", "ClickHouse has no rows up to now"),
     ],
 )
 def test_what_does_not_move_says_why(changes, word, sentence):
