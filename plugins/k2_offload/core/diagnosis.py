@@ -73,6 +73,8 @@ def _concerns(check: str, table: TableObservation) -> bool:
 
 def _explained(check: str, table: TableObservation, seen: Observation) -> bool:
     """Whether another finding says why this cannot be known."""
+    if check == MISSED and table.readable is False and table.gaps is None:
+        return True
     if check in _OF_LEDGER:
         return seen.old_ledger is not None
     unread = table.history if check == "staged leftovers" else table.lag_seconds

@@ -24,6 +24,7 @@ from k2_offload.core.observation import (
     TableObservation,
     WindowTotals,
 )
+from k2_offload.core.skips import Skips
 from k2_offload.core.tables import Tables, TableSpec
 from k2_offload.work.records import AllRecords, read_records
 from k2_offload.work.status import TableStatus, read_cold_status, read_status
@@ -197,7 +198,11 @@ def _seen(tiers: Tiers, found: TableStatus, ledger: _LedgerView, *, readable: bo
     gaps = tuple(ledger.gaps.get(table.name, ()))
     looked_at = readable and (found.silence is not None or found.lag is not None)
     metadata, now = found.metadata, tiers.now()
-    missed = on_record(gaps, found.skips) if found.skips is not None else gaps
+    missed = None
+    if found.skips is not None:
+        missed = on_record(gaps, found.skips)
+    elif readable:  # there is no cold table yet; of one that cannot be read, nobody knows what was brought or undone
+        missed = on_record(gaps, Skips())
     records = ledger.checked.of(table, now, missed) if known else Records()
     return TableObservation(
         table.name,

@@ -178,6 +178,10 @@ def test_no_check_says_that_all_is_well_of_what_it_could_not_look_at():
     unread = replace(WELL, readable=False, problem="No table.", **UNREAD)
     told = {each.check: each.found for each in diagnose(replace(ALL_WELL, tables=[unread]), NOT_PAUSED)}
     assert not {"lag", "TTL", "feed", "staged leftovers"} & told.keys()
+    assert told["rows missed"] == "1 tables"
+    without = [replace(unread, gaps=None), WELL]
+    told = {each.check: each.found for each in diagnose(replace(ALL_WELL, tables=without), NOT_PAUSED)}
+    assert told["rows missed"] == "1 of 2 tables"
     told = {each.check: each.found for each in diagnose(replace(ALL_WELL, tables=[WELL, unread]), NOT_PAUSED)}
     assert (told["lag"], told["seals"]) == ("1 of 2 tables", "2 tables")
     old = replace(ALL_WELL, tables=[replace(WELL, **LEDGER_UNREAD)], old_ledger="It is old.")
