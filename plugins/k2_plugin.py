@@ -45,3 +45,13 @@ class K2Plugin(AirflowPlugin):
     fastapi_apps = [{"app": LazyApp(), "url_prefix": "/k2", "name": "K2 offload"}]  # noqa: RUF012 - lists, as Airflow has them
     # Without a slash before it: Airflow may be served below a path of its own.
     external_views = [{"name": "Cold tier", "href": "k2/", "url_route": "k2", "nav_top_level": True}]  # noqa: RUF012
+
+    @classmethod
+    def on_load(cls, *_: Any, **__: Any) -> None:
+        """Let Airflow hide the secret among the settings where it shows its configuration, as the API server does."""
+        try:
+            from airflow.configuration import conf  # noqa: PLC0415
+
+            conf.sensitive_config_values.add(("k2_offload", "metrics_token"))
+        except Exception:
+            log.exception("Airflow's page of its configuration may show [k2_offload] metrics_token")

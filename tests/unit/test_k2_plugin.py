@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,32 @@ def test_a_process_that_does_not_serve_the_page_loads_one_small_file():
     command = [sys.executable, "-I", "-S", "-c", STUB, str(PLUGINS)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["k2_plugin"]
+
+
+CONFIGURATION = """
+from airflow import plugins_manager
+plugins_manager.get_fastapi_plugins()
+from airflow.configuration import conf
+assert conf.get("k2_offload", "metrics_token") == "in-clear"
+print(conf.is_sensitive_option("k2_offload", "metrics_token"))
+print(conf.as_dict(display_sensitive=False)["k2_offload"])
+"""
+
+
+def test_airflow_hides_the_token_where_it_shows_its_configuration(tmp_path):
+    (tmp_path / "k2_plugin.py").write_text((PLUGINS / "k2_plugin.py").read_text())
+    environment = os.environ | {
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(tmp_path),
+        "AIRFLOW__K2_OFFLOAD__METRICS_TOKEN": "in-clear",
+        "AIRFLOW__K2_OFFLOAD__SPARK_BINARY": "in-clear-too",
+    }
+    command = [sys.executable, "-c", CONFIGURATION]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert result.returncode == 0, result.stderr
+    shown = result.stdout.splitlines()[-2:]
+    assert shown[0] == "True"
+    assert "in-clear-too" in shown[1]
+    assert "in-clear'" not in shown[1]
 
 
 def test_the_page_is_in_the_navigation_where_the_app_is_mounted():

@@ -23,6 +23,10 @@ _NUMBERS = {"parallel_tables": 1, "task_timeout_seconds": SHORTEST_TASK_SECONDS}
 _CHOICES = {"cold_reader": ("clickhouse", "worker"), "runner": tuple(RUNNERS), "log_format": FORMATS}
 """Settings that are one of some words; the first one is what goes without saying."""
 
+_SECRETS = ("metrics_token",)
+"""Settings that Airflow is to treat as its own secrets: it hides them, and takes them from a command or its secrets
+backend, too."""
+
 _OLDEST_AIRFLOW = (3, 3)
 
 
@@ -69,7 +73,9 @@ def load_settings() -> Settings:
     check_airflow()
     from airflow.configuration import conf  # noqa: PLC0415 - the CLI answers --help without loading Airflow
 
+    conf.sensitive_config_values.update((_SECTION, name) for name in _SECRETS)
     read = {each.name: conf.get(_SECTION, each.name, fallback="") for each in fields(Settings)}
+    read |= {name: read[name].strip() for name in _SECRETS}  # a command ends its line
     given: dict[str, Any] = {key: text for key, text in read.items() if text}
     if "tables_file" in given:
         given["tables_file"] = Path(given["tables_file"])

@@ -13,8 +13,9 @@ from k2_offload.adapters.schedule import longest_pause
 from k2_offload.adapters.settings import Settings, load_settings
 from k2_offload.airflow_tasks.dag_ids import watched_dag_ids
 from k2_offload.cli.console import FINDING, JsonOption, command, number_table, print_json, screen, show_table
-from k2_offload.core.diagnosis import Finding, State, diagnose
+from k2_offload.core.diagnosis import diagnose
 from k2_offload.core.errors import NoAirflowDatabase
+from k2_offload.core.needs import Finding, State
 from k2_offload.work.observe import look
 from k2_offload.work.validate import check_services
 
@@ -27,8 +28,8 @@ def doctor(as_json: JsonOption = False) -> None:
     """Go through all that the runbooks check, and say what to do and which page to read.
 
     Looks at services, versions, Spark, clocks, the lake's disk, runs, and each table's chain, last attempt, lag, TTL,
-    feed, comparisons, seals, gaps, leftovers and maintenance. Changes nothing. What cannot be known is red. Exit code
-    1 if something is red; a warning alone is none.
+    feed, comparisons, seals, messages, gaps, leftovers and maintenance. Changes nothing. What cannot be known is red.
+    Exit code 1 if something is red; a warning alone is none.
 
     Example: [bold]k2 doctor[/bold]
     """

@@ -14,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 from k2_offload.adapters.dag_runs import ActiveRun, read_active_runs
-from k2_offload.adapters.ledger_seals import LedgerSeals
 from k2_offload.adapters.settings import load_settings
 from k2_offload.adapters.table_file import load_tables
 from k2_offload.airflow_tasks.dag_ids import dag_id
@@ -34,11 +33,12 @@ from k2_offload.cli.console import (
 from k2_offload.cli.fail_on import check_known, find_reasons
 from k2_offload.cli.watch import watch_looks
 from k2_offload.core.conditions import FORMS, Condition, parse_conditions
-from k2_offload.core.observation import SealedDays
+from k2_offload.core.observation import Records
 from k2_offload.core.tables import Layer, TableSpec
 from k2_offload.core.text import show_bytes, show_duration, show_number, show_seconds, show_time
 from k2_offload.core.windows import format_time
-from k2_offload.work.notes import describe_late, describe_runs, describe_seals, find_notes
+from k2_offload.work.notes import describe_late, describe_records, describe_runs, find_notes
+from k2_offload.work.records import read_records
 from k2_offload.work.status import TableStatus, read_status
 from k2_offload.work.tiers import open_tiers, wall_clock
 
@@ -70,11 +70,12 @@ def status(
     "silent" is for how long ClickHouse has got no row. Late rows came below the watermark: no window holds them.
     "snapshots" and "metadata" are what every load of the cold table reads. "sealed" are days.
 
-    Lines below the table name what is held back by another table, and a layer's run that goes on. All times are UTC.
+    Lines below the table name what is held back by another table, what of days, seals and messages needs somebody, and
+    a layer's run that goes on. All times are UTC.
 
     Exit code 1 if a table cannot be looked at, or for a reason that --fail-on names: one line each on standard error.
 
-    Example: [bold]k2 status --fail-on 'lag>30m,failed,late'[/bold], [bold]k2 status --watch --no-counts[/bold]
+    Example: [bold]k2 status --fail-on 'lag>30m,failed,differ'[/bold], [bold]k2 status --watch --no-counts[/bold]
     """
     if watch and (as_json or fail_on is not None):
         raise typer.BadParameter("--watch goes on until Ctrl-C: it goes with neither --json nor --fail-on")
@@ -86,12 +87,13 @@ def status(
     check_known(conditions, counts)
     look = _look(tables or [], layer, counts, partial(with_progress, "looking at"))
     lines, now, runs = look.lines, look.now, look.runs
-    reasons = {line.table.name: list(find_reasons(line, conditions, now)) for line in lines if line.problem is None}
+    reasons = {
+        line.table.name: list(find_reasons(line, look.records[line.table.name], conditions, now))
+        for line in lines
+        if line.problem is None
+    }
     if as_json:
-        documents = (
-            _document(line, look.sealed.get(line.table.name, SealedDays()), reasons.get(line.table.name, ()))
-            for line in lines
-        )
+        documents = (_document(line, look.records[line.table.name], reasons.get(line.table.name, ())) for line in lines)
         print_json(
             [each | _run_document(runs[dag_id(line.table.layer)]) for each, line in zip(documents, lines, strict=True)]
         )
@@ -110,12 +112,12 @@ def status(
 class Look(NamedTuple):
     """What was seen at one time.
 
-    :param sealed: by table
+    :param records: by table
     :param runs: those that go on, by DAG
     """
 
     lines: list[TableStatus]
-    sealed: dict[str, SealedDays]
+    records: dict[str, Records]
     now: datetime
     runs: dict[str, list[ActiveRun]]
 
@@ -129,14 +131,17 @@ def _look(
     with open_tiers() as tiers:
         chosen = tiers.tables.select(tables, layer)
         records, gaps = tiers.ledger.read_tables(), tiers.ledger.read_gaps()
-        sealed = LedgerSeals(tiers.ledger).read_sealed_days()
+        recorded = read_records(tiers.ledger)
         lines = [
             read_status(tiers, table, records.get(table.name), counts, gaps.get(table.name, ()))
             for table in one_by_one(chosen)
         ]
         now = tiers.now()
+    checked = {
+        line.table.name: recorded.of(line.table, now, line.gaps if line.problem is None else None) for line in lines
+    }
     runs = {name: read_active_runs([name]) for name in dict.fromkeys(dag_id(each.layer) for each in chosen)}
-    return Look(lines, sealed, now, runs)
+    return Look(lines, checked, now, runs)
 
 
 def _screen_of(look: Look) -> Iterator[RenderableType]:
@@ -146,8 +151,9 @@ def _screen_of(look: Look) -> Iterator[RenderableType]:
     yield from (Text(f"{line.table.name}: {line.problem}", "red") for line in look.lines if line.problem is not None)
 
 
-def _document(line: TableStatus, sealed: SealedDays, reasons: Sequence[tuple[Condition, str]]) -> dict[str, object]:
+def _document(line: TableStatus, records: Records, reasons: Sequence[tuple[Condition, str]]) -> dict[str, object]:
     record, metadata = line.record, line.metadata
+    days, sealed, messages = records.comparisons, records.sealed, records.offsets
     failed = record is not None and record.status == "failed"
     return {
         "table": line.table.name,
@@ -182,9 +188,13 @@ def _document(line: TableStatus, sealed: SealedDays, reasons: Sequence[tuple[Con
         "held_back_at": _text(line.held_back_by.watermark if line.held_back_by else None),
         "expires_at": _text(line.expiry.expires_at if line.expiry else None),
         "expiry_of": line.expiry.storage if line.expiry else None,
-        "sealed_days": sealed.days,
-        "newest_sealed_day": sealed.newest.isoformat() if sealed.newest else None,
-        "broken_seals": sealed.broken,
+        "differing_days": [each.day.isoformat() for each in days.differing] if days else None,
+        "differs_since": _text(days.differs_since if days else None),
+        "sealed_days": sealed.days if sealed else None,
+        "newest_sealed_day": sealed.newest.isoformat() if sealed and sealed.newest else None,
+        "broken_seals": sealed.broken if sealed else None,
+        "missing_messages": messages.missing if messages else None,
+        "messages_compared_at": _text(messages.at if messages else None),
         "problem": line.problem,
         "reasons": [{"condition": condition.text, "reason": reason} for condition, reason in reasons],
     }
@@ -216,7 +226,7 @@ def _table_of(look: Look) -> Table:
         record = line.record
         state = record.status if record else "initialized"
         colour = _COLOURS.get(state, "dim")
-        late = show_number(line.late_rows)
+        late, sealed = show_number(line.late_rows), look.records[line.table.name].sealed
         shown.add_row(
             line.table.name,
             f"[{colour}]{state}[/{colour}]",
@@ -229,7 +239,7 @@ def _table_of(look: Look) -> Table:
             f"[yellow]{late}[/yellow]" if line.late else late,
             show_number(line.metadata.snapshots if line.metadata else None),
             show_bytes(line.metadata.size_bytes if line.metadata else None),
-            show_number(look.sealed[line.table.name].days if line.table.name in look.sealed else None),
+            show_number(sealed.days if sealed and sealed.days else None),
         )
     return shown
 
@@ -239,8 +249,8 @@ def _notes(look: Look) -> Iterator[str]:
     if days := sorted({day for line in look.lines for day in line.late or {}}):
         yield f"[yellow]late[/yellow]: {describe_late(days)}"
     for line in look.lines:
-        found = look.sealed.get(line.table.name, SealedDays())
-        for note in [*find_notes(line, look.now), *describe_seals(line.table.name, found)]:
+        found = describe_records(line.table.name, look.records[line.table.name], look.now)
+        for note in [*find_notes(line, look.now), *found]:
             yield f"[yellow]{line.table.name}[/yellow]: {escape(note)}"
     for active in filter(None, look.runs.values()):
         yield f"[yellow]{active[0].dag_id}[/yellow]: {escape(describe_runs(active, wall_clock()))}"

@@ -8,6 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from k2_offload.core.errors import InvalidCondition
+from k2_offload.core.needs import DIFFERS_FOR
 
 
 class Name(StrEnum):
@@ -18,6 +19,9 @@ class Name(StrEnum):
     FAILED = "failed"
     REFUSED = "refused"
     LATE = "late"
+    DIFFER = "differ"
+    SEALS = "seals"
+    MESSAGES = "messages"
     GAPS = "gaps"
     METADATA = "metadata"
     TTL = "ttl"
@@ -27,7 +31,7 @@ class Name(StrEnum):
 class Condition:
     """One thing that must not be.
 
-    :param duration: for ``lag`` and ``idle``: what must not be exceeded; for ``ttl``: what must be left
+    :param duration: for ``lag``, ``idle`` and ``differ``: what must not be exceeded; for ``ttl``: what must be left
     :param count: for ``late`` and ``gaps``: the same, as a number
     """
 
@@ -37,7 +41,10 @@ class Condition:
     count: int = 0
 
 
-FORMS = "lag>TIME, idle or idle>TIME, failed, refused, late or late>N, gaps or gaps>N, metadata, ttl<TIME"
+FORMS = (
+    "lag>TIME, idle or idle>TIME, failed, refused, late or late>N, differ or differ>TIME, seals, messages, gaps or "
+    "gaps>N, metadata, ttl<TIME"
+)
 """For ``--help`` and for whoever has mistyped one."""
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -64,10 +71,10 @@ def _parse(text: str) -> Condition:
         if name in (Name.LAG, Name.TTL):
             example = f"{name}{right_sign}30m"
             raise InvalidCondition(f"--fail-on: {name} needs a limit, and quotes against the shell: '{example}'.")
-        return Condition(name, text)
+        return Condition(name, text, duration=DIFFERS_FOR if name is Name.DIFFER else timedelta(0))
     if sign != right_sign:
         raise InvalidCondition(f"--fail-on: '{text}' is no condition. There are: {FORMS}.")
-    if name in (Name.LAG, Name.IDLE, Name.TTL):
+    if name in (Name.LAG, Name.IDLE, Name.DIFFER, Name.TTL):
         if (duration := _DURATION.fullmatch(limit)) is None:
             example = f"{name}{sign}30m"
             raise InvalidCondition(

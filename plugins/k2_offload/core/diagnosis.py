@@ -6,46 +6,32 @@ An alert also asks for how long something has been so; a number that an alert ha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from functools import partial
 
 from k2_offload.core.failure_kinds import failure_kind
 from k2_offload.core.lag import USUAL_PAUSE, lag_target
-from k2_offload.core.observation import DagObservation, Observation, TableObservation
+from k2_offload.core.needs import (
+    COMPARED_WITHIN,
+    DIFFERENCES,
+    JUDGES,
+    LEFT_OUT,
+    MESSAGES,
+    MISSED,
+    SEALS,
+    Finding,
+    State,
+)
+from k2_offload.core.observation import DagObservation, Observation, Records, TableObservation
 from k2_offload.core.text import show_duration
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 CLOCK_SECONDS = 60
 LITTLE_FREE, HARDLY_FREE = 0.1, 0.03
 FAILED_RUNS = 3
-COMPARED_WITHIN = timedelta(hours=4)
+DAILY_DAGS = ("k2_maintenance", "k2_report")
+"""Of these one run is enough: what it has found, the next one may not tell again."""
 STAGED_SNAPSHOTS = 20
-
-
-class State(StrEnum):
-    """How bad it is: ``red`` needs somebody, also where nobody can tell."""
-
-    OK = "ok"
-    WARNING = "warning"
-    RED = "red"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    :param subject: the service, table or DAG; empty for all of them
-    :param page: of docs/runbooks, with the section; empty where all is well
-    """
-
-    check: str
-    state: State
-    found: str
-    subject: str = ""
-    do: str = ""
-    page: str = ""
 
 
 _Judge = Callable[[TableObservation, datetime], Finding | None]
@@ -69,14 +55,26 @@ def diagnose(seen: Observation, paused: Mapping[str, bool | None], pause: timede
     yield _clock(seen.clock_seconds)
     yield _disk(seen)
     for dag in seen.dags:
-        yield from _runs(dag, paused.get(dag.dag_id), seen.at, pause)
+        wrong = list(judge_runs(dag, paused.get(dag.dag_id), seen.at, pause))
+        yield from wrong or [Finding("runs", State.OK, "as scheduled", dag.dag_id)]
     for check, judge in _table_checks(pause).items():
-        found = [judge(table, seen.at) for table in seen.tables if not _explained(check, table, seen)]
-        yield from _of_all(check, found, len(seen.tables))
+        concerned = [table for table in seen.tables if _concerns(check, table)]
+        found = [judge(table, seen.at) for table in concerned if not _explained(check, table, seen)]
+        if seen.tables and not concerned:
+            yield Finding(check, State.OK, "followed for no table")
+        else:
+            yield from _of_all(check, found, len(seen.tables))
+
+
+def _concerns(check: str, table: TableObservation) -> bool:
+    """Whether a check can be made of a table at all: messages are followed where a comparison of them is on record."""
+    return check != MESSAGES or table.records.offsets is not None or table.records.comparisons is None
 
 
 def _explained(check: str, table: TableObservation, seen: Observation) -> bool:
     """Whether another finding says why this cannot be known."""
+    if check == MISSED and table.readable is False and table.gaps is None:
+        return True
     if check in _OF_LEDGER:
         return seen.old_ledger is not None
     unread = table.history if check == "staged leftovers" else table.lag_seconds
@@ -122,26 +120,32 @@ def _disk(seen: Observation) -> Finding:
     return Finding("disk", state, found, "", "make room, then k2 maintain", "maintenance.md#the-disk-is-full")
 
 
-def _runs(dag: DagObservation, paused: bool | None, now: datetime, pause: timedelta) -> Iterator[Finding]:
+def judge_runs(
+    dag: DagObservation, paused: bool | None, now: datetime, pause: timedelta = USUAL_PAUSE
+) -> Iterator[Finding]:
+    """What is wrong with the runs of one DAG; the page says it, too.
+
+    :param paused: ``None`` if Airflow does not know the DAG
+    :param pause: as in :func:`diagnose`
+    """
     page, layer = "offload-failure.md#no-run-starts", dag.dag_id.startswith("k2_offload_")
-    wrong = []
     if paused is None:
-        wrong.append(_red("runs", "Airflow does not know it", dag.dag_id, "airflow dags list-import-errors", page))
+        yield _red("runs", "Airflow does not know it", dag.dag_id, "airflow dags list-import-errors", page)
     elif paused:
-        wrong.append(_red("runs", "paused", dag.dag_id, f"airflow dags unpause {dag.dag_id}", page))
+        yield _red("runs", "paused", dag.dag_id, f"airflow dags unpause {dag.dag_id}", page)
     elif layer and (dag.last_start is None or now - dag.last_start > max(2 * pause, HOUR / 2)):
         ago = "never" if dag.last_start is None else f"{show_duration(now - dag.last_start)} ago"
-        wrong.append(_red("runs", f"the last run began {ago}", dag.dag_id, "is the scheduler up? k2 run", page))
+        yield _red("runs", f"the last run began {ago}", dag.dag_id, "is the scheduler up? k2 run", page)
     if layer and dag.active_since is not None and now - dag.active_since > timedelta(minutes=10):
         found = f"a run has been going on for {show_duration(now - dag.active_since)}"
         page = "offload-failure.md#a-run-takes-too-long"
-        wrong.append(Finding("runs", State.WARNING, found, dag.dag_id, "k2 status", page))
-    if dag.failures >= FAILED_RUNS:
-        page = "offload-failure.md#runs-fail"
-        wrong.append(_red("runs", f"the last {dag.failures} runs have failed", dag.dag_id, "k2 status", page))
+        yield Finding("runs", State.WARNING, found, dag.dag_id, "k2 status", page)
+    if dag.failures >= (1 if dag.dag_id in DAILY_DAGS else FAILED_RUNS):
+        found = f"the last {dag.failures} runs have failed" if dag.failures > 1 else "the last run has failed"
+        do = "k2 status" if layer else "read its log in Airflow's UI"
+        yield _red("runs", found, dag.dag_id, do, "offload-failure.md#runs-fail")
     if dag.dag_id == "k2_reconcile" and paused is False:
-        wrong += _comparison(dag, now)
-    yield from wrong or [Finding("runs", State.OK, "as scheduled", dag.dag_id)]
+        yield from _comparison(dag, now)
 
 
 def _comparison(dag: DagObservation, now: datetime) -> Iterator[Finding]:
@@ -207,76 +211,32 @@ def _ttl(table: TableObservation, _: datetime, pause: timedelta) -> Finding | No
 def _feed(table: TableObservation, now: datetime) -> Finding | None:
     if table.silent is None:
         return _unknown("feed", table)
+    page = "watermark.md#a-feed-is-silent"
+    if table.silent and table.silent_since is None:
+        found = "no row up to now, and none was ever moved"
+        return Finding("feed", State.WARNING, found, table.name, "is the source right, and its timestamps' unit?", page)
     if table.silent_since is None or now - table.silent_since <= 6 * HOUR:
         return None
     found = f"silent for {show_duration(now - table.silent_since)}"
-    return Finding("feed", State.WARNING, found, table.name, "is the market closed?", "watermark.md#a-feed-is-silent")
+    return Finding("feed", State.WARNING, found, table.name, "is the market closed?", page)
 
 
-def _differences(table: TableObservation, now: datetime) -> Finding | None:
-    if table.comparisons is None:
-        return _unknown("days that differ", table)
-    days = [day for day in table.comparisons.unequal if day.whole]
-    if not days:
-        return None
-    state = State.RED if now - min(day.unequal_since for day in days) > 2 * HOUR else State.WARNING
-    found = ", ".join(str(day.day) for day in days)
-    page = "consistency.md#the-tiers-differ"
-    return Finding("days that differ", state, found, table.name, f"k2 heal {table.name} --dry-run", page)
+def _of_records(check: str, known: Callable[[Records], object]) -> _Judge:
+    """What the ledger's records say, as the page and ``k2 status`` say it; of what is not known, that it is not."""
 
+    def judge(table: TableObservation, now: datetime) -> Finding | None:
+        if known(table.records) is None:
+            return _unknown(check, table)
+        return JUDGES[check](table.name, table.records, now)
 
-def _late_rows(table: TableObservation, _: datetime) -> Finding | None:
-    if table.comparisons is None:
-        return _unknown("late rows left out", table)
-    rows = sum(day.late_rows for day in table.comparisons.unequal if not day.whole)
-    if not rows:
-        return None
-    found, page = f"{rows:,} rows came too late to be healed", "consistency.md#rows-came-too-late"
-    return Finding("late rows left out", State.WARNING, found, table.name, f"k2 status {table.name}", page)
-
-
-def _seals(table: TableObservation, _: datetime) -> Finding | None:
-    if table.sealed is None:
-        return _unknown("seals", table)
-    if not table.sealed.broken:
-        return None
-    found = f"{table.sealed.broken} sealed days are not what they were"
-    page = "consistency.md#a-seal-is-broken"
-    return _red("seals", found, table.name, f"k2 verify --sealed {table.name}", page)
-
-
-def _messages(table: TableObservation, now: datetime) -> Finding | None:
-    compared = table.offsets
-    if compared is None:
-        return None
-    do, page = f"k2 verify --offsets {table.name}", "consistency.md#messages-are-missing"
-    if not compared.passed:
-        found = f"{compared.missing:,} messages are missing" if compared.missing else "nobody can tell if some miss"
-        return _red("messages", found, table.name, do, page)
-    if now - compared.at > COMPARED_WITHIN:
-        found = f"offsets were last compared {show_duration(now - compared.at)} ago"
-        return _red("messages", found, table.name, do, page)
-    return None
-
-
-def _gaps(table: TableObservation, _: datetime) -> Finding | None:
-    if table.gaps is None:
-        return _unknown("rows missed", table)
-    gaps = sum(gap.rows != 0 for gap in table.gaps)
-    if not gaps:
-        return None
-    do, page = f"k2 status {table.name}", "watermark.md#rows-were-missed"
-    return Finding("rows missed", State.WARNING, f"{gaps} gaps on record", table.name, do, page)
+    return judge
 
 
 def _staged(table: TableObservation, now: datetime) -> Finding | None:
     history = table.history
-    if (
-        history is None
-        or history.oldest_staged is None
-        or history.staged <= STAGED_SNAPSHOTS
-        or now - history.oldest_staged <= DAY
-    ):
+    if history is None:
+        return _unknown("staged leftovers", table) if table.readable is None else None  # there is no cold table yet
+    if history.oldest_staged is None or history.staged <= STAGED_SNAPSHOTS or now - history.oldest_staged <= DAY:
         return None
     page = "maintenance.md#staged-snapshots-are-left"
     return Finding("staged leftovers", State.WARNING, f"{history.staged} snapshots", table.name, "k2 maintain", page)
@@ -303,17 +263,17 @@ def _table_checks(pause: timedelta) -> Mapping[str, _Judge]:
         "lag": partial(_lag, pause=pause),
         "TTL": partial(_ttl, pause=pause),
         "feed": _feed,
-        "days that differ": _differences,
-        "late rows left out": _late_rows,
-        "seals": _seals,
-        "messages": _messages,
-        "rows missed": _gaps,
+        DIFFERENCES: _of_records(DIFFERENCES, lambda records: records.comparisons),
+        LEFT_OUT: _of_records(LEFT_OUT, lambda records: records.comparisons),
+        SEALS: _of_records(SEALS, lambda records: records.sealed),
+        MESSAGES: _of_records(MESSAGES, lambda records: records.comparisons),  # none on record: they are not followed
+        MISSED: _of_records(MISSED, lambda records: records.gaps),
         "staged leftovers": _staged,
         "maintenance": _maintenance,
     }
 
 
-_OF_LEDGER = {"last attempt", "days that differ", "late rows left out", "seals", "rows missed", "maintenance"}
+_OF_LEDGER = {"last attempt", DIFFERENCES, LEFT_OUT, SEALS, MESSAGES, MISSED, "maintenance"}
 """Checks that the ledger alone answers."""
 
 _OF_BOTH_SIDES = {"lag", "TTL", "feed", "staged leftovers"}

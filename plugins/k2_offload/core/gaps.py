@@ -38,6 +38,11 @@ class Gap:
     accepted_at: datetime
 
 
+def count_missed(gaps: Iterable[Gap]) -> int:
+    """In how many of them rows are missing, or may be."""
+    return sum(gap.rows != 0 for gap in gaps)
+
+
 def on_record(gaps: Sequence[Gap], skips: Skips) -> tuple[Gap, ...]:
     """Those that are gaps in a cold table as it is now.
 

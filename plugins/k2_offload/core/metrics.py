@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 
 from k2_offload.core.failure_kinds import FAILURE_KINDS, failure_kind
-from k2_offload.core.gaps import GapKind
+from k2_offload.core.gaps import GapKind, count_missed
 from k2_offload.core.observation import (
     SERVICES,
     DagObservation,
@@ -106,25 +106,13 @@ def _totals(value: Callable[..., float | None]) -> Callable[[TableObservation], 
     return lambda table: None if table.totals is None else value(table.totals)
 
 
-def _healable(table: TableObservation) -> list[UnequalDay] | None:
-    """Unequal days that the warm tier still holds as a whole."""
-    return None if table.comparisons is None else [day for day in table.comparisons.unequal if day.whole]
-
-
-def _earliest(times: Iterable[datetime | date]) -> float | None:
-    return _seconds(min(times, default=None))
-
-
 def _differences(table: TableObservation) -> dict[tuple[str, ...], float] | None:
-    if (days := _healable(table)) is None:
-        return None
-    return {("warm",): sum(day.late_rows for day in days), ("cold",): sum(day.gone_rows for day in days)}
+    days = table.comparisons
+    return None if days is None else {("warm",): days.late_rows, ("cold",): days.gone_rows}
 
 
-def _lost_days(table: TableObservation) -> float | None:
-    if table.comparisons is None:
-        return None
-    return sum(day.late_rows for day in table.comparisons.unequal if not day.whole)
+def _differing(table: TableObservation) -> list[UnequalDay]:
+    return [] if table.comparisons is None else table.comparisons.differing
 
 
 def _files(table: TableObservation, size: bool) -> dict[tuple[str, ...], float] | None:
@@ -327,22 +315,22 @@ METRICS: tuple[Metric, ...] = (
     _of_tables(
         "k2_unequal_partitions",
         "Days that ClickHouse holds as a whole and that the last comparison found unequal.",
-        lambda table: None if (days := _healable(table)) is None else len(days),
+        lambda table: None if table.comparisons is None else len(table.comparisons.differing),
     ),
     _of_tables(
         "k2_unequal_since_timestamp_seconds",
         "When the first of these days was found unequal. Missing if there is none.",
-        lambda table: _earliest(day.unequal_since for day in _healable(table) or ()),
+        lambda table: _seconds(table.comparisons.differs_since) if table.comparisons else None,
     ),
     _of_tables(
         "k2_oldest_unequal_day_timestamp_seconds",
         "Beginning of the oldest of these days. Missing if there is none.",
-        lambda table: _earliest(day.day for day in _healable(table) or ()),
+        lambda table: _seconds(min((day.day for day in _differing(table)), default=None)),
     ),
     _of_tables(
         "k2_late_rows_left_out",
         "Late rows on record of days that ClickHouse no longer holds as a whole: no heal brings them.",
-        _lost_days,
+        lambda table: None if table.comparisons is None else table.comparisons.left_out_rows,
     ),
     _of_tables(
         "k2_sealed_days",
@@ -382,7 +370,7 @@ METRICS: tuple[Metric, ...] = (
     _of_tables(
         "k2_gaps",
         "Ranges on record in which rows are missing: see k2_missed_rows.",
-        lambda table: None if table.gaps is None else sum(gap.rows != 0 for gap in table.gaps),
+        lambda table: None if table.gaps is None else count_missed(table.gaps),
     ),
     _of_tables_by(
         "k2_missed_rows",

@@ -76,6 +76,31 @@ class Comparisons:
     last: datetime | None = None
     unequal: Sequence[UnequalDay] = ()
 
+    @property
+    def differing(self) -> list[UnequalDay]:
+        """Those that the warm tier still holds as a whole: a heal, or a person, can make both tiers equal."""
+        return [day for day in self.unequal if day.whole]
+
+    @property
+    def differs_since(self) -> datetime | None:
+        """Since when one of these has been unequal; ``None`` if there is none."""
+        return min((day.unequal_since for day in self.differing), default=None)
+
+    @property
+    def late_rows(self) -> int:
+        """Of these, rows that only the warm tier held."""
+        return sum(day.late_rows for day in self.differing)
+
+    @property
+    def gone_rows(self) -> int:
+        """Of these, rows that only the cold tier held."""
+        return sum(day.gone_rows for day in self.differing)
+
+    @property
+    def left_out_rows(self) -> int:
+        """Late rows of all other days: no heal brings them."""
+        return sum(day.late_rows for day in self.unequal if not day.whole)
+
 
 @dataclass(frozen=True)
 class SealedDays:
@@ -109,6 +134,26 @@ class OffsetComparison:
     def passed(self) -> bool:
         """Whether all was compared and nothing is missing; a repetition loses nothing."""
         return not self.missing and not self.unclear
+
+
+@dataclass(frozen=True)
+class Records:
+    """What the ledger holds of how right one cold table is; ``None`` is what could not be read.
+
+    :param comparisons: their days are whole if the warm tier surely holds them as a whole by now
+    :param offsets: ``None`` also if the table's messages are not followed
+    :param gaps: what the table has missed, on record of the cold table as it is now
+    """
+
+    comparisons: Comparisons | None = None
+    sealed: SealedDays | None = None
+    offsets: OffsetComparison | None = None
+    gaps: Sequence[Gap] | None = None
+
+    @property
+    def late_rows(self) -> int | None:
+        """Late rows that may still be healed; ``None`` if no day has been compared."""
+        return None if self.comparisons is None or self.comparisons.last is None else self.comparisons.late_rows
 
 
 @dataclass(frozen=True)
@@ -156,6 +201,11 @@ class TableObservation:
     sealed: SealedDays | None = None
     offsets: OffsetComparison | None = None
     gaps: Sequence[Gap] | None = None
+
+    @property
+    def records(self) -> Records:
+        """What the ledger says of how right it is."""
+        return Records(self.comparisons, self.sealed, self.offsets, self.gaps)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment
 from markupsafe import Markup
 
-from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID, dag_id
+from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID, RECONCILE_DAG_ID, dag_id
 from k2_offload.core import text
 from k2_offload.core.lag import LAG_TARGET
 from k2_offload.core.limits import PAGE_SECONDS
@@ -47,7 +47,8 @@ class Looks:
 
 def _read_overview() -> Overview:
     with open_tiers(query_seconds=PAGE_SECONDS) as tiers:
-        return read_overview(tiers, {layer: dag_id(layer) for layer in LAYERS if tiers.tables.in_layer(layer)})
+        layers = {layer: dag_id(layer) for layer in LAYERS if tiers.tables.in_layer(layer)}
+        return read_overview(tiers, layers, [RECONCILE_DAG_ID, MAINTENANCE_DAG_ID])
 
 
 def _read_detail(table: str) -> TableDetail:

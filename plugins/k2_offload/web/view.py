@@ -16,6 +16,8 @@ from k2_offload.adapters.ledger_records import RecordedDay, RecordedWindow
 from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID, dag_id
 from k2_offload.core.day_comparison import Verdict
 from k2_offload.core.lag import LAG_TARGET
+from k2_offload.core.needs import DIFFERENCES, MESSAGES, MISSED, SEALS, Finding, find_needs
+from k2_offload.core.needs import State as Urgency
 from k2_offload.core.tables import LAYERS, TableSpec
 from k2_offload.core.text import UNKNOWN, show_duration, show_window
 from k2_offload.work.figures import Figure, sparkline
@@ -62,15 +64,8 @@ class TableView:
         return next(self._states())
 
     def _states(self) -> Iterator[State]:
-        status, record = self.overview.status, self.overview.status.record
-        if status.problem is not None:
-            yield State("unreadable", "bad")
-        if record is not None and record.status == "failed":
-            yield State("failed", "bad")
-        if status.refusal is not None:
-            yield State("refused", "bad")
-        if self.expires is not None and self.expires <= timedelta(0):
-            yield State("rows may expire", "bad")
+        status, days = self.overview.status, self.overview.records.comparisons
+        yield from self._alarms()
         if self.dag is not None and self.dag.paused is not False:
             yield State("paused" if self.dag.paused else "no DAG", "warn")
         if not self.is_known:
@@ -79,15 +74,41 @@ class TableView:
             yield State("held back", "warn")
         if self.is_behind:
             yield State("behind", "warn")
-        if self.overview.late_rows:
-            yield State("late rows", "warn")
-        if record is not None and record.status == "running":
+        if days is not None and days.differing:
+            yield State("late rows" if days.late_rows else "differs", "warn")
+        if status.silence is not None and status.silence.since is None:
+            yield State("no rows", "warn")
+        if status.record is not None and status.record.status == "running":
             yield State("running", "busy")
         if status.silence is not None:
             yield State("silent", "quiet")
         if status.watermark is None:
             yield State("not started", "quiet")
         yield State("up to date", "ok")
+
+    def _alarms(self) -> Iterator[State]:
+        status, messages = self.overview.status, self.overview.records.offsets
+        red = self._red
+        alarms = {
+            "unreadable": status.problem is not None,
+            "failed": status.record is not None and status.record.status == "failed",
+            "refused": status.refusal is not None,
+            "rows may expire": self.expires is not None and self.expires <= timedelta(0),
+            "seal broken": SEALS in red,
+            "messages missing": MESSAGES in red and messages is not None and bool(messages.missing),
+            "messages unclear": MESSAGES in red,
+            "differs": DIFFERENCES in red,
+        }
+        return (State(word, "bad") for word, holds in alarms.items() if holds)
+
+    @cached_property
+    def needs(self) -> list[Finding]:
+        """What of its days, seals, messages and gaps needs somebody, or should be known."""
+        return list(find_needs(self.table.name, self.overview.records, self.now))
+
+    @property
+    def _red(self) -> set[str]:
+        return {need.check for need in self.needs if need.state is Urgency.RED}
 
     @property
     def is_behind(self) -> bool:
@@ -131,9 +152,15 @@ class TableView:
         """Why it moves, or does not."""
         status = self.overview.status if self.is_known else replace(self.overview.status, lag=None)
         found = explain(status, self.now, self.dag_id, self.dag)
-        if late := self.overview.late_rows:
-            return [f"{late:,} late rows: {RECONCILE_DAG_ID} heals their days, or says why not.", *found]
-        return found or ["not everything could be asked: see the top of this page."]
+        healing = bool(self.late_rows) and DIFFERENCES not in self._red
+        needs = [
+            need.sentence
+            for need in self.needs
+            if need.check != MISSED and not (healing and need.check == DIFFERENCES)  # explain() has each gap
+        ]
+        if healing:
+            needs.append(f"{self.late_rows:,} late rows: {RECONCILE_DAG_ID} heals their days, or says why not.")
+        return needs + found or ["not everything could be asked: see the top of this page."]
 
     @property
     def is_known(self) -> bool:
@@ -143,7 +170,12 @@ class TableView:
     @property
     def is_remarkable(self) -> bool:
         """Whether the notes should be read without asking for them."""
-        return self.state.kind in ("warn", "bad") or any(find_notes(self.overview.status, self.now))
+        return self.state.kind in ("warn", "bad") or bool(self.needs) or any(find_notes(self.overview.status, self.now))
+
+    @property
+    def late_rows(self) -> int | None:
+        """Those that may still be healed; ``None`` if no day has been compared."""
+        return self.overview.records.late_rows
 
     @property
     def last_window(self) -> RecordedWindow | None:

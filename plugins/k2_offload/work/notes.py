@@ -7,7 +7,8 @@ from datetime import date, datetime
 
 from k2_offload.adapters.dag_runs import ActiveRun, DagState
 from k2_offload.core.lag import LAG_TARGET
-from k2_offload.core.observation import SealedDays
+from k2_offload.core.needs import MISSED, find_needs
+from k2_offload.core.observation import Records
 from k2_offload.core.text import show_bytes, show_duration, show_time, show_window
 from k2_offload.core.ttl import Urgency
 from k2_offload.work.status import TableStatus
@@ -41,12 +42,13 @@ def describe_late(days: Iterable[date]) -> str:
     )
 
 
-def describe_seals(table: str, sealed: SealedDays) -> Iterator[str]:
-    """Up to which day a table is sealed, and that seals are broken, if they are."""
-    if sealed.newest is not None:
-        yield f"sealed up to {sealed.newest}."
-    if sealed.broken:
-        yield f"{sealed.broken:,} sealed days are not what they were: `k2 verify --sealed {table}` names them."
+def describe_records(table: str, records: Records, now: datetime) -> Iterator[str]:
+    """Up to which day a table is sealed, and what of its days, seals and messages needs somebody."""
+    if records.sealed is not None and records.sealed.newest is not None:
+        yield f"sealed up to {records.sealed.newest}."
+    for need in find_needs(table, records, now):
+        if need.check != MISSED:  # find_notes() has each of them
+            yield need.sentence
 
 
 def explain(line: TableStatus, now: datetime, dag_id: str, dag: DagState | None) -> list[str]:
@@ -65,7 +67,7 @@ def explain(line: TableStatus, now: datetime, dag_id: str, dag: DagState | None)
     if not line.lag:
         return ["everything has moved."]
     if line.lag <= LAG_TARGET:
-        return ["up to date: what waits is moved by the next cycle."]
+        return ["what waits is moved by the next cycle."]
     if dag is not None and dag.runs:
         return [f"behind its target; {dag_id}: {describe_runs(dag.runs, now)}"]
     moved_at = line.record.last_successful_run if line.record else None
@@ -106,7 +108,10 @@ def show_silence(line: TableStatus, now: datetime) -> str | None:
     if line.silence is None:
         return None
     if line.silence.since is None:
-        return "ClickHouse has no rows, and none was ever moved."
+        return (
+            "ClickHouse has no rows up to now, and none was ever moved. If its feed sends, is it the right source, and "
+            "are its timestamps of the right unit?"
+        )
     return f"no new rows since {show_time(line.silence.since)} ({show_duration(now - line.silence.since)})."
 
 

@@ -12,24 +12,21 @@ from typing import TypeVar
 from urllib.parse import unquote, urlparse
 
 from k2_offload.adapters.dag_runs import read_latest_runs
-from k2_offload.adapters.ledger_offsets import LedgerOffsets
 from k2_offload.adapters.ledger_records import TableRecord
-from k2_offload.adapters.ledger_seals import LedgerSeals
-from k2_offload.core.day_comparison import is_still_whole
 from k2_offload.core.errors import OffloadError, OldLedger, Unreachable
 from k2_offload.core.gaps import Gap, on_record
 from k2_offload.core.limits import LOOK_REST, OBSERVE_EVERY_SECONDS, OBSERVE_QUERY_SECONDS, SCRAPE_SECONDS
 from k2_offload.core.observation import (
     SERVICES,
-    Comparisons,
     Disk,
     Observation,
-    OffsetComparison,
-    SealedDays,
+    Records,
     TableObservation,
     WindowTotals,
 )
+from k2_offload.core.skips import Skips
 from k2_offload.core.tables import Tables, TableSpec
+from k2_offload.work.records import AllRecords, read_records
 from k2_offload.work.status import TableStatus, read_cold_status, read_status
 from k2_offload.work.tiers import Tiers, open_tiers
 from k2_offload.work.ttl import read_waiting
@@ -46,10 +43,8 @@ class _LedgerView:
     records: Mapping[str, TableRecord] | None = None
     gaps: Mapping[str, Sequence[Gap]] = field(default_factory=dict)
     totals: Mapping[str, WindowTotals] = field(default_factory=dict)
-    comparisons: Mapping[str, Comparisons] = field(default_factory=dict)
     maintained: Mapping[str, datetime] = field(default_factory=dict)
-    sealed: Mapping[str, SealedDays] = field(default_factory=dict)
-    offsets: Mapping[str, OffsetComparison] = field(default_factory=dict)
+    checked: AllRecords = field(default_factory=AllRecords)
 
 
 def look(dag_ids_of: Callable[[Tables], Sequence[str]], seconds: Callable[[], float]) -> Observation:
@@ -117,10 +112,8 @@ def _read_ledger(tiers: Tiers) -> _LedgerView:
         ledger.read_tables(),
         ledger.read_gaps(),
         ledger.read_totals(tiers.now()),
-        ledger.read_comparisons(),
         ledger.last_maintained(),
-        LedgerSeals(ledger).read_sealed_days(),
-        LedgerOffsets(ledger).read(),
+        read_records(ledger),
     )
 
 
@@ -204,7 +197,13 @@ def _seen(tiers: Tiers, found: TableStatus, ledger: _LedgerView, *, readable: bo
         failure = (record.reason or "unknown") if record.status == "failed" else ""
     gaps = tuple(ledger.gaps.get(table.name, ()))
     looked_at = readable and (found.silence is not None or found.lag is not None)
-    metadata = found.metadata
+    metadata, now = found.metadata, tiers.now()
+    missed = None
+    if found.skips is not None:
+        missed = on_record(gaps, found.skips)
+    elif readable:  # there is no cold table yet; of one that cannot be read, nobody knows what was brought or undone
+        missed = on_record(gaps, Skips())
+    records = ledger.checked.of(table, now, missed) if known else Records()
     return TableObservation(
         table.name,
         table.layer,
@@ -218,7 +217,7 @@ def _seen(tiers: Tiers, found: TableStatus, ledger: _LedgerView, *, readable: bo
         lag_seconds=found.lag.total_seconds() if found.lag is not None else None,
         silent=found.silence is not None if looked_at else None,
         silent_since=found.silence.since if found.silence else None,
-        ttl_seconds=found.expiry.left(tiers.now()).total_seconds() if found.expiry is not None else None,
+        ttl_seconds=found.expiry.left(now).total_seconds() if found.expiry is not None else None,
         cold_rows=found.cold_rows,
         snapshots=metadata.snapshots if metadata else None,
         metadata_bytes=metadata.size_bytes if metadata else None,
@@ -227,17 +226,11 @@ def _seen(tiers: Tiers, found: TableStatus, ledger: _LedgerView, *, readable: bo
         maintenance=table.maintenance,
         last_maintenance=ledger.maintained.get(table.name),
         totals=ledger.totals.get(table.name, WindowTotals()) if known else None,
-        comparisons=_of_now(ledger.comparisons.get(table.name, Comparisons()), table, tiers.now()) if known else None,
-        sealed=ledger.sealed.get(table.name, SealedDays()) if known else None,
-        offsets=ledger.offsets.get(table.name),
-        gaps=(on_record(gaps, found.skips) if found.skips is not None else gaps) if known else None,
+        comparisons=records.comparisons,
+        sealed=records.sealed,
+        offsets=records.offsets,
+        gaps=records.gaps,
     )
-
-
-def _of_now(found: Comparisons, table: TableSpec, now: datetime) -> Comparisons:
-    retention = None if table.is_proven else table.warm_retention
-    days = (replace(each, whole=is_still_whole(each.day, each.whole, now, retention)) for each in found.unequal)
-    return replace(found, unequal=tuple(days))
 
 
 class LatestObservation:

@@ -13,15 +13,18 @@ from functools import partial
 from typing import TypeVar
 
 from k2_offload.adapters.cold_table import SnapshotEntry
-from k2_offload.adapters.dag_runs import DagState, read_dags
+from k2_offload.adapters.dag_runs import DagState, read_dags, read_latest_runs
 from k2_offload.adapters.ledger_records import RecordedDay, RecordedWindow, TableRecord
-from k2_offload.core.day_comparison import is_still_whole
+from k2_offload.core.diagnosis import judge_runs
 from k2_offload.core.errors import OffloadError, UnsupportedType
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.gaps import Gap
+from k2_offload.core.needs import Finding
+from k2_offload.core.observation import Records
 from k2_offload.core.schema_change import ColdColumn, widens
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import map_column
+from k2_offload.work.records import AllRecords, read_records
 from k2_offload.work.status import Metadata, TableStatus, read_metadata, read_status
 from k2_offload.work.tiers import Tiers
 
@@ -44,14 +47,14 @@ class TableOverview:
     :param looked_at: whether ClickHouse and the catalog were asked; otherwise only the ledger speaks
     :param warm_rows: where ClickHouse knows that without counting
     :param windows: those that were planned last, newest first
-    :param late_rows: that may still be healed; ``None`` if no day has been compared
+    :param records: of its days, seals, messages and gaps
     """
 
     status: TableStatus
     looked_at: bool
     warm_rows: int | None
     windows: Sequence[RecordedWindow]
-    late_rows: int | None
+    records: Records = field(default_factory=Records)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Overview:
     :param dags: by layer; empty if Airflow's database does not answer
     :param ledger: whether the ledger could be read
     :param problems: of services, each a sentence
+    :param upkeep: what is wrong with the runs of the DAGs that compare, heal and tidy
     """
 
     now: datetime
@@ -68,6 +72,7 @@ class Overview:
     dags: Mapping[str, DagState]
     ledger: bool
     problems: Sequence[str]
+    upkeep: Sequence[Finding] = ()
 
 
 @dataclass(frozen=True)
@@ -153,18 +158,21 @@ class _Ledger:
     records: Mapping[str, TableRecord] = field(default_factory=dict)
     gaps: Mapping[str, Sequence[Gap]] = field(default_factory=dict)
     windows: Mapping[str, Sequence[RecordedWindow]] = field(default_factory=dict)
-    days: Mapping[str, Sequence[RecordedDay]] = field(default_factory=dict)
+    checked: AllRecords = field(default_factory=AllRecords)
 
 
-def read_overview(tiers: Tiers, dag_ids: Mapping[str, str]) -> Overview:
+def read_overview(tiers: Tiers, dag_ids: Mapping[str, str], upkeep: Sequence[str] = ()) -> Overview:
     """Look at all tables.
 
     :param dag_ids: the DAG of each layer
+    :param upkeep: the DAGs that compare, heal and tidy
     """
     problems, now = _Problems(), tiers.now()
     tables = list(tiers.tables.by_name.values())
-    known = problems.without(partial(_read_ledger, tiers, [table.name for table in tables], now))
-    dags = problems.without(partial(read_dags, list(dag_ids.values()))) or {}
+    known = problems.without(partial(_read_ledger, tiers, [table.name for table in tables]))
+    dags = problems.without(partial(read_dags, [*dag_ids.values(), *upkeep])) or {}
+    runs = (problems.without(partial(read_latest_runs, each)) for each in upkeep if each in dags)
+    wrong = [each for run in runs if run for each in judge_runs(run, dags[run.dag_id].paused, now)]
     counts = problems.without(partial(tiers.clickhouse.known_counts, tables))
     ledger, up, shown = known or _Ledger(), counts is not None, []
     for table in tables:
@@ -173,24 +181,18 @@ def read_overview(tiers: Tiers, dag_ids: Mapping[str, str]) -> Overview:
         status = problems.without(look) if up else None
         if up and status is None:  # a service that is down is waited for once, a table that is slow hides no other
             up = problems.answers(tiers.clickhouse.now) and problems.answers(tiers.catalog.ping)
-        days, retention = ledger.days.get(table.name, ()), None if table.is_proven else table.warm_retention
+        missed = status.gaps if status is not None and status.problem is None else None
         shown.append(
             TableOverview(
                 status or TableStatus(table, record, _watermark(record), gaps=gaps),
                 up,
                 (counts or {}).get(table.name),
                 ledger.windows.get(table.name, ()),
-                sum(
-                    each.late_rows
-                    for each in days
-                    if each.unequal_since is not None and is_still_whole(each.day, each.whole, now, retention)
-                )
-                if days
-                else None,
+                ledger.checked.of(table, now, missed) if known else Records(),
             )
         )
     by_layer = {layer: dags[dag_id] for layer, dag_id in dag_ids.items() if dag_id in dags}
-    return Overview(now, shown, by_layer, known is not None, problems.found)
+    return Overview(now, shown, by_layer, known is not None, problems.found, wrong)
 
 
 def _watermark(record: TableRecord | None) -> datetime | None:
@@ -198,13 +200,13 @@ def _watermark(record: TableRecord | None) -> datetime | None:
     return None if record is None or record.watermark == FIRST_WATERMARK else record.watermark
 
 
-def _read_ledger(tiers: Tiers, names: Sequence[str], now: datetime) -> _Ledger:
+def _read_ledger(tiers: Tiers, names: Sequence[str]) -> _Ledger:
     ledger = tiers.ledger
     return _Ledger(
         ledger.read_tables(),
         ledger.read_gaps(),
         ledger.read_windows(names, DAY_OF_WINDOWS),
-        ledger.read_compared_days(names, (now - SHOWN_DAYS).date()),
+        read_records(ledger),
     )
 
 

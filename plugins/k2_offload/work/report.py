@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from k2_offload.adapters.cold_table import ColdTable
-from k2_offload.adapters.ledger_records import MaintenanceRecord
+from k2_offload.adapters.ledger_records import MaintenanceRecord, TableRecord
 from k2_offload.core.errors import InvalidCondition, OffloadError
-from k2_offload.core.report import Chain, ChainSnapshot, DayBounds, DayFigures, figures_of
+from k2_offload.core.gaps import Gap
+from k2_offload.core.needs import Finding, find_needs, new_on
+from k2_offload.core.report import Chain, ChainSnapshot, DayBounds, DayFigures, LedgerWindow, figures_of
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import UNKNOWN, show_bytes, show_duration, show_number, show_time
 from k2_offload.work.notes import show_failure
+from k2_offload.work.records import AllRecords, read_records
 from k2_offload.work.status import TableStatus, read_status
 from k2_offload.work.tiers import Tiers
 
@@ -36,6 +39,7 @@ class TableReport:
     :param figures: ``None`` if the ledger could not be read
     :param status: as it stands when the report is made, with late rows; ``None`` if a service was away
     :param maintenance: the runs of that day, in their order
+    :param needs: what of its days, seals, messages and gaps needs somebody
     :param problem: why something is missing
     """
 
@@ -43,6 +47,7 @@ class TableReport:
     figures: DayFigures | None
     status: TableStatus | None
     maintenance: Sequence[MaintenanceRecord] = ()
+    needs: Sequence[Finding] = ()
     problem: str | None = None
 
     @property
@@ -59,6 +64,8 @@ class TableReport:
             yield str(self.status.problem)
         if self.status is not None and (failure := show_failure(self.status)):
             yield f"now {failure}"
+        for need in self.needs:
+            yield need.sentence
         for done in self.maintenance:
             if done.problem is not None:
                 yield f"maintenance: {done.problem}"
@@ -170,20 +177,40 @@ def yesterday(now: datetime) -> date:
 def read_report(tiers: Tiers, tables: Sequence[TableSpec], bounds: DayBounds) -> Report:
     """Look at some tables on one day; what cannot be read is missing, with the reason."""
     now = tiers.now()
-    ledger, no_ledger = _without(lambda: (tiers.ledger.read_day(bounds), tiers.ledger.read_tables()))
+    ledger, no_ledger = _without(partial(_read_ledger, tiers, bounds))
     found = []
     for table in tables:
         # A service that is down is waited for once for each table; the others say what they know.
         cold, no_cold = _without(partial(tiers.load_cold, table))
         chain, no_chain = _without(partial(_chain, cold)) if cold is not None else (Chain((), whole=True), None)
         chain = None if no_cold else chain
-        record = ledger[1].get(table.name) if ledger else None
-        status, no_status = _without(partial(read_status, tiers, table, record, counts=True, holder=False))
-        figures = figures_of(bounds, ledger[0][0].get(table.name, ()), chain) if ledger else None
-        maintenance = [each for each in ledger[0][1] if each.table == table.name] if ledger else []
+        record = ledger.records.get(table.name) if ledger else None
+        gaps = ledger.gaps.get(table.name, ()) if ledger else ()
+        look = partial(read_status, tiers, table, record, counts=True, gaps=gaps, holder=False)
+        status, no_status = _without(look)
         problem = no_ledger or no_cold or no_chain or no_status
-        found.append(TableReport(table, figures, status, maintenance, problem))
+        if ledger is None:
+            found.append(TableReport(table, None, status, problem=problem))
+            continue
+        missed = status.gaps if status is not None and status.problem is None else None
+        needs = find_needs(table.name, new_on(bounds, ledger.checked.of(table, now, missed)), now)
+        figures = figures_of(bounds, ledger.windows.get(table.name, ()), chain)
+        maintenance = [each for each in ledger.maintenance if each.table == table.name]
+        found.append(TableReport(table, figures, status, maintenance, list(needs), problem))
     return Report(bounds, now, found)
+
+
+class _Ledger(NamedTuple):
+    windows: Mapping[str, Sequence[LedgerWindow]]
+    maintenance: Sequence[MaintenanceRecord]
+    records: Mapping[str, TableRecord]
+    gaps: Mapping[str, Sequence[Gap]]
+    checked: AllRecords
+
+
+def _read_ledger(tiers: Tiers, bounds: DayBounds) -> _Ledger:
+    ledger = tiers.ledger
+    return _Ledger(*ledger.read_day(bounds), ledger.read_tables(), ledger.read_gaps(), read_records(ledger))
 
 
 def _chain(cold: ColdTable) -> Chain:

@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
+from airflow.configuration import conf
 
 from k2_offload.adapters.settings import Settings, check_airflow, load_settings
 from k2_offload.core.errors import ConfigurationError
@@ -34,6 +35,16 @@ def test_what_is_set_is_taken_in_its_type(monkeypatch):
     settings = load_settings()
     assert settings.tables_file == Path("/somewhere/tables.yaml")
     assert (settings.parallel_tables, settings.lake_collection) == (7, "other_lake")
+
+
+def test_the_token_may_come_from_a_command_and_is_hidden_where_airflow_shows_its_configuration(monkeypatch):
+    conf.sensitive_config_values.discard(("k2_offload", "metrics_token"))
+    monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__METRICS_TOKEN_CMD", "echo from-a-command")
+    assert load_settings().metrics_token == "from-a-command"
+    monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__METRICS_TOKEN", "in-clear")
+    assert load_settings().metrics_token == "in-clear"
+    assert "in-clear" not in str(conf.as_dict(display_sensitive=False))
+    assert "in-clear" not in repr(load_settings())
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from k2_offload.core.conditions import parse_conditions
 from k2_offload.core.errors import InvalidCondition
 from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.lag import Silence
+from k2_offload.core.observation import Comparisons, OffsetComparison, Records, SealedDays, UnequalDay
 from k2_offload.core.ttl import TimeLeft
 from k2_offload.core.windows import Window
 from k2_offload.work.status import Metadata, TableStatus
@@ -32,14 +33,21 @@ GOOD = TableStatus(
 )
 
 
-def reasons(conditions, **changes):
-    found = list(find_reasons(replace(GOOD, **changes), parse_conditions(conditions), NOON))
+WELL = Records(Comparisons(NOON), SealedDays(3), OffsetComparison(NOON, 0, 0, 0), ())
+
+
+def differing(ago, whole=True):
+    return replace(WELL, comparisons=Comparisons(NOON, (UnequalDay(NOON.date(), NOON - ago, 0, 7, whole),)))
+
+
+def reasons(conditions, records=WELL, **changes):
+    found = list(find_reasons(replace(GOOD, **changes), records, parse_conditions(conditions), NOON))
     assert all(reason.startswith("silver: ") for _, reason in found)
     return [reason for _, reason in found]
 
 
 def test_a_healthy_table_has_no_reason():
-    assert reasons("lag>30m,idle,failed,refused,late,gaps,metadata") == []
+    assert reasons("lag>30m,idle,failed,refused,late,differ,seals,messages,gaps,metadata") == []
 
 
 @pytest.mark.parametrize(
@@ -47,7 +55,7 @@ def test_a_healthy_table_has_no_reason():
     [
         ("lag>30m", {"lag": timedelta(minutes=31)}, "lag 31 min 00 s, more than 30 min 00 s"),
         ("idle", {"silence": Silence(NOON - HOUR)}, "no new rows since 2026-11-21 11:00:00 (1 h 00 min)"),
-        ("idle>2d", {"silence": Silence(None)}, "ClickHouse has no rows, and none was ever moved"),
+        ("idle>2d", {"silence": Silence(None)}, "ClickHouse has no rows up to now, and none was ever moved"),
         ("failed", {"record": record("failed", "silver: no such source")}, "failed: silver: no such source"),
         ("failed", {"record": record("failed")}, "the ledger does not say why"),
         ("refused", {"refusal": "silver: another column"}, "the next cycle will refuse it: silver: another column"),
@@ -82,6 +90,36 @@ def test_each_condition_says_what_holds(condition, changes, words):
 )
 def test_a_limit_may_be_reached_and_not_exceeded(condition, changes):
     assert reasons(condition, **changes) == []
+
+
+@pytest.mark.parametrize(
+    ("condition", "records", "words"),
+    [
+        ("differ", differing(3 * HOUR), "days that differ: 2026-11-21, for 3 h 00 min (`k2 heal silver --dry-run`)."),
+        ("differ>1h", differing(1.5 * HOUR), "days that differ: 2026-11-21, for 1 h 30 min"),
+        ("seals", replace(WELL, sealed=SealedDays(3, broken=2)), "2 sealed days are not what they were (`k2 verify"),
+        ("messages", replace(WELL, offsets=OffsetComparison(NOON, 5, 0, 0)), "5 messages are missing"),
+        ("messages", replace(WELL, offsets=OffsetComparison(NOON, 0, 0, 1)), "nobody can tell if some miss"),
+        ("messages", replace(WELL, offsets=OffsetComparison(NOON - 5 * HOUR, 0, 0, 0)), "last compared 5 h 00 min"),
+    ],
+)
+def test_what_the_ledger_has_on_record_is_a_reason(condition, records, words):
+    [reason] = reasons(condition, records)
+    assert words in reason
+
+
+@pytest.mark.parametrize(
+    ("condition", "records"),
+    [
+        ("differ", differing(2 * HOUR)),
+        ("differ>3h", differing(3 * HOUR)),
+        ("differ>0s", differing(9 * HOUR, whole=False)),
+        ("messages", replace(WELL, offsets=None)),
+        ("seals,messages", differing(3 * HOUR)),
+    ],
+)
+def test_what_may_still_be_healed_or_belongs_to_another_condition_is_none(condition, records):
+    assert reasons(condition, records) == []
 
 
 def test_late_rows_that_are_not_counted_cannot_be_judged():

@@ -14,6 +14,7 @@ from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.cli import status
 from k2_offload.cli.main import app
+from k2_offload.work import records
 from k2_offload.work.status import TableStatus
 
 TABLES = parse_tables("tables: {t: {layer: bronze, source: k2.t, target: cold.t, timestamp_column: at}}")
@@ -26,11 +27,14 @@ def limited(monkeypatch):
 
     @contextmanager
     def open_tiers():
-        ledger = SimpleNamespace(migrate=lambda: None, read_tables=lambda: {"t": record}, read_gaps=dict)
+        ledger = SimpleNamespace(
+            migrate=lambda: None, read_tables=lambda: {"t": record}, read_gaps=dict, read_comparisons=dict
+        )
         yield SimpleNamespace(tables=TABLES, ledger=ledger, now=lambda: datetime(2026, 3, 4, tzinfo=UTC))
 
     monkeypatch.setattr(status, "open_tiers", open_tiers)
-    monkeypatch.setattr(status, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=dict))
+    monkeypatch.setattr(records, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=dict))
+    monkeypatch.setattr(records, "LedgerOffsets", lambda _: SimpleNamespace(read=dict))
     monkeypatch.setattr(status, "read_active_runs", lambda _: [])
     monkeypatch.setattr(status, "read_status", lambda _, table, *__: TableStatus(table, record))
 

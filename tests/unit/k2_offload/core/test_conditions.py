@@ -12,11 +12,13 @@ from k2_offload.core.maintenance import MAX_METADATA_BYTES, MAX_SNAPSHOTS, is_ov
 
 
 def test_conditions_have_their_limits():
-    assert parse_conditions("lag>30m, failed,idle>2d,late>100,gaps,ttl<1d") == [
+    assert parse_conditions("lag>30m, failed,idle>2d,late>100,differ,differ>1h,gaps,ttl<1d") == [
         Condition(Name.LAG, "lag>30m", duration=timedelta(minutes=30)),
         Condition(Name.FAILED, "failed"),
         Condition(Name.IDLE, "idle>2d", duration=timedelta(days=2)),
         Condition(Name.LATE, "late>100", count=100),
+        Condition(Name.DIFFER, "differ", duration=timedelta(hours=2)),
+        Condition(Name.DIFFER, "differ>1h", duration=timedelta(hours=1)),
         Condition(Name.GAPS, "gaps"),
         Condition(Name.TTL, "ttl<1d", duration=timedelta(days=1)),
     ]
@@ -49,6 +51,8 @@ def test_every_condition_is_named_to_who_asks(name):
         ("late>1h", "after > comes a number, such as late>100"),
         ("late>", "after > comes a number, such as late>100"),
         ("failed>1", "failed has no limit"),
+        ("seals>1", "seals has no limit"),
+        ("differ>3", "'differ>3': after > comes a number and s, m, h or d, such as differ>30m"),
     ],
 )
 def test_anything_else_is_told_in_one_line(text, words):

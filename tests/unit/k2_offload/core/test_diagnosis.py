@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from k2_offload.core import diagnosis
-from k2_offload.core.diagnosis import State, diagnose
+from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID, REPORT_DAG_ID
+from k2_offload.core import diagnosis, needs
+from k2_offload.core.diagnosis import diagnose
 from k2_offload.core.history import History
+from k2_offload.core.needs import State
 from k2_offload.core.observation import (
     SERVICES,
     Comparisons,
@@ -56,6 +58,7 @@ def test_where_all_is_well_each_check_says_so():
 
 
 COMPARING = {"k2_reconcile": False}
+DAILY = {"k2_maintenance": False, "k2_report": False}
 RECONCILE = {"dag_id": "k2_reconcile", "active_since": None}
 LEDGER_UNREAD = {"failure": None, "totals": None, "comparisons": None, "sealed": None, "gaps": None}
 UNREAD = {"lag_seconds": None, "silent": None, "refused": None, "history": None}
@@ -75,6 +78,14 @@ def unequal(since):
         ({"dag": {"last_start": None}}, "runs", "red", "never"),
         ({"dag": {"last_start": NOW - HOUR}}, "runs", "red", "1 h"),
         ({"dag": {"failures": 3}}, "runs", "red", "last 3 runs"),
+        ({"dag": {"failures": 2}}, None, None, ""),
+        (
+            {"paused": DAILY, "dag": {"dag_id": "k2_maintenance", "failures": 1}},
+            "runs",
+            "red",
+            "the last run has failed",
+        ),
+        ({"paused": DAILY, "dag": {"dag_id": "k2_report", "failures": 2}}, "runs", "red", "last 2 runs"),
         ({"dag": {"active_since": NOW - HOUR}}, "runs", "warning", "going on"),
         ({"paused": {DAG.dag_id: True}}, "runs", "red", "paused"),
         ({"paused": {}}, "runs", "red", "does not know it"),
@@ -83,7 +94,9 @@ def unequal(since):
         ({"failure": "t: planned and not published; …"}, "last attempt", "red", "unpublished"),
         ({"lag_seconds": 1501.0}, "lag", "warning", "25"),
         ({"lag_seconds": 3601.0}, "lag", "red", "1 h"),
-        ({"silent_since": NOW - 7 * HOUR}, "feed", "warning", "7 h"),
+        ({"silent": True, "silent_since": NOW - 7 * HOUR}, "feed", "warning", "7 h"),
+        ({"silent": True, "silent_since": NOW - 5 * HOUR}, None, None, ""),
+        ({"silent": True, "silent_since": None, "lag_seconds": 0.0}, "feed", "warning", "none was ever moved"),
         (unequal(HOUR), "days that differ", "warning", "2026-03-02"),
         (unequal(3 * HOUR), "days that differ", "red", "2026-03-02"),
         (
@@ -138,18 +151,41 @@ def test_what_nobody_knows_is_red():
     found = {each.check for each in diagnose(nothing, {}) if each.state is State.RED}
     assert found == {
         "service", "clocks", "chain and source", "last attempt", "lag", "TTL", "feed", "days that differ",
-        "late rows left out", "seals", "rows missed", "maintenance",
+        "late rows left out", "seals", "messages", "rows missed", "staged leftovers", "maintenance",
     }  # fmt: skip
+
+
+def test_without_ledger_and_catalog_no_check_of_them_is_well():
+    away = replace(ALL_WELL, tables=[replace(WELL, readable=None, offsets=None, **UNREAD, **LEDGER_UNREAD)])
+    told = {each.check: each.found for each in diagnose(away, NOT_PAUSED)}
+    assert (told["messages"], told["staged leftovers"]) == ("not known", "not known")
+
+
+def test_messages_are_counted_where_they_are_followed():
+    followed = replace(WELL, offsets=OffsetComparison(NOW, 0, 0, 0))
+    for tables, words in (([WELL], "followed for no table"), ([WELL, followed], "1 of 2 tables")):
+        told = {each.check: each for each in diagnose(replace(ALL_WELL, tables=tables), NOT_PAUSED)}
+        assert (str(told["messages"].state), told["messages"].found) == ("ok", words)
+
+
+def test_nothing_is_staged_where_no_cold_table_is_yet():
+    new = replace(WELL, history=None, metadata_bytes=None, snapshots=None)
+    told = {each.check: str(each.state) for each in diagnose(replace(ALL_WELL, tables=[new]), NOT_PAUSED)}
+    assert told["staged leftovers"] == "ok"
 
 
 def test_no_check_says_that_all_is_well_of_what_it_could_not_look_at():
     unread = replace(WELL, readable=False, problem="No table.", **UNREAD)
     told = {each.check: each.found for each in diagnose(replace(ALL_WELL, tables=[unread]), NOT_PAUSED)}
     assert not {"lag", "TTL", "feed", "staged leftovers"} & told.keys()
+    assert told["rows missed"] == "1 tables"
+    without = [replace(unread, gaps=None), WELL]
+    told = {each.check: each.found for each in diagnose(replace(ALL_WELL, tables=without), NOT_PAUSED)}
+    assert told["rows missed"] == "1 of 2 tables"
     told = {each.check: each.found for each in diagnose(replace(ALL_WELL, tables=[WELL, unread]), NOT_PAUSED)}
     assert (told["lag"], told["seals"]) == ("1 of 2 tables", "2 tables")
     old = replace(ALL_WELL, tables=[replace(WELL, **LEDGER_UNREAD)], old_ledger="It is old.")
-    assert not {"last attempt", "seals", "rows missed"} & {each.check for each in diagnose(old, NOT_PAUSED)}
+    assert not {"last attempt", "seals", "messages", "rows missed"} & {each.check for each in diagnose(old, NOT_PAUSED)}
 
 
 OTHERWISE = {
@@ -167,9 +203,18 @@ def test_each_alert_has_a_check_or_a_reason_for_none():
     pages = {
         each["alert"]: each["annotations"]["runbook"] for group in rules for each in group["rules"] if "alert" in each
     }
-    source = Path(diagnosis.__file__).read_text()
+    source = "".join(Path(each.__file__).read_text() for each in (diagnosis, needs))
     unseen = {name for name, page in pages.items() if f'"{page.removeprefix("docs/runbooks/")}"' not in source}
     assert unseen == OTHERWISE.keys()
+
+
+def test_doctor_and_the_alert_have_the_same_daily_dags_and_numbers_of_failed_runs():
+    rules = yaml.safe_load((DOCS.parent / "docker/prometheus/k2_offload.yml").read_text())["groups"]
+    [expr] = [each["expr"] for group in rules for each in group["rules"] if each.get("alert") == "K2RunsFail"]
+    name = "k2_run_failures_in_a_row"
+    daily = "|".join(diagnosis.DAILY_DAGS)
+    assert expr == f'{name} >= {diagnosis.FAILED_RUNS} or {name}{{dag=~"{daily}"}} >= 1'
+    assert set(diagnosis.DAILY_DAGS) == {MAINTENANCE_DAG_ID, REPORT_DAG_ID}
 
 
 @pytest.mark.parametrize("hours", [1, 6])

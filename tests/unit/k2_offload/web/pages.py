@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from k2_offload.adapters.dag_runs import DagState
 from k2_offload.adapters.ledger_records import RecordedWindow, TableRecord
 from k2_offload.adapters.table_file import parse_tables
+from k2_offload.core.observation import Comparisons, Records
 from k2_offload.core.tables import LAYERS
 from k2_offload.web.access import readable_layers
 from k2_offload.web.app import build_app
@@ -28,6 +29,7 @@ TABLES = parse_tables(
     "  g: {layer: gold, source: k2.g, target: cold.g, timestamp_column: at}\n"
 ).by_name
 RUNNING = DagState(paused=False)
+COMPARED = Records(Comparisons(NOON))
 WINDOW = RecordedWindow(
     "b", NOON - HOUR, NOON - 15 * MINUTE, "committed", "scheduled__1", 1, 1234, 1234, 5000, NOON - 14 * MINUTE,
     NOON - 13 * MINUTE,
@@ -49,7 +51,7 @@ GOOD = TableStatus(
 
 
 def table(status=GOOD, **changes):
-    return replace(TableOverview(status, True, 4321, (WINDOW,), 0), **changes)
+    return replace(TableOverview(status, True, 4321, (WINDOW,), COMPARED), **changes)
 
 
 def overview(*tables, **changes):

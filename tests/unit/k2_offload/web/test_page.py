@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,11 +15,16 @@ from k2_offload.adapters.dag_runs import ActiveRun, DagState
 from k2_offload.adapters.ledger_records import RecordedDay
 from k2_offload.core.day_comparison import Verdict
 from k2_offload.core.exactly_once import Snapshot
+from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.lag import Silence
+from k2_offload.core.needs import Finding
+from k2_offload.core.needs import State as Urgency
+from k2_offload.core.observation import Comparisons, OffsetComparison, Records, SealedDays, UnequalDay
 from k2_offload.core.schema_change import ColdColumn
 from k2_offload.core.text import UNKNOWN
 from k2_offload.core.ttl import TimeLeft
-from k2_offload.core.windows import Upstream
+from k2_offload.core.windows import Upstream, Window
+from k2_offload.web import page as module
 from k2_offload.web.shared import Look
 from k2_offload.web.view import describe_snapshot, table_views
 from k2_offload.work.overview import ComparedColumn, TableDetail, compare_columns
@@ -70,7 +77,7 @@ def test_a_healthy_table_has_its_numbers_and_no_sentence():
             "a window was moved 1 min 00 s ago, and the next cycle moves more.",
         ),
         ({"silence": Silence(NOON - HOUR), "lag": 0 * HOUR}, "silent", "no new rows since 2026-11-21 11:00:00"),
-        ({"record": None, "watermark": None, "silence": Silence(None)}, "silent", "ClickHouse has no rows"),
+        ({"record": None, "watermark": None, "silence": Silence(None)}, "no rows", "ClickHouse has no rows up to now"),
     ],
 )
 def test_what_does_not_move_says_why(changes, word, sentence):
@@ -104,10 +111,68 @@ def test_a_run_that_goes_on_is_named():
     assert "behind its target; k2_offload_bronze: run manual__7 has been running since" in shown
 
 
+def differing(since, late_rows=0, gone_rows=0, whole=True):
+    """Records of a day that differs."""
+    return Records(Comparisons(NOON, (UnequalDay(NOON.date(), NOON - since, late_rows, gone_rows, whole),)))
+
+
 def test_late_rows_are_counted_and_named():
-    shown = Page(page(table(late_rows=17))).text
+    shown = Page(page(table(records=differing(HOUR, late_rows=17)))).text
     assert "1 late rows" in shown
     assert "17 late rows: k2_reconcile heals their days, or says why not." in shown
+
+
+@pytest.mark.parametrize(
+    ("records", "word", "sentence"),
+    [
+        (differing(5 * HOUR, gone_rows=7), "differs", "days that differ: 2026-11-21, for 5 h 00 min"),
+        (differing(5 * HOUR), "differs", "`k2 heal b --dry-run`"),
+        (differing(5 * HOUR, late_rows=3), "differs", "days that differ: 2026-11-21"),
+        (differing(MINUTE, gone_rows=7), "differs", "days that differ: 2026-11-21, for 1 min 00 s"),
+        (Records(sealed=SealedDays(3, broken=2)), "seal broken", "2 sealed days are not what they were (`k2 verify"),
+        (Records(offsets=OffsetComparison(NOON, 5, 0, 0)), "messages missing", "5 messages are missing"),
+        (Records(offsets=OffsetComparison(NOON, 0, 0, 1)), "messages unclear", "nobody can tell if some miss"),
+        (Records(offsets=OffsetComparison(NOON - 5 * HOUR, 0, 0, 0)), "messages unclear", "last compared 5 h"),
+    ],
+)
+def test_a_table_whose_days_seals_or_messages_are_wrong_is_not_up_to_date(records, word, sentence):
+    for path in ("/", "/tables/b"):
+        shown = Page(page(table(records=records), path=path)).text
+        assert sentence in shown
+        assert "up to date" not in shown
+        assert word in shown
+    assert f"1 {word}" in Page(page(table(records=records))).text
+
+
+def test_what_only_stays_on_record_is_a_sentence_and_no_state():
+    gap = Gap(Window(NOON - DAY, NOON - HOUR), GapKind.EXPIRED, 5, NOON)
+    status = replace(GOOD, gaps=[gap])
+    shown = Page(page(table(status, records=replace(differing(DAY, late_rows=9, whole=False), gaps=[gap])))).text
+    assert "1 up to date" in shown
+    assert "9 rows came too late to be healed" in shown
+    assert shown.count("rows missed") == 1
+
+
+def test_the_dags_that_compare_and_tidy_stand_above_all_tables_when_they_do_not_run():
+    wrong = [
+        Finding("runs", Urgency.RED, "paused", "k2_reconcile", "airflow dags unpause k2_reconcile"),
+        Finding("runs", Urgency.WARNING, "no comparison has run yet", "k2_reconcile", "k2 verify"),
+    ]
+    for path, root in (("/", "../"), ("/tables/b", "../../")):
+        shown = Page(page(path=path, upkeep=wrong))
+        assert "k2_reconcile : paused · airflow dags unpause k2_reconcile" in shown.text
+        assert f"{root}dags/k2_reconcile" in shown.links()
+    kinds = [attributes.get("class") for tag, attributes in Page(page(upkeep=wrong)).tags if tag == "p"]
+    assert kinds[:2] == ["problem", "problem mild"]
+
+
+def test_the_page_asks_for_the_layers_that_have_tables_and_for_both_dags_of_upkeep(monkeypatch):
+    tables = SimpleNamespace(in_layer=lambda layer: layer != "silver")
+    monkeypatch.setattr(module, "open_tiers", lambda **_: nullcontext(SimpleNamespace(tables=tables)))
+    monkeypatch.setattr(module, "read_overview", lambda _, *asked: asked)
+    look = module.shared_looks.__wrapped__().overview.look(patience_seconds=30)
+    layers = {"bronze": "k2_offload_bronze", "gold": "k2_offload_gold"}
+    assert look.value == (layers, ["k2_reconcile", "k2_maintenance"])
 
 
 @pytest.mark.parametrize(

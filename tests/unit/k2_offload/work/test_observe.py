@@ -15,9 +15,14 @@ from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.airflow_tasks.dag_ids import watched_dag_ids
 from k2_offload.core.errors import ConfigurationError, NoAirflowDatabase, OffloadError, OldLedger, Refused, Unreachable
+from k2_offload.core.gaps import Gap, GapKind
+from k2_offload.core.metrics import METRICS
 from k2_offload.core.observation import Comparisons, DagObservation, Observation, UnequalDay
+from k2_offload.core.skips import Skips
 from k2_offload.core.ttl import Removal, Storage
+from k2_offload.core.windows import Window
 from k2_offload.work import observe as module
+from k2_offload.work import records
 from k2_offload.work.observe import LatestObservation, observe
 from k2_offload.work.status import TableStatus
 
@@ -53,8 +58,8 @@ def tiers():
 
 @pytest.fixture(autouse=True)
 def _tables_are_well(monkeypatch):
-    monkeypatch.setattr(module, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=dict))
-    monkeypatch.setattr(module, "LedgerOffsets", lambda _: SimpleNamespace(read=dict))
+    monkeypatch.setattr(records, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=dict))
+    monkeypatch.setattr(records, "LedgerOffsets", lambda _: SimpleNamespace(read=dict))
     monkeypatch.setattr(module, "read_latest_runs", lambda _: DAG)
     monkeypatch.setattr(module, "read_status", lambda _, table, record, **__: TableStatus(table, record))
     monkeypatch.setattr(module, "read_cold_status", lambda _, table, record: TableStatus(table, record, watermark=NOW))
@@ -262,6 +267,29 @@ def test_after_a_look_that_failed_nothing_old_is_shown_and_the_next_one_is_tried
     assert latest.get() is None
     looks.time, looks.error = looks.time + 15, None
     assert latest.get() is not None
+
+
+def test_of_a_table_that_cannot_be_read_nobody_knows_what_it_has_missed(tiers, monkeypatch):
+    ranges = [Window(NOW - timedelta(days=days), NOW - timedelta(days=days - 0.5)) for days in (2, 1)]
+    undone, standing = (Gap(each, GapKind.SKIPPED, 9, NOW) for each in ranges)
+    expired = Gap(ranges[0], GapKind.EXPIRED, None, NOW)
+    tiers.ledger.read_gaps = lambda: {"a": [undone, standing, expired], "b": [undone, expired]}
+    chain = {"a": Skips((ranges[1],)), "b": None}
+
+    def read(_, table, record, **__):
+        return TableStatus(table, record, skips=chain[table.name])
+
+    monkeypatch.setattr(module, "read_status", read)
+    with_chain, without_table = seen_of(tiers).tables
+    assert list(with_chain.gaps) == [expired, standing]
+    assert list(without_table.gaps) == [expired], "none was made yet, so nothing of it was skipped"
+    monkeypatch.setattr(module, "read_status", unread)
+    monkeypatch.setattr(module, "read_cold_status", lambda _, table, record: TableStatus(table, record, problem="gone"))
+    assert [table.gaps for table in seen_of(tiers).tables] == [None, None]
+    tiers.catalog.ping = failing(AWAY)
+    assert [table.gaps for table in seen_of(tiers).tables] == [None, None]
+    [missed] = [metric for metric in METRICS if metric.name == "k2_gaps"]
+    assert list(missed.read(seen_of(tiers))) == []
 
 
 @pytest.mark.parametrize(("retention", "whole"), [("ttl", [False, False, True]), ("proven", [False, True, True])])

@@ -9,11 +9,14 @@ from types import SimpleNamespace
 import pytest
 
 from k2_offload.adapters.dag_runs import DagState
-from k2_offload.adapters.ledger_records import RecordedDay, TableRecord
-from k2_offload.core.day_comparison import Verdict
+from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.core.errors import Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
-from k2_offload.work import overview
+from k2_offload.core.gaps import Gap, GapKind
+from k2_offload.core.needs import find_needs
+from k2_offload.core.observation import Comparisons, DagObservation, OffsetComparison, Records, SealedDays, UnequalDay
+from k2_offload.core.windows import Window
+from k2_offload.work import overview, records
 from k2_offload.work.overview import read_overview
 from k2_offload.work.status import TableStatus
 from tests.model.world import TABLES
@@ -30,14 +33,16 @@ def down(*_, **__):
 @pytest.fixture
 def tiers(monkeypatch):
     names = list(TABLES.by_name)
-    records = {name: TableRecord(name, NOON - HOUR, "success", *[None] * 8) for name in names}
+    known = {name: TableRecord(name, NOON - HOUR, "success", *[None] * 8) for name in names}
     ledger = SimpleNamespace(
-        read_tables=lambda: records,
+        read_tables=lambda: known,
         read_gaps=dict,
         read_windows=lambda names, _: {name: [] for name in names},
-        read_compared_days=lambda names, _: {name: [] for name in names},
+        read_comparisons=dict,
     )
     clickhouse = SimpleNamespace(known_counts=lambda tables: {table.name: 7 for table in tables}, now=lambda: NOON)
+    monkeypatch.setattr(records, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=dict))
+    monkeypatch.setattr(records, "LedgerOffsets", lambda _: SimpleNamespace(read=dict))
     monkeypatch.setattr(overview, "read_dags", lambda names: {name: DagState(False) for name in names})
     monkeypatch.setattr(overview, "read_status", lambda _, table, record, **__: TableStatus(table, record, NOON))
     catalog = SimpleNamespace(ping=lambda: None)
@@ -94,16 +99,50 @@ def test_without_the_ledger_and_airflows_database_the_tiers_speak(tiers, monkeyp
     found = read_overview(tiers, {"bronze": "dag"})
     assert (found.ledger, found.dags, list(found.problems)) == (False, {}, [str(DOWN)])
     assert all(each.looked_at and each.status.record is None for each in found.tables)
-    assert {each.late_rows for each in found.tables} == {None}
+    assert {each.records for each in found.tables} == {Records()}
 
 
-@pytest.mark.parametrize(("retention", "late"), [("ttl", 4), ("proven", 7)])
-def test_late_rows_are_told_of_days_that_are_whole(tiers, retention, late):
+@pytest.mark.parametrize(("retention", "late", "left_out"), [("ttl", 4, 103), ("proven", 7, 100)])
+def test_late_rows_are_told_of_days_that_are_whole(tiers, retention, late, left_out):
     table = replace(next(iter(TABLES.by_name.values())), retention=retention, warm_retention_days=7)
     tiers.tables = SimpleNamespace(by_name={table.name: table})
-    day = RecordedDay(table.name, NOON.date(), Verdict.LATE_ROWS, NOON, 9, 5, 4, 0, NOON, None, whole=True)
+    day = UnequalDay(NOON.date(), NOON, 4, 0, whole=True)
     old = replace(day, day=NOON.date() - timedelta(days=20), late_rows=3)
     gone = replace(old, day=NOON.date() - timedelta(days=21), late_rows=100, whole=False)
-    tiers.ledger.read_compared_days = lambda *_: {table.name: [gone, old, day]}
+    tiers.ledger.read_comparisons = lambda: {table.name: Comparisons(NOON, (gone, old, day))}
     [found] = read_overview(tiers, {}).tables
-    assert found.late_rows == late
+    assert (found.records.late_rows, found.records.comparisons.left_out_rows) == (late, left_out)
+
+
+def test_days_that_differ_seals_messages_and_gaps_reach_the_page(tiers, monkeypatch):
+    first, second = list(TABLES.by_name)[:2]
+    more, unreadable = (UnequalDay(NOON.date(), NOON - 5 * HOUR, 0, gone, whole=True) for gone in (7, 0))
+    tiers.ledger.read_comparisons = lambda: {first: Comparisons(NOON, (more, unreadable))}
+    seals, messages = {first: SealedDays(3, broken=1)}, {second: OffsetComparison(NOON, 5, 0, 0)}
+    monkeypatch.setattr(records, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=lambda: seals))
+    monkeypatch.setattr(records, "LedgerOffsets", lambda _: SimpleNamespace(read=lambda: messages))
+    gap = Gap(Window(NOON - HOUR, NOON), GapKind.EXPIRED, 5, NOON)
+    monkeypatch.setattr(
+        overview, "read_status", lambda _, table, record, **__: TableStatus(table, record, NOON, gaps=[gap])
+    )
+    shown = {each.status.table.name: each for each in read_overview(tiers, {}).tables}
+    needs = {name: [each.check for each in find_needs(name, shown[name].records, NOON)] for name in (first, second)}
+    assert needs == {first: ["days that differ", "seals", "rows missed"], second: ["messages", "rows missed"]}
+
+
+def test_the_dags_that_compare_and_tidy_are_judged_as_doctor_does(tiers, monkeypatch):
+    paused = {"k2_reconcile": True, "k2_maintenance": False}
+    monkeypatch.setattr(overview, "read_dags", lambda names: {name: DagState(paused.get(name)) for name in names})
+    runs = {
+        "k2_reconcile": DagObservation("k2_reconcile", None, 0, NOON, NOON, 1.0, 0),
+        "k2_maintenance": DagObservation("k2_maintenance", None, 0, NOON, NOON, 1.0, 1),
+    }
+    monkeypatch.setattr(overview, "read_latest_runs", runs.__getitem__)
+    found = read_overview(tiers, {"bronze": "dag"}, list(paused))
+    assert [(each.subject, each.found) for each in found.upkeep] == [
+        ("k2_reconcile", "paused"),
+        ("k2_maintenance", "the last run has failed"),
+    ]
+    assert found.dags == {"bronze": DagState(None)}
+    monkeypatch.setattr(overview, "read_dags", down)
+    assert read_overview(tiers, {"bronze": "dag"}, list(paused)).upkeep == []

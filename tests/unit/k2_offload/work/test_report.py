@@ -13,9 +13,11 @@ from k2_offload.adapters.cold_table import SnapshotEntry
 from k2_offload.adapters.ledger_records import MaintenanceRecord, TableRecord
 from k2_offload.core.errors import ConfigurationError, InvalidCondition, Unreachable
 from k2_offload.core.exactly_once import Snapshot, WindowId
+from k2_offload.core.gaps import Gap, GapKind
+from k2_offload.core.observation import Comparisons, OffsetComparison, SealedDays, UnequalDay
 from k2_offload.core.report import DayBounds
 from k2_offload.core.windows import Window
-from k2_offload.work import report
+from k2_offload.work import records, report
 from k2_offload.work.report import check_day, read_report, yesterday
 from k2_offload.work.report_page import render, write
 from k2_offload.work.status import TableStatus
@@ -45,8 +47,13 @@ def tiers(monkeypatch):
     entries = [STAGED, MOVED, OLDER]
     cold = SimpleNamespace(snapshot_count=len(entries), latest_snapshots=lambda limit: entries[:limit])
     ledger = SimpleNamespace(
-        read_day=lambda _: ({}, []), read_tables=lambda: {NAME: TableRecord(NAME, NOON, "success", *[None] * 8)}
+        read_day=lambda _: ({}, []),
+        read_tables=lambda: {NAME: TableRecord(NAME, NOON, "success", *[None] * 8)},
+        read_gaps=dict,
+        read_comparisons=dict,
     )
+    monkeypatch.setattr(records, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=dict))
+    monkeypatch.setattr(records, "LedgerOffsets", lambda _: SimpleNamespace(read=dict))
     monkeypatch.setattr(report, "read_status", lambda _, table, record, **__: TableStatus(table, record, late={}))
     return SimpleNamespace(load_cold=lambda _: cold, ledger=ledger, now=lambda: MADE_AT, entries=entries)
 
@@ -92,6 +99,31 @@ def test_where_snapshots_have_expired_the_report_says_whose_figures_it_has(tiers
     tiers.entries.remove(OLDER)
     assert f"Of {NAME}, the snapshots of that day have expired" in read(tiers).note
     assert f"Of {NAME}, the snapshots of that day have expired" in render(read(tiers))
+
+
+def test_days_that_differ_seals_messages_and_the_gaps_of_the_day_are_told(tiers, monkeypatch):
+    hour = timedelta(hours=1)
+    whole = UnequalDay(DAY.day, MADE_AT - 5 * hour, 0, 7, whole=True)
+    of_day = UnequalDay(date(2026, 10, 1), NOON, 5, 0, whole=False)
+    before = replace(of_day, unequal_since=NOON - 24 * hour, late_rows=1000)
+    tiers.ledger.read_comparisons = lambda: {NAME: Comparisons(MADE_AT, (before, of_day, whole))}
+    seals, messages = {NAME: SealedDays(3, broken=2)}, {NAME: OffsetComparison(MADE_AT, 11, 0, 0)}
+    monkeypatch.setattr(records, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=lambda: seals))
+    monkeypatch.setattr(records, "LedgerOffsets", lambda _: SimpleNamespace(read=lambda: messages))
+    gaps = [Gap(WINDOW.window, GapKind.EXPIRED, 9, at) for at in (NOON, NOON - 24 * hour, NOON + 24 * hour)]
+    monkeypatch.setattr(
+        report, "read_status", lambda _, table, record, **__: TableStatus(table, record, late={}, gaps=gaps)
+    )
+    [found] = read(tiers).tables
+    assert list(found.findings) == [
+        f"days that differ: 2026-11-26, for 5 h 00 min (`k2 heal {NAME} --dry-run`).",
+        f"late rows left out: 5 rows came too late to be healed (`k2 status {NAME}`).",
+        f"seals: 2 sealed days are not what they were (`k2 verify --sealed {NAME}`).",
+        f"messages: 11 messages are missing (`k2 verify --offsets {NAME}`).",
+        f"rows missed: 1 gaps on record (`k2 status {NAME}`).",
+    ]
+    assert "2 sealed days are not what they were" in render(read(tiers))
+    assert read(tiers).incomplete == []
 
 
 def test_the_file_loads_nothing_and_takes_no_text_for_markup(tiers, monkeypatch):
