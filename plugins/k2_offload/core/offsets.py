@@ -8,10 +8,11 @@ broker holds nothing of it any more, nobody can tell, and where the topic is com
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import accumulate, pairwise
 
 OFFSETS_TTL = timedelta(days=7)
 """How long ClickHouse keeps offsets; docker/clickhouse/80_message_offsets.sql says the same."""
@@ -78,12 +79,12 @@ class OffsetRange:
 
 @dataclass(frozen=True)
 class Delivered:
-    """One offset that ClickHouse has.
+    """Consecutive offsets that ClickHouse has.
 
-    :param received_at: when it was delivered first
+    :param received_at: when the first of their deliveries came that ClickHouse still has
     """
 
-    offset: int
+    offsets: OffsetRange
     received_at: datetime
 
 
@@ -124,17 +125,20 @@ def ranges(offsets: Iterable[int]) -> list[OffsetRange]:
     return found
 
 
-def interior_gaps(neighbours: Iterable[tuple[Delivered, Delivered]]) -> Iterator[OffsetRange]:
+def interior_gaps(delivered: Sequence[Delivered]) -> Iterator[OffsetRange]:
     """What lies between offsets that ClickHouse has.
 
-    A gap whose lower neighbour came later than the upper one is left out: the neighbour came again after the TTL had
-    removed what it came with first.
+    A gap is left out if all that lies below it came later than something above it: what is below came again, after the
+    TTL had removed what it came with first. The gap's two neighbours alone do not tell: they may have been read again.
 
-    :param neighbours: pairs of offsets, the lower one first, with none between that ClickHouse has
+    :param delivered: of one partition, in the order of the offsets; no two of them touch
     """
-    for before, after in neighbours:
-        if after.offset > before.offset + 1 and before.received_at <= after.received_at:
-            yield OffsetRange(before.offset + 1, after.offset - 1)
+    times = [each.received_at for each in delivered]
+    first_below = accumulate(times, min)
+    first_above = [*accumulate(reversed(times), min)][::-1]
+    for (before, after), below, above in zip(pairwise(delivered), first_below, first_above[1:], strict=False):
+        if below <= above:
+            yield OffsetRange(before.offsets.last + 1, after.offsets.first - 1)
 
 
 def judge_gap(

@@ -209,10 +209,12 @@ def _topics(tiers: Tiers, table: TableSpec) -> set[str]:
 def _gaps(
     tiers: Tiers, table: TableSpec, broker: Broker | None, known: dict[Partition, BrokerPartition]
 ) -> Iterator[OffsetFinding]:
-    for topic, number, before, before_at, after, after_at in _ask(tiers, offset_queries.neighbours(table)):
-        partition = Partition(topic, number)
-        pair = (Delivered(before, from_micros(before_at)), Delivered(after, from_micros(after_at)))
-        for gap in interior_gaps([pair]):
+    delivered: dict[Partition, list[Delivered]] = {}
+    for topic, number, first, last, micros in _ask(tiers, offset_queries.delivered(table)):
+        found = Delivered(OffsetRange(first, last), from_micros(micros))
+        delivered.setdefault(Partition(topic, number), []).append(found)
+    for partition, parts in delivered.items():
+        for gap in interior_gaps(parts):
             there = within(gap, known[partition]) if partition in known else None
             held = broker.messages(partition, there) if broker and there else {}
             for offsets, kind in judge_gap(gap, known.get(partition), held):

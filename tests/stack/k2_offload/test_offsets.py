@@ -84,3 +84,25 @@ def test_a_message_whose_rows_are_not_cold_is_found(workbench):
     with tiers.ledger.transaction() as cursor:
         cursor.execute("DELETE FROM k2_offload.offload_broker")
         assert cursor.rowcount == 1
+
+
+@pytest.mark.usefixtures("offsets_table")
+def test_a_gap_that_is_read_again_in_part_stays_a_finding(workbench):
+    """As the engine groups offsets: 100 to 149 and 200 never came; of those, 100 to 110 came days later, twice."""
+    table = workbench.create_trades()
+    tiers = workbench.cycle(workbench.spec(table), now=LATER).tiers
+    for first, end, days, partition in (
+        (0, 100, 0, 0), (150, 200, 1, 0), (201, 300, 1, 0), (100, 111, 3, 0), (100, 111, 4, 0), (0, 9, 1, 1)
+    ):  # fmt: skip
+        workbench.sql(
+            f"INSERT INTO k2.message_offsets SELECT '{table}', 't', {partition}, number, toDateTime64('2026-03-01 "
+            f"00:00:00', 6, 'UTC') + toIntervalDay({days}), NULL, 0 FROM numbers({first}, {end - first})"
+        )
+
+    def missing():
+        found = compare_offsets(tiers, tiers.tables[table], None).findings
+        return [(each.partition.number, str(each.offsets)) for each in found if each.kind is OffsetKind.UNCHECKED]
+
+    assert missing() == [(0, "111 to 149"), (0, "200")]
+    workbench.sql("DELETE FROM k2.message_offsets WHERE received_at < '2026-03-02 00:00:00'")
+    assert missing() == [(0, "200")], "what lies below came after what lies above: whether more came, nobody knows"

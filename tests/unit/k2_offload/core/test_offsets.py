@@ -43,8 +43,20 @@ def offsets_of(found: list[OffsetRange]) -> list[int]:
     return [offset for each in found for offset in range(each.first, each.last + 1)]
 
 
-def find(delivered: list[Delivered]) -> list[OffsetRange]:
-    return list(interior_gaps(pairwise(delivered)))
+def find(first: dict[int, int]) -> list[OffsetRange]:
+    """The gaps of offsets that were delivered first at some seconds."""
+    parts = ranges(first)
+    seconds = (min(first[offset] for offset in offsets_of([part])) for part in parts)
+    return list(interior_gaps([Delivered(part, at(second)) for part, second in zip(parts, seconds, strict=True)]))
+
+
+def first_kept(deliveries: list[tuple[int, int]], gone_below: int) -> dict[int, int]:
+    """When each offset was delivered first, of the deliveries that the TTL has not removed; they are in their order."""
+    first: dict[int, int] = {}
+    for offset, second in deliveries:
+        if second >= gone_below:
+            first.setdefault(offset, second)
+    return first
 
 
 @given(OFFSETS)
@@ -56,7 +68,7 @@ def test_ranges_hold_each_offset_once_and_do_not_touch(offsets: set[int]) -> Non
 
 @given(OFFSETS)
 def test_gaps_and_what_came_make_the_whole(offsets: set[int]) -> None:
-    gaps = find([Delivered(offset, at(offset)) for offset in sorted(offsets)])
+    gaps = find({offset: offset for offset in offsets})
     assert sorted([*offsets, *offsets_of(gaps)]) == list(range(min(offsets), max(offsets) + 1))
 
 
@@ -65,11 +77,39 @@ def test_a_rebalance_and_the_ttl_leave_no_gap(end: int, again_from: int, gone_be
     """All offsets come in order, some come again, then what came early is removed."""
     deliveries = [(offset, offset) for offset in range(end)]
     deliveries += [(offset, end + offset) for offset in range(min(again_from, end), min(again_from + 5, end))]
-    first: dict[int, int] = {}
-    for offset, second in deliveries:
-        if second >= gone_below:
-            first.setdefault(offset, second)
-    assert find([Delivered(offset, at(second)) for offset, second in sorted(first.items())]) == []
+    assert find(first_kept(deliveries, gone_below)) == []
+
+
+SOME = st.sets(st.integers(1, 10))
+
+
+@given(lost=SOME, again=st.lists(SOME, max_size=3), gone_below=st.just(0) | st.integers(0, 11))
+def test_what_is_read_again_hides_no_gap_and_makes_none(lost: set[int], again: list[set[int]], gone_below: int) -> None:
+    """Offsets 0 to 11 came, but for some; then some were read again, of the lost ones and of others.
+
+    The TTL has not yet removed the last that came before that.
+    """
+    deliveries = [(offset, offset) for offset in range(12) if offset not in lost]
+    for offsets in again:
+        deliveries += [(offset, 100 + len(deliveries)) for offset in sorted(offsets)]
+    missing = sorted(lost.difference(*again))
+    told = offsets_of(find(first_kept(deliveries, gone_below)))
+    assert set(told) <= set(missing), "nothing that came is told"
+    if gone_below == 0:
+        assert told == missing
+
+
+def test_a_gap_that_was_read_again_in_part_is_still_told() -> None:
+    came = {offset: offset for offset in (*range(100), *range(150, 160))}
+    assert find(came | {offset: 1000 + offset for offset in range(104, 111)}) == [
+        OffsetRange(100, 103),
+        OffsetRange(111, 149),
+    ]
+
+
+def test_what_came_between_two_ranges_that_were_read_again_is_not_missed_after_the_ttl() -> None:
+    again = {offset: 1000 + offset for offset in (*range(100, 111), *range(150, 161))}
+    assert find(again | {offset: offset for offset in range(200, 300)}) == []
 
 
 @given(OFFSETS, st.integers(0, 60), st.integers(0, 60))

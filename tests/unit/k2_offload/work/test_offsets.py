@@ -115,10 +115,12 @@ def test_a_topic_that_went_or_began_anew_is_not_passed(holds, kind):
     assert ([each.kind for each in report.losses], report.passed) == ([kind], False)
 
 
+GAP = {offset_queries.delivered(TABLE): [("t", 0, 0, 2, 1), ("t", 0, 9, 9, 2), ("t", 1, 5, 6, 0)]}
+
+
 def test_a_gap_is_asked_for_from_the_logs_start_on():
-    neighbours = [("t", 0, 2, 1, 9, 2)]
     broker = Broker({ZERO: BrokerPartition(5, 10)}, dict.fromkeys(range(5, 9), NOW))
-    report = compare_offsets(Tiers({offset_queries.neighbours(TABLE): neighbours}), TABLE, broker)
+    report = compare_offsets(Tiers(GAP), TABLE, broker)
     assert broker.asked == [OffsetRange(5, 8)]
     assert [(each.offsets, each.kind) for each in report.findings] == [
         (OffsetRange(3, 4), OffsetKind.UNKNOWN),
@@ -157,9 +159,6 @@ def test_where_iceberg_was_not_compared_it_says_so_and_keeps_the_rest(cold, chan
     assert (report.findings, report.passed) == ((FINDING,), False)
     assert "Iceberg was not compared" in report.problems[0]
     assert sentence in report.problems[0]
-
-
-GAP = {offset_queries.neighbours(TABLE): [("t", 0, 2, 1, 9, 2)]}
 
 
 def no_broker():
@@ -244,7 +243,7 @@ def test_where_offsets_are_not_kept_nothing_is_on_record_and_no_broker_is_asked(
 
 def test_one_table_that_is_refused_hides_no_other(kept):
     other = replace(TABLE, name="other")
-    refusing = Tiers({offset_queries.neighbours(TABLE): Refused("ClickHouse", "k2_clickhouse", "no right")})
+    refusing = Tiers({offset_queries.delivered(TABLE): Refused("ClickHouse", "k2_clickhouse", "no right")})
     found = []
     with pytest.raises(OffloadError, match=r"other: .*no right"):
         found.extend(compare_due(refusing, [other, replace(TABLE, layer="silver")], no_broker))
