@@ -7,6 +7,7 @@ from datetime import datetime
 
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger_records import TableRecord
+from k2_offload.adapters.replicas import check_replicas
 from k2_offload.core.errors import ChangedTable, DamagedTable, OffloadError
 from k2_offload.core.exactly_once import (
     FIRST_WATERMARK,
@@ -160,9 +161,11 @@ class Skip:
 def find_skip(tiers: Tiers, table: TableSpec, time: datetime) -> Skip:
     """What would happen if the watermark went forward to a time.
 
-    :raises OffloadError: if that is not possible, or not safe
+    :raises OffloadError: if that is not possible, or not safe, or the server that was asked lacks rows itself
     """
     columns = tiers.clickhouse.columns(table)
+    # How many rows are skipped is what a backfill is measured by later.
+    check_replicas(tiers.clickhouse, table, f"k2 watermark set {table.name} {format_time(time)}")
     now = tiers.clickhouse.now()
     if time > now:
         raise OffloadError(

@@ -25,10 +25,11 @@ class Run:
 
     :ivar problems: why a table cannot be looked at, by its name
     :ivar done: tables that were filled, and then those whose views were renewed
+    :ivar short: tables of which fewer rows came than were left out
     """
 
     def __init__(self, monkeypatch):
-        self.problems, self.done = {}, []
+        self.problems, self.done, self.short = {}, [], set()
         self.tables = [SimpleNamespace(name=name, job_group="bronze") for name in "abc"]
         tiers = SimpleNamespace(tables=SimpleNamespace(select=self._select))
         monkeypatch.setattr(backfill, "open_tiers", lambda: nullcontext(tiers))
@@ -36,6 +37,7 @@ class Run:
         monkeypatch.setattr(backfill, "plan_backfills", lambda _, found, *__, **___: iter([found.table.name]))
         monkeypatch.setattr(backfill, "group_plans", lambda plans: [SimpleNamespace(to_json=lambda: plans[0][1])])
         monkeypatch.setattr(backfill, "renew_views", self._renew)
+        monkeypatch.setattr(backfill, "check_all_came", self._check)
 
     def _select(self, names, _layer):
         return [table for table in self.tables if not names or table.name in names]
@@ -46,14 +48,18 @@ class Run:
         ranges = () if table.name in self.done else (Window(NOON, NOON.replace(hour=13)),)
         return SimpleNamespace(table=table, ranges=ranges, rows=len(ranges), may_have_expired=False)
 
+    def _check(self, found):
+        if found.table.name in self.short:
+            raise OffloadError(f"{found.table.name}: not all rows came")
+
     def _renew(self, _, tables):
         self.done += [f"view of {table.name}" for table in tables]
         return ["its view was not renewed"]
 
-    def execute(self, *tables):
+    def execute(self, *tables, **params):
         task = with_runner(backfill.BackfillOperator)(task_id="backfill")
         task.submit = lambda _, plan, *__, **___: self.done.append(plan)
-        task.execute({"params": PARAMS | {"tables": list(tables)}})
+        task.execute({"params": PARAMS | {"tables": list(tables)} | params})
 
 
 @pytest.fixture
@@ -79,3 +85,14 @@ def test_a_table_that_cannot_be_filled_fails_after_the_others(run):
     with pytest.raises(AirflowFailException, match="a cannot be read"):
         run.execute()
     assert [each for each in run.done if len(each) == 1] == ["b", "c"]
+
+
+def test_a_table_of_which_fewer_rows_came_is_red(run):
+    run.short.add("a")
+    with pytest.raises(AirflowFailException, match="a: not all rows came"):
+        run.execute()
+    assert run.done.count("a") == 1
+    run.execute()  # it was told; b and c have nothing to do with it
+    with pytest.raises(AirflowFailException, match="a: not all rows came"):
+        run.execute("a")
+    run.execute("a", accept_fewer=True)
