@@ -328,9 +328,6 @@ ON CONFLICT (table_name) DO UPDATE
 SET compared_at = excluded.compared_at, missing = excluded.missing, repeated = excluded.repeated,
     unclear = excluded.unclear;
 
--- name: forget_offsets
-DELETE FROM k2_offload.offload_offsets WHERE table_name = %(table)s;
-
 -- name: has_asked_broker
 SELECT EXISTS (SELECT FROM k2_offload.offload_broker);
 

@@ -24,12 +24,9 @@ class LedgerOffsets:
             cursor.execute(statements()["read_offsets"])
             return {table: OffsetComparison(*row) for table, *row in cursor.fetchall()}
 
-    def record(self, table: str, found: OffsetComparison | None) -> None:
-        """Keep what was found; ``None`` if ClickHouse does not keep the table's offsets."""
+    def record(self, table: str, found: OffsetComparison) -> None:
+        """Keep what was found."""
         with self._ledger.transaction() as cursor:
-            if found is None:
-                cursor.execute(statements()["forget_offsets"], {"table": table})
-                return
             values = {"missing": found.missing, "repeated": found.repeated, "unclear": found.unclear}
             cursor.execute(statements()["record_offsets"], {"table": table, "now": found.at, **values})
 

@@ -65,8 +65,9 @@ def _print(reports: Sequence[OffsetReport]) -> None:
     for report in reports:
         if not report.kept:
             show_error(
-                f"{report.table}: ClickHouse does not keep the offsets of its messages, so nothing was compared. Apply "
-                "docker/clickhouse/80_message_offsets.sql, if there is a broker."
+                f"{report.table}: ClickHouse shows no offsets of its messages, so nothing was compared. If there is a "
+                "broker, apply docker/clickhouse/80_message_offsets.sql; if the table message_offsets is there, grant "
+                "SELECT on it."
             )
         for problem in report.problems:
             show_error(f"{report.table}: {problem}")

@@ -96,7 +96,8 @@ def compare_due(
     """Compare the offsets of the bronze tables among some whose turn it is, and keep in the ledger what was found.
 
     :raises Unreachable: if a service is down, or a broker that was asked before is not to be found
-    :raises OffloadError: after all other tables, if some cannot be compared
+    :raises OffloadError: after all other tables, if some cannot be compared, or ClickHouse shows no offsets of one that
+        was compared before
     """
     ledger = LedgerOffsets(tiers.ledger)
     known, now = ledger.read(), tiers.now()
@@ -117,11 +118,26 @@ def compare_due(
             problems.append(f"{table.name}: {error}")
             continue
         found = report.comparison(now)
-        if found is not None or last is not None:
+        if found is not None:
             ledger.record(table.name, found)
+        elif last is not None:
+            problems.append(f"{table.name}: {_hidden(table)}")
+            continue
         yield report
     if problems:
         raise OffloadError("\n".join(problems))
+
+
+def _hidden(table: TableSpec) -> str:
+    """ClickHouse does not tell a table that is not there from one that its user may not read."""
+    name = f"{table.source.partition('.')[0]}.{offset_queries.OFFSETS_TABLE}"
+    forget = f"DELETE FROM k2_offload.offload_offsets WHERE table_name = '{table.name}'"  # noqa: S608 - only told
+    return (
+        f"ClickHouse does not show {name}, and messages of this table were compared before: it was dropped or not "
+        "restored, or the user has no SELECT on it any more. Nothing was compared, what was found stays on record, "
+        f"and no row is lost by that. Grant SELECT on {name}, or restore it; docker/clickhouse/80_message_offsets.sql "
+        f"makes a new one. If it was dropped on purpose, run {forget} in the ledger's database"
+    )
 
 
 def _open_as_before(ledger: LedgerOffsets, open_broker: Callable[[], Broker | None], now: datetime) -> Broker | None:

@@ -241,6 +241,16 @@ def test_where_offsets_are_not_kept_nothing_is_on_record_and_no_broker_is_asked(
     assert (report.kept, kept.found) == (False, {})
 
 
+def test_offsets_that_were_kept_and_are_not_shown_any_more_end_no_alert(kept):
+    before = {TABLE.name: OffsetComparison(NOW - timedelta(hours=2), 500, 0, 0)}
+    kept.found, other = before, replace(TABLE, name="other")
+    hidden = Tiers({offset_queries.kept_since(TABLE): []})
+    found, forget = [], rf"DELETE FROM k2_offload\.offload_offsets WHERE table_name = '{TABLE.name}'"
+    with pytest.raises(OffloadError, match=rf"does not show k2\.message_offsets.*{forget}"):
+        found.extend(compare_due(hidden, [TABLE, other], no_broker))
+    assert ([report.table for report in found], kept.found) == (["other"], before)
+
+
 def test_one_table_that_is_refused_hides_no_other(kept):
     other = replace(TABLE, name="other")
     refusing = Tiers({offset_queries.delivered(TABLE): Refused("ClickHouse", "k2_clickhouse", "no right")})
