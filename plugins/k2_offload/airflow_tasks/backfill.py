@@ -22,7 +22,7 @@ from k2_offload.core.plan import PlannedBackfill, group_plans
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import show_seconds
 from k2_offload.core.windows import parse_instant
-from k2_offload.work.backfill import LeftOut, check_all_came, find_left_out, plan_backfills
+from k2_offload.work.backfill import LeftOut, check_all_came, find_left_out, plan_backfills, record_nulls
 from k2_offload.work.changes import Change, find_changes
 from k2_offload.work.combined_view import renew_views
 from k2_offload.work.tiers import open_tiers
@@ -90,8 +90,11 @@ class BackfillOperator(TellsChanges, SparkApplicationOperator):
                     params["max_rows"] or None,
                     newest_first=params["newest_first"],
                     accept_fewer=params["accept_fewer"],
+                    accept_null=params["accept_null"],
                 )
                 planned = list(islice(windows, _WINDOWS))
+                if not params["dry_run"]:
+                    record_nulls(tiers, found)
             total = self._tell(found, total, started)
             if params["dry_run"]:
                 return

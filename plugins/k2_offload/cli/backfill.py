@@ -33,7 +33,7 @@ from k2_offload.core.gaps import Shortage
 from k2_offload.core.skips import intersect, subtract
 from k2_offload.core.text import show_number, show_window
 from k2_offload.core.windows import format_time
-from k2_offload.work.backfill import LeftOut, check_all_came, find_left_out
+from k2_offload.work.backfill import LeftOut, check_all_came, describe_nulls, find_left_out
 from k2_offload.work.tiers import open_tiers
 
 _LOOK_SECONDS = 2
@@ -62,6 +62,10 @@ def backfill(
             help="Bring ranges of which ClickHouse does not show all rows that were left out, or none.",
         ),
     ] = False,
+    accept_null: Annotated[
+        bool,
+        typer.Option("--accept-null", help="Bring rows without columns that the cold table does not fill any more."),
+    ] = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -81,6 +85,7 @@ def backfill(
             "max_rows": max_rows,
             "newest_first": newest_first,
             "accept_fewer": accept_fewer,
+            "accept_null": accept_null,
         }
         with _progress(before):
             state = run_dag(BACKFILL_DAG_ID, [table], log, conf, shows_waiting=False)
@@ -104,6 +109,8 @@ def backfill(
                 f"showed {each.found:,} of them: {each.rows - each.found:,} are missing. That stays on record.",
                 soft_wrap=True,
             )
+    if dry_run and before.nulls and not (as_json or accept_null):
+        screen.print(describe_nulls(before), markup=False, soft_wrap=True)
     if state != "success":
         explain(log)
     if not dry_run and after.ranges:
@@ -163,6 +170,7 @@ def _document(before: LeftOut, after: LeftOut) -> dict[str, object]:
         "left_out": [window_document(each) for each in after.ranges],
         "filled": [window_document(each) for each in subtract(before.ranges, after.ranges)],
         "may_have_expired": before.may_have_expired,
+        "null_columns": {name: [window_document(each) for each in nulls] for name, nulls in before.nulls.items()},
         "rows_missing": sum(each.rows - each.found for each in _short(before, after) if each.rows is not None),
     }
 

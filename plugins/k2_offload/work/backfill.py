@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
@@ -17,8 +17,8 @@ from k2_offload.core.errors import NotBegun, OffloadError
 from k2_offload.core.exactly_once import FIRST_WATERMARK, check_cut, watermark_of
 from k2_offload.core.gaps import Shortage, find_shortages
 from k2_offload.core.plan import PlannedBackfill, plan_rows
-from k2_offload.core.schema_change import settle
-from k2_offload.core.skips import intersect, subtract
+from k2_offload.core.schema_change import accept_nulls, find_nulls, settle
+from k2_offload.core.skips import intersect, merge, subtract
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import Window, format_time
@@ -35,6 +35,7 @@ class LeftOut:
     :param expired_before: older rows may have gone from the source, by its TTL; ``None`` if no clock removes rows
     :param shortages: where it shows fewer rows than were skipped
     :param missed: the same where all has been brought that was there
+    :param nulls: what would come with NULL in a column of the cold table that was filled then, by column
     """
 
     table: TableSpec
@@ -45,6 +46,7 @@ class LeftOut:
     expired_before: datetime | None
     shortages: tuple[Shortage, ...] = ()
     missed: tuple[Shortage, ...] = ()
+    nulls: Mapping[str, tuple[Window, ...]] = field(default_factory=dict)
 
     @property
     def may_have_expired(self) -> bool:
@@ -108,6 +110,7 @@ def find_left_out(tiers: Tiers, table: TableSpec, low: datetime | None = None, h
         _expired_before(tiers, table),
         tuple(shortages),
         tuple(each for each in missed if each.rows is not None),
+        find_nulls(cold.columns, ranges),
     )
 
 
@@ -143,18 +146,23 @@ def plan_backfills(
     *,
     newest_first: bool = False,
     accept_fewer: bool = False,
+    accept_null: bool = False,
 ) -> Iterator[PlannedBackfill]:
     """The ranges in windows of a bounded number of rows, one after the other.
 
     :param max_rows: of one window; as many as the table file allows when left out. Rows with equal times stay together
     :param newest_first: otherwise the oldest first, which the source's TTL takes first
     :param accept_fewer: a person knows that the source does not show all that was skipped
-    :raises OffloadError: if it shows none, or if it lacks rows that its TTL has not reached, and nobody accepts that
+    :param accept_null: a person knows that columns are not filled any more; see :func:`record_nulls`
+    :raises OffloadError: if it shows none, if it lacks rows that its TTL has not reached, or if rows would come without
+        a column that was filled then, and nobody accepts that
     """
     table, left = found.table, found.ranges
     if not accept_fewer:
         for shortage in found.shortages:
             _check_shortage(found, shortage)
+    if found.nulls and not accept_null:
+        raise OffloadError(describe_nulls(found))
     count = partial(tiers.clickhouse.rows_per_step, table)
     while left:
         whole = left[-1] if newest_first else left[0]
@@ -162,6 +170,33 @@ def plan_backfills(
         window, counts = cut_by_rows(table.name, whole, count, limit, from_end=newest_first, check=check_no_fewer_left)
         yield _planned(found, window, counts.total)
         left = subtract(left, [window])
+
+
+def describe_nulls(found: LeftOut) -> str:
+    """Why rows do not come in silence without a column that was filled then, and what a person may do."""
+    table, names = found.table.name, ", ".join(found.nulls)
+    ranges = merge(each for nulls in found.nulls.values() for each in nulls)
+    since = max(each.high for each in ranges)
+    above = f"`k2 backfill {table} --from {format_time(since)}` brings what lies above. "
+    return (
+        f"{table}: rows in {', '.join(map(str, ranges))} would come with NULL in {names}, which the cold table does "
+        f"not fill any more (`k2 schema {table}`), whatever ClickHouse has. Nothing was changed and no row is lost: "
+        f"they stay left out. {above if any(each.high > since for each in found.ranges) else ''}To bring them without "
+        f"these values, run `k2 backfill {table} --accept-null`; `k2 schema {table}` keeps where."
+    )
+
+
+def record_nulls(tiers: Tiers, found: LeftOut) -> None:
+    """Keep in the cold table where a person lets rows be brought without columns that were filled then.
+
+    :raises StaleWindow: if another writer changed the columns meanwhile; nothing has changed then
+    """
+    if not found.nulls:
+        return
+    with tiers.ledger.locked(found.table.name):
+        cold = tiers.load_cold(found.table)
+        if cold is not None:
+            cold.change_columns((), accept_nulls(cold.columns, found.ranges))
 
 
 def _check_shortage(found: LeftOut, shortage: Shortage) -> None:

@@ -20,6 +20,7 @@ from k2_offload.core.exactly_once import (
     watermark_of,
 )
 from k2_offload.core.gaps import first_contact
+from k2_offload.core.schema_change import find_nulls
 from k2_offload.core.skips import Skips, intersect
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
@@ -216,6 +217,12 @@ def _refusal_to_go_back(table: TableSpec, cold: ColdTable, watermark: datetime, 
     if published is None:
         return message + "To take rows out and move them again, it would need a snapshot that ends there: none is left."
     end = published.window_id.window.high
+    if unfilled := ", ".join(find_nulls(cold.columns, [Window(end, watermark)])):
+        return message + (
+            f"Its newest snapshot that ends there is of {format_time(end)}, and by now the cold table does not fill "
+            f"{unfilled} any more (`k2 schema {table.name}`): rows that are moved again have NULL there, and the cold "
+            "table's values may be the only ones. Going back would lose them."
+        )
     if end < now - table.warm_retention:
         return message + (
             f"Its newest snapshot that ends there is of {format_time(end)}, and ClickHouse no longer has all rows from "

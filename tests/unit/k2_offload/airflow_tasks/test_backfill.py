@@ -16,7 +16,8 @@ from k2_offload.core.windows import Window
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 PARAMS = {
-    "tables": [], "from": "", "to": "", "max_rows": 0, "newest_first": False, "accept_fewer": False, "dry_run": False,
+    "tables": [], "from": "", "to": "", "max_rows": 0, "newest_first": False, "accept_fewer": False,
+    "accept_null": False, "dry_run": False,
 }  # fmt: skip
 
 
@@ -24,7 +25,7 @@ class Run:
     """A run over tables of one range each.
 
     :ivar problems: why a table cannot be looked at, by its name
-    :ivar done: tables that were filled, and then those whose views were renewed
+    :ivar done: whose accepted NULLs were kept, tables that were filled, and those whose views were renewed
     :ivar short: tables of which fewer rows came than were left out
     """
 
@@ -37,6 +38,7 @@ class Run:
         monkeypatch.setattr(backfill, "plan_backfills", lambda _, found, *__, **___: iter([found.table.name]))
         monkeypatch.setattr(backfill, "group_plans", lambda plans: [SimpleNamespace(to_json=lambda: plans[0][1])])
         monkeypatch.setattr(backfill, "renew_views", self._renew)
+        monkeypatch.setattr(backfill, "record_nulls", lambda _, found: self.done.append(f"nulls of {found.table.name}"))
         monkeypatch.setattr(backfill, "check_all_came", self._check)
 
     def _select(self, names, _layer):
@@ -69,7 +71,7 @@ def run(monkeypatch):
 
 def test_a_view_is_renewed_after_each_application(run):
     run.execute("a")
-    assert run.done == ["a", "view of a"]
+    assert run.done == ["nulls of a", "a", "view of a"]
 
 
 def test_a_table_that_has_not_begun_fails_only_who_asks_for_it(run):
@@ -96,3 +98,8 @@ def test_a_table_of_which_fewer_rows_came_is_red(run):
     with pytest.raises(AirflowFailException, match="a: not all rows came"):
         run.execute("a")
     run.execute("a", accept_fewer=True)
+
+
+def test_a_dry_run_keeps_nothing(run):
+    run.execute("a", dry_run=True, accept_null=True)
+    assert run.done == []

@@ -12,6 +12,7 @@ import pytest
 from k2_offload.core.errors import NotBegun, OffloadError, ReplicaBehind
 from k2_offload.core.exactly_once import FIRST_WATERMARK, Published, Snapshot, WindowId
 from k2_offload.core.gaps import Gap, GapKind, Shortage
+from k2_offload.core.schema_change import ColdColumn, Mark
 from k2_offload.core.skips import Skips
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import Removal, Storage
@@ -48,9 +49,9 @@ def tiers_with(cold, gaps=(), rows=0, storage=None, kept_for=None):
     return SimpleNamespace(load_cold=lambda _: cold, clickhouse=clickhouse, ledger=ledger, now=lambda: NOW)
 
 
-def cold_with(skips):
+def cold_with(skips, *columns):
     published = Published(Snapshot(1, None, 1, WINDOW_ID, 0, 0, cut_on="at"), WINDOW_ID)
-    return SimpleNamespace(published=published, check_source=lambda *_: (), skips=skips, columns=())
+    return SimpleNamespace(published=published, check_source=lambda *_: (), skips=skips, columns=columns)
 
 
 @pytest.fixture
@@ -151,3 +152,25 @@ def test_a_replica_that_lags_is_not_believed(monkeypatch):
     monkeypatch.setattr(backfill, "check_replicas", check)
     with pytest.raises(ReplicaBehind, match="`k2 backfill t`"):
         find_left_out(tiers_with(cold_with(Skips((SKIPPED,))), rows=10), spec())
+
+
+NOTE = ColdColumn("note", "string", True, Mark(NOON + timedelta(minutes=30), stopped=True))
+
+
+@pytest.mark.usefixtures("up_to_date")
+@pytest.mark.parametrize(
+    ("ranges", "reason"),
+    [
+        ((SKIPPED,), r"NULL in note.*`k2 backfill t --from 2026-03-04T12:30:00\S*` brings .*--accept-null`"),
+        ((Window(NOON, NOON + timedelta(minutes=20)),), r"they stay left out\. To bring them .*--accept-null`"),
+        ((Window(NOON + timedelta(minutes=30), SKIPPED.high),), None),
+    ],
+    ids=["in part", "below", "above"],
+)
+def test_history_does_not_come_without_a_column_that_was_filled_then(ranges, reason):
+    found = find_left_out(tiers_with(cold_with(Skips(ranges), NOTE), rows=10), spec())
+    assert (reason is None) == (not found.nulls)
+    tiers = tiers_with(None)
+    with pytest.raises(OffloadError, match=reason) if reason else nullcontext():
+        assert list(plan_backfills(tiers, found if reason else replace(found, ranges=()))) == []
+    assert list(plan_backfills(tiers, replace(found, ranges=()), accept_null=True)) == []
