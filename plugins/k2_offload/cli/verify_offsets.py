@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 
 from k2_offload.adapters.broker import BROKER_CONNECTION, open_broker
+from k2_offload.adapters.ledger_offsets import LedgerOffsets
 from k2_offload.cli.console import FAILED, PASSED, number_table, print_json, screen, show_error, show_table
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.tables import TableSpec
@@ -21,7 +22,8 @@ def verify_offsets(tiers: Tiers, chosen: Sequence[TableSpec], as_json: bool) -> 
     if not bronze:
         raise OffloadError("--offsets looks at bronze tables, and none was chosen. Nothing was compared.")
     broker = open_broker()
-    reports = [compare_offsets(tiers, table, broker) for table in bronze]
+    kept = LedgerOffsets(tiers.ledger)
+    reports = [compare_offsets(tiers, table, broker, kept.read_ends(table.name)) for table in bronze]
     if as_json:
         print_json([_document(report, broker is not None) for report in reports])
     else:

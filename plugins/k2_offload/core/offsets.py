@@ -103,6 +103,26 @@ class BrokerPartition:
 
 
 @dataclass(frozen=True)
+class SeenEnd:
+    """What a comparison has kept of a partition.
+
+    :param read_below: ClickHouse has had all lower offsets, or nobody can tell; its TTL forgets that
+    :param due_below: what is lower was there at a look before, and was due by then
+    :param end: the offset that the broker's next message was to have
+    :param at: when it was asked
+    """
+
+    read_below: int
+    due_below: int
+    end: int
+    at: datetime
+
+    def holds(self, broker: BrokerPartition, kept_since: datetime) -> bool:
+        """Whether it says anything of what is there now: the topic was not made anew, nor the table of offsets."""
+        return self.at >= kept_since and self.end <= broker.end
+
+
+@dataclass(frozen=True)
 class OffsetFinding:
     """A range of offsets with which something is wrong."""
 
@@ -197,11 +217,63 @@ def unread(last: int | None, broker: BrokerPartition) -> OffsetRange | None:
     return OffsetRange(first, broker.end - 1) if first < broker.end else None
 
 
-def due(messages: Mapping[int, datetime], since: datetime, before: datetime) -> list[int]:
+def due(
+    messages: Mapping[int, datetime], since: datetime, before: datetime, overdue: OffsetRange | None = None
+) -> list[int]:
     """Offsets of unread messages that ClickHouse should have by now.
+
+    The time of a message is mostly its producer's, which may be ahead, replay old events, or give none; so what was
+    there when the broker was asked before is due whatever its time.
 
     :param messages: offsets, and the broker's time of each
     :param since: what is older may have gone from ClickHouse, or was read before it kept offsets
     :param before: what is not older is on its way
+    :param overdue: of :func:`overdue`
     """
-    return sorted(offset for offset, at in messages.items() if since <= at < before)
+    return sorted(
+        offset
+        for offset, at in messages.items()
+        if since <= at < before or (overdue is not None and overdue.first <= offset <= overdue.last)
+    )
+
+
+def overdue(
+    seen: SeenEnd | None, last: int | None, broker: BrokerPartition, kept_since: datetime, before: datetime
+) -> OffsetRange | None:
+    """What the broker had at an earlier look, and ClickHouse has not had by now; ``None`` if nothing.
+
+    :param last: the highest offset that ClickHouse has; ``None`` if none
+    :param kept_since: from then on ClickHouse has the offset of each message; an earlier look says nothing
+    :param before: what a younger look saw is on its way
+    """
+    if seen is None or not seen.holds(broker, kept_since):
+        return None
+    first = max(broker.first, seen.read_below, 0 if last is None else last + 1)
+    end = seen.end if seen.at < before else seen.due_below
+    return OffsetRange(first, end - 1) if first < end else None
+
+
+def see(
+    seen: SeenEnd | None,
+    last: int | None,
+    broker: BrokerPartition,
+    kept_since: datetime,
+    before: datetime,
+    now: datetime,
+) -> SeenEnd | None:
+    """What to keep of a partition for the next look; ``None`` as long as ClickHouse does not keep all offsets.
+
+    What a first look sees may have been read before ClickHouse kept offsets, but for what lies above its last one.
+
+    :param seen: what was kept so far; it stays until what it saw is due
+    """
+    if now < kept_since:
+        return None
+    known = seen if seen is not None and seen.holds(broker, kept_since) else None
+    had = last + 1 if last is not None else 0 if known is not None else broker.end
+    read_below = min(max(had, known.read_below if known is not None else 0), broker.end)
+    if known is None:
+        return SeenEnd(read_below, 0, broker.end, now)
+    if before <= known.at <= now:
+        return SeenEnd(read_below, known.due_below, known.end, known.at)
+    return SeenEnd(read_below, known.end if known.at < before else known.due_below, broker.end, now)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from k2_offload.adapters.broker import BROKER_CONNECTION, Broker
@@ -17,17 +18,21 @@ from k2_offload.core.gaps import on_record
 from k2_offload.core.lake import iceberg_table
 from k2_offload.core.observation import OffsetComparison
 from k2_offload.core.offsets import (
+    OFFSETS_TTL,
     BrokerPartition,
     Delivered,
     OffsetFinding,
     OffsetKind,
     OffsetRange,
     Partition,
+    SeenEnd,
     due,
     interior_gaps,
     judge_gap,
     looked_at_since,
+    overdue,
     ranges,
+    see,
     strangers,
     unread,
     within,
@@ -53,6 +58,7 @@ class OffsetReport:
     :param broker_asked: otherwise messages after the last one that ClickHouse has were not looked for
     :param partitions: that were looked at
     :param problems: sentences on what could not be compared
+    :param ends: what is to be kept of partitions in the broker
     """
 
     table: str
@@ -61,6 +67,7 @@ class OffsetReport:
     partitions: int = 0
     findings: tuple[OffsetFinding, ...] = ()
     problems: tuple[str, ...] = ()
+    ends: Mapping[Partition, SeenEnd] = field(default_factory=dict)
 
     @property
     def losses(self) -> list[OffsetFinding]:
@@ -111,7 +118,7 @@ def compare_due(
         try:
             if not asked and _offsets_kept_since(tiers, table) is not None:
                 broker, asked = _open_as_before(ledger, open_broker, now), True
-            report = compare_offsets(tiers, table, broker)
+            report = compare_offsets(tiers, table, broker, ledger.read_ends(table.name))
         except Unreachable:
             raise
         except OffloadError as error:
@@ -119,7 +126,7 @@ def compare_due(
             continue
         found = report.comparison(now)
         if found is not None:
-            ledger.record(table.name, found)
+            ledger.record(table.name, found, report.ends)
         elif last is not None:
             problems.append(f"{table.name}: {_hidden(table)}")
             continue
@@ -156,10 +163,13 @@ def _open_as_before(ledger: LedgerOffsets, open_broker: Callable[[], Broker | No
     return broker
 
 
-def compare_offsets(tiers: Tiers, table: TableSpec, broker: Broker | None) -> OffsetReport:
+def compare_offsets(
+    tiers: Tiers, table: TableSpec, broker: Broker | None, seen: Mapping[Partition, SeenEnd] = MappingProxyType({})
+) -> OffsetReport:
     """Compare the offsets of one bronze table's messages.
 
     :param broker: ``None`` compares ClickHouse with Iceberg alone
+    :param seen: what an earlier comparison has kept of partitions in the broker
     :raises OffloadError: if something cannot be asked
     """
     began = _offsets_kept_since(tiers, table)
@@ -173,19 +183,22 @@ def compare_offsets(tiers: Tiers, table: TableSpec, broker: Broker | None) -> Of
         for topic in sorted({partition.topic for partition in last} | _topics(tiers, table)):
             known |= broker.partitions(topic)
     now = min(tiers.now(), tiers.clickhouse.now())
-    since = looked_at_since(now, table.warm_retention)
+    since, before = looked_at_since(now, table.warm_retention), now - _ON_ITS_WAY
+    kept_since = max(began + _VIEW_STARTS_WITHIN, looked_at_since(now, OFFSETS_TTL))
     partitions = len(last.keys() | known.keys())
     cold, not_compared = _not_cold(tiers, table, since, now)
     findings = [
         *_gaps(tiers, table, broker, known),
         *(strangers(last, known) if broker else ()),
-        *(_unread(broker, last, known, max(since, began + _VIEW_STARTS_WITHIN), now - _ON_ITS_WAY) if broker else ()),
+        *(_unread(broker, last, known, seen, max(since, kept_since), kept_since, before) if broker else ()),
         *_found(OffsetKind.REPEATED, _ask(tiers, offset_queries.repeated(table))),
         *_not_in_bronze(tiers, table, since, now),
         *cold,
     ]
     problems = [*_nothing_to_look_at(tiers, table, partitions), *not_compared]
-    return OffsetReport(table.name, True, broker is not None, partitions, tuple(findings), tuple(problems))
+    looks = {each: see(seen.get(each), last.get(each), held, kept_since, before, now) for each, held in known.items()}
+    ends = {each: look for each, look in looks.items() if look is not None}
+    return OffsetReport(table.name, True, broker is not None, partitions, tuple(findings), tuple(problems), ends)
 
 
 def _offsets_kept_since(tiers: Tiers, table: TableSpec) -> datetime | None:
@@ -241,13 +254,16 @@ def _unread(
     broker: Broker,
     last: dict[Partition, int],
     known: dict[Partition, BrokerPartition],
+    seen: Mapping[Partition, SeenEnd],
     since: datetime,
+    kept_since: datetime,
     before: datetime,
 ) -> Iterator[OffsetFinding]:
     for partition, held in known.items():
         rest = unread(last.get(partition), held)
         if rest is not None:
-            for offsets in ranges(due(broker.messages(partition, rest), since, before)):
+            late = overdue(seen.get(partition), last.get(partition), held, kept_since, before)
+            for offsets in ranges(due(broker.messages(partition, rest), since, before, late)):
                 yield OffsetFinding(partition, offsets, OffsetKind.MISSING)
 
 

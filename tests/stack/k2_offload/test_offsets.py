@@ -10,7 +10,7 @@ import pytest
 from k2_offload.adapters.ledger_offsets import LedgerOffsets
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.observation import OffsetComparison
-from k2_offload.core.offsets import OffsetFinding, OffsetKind, OffsetRange, Partition
+from k2_offload.core.offsets import OffsetFinding, OffsetKind, OffsetRange, Partition, SeenEnd
 from k2_offload.work.offsets import compare_due, compare_offsets
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -84,6 +84,13 @@ def test_a_message_whose_rows_are_not_cold_is_found(workbench):
         assert cursor.rowcount == 1
     assert [report.kept for report in compare_due(later, [spec], lambda: None)] == [False]
     workbench.sql("RENAME TABLE k2.message_offsets_elsewhere TO k2.message_offsets")
+
+    assert kept.read_ends(table) == {}
+    ends = {Partition("t", 0): SeenEnd(3, 5, 9, NOON), Partition("t", 1): SeenEnd(0, 4, 2**40, LATER)}
+    for seen in ({Partition("t", 1): SeenEnd(0, 0, 7, NOON)}, ends):
+        kept.record(table, OffsetComparison(LATER, 0, 0, 0), seen)
+    assert kept.read_ends(table) == ends
+    assert kept.read_ends("another") == {}
 
     assert not kept.has_asked_broker()
     for now in (LATER, NOON):

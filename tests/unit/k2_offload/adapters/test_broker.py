@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from k2_offload.adapters.broker import Broker
 from k2_offload.core.errors import Refused, Unreachable
+from k2_offload.core.offsets import OffsetRange, Partition
 
 UNKNOWN_TOPIC, AUTHENTICATION = -188, -169
 """librdkafka's own codes."""
@@ -57,3 +59,19 @@ def test_a_range_below_the_logs_start_is_read_from_there(monkeypatch):
     settings = {}
     broker_that_says(monkeypatch, KafkaError(UNKNOWN_TOPIC), settings=settings).partitions("t")
     assert settings["auto.offset.reset"] == "earliest"
+
+
+def test_a_time_that_no_clock_shows_is_a_time_all_the_same(monkeypatch):
+    """None at all, and microseconds where milliseconds are meant."""
+    sent = [1_772_625_600_000, -1, 1_772_625_600_000_000]
+    messages = iter(
+        SimpleNamespace(error=lambda: None, offset=lambda n=n: n, value=lambda: b"", timestamp=lambda at=at: (1, at))
+        for n, at in enumerate(sent)
+    )
+    broker = broker_that_says(monkeypatch)
+    consumer = broker._kafka.Consumer({})
+    consumer.assign, consumer.poll = (lambda _: None), (lambda _: next(messages))
+    broker._kafka.TopicPartition = lambda *_: None
+    found = broker.messages(Partition("t", 0), OffsetRange(0, 2))
+    assert found[0] == datetime(2026, 3, 4, 12, tzinfo=UTC)
+    assert found[1] < found[0] < found[2]

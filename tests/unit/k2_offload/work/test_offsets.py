@@ -12,7 +12,7 @@ from k2_offload.adapters.table_file import load_tables
 from k2_offload.core import offset_queries
 from k2_offload.core.errors import OffloadError, Refused, Unreachable
 from k2_offload.core.observation import OffsetComparison
-from k2_offload.core.offsets import BrokerPartition, OffsetFinding, OffsetKind, OffsetRange, Partition
+from k2_offload.core.offsets import BrokerPartition, OffsetFinding, OffsetKind, OffsetRange, Partition, SeenEnd
 from k2_offload.core.skips import Skips
 from k2_offload.files import TABLES_FILE
 from k2_offload.work import offsets
@@ -171,12 +171,16 @@ class Kept:
 
     found: dict[str, OffsetComparison] = field(default_factory=dict)
     broker_since: datetime | None = None
+    ends: dict[Partition, SeenEnd] = field(default_factory=dict)
 
     def read(self):
         return self.found
 
-    def record(self, table, found):
-        self.found = {**self.found, table: found}
+    def read_ends(self, _):
+        return self.ends
+
+    def record(self, table, found, ends):
+        self.found, self.ends = {**self.found, table: found}, {**self.ends, **ends}
 
     def has_asked_broker(self):
         return self.broker_since is not None
@@ -225,6 +229,29 @@ def test_a_broker_that_was_asked_before_and_is_not_found_leaves_nothing_passed(k
     with pytest.raises(Unreachable, match=r"DELETE FROM k2_offload\.offload_broker"):
         list(compare_due(Tiers(), [TABLE], no_broker))
     assert kept.found == {}
+
+
+@pytest.mark.parametrize("told", [NOW + timedelta(days=30), NOW - timedelta(days=30)], ids=["ahead", "replayed"])
+def test_an_unread_message_is_missing_at_the_next_look_whatever_its_time(kept, told):
+    sent = dict.fromkeys(range(10, 13), told)
+    [report] = compare_due(Tiers(), [TABLE], lambda: Broker({ZERO: BrokerPartition(0, 12)}, sent))
+    assert (report.passed, kept.ends) == (True, {ZERO: SeenEnd(10, 0, 12, NOW)})
+    kept.ends = {ZERO: SeenEnd(10, 0, 12, NOW - timedelta(minutes=55))}
+    kept.found = {}
+    [report] = compare_due(Tiers(), [TABLE], lambda: Broker({ZERO: BrokerPartition(0, 13)}, sent))
+    assert report.losses == [OffsetFinding(ZERO, OffsetRange(10, 11), OffsetKind.MISSING)]
+    assert kept.ends == {ZERO: SeenEnd(10, 12, 13, NOW)}
+
+
+def test_a_look_from_before_the_ttl_of_the_offsets_says_nothing():
+    """What was read since may have been forgotten again."""
+    answers = {offset_queries.first_received(TABLE): [(MICROS - 30 * 86_400 * 1_000_000,)]}
+    tiers = Tiers({**answers, offset_queries.last_offsets(TABLE): [], "extract(engine_full": [("t",)]})
+    sent = dict.fromkeys(range(12), NOW - timedelta(days=30))
+    for days, missing in ((6.5, 0), (5, 12)):
+        seen = {ZERO: SeenEnd(0, 0, 12, NOW - timedelta(days=days))}
+        found = compare_offsets(tiers, TABLE, Broker({ZERO: BrokerPartition(0, 12)}, sent), seen)
+        assert found.missing == missing
 
 
 @pytest.mark.usefixtures("kept")
