@@ -8,7 +8,16 @@ from rich.markup import escape
 
 from k2_offload.adapters.broker import BROKER_CONNECTION, open_broker
 from k2_offload.adapters.ledger_offsets import LedgerOffsets
-from k2_offload.cli.console import FAILED, PASSED, number_table, print_json, screen, show_error, show_table
+from k2_offload.cli.console import (
+    FAILED,
+    PASSED,
+    number_table,
+    print_json,
+    screen,
+    show_error,
+    show_table,
+    window_document,
+)
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import show_number
@@ -45,6 +54,7 @@ def _document(report: OffsetReport, asked: bool) -> dict[str, object]:
         "partitions": report.partitions,
         "passed": report.passed,
         "problems": list(report.problems),
+        "not_looked_for": [window_document(each) for each in report.left_out],
         "findings": [
             {
                 "topic": each.partition.topic,
@@ -71,6 +81,8 @@ def _print(reports: Sequence[OffsetReport]) -> None:
                 "broker, apply docker/clickhouse/80_message_offsets.sql; if the table message_offsets is there, grant "
                 "SELECT on it."
             )
+        for note in report.notes:
+            screen.print(escape(f"{report.table}: {note}."), soft_wrap=True)
         for problem in report.problems:
             show_error(f"{report.table}: {problem}")
         for each in report.findings:

@@ -14,7 +14,7 @@ from k2_offload.core import offset_queries
 from k2_offload.core.day_comparison import HEALED_WITHIN
 from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.exactly_once import watermark_of
-from k2_offload.core.gaps import on_record
+from k2_offload.core.gaps import not_looked_for
 from k2_offload.core.lake import iceberg_table
 from k2_offload.core.observation import OffsetComparison
 from k2_offload.core.offsets import (
@@ -37,9 +37,9 @@ from k2_offload.core.offsets import (
     unread,
     within,
 )
-from k2_offload.core.skips import merge
+from k2_offload.core.skips import intersect
 from k2_offload.core.tables import TableSpec
-from k2_offload.core.windows import from_micros
+from k2_offload.core.windows import Window, from_micros
 from k2_offload.work.tiers import WORKER, Tiers
 
 _ON_ITS_WAY = timedelta(minutes=5)
@@ -59,6 +59,7 @@ class OffsetReport:
     :param partitions: that were looked at
     :param problems: sentences on what could not be compared
     :param ends: what is to be kept of partitions in the broker
+    :param left_out: messages whose first trade lies there were not looked for in Iceberg
     """
 
     table: str
@@ -68,6 +69,16 @@ class OffsetReport:
     findings: tuple[OffsetFinding, ...] = ()
     problems: tuple[str, ...] = ()
     ends: Mapping[Partition, SeenEnd] = field(default_factory=dict)
+    left_out: tuple[Window, ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on what was not looked for, and is no finding."""
+        return [
+            f"messages of trades in {each} were not looked for in Iceberg: that is left out there, or on record as "
+            f"missing (`k2 status {self.table}`)"
+            for each in self.left_out
+        ]
 
     @property
     def losses(self) -> list[OffsetFinding]:
@@ -186,7 +197,7 @@ def compare_offsets(
     since, before = looked_at_since(now, table.warm_retention), now - _ON_ITS_WAY
     kept_since = max(began + _VIEW_STARTS_WITHIN, looked_at_since(now, OFFSETS_TTL))
     partitions = len(last.keys() | known.keys())
-    cold, not_compared = _not_cold(tiers, table, since, now)
+    cold, not_compared, left_out = _not_cold(tiers, table, since, now)
     findings = [
         *_gaps(tiers, table, broker, known),
         *(strangers(last, known) if broker else ()),
@@ -198,7 +209,8 @@ def compare_offsets(
     problems = [*_nothing_to_look_at(tiers, table, partitions), *not_compared]
     looks = {each: see(seen.get(each), last.get(each), held, kept_since, before, now) for each, held in known.items()}
     ends = {each: look for each, look in looks.items() if look is not None}
-    return OffsetReport(table.name, True, broker is not None, partitions, tuple(findings), tuple(problems), ends)
+    asked = broker is not None
+    return OffsetReport(table.name, True, asked, partitions, tuple(findings), tuple(problems), ends, left_out)
 
 
 def _offsets_kept_since(tiers: Tiers, table: TableSpec) -> datetime | None:
@@ -272,26 +284,33 @@ def _not_in_bronze(tiers: Tiers, table: TableSpec, since: datetime, now: datetim
     yield from _found(OffsetKind.NOT_IN_BRONZE, _ask(tiers, missing))
 
 
-def _not_cold(tiers: Tiers, table: TableSpec, since: datetime, now: datetime) -> tuple[list[OffsetFinding], list[str]]:
-    """What the cold table lacks, and why it was not compared."""
+def _not_cold(
+    tiers: Tiers, table: TableSpec, since: datetime, now: datetime
+) -> tuple[list[OffsetFinding], list[str], tuple[Window, ...]]:
+    """What the cold table lacks, why it was not compared, and where it was not."""
     try:
         cold = tiers.load_cold(table)
         if cold is None or cold.published is None:
-            return [], []
+            return [], [], ()
         if tiers.cold_reader == WORKER:
-            return [], [
-                "Iceberg was not compared: only ClickHouse can do it, and [k2_offload] cold_reader is worker. "
-                f"`k2 verify {table.name}` compares rows."
-            ]
+            return (
+                [],
+                [
+                    "Iceberg was not compared: only ClickHouse can do it, and [k2_offload] cold_reader is worker. "
+                    f"`k2 verify {table.name}` compares rows."
+                ],
+                (),
+            )
         reader = iceberg_table(cold.location, cold.metadata_location, tiers.lake_collection)
-        gaps = on_record(tiers.ledger.read_gaps().get(table.name, ()), cold.skips)
-        left_out = merge([*(gap.window for gap in gaps), *cold.skips.left_out])
-        missing = offset_queries.without_rows(
-            table, reader, since, now - HEALED_WITHIN, watermark_of(cold.published), left_out
-        )
-        return list(_found(OffsetKind.NOT_COLD, _ask(tiers, missing))), []
+        watermark = watermark_of(cold.published)
+        gaps = tiers.ledger.read_gaps().get(table.name, ())
+        left_out = not_looked_for(gaps, cold.skips)
+        if since < watermark:
+            left_out = intersect(left_out, Window(since, watermark))
+        missing = offset_queries.without_rows(table, reader, since, now - HEALED_WITHIN, watermark, left_out)
+        return list(_found(OffsetKind.NOT_COLD, _ask(tiers, missing))), [], left_out
     except OffloadError as error:
-        return [], [f"Iceberg was not compared: {error}"]
+        return [], [f"Iceberg was not compared: {error}"], ()
 
 
 def _ask(tiers: Tiers, sql: str) -> list[tuple[Any, ...]]:

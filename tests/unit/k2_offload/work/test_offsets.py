@@ -11,9 +11,12 @@ import pytest
 from k2_offload.adapters.table_file import load_tables
 from k2_offload.core import offset_queries
 from k2_offload.core.errors import OffloadError, Refused, Unreachable
+from k2_offload.core.exactly_once import FIRST_WATERMARK
+from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.observation import OffsetComparison
 from k2_offload.core.offsets import BrokerPartition, OffsetFinding, OffsetKind, OffsetRange, Partition, SeenEnd
 from k2_offload.core.skips import Skips
+from k2_offload.core.windows import Window
 from k2_offload.files import TABLES_FILE
 from k2_offload.work import offsets
 from k2_offload.work.offsets import compare_due, compare_offsets
@@ -36,6 +39,7 @@ class Tiers:
     cold_reader: str = "clickhouse"
     lake_collection: str = "k2_lake"
     asked: list[str] = field(default_factory=list)
+    gaps: tuple[Gap, ...] = ()
 
     @property
     def clickhouse(self):
@@ -43,7 +47,7 @@ class Tiers:
 
     @property
     def ledger(self):
-        return SimpleNamespace(read_gaps=dict)
+        return SimpleNamespace(read_gaps=lambda: {TABLE.name: self.gaps})
 
     def now(self):
         return NOW
@@ -143,6 +147,28 @@ def test_a_message_without_a_row_in_iceberg_is_found(cold):
     assert "first_trade_at < fromUnixTimestamp64Micro(" + str(MICROS - 7200 * 1_000_000) in sql
     assert "message_hash NOT IN (SELECT sipHash64(raw_message) FROM icebergLocal('/l/t'" in sql
     assert "message_hash NOT IN (SELECT sipHash64(raw_message) FROM `k2`.rejected_messages)" in sql
+
+
+HISTORY = Window(FIRST_WATERMARK, NOW - timedelta(hours=2))
+
+
+@pytest.mark.parametrize(
+    ("left_from", "shown"),
+    [(None, ()), (NOW - timedelta(days=1), (Window(NOW - timedelta(days=1), HISTORY.high),))],
+    ids=["all was brought", "a day is left out"],
+)
+def test_one_row_that_did_not_come_with_a_whole_history_hides_no_message(cold, left_from, shown):
+    cold.skips = Skips((HISTORY,)).filling(Window(HISTORY.low, left_from or HISTORY.high), 999)
+    tiers = Tiers({"icebergLocal": [("t", 0, 5, 6)]}, cold, gaps=(Gap(HISTORY, GapKind.SKIPPED, 1000, NOW),))
+    report = compare_offsets(tiers, TABLE, None)
+    assert report.losses == [OffsetFinding(ZERO, OffsetRange(5, 6), OffsetKind.NOT_COLD)]
+    assert report.left_out == shown
+    assert len(report.notes) == len(shown)
+    assert all(
+        "were not looked for in Iceberg" in note and f"`k2 status {TABLE.name}`" in note for note in report.notes
+    )
+    [sql] = [sql for sql in tiers.asked if "icebergLocal" in sql]
+    assert sql.count("AND NOT ifNull(") == len(shown)
 
 
 @pytest.mark.parametrize(
