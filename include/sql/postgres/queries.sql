@@ -334,8 +334,20 @@ ON CONFLICT (table_name) DO UPDATE
 SET compared_at = excluded.compared_at, missing = excluded.missing, repeated = excluded.repeated,
     unclear = excluded.unclear;
 
--- name: forget_offsets
-DELETE FROM k2_offload.offload_offsets WHERE table_name = %(table)s;
+-- name: has_offset_ends
+SELECT to_regclass('k2_offload.offload_offset_ends') IS NOT NULL;
+
+-- name: read_offset_ends
+SELECT topic, partition_number, read_below, due_below, seen_end, seen_at
+FROM k2_offload.offload_offset_ends WHERE table_name = %(table)s;
+
+-- name: record_offset_end
+INSERT INTO k2_offload.offload_offset_ends
+    (table_name, topic, partition_number, read_below, due_below, seen_end, seen_at)
+VALUES (%(table)s, %(topic)s, %(number)s, %(read_below)s, %(due_below)s, %(seen_end)s, %(seen_at)s)
+ON CONFLICT (table_name, topic, partition_number) DO UPDATE
+SET read_below = excluded.read_below, due_below = excluded.due_below, seen_end = excluded.seen_end,
+    seen_at = excluded.seen_at;
 
 -- name: has_asked_broker
 SELECT EXISTS (SELECT FROM k2_offload.offload_broker);

@@ -91,7 +91,10 @@ class Broker:
             raise _failure(error.args[0]) from error
 
     def messages(self, partition: Partition, offsets: OffsetRange) -> dict[int, datetime]:
-        """The broker's time of each message in a range; offsets without a message, or without a value, are left out."""
+        """The broker's time of each message in a range; offsets without a message, or without a value, are left out.
+
+        That is the producer's time, unless the topic has ``message.timestamp.type=LogAppendTime``.
+        """
         found: dict[int, datetime] = {}
         deadline = time.monotonic() + _SECONDS
         with closing(self._kafka.Consumer(self._settings)) as consumer:
@@ -112,9 +115,17 @@ class Broker:
                 if offset is None or offset > offsets.last:
                     return found
                 if offset >= offsets.first and message.value() is not None:
-                    found[offset] = datetime.fromtimestamp(message.timestamp()[1] / 1000, UTC)
+                    found[offset] = _time(message.timestamp()[1])
                 if offset == offsets.last:
                     return found
+
+
+def _time(millis: int) -> datetime:
+    """A producer may give any number, such as microseconds; -1 stands for none."""
+    try:
+        return datetime.fromtimestamp(millis / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _failure(error: Any) -> OffloadError:

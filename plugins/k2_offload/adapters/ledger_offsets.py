@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from k2_offload.adapters.ledger import Ledger
 from k2_offload.adapters.ledger_sql import statements
 from k2_offload.core.observation import OffsetComparison
+from k2_offload.core.offsets import Partition, SeenEnd
 
 
 class LedgerOffsets:
@@ -24,14 +26,24 @@ class LedgerOffsets:
             cursor.execute(statements()["read_offsets"])
             return {table: OffsetComparison(*row) for table, *row in cursor.fetchall()}
 
-    def record(self, table: str, found: OffsetComparison | None) -> None:
-        """Keep what was found; ``None`` if ClickHouse does not keep the table's offsets."""
+    def read_ends(self, table: str) -> dict[Partition, SeenEnd]:
+        """What was kept of the table's partitions in the broker."""
         with self._ledger.transaction() as cursor:
-            if found is None:
-                cursor.execute(statements()["forget_offsets"], {"table": table})
-                return
+            cursor.execute(statements()["has_offset_ends"])
+            if not cursor.fetchone()[0]:
+                return {}
+            cursor.execute(statements()["read_offset_ends"], {"table": table})
+            return {Partition(topic, number): SeenEnd(*seen) for topic, number, *seen in cursor.fetchall()}
+
+    def record(self, table: str, found: OffsetComparison, ends: Mapping[Partition, SeenEnd]) -> None:
+        """Keep what was found, and what was seen of the partitions in the broker."""
+        with self._ledger.transaction() as cursor:
             values = {"missing": found.missing, "repeated": found.repeated, "unclear": found.unclear}
             cursor.execute(statements()["record_offsets"], {"table": table, "now": found.at, **values})
+            for partition, seen in ends.items():
+                names = {"table": table, "topic": partition.topic, "number": partition.number}
+                bounds = {"read_below": seen.read_below, "due_below": seen.due_below, "seen_end": seen.end}
+                cursor.execute(statements()["record_offset_end"], {**names, **bounds, "seen_at": seen.at})
 
     def has_asked_broker(self) -> bool:
         """Whether any comparison has ever asked the broker."""

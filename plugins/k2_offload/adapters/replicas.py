@@ -8,13 +8,14 @@ from k2_offload.core.replicas import Replica, refuse_behind
 from k2_offload.core.tables import TableSpec
 
 
-def check_replicas(clickhouse: ClickHouse, table: TableSpec) -> None:
+def check_replicas(clickhouse: ClickHouse, table: TableSpec, again: str | None = None) -> None:
     """Refuse what this server says of a table, as long as it has not fetched what other replicas have.
 
+    :param again: the command to run again, where no next run tries by itself
     :raises ReplicaBehind: if a table that the source is read from is cut off, or too far behind
     """
     if replicas := read_replicas(clickhouse, table):
-        refuse_behind(table, clickhouse.host, replicas)
+        refuse_behind(table, clickhouse.host, replicas, again)
 
 
 def read_replicas(clickhouse: ClickHouse, table: TableSpec) -> list[Replica]:

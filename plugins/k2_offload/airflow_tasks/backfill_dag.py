@@ -47,6 +47,12 @@ def build_backfill_dag(tables: Tables) -> DAG:
                 title="Accept fewer rows",
                 description="Also where ClickHouse does not show all rows that were left out, or none.",
             ),
+            "accept_null": Param(
+                False,
+                type="boolean",
+                title="Accept NULL",
+                description="Also below the time from which on a column is not filled any more; it comes as NULL.",
+            ),
             "dry_run": Param(False, type="boolean", title="Dry run", description="Only count what is left out."),
         },
     ) as dag:

@@ -47,6 +47,8 @@ class CompareOffsetsOperator(BaseOperator):
                             BROKER_CONNECTION,
                         )
                     problems += [f"{report.table}: {found}" for found in (*report.losses, *report.problems)]
+                    for note in report.notes:
+                        log.info("%s: %s", report.table, note)
                     for found in report.findings:
                         if not found.kind.lost:
                             log.warning("%s: %s", report.table, found)

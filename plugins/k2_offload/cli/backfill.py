@@ -29,10 +29,11 @@ from k2_offload.cli.console import (
 from k2_offload.cli.run import explain, run_dag
 from k2_offload.cli.watermark_set import DryRunOption, TableArgument, parse_time_argument
 from k2_offload.core.errors import OffloadError
+from k2_offload.core.gaps import Shortage
 from k2_offload.core.skips import intersect, subtract
 from k2_offload.core.text import show_number, show_window
 from k2_offload.core.windows import format_time
-from k2_offload.work.backfill import LeftOut, find_left_out
+from k2_offload.work.backfill import LeftOut, check_all_came, describe_nulls, find_left_out
 from k2_offload.work.tiers import open_tiers
 
 _LOOK_SECONDS = 2
@@ -61,6 +62,10 @@ def backfill(
             help="Bring ranges of which ClickHouse does not show all rows that were left out, or none.",
         ),
     ] = False,
+    accept_null: Annotated[
+        bool,
+        typer.Option("--accept-null", help="Bring rows without columns that the cold table does not fill any more."),
+    ] = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -80,6 +85,7 @@ def backfill(
             "max_rows": max_rows,
             "newest_first": newest_first,
             "accept_fewer": accept_fewer,
+            "accept_null": accept_null,
         }
         with _progress(before):
             state = run_dag(BACKFILL_DAG_ID, [table], log, conf, shows_waiting=False)
@@ -90,24 +96,34 @@ def backfill(
         screen.print(f"{table}: nothing is left out in that range. There is nothing to bring.")
     else:
         _print(before, after, dry_run=dry_run)
-    if before.may_have_expired and not as_json:
+    if before.expired_before is not None and before.may_have_expired and not as_json:
         screen.print(
-            f"Rows before {format_time(before.expired_before)} may have expired in ClickHouse (it keeps "
-            f"{before.table.warm_retention_text}). What is still there is brought.",
+            f"Rows before {format_time(before.expired_before)} may have expired in ClickHouse, by its TTL. What is "
+            "still there is brought.",
             soft_wrap=True,
         )
-    for each in () if as_json else after.shortages or before.shortages:
+    for each in () if as_json else _short(before, after):
         if each.rows is not None:
             screen.print(
                 f"{each.rows:,} rows were left out in {show_window(each.window.low, each.window.high)}, and ClickHouse "
                 f"showed {each.found:,} of them: {each.rows - each.found:,} are missing. That stays on record.",
                 soft_wrap=True,
             )
+    if dry_run and before.nulls and not (as_json or accept_null):
+        screen.print(describe_nulls(before), markup=False, soft_wrap=True)
     if state != "success":
         explain(log)
-    if not dry_run and (state != "success" or after.ranges):
+    if not dry_run and after.ranges:
         show_error(f"{table}: {after.rows:,} rows are still left out. No row is lost: `k2 backfill {table}` goes on.")
         raise typer.Exit(FINDING)
+    if state != "success":
+        raise typer.Exit(FINDING)
+    if not (dry_run or accept_fewer):
+        check_all_came(after)
+
+
+def _short(before: LeftOut, after: LeftOut) -> tuple[Shortage, ...]:
+    return after.shortages or after.missed or before.shortages
 
 
 @contextmanager
@@ -154,7 +170,8 @@ def _document(before: LeftOut, after: LeftOut) -> dict[str, object]:
         "left_out": [window_document(each) for each in after.ranges],
         "filled": [window_document(each) for each in subtract(before.ranges, after.ranges)],
         "may_have_expired": before.may_have_expired,
-        "rows_missing": sum(each.rows - each.found for each in before.shortages if each.rows is not None),
+        "null_columns": {name: [window_document(each) for each in nulls] for name, nulls in before.nulls.items()},
+        "rows_missing": sum(each.rows - each.found for each in _short(before, after) if each.rows is not None),
     }
 
 

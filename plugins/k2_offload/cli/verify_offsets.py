@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from rich.markup import escape
 
 from k2_offload.adapters.broker import BROKER_CONNECTION, open_broker
-from k2_offload.cli.console import FAILED, PASSED, number_table, print_json, screen, show_error, show_table
+from k2_offload.adapters.ledger_offsets import LedgerOffsets
+from k2_offload.cli.console import (
+    FAILED,
+    PASSED,
+    number_table,
+    print_json,
+    screen,
+    show_error,
+    show_table,
+    window_document,
+)
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import show_number
@@ -21,7 +31,8 @@ def verify_offsets(tiers: Tiers, chosen: Sequence[TableSpec], as_json: bool) -> 
     if not bronze:
         raise OffloadError("--offsets looks at bronze tables, and none was chosen. Nothing was compared.")
     broker = open_broker()
-    reports = [compare_offsets(tiers, table, broker) for table in bronze]
+    kept = LedgerOffsets(tiers.ledger)
+    reports = [compare_offsets(tiers, table, broker, kept.read_ends(table.name)) for table in bronze]
     if as_json:
         print_json([_document(report, broker is not None) for report in reports])
     else:
@@ -43,6 +54,7 @@ def _document(report: OffsetReport, asked: bool) -> dict[str, object]:
         "partitions": report.partitions,
         "passed": report.passed,
         "problems": list(report.problems),
+        "not_looked_for": [window_document(each) for each in report.left_out],
         "findings": [
             {
                 "topic": each.partition.topic,
@@ -65,9 +77,12 @@ def _print(reports: Sequence[OffsetReport]) -> None:
     for report in reports:
         if not report.kept:
             show_error(
-                f"{report.table}: ClickHouse does not keep the offsets of its messages, so nothing was compared. Apply "
-                "docker/clickhouse/80_message_offsets.sql, if there is a broker."
+                f"{report.table}: ClickHouse shows no offsets of its messages, so nothing was compared. If there is a "
+                "broker, apply docker/clickhouse/80_message_offsets.sql; if the table message_offsets is there, grant "
+                "SELECT on it."
             )
+        for note in report.notes:
+            screen.print(escape(f"{report.table}: {note}."), soft_wrap=True)
         for problem in report.problems:
             show_error(f"{report.table}: {problem}")
         for each in report.findings:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from k2_offload.core.day_comparison import TTL_MARGIN
-from k2_offload.core.skips import Skips, covers, intersect
+from k2_offload.core.skips import Skips, covers, intersect, merge
 from k2_offload.core.windows import Window
 
 
@@ -62,6 +62,17 @@ def on_record(gaps: Sequence[Gap], skips: Skips) -> tuple[Gap, ...]:
             standing.append(Gap(window, GapKind.FEWER_ROWS, missing, brought[-1].accepted_at))
     others = (gap for gap in gaps if gap.kind is not GapKind.SKIPPED)
     return tuple(sorted((*others, *standing), key=lambda gap: gap.window))
+
+
+def not_looked_for(gaps: Iterable[Gap], skips: Skips) -> tuple[Window, ...]:
+    """Where the cold table may lack rows that it is known to lack, as narrow as that is known.
+
+    A range that was skipped, and brought with fewer rows, is none of them: it is long, and few of its rows are missing.
+
+    :param gaps: all that the ledger has of the table
+    :param skips: of the cold table's chain
+    """
+    return merge([*skips.left_out, *(gap.window for gap in gaps if gap.kind is not GapKind.SKIPPED)])
 
 
 @dataclass(frozen=True)

@@ -43,15 +43,13 @@ def last_offsets(table: TableSpec) -> str:
     return f"SELECT topic, partition, max(offset) FROM {_offsets(table)} GROUP BY topic, partition"
 
 
-def neighbours(table: TableSpec) -> str:
-    """Rows ``(topic, partition, offset, its microseconds, next offset, its microseconds)`` where some lie between."""
-    order = "OVER (PARTITION BY topic, partition ORDER BY offset ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)"
-    first = f"SELECT topic, partition, offset, min(received_at) AS first_at FROM {_offsets(table)} GROUP BY ALL"
+def delivered(table: TableSpec) -> str:
+    """Rows ``(topic, partition, first offset, last offset, microseconds of their first delivery)``, in that order."""
+    island = "offset - dense_rank() OVER (PARTITION BY topic, partition ORDER BY offset) AS k2_island"
     return (
-        "SELECT topic, partition, k2_before, toUnixTimestamp64Micro(k2_before_at), offset, "
-        "toUnixTimestamp64Micro(first_at) FROM (SELECT topic, partition, offset, first_at, "
-        f"lagInFrame(offset, 1, -1) {order} AS k2_before, lagInFrame(first_at) {order} AS k2_before_at "
-        f"FROM ({first})) WHERE k2_before >= 0 AND offset > k2_before + 1 ORDER BY topic, partition, offset"
+        "SELECT topic, partition, min(offset), max(offset), toUnixTimestamp64Micro(min(received_at)) "
+        f"FROM (SELECT topic, partition, offset, received_at, {island} FROM {_offsets(table)}) "
+        "GROUP BY topic, partition, k2_island ORDER BY topic, partition, min(offset)"
     )
 
 

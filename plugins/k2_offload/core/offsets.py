@@ -8,10 +8,11 @@ broker holds nothing of it any more, nobody can tell, and where the topic is com
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import accumulate, pairwise
 
 OFFSETS_TTL = timedelta(days=7)
 """How long ClickHouse keeps offsets; docker/clickhouse/80_message_offsets.sql says the same."""
@@ -78,12 +79,12 @@ class OffsetRange:
 
 @dataclass(frozen=True)
 class Delivered:
-    """One offset that ClickHouse has.
+    """Consecutive offsets that ClickHouse has.
 
-    :param received_at: when it was delivered first
+    :param received_at: when the first of their deliveries came that ClickHouse still has
     """
 
-    offset: int
+    offsets: OffsetRange
     received_at: datetime
 
 
@@ -99,6 +100,26 @@ class BrokerPartition:
     first: int
     end: int
     compacted: bool = False
+
+
+@dataclass(frozen=True)
+class SeenEnd:
+    """What a comparison has kept of a partition.
+
+    :param read_below: ClickHouse has had all lower offsets, or nobody can tell; its TTL forgets that
+    :param due_below: what is lower was there at a look before, and was due by then
+    :param end: the offset that the broker's next message was to have
+    :param at: when it was asked
+    """
+
+    read_below: int
+    due_below: int
+    end: int
+    at: datetime
+
+    def holds(self, broker: BrokerPartition, kept_since: datetime) -> bool:
+        """Whether it says anything of what is there now: the topic was not made anew, nor the table of offsets."""
+        return self.at >= kept_since and self.end <= broker.end
 
 
 @dataclass(frozen=True)
@@ -124,17 +145,20 @@ def ranges(offsets: Iterable[int]) -> list[OffsetRange]:
     return found
 
 
-def interior_gaps(neighbours: Iterable[tuple[Delivered, Delivered]]) -> Iterator[OffsetRange]:
+def interior_gaps(delivered: Sequence[Delivered]) -> Iterator[OffsetRange]:
     """What lies between offsets that ClickHouse has.
 
-    A gap whose lower neighbour came later than the upper one is left out: the neighbour came again after the TTL had
-    removed what it came with first.
+    A gap is left out if all that lies below it came later than something above it: what is below came again, after the
+    TTL had removed what it came with first. The gap's two neighbours alone do not tell: they may have been read again.
 
-    :param neighbours: pairs of offsets, the lower one first, with none between that ClickHouse has
+    :param delivered: of one partition, in the order of the offsets; no two of them touch
     """
-    for before, after in neighbours:
-        if after.offset > before.offset + 1 and before.received_at <= after.received_at:
-            yield OffsetRange(before.offset + 1, after.offset - 1)
+    times = [each.received_at for each in delivered]
+    first_below = accumulate(times, min)
+    first_above = [*accumulate(reversed(times), min)][::-1]
+    for (before, after), below, above in zip(pairwise(delivered), first_below, first_above[1:], strict=False):
+        if below <= above:
+            yield OffsetRange(before.offsets.last + 1, after.offsets.first - 1)
 
 
 def judge_gap(
@@ -193,11 +217,63 @@ def unread(last: int | None, broker: BrokerPartition) -> OffsetRange | None:
     return OffsetRange(first, broker.end - 1) if first < broker.end else None
 
 
-def due(messages: Mapping[int, datetime], since: datetime, before: datetime) -> list[int]:
+def due(
+    messages: Mapping[int, datetime], since: datetime, before: datetime, overdue: OffsetRange | None = None
+) -> list[int]:
     """Offsets of unread messages that ClickHouse should have by now.
+
+    The time of a message is mostly its producer's, which may be ahead, replay old events, or give none; so what was
+    there when the broker was asked before is due whatever its time.
 
     :param messages: offsets, and the broker's time of each
     :param since: what is older may have gone from ClickHouse, or was read before it kept offsets
     :param before: what is not older is on its way
+    :param overdue: of :func:`overdue`
     """
-    return sorted(offset for offset, at in messages.items() if since <= at < before)
+    return sorted(
+        offset
+        for offset, at in messages.items()
+        if since <= at < before or (overdue is not None and overdue.first <= offset <= overdue.last)
+    )
+
+
+def overdue(
+    seen: SeenEnd | None, last: int | None, broker: BrokerPartition, kept_since: datetime, before: datetime
+) -> OffsetRange | None:
+    """What the broker had at an earlier look, and ClickHouse has not had by now; ``None`` if nothing.
+
+    :param last: the highest offset that ClickHouse has; ``None`` if none
+    :param kept_since: from then on ClickHouse has the offset of each message; an earlier look says nothing
+    :param before: what a younger look saw is on its way
+    """
+    if seen is None or not seen.holds(broker, kept_since):
+        return None
+    first = max(broker.first, seen.read_below, 0 if last is None else last + 1)
+    end = seen.end if seen.at < before else seen.due_below
+    return OffsetRange(first, end - 1) if first < end else None
+
+
+def see(
+    seen: SeenEnd | None,
+    last: int | None,
+    broker: BrokerPartition,
+    kept_since: datetime,
+    before: datetime,
+    now: datetime,
+) -> SeenEnd | None:
+    """What to keep of a partition for the next look; ``None`` as long as ClickHouse does not keep all offsets.
+
+    What a first look sees may have been read before ClickHouse kept offsets, but for what lies above its last one.
+
+    :param seen: what was kept so far; it stays until what it saw is due
+    """
+    if now < kept_since:
+        return None
+    known = seen if seen is not None and seen.holds(broker, kept_since) else None
+    had = last + 1 if last is not None else 0 if known is not None else broker.end
+    read_below = min(max(had, known.read_below if known is not None else 0), broker.end)
+    if known is None:
+        return SeenEnd(read_below, 0, broker.end, now)
+    if before <= known.at <= now:
+        return SeenEnd(read_below, known.due_below, known.end, known.at)
+    return SeenEnd(read_below, known.end if known.at < before else known.due_below, broker.end, now)

@@ -32,12 +32,14 @@ def longest_delay_seconds(table: TableSpec) -> int:
     return max(table.buffer_seconds, LONGEST_REPLICA_DELAY_SECONDS)
 
 
-def refuse_behind(table: TableSpec, host: str, replicas: Iterable[Replica]) -> None:
+def refuse_behind(table: TableSpec, host: str, replicas: Iterable[Replica], again: str | None = None) -> None:
     """Do not take rows that a replica has not fetched for rows that are not there: they would expire unseen.
 
+    :param again: the command to run again, where no next run tries by itself
     :raises ReplicaBehind: if one of the tables that the source is read from is too far behind
     """
     limit = longest_delay_seconds(table)
+    then = f"The next run tries again; `k2 run {table.name}` does so at once." if again is None else f"Then: `{again}`."
     for replica in replicas:
         if not replica.cut_off and replica.delay_seconds <= limit:
             continue
@@ -51,5 +53,5 @@ def refuse_behind(table: TableSpec, host: str, replicas: Iterable[Replica]) -> N
             f"{table.name}: on server {host}, the replica of {replica.storage} {how}. Rows that it lacks would pass "
             "for rows that are not there. Nothing was moved and no row is lost. Look at system.replicas there "
             "(docs/runbooks/watermark.md#a-replica-is-behind), or put a server that is up to date first in the "
-            f"connection's host. The next run tries again; `k2 run {table.name}` does so at once."
+            f"connection's host. {then}"
         )

@@ -6,7 +6,8 @@ ever dropped, renamed or narrowed here.
 
 A column that is new in the source is new in the cold table from the next window on. Rows below that have NULL there,
 whatever ClickHouse says of them (a DEFAULT, or 0); so the cold table remembers from when on a column is to be compared
-(:class:`Mark`). A column that is not filled any more has NULL from such a time on. A heal replaces a day by what
+(:class:`Mark`). A column that is not filled any more has NULL from such a time on; below it only where a person has let
+history be brought without it (:func:`find_nulls`). A heal replaces a day by what
 ClickHouse says of it, old rows' defaults included, and never takes values of a column that is not filled any more.
 """
 
@@ -20,9 +21,10 @@ from datetime import datetime
 from enum import StrEnum
 
 from k2_offload.core.errors import InvalidSource
+from k2_offload.core.skips import merge, subtract
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column, no_value
-from k2_offload.core.windows import format_time
+from k2_offload.core.windows import Window, format_time
 
 MARKS_PROPERTY = "k2.columns"
 """Of the cold table: what :func:`write_marks` returns."""
@@ -44,10 +46,12 @@ class Mark:
 
     :param since: rows below it hold what no source says any more, and are not compared in this column
     :param stopped: whether it is not filled any more: NULL in every row from then on
+    :param nulls: where rows below it have NULL, too, because a person has let them be brought without it
     """
 
     since: datetime
     stopped: bool = False
+    nulls: tuple[Window, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,34 @@ def stopped(cold: Sequence[ColdColumn], name: str, since: datetime) -> tuple[Col
     )
 
 
+def find_nulls(cold: Iterable[ColdColumn], ranges: Sequence[Window]) -> Mapping[str, tuple[Window, ...]]:
+    """Where history would come with NULL in a column that was filled then, and nobody has accepted that, by column.
+
+    :param ranges: what is to be brought
+    """
+    found = {}
+    for column in cold:
+        if column.mark is not None and column.mark.stopped:
+            below = (part for each in ranges if (part := _below(each, column.mark.since)) is not None)
+            found[column.name] = subtract(below, column.mark.nulls)
+    return {name: nulls for name, nulls in found.items() if nulls}
+
+
+def accept_nulls(cold: Sequence[ColdColumn], ranges: Sequence[Window]) -> tuple[ColdColumn, ...]:
+    """The cold table's columns when a person lets ranges be brought without what is not filled any more."""
+    found = find_nulls(cold, ranges)
+    return tuple(
+        replace(column, mark=replace(column.mark, nulls=merge([*column.mark.nulls, *found[column.name]])))
+        if column.mark is not None and column.name in found
+        else column
+        for column in cold
+    )
+
+
+def _below(window: Window, time: datetime) -> Window | None:
+    return Window(window.low, min(window.high, time)) if window.low < time else None
+
+
 def check_stop(table: TableSpec, name: str, cold: Sequence[ColdColumn]) -> None:
     """Whether a column may be left unfilled from now on.
 
@@ -218,7 +250,11 @@ def refused_by_choice(table: TableSpec, changes: Sequence[ColumnChange]) -> Inva
 def write_marks(cold: Iterable[ColdColumn]) -> str:
     """The table property that says what is remembered of columns."""
     marks = {
-        column.name: {"since": column.mark.since.isoformat(), "stopped": column.mark.stopped}
+        column.name: {
+            "since": column.mark.since.isoformat(),
+            "stopped": column.mark.stopped,
+            "nulls": [[each.low.isoformat(), each.high.isoformat()] for each in column.mark.nulls],
+        }
         for column in cold
         if column.mark is not None
     }
@@ -232,7 +268,11 @@ def read_marks(text: str | None) -> Mapping[str, Mark]:
     """
     try:
         return {
-            name: Mark(datetime.fromisoformat(mark["since"]), bool(mark["stopped"]))
+            name: Mark(
+                datetime.fromisoformat(mark["since"]),
+                bool(mark["stopped"]),
+                tuple(Window(*map(datetime.fromisoformat, bounds)) for bounds in mark.get("nulls", ())),
+            )
             for name, mark in json.loads(text or "{}").items()
         }
     except (KeyError, TypeError, AttributeError) as error:
@@ -293,7 +333,9 @@ def describe(pair: ColumnPair) -> str:
     if pair.refusal is not None:
         return "refused"
     if pair.cold is not None and pair.cold.mark is not None and pair.cold.mark.stopped:
-        return f"not filled since {format_time(pair.cold.mark.since)}"
+        mark = pair.cold.mark
+        below = f"; NULL in {', '.join(map(str, mark.nulls))}, too, which a backfill brings" if mark.nulls else ""
+        return f"not filled since {format_time(mark.since)}{below}"
     if pair.changes:
         kinds = {ChangeKind.ADD: "to be added", ChangeKind.WIDEN: "to be widened", ChangeKind.LOOSEN: "to allow NULL"}
         return ", ".join(kinds[change.kind] for change in pair.changes)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from k2_offload.adapters.broker import BROKER_CONNECTION, Broker
@@ -13,28 +14,32 @@ from k2_offload.core import offset_queries
 from k2_offload.core.day_comparison import HEALED_WITHIN
 from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.exactly_once import watermark_of
-from k2_offload.core.gaps import on_record
+from k2_offload.core.gaps import not_looked_for
 from k2_offload.core.lake import iceberg_table
 from k2_offload.core.observation import OffsetComparison
 from k2_offload.core.offsets import (
+    OFFSETS_TTL,
     BrokerPartition,
     Delivered,
     OffsetFinding,
     OffsetKind,
     OffsetRange,
     Partition,
+    SeenEnd,
     due,
     interior_gaps,
     judge_gap,
     looked_at_since,
+    overdue,
     ranges,
+    see,
     strangers,
     unread,
     within,
 )
-from k2_offload.core.skips import merge
+from k2_offload.core.skips import intersect
 from k2_offload.core.tables import TableSpec
-from k2_offload.core.windows import from_micros
+from k2_offload.core.windows import Window, from_micros
 from k2_offload.work.tiers import WORKER, Tiers
 
 _ON_ITS_WAY = timedelta(minutes=5)
@@ -53,6 +58,8 @@ class OffsetReport:
     :param broker_asked: otherwise messages after the last one that ClickHouse has were not looked for
     :param partitions: that were looked at
     :param problems: sentences on what could not be compared
+    :param ends: what is to be kept of partitions in the broker
+    :param left_out: messages whose first trade lies there were not looked for in Iceberg
     """
 
     table: str
@@ -61,6 +68,17 @@ class OffsetReport:
     partitions: int = 0
     findings: tuple[OffsetFinding, ...] = ()
     problems: tuple[str, ...] = ()
+    ends: Mapping[Partition, SeenEnd] = field(default_factory=dict)
+    left_out: tuple[Window, ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on what was not looked for, and is no finding."""
+        return [
+            f"messages of trades in {each} were not looked for in Iceberg: that is left out there, or on record as "
+            f"missing (`k2 status {self.table}`)"
+            for each in self.left_out
+        ]
 
     @property
     def losses(self) -> list[OffsetFinding]:
@@ -96,7 +114,8 @@ def compare_due(
     """Compare the offsets of the bronze tables among some whose turn it is, and keep in the ledger what was found.
 
     :raises Unreachable: if a service is down, or a broker that was asked before is not to be found
-    :raises OffloadError: after all other tables, if some cannot be compared
+    :raises OffloadError: after all other tables, if some cannot be compared, or ClickHouse shows no offsets of one that
+        was compared before
     """
     ledger = LedgerOffsets(tiers.ledger)
     known, now = ledger.read(), tiers.now()
@@ -110,18 +129,33 @@ def compare_due(
         try:
             if not asked and _offsets_kept_since(tiers, table) is not None:
                 broker, asked = _open_as_before(ledger, open_broker, now), True
-            report = compare_offsets(tiers, table, broker)
+            report = compare_offsets(tiers, table, broker, ledger.read_ends(table.name))
         except Unreachable:
             raise
         except OffloadError as error:
             problems.append(f"{table.name}: {error}")
             continue
         found = report.comparison(now)
-        if found is not None or last is not None:
-            ledger.record(table.name, found)
+        if found is not None:
+            ledger.record(table.name, found, report.ends)
+        elif last is not None:
+            problems.append(f"{table.name}: {_hidden(table)}")
+            continue
         yield report
     if problems:
         raise OffloadError("\n".join(problems))
+
+
+def _hidden(table: TableSpec) -> str:
+    """ClickHouse does not tell a table that is not there from one that its user may not read."""
+    name = f"{table.source.partition('.')[0]}.{offset_queries.OFFSETS_TABLE}"
+    forget = f"DELETE FROM k2_offload.offload_offsets WHERE table_name = '{table.name}'"  # noqa: S608 - only told
+    return (
+        f"ClickHouse does not show {name}, and messages of this table were compared before: it was dropped or not "
+        "restored, or the user has no SELECT on it any more. Nothing was compared, what was found stays on record, "
+        f"and no row is lost by that. Grant SELECT on {name}, or restore it; docker/clickhouse/80_message_offsets.sql "
+        f"makes a new one. If it was dropped on purpose, run {forget} in the ledger's database"
+    )
 
 
 def _open_as_before(ledger: LedgerOffsets, open_broker: Callable[[], Broker | None], now: datetime) -> Broker | None:
@@ -140,10 +174,13 @@ def _open_as_before(ledger: LedgerOffsets, open_broker: Callable[[], Broker | No
     return broker
 
 
-def compare_offsets(tiers: Tiers, table: TableSpec, broker: Broker | None) -> OffsetReport:
+def compare_offsets(
+    tiers: Tiers, table: TableSpec, broker: Broker | None, seen: Mapping[Partition, SeenEnd] = MappingProxyType({})
+) -> OffsetReport:
     """Compare the offsets of one bronze table's messages.
 
     :param broker: ``None`` compares ClickHouse with Iceberg alone
+    :param seen: what an earlier comparison has kept of partitions in the broker
     :raises OffloadError: if something cannot be asked
     """
     began = _offsets_kept_since(tiers, table)
@@ -157,19 +194,23 @@ def compare_offsets(tiers: Tiers, table: TableSpec, broker: Broker | None) -> Of
         for topic in sorted({partition.topic for partition in last} | _topics(tiers, table)):
             known |= broker.partitions(topic)
     now = min(tiers.now(), tiers.clickhouse.now())
-    since = looked_at_since(now, table.warm_retention)
+    since, before = looked_at_since(now, table.warm_retention), now - _ON_ITS_WAY
+    kept_since = max(began + _VIEW_STARTS_WITHIN, looked_at_since(now, OFFSETS_TTL))
     partitions = len(last.keys() | known.keys())
-    cold, not_compared = _not_cold(tiers, table, since, now)
+    cold, not_compared, left_out = _not_cold(tiers, table, since, now)
     findings = [
         *_gaps(tiers, table, broker, known),
         *(strangers(last, known) if broker else ()),
-        *(_unread(broker, last, known, max(since, began + _VIEW_STARTS_WITHIN), now - _ON_ITS_WAY) if broker else ()),
+        *(_unread(broker, last, known, seen, max(since, kept_since), kept_since, before) if broker else ()),
         *_found(OffsetKind.REPEATED, _ask(tiers, offset_queries.repeated(table))),
         *_not_in_bronze(tiers, table, since, now),
         *cold,
     ]
     problems = [*_nothing_to_look_at(tiers, table, partitions), *not_compared]
-    return OffsetReport(table.name, True, broker is not None, partitions, tuple(findings), tuple(problems))
+    looks = {each: see(seen.get(each), last.get(each), held, kept_since, before, now) for each, held in known.items()}
+    ends = {each: look for each, look in looks.items() if look is not None}
+    asked = broker is not None
+    return OffsetReport(table.name, True, asked, partitions, tuple(findings), tuple(problems), ends, left_out)
 
 
 def _offsets_kept_since(tiers: Tiers, table: TableSpec) -> datetime | None:
@@ -209,10 +250,12 @@ def _topics(tiers: Tiers, table: TableSpec) -> set[str]:
 def _gaps(
     tiers: Tiers, table: TableSpec, broker: Broker | None, known: dict[Partition, BrokerPartition]
 ) -> Iterator[OffsetFinding]:
-    for topic, number, before, before_at, after, after_at in _ask(tiers, offset_queries.neighbours(table)):
-        partition = Partition(topic, number)
-        pair = (Delivered(before, from_micros(before_at)), Delivered(after, from_micros(after_at)))
-        for gap in interior_gaps([pair]):
+    delivered: dict[Partition, list[Delivered]] = {}
+    for topic, number, first, last, micros in _ask(tiers, offset_queries.delivered(table)):
+        found = Delivered(OffsetRange(first, last), from_micros(micros))
+        delivered.setdefault(Partition(topic, number), []).append(found)
+    for partition, parts in delivered.items():
+        for gap in interior_gaps(parts):
             there = within(gap, known[partition]) if partition in known else None
             held = broker.messages(partition, there) if broker and there else {}
             for offsets, kind in judge_gap(gap, known.get(partition), held):
@@ -223,13 +266,16 @@ def _unread(
     broker: Broker,
     last: dict[Partition, int],
     known: dict[Partition, BrokerPartition],
+    seen: Mapping[Partition, SeenEnd],
     since: datetime,
+    kept_since: datetime,
     before: datetime,
 ) -> Iterator[OffsetFinding]:
     for partition, held in known.items():
         rest = unread(last.get(partition), held)
         if rest is not None:
-            for offsets in ranges(due(broker.messages(partition, rest), since, before)):
+            late = overdue(seen.get(partition), last.get(partition), held, kept_since, before)
+            for offsets in ranges(due(broker.messages(partition, rest), since, before, late)):
                 yield OffsetFinding(partition, offsets, OffsetKind.MISSING)
 
 
@@ -238,26 +284,33 @@ def _not_in_bronze(tiers: Tiers, table: TableSpec, since: datetime, now: datetim
     yield from _found(OffsetKind.NOT_IN_BRONZE, _ask(tiers, missing))
 
 
-def _not_cold(tiers: Tiers, table: TableSpec, since: datetime, now: datetime) -> tuple[list[OffsetFinding], list[str]]:
-    """What the cold table lacks, and why it was not compared."""
+def _not_cold(
+    tiers: Tiers, table: TableSpec, since: datetime, now: datetime
+) -> tuple[list[OffsetFinding], list[str], tuple[Window, ...]]:
+    """What the cold table lacks, why it was not compared, and where it was not."""
     try:
         cold = tiers.load_cold(table)
         if cold is None or cold.published is None:
-            return [], []
+            return [], [], ()
         if tiers.cold_reader == WORKER:
-            return [], [
-                "Iceberg was not compared: only ClickHouse can do it, and [k2_offload] cold_reader is worker. "
-                f"`k2 verify {table.name}` compares rows."
-            ]
+            return (
+                [],
+                [
+                    "Iceberg was not compared: only ClickHouse can do it, and [k2_offload] cold_reader is worker. "
+                    f"`k2 verify {table.name}` compares rows."
+                ],
+                (),
+            )
         reader = iceberg_table(cold.location, cold.metadata_location, tiers.lake_collection)
-        gaps = on_record(tiers.ledger.read_gaps().get(table.name, ()), cold.skips)
-        left_out = merge([*(gap.window for gap in gaps), *cold.skips.left_out])
-        missing = offset_queries.without_rows(
-            table, reader, since, now - HEALED_WITHIN, watermark_of(cold.published), left_out
-        )
-        return list(_found(OffsetKind.NOT_COLD, _ask(tiers, missing))), []
+        watermark = watermark_of(cold.published)
+        gaps = tiers.ledger.read_gaps().get(table.name, ())
+        left_out = not_looked_for(gaps, cold.skips)
+        if since < watermark:
+            left_out = intersect(left_out, Window(since, watermark))
+        missing = offset_queries.without_rows(table, reader, since, now - HEALED_WITHIN, watermark, left_out)
+        return list(_found(OffsetKind.NOT_COLD, _ask(tiers, missing))), [], left_out
     except OffloadError as error:
-        return [], [f"Iceberg was not compared: {error}"]
+        return [], [f"Iceberg was not compared: {error}"], ()
 
 
 def _ask(tiers: Tiers, sql: str) -> list[tuple[Any, ...]]:

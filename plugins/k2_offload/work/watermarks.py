@@ -7,6 +7,7 @@ from datetime import datetime
 
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger_records import TableRecord
+from k2_offload.adapters.replicas import check_replicas
 from k2_offload.core.errors import ChangedTable, DamagedTable, OffloadError
 from k2_offload.core.exactly_once import (
     FIRST_WATERMARK,
@@ -19,6 +20,7 @@ from k2_offload.core.exactly_once import (
     watermark_of,
 )
 from k2_offload.core.gaps import first_contact
+from k2_offload.core.schema_change import find_nulls
 from k2_offload.core.skips import Skips, intersect
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
@@ -160,9 +162,11 @@ class Skip:
 def find_skip(tiers: Tiers, table: TableSpec, time: datetime) -> Skip:
     """What would happen if the watermark went forward to a time.
 
-    :raises OffloadError: if that is not possible, or not safe
+    :raises OffloadError: if that is not possible, or not safe, or the server that was asked lacks rows itself
     """
     columns = tiers.clickhouse.columns(table)
+    # How many rows are skipped is what a backfill is measured by later.
+    check_replicas(tiers.clickhouse, table, f"k2 watermark set {table.name} {format_time(time)}")
     now = tiers.clickhouse.now()
     if time > now:
         raise OffloadError(
@@ -213,6 +217,12 @@ def _refusal_to_go_back(table: TableSpec, cold: ColdTable, watermark: datetime, 
     if published is None:
         return message + "To take rows out and move them again, it would need a snapshot that ends there: none is left."
     end = published.window_id.window.high
+    if unfilled := ", ".join(find_nulls(cold.columns, [Window(end, watermark)])):
+        return message + (
+            f"Its newest snapshot that ends there is of {format_time(end)}, and by now the cold table does not fill "
+            f"{unfilled} any more (`k2 schema {table.name}`): rows that are moved again have NULL there, and the cold "
+            "table's values may be the only ones. Going back would lose them."
+        )
     if end < now - table.warm_retention:
         return message + (
             f"Its newest snapshot that ends there is of {format_time(end)}, and ClickHouse no longer has all rows from "

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from k2_offload.adapters.ledger_offsets import LedgerOffsets
+from k2_offload.core.errors import OffloadError
 from k2_offload.core.observation import OffsetComparison
-from k2_offload.core.offsets import OffsetFinding, OffsetKind, OffsetRange, Partition
+from k2_offload.core.offsets import OffsetFinding, OffsetKind, OffsetRange, Partition, SeenEnd
 from k2_offload.work.offsets import compare_due, compare_offsets
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -73,9 +75,22 @@ def test_a_message_whose_rows_are_not_cold_is_found(workbench):
     workbench.sql(f"DROP VIEW k2.message_offsets_{table}")
     workbench.sql("RENAME TABLE k2.message_offsets TO k2.message_offsets_elsewhere")
     later = cycle(LATER + timedelta(hours=1)).tiers
+    with pytest.raises(OffloadError, match=r"does not show k2\.message_offsets") as hidden:
+        list(compare_due(later, [spec], lambda: None))
+    assert kept.read()[table] == OffsetComparison(LATER, 0, 0, 0), "no alert ends by that"
+    [forget] = re.findall(r"DELETE FROM .* WHERE table_name = '\w+'", str(hidden.value))
+    with tiers.ledger.transaction() as cursor:
+        cursor.execute(forget)
+        assert cursor.rowcount == 1
     assert [report.kept for report in compare_due(later, [spec], lambda: None)] == [False]
     workbench.sql("RENAME TABLE k2.message_offsets_elsewhere TO k2.message_offsets")
-    assert table not in kept.read()
+
+    assert kept.read_ends(table) == {}
+    ends = {Partition("t", 0): SeenEnd(3, 5, 9, NOON), Partition("t", 1): SeenEnd(0, 4, 2**40, LATER)}
+    for seen in ({Partition("t", 1): SeenEnd(0, 0, 7, NOON)}, ends):
+        kept.record(table, OffsetComparison(LATER, 0, 0, 0), seen)
+    assert kept.read_ends(table) == ends
+    assert kept.read_ends("another") == {}
 
     assert not kept.has_asked_broker()
     for now in (LATER, NOON):
@@ -84,3 +99,25 @@ def test_a_message_whose_rows_are_not_cold_is_found(workbench):
     with tiers.ledger.transaction() as cursor:
         cursor.execute("DELETE FROM k2_offload.offload_broker")
         assert cursor.rowcount == 1
+
+
+@pytest.mark.usefixtures("offsets_table")
+def test_a_gap_that_is_read_again_in_part_stays_a_finding(workbench):
+    """As the engine groups offsets: 100 to 149 and 200 never came; of those, 100 to 110 came days later, twice."""
+    table = workbench.create_trades(extra=", raw_message String")
+    tiers = workbench.cycle(workbench.spec(table), now=LATER).tiers
+    for first, end, days, partition in (
+        (0, 100, 0, 0), (150, 200, 1, 0), (201, 300, 1, 0), (100, 111, 3, 0), (100, 111, 4, 0), (0, 9, 1, 1)
+    ):  # fmt: skip
+        workbench.sql(
+            f"INSERT INTO k2.message_offsets SELECT '{table}', 't', {partition}, number, toDateTime64('2026-03-01 "
+            f"00:00:00', 6, 'UTC') + toIntervalDay({days}), NULL, 0 FROM numbers({first}, {end - first})"
+        )
+
+    def missing():
+        found = compare_offsets(tiers, tiers.tables[table], None).findings
+        return [(each.partition.number, str(each.offsets)) for each in found if each.kind is OffsetKind.UNCHECKED]
+
+    assert missing() == [(0, "111 to 149"), (0, "200")]
+    workbench.sql("DELETE FROM k2.message_offsets WHERE received_at < '2026-03-02 00:00:00'")
+    assert missing() == [(0, "200")], "what lies below came after what lies above: whether more came, nobody knows"

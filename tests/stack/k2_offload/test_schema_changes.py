@@ -12,11 +12,13 @@ from k2_offload.core.day_comparison import Verdict
 from k2_offload.core.errors import InvalidSource, OffloadError
 from k2_offload.core.exactly_once import WindowId
 from k2_offload.core.fault_points import FaultPoint
+from k2_offload.work.backfill import find_left_out, plan_backfills, record_nulls
 from k2_offload.work.cold_check import check_cold
 from k2_offload.work.compare import compare_day, count_days
 from k2_offload.work.reconcile import plan_heal, reconcile
 from k2_offload.work.schema import apply, follow_source, read_schema, stop_filling
 from k2_offload.work.validate import check_source
+from k2_offload.work.watermarks import find_skip, skip
 from tests.faults.hook import Fault, Kind
 from tests.faults.tasks import run_task
 from tests.support.cycles import table_file
@@ -260,4 +262,30 @@ def test_spark_writes_new_and_unfilled_columns_too(workbench):
     workbench.move(cycle, table)
     assert values(workbench, table, "venue") == [None] * 100 + ["x"] * 100
     assert values(workbench, table, "note")[100:] == [None] * 100
+    assert day(cycle, table).verdict is Verdict.EQUAL
+
+
+def test_history_comes_without_a_column_only_if_a_person_accepts_it(workbench):
+    """And a rollback that would take the column's values is not offered."""
+    table, cycle = moved_table(workbench)
+    spec = cycle.tables[table]
+    insert_more(workbench, table)
+    skip(cycle.tiers, spec, find_skip(cycle.tiers, spec, NOON + timedelta(hours=1.5)))
+    insert_more(workbench, table, hours=2)
+    workbench.move(cycle, table)
+    notes = values(workbench, table, "note")
+    assert stop_filling(cycle.tiers, spec, "note")
+    found = find_left_out(cycle.tiers, spec)
+    with pytest.raises(OffloadError, match=r"would come with NULL in note.*--accept-null"):
+        list(plan_backfills(cycle.tiers, found))
+    with pytest.raises(OffloadError, match=r"does not fill note any more.*Going back would lose them"):
+        find_skip(cycle.tiers, spec, NOON + timedelta(hours=1))
+
+    planned = list(plan_backfills(cycle.tiers, found, accept_null=True))
+    record_nulls(cycle.tiers, found)
+    workbench.publish(*planned)
+    assert values(workbench, table, "note") == notes[:100] + [None] * 100 + notes[100:]
+    [shown] = [pair for pair in read_schema(cycle.tiers, spec).columns if pair.name == "note"]
+    assert shown.cold.mark.nulls == found.ranges
+    assert find_left_out(cycle.tiers, spec).nulls == {}
     assert day(cycle, table).verdict is Verdict.EQUAL

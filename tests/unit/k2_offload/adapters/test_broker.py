@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -9,12 +10,13 @@ from confluent_kafka import KafkaError, KafkaException
 
 from k2_offload.adapters.broker import Broker
 from k2_offload.core.errors import Refused, Unreachable
+from k2_offload.core.offsets import OffsetRange, Partition
 
 UNKNOWN_TOPIC, AUTHENTICATION = -188, -169
 """librdkafka's own codes."""
 
 
-def broker_that_says(monkeypatch, error=None, raised=None, settings=None):
+def broker_that_says(monkeypatch, error=None, raised=None, settings=None, messages=()):
     def list_topics(topic, **_):
         if raised is not None:
             raise KafkaException(raised)
@@ -26,8 +28,13 @@ def broker_that_says(monkeypatch, error=None, raised=None, settings=None):
         return consumer
 
     broker = Broker({"bootstrap.servers": "127.0.0.1:1"})
-    consumer = SimpleNamespace(list_topics=list_topics, close=lambda: None)
-    kafka = SimpleNamespace(Consumer=make, KafkaException=KafkaException, KafkaError=KafkaError)
+    left = iter(messages)
+    consumer = SimpleNamespace(
+        list_topics=list_topics, close=lambda: None, assign=lambda _: None, poll=lambda _: next(left)
+    )
+    kafka = SimpleNamespace(
+        Consumer=make, KafkaException=KafkaException, KafkaError=KafkaError, TopicPartition=lambda *_: None
+    )
     monkeypatch.setattr(broker, "_kafka", kafka)
     return broker
 
@@ -57,3 +64,15 @@ def test_a_range_below_the_logs_start_is_read_from_there(monkeypatch):
     settings = {}
     broker_that_says(monkeypatch, KafkaError(UNKNOWN_TOPIC), settings=settings).partitions("t")
     assert settings["auto.offset.reset"] == "earliest"
+
+
+def test_a_time_that_no_clock_shows_is_a_time_all_the_same(monkeypatch):
+    """None at all, and microseconds where milliseconds are meant."""
+    sent = [1_772_625_600_000, -1, 1_772_625_600_000_000]
+    messages = [
+        SimpleNamespace(error=lambda: None, offset=lambda n=n: n, value=lambda: b"", timestamp=lambda at=at: (1, at))
+        for n, at in enumerate(sent)
+    ]
+    found = broker_that_says(monkeypatch, messages=messages).messages(Partition("t", 0), OffsetRange(0, 2))
+    assert found[0] == datetime(2026, 3, 4, 12, tzinfo=UTC)
+    assert found[1] < found[0] < found[2]

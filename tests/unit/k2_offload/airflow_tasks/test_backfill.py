@@ -16,7 +16,8 @@ from k2_offload.core.windows import Window
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 PARAMS = {
-    "tables": [], "from": "", "to": "", "max_rows": 0, "newest_first": False, "accept_fewer": False, "dry_run": False,
+    "tables": [], "from": "", "to": "", "max_rows": 0, "newest_first": False, "accept_fewer": False,
+    "accept_null": False, "dry_run": False,
 }  # fmt: skip
 
 
@@ -24,11 +25,12 @@ class Run:
     """A run over tables of one range each.
 
     :ivar problems: why a table cannot be looked at, by its name
-    :ivar done: tables that were filled, and then those whose views were renewed
+    :ivar done: whose accepted NULLs were kept, tables that were filled, and those whose views were renewed
+    :ivar short: tables of which fewer rows came than were left out
     """
 
     def __init__(self, monkeypatch):
-        self.problems, self.done = {}, []
+        self.problems, self.done, self.short = {}, [], set()
         self.tables = [SimpleNamespace(name=name, job_group="bronze") for name in "abc"]
         tiers = SimpleNamespace(tables=SimpleNamespace(select=self._select))
         monkeypatch.setattr(backfill, "open_tiers", lambda: nullcontext(tiers))
@@ -36,6 +38,8 @@ class Run:
         monkeypatch.setattr(backfill, "plan_backfills", lambda _, found, *__, **___: iter([found.table.name]))
         monkeypatch.setattr(backfill, "group_plans", lambda plans: [SimpleNamespace(to_json=lambda: plans[0][1])])
         monkeypatch.setattr(backfill, "renew_views", self._renew)
+        monkeypatch.setattr(backfill, "record_nulls", lambda _, found: self.done.append(f"nulls of {found.table.name}"))
+        monkeypatch.setattr(backfill, "check_all_came", self._check)
 
     def _select(self, names, _layer):
         return [table for table in self.tables if not names or table.name in names]
@@ -46,14 +50,18 @@ class Run:
         ranges = () if table.name in self.done else (Window(NOON, NOON.replace(hour=13)),)
         return SimpleNamespace(table=table, ranges=ranges, rows=len(ranges), may_have_expired=False)
 
+    def _check(self, found):
+        if found.table.name in self.short:
+            raise OffloadError(f"{found.table.name}: not all rows came")
+
     def _renew(self, _, tables):
         self.done += [f"view of {table.name}" for table in tables]
         return ["its view was not renewed"]
 
-    def execute(self, *tables):
+    def execute(self, *tables, **params):
         task = with_runner(backfill.BackfillOperator)(task_id="backfill")
         task.submit = lambda _, plan, *__, **___: self.done.append(plan)
-        task.execute({"params": PARAMS | {"tables": list(tables)}})
+        task.execute({"params": PARAMS | {"tables": list(tables)} | params})
 
 
 @pytest.fixture
@@ -63,7 +71,7 @@ def run(monkeypatch):
 
 def test_a_view_is_renewed_after_each_application(run):
     run.execute("a")
-    assert run.done == ["a", "view of a"]
+    assert run.done == ["nulls of a", "a", "view of a"]
 
 
 def test_a_table_that_has_not_begun_fails_only_who_asks_for_it(run):
@@ -79,3 +87,19 @@ def test_a_table_that_cannot_be_filled_fails_after_the_others(run):
     with pytest.raises(AirflowFailException, match="a cannot be read"):
         run.execute()
     assert [each for each in run.done if len(each) == 1] == ["b", "c"]
+
+
+def test_a_table_of_which_fewer_rows_came_is_red(run):
+    run.short.add("a")
+    with pytest.raises(AirflowFailException, match="a: not all rows came"):
+        run.execute()
+    assert run.done.count("a") == 1
+    run.execute()  # it was told; b and c have nothing to do with it
+    with pytest.raises(AirflowFailException, match="a: not all rows came"):
+        run.execute("a")
+    run.execute("a", accept_fewer=True)
+
+
+def test_a_dry_run_keeps_nothing(run):
+    run.execute("a", dry_run=True, accept_null=True)
+    assert run.done == []

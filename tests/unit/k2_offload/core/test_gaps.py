@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2_offload.core.day_comparison import TTL_MARGIN
-from k2_offload.core.gaps import Gap, GapKind, Looked, Shortage, find_shortages, may_have_expired, on_record
+from k2_offload.core.gaps import (
+    Gap,
+    GapKind,
+    Looked,
+    Shortage,
+    find_shortages,
+    may_have_expired,
+    not_looked_for,
+    on_record,
+)
 from k2_offload.core.skips import Skips
 from k2_offload.core.windows import Window
 
@@ -113,3 +122,18 @@ def test_without_a_record_it_is_a_shortage_that_no_row_is_there():
     assert find_shortages([], LEFT_OUT, [hours(0, 4)], lambda _: 0) == [Shortage(hours(0, 4), None, 0)]
     assert find_shortages([], LEFT_OUT, [hours(0, 4)], lambda _: 1) == []
     assert find_shortages([skipped(0, 4, 0)], LEFT_OUT, [hours(0, 4)], lambda _: 0) == []
+
+
+@pytest.mark.parametrize(
+    ("skips", "ranges"),
+    [
+        pytest.param(LEFT_OUT, (hours(0, 4),), id="left out"),
+        pytest.param(LEFT_OUT.filling(hours(0, 3), 1), (hours(3, 4),), id="brought in part"),
+        pytest.param(LEFT_OUT.filling(hours(0, 4), 1), (), id="brought with fewer rows"),
+        pytest.param(Skips(), (), id="undone"),
+    ],
+)
+def test_what_was_brought_is_looked_for_however_few_rows_came(skips, ranges):
+    assert not_looked_for([skipped(0, 4)], skips) == ranges
+    fewer = Gap(hours(6, 7), GapKind.FEWER_ROWS, 2, NOW)
+    assert not_looked_for([skipped(0, 4), fewer, EXPIRED], skips) == (hours(0, 4), hours(6, 7))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from k2_offload.core.offsets import (
@@ -19,11 +20,14 @@ from k2_offload.core.offsets import (
     OffsetKind,
     OffsetRange,
     Partition,
+    SeenEnd,
     due,
     interior_gaps,
     judge_gap,
     looked_at_since,
+    overdue,
     ranges,
+    see,
     strangers,
     unread,
     within,
@@ -43,8 +47,20 @@ def offsets_of(found: list[OffsetRange]) -> list[int]:
     return [offset for each in found for offset in range(each.first, each.last + 1)]
 
 
-def find(delivered: list[Delivered]) -> list[OffsetRange]:
-    return list(interior_gaps(pairwise(delivered)))
+def find(first: dict[int, int]) -> list[OffsetRange]:
+    """The gaps of offsets that were delivered first at some seconds."""
+    parts = ranges(first)
+    seconds = (min(first[offset] for offset in offsets_of([part])) for part in parts)
+    return list(interior_gaps([Delivered(part, at(second)) for part, second in zip(parts, seconds, strict=True)]))
+
+
+def first_kept(deliveries: list[tuple[int, int]], gone_below: int) -> dict[int, int]:
+    """When each offset was delivered first, of the deliveries that the TTL has not removed; they are in their order."""
+    first: dict[int, int] = {}
+    for offset, second in deliveries:
+        if second >= gone_below:
+            first.setdefault(offset, second)
+    return first
 
 
 @given(OFFSETS)
@@ -56,7 +72,7 @@ def test_ranges_hold_each_offset_once_and_do_not_touch(offsets: set[int]) -> Non
 
 @given(OFFSETS)
 def test_gaps_and_what_came_make_the_whole(offsets: set[int]) -> None:
-    gaps = find([Delivered(offset, at(offset)) for offset in sorted(offsets)])
+    gaps = find({offset: offset for offset in offsets})
     assert sorted([*offsets, *offsets_of(gaps)]) == list(range(min(offsets), max(offsets) + 1))
 
 
@@ -65,11 +81,39 @@ def test_a_rebalance_and_the_ttl_leave_no_gap(end: int, again_from: int, gone_be
     """All offsets come in order, some come again, then what came early is removed."""
     deliveries = [(offset, offset) for offset in range(end)]
     deliveries += [(offset, end + offset) for offset in range(min(again_from, end), min(again_from + 5, end))]
-    first: dict[int, int] = {}
-    for offset, second in deliveries:
-        if second >= gone_below:
-            first.setdefault(offset, second)
-    assert find([Delivered(offset, at(second)) for offset, second in sorted(first.items())]) == []
+    assert find(first_kept(deliveries, gone_below)) == []
+
+
+SOME = st.sets(st.integers(1, 10))
+
+
+@given(lost=SOME, again=st.lists(SOME, max_size=3), gone_below=st.just(0) | st.integers(0, 11))
+def test_what_is_read_again_hides_no_gap_and_makes_none(lost: set[int], again: list[set[int]], gone_below: int) -> None:
+    """Offsets 0 to 11 came, but for some; then some were read again, of the lost ones and of others.
+
+    The TTL has not yet removed the last that came before that.
+    """
+    deliveries = [(offset, offset) for offset in range(12) if offset not in lost]
+    for offsets in again:
+        deliveries += [(offset, 100 + len(deliveries)) for offset in sorted(offsets)]
+    missing = sorted(lost.difference(*again))
+    told = offsets_of(find(first_kept(deliveries, gone_below)))
+    assert set(told) <= set(missing), "nothing that came is told"
+    if gone_below == 0:
+        assert told == missing
+
+
+def test_a_gap_that_was_read_again_in_part_is_still_told() -> None:
+    came = {offset: offset for offset in (*range(100), *range(150, 160))}
+    assert find(came | {offset: 1000 + offset for offset in range(104, 111)}) == [
+        OffsetRange(100, 103),
+        OffsetRange(111, 149),
+    ]
+
+
+def test_what_came_between_two_ranges_that_were_read_again_is_not_missed_after_the_ttl() -> None:
+    again = {offset: 1000 + offset for offset in (*range(100, 111), *range(150, 161))}
+    assert find(again | {offset: offset for offset in range(200, 300)}) == []
 
 
 @given(OFFSETS, st.integers(0, 60), st.integers(0, 60))
@@ -162,3 +206,93 @@ def test_only_a_repetition_loses_nothing() -> None:
 def test_a_range_is_not_empty() -> None:
     with pytest.raises(ValueError, match="no offsets from 2 to 1"):
         OffsetRange(2, 1)
+
+
+@dataclass
+class Reader:
+    """A partition, what ClickHouse reads of it, and the looks that are taken; times are minutes.
+
+    :ivar sent: when each message came into the broker
+    :ivar position: the next that is read
+    :ivar last: the highest that ClickHouse has: none if it was read before offsets were kept, or the TTL has taken it,
+        which takes longer than the time between looks
+    """
+
+    sent: list[int]
+    position: int
+    last: int | None = None
+    seen: SeenEnd | None = None
+    looks: set[tuple[int, int]] = field(default_factory=set)
+    told: set[int] = field(default_factory=set)
+    first_end: int = 0
+    looked_at: int | None = None
+
+    def does(self, what: str, count: int, minute: int) -> None:
+        if what == "send":
+            self.sent += [minute] * count
+        elif what == "read":
+            self.position = min(self.position + count, len(self.sent))
+            self.last = self.position - 1 if self.position else self.last
+        elif what == "forget" and self.looked_at == self.last:
+            self.last = None
+        elif what == "look":
+            self.look(minute)
+
+    def look(self, minute: int) -> None:
+        now, before, broker = at(60 * minute), at(60 * (minute - 5)), BrokerPartition(0, len(self.sent))
+        found = overdue(self.seen, self.last, broker, T0, before)
+        told = set(offsets_of([found]) if found else [])
+        assert all(offset >= self.position and self.sent[offset] < minute - 5 for offset in told), "it is on its way"
+        assert told >= {offset for offset in self.told if offset >= self.position}, "it was told, and is not read"
+        for (first, end), (second, _) in combinations(sorted(self.looks), 2):
+            if first + 5 < second < minute - 5:
+                assert told >= set(range(max(self.position, self.first_end), end)), "it was there for two looks"
+        self.seen = see(self.seen, self.last, broker, T0, before, now)
+        self.looks, self.told, self.looked_at = {*self.looks, (minute, len(self.sent))}, told, self.last
+        self.first_end = min(self.looks)[1]
+
+
+steps = st.tuples(
+    st.sampled_from(["send", "read", "forget", "look", "look"]), st.integers(1, 3), st.sampled_from([0, 1, 6])
+)
+LOOKS = [("look", 1, 0), ("send", 1, 0)]
+"""Only what comes after the first look is known to be new."""
+
+
+@given(before=st.integers(0, 5), steps=st.lists(steps, max_size=20))
+@example(before=0, steps=[*LOOKS, ("look", 1, 6), ("look", 1, 1)])
+@example(before=0, steps=[*LOOKS, ("read", 1, 0), ("look", 1, 1), ("forget", 1, 0), ("look", 1, 6)])
+@example(before=0, steps=[*LOOKS, *[("look", 1, 6)] * 3, *[("look", 1, 1)] * 5])
+@example(before=0, steps=[*LOOKS, *[("look", 1, 4)] * 6])
+def test_what_was_there_before_is_due_and_what_was_read_is_not_whatever_the_producers_clock_says(
+    before: int, steps: list[tuple[str, int, int]]
+) -> None:
+    reader, minute = Reader([0] * before, before), 1
+    for what, count, minutes in steps:
+        minute += minutes
+        reader.does(what, count, minute)
+    for _ in range(2):
+        minute += 10
+        reader.look(minute)
+
+
+def test_a_look_at_another_topic_or_another_table_of_offsets_says_nothing() -> None:
+    seen, broker = SeenEnd(0, 5, 9, at(0)), BrokerPartition(0, 12)
+    assert overdue(seen, None, broker, at(0), at(1)) == OffsetRange(0, 8)
+    assert overdue(seen, None, broker, at(0), at(0)) == OffsetRange(0, 4), "the rest is on its way"
+    assert overdue(seen, 6, broker, at(0), at(1)) == OffsetRange(7, 8)
+    assert overdue(seen, 8, broker, at(0), at(1)) is None
+    assert overdue(seen, None, BrokerPartition(4, 12), at(0), at(1)) == OffsetRange(4, 8)
+    assert overdue(seen, None, BrokerPartition(0, 8), at(0), at(1)) is None, "it was made anew"
+    assert overdue(seen, None, broker, at(1), at(2)) is None, "what was read before was not kept"
+    assert see(seen, None, broker, at(1), at(1), at(2)) == SeenEnd(12, 0, 12, at(2))
+    assert see(seen, None, broker, at(3), at(1), at(2)) is None, "not all is kept yet"
+    assert see(None, 20, broker, at(0), at(1), at(2)) == SeenEnd(12, 0, 12, at(2)), "the topic was made anew"
+    assert see(seen, None, broker, at(-9), at(-2), at(-1)) == SeenEnd(0, 5, 12, at(-1)), "a clock went back"
+
+
+def test_a_message_that_was_there_before_is_due_at_any_time() -> None:
+    """A clock that is ahead, an old event, no time at all."""
+    sent = {1: at(10**6), 2: at(-(10**7)), 3: datetime.fromtimestamp(-0.001, UTC), 4: at(10**6)}
+    assert due(sent, at(0), at(9)) == []
+    assert due(sent, at(0), at(9), OffsetRange(0, 3)) == [1, 2, 3]

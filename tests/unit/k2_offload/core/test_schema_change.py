@@ -13,9 +13,11 @@ from k2_offload.core.errors import InvalidSource
 from k2_offload.core.schema_change import (
     ColdColumn,
     Mark,
+    accept_nulls,
     changed,
     check_stop,
     describe,
+    find_nulls,
     pair_columns,
     plan_changes,
     read_marks,
@@ -26,6 +28,7 @@ from k2_offload.core.schema_change import (
 )
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import map_column, no_value
+from k2_offload.core.windows import Window
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 TABLE = TableSpec(
@@ -146,10 +149,47 @@ def test_what_the_table_file_needs_is_not_left_unfilled(column, words):
 
 
 def test_what_is_remembered_survives_as_a_property():
-    marks = {"a": Mark(NOON), 'ä"': Mark(NOON + timedelta(microseconds=1), stopped=True)}
+    nulls = (Window(NOON - timedelta(days=2), NOON - timedelta(days=1)), Window(NOON - timedelta(microseconds=3), NOON))
+    marks = {"a": Mark(NOON), 'ä"': Mark(NOON + timedelta(microseconds=1), stopped=True, nulls=nulls)}
     cold = [ColdColumn(name, "int", True, mark) for name, mark in marks.items()] + [ColdColumn("b", "int", True)]
     assert read_marks(write_marks(cold)) == marks
     assert read_marks(None) == {}
-    for damaged in ("{", '{"a": 1}', '{"a": {"since": 1, "stopped": 1}}', "[]", '{"a": {"stopped": true}}'):
+    assert read_marks('{"a": {"since": "2026-03-04T12:00:00+00:00", "stopped": true}}') == {
+        "a": Mark(NOON, stopped=True)
+    }
+    nulls_of_no_range = '{"a": {"since": "2026-03-04", "stopped": true, "nulls": [["2026-03-04"]]}}'
+    for damaged in (
+        "{", '{"a": 1}', '{"a": {"since": 1, "stopped": 1}}', "[]", '{"a": {"stopped": true}}', nulls_of_no_range
+    ):  # fmt: skip
         with pytest.raises(ValueError, match=r"damaged|delimiter|quotes"):
             read_marks(damaged)
+
+
+hours = st.tuples(st.integers(0, 20), st.integers(1, 5)).map(
+    lambda low: Window(NOON + timedelta(hours=low[0]), NOON + timedelta(hours=low[0] + low[1]))
+)
+
+
+@given(ranges=st.lists(hours, max_size=3), since=st.integers(0, 24), accepted=st.lists(hours, max_size=2))
+def test_history_without_a_column_is_accepted_once_and_only_below_the_time_from_which_it_is_not_filled(
+    ranges, since, accepted
+):
+    mark = Mark(NOON + timedelta(hours=since), stopped=True)
+    cold = (ColdColumn("a", "int", True, mark), ColdColumn("b", "int", True), ColdColumn("c", "int", True, Mark(NOON)))
+    found = find_nulls(cold, ranges)
+    assert set(found) <= {"a"}
+    starts = {each.low + timedelta(hours=hour) for each in ranges for hour in range(5)}
+    below = {time for time in starts if time < mark.since and any(each.low <= time < each.high for each in ranges)}
+    assert {time for time in starts if any(each.low <= time < each.high for each in found.get("a", ()))} == below
+    later = accept_nulls(accept_nulls(cold, accepted), ranges)
+    assert find_nulls(later, [*ranges, *accepted]) == {}
+    assert (later[1:], later[0].mark.since) == (cold[1:], mark.since)
+    assert all(each.high <= mark.since for each in later[0].mark.nulls)
+    assert read_marks(write_marks(later))["a"] == later[0].mark
+
+
+def test_what_was_accepted_is_shown():
+    mark = Mark(NOON, stopped=True, nulls=(Window(NOON - timedelta(hours=2), NOON - timedelta(hours=1)),))
+    [pair] = pair_columns(TABLE, (), [ColdColumn("a", "int", True, mark)])
+    assert describe(pair).startswith("not filled since 2026-03-04T12:00:00")
+    assert "NULL in [2026-03-04T10:00:00" in describe(pair)

@@ -11,9 +11,12 @@ import pytest
 from k2_offload.adapters.table_file import load_tables
 from k2_offload.core import offset_queries
 from k2_offload.core.errors import OffloadError, Refused, Unreachable
+from k2_offload.core.exactly_once import FIRST_WATERMARK
+from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.observation import OffsetComparison
-from k2_offload.core.offsets import BrokerPartition, OffsetFinding, OffsetKind, OffsetRange, Partition
+from k2_offload.core.offsets import BrokerPartition, OffsetFinding, OffsetKind, OffsetRange, Partition, SeenEnd
 from k2_offload.core.skips import Skips
+from k2_offload.core.windows import Window
 from k2_offload.files import TABLES_FILE
 from k2_offload.work import offsets
 from k2_offload.work.offsets import compare_due, compare_offsets
@@ -36,6 +39,7 @@ class Tiers:
     cold_reader: str = "clickhouse"
     lake_collection: str = "k2_lake"
     asked: list[str] = field(default_factory=list)
+    gaps: tuple[Gap, ...] = ()
 
     @property
     def clickhouse(self):
@@ -43,7 +47,7 @@ class Tiers:
 
     @property
     def ledger(self):
-        return SimpleNamespace(read_gaps=dict)
+        return SimpleNamespace(read_gaps=lambda: {TABLE.name: self.gaps})
 
     def now(self):
         return NOW
@@ -115,10 +119,12 @@ def test_a_topic_that_went_or_began_anew_is_not_passed(holds, kind):
     assert ([each.kind for each in report.losses], report.passed) == ([kind], False)
 
 
+GAP = {offset_queries.delivered(TABLE): [("t", 0, 0, 2, 1), ("t", 0, 9, 9, 2), ("t", 1, 5, 6, 0)]}
+
+
 def test_a_gap_is_asked_for_from_the_logs_start_on():
-    neighbours = [("t", 0, 2, 1, 9, 2)]
     broker = Broker({ZERO: BrokerPartition(5, 10)}, dict.fromkeys(range(5, 9), NOW))
-    report = compare_offsets(Tiers({offset_queries.neighbours(TABLE): neighbours}), TABLE, broker)
+    report = compare_offsets(Tiers(GAP), TABLE, broker)
     assert broker.asked == [OffsetRange(5, 8)]
     assert [(each.offsets, each.kind) for each in report.findings] == [
         (OffsetRange(3, 4), OffsetKind.UNKNOWN),
@@ -143,6 +149,28 @@ def test_a_message_without_a_row_in_iceberg_is_found(cold):
     assert "message_hash NOT IN (SELECT sipHash64(raw_message) FROM `k2`.rejected_messages)" in sql
 
 
+HISTORY = Window(FIRST_WATERMARK, NOW - timedelta(hours=2))
+
+
+@pytest.mark.parametrize(
+    ("left_from", "shown"),
+    [(None, ()), (NOW - timedelta(days=1), (Window(NOW - timedelta(days=1), HISTORY.high),))],
+    ids=["all was brought", "a day is left out"],
+)
+def test_one_row_that_did_not_come_with_a_whole_history_hides_no_message(cold, left_from, shown):
+    cold.skips = Skips((HISTORY,)).filling(Window(HISTORY.low, left_from or HISTORY.high), 999)
+    tiers = Tiers({"icebergLocal": [("t", 0, 5, 6)]}, cold, gaps=(Gap(HISTORY, GapKind.SKIPPED, 1000, NOW),))
+    report = compare_offsets(tiers, TABLE, None)
+    assert report.losses == [OffsetFinding(ZERO, OffsetRange(5, 6), OffsetKind.NOT_COLD)]
+    assert report.left_out == shown
+    assert len(report.notes) == len(shown)
+    assert all(
+        "were not looked for in Iceberg" in note and f"`k2 status {TABLE.name}`" in note for note in report.notes
+    )
+    [sql] = [sql for sql in tiers.asked if "icebergLocal" in sql]
+    assert sql.count("AND NOT ifNull(") == len(shown)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -159,9 +187,6 @@ def test_where_iceberg_was_not_compared_it_says_so_and_keeps_the_rest(cold, chan
     assert sentence in report.problems[0]
 
 
-GAP = {offset_queries.neighbours(TABLE): [("t", 0, 2, 1, 9, 2)]}
-
-
 def no_broker():
     return None
 
@@ -172,12 +197,16 @@ class Kept:
 
     found: dict[str, OffsetComparison] = field(default_factory=dict)
     broker_since: datetime | None = None
+    ends: dict[Partition, SeenEnd] = field(default_factory=dict)
 
     def read(self):
         return self.found
 
-    def record(self, table, found):
-        self.found = {**self.found, table: found}
+    def read_ends(self, _):
+        return self.ends
+
+    def record(self, table, found, ends):
+        self.found, self.ends = {**self.found, table: found}, {**self.ends, **ends}
 
     def has_asked_broker(self):
         return self.broker_since is not None
@@ -228,6 +257,29 @@ def test_a_broker_that_was_asked_before_and_is_not_found_leaves_nothing_passed(k
     assert kept.found == {}
 
 
+@pytest.mark.parametrize("told", [NOW + timedelta(days=30), NOW - timedelta(days=30)], ids=["ahead", "replayed"])
+def test_an_unread_message_is_missing_at_the_next_look_whatever_its_time(kept, told):
+    sent = dict.fromkeys(range(10, 13), told)
+    [report] = compare_due(Tiers(), [TABLE], lambda: Broker({ZERO: BrokerPartition(0, 12)}, sent))
+    assert (report.passed, kept.ends) == (True, {ZERO: SeenEnd(10, 0, 12, NOW)})
+    kept.ends = {ZERO: SeenEnd(10, 0, 12, NOW - timedelta(minutes=55))}
+    kept.found = {}
+    [report] = compare_due(Tiers(), [TABLE], lambda: Broker({ZERO: BrokerPartition(0, 13)}, sent))
+    assert report.losses == [OffsetFinding(ZERO, OffsetRange(10, 11), OffsetKind.MISSING)]
+    assert kept.ends == {ZERO: SeenEnd(10, 12, 13, NOW)}
+
+
+def test_a_look_from_before_the_ttl_of_the_offsets_says_nothing():
+    """What was read since may have been forgotten again."""
+    answers = {offset_queries.first_received(TABLE): [(MICROS - 30 * 86_400 * 1_000_000,)]}
+    tiers = Tiers({**answers, offset_queries.last_offsets(TABLE): [], "extract(engine_full": [("t",)]})
+    sent = dict.fromkeys(range(12), NOW - timedelta(days=30))
+    for days, missing in ((6.5, 0), (5, 12)):
+        seen = {ZERO: SeenEnd(0, 0, 12, NOW - timedelta(days=days))}
+        found = compare_offsets(tiers, TABLE, Broker({ZERO: BrokerPartition(0, 12)}, sent), seen)
+        assert found.missing == missing
+
+
 @pytest.mark.usefixtures("kept")
 def test_a_broker_that_was_never_asked_is_not_missed_and_the_report_says_so():
     [report] = compare_due(Tiers(), [TABLE], no_broker)
@@ -242,9 +294,19 @@ def test_where_offsets_are_not_kept_nothing_is_on_record_and_no_broker_is_asked(
     assert (report.kept, kept.found) == (False, {})
 
 
+def test_offsets_that_were_kept_and_are_not_shown_any_more_end_no_alert(kept):
+    before = {TABLE.name: OffsetComparison(NOW - timedelta(hours=2), 500, 0, 0)}
+    kept.found, other = before, replace(TABLE, name="other")
+    hidden = Tiers({offset_queries.kept_since(TABLE): []})
+    found, forget = [], rf"DELETE FROM k2_offload\.offload_offsets WHERE table_name = '{TABLE.name}'"
+    with pytest.raises(OffloadError, match=rf"does not show k2\.message_offsets.*{forget}"):
+        found.extend(compare_due(hidden, [TABLE, other], no_broker))
+    assert ([report.table for report in found], kept.found) == (["other"], before)
+
+
 def test_one_table_that_is_refused_hides_no_other(kept):
     other = replace(TABLE, name="other")
-    refusing = Tiers({offset_queries.neighbours(TABLE): Refused("ClickHouse", "k2_clickhouse", "no right")})
+    refusing = Tiers({offset_queries.delivered(TABLE): Refused("ClickHouse", "k2_clickhouse", "no right")})
     found = []
     with pytest.raises(OffloadError, match=r"other: .*no right"):
         found.extend(compare_due(refusing, [other, replace(TABLE, layer="silver")], no_broker))
