@@ -566,7 +566,7 @@ class _StagedUpdate:
 
 
 class _Scan:
-    """Of the files of one day."""
+    """Of the files of some days in a row."""
 
     def __init__(self, table: _JavaTable):
         self._table = table
@@ -578,9 +578,9 @@ class _Scan:
         self._held = self._table.snapshot(snapshot_id).held
         return self
 
-    def filter(self, low_micros: int):
-        day = from_micros(low_micros).date()
-        self._files = [_task(file) for file in self._held if file.day == day]
+    def filter(self, range_micros: tuple[int, int]):
+        low, high = (from_micros(micros).date() for micros in range_micros)
+        self._files = [_task(file) for file in self._held if low <= file.day < high]
         return self
 
     def planFiles(self):  # noqa: N802
@@ -701,7 +701,7 @@ SIMULATED_JVM = SimpleNamespace(
                     Expressions=SimpleNamespace(
                         greaterThanOrEqual=lambda _, micros: micros,
                         lessThan=lambda _, micros: micros,
-                        **{"and": lambda low, _: low},
+                        **{"and": lambda low, high: (low, high)},
                     )
                 ),
             )
@@ -712,25 +712,32 @@ SIMULATED_JVM = SimpleNamespace(
 
 
 class SimulatedRewriter:
-    """Stands for Spark: reads and writes files. It may lose a row, as an export may."""
+    """Stands for Spark: reads and writes files. It may lose a row, as an export may: of the last day first."""
 
     def __init__(self, lakehouse: Lakehouse, new_id: Callable[[], int]):
         self._clickhouse = lakehouse.clickhouse
         self._new_id = new_id
 
-    def content(self, tasks):
-        rows = [row for task in tasks for row in self._read(task)]
-        return len(rows), sum(row.content_hash for row in rows)
+    def content(self, tasks, _partition_column):
+        return {
+            day: (len(rows), sum(row.content_hash for row in rows)) for day, rows in self._by_day(tasks).items() if rows
+        }
 
-    def rewrite(self, tasks, _sort_columns, _into, _target_file_bytes):
-        day = tasks[0].file().day
-        rows = [row for task in tasks for row in self._read(task)]
-        if self._clickhouse.losses:
-            self._clickhouse.losses -= 1
-            rows.pop()
-        file = DataFile(f"/lake/rewritten-{self._new_id()}-{day}", tuple(rows), day)
-        self._clickhouse.files[file.path] = file.rows
-        return [file]
+    def rewrite(self, tasks, _planned, _into, _days):
+        files = []
+        for day, rows in reversed(self._by_day(tasks).items()):
+            if self._clickhouse.losses:
+                self._clickhouse.losses -= 1
+                rows.pop()
+            files.append(DataFile(f"/lake/rewritten-{self._new_id()}-{day}", tuple(rows), day))
+            self._clickhouse.files[files[-1].path] = files[-1].rows
+        return files
+
+    def _by_day(self, tasks):
+        days = {}
+        for task in tasks:
+            days.setdefault(task.file().day, []).extend(self._read(task))
+        return days
 
     def _read(self, task):
         path = task.file().location()

@@ -11,30 +11,33 @@ from k2_offload.core.errors import ChangedTable, StaleWindow, Unreachable
 from k2_offload.core.exactly_once import HEALED_BRANCH, Snapshot
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.heal import HealId, HealStamp
-from k2_offload.core.maintenance import RewriteStamp, check_rewrite
-from k2_offload.core.windows import to_micros
+from k2_offload.core.maintenance import RewriteStamp, check_rewrite, show_days
+from k2_offload.core.windows import Window, to_micros
 from offload_job.cold_table_writer import MAIN, ColdTableWriter
 from offload_job.java_errors import failures_translated, is_conflict, is_invalid
 from offload_job.jvm import Jvm, iterate
 
 
 class Swap:
-    """Replaces files of one day.
+    """Replaces files of one day or of several.
 
     :param jvm: that the table's library runs in
     :param name: the table's name in messages
     :param partition_column: the time that the table's partitions are days of
+    :param days: in their order, one at least
     """
 
-    def __init__(self, jvm: Jvm, cold: ColdTableWriter, name: str, partition_column: str, day: date) -> None:
+    def __init__(
+        self, jvm: Jvm, cold: ColdTableWriter, name: str, partition_column: str, days: Sequence[date]
+    ) -> None:
         self._jvm = jvm
         self._cold = cold
         self._name = name
         self._column = partition_column
-        self._day = day_window(day)
+        self._range = Window(day_window(days[0]).low, day_window(days[-1]).high)
 
     def files(self, snapshot_id: int) -> list[str]:
-        """What a snapshot holds of the day, by path."""
+        """What a snapshot holds of the days and of those between them, by path."""
         with failures_translated(self._cold.connection_id):
             return [str(file.location()) for file in self._files(snapshot_id)]
 
@@ -67,14 +70,14 @@ class Swap:
         return self._stage(
             overwrite,
             stamp,
-            heal_id.day,
+            str(heal_id.day),
             "rows of this day were deleted in the cold table by another writer since it was compared",
             "the next comparison looks at the day anew. A row that ClickHouse still has comes back then: delete it "
             "there first",
         )
 
     def tasks(self, snapshot_id: int) -> dict[str, Any]:
-        """Iceberg's scan tasks of the day's files in a snapshot, by path."""
+        """Iceberg's scan tasks of the files of the days, and of those between them, in a snapshot, by path."""
         with failures_translated(self._cold.connection_id):
             return {str(task.file().location()): task for task in self._tasks(snapshot_id)}
 
@@ -92,7 +95,7 @@ class Swap:
         with failures_translated(self._cold.connection_id):
             java.refresh()
             present = {path: task.file() for path, task in self.tasks(java.currentSnapshot().snapshotId()).items()}
-            check_rewrite(self._name, stamp.day, removed, present)
+            check_rewrite(self._name, stamp.days, removed, present)
             rewrite = java.newRewrite()
             for path, file in present.items():
                 if path in removed:
@@ -101,17 +104,18 @@ class Swap:
                 rewrite.addFile(file)
             if (read := java.snapshot(base)) is None:
                 raise StaleWindow(
-                    f"{self._name} {stamp.day}: the snapshot that was read has expired meanwhile. Nothing was changed "
-                    "and no row is lost: the next run looks at the day anew."
+                    f"{self._name} {show_days(stamp.days)}: the snapshot that was read has expired meanwhile. Nothing "
+                    "was changed and no row is lost: the next run looks at it anew."
                 )
             # Rows that were deleted by key after the base was read stay deleted.
             rewrite.dataSequenceNumber(read.sequenceNumber()).validateFromSnapshot(base)
         why = "its files were changed by another writer since they were read"
-        return self._stage(rewrite, stamp, stamp.day, why, "the next run looks at the day anew")
+        return self._stage(rewrite, stamp, show_days(stamp.days), why, "the next run looks at it anew")
 
-    def _stage(self, update: Any, stamp: HealStamp | RewriteStamp, day: date, why: str, next_step: str) -> Snapshot:
+    def _stage(self, update: Any, stamp: HealStamp | RewriteStamp, what: str, why: str, next_step: str) -> Snapshot:
         """Stage what Iceberg refuses if delete files have come that were not seen.
 
+        :param what: the days, for messages
         :param why: what it means that it does
         """
         from py4j.protocol import Py4JJavaError  # noqa: PLC0415
@@ -122,7 +126,7 @@ class Swap:
             cause = error.__cause__
             if isinstance(cause, Py4JJavaError) and is_invalid(cause):
                 raise StaleWindow(
-                    f"{self._name} {day}: {why} ({cause.java_exception.getMessage()}). Nothing was changed and no row "
+                    f"{self._name} {what}: {why} ({cause.java_exception.getMessage()}). Nothing was changed and no row "
                     f"is lost: {next_step}."
                 ) from error
             raise
@@ -141,8 +145,8 @@ class Swap:
 
     def _tasks(self, snapshot_id: int) -> Iterator[Any]:
         expressions = self._jvm.org.apache.iceberg.expressions.Expressions
-        low = expressions.greaterThanOrEqual(self._column, to_micros(self._day.low))
-        high = expressions.lessThan(self._column, to_micros(self._day.high))
+        low = expressions.greaterThanOrEqual(self._column, to_micros(self._range.low))
+        high = expressions.lessThan(self._column, to_micros(self._range.high))
         scan = self._cold.java.newScan().useSnapshot(snapshot_id).filter(getattr(expressions, "and")(low, high))
         return _planned(scan.ignoreResiduals())
 

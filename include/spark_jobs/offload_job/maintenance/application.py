@@ -10,7 +10,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -22,13 +22,15 @@ from k2_offload.adapters.log_lines import about, print_lines
 from k2_offload.adapters.retry import with_retries
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.day_comparison import day_window
-from k2_offload.core.errors import OffloadError, StaleWindow
+from k2_offload.core.errors import AuditFailed, OffloadError, StaleWindow
 from k2_offload.core.fault_points import FaultPoint, reached
-from k2_offload.core.maintenance import Tidied, files_wanted
+from k2_offload.core.maintenance import DayFiles, Tidied, files_wanted, show_days, together
 from k2_offload.core.maintenance_plan import MaintenancePlan, PlannedMaintenance, report_to_json
+from k2_offload.core.windows import Window
 from offload_job.cold_table_writer import ColdTableWriter, open_catalog
+from offload_job.java_errors import first_line
 from offload_job.jvm import Jvm, end_with_parent, start_jvm
-from offload_job.maintenance.rewrite import rewrite_day
+from offload_job.maintenance.rewrite import OldFiles, rewrite_days
 from offload_job.maintenance.rewriter import Rewriter
 from offload_job.maintenance.storage import Storage
 from offload_job.session import start_session
@@ -103,7 +105,22 @@ class MaintenanceJob:
         :returns: how many
         """
         days = 0
-        for day, (base, tasks) in tasks_by_day(self._jvm, cold, planned.table, planned.partition_column).items():
+        found = tasks_by_day(self._jvm, cold, planned.table, planned.partition_column)
+        for group in together(self._to_rewrite(planned, found)):
+            if dry_run:
+                days += len(group)
+                for each in group:
+                    told = about("rewrite", planned.table, day_window(each.day), files=each.files, bytes=each.size_bytes)
+                    text = f"{each.files} files, {each.size_bytes:,} bytes, to be rewritten into {each.into}"
+                    log.info("%s %s: %s", planned.table, each.day, text, extra=told)
+            else:
+                days += self._rewrite_group(planned, group, found, cold, done)
+        return days
+
+    def _to_rewrite(
+        self, planned: PlannedMaintenance, found: Mapping[date, tuple[int, Mapping[str, Any]]]
+    ) -> Iterator[DayFiles]:
+        for day, (_, tasks) in found.items():
             closed = day_window(day).high <= planned.closed_before
             sizes = [task.file().fileSizeInBytes() for task in tasks.values()]
             into = files_wanted(sizes, planned.target_file_bytes, closed=closed)
@@ -114,40 +131,56 @@ class MaintenanceJob:
                 text = "has delete files of another writer, and is left as it is"
                 log.info("%s %s: %s", planned.table, day, text, extra=told)
                 continue
-            if dry_run:
-                told = about("rewrite", planned.table, day_window(day), files=len(tasks), bytes=sum(sizes))
-                text = f"{len(tasks)} files, {sum(sizes):,} bytes, to be rewritten into {into}"
-                log.info("%s %s: %s", planned.table, day, text, extra=told)
-                days += 1
-                continue
-            with done.problems_told():
-                days += self._rewrite_day(planned, day, tasks, into, base, cold)
-        return days
+            yield DayFiles(day, len(tasks), sum(sizes), into, closed)
 
-    def _rewrite_day(
+    def _rewrite_group(
         self,
         planned: PlannedMaintenance,
-        day: date,
-        tasks: dict[str, Any],
-        into: int,
-        base: int,
+        group: Sequence[DayFiles],
+        found: Mapping[date, tuple[int, Mapping[str, Any]]],
         cold: ColdTableWriter,
-    ) -> bool:
+        done: _Done,
+    ) -> int:
+        """Rewrite days in one snapshot; if anything is in the way of one of them, each by itself.
+
+        :returns: how many were
+        """
+        tasks = {each.day: found[each.day][1] for each in group}
+        [base] = {found[each.day][0] for each in group}
+        if len(group) > 1:
+            try:
+                self._rewrite_days(planned, OldFiles(tasks, 1, base), cold)
+            except Exception as error:  # whatever it is may be in the way of one day alone, which then says so
+                if isinstance(error, AuditFailed):
+                    done.tell(error)  # a difference is red, also one that does not come again
+                told = about("rewrite", planned.table, _window(list(tasks)))
+                log.warning("%s: its days are rewritten one by one now: %s", planned.table, first_line(error), extra=told)
+            else:
+                return len(group)
+        days = 0
+        for each in group:
+            with done.problems_told():
+                try:
+                    self._rewrite_days(planned, OldFiles({each.day: tasks[each.day]}, each.into, base), cold)
+                    days += 1
+                except StaleWindow as stale:
+                    log.info("%s", stale, extra=about("rewrite", planned.table, day_window(each.day)))
+        return days
+
+    def _rewrite_days(self, planned: PlannedMaintenance, old: OldFiles, cold: ColdTableWriter) -> None:
         started = time.monotonic()
         rewriter = Rewriter(self._jvm, self.spark, cold.java, planned.table)
-        swap = Swap(self._jvm, cold, planned.table, planned.partition_column, day)
-        try:
-            written = rewrite_day(planned, day, tasks, into, base, cold, swap, rewriter, lambda: uuid.uuid4().hex)
-        except StaleWindow as stale:
-            log.info("%s", stale, extra=about("rewrite", planned.table, day_window(day)))
-            return False
-        seconds = time.monotonic() - started
-        numbers = {"files": len(tasks), "rows": written.rows, "bytes": written.size_bytes, "seconds": round(seconds, 3)}
-        text = f"{len(tasks)} files rewritten, {written.rows:,} rows, in {seconds:.1f} s"
-        log.info(
-            "%s %s: %s", planned.table, day, text, extra=about("rewrite", planned.table, day_window(day), **numbers)
-        )
-        return True
+        swap = Swap(self._jvm, cold, planned.table, planned.partition_column, old.days)
+        written = rewrite_days(planned, old, cold, swap, rewriter, lambda: uuid.uuid4().hex)
+        seconds, files = time.monotonic() - started, sum(map(len, old.tasks.values()))
+        numbers = {"files": files, "rows": written.rows, "bytes": written.size_bytes, "seconds": round(seconds, 3)}
+        text = f"{files} files of {len(old.days)} days rewritten, {written.rows:,} rows, in {seconds:.1f} s"
+        told = about("rewrite", planned.table, _window(old.days), **numbers)
+        log.info("%s %s: %s", planned.table, show_days(old.days), text, extra=told)
+
+
+def _window(days: Sequence[date]) -> Window:
+    return Window(day_window(days[0]).low, day_window(days[-1]).high)
 
 
 @dataclass
@@ -159,19 +192,22 @@ class _Done:
     orphan_bytes: int = 0
     problems: list[str] = field(default_factory=list)
 
+    def tell(self, error: OffloadError) -> None:
+        """Keep a problem; once, if it comes again."""
+        log.error("%s", error, extra=about("maintenance", self.table))
+        if str(error) not in self.problems:
+            self.problems.append(str(error))
+
     @contextmanager
     def problems_told(self) -> Iterator[None]:
         try:
             yield
         except OffloadError as error:
-            problem = str(error)
-            log.error("%s", problem, extra=about("maintenance", self.table))
+            self.tell(error)
         except Exception:  # one step's surprise must not stop the others
             problem = f"{self.table}: unexpected, see the job's log. No row is lost; the next run tries again."
             log.exception("%s", problem, extra=about("maintenance", self.table))
-        else:
-            return
-        self.problems.append(problem)
+            self.problems.append(problem)
 
 
 def run(
