@@ -52,6 +52,7 @@ from tests.model.iceberg import (
     SimulatedColdTable,
     SimulatedRewriter,
     SimulatedSnapshot,
+    SimulatedTasks,
 )
 from tests.model.ledger import Entry, Postgres, Seals
 from tests.support import Cycle
@@ -390,10 +391,10 @@ class World:
             days = sorted({file.day for file in head.held} if head else ())
             for group in [days] if together and days else [[day] for day in days]:
                 with suppress(OffloadError):
-                    swaps = {day: Swap(SIMULATED_JVM, cold, table.name, table.partition_column, [day]) for day in group}
-                    tasks = {day: swap.tasks(head.snapshot_id) for day, swap in swaps.items()}
+                    tasks = SimulatedTasks([file for file in head.held if file.day in group])
+                    old = OldFiles(tuple(group), tasks.files(), tasks, 1, head.snapshot_id)
                     rewrite_days(
-                        _PLANNED_REWRITES[table.name], OldFiles(tasks, 1, head.snapshot_id), cold,
+                        _PLANNED_REWRITES[table.name], old, cold,
                         Swap(SIMULATED_JVM, cold, table.name, table.partition_column, group),
                         SimulatedRewriter(self.lakehouse, partial(next, self._attempts)),
                         lambda: f"attempt-{next(self._attempts)}",

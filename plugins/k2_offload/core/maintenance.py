@@ -159,8 +159,8 @@ def check_rewrite(table: str, days: Sequence[date], files: Collection[str], pres
     gone = len(set(files) - set(present))
     if gone:
         raise StaleWindow(
-            f"{table} {show_days(days)}: {gone} of its files were replaced while they were being rewritten. Nothing was "
-            "changed and no row is lost; the next run looks at it anew."
+            f"{table} {show_days(days)}: {gone} of its files were replaced while they were being rewritten. Nothing "
+            "was changed and no row is lost; the next run looks at it anew."
         )
 
 

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -34,10 +34,12 @@ from offload_job.maintenance.rewrite import OldFiles, rewrite_days
 from offload_job.maintenance.rewriter import Rewriter
 from offload_job.maintenance.storage import Storage
 from offload_job.session import start_session
-from offload_job.swap import Swap, tasks_by_day
+from offload_job.swap import Swap, tasks_of_days
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+    from offload_job.scan_tasks import ScannedFile
 
 log = logging.getLogger(__name__)
 
@@ -105,77 +107,88 @@ class MaintenanceJob:
         :returns: how many
         """
         days = 0
-        found = tasks_by_day(self._jvm, cold, planned.table, planned.partition_column)
-        for group in together(self._to_rewrite(planned, found)):
+        found = tasks_of_days(cold, planned.table, planned.partition_column)
+        if found is None:
+            return 0
+        base, tasks = found
+        by_day: dict[date, list[ScannedFile]] = {}
+        for file in tasks.files():
+            if file.day is not None:
+                by_day.setdefault(file.day, []).append(file)
+        for group in together(self._to_rewrite(planned, by_day)):
             if dry_run:
                 days += len(group)
                 for each in group:
-                    told = about("rewrite", planned.table, day_window(each.day), files=each.files, bytes=each.size_bytes)
+                    told = about(
+                        "rewrite", planned.table, day_window(each.day), files=each.files, bytes=each.size_bytes
+                    )
                     text = f"{each.files} files, {each.size_bytes:,} bytes, to be rewritten into {each.into}"
                     log.info("%s %s: %s", planned.table, each.day, text, extra=told)
             else:
-                days += self._rewrite_group(planned, group, found, cold, done)
+                files = [file for each in group for file in by_day[each.day]]
+                old = OldFiles(tuple(each.day for each in group), files, tasks, group[0].into, base)
+                days += self._rewrite_group(planned, old, cold, done)
         return days
 
     def _to_rewrite(
-        self, planned: PlannedMaintenance, found: Mapping[date, tuple[int, Mapping[str, Any]]]
+        self, planned: PlannedMaintenance, by_day: Mapping[date, Sequence[ScannedFile]]
     ) -> Iterator[DayFiles]:
-        for day, (_, tasks) in found.items():
+        for day, files in sorted(by_day.items()):
             closed = day_window(day).high <= planned.closed_before
-            sizes = [task.file().fileSizeInBytes() for task in tasks.values()]
+            sizes = [file.size_bytes for file in files]
             into = files_wanted(sizes, planned.target_file_bytes, closed=closed)
             if into is None:
                 continue
-            if any(task.deletes() for task in tasks.values()):
+            if any(file.delete_files for file in files):
                 told = about("rewrite", planned.table, day_window(day))
                 text = "has delete files of another writer, and is left as it is"
                 log.info("%s %s: %s", planned.table, day, text, extra=told)
                 continue
-            yield DayFiles(day, len(tasks), sum(sizes), into, closed)
+            yield DayFiles(day, len(files), sum(sizes), into, closed)
 
-    def _rewrite_group(
-        self,
-        planned: PlannedMaintenance,
-        group: Sequence[DayFiles],
-        found: Mapping[date, tuple[int, Mapping[str, Any]]],
-        cold: ColdTableWriter,
-        done: _Done,
-    ) -> int:
+    def _rewrite_group(self, planned: PlannedMaintenance, old: OldFiles, cold: ColdTableWriter, done: _Done) -> int:
         """Rewrite days in one snapshot; if anything is in the way of one of them, each by itself.
 
-        :returns: how many were
+        :param old: with the tasks of the whole table, perhaps
+        :returns: how many days were rewritten
         """
-        tasks = {each.day: found[each.day][1] for each in group}
-        [base] = {found[each.day][0] for each in group}
-        if len(group) > 1:
+        if len(old.days) > 1:
             try:
-                self._rewrite_days(planned, OldFiles(tasks, 1, base), cold)
+                self._rewrite_days(planned, old, cold)
             except Exception as error:  # whatever it is may be in the way of one day alone, which then says so
                 if isinstance(error, AuditFailed):
                     done.tell(error)  # a difference is red, also one that does not come again
-                told = about("rewrite", planned.table, _window(list(tasks)))
-                log.warning("%s: its days are rewritten one by one now: %s", planned.table, first_line(error), extra=told)
+                log.warning(
+                    "%s %s: rewritten one by one now, for together: %s", planned.table, show_days(old.days),
+                    first_line(error), extra=about("rewrite", planned.table, _window(old.days)),
+                    exc_info=not isinstance(error, OffloadError),
+                )  # fmt: skip
             else:
-                return len(group)
+                return len(old.days)
         days = 0
-        for each in group:
+        for day in old.days:
+            files = [file for file in old.files if file.day == day]
             with done.problems_told():
                 try:
-                    self._rewrite_days(planned, OldFiles({each.day: tasks[each.day]}, each.into, base), cold)
+                    self._rewrite_days(planned, replace(old, days=(day,), files=files), cold)
                     days += 1
                 except StaleWindow as stale:
-                    log.info("%s", stale, extra=about("rewrite", planned.table, day_window(each.day)))
+                    log.info("%s", stale, extra=about("rewrite", planned.table, day_window(day)))
         return days
 
     def _rewrite_days(self, planned: PlannedMaintenance, old: OldFiles, cold: ColdTableWriter) -> None:
         started = time.monotonic()
+        old = replace(old, tasks=old.tasks.of_files([file.path for file in old.files]))
         rewriter = Rewriter(self._jvm, self.spark, cold.java, planned.table)
         swap = Swap(self._jvm, cold, planned.table, planned.partition_column, old.days)
         written = rewrite_days(planned, old, cold, swap, rewriter, lambda: uuid.uuid4().hex)
-        seconds, files = time.monotonic() - started, sum(map(len, old.tasks.values()))
-        numbers = {"files": files, "rows": written.rows, "bytes": written.size_bytes, "seconds": round(seconds, 3)}
-        text = f"{files} files of {len(old.days)} days rewritten, {written.rows:,} rows, in {seconds:.1f} s"
-        told = about("rewrite", planned.table, _window(old.days), **numbers)
+        seconds, size_bytes = time.monotonic() - started, sum(file.size_bytes for file in old.files)
+        numbers = {"files": len(old.files), "rows": written.rows, "bytes": written.size_bytes}
+        text = (
+            f"{len(old.files):,} files of {len(old.days)} days rewritten, {written.rows:,} rows, {size_bytes:,} → "
+            f"{written.size_bytes:,} bytes, in {seconds:.1f} s"
+        )
+        told = about("rewrite", planned.table, _window(old.days), **numbers, seconds=round(seconds, 3))
         log.info("%s %s: %s", planned.table, show_days(old.days), text, extra=told)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from k2_offload.core.errors import AuditFailed, OffloadError
 from k2_offload.core.fault_points import FaultPoint, reached
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from k2_offload.core.maintenance_plan import PlannedMaintenance
     from offload_job.cold_table_writer import ColdTableWriter
     from offload_job.maintenance.rewriter import Rewriter
+    from offload_job.scan_tasks import ScannedFile, ScanTasks
     from offload_job.swap import Swap
 
 
@@ -25,19 +26,18 @@ if TYPE_CHECKING:
 class OldFiles:
     """What is rewritten.
 
-    :param tasks: by day, in the days' order: Iceberg's scan tasks of the files, by path
+    :param days: in their order
+    :param files: all of them
+    :param tasks: Iceberg's scan tasks of the files
     :param into: how many files one day should have afterwards; several days get one each
     :param base: the snapshot that was read for them
     """
 
-    tasks: Mapping[date, Mapping[str, Any]]
+    days: tuple[date, ...]
+    files: Sequence[ScannedFile]
+    tasks: ScanTasks
     into: int
     base: int
-
-    @property
-    def days(self) -> tuple[date, ...]:
-        """Their days."""
-        return tuple(self.tasks)
 
 
 def rewrite_days(
@@ -60,19 +60,17 @@ def rewrite_days(
     :raises OffloadError: if nothing was changed by this call
     """
     reached(FaultPoint.REWRITE_STARTED, planned.table)
-    tasks = [task for of_day in old.tasks.values() for task in of_day.values()]
-    removed = {path for of_day in old.tasks.values() for path in of_day}
-    rows = {day: sum(task.file().recordCount() for task in of_day.values()) for day, of_day in old.tasks.items()}
-    before = rewriter.content(tasks, planned.partition_column)
-    added = rewriter.rewrite(tasks, planned, old.into, len(old.days))
+    removed = {file.path for file in old.files}
+    rows = {day: sum(file.rows for file in old.files if file.day == day) for day in old.days}
+    before = rewriter.content(old.tasks, planned.partition_column)
+    added = rewriter.rewrite(old.tasks, planned, old.into, len(old.days))
     stamp = RewriteStamp(old.days, new_attempt())
     paths = [str(file.location()) for file in added]
     with cold.removing_unnamed(stamp.attempt, paths):
         reached(FaultPoint.REWRITTEN, planned.table)
         staged = swap.stage_rewrite(removed, added, old.base, stamp)
     try:
-        written = swap.tasks(staged.snapshot_id)
-        after = rewriter.content([written[path] for path in paths if path in written], planned.partition_column)
+        after = rewriter.content(swap.tasks(staged.snapshot_id, paths), planned.partition_column)
         _audit(planned.table, old.days, rows, before, after)
     except Exception:
         cold.discard(staged.snapshot_id)

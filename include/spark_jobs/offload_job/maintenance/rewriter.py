@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from k2_offload.core.maintenance_plan import PlannedMaintenance
     from offload_job.jvm import Jvm
+    from offload_job.scan_tasks import ScanTasks
 
 
 class Rewriter:
@@ -37,12 +38,10 @@ class Rewriter:
         self._tables = call_static(jvm, "org.apache.iceberg.spark.SparkTableCache", "get")
         self._tasks = classes.ScanTaskSetManager.get()
         self._rewrites = classes.FileRewriteCoordinator.get()
-        self._new_list = jvm.java.util.ArrayList
 
-    def content(self, tasks: Sequence[Any], partition_column: str) -> dict[date | None, tuple[int, int]]:
+    def content(self, tasks: ScanTasks, partition_column: str) -> dict[date | None, tuple[int, int]]:
         """Number of rows of some files, and the sum of the rows' hashes, by the day of the rows.
 
-        :param tasks: Iceberg's ``FileScanTask`` objects
         :param partition_column: the time that days are days of; ``None`` where it is NULL
         """
         from pyspark.sql import functions
@@ -53,10 +52,9 @@ class Rewriter:
             found = days.agg(functions.count("*"), functions.sum(row_hash)).collect()
         return {day: (count, int(content)) for day, count, content in found}
 
-    def rewrite(self, tasks: Sequence[Any], planned: PlannedMaintenance, into: int, days: int) -> list[Any]:
+    def rewrite(self, tasks: ScanTasks, planned: PlannedMaintenance, into: int, days: int) -> list[Any]:
         """Write the rows of some files to new ones. A file that grows beyond twice what was planned is split.
 
-        :param tasks: Iceberg's ``FileScanTask`` objects
         :param into: how many files to write of one day; of several, each gets one
         :param days: how many days the files are of
         :returns: Iceberg's ``DataFile`` objects; nothing refers to them yet
@@ -80,14 +78,11 @@ class Rewriter:
             return list(self._rewrites.fetchNewFiles(self._java, set_id))
 
     @contextmanager
-    def _staged(self, tasks: Sequence[Any], done: str) -> Iterator[tuple[str, DataFrame]]:
+    def _staged(self, tasks: ScanTasks, done: str) -> Iterator[tuple[str, DataFrame]]:
         set_id = uuid.uuid4().hex
-        listed = self._new_list()
-        for task in tasks:
-            listed.add(task)
         try:
             self._tables.add(set_id, self._java)
-            self._tasks.stageTasks(self._java, set_id, listed)
+            self._tasks.stageTasks(self._java, set_id, tasks.java)
             reader = self._spark.read.format("iceberg").option("scan-task-set-id", set_id)
             yield set_id, reader.load(set_id)
         except Exception as error:
