@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote, urlparse
 
 import pytest
-from pyarrow import parquet
 
 from k2_offload.core.day_comparison import day_window
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH, watermark_of
@@ -125,6 +124,8 @@ def test_a_closed_day_of_many_files_becomes_one_and_holds_the_same_rows(workbenc
 
 
 def test_days_that_are_over_are_rewritten_in_one_snapshot(workbench, two_days_scattered):
+    from pyarrow import parquet
+
     cycle, table = two_days_scattered
     rows, before = workbench.cold_rows(table), watermark(cycle, table)
     seen = seen_snapshots(cycle.tiers, cycle.tables[table])
@@ -134,10 +135,16 @@ def test_days_that_are_over_are_rewritten_in_one_snapshot(workbench, two_days_sc
     [told] = find_rewrites(cycle.tiers, cycle.tables[table], seen)
     assert (told.window.low, told.window.high, told.rows) == (day_window(DAY).low, day_window(NEXT_DAY).high, 12 * 20)
     assert workbench.cold_table(table).current_snapshot().summary["k2.rewrite"] == f"{DAY},{NEXT_DAY}"
-    for task in workbench.cold_table(table).scan(f"at < '{NEXT_DAY}T23:00:00+00:00'").plan_files():
-        order = parquet.read_table(unquote(urlparse(task.file.file_path).path), columns=["symbol", "at"])
-        assert order.equals(order.sort_by([("symbol", "ascending"), ("at", "ascending")]))
+    for day in (DAY, NEXT_DAY):
+        [task] = (
+            workbench.cold_table(table)
+            .scan(f"at >= '{day}T00:00:00+00:00' and at < '{day}T23:00:00+00:00'")
+            .plan_files()
+        )
         assert task.file.record_count == 6 * 20
+        assert f"at_day={day}" in task.file.file_path
+        written = parquet.read_table(unquote(urlparse(task.file.file_path).path), columns=["symbol", "at"])
+        assert written.equals(written.sort_by([("symbol", "ascending"), ("at", "ascending")]))
     assert workbench.maintain(cycle, table).rewritten_days == 0, "twice"
     move(workbench, table, 41)
     workbench.check(workbench.cycle(workbench.spec(table), now=LATER), [table])

@@ -11,8 +11,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -22,14 +21,13 @@ from k2_offload.adapters.log_lines import about, print_lines
 from k2_offload.adapters.retry import with_retries
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.day_comparison import day_window
-from k2_offload.core.errors import AuditFailed, OffloadError, StaleWindow
+from k2_offload.core.errors import OffloadError
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.maintenance import DayFiles, Tidied, files_wanted, show_days, together
 from k2_offload.core.maintenance_plan import MaintenancePlan, PlannedMaintenance, report_to_json
-from k2_offload.core.windows import Window
 from offload_job.cold_table_writer import ColdTableWriter, open_catalog
-from offload_job.java_errors import first_line
 from offload_job.jvm import Jvm, end_with_parent, start_jvm
+from offload_job.maintenance.problems import Problems, rewrite_or_each_alone, window_of
 from offload_job.maintenance.rewrite import OldFiles, rewrite_days
 from offload_job.maintenance.rewriter import Rewriter
 from offload_job.maintenance.storage import Storage
@@ -86,10 +84,10 @@ class MaintenanceJob:
                 "changed; the next run looks at it."
             )
         before = storage.folder()
-        done = _Done(planned.table)
-        with done.problems_told():
-            done.days = self._rewrite(planned, cold, done, dry_run=dry_run)
-        with done.problems_told():
+        done, problems = _Done(), Problems(planned.table)
+        with problems.told():
+            done.days = self._rewrite(planned, cold, problems, dry_run=dry_run)
+        with problems.told():
             # Files go only from a table of which it is known which window came last.
             done.expired = with_retries(lambda: storage.expire(planned.expire_before, dry_run=dry_run))
             orphans = storage.orphans(self.spark, planned.orphans_before)
@@ -98,10 +96,10 @@ class MaintenanceJob:
             done.orphans, done.orphan_bytes = len(orphans), sum(orphans.values())
         return Tidied(
             planned.table, before, storage.folder(), done.days, done.expired, done.orphans, done.orphan_bytes,
-            time.monotonic() - started, tuple(done.problems),
+            time.monotonic() - started, tuple(problems.all),
         )  # fmt: skip
 
-    def _rewrite(self, planned: PlannedMaintenance, cold: ColdTableWriter, done: _Done, *, dry_run: bool) -> int:
+    def _rewrite(self, planned: PlannedMaintenance, cold: ColdTableWriter, problems: Problems, *, dry_run: bool) -> int:
         """Rewrite the days that need it.
 
         :returns: how many
@@ -125,9 +123,13 @@ class MaintenanceJob:
                     text = f"{each.files} files, {each.size_bytes:,} bytes, to be rewritten into {each.into}"
                     log.info("%s %s: %s", planned.table, each.day, text, extra=told)
             else:
-                files = [file for each in group for file in by_day[each.day]]
-                old = OldFiles(tuple(each.day for each in group), files, tasks, group[0].into, base)
-                days += self._rewrite_group(planned, old, cold, done)
+
+                def rewrite(chosen: Sequence[date], into: int = group[0].into) -> None:
+                    files = [file for day in chosen for file in by_day[day]]
+                    chosen_tasks = tasks.of_files([file.path for file in files])
+                    self._rewrite_days(planned, OldFiles(tuple(chosen), files, chosen_tasks, into, base), cold)
+
+                days += rewrite_or_each_alone([each.day for each in group], rewrite, problems)
         return days
 
     def _to_rewrite(
@@ -146,39 +148,8 @@ class MaintenanceJob:
                 continue
             yield DayFiles(day, len(files), sum(sizes), into, closed)
 
-    def _rewrite_group(self, planned: PlannedMaintenance, old: OldFiles, cold: ColdTableWriter, done: _Done) -> int:
-        """Rewrite days in one snapshot; if anything is in the way of one of them, each by itself.
-
-        :param old: with the tasks of the whole table, perhaps
-        :returns: how many days were rewritten
-        """
-        if len(old.days) > 1:
-            try:
-                self._rewrite_days(planned, old, cold)
-            except Exception as error:  # whatever it is may be in the way of one day alone, which then says so
-                if isinstance(error, AuditFailed):
-                    done.tell(error)  # a difference is red, also one that does not come again
-                log.warning(
-                    "%s %s: rewritten one by one now, for together: %s", planned.table, show_days(old.days),
-                    first_line(error), extra=about("rewrite", planned.table, _window(old.days)),
-                    exc_info=not isinstance(error, OffloadError),
-                )  # fmt: skip
-            else:
-                return len(old.days)
-        days = 0
-        for day in old.days:
-            files = [file for file in old.files if file.day == day]
-            with done.problems_told():
-                try:
-                    self._rewrite_days(planned, replace(old, days=(day,), files=files), cold)
-                    days += 1
-                except StaleWindow as stale:
-                    log.info("%s", stale, extra=about("rewrite", planned.table, day_window(day)))
-        return days
-
     def _rewrite_days(self, planned: PlannedMaintenance, old: OldFiles, cold: ColdTableWriter) -> None:
         started = time.monotonic()
-        old = replace(old, tasks=old.tasks.of_files([file.path for file in old.files]))
         rewriter = Rewriter(self._jvm, self.spark, cold.java, planned.table)
         swap = Swap(self._jvm, cold, planned.table, planned.partition_column, old.days)
         written = rewrite_days(planned, old, cold, swap, rewriter, lambda: uuid.uuid4().hex)
@@ -188,39 +159,16 @@ class MaintenanceJob:
             f"{len(old.files):,} files of {len(old.days)} days rewritten, {written.rows:,} rows, {size_bytes:,} → "
             f"{written.size_bytes:,} bytes, in {seconds:.1f} s"
         )
-        told = about("rewrite", planned.table, _window(old.days), **numbers, seconds=round(seconds, 3))
+        told = about("rewrite", planned.table, window_of(old.days), **numbers, seconds=round(seconds, 3))
         log.info("%s %s: %s", planned.table, show_days(old.days), text, extra=told)
-
-
-def _window(days: Sequence[date]) -> Window:
-    return Window(day_window(days[0]).low, day_window(days[-1]).high)
 
 
 @dataclass
 class _Done:
-    table: str
     days: int = 0
     expired: int = 0
     orphans: int = 0
     orphan_bytes: int = 0
-    problems: list[str] = field(default_factory=list)
-
-    def tell(self, error: OffloadError) -> None:
-        """Keep a problem; once, if it comes again."""
-        log.error("%s", error, extra=about("maintenance", self.table))
-        if str(error) not in self.problems:
-            self.problems.append(str(error))
-
-    @contextmanager
-    def problems_told(self) -> Iterator[None]:
-        try:
-            yield
-        except OffloadError as error:
-            self.tell(error)
-        except Exception:  # one step's surprise must not stop the others
-            problem = f"{self.table}: unexpected, see the job's log. No row is lost; the next run tries again."
-            log.exception("%s", problem, extra=about("maintenance", self.table))
-            self.problems.append(problem)
 
 
 def run(
@@ -233,8 +181,7 @@ def run(
     """
     report = []
     for planned in plan.tables:
-        done = _Done(planned.table)
-        with done.problems_told():
+        with Problems(planned.table).told():
             report.append(job.tidy(planned, dry_run=plan.dry_run))
             log.info("%s", _line(report[-1], dry_run=plan.dry_run), extra=_about(report[-1]))
             tell(report)
