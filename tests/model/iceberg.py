@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -19,6 +19,7 @@ from k2_offload.adapters.cold_catalog import ColdCatalog
 from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.windows import from_micros
 from offload_job.cold_table_writer import ColdTableWriter
+from offload_job.scan_tasks import ScannedFile
 from tests.model.actors import perform
 from tests.model.clickhouse import Row, Server
 from tests.model.seals_table import EMPTY_STORAGE, SealsTable
@@ -64,9 +65,6 @@ class DataFile:
 
     def location(self):
         return self.path
-
-    def recordCount(self):  # noqa: N802
-        return len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -566,7 +564,7 @@ class _StagedUpdate:
 
 
 class _Scan:
-    """Of the files of one day."""
+    """Of the files of some days in a row."""
 
     def __init__(self, table: _JavaTable):
         self._table = table
@@ -578,35 +576,10 @@ class _Scan:
         self._held = self._table.snapshot(snapshot_id).held
         return self
 
-    def filter(self, low_micros: int):
-        day = from_micros(low_micros).date()
-        self._files = [_task(file) for file in self._held if file.day == day]
+    def filter(self, range_micros: tuple[int, int]):
+        low, high = (from_micros(micros).date() for micros in range_micros)
+        self.files = [file for file in self._held if low <= file.day < high]
         return self
-
-    def planFiles(self):  # noqa: N802
-        files = iter(self._files)
-        left = len(self._files)
-
-        class Files:
-            def iterator(self):
-                return self
-
-            def hasNext(self):  # noqa: N802
-                return left > 0
-
-            def next(self):
-                nonlocal left
-                left -= 1
-                return next(files)
-
-            def close(self):
-                pass
-
-        return Files()
-
-
-def _task(file: DataFile):
-    return SimpleNamespace(file=lambda: file, deletes=lambda: ())
 
 
 class _Operations:
@@ -701,7 +674,7 @@ SIMULATED_JVM = SimpleNamespace(
                     Expressions=SimpleNamespace(
                         greaterThanOrEqual=lambda _, micros: micros,
                         lessThan=lambda _, micros: micros,
-                        **{"and": lambda low, _: low},
+                        **{"and": lambda low, high: (low, high)},
                     )
                 ),
             )
@@ -711,29 +684,53 @@ SIMULATED_JVM = SimpleNamespace(
 """The Java packages and classes that the job names."""
 
 
+class SimulatedTasks:
+    """Stands for :class:`offload_job.scan_tasks.ScanTasks`."""
+
+    def __init__(self, held: Sequence[DataFile]):
+        self.held = held
+        self.paths = [file.path for file in held]
+
+    def files(self):
+        return [ScannedFile(file.path, file.day, len(file.rows), 1, 0) for file in self.held]
+
+    def of_files(self, paths):
+        return SimulatedTasks([file for file in self.held if file.path in paths])
+
+    def remove_from(self, update, _kind):
+        for file in self.held:
+            update.deleteFile(file)
+
+
 class SimulatedRewriter:
-    """Stands for Spark: reads and writes files. It may lose a row, as an export may."""
+    """Stands for Spark: reads and writes files. It may lose a row, as an export may: of the last day first."""
 
     def __init__(self, lakehouse: Lakehouse, new_id: Callable[[], int]):
         self._clickhouse = lakehouse.clickhouse
         self._new_id = new_id
 
-    def content(self, tasks):
-        rows = [row for task in tasks for row in self._read(task)]
-        return len(rows), sum(row.content_hash for row in rows)
+    def content(self, tasks, _partition_column):
+        return {
+            day: (len(rows), sum(row.content_hash for row in rows)) for day, rows in self._by_day(tasks).items() if rows
+        }
 
-    def rewrite(self, tasks, _sort_columns, _into, _target_file_bytes):
-        day = tasks[0].file().day
-        rows = [row for task in tasks for row in self._read(task)]
-        if self._clickhouse.losses:
-            self._clickhouse.losses -= 1
-            rows.pop()
-        file = DataFile(f"/lake/rewritten-{self._new_id()}-{day}", tuple(rows), day)
-        self._clickhouse.files[file.path] = file.rows
-        return [file]
+    def rewrite(self, tasks, _planned, _into, _days):
+        files = []
+        for day, rows in reversed(self._by_day(tasks).items()):
+            if self._clickhouse.losses:
+                self._clickhouse.losses -= 1
+                rows.pop()
+            files.append(DataFile(f"/lake/rewritten-{self._new_id()}-{day}", tuple(rows), day))
+            self._clickhouse.files[files[-1].path] = files[-1].rows
+        return files
 
-    def _read(self, task):
-        path = task.file().location()
+    def _by_day(self, tasks):
+        days = {}
+        for file in tasks.held:
+            days.setdefault(file.day, []).extend(self._read(file.path))
+        return days
+
+    def _read(self, path):
         try:
             return perform("read file", lambda: self._clickhouse.files[path], lambda: OSError("away"))
         except OSError as error:
@@ -749,6 +746,9 @@ class SimulatedColdTable(ColdTableWriter):
         )
         super().__init__(SIMULATED_JVM, catalog, target, name, "catalog")
         self._files = lakehouse.clickhouse.files
+
+    def plan(self, scan):
+        return SimulatedTasks(scan.files)
 
     def data_file(self, uri, _partition_field, day):
         reading = perform("read footer", lambda: self._files[uri], lambda: Unreachable("storage", "catalog", "away"))

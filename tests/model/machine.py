@@ -370,23 +370,24 @@ class Offload(RuleBasedStateMachine):
         world.check()
         world.accept(name)
 
-    @rule(name=names)
-    def maintenance_rewrites_a_table(self, name):
-        self.world.begin_rewrite(name).proceed()
+    @rule(name=names, together=st.booleans())
+    def maintenance_rewrites_a_table(self, name, together):
+        self.world.begin_rewrite(name, together=together).proceed()
 
     @rule(
         name=names,
+        together=st.booleans(),
         until=st.sampled_from(["read file", "stage", "refresh", "drop", "swap"]),
         interferes=st.sampled_from(["a rewrite", "a heal", "a run", "compaction", "lost reply", "lost row"]),
     )
-    def a_rewrite_is_overtaken(self, name, until, interferes):
+    def a_rewrite_is_overtaken(self, name, together, until, interferes):
         for layer in LAYERS:
             self.begin(layer, timedelta(0)).proceed()
         if interferes == "a heal" and self.world.newest:
             self.world.trade(EXCHANGES[0], min(self.world.newest.values()) - timedelta(minutes=40))
         if interferes == "lost row":
             self.world.clickhouse.losses = 1
-        slow = self.world.begin_rewrite(name)
+        slow = self.world.begin_rewrite(name, together=together)
         slow.proceed((until,))
         if interferes == "a rewrite":
             self.world.begin_rewrite(name).proceed()

@@ -39,7 +39,7 @@ from k2_offload.work.watermarks import find_skip, skip
 from offload_job import backfill as filling
 from offload_job import heal as healing
 from offload_job import move as job
-from offload_job.maintenance.rewrite import rewrite_day
+from offload_job.maintenance.rewrite import OldFiles, rewrite_days
 from offload_job.swap import Swap, publish_staged
 from offload_job.transports.export import ExportTransport
 from tests.model.actors import Actor
@@ -52,6 +52,7 @@ from tests.model.iceberg import (
     SimulatedColdTable,
     SimulatedRewriter,
     SimulatedSnapshot,
+    SimulatedTasks,
 )
 from tests.model.ledger import Entry, Postgres, Seals
 from tests.support import Cycle
@@ -324,7 +325,7 @@ class World:
             planned,
             heal_id,
             cold,
-            Swap(SIMULATED_JVM, cold, planned.table, planned.partition_column, heal_id.day),
+            Swap(SIMULATED_JVM, cold, planned.table, planned.partition_column, [heal_id.day]),
             SimulatedClickHouse(self.clickhouse),
             ExportTransport(JobConnections(None, None, "lake"), "local"),
             "lake",
@@ -376,24 +377,30 @@ class World:
             lambda: f"attempt-{next(self._attempts)}",
         )
 
-    def begin_rewrite(self, table: str) -> Actor:
-        """What maintenance does to the files of each day of one table."""
-        actor = Actor("rewrite", partial(self._rewrite, TABLES[table]))
+    def begin_rewrite(self, table: str, *, together: bool = True) -> Actor:
+        """What maintenance does to the files of each day of one table.
+
+        :param together: whether all days are one commit, or each is its own
+        """
+        actor = Actor("rewrite", partial(self._rewrite, TABLES[table], together))
         self.actors.append(actor)
         return actor
 
-    def _rewrite(self, table: TableSpec) -> None:
+    def _rewrite(self, table: TableSpec, together: bool) -> None:
         if not self.exists(table.name):
             return
         with suppress(OffloadError):
             cold = SimulatedColdTable(self.lakehouse, table.target, table.name)
             head = cold.java.currentSnapshot()
-            for day in sorted({file.day for file in head.held} if head else ()):
-                swap = Swap(SIMULATED_JVM, cold, table.name, table.partition_column, day)
+            days = sorted({file.day for file in head.held} if head else ())
+            for group in [days] if together and days else [[day] for day in days]:
                 with suppress(OffloadError):
-                    rewrite_day(
-                        _PLANNED_REWRITES[table.name], day, swap.tasks(head.snapshot_id), 1, head.snapshot_id, cold,
-                        swap, SimulatedRewriter(self.lakehouse, partial(next, self._attempts)),
+                    tasks = SimulatedTasks([file for file in head.held if file.day in group])
+                    old = OldFiles(tuple(group), tasks.files(), tasks, 1, head.snapshot_id)
+                    rewrite_days(
+                        _PLANNED_REWRITES[table.name], old, cold,
+                        Swap(SIMULATED_JVM, cold, table.name, table.partition_column, group),
+                        SimulatedRewriter(self.lakehouse, partial(next, self._attempts)),
                         lambda: f"attempt-{next(self._attempts)}",
                     )  # fmt: skip
 

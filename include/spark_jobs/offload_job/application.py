@@ -122,7 +122,7 @@ class Job:
 
     def _heal(self, planned: PlannedHeal, heal_id: HealId) -> Snapshot:
         cold = self._cold(planned)
-        swap = Swap(self._jvm, cold, planned.table, planned.partition_column, heal_id.day)
+        swap = Swap(self._jvm, cold, planned.table, planned.partition_column, [heal_id.day])
         with closing(ClickHouse(self.connections.clickhouse)) as clickhouse:
             return heal(
                 planned, heal_id, cold, swap, clickhouse, self._transport(planned.transport),

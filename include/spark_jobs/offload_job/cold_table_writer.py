@@ -31,6 +31,7 @@ from k2_offload.core.schema_change import widens
 from k2_offload.core.skips import Skips
 from offload_job.java_errors import failures_translated, is_conflict, java_errors
 from offload_job.jvm import Jvm, java_map
+from offload_job.scan_tasks import ScanTasks
 
 log = logging.getLogger(__name__)
 
@@ -165,6 +166,10 @@ class ColdTableWriter:
         if staged is None:
             raise OffloadError(f"{self._name}: the staged snapshot {snapshot_id} has gone; the retry stages it again.")
         return staged
+
+    def plan(self, scan: Any) -> ScanTasks:
+        """The files that Iceberg's ``TableScan`` finds."""
+        return ScanTasks.plan(self._jvm, scan)
 
     def stage_files(self, files: Iterable[Any], stamp: Stamp | HealStamp | BackfillStamp) -> Snapshot:
         """Make the data files a snapshot on top of the current head that no reader sees.

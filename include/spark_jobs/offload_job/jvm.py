@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 Jvm = Any
@@ -40,13 +40,6 @@ def end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
-
-
-def iterate(iterable: Any) -> Iterator[Any]:
-    """The elements of a Java ``Iterable`` that is no collection."""
-    iterator = iterable.iterator()
-    while iterator.hasNext():
-        yield iterator.next()
 
 
 def call_static(jvm: Jvm, class_name: str, method: str) -> Any:

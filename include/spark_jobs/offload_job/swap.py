@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from datetime import date, timedelta
+from collections.abc import Collection, Sequence
+from datetime import date
 from typing import Any
 
 from k2_offload.core.day_comparison import day_window
@@ -11,32 +11,34 @@ from k2_offload.core.errors import ChangedTable, StaleWindow, Unreachable
 from k2_offload.core.exactly_once import HEALED_BRANCH, Snapshot
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.heal import HealId, HealStamp
-from k2_offload.core.maintenance import RewriteStamp, check_rewrite
-from k2_offload.core.windows import to_micros
+from k2_offload.core.maintenance import RewriteStamp, check_rewrite, show_days
+from k2_offload.core.windows import Window, to_micros
 from offload_job.cold_table_writer import MAIN, ColdTableWriter
 from offload_job.java_errors import failures_translated, is_conflict, is_invalid
-from offload_job.jvm import Jvm, iterate
+from offload_job.jvm import Jvm
+from offload_job.scan_tasks import ScanTasks
 
 
 class Swap:
-    """Replaces files of one day.
+    """Replaces files of one day or of several.
 
     :param jvm: that the table's library runs in
     :param name: the table's name in messages
     :param partition_column: the time that the table's partitions are days of
+    :param days: in their order, one at least
     """
 
-    def __init__(self, jvm: Jvm, cold: ColdTableWriter, name: str, partition_column: str, day: date) -> None:
+    def __init__(self, jvm: Jvm, cold: ColdTableWriter, name: str, partition_column: str, days: Sequence[date]) -> None:
         self._jvm = jvm
         self._cold = cold
         self._name = name
         self._column = partition_column
-        self._day = day_window(day)
+        self._range = Window(day_window(days[0]).low, day_window(days[-1]).high)
 
     def files(self, snapshot_id: int) -> list[str]:
-        """What a snapshot holds of the day, by path."""
+        """What a snapshot holds of the days and of those between them, by path."""
         with failures_translated(self._cold.connection_id):
-            return [str(file.location()) for file in self._files(snapshot_id)]
+            return self._tasks(snapshot_id).paths
 
     def added(self, snapshot_id: int) -> list[str]:
         """Files that came with a snapshot, by path."""
@@ -58,25 +60,23 @@ class Swap:
         with failures_translated(self._cold.connection_id):
             java.refresh()
             overwrite = java.newOverwrite()
-            for file in self._files(java.currentSnapshot().snapshotId()):
-                if str(file.location()) in removed:
-                    overwrite.deleteFile(file)
+            self._tasks(java.currentSnapshot().snapshotId()).of_files(removed).remove_from(overwrite, "OverwriteFiles")
             for file in self._cold.staged(added_by).addedDataFiles(java.io()):
                 overwrite.addFile(file)
             overwrite.validateFromSnapshot(heal_id.compared_snapshot).validateNoConflictingDeletes()
         return self._stage(
             overwrite,
             stamp,
-            heal_id.day,
+            str(heal_id.day),
             "rows of this day were deleted in the cold table by another writer since it was compared",
             "the next comparison looks at the day anew. A row that ClickHouse still has comes back then: delete it "
             "there first",
         )
 
-    def tasks(self, snapshot_id: int) -> dict[str, Any]:
-        """Iceberg's scan tasks of the day's files in a snapshot, by path."""
+    def tasks(self, snapshot_id: int, paths: Collection[str]) -> ScanTasks:
+        """Iceberg's scan tasks of those of some files that a snapshot holds of the days."""
         with failures_translated(self._cold.connection_id):
-            return {str(task.file().location()): task for task in self._tasks(snapshot_id)}
+            return self._tasks(snapshot_id).of_files(paths)
 
     def stage_rewrite(
         self, removed: Collection[str], added: Collection[Any], base: int, stamp: RewriteStamp
@@ -91,27 +91,26 @@ class Swap:
         java = self._cold.java
         with failures_translated(self._cold.connection_id):
             java.refresh()
-            present = {path: task.file() for path, task in self.tasks(java.currentSnapshot().snapshotId()).items()}
-            check_rewrite(self._name, stamp.day, removed, present)
+            present = self._tasks(java.currentSnapshot().snapshotId())
+            check_rewrite(self._name, stamp.days, removed, present.paths)
             rewrite = java.newRewrite()
-            for path, file in present.items():
-                if path in removed:
-                    rewrite.deleteFile(file)
+            present.of_files(removed).remove_from(rewrite, "RewriteFiles")
             for file in added:
                 rewrite.addFile(file)
             if (read := java.snapshot(base)) is None:
                 raise StaleWindow(
-                    f"{self._name} {stamp.day}: the snapshot that was read has expired meanwhile. Nothing was changed "
-                    "and no row is lost: the next run looks at the day anew."
+                    f"{self._name} {show_days(stamp.days)}: the snapshot that was read has expired meanwhile. Nothing "
+                    "was changed and no row is lost: the next run looks at it anew."
                 )
             # Rows that were deleted by key after the base was read stay deleted.
             rewrite.dataSequenceNumber(read.sequenceNumber()).validateFromSnapshot(base)
         why = "its files were changed by another writer since they were read"
-        return self._stage(rewrite, stamp, stamp.day, why, "the next run looks at the day anew")
+        return self._stage(rewrite, stamp, show_days(stamp.days), why, "the next run looks at it anew")
 
-    def _stage(self, update: Any, stamp: HealStamp | RewriteStamp, day: date, why: str, next_step: str) -> Snapshot:
+    def _stage(self, update: Any, stamp: HealStamp | RewriteStamp, what: str, why: str, next_step: str) -> Snapshot:
         """Stage what Iceberg refuses if delete files have come that were not seen.
 
+        :param what: the days, for messages
         :param why: what it means that it does
         """
         from py4j.protocol import Py4JJavaError  # noqa: PLC0415
@@ -122,7 +121,7 @@ class Swap:
             cause = error.__cause__
             if isinstance(cause, Py4JJavaError) and is_invalid(cause):
                 raise StaleWindow(
-                    f"{self._name} {day}: {why} ({cause.java_exception.getMessage()}). Nothing was changed and no row "
+                    f"{self._name} {what}: {why} ({cause.java_exception.getMessage()}). Nothing was changed and no row "
                     f"is lost: {next_step}."
                 ) from error
             raise
@@ -136,15 +135,12 @@ class Swap:
         """See :func:`publish_staged`."""
         return publish_staged(self._jvm, self._cold, self._name, snapshot_id, branches, point)
 
-    def _files(self, snapshot_id: int) -> Iterator[Any]:
-        return (task.file() for task in self._tasks(snapshot_id))
-
-    def _tasks(self, snapshot_id: int) -> Iterator[Any]:
+    def _tasks(self, snapshot_id: int) -> ScanTasks:
         expressions = self._jvm.org.apache.iceberg.expressions.Expressions
-        low = expressions.greaterThanOrEqual(self._column, to_micros(self._day.low))
-        high = expressions.lessThan(self._column, to_micros(self._day.high))
+        low = expressions.greaterThanOrEqual(self._column, to_micros(self._range.low))
+        high = expressions.lessThan(self._column, to_micros(self._range.high))
         scan = self._cold.java.newScan().useSnapshot(snapshot_id).filter(getattr(expressions, "and")(low, high))
-        return _planned(scan.ignoreResiduals())
+        return self._cold.plan(scan.ignoreResiduals())
 
 
 def publish_staged(
@@ -190,10 +186,8 @@ def _is_published(cold: ColdTableWriter, snapshot_id: int) -> bool:
     return current is not None
 
 
-def tasks_by_day(
-    jvm: Jvm, cold: ColdTableWriter, name: str, partition_column: str
-) -> dict[date, tuple[int, dict[str, Any]]]:
-    """Of each partition day of the current snapshot: that snapshot, and Iceberg's scan tasks of the files, by path.
+def tasks_of_days(cold: ColdTableWriter, name: str, partition_column: str) -> tuple[int, ScanTasks] | None:
+    """Iceberg's scan tasks of all files of the current snapshot, and which one that is; ``None`` if there is none yet.
 
     Files that are partitioned in another way are left out.
 
@@ -204,7 +198,7 @@ def tasks_by_day(
         java.refresh()
         current, spec = java.currentSnapshot(), java.spec()
         if current is None:
-            return {}
+            return None
         fields = [
             (str(java.schema().findColumnName(field.sourceId())), str(field.transform())) for field in spec.fields()
         ]
@@ -213,20 +207,5 @@ def tasks_by_day(
                 f"{name}: the cold table is not partitioned by days of '{partition_column}' alone, as the table file "
                 "says. No file was rewritten. `k2 validate` says more."
             )
-        integer = jvm.java.lang.Class.forName("java.lang.Integer")
-        days: dict[date, tuple[int, dict[str, Any]]] = {}
-        for task in _planned(java.newScan().useSnapshot(current.snapshotId()).ignoreResiduals()):
-            file = task.file()
-            days_since_1970 = file.partition().get(0, integer) if file.specId() == spec.specId() else None
-            if days_since_1970 is not None:
-                day = date(1970, 1, 1) + timedelta(days=days_since_1970)
-                days.setdefault(day, (current.snapshotId(), {}))[1][str(file.location())] = task
-        return dict(sorted(days.items()))
-
-
-def _planned(scan: Any) -> Iterator[Any]:
-    planned = scan.planFiles()
-    try:
-        yield from iterate(planned)
-    finally:
-        planned.close()
+        scan = java.newScan().useSnapshot(current.snapshotId()).ignoreResiduals()
+        return current.snapshotId(), cold.plan(scan).of_spec(spec.specId())

@@ -29,7 +29,7 @@ from k2_offload.core.exactly_once import (
     find_published,
 )
 from k2_offload.core.history import History, HistoryEntry, read_history
-from k2_offload.core.maintenance import REWRITE_PROPERTY
+from k2_offload.core.maintenance import rewritten_days
 from k2_offload.core.registration import TableState
 from k2_offload.core.schema_change import (
     MARKS_PROPERTY,
@@ -78,7 +78,7 @@ class SnapshotEntry:
     :param operation: Iceberg's: ``append``, ``replace``, ``overwrite`` or ``delete``
     :param visible: whether it is among the ancestors of what readers see; others are staged, or were rolled back
     :param files: data files that it added
-    :param rewritten_day: of maintenance's, which hold the rows of the one before; empty otherwise
+    :param rewritten_days: of maintenance's, which hold the rows of the one before; empty otherwise
     """
 
     at: datetime
@@ -86,7 +86,7 @@ class SnapshotEntry:
     snapshot: Snapshot
     visible: bool
     files: int = 0
-    rewritten_day: str = ""
+    rewritten_days: tuple[date, ...] = ()
 
 
 class ColdTable:
@@ -410,7 +410,7 @@ class ColdTable:
                 read_snapshot(each),
                 each.snapshot_id in visible,
                 int((each.summary and each.summary.additional_properties.get("added-data-files")) or 0),
-                (each.summary and each.summary.additional_properties.get(REWRITE_PROPERTY)) or "",
+                rewritten_days(each.summary.additional_properties if each.summary else {}),
             )
             for each in snapshots[:limit]
         ]
@@ -437,7 +437,7 @@ class ColdTable:
                 each.parent_snapshot_id,
                 datetime.fromtimestamp(each.timestamp_ms / 1000, UTC),
                 WINDOW_PROPERTY in summary,
-                date.fromisoformat(summary[REWRITE_PROPERTY]) if REWRITE_PROPERTY in summary else None,
+                rewritten_days(summary),
                 int(summary.get("added-data-files") or 0) - int(summary.get("deleted-data-files") or 0),
                 int(summary.get("added-files-size") or 0) - int(summary.get("removed-files-size") or 0),
                 int(files) if files is not None else None,

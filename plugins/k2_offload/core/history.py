@@ -12,7 +12,7 @@ class HistoryEntry:
     """One snapshot, as a table's metadata lists it.
 
     :param brings_window: whether it holds a window that was offloaded
-    :param rewrites: the day whose files it replaced by others with the same rows
+    :param rewrites: the days whose files it replaced by others with the same rows
     :param more_files: data files that it added, less those that it removed; of ``more_bytes`` together
     :param total_files: data files of the table with it, of ``total_bytes`` together; ``None`` where it does not say
     """
@@ -20,7 +20,7 @@ class HistoryEntry:
     parent_id: int | None
     made_at: datetime
     brings_window: bool
-    rewrites: date | None
+    rewrites: tuple[date, ...]
     more_files: int
     more_bytes: int
     total_files: int | None
@@ -71,7 +71,7 @@ def read_history(
     if head is not None and head.total_files is not None and head.total_bytes is not None:
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         new = [each for each in windows if each.made_at >= midnight]
-        new += [entries[each] for each in chain if entries[each].rewrites == midnight.date()]
+        new += [entries[each] for each in chain if midnight.date() in entries[each].rewrites]
         today = Files(
             min(sum(each.more_files for each in new), head.total_files),
             min(sum(each.more_bytes for each in new), head.total_bytes),

@@ -2,8 +2,9 @@
 
 Maintenance changes how a table is stored and never what it holds:
 
-1. *A rewrite* takes files F of one day out of the table and puts files G in their place, which hold the same rows: by
-   number and by the sum of their hashes, read back after the snapshot was staged (:func:`audit_rewrite`). It names no
+1. *A rewrite* takes files F of one day, or of several that are over (:func:`together`), out of the table and puts
+   files G in their place, which hold the same rows, day by day: by number and by the sum of their hashes, read back
+   after the snapshot was staged (:func:`audit_rewrite`). It names no
    window (:class:`RewriteStamp`), and row totals do not change, so whoever looks for the newest window passes it over.
    All of F must be in the snapshot that it is put on top of (:func:`check_rewrite`): whatever else happened since,
    windows, heals, other rewrites, is part of that snapshot and stays. Days with delete files are left as they are, and
@@ -21,7 +22,7 @@ Maintenance changes how a table is stored and never what it holds:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from math import ceil
@@ -30,11 +31,15 @@ from k2_offload.core.errors import AuditFailed, DamagedTable, StaleWindow
 from k2_offload.core.exactly_once import ATTEMPT_PROPERTY, PUBLISHED_BRANCH, Published, Snapshot
 
 REWRITE_PROPERTY = "k2.rewrite"
-"""Snapshot summary key of a rewrite: the day whose files it replaced."""
+"""Snapshot summary key of a rewrite: the days whose files it replaced, with commas between."""
 
 CLOSED_DAY_FILES = 4
 OPEN_DAY_FILES = 32
 """A day that has more files than that, and than its size asks for, is rewritten. Windows still come to an open day."""
+
+TOGETHER_BYTES = 32 * 2**20
+TOGETHER_FILES = 2_000
+"""What days that are rewritten in one snapshot have together, at most: what a run that is killed does again."""
 
 LONGEST_CANDLE = timedelta(days=1)
 """How long after the time that partitions are days of the time may lie that windows are cut on."""
@@ -59,16 +64,33 @@ def is_overdue(snapshots: int, metadata_bytes: int) -> bool:
 class RewriteStamp:
     """What a rewrite's snapshot says of itself, in its summary.
 
+    :param days: in their order
     :param attempt: unique; names one attempt's files and its snapshot
     """
 
-    day: date
+    days: tuple[date, ...]
     attempt: str
 
     @property
     def summary(self) -> dict[str, str]:
         """Keys and values as they stand in the snapshot's summary."""
-        return {REWRITE_PROPERTY: self.day.isoformat(), ATTEMPT_PROPERTY: self.attempt}
+        return {REWRITE_PROPERTY: ",".join(map(date.isoformat, self.days)), ATTEMPT_PROPERTY: self.attempt}
+
+
+def rewritten_days(summary: Mapping[str, str]) -> tuple[date, ...]:
+    """The days whose files a snapshot has replaced by others with the same rows; none if it is no rewrite.
+
+    :param summary: the snapshot's
+    """
+    return tuple(map(date.fromisoformat, filter(None, summary.get(REWRITE_PROPERTY, "").split(","))))
+
+
+def show_days(days: Sequence[date]) -> str:
+    """How days in their order are named in messages.
+
+    :param days: one at least
+    """
+    return str(days[0]) if len(days) == 1 else f"{days[0]} to {days[-1]}"
 
 
 def files_wanted(sizes_bytes: Collection[int], target_file_bytes: int, *, closed: bool) -> int | None:
@@ -84,25 +106,68 @@ def files_wanted(sizes_bytes: Collection[int], target_file_bytes: int, *, closed
     return wanted if len(sizes_bytes) > allowed else None
 
 
-def check_rewrite(table: str, day: date, files: Collection[str], present: Collection[str]) -> None:
+@dataclass(frozen=True)
+class DayFiles:
+    """A day whose files are to be rewritten.
+
+    :param files: how many it has now, of ``size_bytes`` together
+    :param into: how many it should have
+    :param closed: whether no window will come to it any more
+    """
+
+    day: date
+    files: int
+    size_bytes: int
+    into: int
+    closed: bool
+
+
+def together(
+    days: Iterable[DayFiles], most_bytes: int = TOGETHER_BYTES, most_files: int = TOGETHER_FILES
+) -> Iterator[list[DayFiles]]:
+    """Days that one snapshot rewrites: a Spark job and a commit for each of many small days take longer than its rows.
+
+    A day that is not over is alone, as a heal or a window is likely to come to it meanwhile; so is one that becomes
+    several files.
+
+    :param days: in their order, which stays
+    :param most_bytes: of their files together, unless one day alone has more
+    :param most_files: likewise
+    """
+    group: list[DayFiles] = []
+    for day in days:
+        alone = not day.closed or day.into > 1
+        files, size_bytes = sum(each.files for each in group), sum(each.size_bytes for each in group)
+        if group and (alone or files + day.files > most_files or size_bytes + day.size_bytes > most_bytes):
+            yield group
+            group = []
+        if alone:
+            yield [day]
+        else:
+            group.append(day)
+    if group:
+        yield group
+
+
+def check_rewrite(table: str, days: Sequence[date], files: Collection[str], present: Collection[str]) -> None:
     """Whether files may be taken out of a snapshot.
 
     :param files: to be taken out
-    :param present: those that the snapshot holds of the day
+    :param present: those that the snapshot holds of the days
     :raises StaleWindow: if not
     """
     gone = len(set(files) - set(present))
     if gone:
         raise StaleWindow(
-            f"{table} {day}: {gone} of its files were replaced while the day was being rewritten. Nothing was changed "
-            "and no row is lost; the next run looks at the day anew."
+            f"{table} {show_days(days)}: {gone} of its files were replaced while they were being rewritten. Nothing "
+            "was changed and no row is lost; the next run looks at it anew."
         )
 
 
 def audit_rewrite(
     table: str, day: date, *, rows_in_metadata: int, before: tuple[int, int], after: tuple[int, int]
 ) -> None:
-    """The files that were written hold the rows of those they replace.
+    """The files that were written for a day hold the rows of those they replace.
 
     :param rows_in_metadata: how many the old files hold as the table says
     :param before: number of rows and content hash, as read from the old files

@@ -57,7 +57,7 @@ class ChainSnapshot:
 
     :param window_id: of the window that it brought, as text; with its ``window``
     :param heal: whether it healed a day
-    :param rewrite: whether it rewrote a day's files
+    :param rewritten_days: how many days' files it rewrote
     :param rows: that it added, in ``files`` files of ``size_bytes`` together
     :param more_rows: rows of the table with it, less those before it
     """
@@ -66,7 +66,7 @@ class ChainSnapshot:
     window_id: str | None
     window: Window | None
     heal: bool
-    rewrite: bool
+    rewritten_days: int
     rows: int
     more_rows: int
     files: int
@@ -189,7 +189,7 @@ def figures_of(bounds: DayBounds, ledger: Sequence[LedgerWindow], chain: Chain |
         sum(each.files for each in of_day if each.window_id is not None or each.heal),
         len(heals),
         sum(each.more_rows for each in heals),
-        sum(each.rewrite for each in of_day),
+        sum(each.rewritten_days for each in of_day),
         len(planned),
         failures,
         sum(each.window_id not in in_chain for each in recorded),

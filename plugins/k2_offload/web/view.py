@@ -311,4 +311,4 @@ def describe_snapshot(entry: SnapshotEntry) -> str:
         return "heal of a day"
     if snapshot.backfill is not None:
         return "backfill of what was skipped"
-    return "maintenance: files rewritten" if entry.rewritten_day else "another writer"
+    return "maintenance: files rewritten" if entry.rewritten_days else "another writer"

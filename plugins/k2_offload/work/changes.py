@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from datetime import date
 
 from k2_offload.adapters.cold_table import ColdTable, SnapshotEntry
 from k2_offload.core.backfill import BackfillId
@@ -73,8 +72,8 @@ def find_rewrites(tiers: Tiers, table: TableSpec, known: Collection[int]) -> Ite
     :raises OffloadError: if the table cannot be looked at
     """
     for cold, entry in _seen(tiers, table):
-        if entry.rewritten_day and entry.snapshot.snapshot_id not in known:
-            window = day_window(date.fromisoformat(entry.rewritten_day))
+        if (days := entry.rewritten_days) and entry.snapshot.snapshot_id not in known:
+            window = Window(day_window(days[0]).low, day_window(days[-1]).high)
             yield _change(table, cold, "rewrite", window, entry.snapshot)
 
 

@@ -222,7 +222,7 @@ def _chain(cold: ColdTable) -> Chain:
                 str(each.snapshot.window_id) if each.snapshot.window_id else None,
                 each.snapshot.window_id.window if each.snapshot.window_id else None,
                 each.snapshot.heal is not None,
-                bool(each.rewritten_day),
+                len(each.rewritten_days),
                 each.snapshot.rows,
                 each.snapshot.rows_after - each.snapshot.rows_before,
                 each.files,

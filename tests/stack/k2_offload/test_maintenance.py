@@ -20,6 +20,7 @@ from tests.faults.hook import EFFECTS, MAINTENANCE_POINTS, Fault, Kind
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 DAY = NOON.date()
+NEXT_DAY = DAY + timedelta(days=1)
 LATER = NOON + timedelta(days=1, hours=20)
 FAR_AHEAD = datetime(2100, 1, 1, tzinfo=UTC)
 """All snapshots of the tests are older; those of the embedded stack are made now, whatever the market's time."""
@@ -35,6 +36,12 @@ def scattered(workbench):
 def scattered_in_windows(workbench):
     """The same, moved in three windows."""
     return scattered_table(workbench, (0, 1, 2), (3, 4, 5), (20,))
+
+
+@pytest.fixture
+def two_days_scattered(workbench):
+    """A table of three days: two days of six files each are over."""
+    return scattered_table(workbench, range(6), range(12, 18), (40,))
 
 
 def scattered_table(workbench, *windows):
@@ -114,6 +121,49 @@ def test_a_closed_day_of_many_files_becomes_one_and_holds_the_same_rows(workbenc
     assert workbench.maintain(cycle, table).rewritten_days == 0, "twice"
     move(workbench, table, 21)
     workbench.check(workbench.cycle(workbench.spec(table), now=LATER), [table])
+
+
+def test_days_that_are_over_are_rewritten_in_one_snapshot(workbench, two_days_scattered):
+    from pyarrow import parquet
+
+    cycle, table = two_days_scattered
+    rows, before = workbench.cold_rows(table), watermark(cycle, table)
+    seen = seen_snapshots(cycle.tiers, cycle.tables[table])
+    done = workbench.maintain(cycle, table)
+    assert (done.rewritten_days, done.problems, done.before.files, done.after.files) == (2, (), 13, 3)
+    assert (workbench.cold_rows(table), watermark(cycle, table)) == (rows, before)
+    [told] = find_rewrites(cycle.tiers, cycle.tables[table], seen)
+    assert (told.window.low, told.window.high, told.rows) == (day_window(DAY).low, day_window(NEXT_DAY).high, 12 * 20)
+    assert workbench.cold_table(table).current_snapshot().summary["k2.rewrite"] == f"{DAY},{NEXT_DAY}"
+    for day in (DAY, NEXT_DAY):
+        [task] = (
+            workbench.cold_table(table)
+            .scan(f"at >= '{day}T00:00:00+00:00' and at < '{day}T23:00:00+00:00'")
+            .plan_files()
+        )
+        assert task.file.record_count == 6 * 20
+        assert f"at_day={day}" in task.file.file_path
+        written = parquet.read_table(unquote(urlparse(task.file.file_path).path), columns=["symbol", "at"])
+        assert written.equals(written.sort_by([("symbol", "ascending"), ("at", "ascending")]))
+    assert workbench.maintain(cycle, table).rewritten_days == 0, "twice"
+    move(workbench, table, 41)
+    workbench.check(workbench.cycle(workbench.spec(table), now=LATER), [table])
+
+
+def test_a_day_that_cannot_be_rewritten_does_not_stop_those_beside_it(workbench, two_days_scattered):
+    cycle, table = two_days_scattered
+    rows = workbench.cold_rows(table)
+    away = sorted(workbench.path_of(table).glob(f"data/*{DAY}/*.parquet"))[0]
+    kept = away.read_bytes()
+    away.unlink()
+    done = workbench.maintain(cycle, table)
+    [problem] = done.problems
+    assert "could not be read" in problem
+    assert (done.rewritten_days, done.after.files) == (1, 6 + 1 + 1)
+    away.write_bytes(kept)
+    done = workbench.maintain(cycle, table)
+    assert (done.rewritten_days, done.problems, done.after.files) == (1, (), 3)
+    assert workbench.cold_rows(table) == rows
 
 
 def test_a_day_healed_while_it_is_rewritten_stays_healed(workbench, scattered):

@@ -149,6 +149,18 @@ def rewrite_without_audit(patch):
     patch.setattr(rewrite, "audit_rewrite", lambda *_, **__: None)
 
 
+def audit_the_first_day_of_a_rewrite(patch):
+    audit = rewrite.audit_rewrite
+    seen = set()
+
+    def first(table, day, **numbers):
+        if not seen or day in seen:
+            seen.add(day)
+            audit(table, day, **numbers)
+
+    patch.setattr(rewrite, "audit_rewrite", first)
+
+
 def rewrite_files_that_have_gone(patch):
     patch.setattr(swap, "check_rewrite", lambda *_: None)
 
@@ -382,6 +394,15 @@ def a_rewrite_loses_a_row(world):
     world.begin_rewrite("bronze_a").proceed()
 
 
+def a_rewrite_of_two_days_loses_a_row_of_the_last(world):
+    while world.now < START + timedelta(hours=1):
+        world.now += MINUTE
+        world.trade("bronze_a", world.now)
+    for _ in range(3):
+        run_every_layer(world)
+    a_rewrite_loses_a_row(world)
+
+
 def two_rewrites_replace_the_same_files(world):
     slow = paused(world.begin_rewrite("bronze_a"), "swap")
     world.begin_rewrite("bronze_a").proceed()
@@ -513,6 +534,7 @@ IN_SHORT_RUNS = {
     remove_files_after_a_reply_was_lost: replies_to_staging_are_lost,
     remove_files_of_a_snapshot_that_may_be_there: a_drop_is_overtaken,
     rewrite_without_audit: a_rewrite_loses_a_row,
+    audit_the_first_day_of_a_rewrite: a_rewrite_of_two_days_loses_a_row_of_the_last,
     rewrite_files_that_have_gone: two_rewrites_replace_the_same_files,
     swap_whatever_has_come_between: two_heals_replace_the_same_day,
     heal_with_whatever_was_exported: a_heal_loses_rows,

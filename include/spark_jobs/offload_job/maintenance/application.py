@@ -10,9 +10,8 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -22,20 +21,23 @@ from k2_offload.adapters.log_lines import about, print_lines
 from k2_offload.adapters.retry import with_retries
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.day_comparison import day_window
-from k2_offload.core.errors import OffloadError, StaleWindow
+from k2_offload.core.errors import OffloadError
 from k2_offload.core.fault_points import FaultPoint, reached
-from k2_offload.core.maintenance import Tidied, files_wanted
+from k2_offload.core.maintenance import DayFiles, Tidied, files_wanted, show_days, together
 from k2_offload.core.maintenance_plan import MaintenancePlan, PlannedMaintenance, report_to_json
 from offload_job.cold_table_writer import ColdTableWriter, open_catalog
 from offload_job.jvm import Jvm, end_with_parent, start_jvm
-from offload_job.maintenance.rewrite import rewrite_day
+from offload_job.maintenance.problems import Problems, rewrite_or_each_alone, window_of
+from offload_job.maintenance.rewrite import OldFiles, rewrite_days
 from offload_job.maintenance.rewriter import Rewriter
 from offload_job.maintenance.storage import Storage
 from offload_job.session import start_session
-from offload_job.swap import Swap, tasks_by_day
+from offload_job.swap import Swap, tasks_of_days
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+    from offload_job.scan_tasks import ScannedFile
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +84,10 @@ class MaintenanceJob:
                 "changed; the next run looks at it."
             )
         before = storage.folder()
-        done = _Done(planned.table)
-        with done.problems_told():
-            done.days = self._rewrite(planned, cold, done, dry_run=dry_run)
-        with done.problems_told():
+        done, problems = _Done(), Problems(planned.table)
+        with problems.told():
+            done.days = self._rewrite(planned, cold, problems, dry_run=dry_run)
+        with problems.told():
             # Files go only from a table of which it is known which window came last.
             done.expired = with_retries(lambda: storage.expire(planned.expire_before, dry_run=dry_run))
             orphans = storage.orphans(self.spark, planned.orphans_before)
@@ -94,84 +96,79 @@ class MaintenanceJob:
             done.orphans, done.orphan_bytes = len(orphans), sum(orphans.values())
         return Tidied(
             planned.table, before, storage.folder(), done.days, done.expired, done.orphans, done.orphan_bytes,
-            time.monotonic() - started, tuple(done.problems),
+            time.monotonic() - started, tuple(problems.all),
         )  # fmt: skip
 
-    def _rewrite(self, planned: PlannedMaintenance, cold: ColdTableWriter, done: _Done, *, dry_run: bool) -> int:
+    def _rewrite(self, planned: PlannedMaintenance, cold: ColdTableWriter, problems: Problems, *, dry_run: bool) -> int:
         """Rewrite the days that need it.
 
         :returns: how many
         """
         days = 0
-        for day, (base, tasks) in tasks_by_day(self._jvm, cold, planned.table, planned.partition_column).items():
+        found = tasks_of_days(cold, planned.table, planned.partition_column)
+        if found is None:
+            return 0
+        base, tasks = found
+        by_day: dict[date, list[ScannedFile]] = {}
+        for file in tasks.files():
+            if file.day is not None:
+                by_day.setdefault(file.day, []).append(file)
+        for group in together(self._to_rewrite(planned, by_day)):
+            if dry_run:
+                days += len(group)
+                for each in group:
+                    told = about(
+                        "rewrite", planned.table, day_window(each.day), files=each.files, bytes=each.size_bytes
+                    )
+                    text = f"{each.files} files, {each.size_bytes:,} bytes, to be rewritten into {each.into}"
+                    log.info("%s %s: %s", planned.table, each.day, text, extra=told)
+            else:
+
+                def rewrite(chosen: Sequence[date], into: int = group[0].into) -> None:
+                    files = [file for day in chosen for file in by_day[day]]
+                    chosen_tasks = tasks.of_files([file.path for file in files])
+                    self._rewrite_days(planned, OldFiles(tuple(chosen), files, chosen_tasks, into, base), cold)
+
+                days += rewrite_or_each_alone([each.day for each in group], rewrite, problems)
+        return days
+
+    def _to_rewrite(
+        self, planned: PlannedMaintenance, by_day: Mapping[date, Sequence[ScannedFile]]
+    ) -> Iterator[DayFiles]:
+        for day, files in sorted(by_day.items()):
             closed = day_window(day).high <= planned.closed_before
-            sizes = [task.file().fileSizeInBytes() for task in tasks.values()]
+            sizes = [file.size_bytes for file in files]
             into = files_wanted(sizes, planned.target_file_bytes, closed=closed)
             if into is None:
                 continue
-            if any(task.deletes() for task in tasks.values()):
+            if any(file.delete_files for file in files):
                 told = about("rewrite", planned.table, day_window(day))
                 text = "has delete files of another writer, and is left as it is"
                 log.info("%s %s: %s", planned.table, day, text, extra=told)
                 continue
-            if dry_run:
-                told = about("rewrite", planned.table, day_window(day), files=len(tasks), bytes=sum(sizes))
-                text = f"{len(tasks)} files, {sum(sizes):,} bytes, to be rewritten into {into}"
-                log.info("%s %s: %s", planned.table, day, text, extra=told)
-                days += 1
-                continue
-            with done.problems_told():
-                days += self._rewrite_day(planned, day, tasks, into, base, cold)
-        return days
+            yield DayFiles(day, len(files), sum(sizes), into, closed)
 
-    def _rewrite_day(
-        self,
-        planned: PlannedMaintenance,
-        day: date,
-        tasks: dict[str, Any],
-        into: int,
-        base: int,
-        cold: ColdTableWriter,
-    ) -> bool:
+    def _rewrite_days(self, planned: PlannedMaintenance, old: OldFiles, cold: ColdTableWriter) -> None:
         started = time.monotonic()
         rewriter = Rewriter(self._jvm, self.spark, cold.java, planned.table)
-        swap = Swap(self._jvm, cold, planned.table, planned.partition_column, day)
-        try:
-            written = rewrite_day(planned, day, tasks, into, base, cold, swap, rewriter, lambda: uuid.uuid4().hex)
-        except StaleWindow as stale:
-            log.info("%s", stale, extra=about("rewrite", planned.table, day_window(day)))
-            return False
-        seconds = time.monotonic() - started
-        numbers = {"files": len(tasks), "rows": written.rows, "bytes": written.size_bytes, "seconds": round(seconds, 3)}
-        text = f"{len(tasks)} files rewritten, {written.rows:,} rows, in {seconds:.1f} s"
-        log.info(
-            "%s %s: %s", planned.table, day, text, extra=about("rewrite", planned.table, day_window(day), **numbers)
+        swap = Swap(self._jvm, cold, planned.table, planned.partition_column, old.days)
+        written = rewrite_days(planned, old, cold, swap, rewriter, lambda: uuid.uuid4().hex)
+        seconds, size_bytes = time.monotonic() - started, sum(file.size_bytes for file in old.files)
+        numbers = {"files": len(old.files), "rows": written.rows, "bytes": written.size_bytes}
+        text = (
+            f"{len(old.files):,} files of {len(old.days)} days rewritten, {written.rows:,} rows, {size_bytes:,} → "
+            f"{written.size_bytes:,} bytes, in {seconds:.1f} s"
         )
-        return True
+        told = about("rewrite", planned.table, window_of(old.days), **numbers, seconds=round(seconds, 3))
+        log.info("%s %s: %s", planned.table, show_days(old.days), text, extra=told)
 
 
 @dataclass
 class _Done:
-    table: str
     days: int = 0
     expired: int = 0
     orphans: int = 0
     orphan_bytes: int = 0
-    problems: list[str] = field(default_factory=list)
-
-    @contextmanager
-    def problems_told(self) -> Iterator[None]:
-        try:
-            yield
-        except OffloadError as error:
-            problem = str(error)
-            log.error("%s", problem, extra=about("maintenance", self.table))
-        except Exception:  # one step's surprise must not stop the others
-            problem = f"{self.table}: unexpected, see the job's log. No row is lost; the next run tries again."
-            log.exception("%s", problem, extra=about("maintenance", self.table))
-        else:
-            return
-        self.problems.append(problem)
 
 
 def run(
@@ -184,8 +181,7 @@ def run(
     """
     report = []
     for planned in plan.tables:
-        done = _Done(planned.table)
-        with done.problems_told():
+        with Problems(planned.table).told():
             report.append(job.tidy(planned, dry_run=plan.dry_run))
             log.info("%s", _line(report[-1], dry_run=plan.dry_run), extra=_about(report[-1]))
             tell(report)

@@ -11,8 +11,9 @@ from k2_offload.core.exactly_once import PUBLISHED_BRANCH
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.maintenance import Folder, FoundMetadata, check_alone, expire_before
 from k2_offload.core.windows import to_micros
+from offload_job.bulk import Bulk
 from offload_job.java_errors import failures_translated, first_line, is_broken_json
-from offload_job.jvm import iterate
+from offload_job.scan_tasks import java_list
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -110,18 +111,43 @@ class Storage:
         with failures_translated(self._cold.connection_id):
             java = self._cold.java
             java.refresh()
-            files = iterate(java.io().listPrefix(f"{self._cold.location}/"))
-            listed = {str(file.location()): file for file in files}
+            listed = self._list()
             last_sequence_number = java.operations().current().lastSequenceNumber()
             check_alone(self._name, self._cold.uuid, last_sequence_number, self._other_metadata(listed))
-            return {file: listed[file].size() if file in listed else 0 for file in found}
+            return {file: listed.get(file, 0) for file in found}
+
+    def _list(self) -> dict[str, int]:
+        """The files in the table's folder, and their sizes in bytes."""
+        bulk, location = Bulk(self._jvm), f"{self._cold.location}/"
+        if not self._is_on_disk:
+            infos = java_list(self._jvm, self._cold.java.io().listPrefix(location))
+            info = "org.apache.iceberg.io.FileInfo"
+            paths, sizes = (bulk.ask(infos, bulk.method(info, name)) for name in ("location", "size"))
+            return dict(zip(paths, map(int, sizes), strict=True))
+        hadoop, status = self._jvm.org.apache.hadoop, "org.apache.hadoop.fs.FileStatus"
+        asked = [bulk.method(status, name) for name in ("getPath", "isDirectory", "getLen")]
+        file_system = hadoop.fs.Path(location).getFileSystem(hadoop.conf.Configuration())
+        found: dict[str, int] = {}
+        folders = [location]
+        while folders:
+            listed = file_system.listStatus(bulk.array("org.apache.hadoop.fs.Path", map(hadoop.fs.Path, folders)))
+            entries = list(zip(*(bulk.ask(bulk.listed(listed), each) for each in asked), strict=True))
+            folders = [path for path, is_folder, _ in entries if is_folder == "true"]
+            found |= {path: int(size) for path, is_folder, size in entries if is_folder == "false"}
+        return found
+
+    @property
+    def _is_on_disk(self) -> bool:
+        """Whether Hadoop's ``LocatedFileStatus`` must be avoided: there it starts a process, ``ls``, for each file."""
+        return self._cold.location.startswith(("file:", "/"))
 
     def _find_orphans(self, spark: SparkSession, before: datetime) -> set[str]:
         names = [f"`{name}`" for name in self._identifier.split(".")]
         try:
             rows = spark.sql(
                 f"CALL {names[0]}.system.remove_orphan_files(table => '{'.'.join(names)}', dry_run => true, "
-                f"older_than => TIMESTAMP '{before.astimezone(UTC):%Y-%m-%d %H:%M:%S}', prefix_listing => true)"
+                f"older_than => TIMESTAMP '{before.astimezone(UTC):%Y-%m-%d %H:%M:%S}', "
+                f"prefix_listing => {not self._is_on_disk})"
             ).collect()
         except Exception as error:
             raise OffloadError(
@@ -130,12 +156,12 @@ class Storage:
             ) from error
         return {str(row[0]) for row in rows}
 
-    def _other_metadata(self, listed: Mapping[str, Any]) -> Iterator[FoundMetadata]:
+    def _other_metadata(self, listed: Mapping[str, int]) -> Iterator[FoundMetadata]:
         """Metadata files that the table's own list does not name, however young they are."""
         current = self._cold.java.operations().current()
         own = {str(current.metadataFileLocation()), *(str(entry.file()) for entry in current.previousFiles())}
-        for file, info in listed.items():
-            if file in own or not file.endswith((".metadata.json", ".metadata.json.gz")) or not info.size():
+        for file, size_bytes in listed.items():
+            if file in own or not file.endswith((".metadata.json", ".metadata.json.gz")) or not size_bytes:
                 continue
             metadata = self._read_metadata(file)
             if metadata is not None:

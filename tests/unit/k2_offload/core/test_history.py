@@ -9,7 +9,7 @@ from k2_offload.core.history import Files, History, HistoryEntry, read_history
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 
 
-def entry(parent, hours, window=True, more=1, total=None, rewrites=None):
+def entry(parent, hours, window=True, more=1, total=None, rewrites=()):
     made_at = NOON + timedelta(hours=hours)
     size = None if total is None else total * 100
     return HistoryEntry(parent, made_at, window, rewrites, more, more * 100, total, size)
@@ -26,7 +26,7 @@ def test_files_of_todays_windows_are_apart_from_all_others():
     entries = {
         1: entry(None, -20, more=5, total=5),
         2: entry(1, -1, more=2, total=7),
-        3: entry(2, 0, window=False, more=-3, total=4, rewrites=NOON.date() - timedelta(days=1)),
+        3: entry(2, 0, window=False, more=-3, total=4, rewrites=(NOON.date() - timedelta(days=1),)),
     }
     history = read_history(entries, 3, [3], NOON)
     assert history.published_at == NOON - timedelta(hours=1), "compaction publishes no window"
@@ -35,9 +35,15 @@ def test_files_of_todays_windows_are_apart_from_all_others():
 
 def test_todays_files_that_were_rewritten_are_what_they_are_now():
     entries = {1: entry(None, -20, more=3, total=3), 2: entry(1, -1, more=5, total=8)}
-    entries[3] = entry(2, 0, window=False, more=-4, total=4, rewrites=NOON.date())
+    entries[3] = entry(2, 0, window=False, more=-4, total=4, rewrites=(NOON.date(),))
     history = read_history(entries, 3, [3], NOON)
     assert (history.today, history.closed) == (Files(1, 100), Files(3, 300))
+
+
+def test_a_snapshot_that_rewrote_today_among_other_days_counts():
+    entries = {1: entry(None, -1, more=5, total=5)}
+    entries[2] = entry(1, 0, window=False, more=-4, total=1, rewrites=(NOON.date() - timedelta(days=9), NOON.date()))
+    assert read_history(entries, 2, [2], NOON).today == Files(1, 100)
 
 
 def test_what_another_writer_rewrote_today_never_makes_fewer_than_none():

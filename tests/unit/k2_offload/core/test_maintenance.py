@@ -11,13 +11,19 @@ from k2_offload.core.exactly_once import PUBLISHED_BRANCH, Published, Snapshot, 
 from k2_offload.core.maintenance import (
     MAX_METADATA_BYTES,
     MAX_SNAPSHOTS,
+    TOGETHER_BYTES,
+    TOGETHER_FILES,
+    DayFiles,
     FoundMetadata,
+    RewriteStamp,
     audit_rewrite,
     check_alone,
     check_rewrite,
     expire_before,
     files_wanted,
     is_overdue,
+    rewritten_days,
+    together,
 )
 from k2_offload.core.windows import Window
 
@@ -55,10 +61,49 @@ def test_what_was_rewritten_is_not_rewritten_again(sizes, factor, closed):
         assert files_wanted(after, target, closed=closed) is None
 
 
+def day_files(number, files=96, size_bytes=MIB, into=1, closed=True):
+    return DayFiles(DAY + timedelta(days=number), files, size_bytes, into, closed)
+
+
+def test_small_days_that_are_over_are_rewritten_together():
+    days = [day_files(0), day_files(1), day_files(2, into=2), day_files(3), day_files(4, closed=False)]
+    assert list(together(days)) == [days[:2], [days[2]], [days[3]], [days[4]]]
+    assert list(together([])) == []
+
+
+def test_a_table_of_many_tiny_days_is_few_snapshots_and_one_of_large_days_is_many():
+    tiny = [day_files(number, size_bytes=4_000) for number in range(90)]
+    assert max(sum(day.files for day in group) for group in together(tiny)) <= TOGETHER_FILES
+    assert len(list(together(tiny))) == 5
+    large = [day_files(number, size_bytes=TOGETHER_BYTES + 1) for number in range(3)]
+    assert list(together(large)) == [[day] for day in large]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30), st.integers(1, 2), st.booleans()), max_size=20),
+    st.integers(1, 60),
+)
+def test_days_together_are_bounded_and_every_day_is_once_and_in_order(sizes, most):
+    days = [day_files(number, *each) for number, each in enumerate(sizes)]
+    groups = list(together(days, most, most))
+    assert [day for group in groups for day in group] == days
+    for group in groups:
+        assert len(group) == 1 or all(day.closed and day.into == 1 for day in group)
+        assert len(group) == 1 or max(sum(d.files for d in group), sum(d.size_bytes for d in group)) <= most
+
+
+@pytest.mark.parametrize("days", [(DAY,), (DAY, DAY + timedelta(days=2))])
+def test_a_snapshot_says_which_days_it_rewrote(days):
+    assert rewritten_days(RewriteStamp(days, "a").summary) == days
+    assert rewritten_days({}) == ()
+
+
 def test_files_that_were_replaced_stop_a_rewrite():
-    check_rewrite("trades", DAY, {"a", "b"}, ["a", "b", "new"])
+    check_rewrite("trades", [DAY], {"a", "b"}, ["a", "b", "new"])
     with pytest.raises(StaleWindow, match="trades 2026-03-04: 1 of its files were replaced"):
-        check_rewrite("trades", DAY, {"a", "b"}, ["b", "new"])
+        check_rewrite("trades", [DAY], {"a", "b"}, ["b", "new"])
+    with pytest.raises(StaleWindow, match="trades 2026-03-04 to 2026-03-06: 2 of its files were replaced"):
+        check_rewrite("trades", [DAY, DAY + timedelta(days=2)], {"a", "b"}, ["new"])
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def window_of(at):
 
 def published(at, rows=10, window=None):
     window = window or window_of(at)
-    return ChainSnapshot(at, str(WindowId("u", window)), window, False, False, rows, rows, 1, 100)
+    return ChainSnapshot(at, str(WindowId("u", window)), window, False, 0, rows, rows, 1, 100)
 
 
 def recorded(at, window=None, **changes):
@@ -37,11 +37,11 @@ def other(at, **changes):
 
 
 def test_the_chain_says_what_was_moved_and_the_ledger_how_often_it_was_tried():
-    heal, rewrite = other(NOON + MINUTE, heal=True, more_rows=3), other(NOON + 2 * MINUTE, rewrite=True)
+    heal, rewrite = other(NOON + MINUTE, heal=True, more_rows=3), other(NOON + 2 * MINUTE, rewritten_days=2)
     chain = Chain([rewrite, heal, published(NOON)], whole=True)
     found = figures_of(DAY, [recorded(NOON, rows=999, failures=2, attempts=3)], chain)
     assert (found.rows, found.size_bytes, found.files, found.heals, found.healed_rows, found.rewrites) == (
-        10, 100, 2, 1, 3, 1,
+        10, 100, 2, 1, 3, 2,
     )  # fmt: skip
     assert (found.planned, found.failures, found.lost_windows, found.from_chain) == (1, 2, 0, True)
     assert found.windows[0].took == 2 * MINUTE

@@ -195,7 +195,7 @@ def test_what_waits_expires_by_the_ttl_and_by_the_table_file_where_nobody_looked
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
-        (SnapshotEntry(NOON, "replace", SNAPSHOT, True, rewritten_day="2026-03-04"), "maintenance: files rewritten"),
+        (SnapshotEntry(NOON, "replace", SNAPSHOT, True, rewritten_days=(NOON.date(),)), "maintenance: files rewritten"),
         (SnapshotEntry(NOON, "append", replace(SNAPSHOT, backfill="b"), True), "backfill of what was skipped"),
         (SnapshotEntry(NOON, "overwrite", replace(SNAPSHOT, heal="h"), True), "heal of a day"),
         (SnapshotEntry(NOON, "append", SNAPSHOT, True), "another writer"),
