@@ -32,7 +32,7 @@ def test_nothing_shrinks_where_each_key_stands_once_and_grows(cold):
     assert count_shrunk(cold * 2, cold) == len(cold)
     assert count_shrunk(cold, []) == 0
     assert count_shrunk(cold, cold) == 0
-    other_values = [row._replace(content=row.content + 1) for row in cold]
+    other_values = [HashedRow(row.content + 1, row.micros, row.key, row.version) for row in cold]
     assert count_shrunk(other_values, cold) == len(cold), "as many trades, and other values"
 
 
