@@ -142,9 +142,12 @@ ON CONFLICT (table_name, day) DO UPDATE SET
 RETURNING unequal_since;
 
 -- name: keep_late_rows
+-- Not those of a heal, which takes older versions of them away.
 UPDATE k2_offload.offload_days
-SET verdict = 'late rows', compared_at = %(now)s, below = %(below)s, warm_rows = %(warm_rows)s, whole = false
+SET verdict = CASE %(verdict)s WHEN 'unreadable' THEN 'unreadable' ELSE 'late rows' END, compared_at = %(now)s,
+    below = %(below)s, warm_rows = %(warm_rows)s, problem = coalesce(%(problem)s, problem), whole = false
 WHERE table_name = %(table)s AND day = %(day)s AND late_rows > %(late_rows)s AND cold_rows >= %(cold_rows)s
+      AND (NOT whole OR gone_rows = 0)
 RETURNING unequal_since;
 
 -- name: days_of
@@ -258,7 +261,7 @@ FROM k2_offload.offload_days
 GROUP BY table_name;
 
 -- name: unequal_days
-SELECT table_name, day, unequal_since, late_rows, gone_rows, whole
+SELECT table_name, day, unequal_since, late_rows, gone_rows, whole, verdict = 'unreadable'
 FROM k2_offload.offload_days
 WHERE unequal_since IS NOT NULL
 ORDER BY table_name, day;

@@ -157,7 +157,7 @@ class Ledger:
         }  # fmt: skip
         since: datetime | None
         with self.transaction() as cursor:
-            if not found.whole and found.problem is None:
+            if not found.whole:
                 cursor.execute(statements()["keep_late_rows"], values)
                 if (kept := cursor.fetchone()) is not None:
                     [since] = kept

@@ -73,7 +73,9 @@ def new_on(day: DayBounds, records: Records) -> Records:
     """Without what stays on record and came there on another day; what may pass is that of now."""
     days, gaps = records.comparisons, records.gaps
     if days is not None:
-        days = replace(days, unequal=[each for each in days.unequal if each.whole or day.has(each.unequal_since)])
+        days = replace(
+            days, unequal=[each for each in days.unequal if each in days.differing or day.has(each.unequal_since)]
+        )
     if gaps is not None:
         gaps = [each for each in gaps if day.has(each.accepted_at)]
     return replace(records, comparisons=days, gaps=gaps)

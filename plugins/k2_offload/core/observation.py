@@ -57,6 +57,7 @@ class UnequalDay:
     :param late_rows: rows that only the warm tier held
     :param gone_rows: rows that only the cold tier held
     :param whole: whether the warm tier surely holds the day as a whole
+    :param unreadable: whether the cold tier's rows could not be read
     """
 
     day: date
@@ -64,6 +65,7 @@ class UnequalDay:
     late_rows: int
     gone_rows: int
     whole: bool
+    unreadable: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ class Comparisons:
 
     @property
     def differing(self) -> list[UnequalDay]:
-        """Those that the warm tier still holds as a whole: a heal, or a person, can make both tiers equal."""
-        return [day for day in self.unequal if day.whole]
+        """Those that a heal, or a person, can make equal: the warm tier still holds them, or a file is to be mended."""
+        return [day for day in self.unequal if day.whole or day.unreadable]
 
     @property
     def differs_since(self) -> datetime | None:

@@ -72,8 +72,7 @@ def plan(
         if cold is None:
             refuse_to_recreate(table.name, entry.table_uuid)
             cold = tiers.catalog.create(table, columns)
-        refuse_to_start_over(table, entry, cold)
-        _refuse_another_name(tiers, table, entry, cold)
+        refuse_to_start_over(tiers, table, entry, cold)
         changes = cold.check_source(table, columns)
         if changes and table.schema_changes == "refuse":
             raise refused_by_choice(table, changes)
@@ -116,7 +115,7 @@ def commit(
             return None, None
         entry = locked.entry()
         if not may_start_over:
-            refuse_to_start_over(table, entry, cold)
+            refuse_to_start_over(tiers, table, entry, cold)
         state = _follow(tiers, table, locked, entry, cold, seen)
         if state.resume is not None:
             locked.fail(
@@ -129,29 +128,26 @@ def commit(
     return (cold.published if state.committed else None), state.watermark
 
 
-def refuse_to_start_over(table: TableSpec, entry: LedgerEntry, cold: ColdTable) -> None:
-    """Do not follow an empty cold table where a full one was, until a person has accepted that.
+def refuse_to_start_over(tiers: Tiers, table: TableSpec, entry: LedgerEntry, cold: ColdTable) -> None:
+    """Do not follow an empty cold table where a full one was, nor one under a new name, until a person accepts that.
+
+    A table is known by its name in the table file: its seals, gaps and comparisons would not be found any more.
 
     :raises DamagedTable: if the ledger has not followed it yet, and its folder holds another one with rows
-    """
-    if entry.table_uuid is None and not cold.snapshot_id and (other := cold.other_in_folder()) is not None:
-        raise starting_over(table.name, other.metadata_file, other.rows)
-
-
-def _refuse_another_name(tiers: Tiers, table: TableSpec, entry: LedgerEntry, cold: ColdTable) -> None:
-    """A table is known by its name in the table file: its seals, gaps and differences would not be found any more.
-
-    :raises ChangedTable: if the ledger has followed this cold table under another name
+    :raises ChangedTable: if the ledger has followed it under another name
     """
     if entry.table_uuid is not None:
         return
+    if not cold.snapshot_id and (other := cold.other_in_folder()) is not None:
+        raise starting_over(table.name, other.metadata_file, other.rows)
     records = tiers.ledger.read_tables().values()
     before = next((each.table for each in records if each.table_uuid == cold.uuid and each.table != table.name), None)
     if before is not None:
         raise ChangedTable(
             f"{table.name}: the ledger has followed its cold table {table.target} under the name {before}, and keeps "
             "its seals, gaps and comparisons under that. Nothing was moved and no row is lost. Call it "
-            f"{before} in the table file again; a new name needs a new cold table: 'target'."
+            f"{before} in the table file again. `k2 watermark rebuild {table.name}` goes on under the new name, and "
+            "without what is kept under the old one."
         )
 
 

@@ -218,8 +218,7 @@ def _reconcile(tiers: Tiers, counted: TableDays, day: date, going_rows: int) -> 
     now = tiers.now()
     unequal_since = tiers.ledger.record_day(found, found.problem or obstacle, now)
     overdue = unequal_since is not None and now - unequal_since > HEALED_WITHIN
-    needs_somebody = found.differs and (found.whole or found.problem is not None)
-    red = needs_somebody and (obstacle is not None or overdue)
+    red = found.differs and found.whole and (obstacle is not None or overdue)
     if counted.changing and obstacle is None:
         obstacle = f"its columns do not follow the source's yet: `k2 schema {counted.table.name}`"
     return Found(counted.table, (found,), heals, (describe(found, obstacle),) if red else ())

@@ -198,7 +198,7 @@ def skip(tiers: Tiers, table: TableSpec, found: Skip) -> None:
     commit(tiers, table)  # what has been published already is to be recorded as that
     with tiers.ledger.locked(table.name) as locked:
         cold = found.cold or tiers.catalog.create(table, found.columns)
-        refuse_to_start_over(table, locked.entry(), cold)
+        refuse_to_start_over(tiers, table, locked.entry(), cold)
         window_id = WindowId(cold.uuid, found.window)
         decide_publish(table.name, Stamp(window_id, table.timestamp_column, "skip"), cold.uuid, cold.published)
         cold.adopt(window_id, table.timestamp_column, found.rows, cold.skips.skipping(found.window))

@@ -219,23 +219,33 @@ def test_a_day_half_expired_is_compared_and_not_healed(workbench, moved):
     assert on_record() == (Verdict.LATE_ROWS, 2), "the TTL has taken them, too"
 
 
-def test_a_day_that_cannot_be_read_stays_red_after_the_ttl_has_reached_it(workbench, moved):
+def test_a_day_that_cannot_be_read_is_told_of_after_the_ttl_has_reached_it(workbench, moved):
     _, table = moved
     late = workbench.cycle(workbench.spec(table), now=NOON + timedelta(days=7, hours=1))
+    workbench.insert_trades(table, NOON + timedelta(hours=3), 2, start_sequence=10**6)
+
+    def on_record():
+        list(reconcile(late.tiers, [late.tables[table]]))
+        differing = late.ledger.read_comparisons()[table].differing
+        return late.ledger.read_days(table)[DAY].verdict, [each.late_rows for each in differing]
+
+    assert on_record() == (Verdict.LATE_ROWS, []), "left out"
     [file] = [
         Path(urlparse(task.file.file_path).path)
         for task in workbench.cold_table(table).scan("at < '2026-03-04T12:05:00+00:00'").plan_files()
     ]
     content = file.read_bytes()
     file.unlink()
-    for left in (400, 0):
-        found = next(found for found in reconcile(late.tiers, [late.tables[table]]) if found.days[0].scope.day == DAY)
-        assert not found.days[0].whole
-        assert "cannot be read" in found.problems[0], left
-        workbench.sql(f"ALTER TABLE {table} DELETE WHERE at < '2026-03-05' SETTINGS mutations_sync = 2")
+    assert on_record() == (Verdict.UNREADABLE, [2]), "what is on record stays there"
+    workbench.sql(f"ALTER TABLE {table} DELETE WHERE at < '2026-03-05' SETTINGS mutations_sync = 2")
+    assert on_record() == (Verdict.UNREADABLE, [2])
     file.write_bytes(content)
-    list(reconcile(late.tiers, [late.tables[table]]))
-    assert late.ledger.read_days(table)[DAY].verdict is Verdict.EXPIRED
+    assert on_record() == (Verdict.LATE_ROWS, [])
+    file.unlink()
+    workbench.cold_catalog.load_table(f"cold.{table}").delete(
+        "at >= '2026-03-04T00:00:00+00:00' and at < '2026-03-05T00:00:00+00:00'"
+    )
+    assert on_record() == (Verdict.LATE_ROWS, []), "both copies are lost, and taken out"
 
 
 def skip(cycle, table, window):

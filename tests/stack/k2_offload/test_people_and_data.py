@@ -43,6 +43,10 @@ def test_a_table_under_another_name_is_refused_as_its_seals_would_not_be_found(w
     workbench.insert_trades(table, NOON + timedelta(hours=1), 100)
     with pytest.raises(ChangedTable, match=f"under the name {table}, .*Call it {table} in the table file again"):
         renamed.plan(renamed.tables[f"{table}_renamed"])
+    with pytest.raises(ChangedTable, match="under the name"):
+        renamed.commit(renamed.tables[f"{table}_renamed"])
+    with pytest.raises(ChangedTable, match="k2 watermark rebuild"):
+        renamed.plan(renamed.tables[f"{table}_renamed"])
     cycle = workbench.cycle(workbench.spec(table), now=LATER)
     workbench.move(cycle, table)
     assert workbench.cold_rows(table) == workbench.warm_rows(table)
