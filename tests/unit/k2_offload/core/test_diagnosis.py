@@ -100,6 +100,12 @@ def unequal(since):
         (unequal(HOUR), "days that differ", "warning", "2026-03-02"),
         (unequal(3 * HOUR), "days that differ", "red", "2026-03-02"),
         (
+            {"comparisons": Comparisons(NOW, (UnequalDay(date(2026, 3, 2), NOW - 3 * HOUR, 0, 0, False, True),))},
+            "days that differ",
+            "red",
+            "2026-03-02",
+        ),
+        (
             {"comparisons": Comparisons(NOW, (UnequalDay(date(2026, 3, 2), NOW, 13, 0, False),))},
             "late rows left out",
             "warning",
