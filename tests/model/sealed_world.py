@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import partial
-from itertools import takewhile
 
 from k2_offload.core import fault_points
 from k2_offload.core.day_comparison import first_whole_day
@@ -151,17 +150,17 @@ class SealedWorld(World):
         self.changed.add(self.head(name))
 
     def expire_snapshots(self, name: str, older_than: datetime, *, clear_parents: bool) -> None:
-        """Not what another writer has changed since the last window or heal: no row total leads over it any more.
+        """Not what would leave the table refused until a person confirms it.
 
-        Such a table is refused until a person confirms it.
+        As where another writer has changed rows since the last window or heal: no row total leads over that any more.
         """
-        metadata = self.lakehouse.tables[f"cold.{name}"]
-        since = takewhile(
-            lambda each: not {WINDOW_PROPERTY, HEAL_PROPERTY} & metadata.by_id[each].properties.keys(),
-            metadata.chain(metadata.current_snapshot_id),
-        )
-        if self.changed.isdisjoint(since):
-            super().expire_snapshots(name, older_than, clear_parents=clear_parents)
+        before = self.lakehouse.tables[f"cold.{name}"]
+        super().expire_snapshots(name, older_than, clear_parents=clear_parents)
+        try:
+            cold = self.cycle().catalog.load(self.tables[name])
+            assert cold is None or cold.published is None or cold.skips is not None
+        except DamagedTable:
+            self.lakehouse.tables[f"cold.{name}"] = before
 
     def roll_back(self, name: str, snapshots: int) -> None:
         """Somebody rolls the cold table back; what that takes out is moved again at once.

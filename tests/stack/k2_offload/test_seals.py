@@ -147,7 +147,7 @@ def test_a_day_that_was_changed_on_purpose_is_accepted_by_a_person(sealed, capsy
         accept_sealed(sealed.tiers, sealed.spec, DAY, as_json=False, yes=True)
     [first] = sealed.in_lake()
 
-    expired = replace(sealed.tiers, now=lambda: LATER + timedelta(days=10))
+    expired = sealed.workbench.cycle(sealed.workbench.spec(sealed.table), now=LATER + timedelta(days=10)).tiers
     slow = find_changed_day(expired, sealed.spec, DAY)
     accept_sealed(expired, sealed.spec, DAY, as_json=False, yes=True)
     shown = capsys.readouterr().out
