@@ -597,6 +597,7 @@ class World:
         assert not self.skips(name).left_out, f"{name}: something is left out for ever"
 
     def _run_until_nothing_moves(self) -> None:
+        quiet = 0  # rounds: what one has refused, somebody accepts in the next
         for _ in range(60):
             before = [self.head(name) for name in TABLES.by_name]
             for layer in LAYERS:
@@ -606,7 +607,8 @@ class World:
                 actor.proceed()
                 assert actor.dead
                 self.check()
-            if before == [self.head(name) for name in TABLES.by_name]:
+            quiet = quiet + 1 if before == [self.head(name) for name in TABLES.by_name] else 0
+            if quiet == 2:
                 return
         raise AssertionError("the tables never come to rest")
 
