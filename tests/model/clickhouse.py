@@ -192,5 +192,5 @@ class SimulatedClickHouse(ClickHouse):
     """The real adapter; the client underneath is simulated."""
 
     def __init__(self, server: Server):
-        self._endpoint = _ENDPOINT
+        super().__init__(_ENDPOINT)
         self._client = _Client(server)

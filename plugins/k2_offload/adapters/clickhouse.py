@@ -89,8 +89,6 @@ class ClickHouse:
     :raises Overloaded: by every method, if it has too much to do
     """
 
-    _clock: Callable[[], datetime] | None = None
-
     def __init__(self, endpoint: ClickHouseEndpoint, clock: Callable[[], datetime] | None = None) -> None:
         self._endpoint = endpoint
         self._clock = clock
