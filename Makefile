@@ -74,7 +74,7 @@ test-stack-real: ## Tests with a real S3 server and Iceberg REST catalog; needs 
 	@$(install) --quiet --with-lake-servers
 	@$(PYTEST) tests/real $(ARGS)
 
-test-kafka: ready ## Tests with a real Apache Kafka, which feeds the ClickHouse engine; a minute
+test-kafka: ready ## Tests with a real Apache Kafka, which feeds the ClickHouse engine; four minutes
 	@.venv/bin/python -m embedded.install.broker
 	@$(PYTEST) tests/kafka $(ARGS)
 

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.kafka.support import KafkaServer
+from tests.stack.embedded.gateway.conftest import own_gateway
+
+__all__ = ["own_gateway"]
 
 
 @pytest.fixture(scope="module")

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from clickhouse_driver import Client
-from clickhouse_driver.errors import ServerException
 
-from embedded.stack.schema import SCHEMA_DIRECTORY, apply_schema
 from k2_offload.adapters.broker import Broker
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.table_file import load_tables
@@ -21,46 +16,20 @@ from k2_offload.core.connections import ClickHouseEndpoint
 from k2_offload.core.offsets import OffsetKind
 from k2_offload.files import TABLES_FILE
 from k2_offload.work.offsets import compare_offsets
-from tests.kafka.support import KafkaServer, wait_until
+from tests.kafka.support import TOPICS, KafkaServer, connect_queues, count, wait_until
 from tests.stack.embedded.feed.support import binance_message, kraken_message, now_millis
 from tests.stack.embedded.gateway.conftest import Gateway
 
-DOCKER = Path(__file__).parents[2] / "docker" / "clickhouse"
 TABLES = load_tables(TABLES_FILE).by_name
-TOPICS = {"binance": "k2.trades.binance", "kraken": "k2.trades.kraken"}
 
 
 @pytest.fixture(scope="module")
 def clickhouse(broker: KafkaServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    for topic in TOPICS.values():
-        broker.create(topic)
     gateway = Gateway(tmp_path_factory.mktemp("gateway") / "data")
     gateway.start()
-    schema = tmp_path_factory.mktemp("schema")
-    shutil.copytree(SCHEMA_DIRECTORY, schema, dirs_exist_ok=True)
-    for script in DOCKER.glob("*.sql"):
-        shutil.copy(script, schema)
-    gateway.query("CREATE DATABASE k2")
-    gateway.query(f"CREATE NAMED COLLECTION k2_broker AS kafka_broker_list = '{broker.address}'")
-    client = gateway.client(database="k2")
-    apply_schema(client, schema)
-    # A queue that reads already goes on for some seconds with the views that it began with.
-    for exchange in TOPICS:
-        with detached(client, exchange):
-            pass
-    yield client
+    yield connect_queues(gateway, broker, tmp_path_factory.mktemp("schema"))
     gateway.disconnect()
     gateway.stop()
-
-
-@contextmanager
-def detached(client: Client, exchange: str) -> Iterator[None]:
-    queue = f"bronze_trades_{exchange}_queue"
-    client.execute(f"DETACH TABLE {queue}")
-    yield
-    with suppress(ServerException):  # chDB 26.9 reports an error, as for CREATE, and has attached it
-        client.execute(f"ATTACH TABLE {queue}")
-    assert client.execute(f"EXISTS {queue}") == [(1,)]
 
 
 class Tiers:
@@ -78,11 +47,6 @@ class Tiers:
 
     def load_cold(self, _: Any) -> None:
         return None
-
-
-def count(client: Client, table: str) -> int:
-    [(rows,)] = client.execute(f"SELECT count() FROM {table}")
-    return int(rows)
 
 
 def find(client: Client, broker: KafkaServer | None, exchange: str = "binance") -> set[tuple[int, str, OffsetKind]]:

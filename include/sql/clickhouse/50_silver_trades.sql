@@ -1,4 +1,7 @@
--- Silver: the trades of all exchanges in one schema, symbols as BASE/QUOTE.
+-- Silver: the trades of all exchanges in one schema, symbols as BASE/QUOTE, each trade once.
+--
+-- bronze -> canonical_trades -> new_trades -> candles, then silver_trades. The tables between are of engine Null:
+-- junctions, not stores.
 --
 -- The views split the exchange's symbol. One that cannot be split keeps its name and has an empty base and quote:
 -- `WHERE base_asset = ''` finds it, and no trade is lost because an exchange lists something new.
@@ -26,9 +29,12 @@ ORDER BY (symbol, exchange, exchange_timestamp, sequence_number)
 TTL toDateTime(exchange_timestamp) + INTERVAL 7 DAY
 SETTINGS ttl_only_drop_parts = 1;
 
+-- What comes from bronze, repeated trades among it.
+CREATE TABLE IF NOT EXISTS canonical_trades AS silver_trades ENGINE = Null;
+
 -- Binance writes BASEQUOTE without a separator. The lazy base takes as little as it can, which leaves the longest known
 -- quote asset that fits: BTCTUSD is BTC/TUSD, not BTCT/USD. Without a list of markets that is as far as a name goes.
-CREATE MATERIALIZED VIEW IF NOT EXISTS silver_trades_binance_mv TO silver_trades AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS silver_trades_binance_mv TO canonical_trades AS
 WITH extractGroups(
     toString(trades.symbol),
     '^(.+?)('
@@ -52,7 +58,7 @@ SELECT
 FROM bronze_trades_binance AS trades;
 
 -- Kraken writes BASE/QUOTE, with names of its own for two assets.
-CREATE MATERIALIZED VIEW IF NOT EXISTS silver_trades_kraken_mv TO silver_trades AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS silver_trades_kraken_mv TO canonical_trades AS
 WITH arrayMap(
     asset -> transform(asset, ['XBT', 'XDG'], ['BTC', 'DOGE'], asset),
     extractGroups(toString(trades.symbol), '^([^/]+)/([^/]+)$')

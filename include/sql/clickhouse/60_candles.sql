@@ -59,9 +59,9 @@ FROM
         max(price) AS high,
         min(price) AS low,
         sum(quantity) AS volume,
-        sum(silver_trades.quote_volume) AS quote_volume,
+        sum(new_trades.quote_volume) AS quote_volume,
         count() AS trade_count
-    FROM silver_trades
+    FROM new_trades
     GROUP BY minute_start_seconds, exchange, symbol
 )
 ARRAY JOIN [60, 300, 900, 1800, 3600, 86400]::Array(UInt32) AS interval_seconds;

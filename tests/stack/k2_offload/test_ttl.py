@@ -102,7 +102,7 @@ def test_nothing_is_asked_or_told_of_rows_that_are_young(workbench, source):
 def test_candles_have_the_ttl_of_their_storage(workbench):
     trade = [(NOW, "test", "TTL/TEST", 1, 1, "buy", "1")]
     columns = "exchange_timestamp, exchange, symbol, price, quantity, side, trade_id"
-    workbench.sql(f"INSERT INTO silver_trades ({columns}) VALUES", trade)
+    workbench.sql(f"INSERT INTO new_trades ({columns}) VALUES", trade)
     candles = {"timestamp_column": "window_end", "partition_column": "window_start"}
     try:
         for name in ("ohlcv_1m", "ohlcv_1d"):

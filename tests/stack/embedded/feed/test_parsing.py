@@ -124,8 +124,6 @@ def test_a_message_that_comes_twice_is_two_rows(clickhouse: Client) -> None:
     insert(clickhouse, "binance", [message, message])
     insert(clickhouse, "binance", [message])
     assert select(clickhouse, "SELECT count() FROM bronze_trades_binance") == [(3,)]
-    assert select(clickhouse, "SELECT count() FROM silver_trades") == [(3,)]
-    assert select(clickhouse, "SELECT trade_count FROM ohlcv_1d") == [(3,)]
 
 
 NOT_DECIMAL = "is not a positive decimal text that Decimal(38, 18) holds exactly"
