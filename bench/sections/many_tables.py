@@ -124,14 +124,14 @@ def _measure(spark: BenchSpark, number: int, rounds: int, file: Path) -> Cost:
         started = time.perf_counter()
         _begin(tiers, spark, new)
         begin = (time.perf_counter() - started) / len(new)
-        seen = observe(tiers, (), time.monotonic)
+        seen = observe(tiers, {}, time.monotonic)
     parse, parse_bytes = zip(*(_parse(file) for _ in range(rounds)), strict=True)
     return Cost(
         tables=number,
         parse=statistics.median(parse),
         parse_bytes=statistics.median_high(parse_bytes),
         plan=seconds(lambda tiers: [cycle.plan(tiers, spec, "bench") for spec in specs]),
-        observe=seconds(lambda tiers: observe(tiers, (), time.monotonic)),
+        observe=seconds(lambda tiers: observe(tiers, {}, time.monotonic)),
         series=sum(len(list(metric.read(seen))) for metric in metrics.METRICS),
         overview=seconds(lambda tiers: read_overview(tiers, {})),
         begin=begin,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _PROCESS = "process"
 _LATEST_RUNS = 20
+_LATEST_SUCCESSES = 200  # some may have been for a few tables
 
 
 @dataclass(frozen=True)
@@ -129,26 +130,35 @@ def read_dags(dag_ids: Sequence[str]) -> dict[str, DagState]:
     }
 
 
-def read_latest_runs(dag_id: str) -> DagObservation:
+def read_latest_runs(dag_id: str, tables: Collection[str]) -> DagObservation:
     """What the latest runs of a DAG came to.
 
+    A run for some tables or days, or a dry one, says nothing of all others: it is neither a success nor a failure.
+
+    :param tables: the names of those that a whole run is for
     :raises NoAirflowDatabase: if Airflow's database does not answer
     """
     from airflow.models.dagrun import DagRun  # noqa: PLC0415
     from sqlalchemy import select  # noqa: PLC0415
 
-    columns = (DagRun.state, DagRun.start_date, DagRun.end_date)
+    columns = (DagRun.state, DagRun.start_date, DagRun.end_date, DagRun.conf)
     query = select(*columns).where(DagRun.dag_id == dag_id).order_by(DagRun.id.desc()).limit(_LATEST_RUNS)
     succeeded = (
-        select(DagRun.end_date)
+        select(DagRun.end_date, DagRun.conf)
         .where(DagRun.dag_id == dag_id, DagRun.state == "success", DagRun.end_date.is_not(None))
         .order_by(DagRun.id.desc())
-        .limit(1)
+        .limit(_LATEST_SUCCESSES)
     )
     with _session() as session:
-        runs = [(str(state), start, end) for state, start, end in session.execute(query)]
-        last_success = session.scalar(succeeded)
-    ended = [(state, start, end) for state, start, end in runs if start is not None and end is not None]
+        found = [(str(state), start, end, conf) for state, start, end, conf in session.execute(query)]
+        successes = (end for end, conf in session.execute(succeeded) if not _is_partial(conf, tables))
+        last_success = next(successes, None)
+    runs = [(state, start, end) for state, start, end, _ in found]
+    ended = [
+        (state, start, end)
+        for state, start, end, conf in found
+        if start is not None and end is not None and not _is_partial(conf, tables)
+    ]
     states = [state for state, *_ in ended]
     return DagObservation(
         dag_id,
@@ -159,6 +169,14 @@ def read_latest_runs(dag_id: str) -> DagObservation:
         last_seconds=(ended[0][2] - ended[0][1]).total_seconds() if ended else None,
         failures=states.index("success") if "success" in states else len(states),
     )
+
+
+def _is_partial(conf: Any, tables: Collection[str]) -> bool:
+    """Whether a run with this ``conf`` was for less than all ``tables``, or changed nothing."""
+    if not isinstance(conf, Mapping):
+        return False
+    chosen = conf.get("tables") or tables
+    return bool(conf.get("dry_run") or conf.get("days")) or not set(tables) <= set(chosen)
 
 
 def end_run(dag_id: str, run_id: str) -> None:

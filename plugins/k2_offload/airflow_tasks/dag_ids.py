@@ -26,6 +26,8 @@ def layer_dag_ids(tables: Tables) -> list[str]:
     return [dag_id(layer) for layer in LAYERS if tables.in_layer(layer)]
 
 
-def watched_dag_ids(tables: Tables) -> list[str]:
-    """The DAGs of a table file whose runs matter."""
-    return [*layer_dag_ids(tables), RECONCILE_DAG_ID, MAINTENANCE_DAG_ID, REPORT_DAG_ID]
+def watched_dags(tables: Tables) -> dict[str, frozenset[str]]:
+    """The DAGs of a table file whose runs matter, and the tables that a whole run of each is for."""
+    layers = {dag_id(layer): frozenset(table.name for table in tables.in_layer(layer)) for layer in LAYERS}
+    everything = dict.fromkeys((RECONCILE_DAG_ID, MAINTENANCE_DAG_ID, REPORT_DAG_ID), frozenset(tables.by_name))
+    return {name: chosen for name, chosen in layers.items() if chosen} | everything

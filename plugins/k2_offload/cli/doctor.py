@@ -11,7 +11,7 @@ from rich.markup import escape
 from k2_offload.adapters.dag_runs import read_dags
 from k2_offload.adapters.schedule import longest_pause
 from k2_offload.adapters.settings import Settings, load_settings
-from k2_offload.airflow_tasks.dag_ids import watched_dag_ids
+from k2_offload.airflow_tasks.dag_ids import watched_dags
 from k2_offload.cli.console import FINDING, JsonOption, command, number_table, print_json, screen, show_table
 from k2_offload.core.diagnosis import diagnose
 from k2_offload.core.errors import NoAirflowDatabase
@@ -62,7 +62,7 @@ def _installed(settings: Settings) -> list[Finding]:
 
 
 def _seen(settings: Settings) -> list[Finding]:
-    seen = look(watched_dag_ids, time.monotonic)
+    seen = look(watched_dags, time.monotonic)
     try:
         paused = {name: dag.paused for name, dag in read_dags([dag.dag_id for dag in seen.dags]).items()}
     except NoAirflowDatabase:  # it is one of the services

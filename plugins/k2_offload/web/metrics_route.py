@@ -19,7 +19,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from k2_offload.adapters.settings import load_settings
-from k2_offload.airflow_tasks.dag_ids import dag_id, watched_dag_ids
+from k2_offload.airflow_tasks.dag_ids import dag_id, watched_dags
 from k2_offload.core import metrics
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.observation import Observation
@@ -65,7 +65,7 @@ async def admitted(
 @cache
 def latest_observation() -> LatestObservation:
     """What this process has seen last of everything that the settings name."""
-    return LatestObservation(partial(look, watched_dag_ids, time.monotonic), time.monotonic)
+    return LatestObservation(partial(look, watched_dags, time.monotonic), time.monotonic)
 
 
 @router.get("/metrics", dependencies=[Depends(admitted)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
@@ -47,21 +47,21 @@ class _LedgerView:
     checked: AllRecords = field(default_factory=AllRecords)
 
 
-def look(dag_ids_of: Callable[[Tables], Sequence[str]], seconds: Callable[[], float]) -> Observation:
+def look(dags_of: Callable[[Tables], Mapping[str, Collection[str]]], seconds: Callable[[], float]) -> Observation:
     """Look at everything that the settings and the table file name.
 
-    :param dag_ids_of: the DAGs of a table file whose runs to look at
+    :param dags_of: the DAGs of a table file whose runs to look at, and the tables that a whole run of each is for
     :param seconds: a clock that never goes back
     :raises OffloadError: if a setting, a connection or the table file is wrong
     """
     with open_tiers(query_seconds=OBSERVE_QUERY_SECONDS) as tiers:
-        return observe(tiers, dag_ids_of(tiers.tables), seconds)
+        return observe(tiers, dags_of(tiers.tables), seconds)
 
 
-def observe(tiers: Tiers, dag_ids: Sequence[str], seconds: Callable[[], float]) -> Observation:
+def observe(tiers: Tiers, dags_of: Mapping[str, Collection[str]], seconds: Callable[[], float]) -> Observation:
     """Look at all services, and at all tables as far as those answer.
 
-    :param dag_ids: the DAGs whose runs to look at
+    :param dags_of: the DAGs whose runs to look at, and the tables that a whole run of each is for
     :param seconds: a clock that never goes back
     """
     began, at = seconds(), tiers.now()
@@ -72,7 +72,7 @@ def observe(tiers: Tiers, dag_ids: Sequence[str], seconds: Callable[[], float]) 
     except OldLedger as error:  # it answers
         log.warning("%s", error)
         ledger, old_ledger = _LedgerView(), str(error)
-    dags = _ask(up, "airflow", lambda: [read_latest_runs(dag_id) for dag_id in dag_ids]) or []
+    dags = _ask(up, "airflow", lambda: [read_latest_runs(dag_id, of) for dag_id, of in dags_of.items()]) or []
     clock_seconds = _ping(tiers, up)
     tables = [_observe_table(tiers, table, ledger, up) for table in tiers.tables.by_name.values()]
     disk = _ask(up, "catalog", lambda: _disk(tiers))

@@ -171,7 +171,7 @@ def read_overview(tiers: Tiers, dag_ids: Mapping[str, str], upkeep: Sequence[str
     tables = list(tiers.tables.by_name.values())
     known = problems.without(partial(_read_ledger, tiers, [table.name for table in tables]))
     dags = problems.without(partial(read_dags, [*dag_ids.values(), *upkeep])) or {}
-    runs = (problems.without(partial(read_latest_runs, each)) for each in upkeep if each in dags)
+    runs = (problems.without(partial(read_latest_runs, each, tiers.tables.by_name)) for each in upkeep if each in dags)
     wrong = [each for run in runs if run for each in judge_runs(run, dags[run.dag_id].paused, now)]
     counts = problems.without(partial(tiers.clickhouse.known_counts, tables))
     ledger, up, shown = known or _Ledger(), counts is not None, []

@@ -18,7 +18,7 @@ import psycopg
 from airflow.api_fastapi.app import create_auth_manager
 from fastapi import FastAPI
 
-from k2_offload.airflow_tasks.dag_ids import watched_dag_ids
+from k2_offload.airflow_tasks.dag_ids import watched_dags
 from k2_offload.web.metrics_route import latest_observation, router
 from k2_offload.work.observe import LatestObservation, look
 from tests.support import free_ports
@@ -184,7 +184,7 @@ def scraping(tables_file, folder, table, workbench, rows, ago) -> Iterator[Prome
     create_auth_manager()  # as the API server does: it judges tokens that are not Prometheus'
     app = FastAPI()
     app.include_router(router)
-    latest = LatestObservation(partial(look, watched_dag_ids, time.monotonic), lambda: 20 * time.monotonic(), 0.8)
+    latest = LatestObservation(partial(look, watched_dags, time.monotonic), lambda: 20 * time.monotonic(), 0.8)
     app.dependency_overrides[latest_observation] = lambda: latest
     while latest.get() is None:  # loads Airflow's models
         pass

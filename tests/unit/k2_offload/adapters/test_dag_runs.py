@@ -43,18 +43,40 @@ def test_a_run_of_this_process_names_it_and_keeps_its_conf():
     assert conf_of_this_process({"tables": ["a"]}) == {"tables": ["a"], "process": HERE}
 
 
-def test_the_last_success_is_known_however_many_runs_have_failed_since(monkeypatch):
+@pytest.fixture
+def record_runs(monkeypatch):
+    """A function that records runs of a DAG in an Airflow database of the test's own."""
     engine = create_engine("sqlite://")
     sqlite_table = DagRun.__table__.to_metadata(MetaData())
     columns = [Column(each.name, each.type, primary_key=each.primary_key) for each in sqlite_table.columns]
     made = Table("dag_run", MetaData(), *columns)
     made.create(engine)
-    with engine.begin() as connection:
-        for number in range(25):
-            state, at = ("success" if number == 0 else "failed"), NOW + timedelta(hours=number)
-            values = {"id": number + 1, "dag_id": "k2_reconcile", "state": state, "start_date": at, "end_date": at}
-            connection.execute(insert(made).values(values))
     monkeypatch.setattr(dag_runs, "_session", lambda: Session(engine))
-    seen = dag_runs.read_latest_runs("k2_reconcile")
+
+    def record(*runs):
+        with engine.begin() as connection:
+            for number, (state, conf) in enumerate(runs):
+                at = NOW + timedelta(hours=number)
+                values = {"id": number + 1, "dag_id": "k2_reconcile", "state": state, "start_date": at, "end_date": at}
+                connection.execute(insert(made).values(values | {"conf": conf}))
+
+    return record
+
+
+def test_the_last_success_is_known_however_many_runs_have_failed_since(record_runs):
+    record_runs(("success", {}), *[("failed", {})] * 24)
+    seen = dag_runs.read_latest_runs("k2_reconcile", {"a", "b"})
     assert (seen.last_success, seen.failures) == (NOW, 20)
-    assert dag_runs.read_latest_runs("k2_report").last_success is None
+    assert dag_runs.read_latest_runs("k2_report", {"a", "b"}).last_success is None
+
+
+@pytest.mark.parametrize("conf", [{"tables": ["a"]}, {"days": ["2026-03-01"]}, {"dry_run": True}])
+def test_a_run_for_a_part_is_neither_a_success_nor_a_failure(record_runs, conf):
+    record_runs(("success", None), ("failed", {"tables": []}), ("success", conf), ("failed", conf))
+    seen = dag_runs.read_latest_runs("k2_reconcile", {"a", "b"})
+    assert (seen.last_success, seen.failures) == (NOW, 1)
+
+
+def test_a_run_that_names_all_tables_is_a_whole_one(record_runs):
+    record_runs(("failed", {}), ("success", {"tables": ["b", "a"], "dry_run": False, "days": []}))
+    assert dag_runs.read_latest_runs("k2_reconcile", {"a", "b"}).last_success == NOW + timedelta(hours=1)

@@ -13,7 +13,7 @@ import pytest
 
 from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.table_file import parse_tables
-from k2_offload.airflow_tasks.dag_ids import watched_dag_ids
+from k2_offload.airflow_tasks.dag_ids import watched_dags
 from k2_offload.core.errors import ConfigurationError, NoAirflowDatabase, OffloadError, OldLedger, Refused, Unreachable
 from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.metrics import METRICS
@@ -60,13 +60,13 @@ def tiers():
 def _tables_are_well(monkeypatch):
     monkeypatch.setattr(records, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=dict))
     monkeypatch.setattr(records, "LedgerOffsets", lambda _: SimpleNamespace(read=dict))
-    monkeypatch.setattr(module, "read_latest_runs", lambda _: DAG)
+    monkeypatch.setattr(module, "read_latest_runs", lambda *_: DAG)
     monkeypatch.setattr(module, "read_status", lambda _, table, record, **__: TableStatus(table, record))
     monkeypatch.setattr(module, "read_cold_status", lambda _, table, record: TableStatus(table, record, watermark=NOW))
 
 
 def seen_of(tiers):
-    return observe(tiers, ["k2_offload_bronze"], lambda: 0.0)
+    return observe(tiers, {"k2_offload_bronze": ()}, lambda: 0.0)
 
 
 def test_everything_answers(tiers):
@@ -78,8 +78,8 @@ def test_everything_answers(tiers):
 
 def test_only_dags_that_the_table_file_makes_are_looked_at(tiers, monkeypatch):
     monkeypatch.setattr(module, "open_tiers", lambda **_: nullcontext(tiers))
-    monkeypatch.setattr(module, "read_latest_runs", lambda dag_id: replace(DAG, dag_id=dag_id))
-    seen = module.look(watched_dag_ids, lambda: 0.0)
+    monkeypatch.setattr(module, "read_latest_runs", lambda dag_id, _: replace(DAG, dag_id=dag_id))
+    seen = module.look(watched_dags, lambda: 0.0)
     assert [dag.dag_id for dag in seen.dags] == ["k2_offload_bronze", "k2_reconcile", "k2_maintenance", "k2_report"]
 
 
@@ -300,5 +300,5 @@ def test_an_unequal_day_is_whole_until_a_clock_may_reach_it(tiers, retention, wh
     old = replace(day, day=NOW.date() - timedelta(days=20))
     gone = replace(day, whole=False)
     tiers.ledger.read_comparisons = lambda: {"a": Comparisons(NOW, (gone, old, day))}
-    [found] = observe(tiers, [], lambda: 0.0).tables
+    [found] = observe(tiers, {}, lambda: 0.0).tables
     assert [each.whole for each in found.comparisons.unequal] == whole

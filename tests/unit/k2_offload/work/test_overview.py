@@ -137,7 +137,7 @@ def test_the_dags_that_compare_and_tidy_are_judged_as_doctor_does(tiers, monkeyp
         "k2_reconcile": DagObservation("k2_reconcile", None, 0, NOON, NOON, 1.0, 0),
         "k2_maintenance": DagObservation("k2_maintenance", None, 0, NOON, NOON, 1.0, 1),
     }
-    monkeypatch.setattr(overview, "read_latest_runs", runs.__getitem__)
+    monkeypatch.setattr(overview, "read_latest_runs", lambda dag_id, _: runs[dag_id])
     found = read_overview(tiers, {"bronze": "dag"}, list(paused))
     assert [(each.subject, each.found) for each in found.upkeep] == [
         ("k2_reconcile", "paused"),
