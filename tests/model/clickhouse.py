@@ -109,6 +109,8 @@ class Server:
             return list(Counter(from_micros(row.starts).date() for row in rows).items())
         if "countIf(NOT ifNull(" in sql:  # cold rows that are not compared: the model has none
             return [(0,)]
+        if "AS open_day" in sql:
+            return [(min((from_micros(row.starts).date() for row in rows), default=None),)]
         if "maxOrNull(" in sql:
             return [(max((row.at for row in rows), default=None), 0)]
         if "AS step, count()" in sql:

@@ -84,6 +84,7 @@ class KnownDays:
     :param missed: ranges on record of which the cold table lacks rows, those that were skipped among them
     :param whole_from: from this day on, ClickHouse holds all as a whole
     :param below: the watermark
+    :param open_from: the first day to which rows belong that windows are still to move, where that is known
     """
 
     warm: Mapping[date, int]
@@ -95,6 +96,7 @@ class KnownDays:
     missed: Sequence[Window]
     whole_from: date
     below: datetime
+    open_from: date | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def find_boundary(
             f"k2_reconcile seals a day when it is over; see docs/reading.md. {_UNCHANGED}"
         )
     last = known.whole_from - _DAY
-    if not is_over(table, last, known.below):
+    if not is_over(table, last, known.below, known.open_from):
         raise OffloadError(
             f"{table.name}: windows are still to come to {last}, and ClickHouse does not hold that day as a whole any "
             f"more: neither tier has all of its rows. Let the table catch up: `k2 status {table.name}`. {_UNCHANGED}"
@@ -197,7 +199,7 @@ def _check_old_days(table: TableSpec, known: KnownDays) -> dict[date, int]:
 
 def _held_by(table: TableSpec, known: KnownDays, day: date) -> str | None:
     """Why the cold table may not hold all rows of a day that ClickHouse holds as a whole; ``None`` if it does."""
-    if not is_over(table, day, known.below):
+    if not is_over(table, day, known.below, known.open_from):
         return f"windows are still to come to {day}"
     if day in known.broken:
         return f"the seal of {day} is broken: `k2 verify --sealed {table.name}`"

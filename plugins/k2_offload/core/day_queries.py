@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TypeVar
 
 from k2_offload.core.content_hash import TypedColumn, content_hash, row_hash
@@ -19,6 +19,7 @@ from k2_offload.core.windows import Window, to_micros
 
 # Aliases begin with k2_: ClickHouse would take another for a column of that name, such as a trade's side.
 _MINUTE_MICROS = 60_000_000
+_LONGEST_INTERVAL = timedelta(days=366)
 _READ = "SETTINGS use_hive_partitioning = 0"
 
 AnyColumn = TypeVar("AnyColumn", bound=TypedColumn)
@@ -194,6 +195,16 @@ def rows_per_day_since(table: TableSpec, since: date) -> str:
         f"SELECT toDate({partition}, 'UTC') AS day, count() FROM {source_of(table)} "
         f"WHERE {partition} >= {instant(to_micros(day_window(since).low))} GROUP BY day ORDER BY day"
     )
+
+
+def first_open_day(table: TableSpec, below: datetime) -> str:
+    """One row: the first partition day of a row that windows above a watermark are to move, NULL if there is none.
+
+    A row of more than a year ahead is no row of an interval that has begun: it says nothing.
+    """
+    time, partition = source_column(table.timestamp_column), source_column(table.partition_column)
+    to_come = between(time, Window(below, below + _LONGEST_INTERVAL))
+    return f"SELECT toDate(minOrNull({partition}), 'UTC') AS open_day FROM {source_of(table)} WHERE {to_come}"
 
 
 def oldest_day(table: TableSpec) -> str:

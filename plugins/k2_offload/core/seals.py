@@ -132,8 +132,14 @@ class Seal:
         return seal
 
 
-def is_over(table: TableSpec, day: date, watermark: datetime) -> bool:
-    """Whether no window will come to a day any more, and its source had time to be late."""
+def is_over(table: TableSpec, day: date, watermark: datetime, open_from: date | None = None) -> bool:
+    """Whether no window will come to a day any more, and its source had time to be late.
+
+    :param open_from: the first day to which rows belong that the source has already, and that windows are still to
+        move: those of an interval that is longer than a day
+    """
+    if open_from is not None and day >= open_from:
+        return False
     same_time = table.partition_column == table.timestamp_column
     last = day_window(day).high + (timedelta(0) if same_time else LONGEST_CANDLE)
     return last + table.buffer + table.idle_after <= watermark

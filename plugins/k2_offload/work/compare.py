@@ -47,6 +47,7 @@ class TableDays:
     :param now: the earlier of both clocks
     :param warm: rows that the cold tier must hold, by day
     :param cold: rows that the cold tier holds, by day; ``None`` if some of its files are not partitioned by day
+    :param open_from: the first day to which rows belong that windows are still to move, where that is known
     :param kept: with ``retention: proven``: which older days the warm tier holds, and which it does not
     """
 
@@ -60,6 +61,7 @@ class TableDays:
     cold: dict[date, int] | None
     changing: bool = False
     kept: Kept = field(default_factory=Kept)
+    open_from: date | None = None
 
     @property
     def whole_from(self) -> date:
@@ -96,7 +98,10 @@ def count_days(tiers: Tiers, table: TableSpec, since: date | None = None) -> Tab
             since = min(since, max(oldest, kept.whole_since))
     warm = tiers.clickhouse.rows_per_day(day_queries.warm_rows_per_day(table, since, below, left_out))
     in_cold = cold.rows_per_day(table.partition_column, since)
-    return TableDays(table, cold, columns, below, left_out, now, warm, in_cold, changing, kept)
+    open_from = None
+    if table.partition_column != table.timestamp_column:
+        [(open_from,)] = tiers.clickhouse.execute(day_queries.first_open_day(table, below))
+    return TableDays(table, cold, columns, below, left_out, now, warm, in_cold, changing, kept, open_from)
 
 
 def compare(

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote, urlparse
 
 import pytest
@@ -34,19 +34,24 @@ class Viewed:
     :ivar today: midnight of the last
     """
 
+    keys: ClassVar = {}
+
     def __init__(self, workbench, extra=""):
         self.workbench = workbench
         self.today = datetime.combine((datetime.now(UTC) - timedelta(hours=1)).date(), time(), UTC)
         self.table = workbench.create_trades(extra=extra)
-        workbench.insert_trades(self.table, self.today - timedelta(days=3), 260, step_micros=1_000_000_000)
-        self.insert(timedelta(minutes=40), 1000)
+        self.fill()
         self.view = f"{self.table}_all"
-        self.cycle = workbench.cycle(workbench.spec(self.table, view=f"k2.{self.view}"))
+        self.cycle = workbench.cycle(workbench.spec(self.table, view=f"k2.{self.view}", **self.keys))
         self.spec = self.cycle.tables[self.table]
         self.tiers = self.cycle.tiers
         self.move()
         self.reconcile()
         self.renew()
+
+    def fill(self):
+        self.workbench.insert_trades(self.table, self.today - timedelta(days=3), 260, step_micros=1_000_000_000)
+        self.insert(timedelta(minutes=40), 1000)
 
     def insert(self, after, start_sequence, count=20):
         """From so long after today's midnight on."""
@@ -251,6 +256,26 @@ def test_it_fails_where_it_would_show_less(viewed):
     ttl = "MODIFY TTL toDateTime(at) + INTERVAL 2 DAY SETTINGS materialize_ttl_after_modify = 0"
     viewed.ask(f"ALTER TABLE {{source}} {ttl}")
     assert "the view would miss what the TTL takes" in renew_views(viewed.tiers, [viewed.spec])[0]
+
+
+class LongIntervals(Viewed):
+    """As the first, but windows are cut on the end of an interval: one of four days has begun two days ago."""
+
+    keys: ClassVar = {"partition_column": "starts"}
+
+    def fill(self):
+        super().fill()
+        began = self.today - timedelta(days=2) + timedelta(hours=3)
+        row = (began + timedelta(days=4), began, 5000, "BTC/USDT", 7, None)
+        self.workbench.sql(f"INSERT INTO {self.table} (at, starts, sequence, symbol, price, note) VALUES", [row])
+
+
+def test_a_row_of_an_interval_longer_than_a_day_is_in_the_view_before_it_is_moved(workbench):
+    viewed = LongIntervals(workbench, ", starts DateTime64(6, 'UTC') DEFAULT at")
+    assert viewed.boundary == viewed.today - timedelta(days=2)
+    for question in ("SELECT count(), sum(sequence) FROM {0}", "SELECT sequence FROM {0} ORDER BY sequence"):
+        asked, answer = (viewed.ask(question.format(name)) for name in ("{view}", "{source}"))
+        assert asked == answer
 
 
 def test_metadata_that_is_gone_is_an_error(viewed):

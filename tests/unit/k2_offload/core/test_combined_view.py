@@ -60,6 +60,16 @@ def test_a_day_that_is_not_proven_is_warm_with_all_after_it(changes):
     assert find_boundary(SPEC, replace(KNOWN, **changes)).first_warm == day(6)
 
 
+def test_a_day_with_rows_still_to_come_is_warm_with_all_after_it():
+    """As the rows of a week are, which are cut on its end and partitioned by its beginning."""
+    weeks = replace(SPEC, timestamp_column="week_end")
+    known = replace(KNOWN, below=at(9) + timedelta(hours=12))
+    assert find_boundary(weeks, known).first_warm == day(8)
+    assert find_boundary(weeks, replace(known, open_from=day(6))).first_warm == day(6)
+    with pytest.raises(OffloadError, match="windows are still to come to 2026-03-03"):
+        find_boundary(weeks, replace(known, open_from=day(3)))
+
+
 def test_a_day_without_rows_needs_no_seal():
     def without(rows):
         return {each: count for each, count in rows.items() if each != day(6)}
