@@ -315,10 +315,26 @@ def test_types_are_those_of_the_source(workbench):
     assert apply_view(viewed.tiers, viewed.spec, plan_view(viewed.tiers, viewed.spec)) is None
 
 
-def test_the_examples_of_the_page_give_the_rows_of_the_source(viewed, monkeypatch):
+class Spark:
+    """What an example has under the name ``spark``: statements go to a real session in another process."""
+
+    def __init__(self, ask):
+        self._ask = ask
+
+    def sql(self, statement):
+        self.rows = [dict(zip(("at", "symbol", "price"), row, strict=True)) for row in self._ask("sql", statement)]
+        return self
+
+    def to_pylist(self):
+        return self.rows
+
+
+def test_the_examples_of_the_page_give_the_rows_of_the_source(viewed, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     text = (DOCS / "reading.md").read_text().partition("## Examples")[2]
     renamed = text.replace("k2.trades_all", f"k2.{viewed.view}").replace("'trades_all'", f"'{viewed.view}'")
     renamed = renamed.replace("cold.trades", f"cold.{viewed.table}")
+    renamed = renamed.replace("FROM demo.", f"FROM {viewed.workbench.cold_catalog.name}.")
     renamed = renamed.replace("http://clickhouse.internal:8123", viewed.workbench.stack.clickhouse_http_url)
     [question] = re.findall(r"^```sql\n(.*?)^```", renamed, re.MULTILINE | re.DOTALL)
     assert viewed.ask(question) == viewed.ask(question.replace(viewed.view, viewed.table))
@@ -328,7 +344,8 @@ def test_the_examples_of_the_page_give_the_rows_of_the_source(viewed, monkeypatc
         monkeypatch.setattr("duckdb.connect", lambda: connection)
         monkeypatch.setattr("pyiceberg.catalog.load_catalog", lambda _: viewed.workbench.cold_catalog)
         monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
-        names: dict[str, Any] = {}
+        names: dict[str, Any] = {"spark": Spark(viewed.workbench.spark.ask)}
+        examples = 0
         for example in re.findall(r"^```python\n(.*?)^```", renamed, re.MULTILINE | re.DOTALL):
             names.pop("both", None)
             exec(compile(example, "docs/reading.md", "exec"), names)  # noqa: S102 - the project's own page
@@ -337,3 +354,5 @@ def test_the_examples_of_the_page_give_the_rows_of_the_source(viewed, monkeypatc
                 assert Counter((row["at"].astimezone(UTC), row["symbol"], row["price"]) for row in rows) == wanted, (
                     example
                 )
+                examples += 1
+    assert examples == 4
