@@ -149,11 +149,29 @@ def changed(cold: Sequence[ColdColumn], changes: Iterable[ColumnChange], since: 
 
 
 def stopped(cold: Sequence[ColdColumn], name: str, since: datetime) -> tuple[ColdColumn, ...]:
-    """The cold table's columns when one of them is not filled any more."""
+    """The cold table's columns when one of them is not filled any more; what was accepted below stays so."""
     return tuple(
-        replace(column, nullable=True, mark=Mark(since, stopped=True)) if column.name == name else column
+        replace(column, nullable=True, mark=replace(column.mark or Mark(since), since=since, stopped=True))
+        if column.name == name
+        else column
         for column in cold
     )
+
+
+def check_filled(table: TableSpec, cold: Iterable[ColdColumn], watermark: datetime) -> None:
+    """Whether no window would bring NULL below where a column is not filled any more: main was rolled back there.
+
+    :raises InvalidSource: if one would; until a person lets the column be unfilled from the watermark on
+    """
+    for column in cold:
+        if column.mark is not None and column.mark.stopped and watermark < column.mark.since:
+            raise InvalidSource(
+                f"{table.name}: its cold table was rolled back to {format_time(watermark)}, and column '{column.name}' "
+                f"was filled up to {format_time(column.mark.since)}. Windows would bring these rows again with NULL in "
+                "it. Nothing was moved and no row is lost. If the snapshots that were rolled back are good, roll "
+                "forward to them; to go on without these values, run "
+                f"`k2 schema {table.name} --stop-filling {column.name}` again."
+            )
 
 
 def find_nulls(cold: Iterable[ColdColumn], ranges: Sequence[Window]) -> Mapping[str, tuple[Window, ...]]:

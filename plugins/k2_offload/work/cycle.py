@@ -34,7 +34,7 @@ from k2_offload.core.exactly_once import (
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.gaps import Gap, GapKind, Looked, first_contact
 from k2_offload.core.plan import PlannedWindow, plan_rows
-from k2_offload.core.schema_change import refused_by_choice, settle
+from k2_offload.core.schema_change import check_filled, refused_by_choice, settle
 from k2_offload.core.skips import Skips
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
@@ -80,6 +80,7 @@ def plan(
         check_cut(table.name, cold.published, table.timestamp_column)
         state = _follow(tiers, table, locked, entry, cold, seen)
         follow_source(table, cold, changes, state.watermark, window_open=state.resume is not None)
+        check_filled(table, cold.columns, state.watermark)
         check_replicas(tiers.clickhouse, table)
         # By the earlier of the two clocks, as one that is ahead would reach into rows still in flight; but the TTL may
         # go by the later one.

@@ -106,20 +106,21 @@ def apply(tiers: Tiers, table: TableSpec) -> list[ColumnChange]:
 def stop_filling(tiers: Tiers, table: TableSpec, name: str) -> bool:
     """Leave a column of the cold table NULL from now on, whatever the source has.
 
-    :returns: whether it was filled until now
+    :returns: whether it was filled until now, or was where a rollback has put the table
     :raises OffloadError: if that is not possible, or a window is open that can still be moved with the column
     """
     with _held(tiers, table) as held:
         columns = held.cold.columns
         check_stop(table, name, columns)
         [column] = [each for each in columns if each.name == name]
-        if column.stopped:
+        watermark = watermark_of(held.cold.published)
+        if column.mark is not None and column.stopped and column.mark.since <= watermark:
             return False
         pairs = pair_columns(table, held.source, columns)
         if held.window_open and all(pair.refusal is None for pair in pairs):
             raise _wait(table, f"leaving column '{name}' unfilled waits")
         loosen = () if column.nullable else (ColumnChange(ChangeKind.LOOSEN, name, column.iceberg_type),)
-        held.cold.change_columns(loosen, stopped(columns, name, watermark_of(held.cold.published)))
+        held.cold.change_columns(loosen, stopped(columns, name, watermark))
         return True
 
 

@@ -289,3 +289,32 @@ def test_history_comes_without_a_column_only_if_a_person_accepts_it(workbench):
     assert shown.cold.mark.nulls == found.ranges
     assert find_left_out(cycle.tiers, spec).nulls == {}
     assert day(cycle, table).verdict is Verdict.EQUAL
+
+
+def test_after_a_rollback_no_window_brings_rows_without_a_column_that_they_had(workbench):
+    table, cycle = moved_table(workbench)
+    spec = cycle.tables[table]
+    first = workbench.cold_table(table).current_snapshot().snapshot_id
+    insert_more(workbench, table)
+    workbench.move(cycle, table)
+    notes = values(workbench, table, "note")
+    assert stop_filling(cycle.tiers, spec, "note")
+    assert not stop_filling(cycle.tiers, spec, "note")
+    insert_more(workbench, table, hours=2)
+    workbench.move(cycle, table)
+    last = workbench.cold_table(table).current_snapshot().snapshot_id
+
+    workbench.cold_table(table).manage_snapshots().rollback_to_snapshot(first).commit()
+    again = rf"was rolled back to .*'note' was filled up to .*`k2 schema {table} --stop-filling note` again"
+    with pytest.raises(OffloadError, match=again):
+        cycle.plan(spec)
+    workbench.cold_table(table).manage_snapshots().set_current_snapshot(last).commit()
+    assert cycle.plan(spec) is None
+    assert values(workbench, table, "note") == notes + [None] * 100
+
+    workbench.cold_table(table).manage_snapshots().rollback_to_snapshot(first).commit()
+    assert stop_filling(cycle.tiers, spec, "note")
+    while workbench.move(cycle, table) is not None:
+        pass
+    assert values(workbench, table, "note") == notes[:100] + [None] * 200
+    assert day(cycle, table).verdict is Verdict.EQUAL
