@@ -109,8 +109,8 @@ class Server:
             return list(Counter(from_micros(row.starts).date() for row in rows).items())
         if "countIf(NOT ifNull(" in sql:  # cold rows that are not compared: the model has none
             return [(0,)]
-        if "AS open_day" in sql:
-            return [(min((from_micros(row.starts).date() for row in rows), default=None),)]
+        if "AS unmoved_day" in sql:
+            return self._unmoved(sql)
         if "maxOrNull(" in sql:
             return [(max((row.at for row in rows), default=None), 0)]
         if "AS step, count()" in sql:
@@ -130,6 +130,18 @@ class Server:
             self.files[exported[1]] = tuple(rows)
             return []
         raise NotImplementedError(sql)
+
+    def _unmoved(self, sql: str) -> list[tuple[Any, ...]]:
+        [table] = _SOURCE.findall(sql)
+        times = [int(micros) for _, _, micros in _BOUND.findall(sql.partition(" WHERE ")[2])]
+        ranges = list(zip(times[::2], times[1::2], strict=True))  # the first is what is to come
+        days: dict[Any, bool] = {}
+        for row in self.tables.get(table, {}).values():
+            within = [low <= row.at < high for low, high in ranges]
+            if any(within):
+                day = from_micros(row.starts).date()
+                days[day] = days.get(day, False) or within[0]
+        return list(days.items())
 
     def _difference(self, sql: str) -> list[tuple[Any, ...]]:
         warm, cold = (self._rows(side) for side in sql.split(" UNION ALL "))

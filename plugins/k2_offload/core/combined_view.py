@@ -84,7 +84,8 @@ class KnownDays:
     :param missed: ranges on record of which the cold table lacks rows, those that were skipped among them
     :param whole_from: from this day on, ClickHouse holds all as a whole
     :param below: the watermark
-    :param open_from: the first day to which rows belong that windows are still to move, where that is known
+    :param unmoved: days of which ClickHouse shows rows that no window has moved, where that cannot be told by their
+        times; and whether a window is still to come for them
     """
 
     warm: Mapping[date, int]
@@ -96,7 +97,7 @@ class KnownDays:
     missed: Sequence[Window]
     whole_from: date
     below: datetime
-    open_from: date | None = None
+    unmoved: Mapping[date, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -131,10 +132,12 @@ def find_boundary(
             f"k2_reconcile seals a day when it is over; see docs/reading.md. {_UNCHANGED}"
         )
     last = known.whole_from - _DAY
-    if not is_over(table, last, known.below, known.open_from):
+    open_days = [day for day, to_come in known.unmoved.items() if to_come and day <= last]
+    if open_days or not is_over(table, last, known.below):
         raise OffloadError(
-            f"{table.name}: windows are still to come to {last}, and ClickHouse does not hold that day as a whole any "
-            f"more: neither tier has all of its rows. Let the table catch up: `k2 status {table.name}`. {_UNCHANGED}"
+            f"{table.name}: windows are still to come to {min(open_days, default=last)}, and ClickHouse does not hold "
+            "that day as a whole any more: neither tier has all of its rows. Let the table catch up: "
+            f"`k2 status {table.name}`. {_UNCHANGED}"
         )
     unsealed = _check_old_days(table, known)
     accepted = before.accepted_days if before is not None else {}
@@ -172,6 +175,8 @@ _UNCHANGED = "The view was not changed and no row is lost."
 
 def _missed_before(table: TableSpec, known: KnownDays) -> list[Window]:
     """Ranges on record that reach into days which can only be read cold."""
+    if any(day < known.whole_from for day in known.unmoved):  # rows that were skipped: nobody knows how far from here
+        return list(known.missed)
     longest = timedelta(0) if table.partition_column == table.timestamp_column else LONGEST_CANDLE
     return [each for each in known.missed if each.low < day_window(known.whole_from).low + longest]
 
@@ -199,8 +204,10 @@ def _check_old_days(table: TableSpec, known: KnownDays) -> dict[date, int]:
 
 def _held_by(table: TableSpec, known: KnownDays, day: date) -> str | None:
     """Why the cold table may not hold all rows of a day that ClickHouse holds as a whole; ``None`` if it does."""
-    if not is_over(table, day, known.below, known.open_from):
+    if known.unmoved.get(day) or not is_over(table, day, known.below):
         return f"windows are still to come to {day}"
+    if day in known.unmoved:
+        return f"rows of {day} were left out on purpose: `k2 backfill {table.name}`"
     if day in known.broken:
         return f"the seal of {day} is broken: `k2 verify --sealed {table.name}`"
     window = day_window(day)

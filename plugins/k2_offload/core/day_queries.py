@@ -197,14 +197,21 @@ def rows_per_day_since(table: TableSpec, since: date) -> str:
     )
 
 
-def first_open_day(table: TableSpec, below: datetime) -> str:
-    """One row: the first partition day of a row that windows above a watermark are to move, NULL if there is none.
+def unmoved_days(table: TableSpec, below: datetime, left_out: Sequence[Window]) -> str:
+    """Rows ``(day, to come)``: partition days of rows that no window has moved; and whether one is still to do so.
 
     A row of more than a year ahead is no row of an interval that has begun: it says nothing.
+
+    :param below: the watermark
+    :param left_out: ranges of the timestamp column that were skipped on purpose
     """
     time, partition = source_column(table.timestamp_column), source_column(table.partition_column)
     to_come = between(time, Window(below, below + _LONGEST_INTERVAL))
-    return f"SELECT toDate(minOrNull({partition}), 'UTC') AS open_day FROM {source_of(table)} WHERE {to_come}"
+    unmoved = " OR ".join([to_come, *(between(time, window) for window in left_out)])
+    return (
+        f"SELECT toDate({partition}, 'UTC') AS unmoved_day, max({to_come}) FROM {source_of(table)} "
+        f"WHERE {unmoved} GROUP BY unmoved_day"
+    )
 
 
 def oldest_day(table: TableSpec) -> str:

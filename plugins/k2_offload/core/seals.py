@@ -132,14 +132,12 @@ class Seal:
         return seal
 
 
-def is_over(table: TableSpec, day: date, watermark: datetime, open_from: date | None = None) -> bool:
+def is_over(table: TableSpec, day: date, watermark: datetime) -> bool:
     """Whether no window will come to a day any more, and its source had time to be late.
 
-    :param open_from: the first day to which rows belong that the source has already, and that windows are still to
-        move: those of an interval that is longer than a day
+    Where partitions are days of another column than windows are cut on, a day with rows that the source has already and
+    no window has moved is not over either: the caller knows those.
     """
-    if open_from is not None and day >= open_from:
-        return False
     same_time = table.partition_column == table.timestamp_column
     last = day_window(day).high + (timedelta(0) if same_time else LONGEST_CANDLE)
     return last + table.buffer + table.idle_after <= watermark

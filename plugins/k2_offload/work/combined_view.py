@@ -189,6 +189,6 @@ def _find_boundary(tiers: Tiers, days: TableDays, before: ViewState | None, *, a
         [*days.left_out, *(gap.window for gap in gaps if gap.kind is not GapKind.SKIPPED and gap.rows != 0)],
         days.kept.all_from(days.whole_from),
         days.below,
-        days.open_from,
+        days.unmoved,
     )
     return find_boundary(table, known, before, accept=accept)

@@ -5,7 +5,7 @@ What a difference means, and what may be healed, is in :mod:`k2_offload.core.day
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -47,7 +47,8 @@ class TableDays:
     :param now: the earlier of both clocks
     :param warm: rows that the cold tier must hold, by day
     :param cold: rows that the cold tier holds, by day; ``None`` if some of its files are not partitioned by day
-    :param open_from: the first day to which rows belong that windows are still to move, where that is known
+    :param unmoved: days of which the warm tier shows rows that no window has moved, though they may be long over:
+        where partitions are days of another column; and whether a window is still to come for them
     :param kept: with ``retention: proven``: which older days the warm tier holds, and which it does not
     """
 
@@ -61,7 +62,7 @@ class TableDays:
     cold: dict[date, int] | None
     changing: bool = False
     kept: Kept = field(default_factory=Kept)
-    open_from: date | None = None
+    unmoved: Mapping[date, bool] = field(default_factory=dict)
 
     @property
     def whole_from(self) -> date:
@@ -98,10 +99,11 @@ def count_days(tiers: Tiers, table: TableSpec, since: date | None = None) -> Tab
             since = min(since, max(oldest, kept.whole_since))
     warm = tiers.clickhouse.rows_per_day(day_queries.warm_rows_per_day(table, since, below, left_out))
     in_cold = cold.rows_per_day(table.partition_column, since)
-    open_from = None
+    unmoved = {}
     if table.partition_column != table.timestamp_column:
-        [(open_from,)] = tiers.clickhouse.execute(day_queries.first_open_day(table, below))
-    return TableDays(table, cold, columns, below, left_out, now, warm, in_cold, changing, kept, open_from)
+        found = tiers.clickhouse.execute(day_queries.unmoved_days(table, below, left_out))
+        unmoved = {day: bool(to_come) for day, to_come in found}
+    return TableDays(table, cold, columns, below, left_out, now, warm, in_cold, changing, kept, unmoved)
 
 
 def compare(

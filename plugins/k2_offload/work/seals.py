@@ -98,7 +98,7 @@ def _due(tiers: Tiers, days: TableDays, recorded: Mapping[date, RecordedSeal]) -
     known = tiers.ledger.read_days(days.table.name)
     due = []
     for day in sorted(days.cold or ()):
-        if not days.is_whole(day) or not is_over(days.table, day, days.below, days.open_from):
+        if not days.is_whole(day) or day in days.unmoved or not is_over(days.table, day, days.below):
             continue
         found = recorded.get(day)
         if found is None:

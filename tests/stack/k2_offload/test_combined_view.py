@@ -22,6 +22,7 @@ from k2_offload.work.combined_view import apply_view, plan_view, renew_views
 from k2_offload.work.compare import compare_day, count_days
 from k2_offload.work.reconcile import plan_heal, reconcile
 from k2_offload.work.seals import seal_days
+from k2_offload.work.watermarks import find_skip, skip
 from tests.support.pages import DOCS
 from tests.support.readers import connect_duckdb
 
@@ -259,23 +260,45 @@ def test_it_fails_where_it_would_show_less(viewed):
 
 
 class LongIntervals(Viewed):
-    """As the first, but windows are cut on the end of an interval: one of four days has begun two days ago."""
+    """As the first, but windows are cut on the end of an interval, and partitions on its beginning."""
 
     keys: ClassVar = {"partition_column": "starts"}
 
-    def fill(self):
-        super().fill()
-        began = self.today - timedelta(days=2) + timedelta(hours=3)
-        row = (began + timedelta(days=4), began, 5000, "BTC/USDT", 7, None)
+    def __init__(self, workbench):
+        super().__init__(workbench, ", starts DateTime64(6, 'UTC') DEFAULT at")
+        self.began = self.today - timedelta(days=2)
+
+    def insert_long(self, ends):
+        """A row of an interval that has begun two days ago."""
+        row = (ends, self.began + timedelta(hours=3), 5000, "BTC/USDT", 7, None)
         self.workbench.sql(f"INSERT INTO {self.table} (at, starts, sequence, symbol, price, note) VALUES", [row])
+
+    def check(self):
+        for question in ("SELECT count(), sum(sequence) FROM {0}", "SELECT sequence FROM {0} ORDER BY sequence"):
+            asked, answer = (self.ask(question.format(name)) for name in ("{view}", "{source}"))
+            assert asked == answer
 
 
 def test_a_row_of_an_interval_longer_than_a_day_is_in_the_view_before_it_is_moved(workbench):
-    viewed = LongIntervals(workbench, ", starts DateTime64(6, 'UTC') DEFAULT at")
-    assert viewed.boundary == viewed.today - timedelta(days=2)
-    for question in ("SELECT count(), sum(sequence) FROM {0}", "SELECT sequence FROM {0} ORDER BY sequence"):
-        asked, answer = (viewed.ask(question.format(name)) for name in ("{view}", "{source}"))
-        assert asked == answer
+    viewed = LongIntervals(workbench)
+    assert viewed.boundary == viewed.today - timedelta(days=1)
+    viewed.insert_long(ends=viewed.today + timedelta(days=2))
+    viewed.reconcile()
+    viewed.renew()
+    assert viewed.boundary == viewed.began
+    viewed.check()
+
+
+def test_a_row_of_an_interval_longer_than_a_day_is_in_the_view_where_it_was_skipped(workbench):
+    viewed = LongIntervals(workbench)
+    viewed.insert_long(ends=viewed.today + timedelta(minutes=46))
+    skip(viewed.tiers, viewed.spec, find_skip(viewed.tiers, viewed.spec, viewed.today + timedelta(minutes=47)))
+    viewed.insert(timedelta(minutes=48), 2000)
+    viewed.move()
+    viewed.reconcile()
+    viewed.renew()
+    assert viewed.boundary == viewed.began
+    viewed.check()
 
 
 def test_metadata_that_is_gone_is_an_error(viewed):

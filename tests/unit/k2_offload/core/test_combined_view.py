@@ -60,14 +60,27 @@ def test_a_day_that_is_not_proven_is_warm_with_all_after_it(changes):
     assert find_boundary(SPEC, replace(KNOWN, **changes)).first_warm == day(6)
 
 
-def test_a_day_with_rows_still_to_come_is_warm_with_all_after_it():
+@pytest.mark.parametrize(("to_come", "why"), [(True, "windows are still to come"), (False, "were left out on purpose")])
+def test_a_day_with_rows_that_no_window_has_moved_is_warm_with_all_after_it(to_come, why):
     """As the rows of a week are, which are cut on its end and partitioned by its beginning."""
     weeks = replace(SPEC, timestamp_column="week_end")
     known = replace(KNOWN, below=at(9) + timedelta(hours=12))
     assert find_boundary(weeks, known).first_warm == day(8)
-    assert find_boundary(weeks, replace(known, open_from=day(6))).first_warm == day(6)
+    found = find_boundary(weeks, replace(known, unmoved={day(6): to_come}))
+    assert found.first_warm == day(6)
+    assert why in found.held_by
+
+
+def test_rows_of_days_that_clickhouse_does_not_hold_as_a_whole_are_to_be_moved_or_accepted_first():
+    weeks = replace(SPEC, timestamp_column="week_end")
+    known = replace(KNOWN, below=at(9) + timedelta(hours=12), unmoved={day(3): True})
     with pytest.raises(OffloadError, match="windows are still to come to 2026-03-03"):
-        find_boundary(weeks, replace(known, open_from=day(3)))
+        find_boundary(weeks, known)
+    far = Window(at(7), at(8))
+    skipped = replace(known, unmoved={day(3): False}, missed=[far])
+    with pytest.raises(OffloadError, match=r"lacks rows of .*2026-03-07.*`k2 backfill"):
+        find_boundary(weeks, skipped)
+    assert find_boundary(weeks, skipped, accept=True).missed == (far,)
 
 
 def test_a_day_without_rows_needs_no_seal():

@@ -76,12 +76,6 @@ def test_a_day_is_over_when_no_window_comes_to_it_and_its_source_had_time():
     assert is_over(candles, DAY, MIDNIGHT + late + timedelta(days=1))
 
 
-@pytest.mark.parametrize(("open_from", "over"), [(DAY + timedelta(days=1), True), (DAY, False), (None, True)])
-def test_a_day_is_not_over_while_rows_of_it_are_to_come_from_a_long_interval(open_from, over):
-    weeks = spec(timestamp_column="window_end")
-    assert is_over(weeks, DAY, MIDNIGHT + timedelta(days=3), open_from) is over
-
-
 @pytest.mark.parametrize("changes", [{"whole": False}, {"late_rows": 1}, {"other_rows": 1}, {"problem": "x"}])
 def test_only_a_day_that_is_equal_and_whole_is_sealed(changes):
     found = DayComparison("t", DayScope(DAY, MIDNIGHT), 1, True, 10, 7, 10, cold_hash=7)
