@@ -25,6 +25,16 @@ class ColdTags:
         self._target = target
         self._told = told
 
+    def names(self) -> list[str]:
+        """Those that are there, in order; none if there is no table."""
+        from pyiceberg.exceptions import NoSuchTableError  # noqa: PLC0415
+
+        with self._told():
+            try:
+                return sorted(_tags(self._catalog.load_table(self._target)))
+            except NoSuchTableError:
+                return []
+
     def hold(self, snapshots: Mapping[str, int]) -> None:
         """Let tags point at snapshots, by name, in one commit.
 

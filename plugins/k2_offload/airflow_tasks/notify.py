@@ -10,7 +10,7 @@ from k2_offload.adapters.settings import load_settings
 from k2_offload.adapters.table_file import load_tables
 from k2_offload.adapters.webhook import post
 from k2_offload.airflow_tasks.dag_ids import BACKFILL_DAG_ID, MAINTENANCE_DAG_ID, RECONCILE_DAG_ID, dag_id
-from k2_offload.core.errors import ConfigurationError
+from k2_offload.core.errors import ConfigurationError, InvalidTablesFile
 from k2_offload.core.tables import LAYERS, Tables
 from k2_offload.work.tiers import open_ledger
 
@@ -63,7 +63,10 @@ def message(dag: str, run: str, kind: str | None, reasons: list[str]) -> str:
 
 def _reasons(dag: str) -> list[str]:
     settings = load_settings()
-    tables = _of(dag, load_tables(settings.tables_file))
+    try:
+        tables = _of(dag, load_tables(settings.tables_file))
+    except InvalidTablesFile as error:
+        return [str(error)]
     if not tables:
         return []
     try:

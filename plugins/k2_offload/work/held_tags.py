@@ -44,6 +44,12 @@ def release(tiers: Tiers, record: Record) -> list[str]:
     return problems
 
 
+def days_held(tiers: Tiers, table: TableSpec) -> list[date]:
+    """The days of which a tag says that ClickHouse's rows of them are held."""
+    names = (name for name in tiers.catalog.tags(table).names() if name.startswith(TAG_PREFIX))
+    return [date.fromisoformat(name.removeprefix(TAG_PREFIX)) for name in names]
+
+
 def _try_often(change: Callable[[], None]) -> None:
     for _ in range(ATTEMPTS - 1):
         with suppress(StaleWindow):

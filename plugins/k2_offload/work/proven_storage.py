@@ -21,6 +21,7 @@ from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.holding import NO_PARTS, Holding, Partition, Parts, Record, Step
 from k2_offload.core.retention import (
     LONGEST_COMMENT,
+    TAG_PREFIX,
     Next,
     Reader,
     is_all,
@@ -123,8 +124,12 @@ class ProvenStorage:
         return self._table.parts(self._table.name)
 
     def go_on(self) -> None:
-        """With all that is on record or held."""
+        """With all that is on record or held.
+
+        :raises DamagedTable: if the holding table is gone, and days are held as far as cold tables know
+        """
         if self.holding is None:
+            self._check_not_gone()
             return
         held = self.held
         in_source = self._table.parts(self.name)
@@ -138,6 +143,18 @@ class ProvenStorage:
         for partition_id in sorted(held.keys() - {record.partition_id for record in records}):
             with kept(self.done.problems):
                 self._take_in(partition_id, held[partition_id].digests, in_source=partition_id in in_source)
+
+    def _check_not_gone(self) -> None:
+        for table in self.tables:
+            if days := held_tags.days_held(self.tiers, table):
+                raise DamagedTable(
+                    f"{self.name}: there is no {self._table.name}, and the cold table of {table.name} has tags of "
+                    f"{len(days)} days that are held there, from {days[0]} to {days[-1]}: somebody has dropped or "
+                    f"renamed it, or {self.name}. Nothing was moved. Give it its name back. If it is gone, the cold "
+                    f"tier has these days: `k2 verify --sealed {table.name}` verifies them; then remove the tags "
+                    f"{TAG_PREFIX}… of each cold table that reads {self.name}, and run "
+                    f"`k2 retention {table.name} --apply`."
+                )
 
     def _look_at(self, record: Record) -> None:
         step, _ = self.next_step(record)

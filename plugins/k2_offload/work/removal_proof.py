@@ -14,6 +14,7 @@ from k2_offload.core import retention_queries as sql
 from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.errors import DamagedTable
 from k2_offload.core.holding import NO_PARTS, Partition, Parts, Record
+from k2_offload.core.maintenance import LONGEST_CANDLE
 from k2_offload.core.retention import Reader, coverage, hides_rows
 from k2_offload.core.schema_change import settle
 from k2_offload.core.seals import Seal
@@ -63,6 +64,8 @@ class Proof:
         for reader in readers:
             table = reader.table
             cold = loaded[table.name] = self.load(table)
+            if (reason := self.find_far(table, partition)) is not None:
+                return loaded, reason
             columns = {column.name: column for column in settle(self.tiers.clickhouse.columns(table), cold.columns)}
             for seal in seals_of(reader, partition):
                 self.check_alone()
@@ -95,6 +98,19 @@ class Proof:
         if before.digests != partition.parts or after != before:
             return loaded, "rows came in, or parts were merged, while it was compared; the next run looks anew"
         return loaded, None
+
+    def find_far(self, table: TableSpec, partition: Partition) -> str | None:
+        """Why windows of long after its days would have to bring its rows back, if the cold table were rolled back."""
+        if table.partition_column == table.timestamp_column:
+            return None
+        far = day_queries.far_rows(table, *partition.days[table.partition_column], LONGEST_CANDLE)
+        [(rows,)] = self.tiers.clickhouse.execute(far)
+        if not rows:
+            return None
+        return (
+            f"{rows:,} rows of it in {table.name} have a {table.timestamp_column} more than a day after their "
+            f"{table.partition_column}: after a rollback of the cold table nobody would know which windows lack them"
+        )
 
     def mutations(self, before: datetime | None = None) -> set[str]:
         """The mutations (``ALTER UPDATE``, ``DELETE``) of the storage that are known.

@@ -160,6 +160,38 @@ def test_a_proven_day_is_moved_held_and_dropped(workbench, proven):
     assert proven.where == (3, 0, 40)
 
 
+def test_a_holding_table_that_is_gone_is_told_until_a_person_has_decided(workbench, proven):
+    assert proven.states(OLD)["20260304"] == "held"
+    holding = f"{proven.storage}_k2_holding"
+    workbench.sql(f"RENAME TABLE {holding} TO {holding}_x")
+    for look in (proven.remove, lambda: remove_proven(proven.tiers, proven.tables, dry_run=True)):
+        [problem] = look().problems
+        assert f"there is no k2.{holding}, and the cold table of {proven.storage} has tags of 1 days" in problem
+    workbench.sql(f"RENAME TABLE {holding}_x TO {holding}")
+    assert proven.states()["20260304"] == "held"
+
+    workbench.sql(f"DROP TABLE {holding}")
+    assert "somebody has dropped or renamed it" in proven.remove().problems[0]
+    with proven.cold().manage_snapshots() as manage:
+        manage.remove_tag("k2_held_2026-03-04")
+    assert proven.states() == {"20260305": "waits"}
+    found = proven.day()
+    assert (found.whole, found.differs) == (False, False), "no heal takes its rows"
+
+
+def test_a_partition_with_rows_of_long_intervals_waits(workbench):
+    """After a rollback of the cold table, nobody would know which windows lack them."""
+    storage = workbench.create_trades(extra=", until DateTime64(6, 'UTC') DEFAULT at + INTERVAL 2 DAY")
+    proven = Proven(workbench, storage, timestamp_column="until", partition_column="at")
+    proven.remove(NOON + timedelta(hours=21))
+    for hours in (49, 72):
+        proven.move(NOON + timedelta(hours=hours))
+    assert proven.seal(NOON + timedelta(hours=73)) == [40, 20]
+    for _ in range(5):
+        [reason, _] = [state.reason for state in proven.remove(OLD + timedelta(days=2)).states]
+    assert "have a until more than a day after their at" in reason
+
+
 def test_a_row_that_comes_in_between_is_never_dropped(proven):
     proven.at(FaultPoint.REMOVAL_PROVEN, proven.late)
     assert proven.states(OLD)["20260304"] == "moved back"
