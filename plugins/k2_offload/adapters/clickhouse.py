@@ -51,8 +51,16 @@ ALL_OR_AN_ERROR = {
     "sort_overflow_mode": "throw",
     "distinct_overflow_mode": "throw",
     "timeout_overflow_mode": "throw",
+    "set_overflow_mode": "throw",
+    "join_overflow_mode": "throw",
+    "transfer_overflow_mode": "throw",
+    "read_overflow_mode_leaf": "throw",
+    "timeout_overflow_mode_leaf": "throw",
+    "additional_table_filters": "{}",
+    "apply_deleted_mask": 1,
+    "use_query_cache": 0,
 }
-"""Whatever the user's profile says: an answer with less than all rows is none."""
+"""Whatever the user's profile says: an answer with less than all rows, with deleted ones or of before is none."""
 
 _SETTINGS = {**ALL_OR_AN_ERROR, "s3_retry_attempts": STORE_ATTEMPTS}
 """By default ClickHouse asks a store 500 times, longer than a task lives."""
@@ -69,10 +77,10 @@ MERGE_TREE = re.compile(r"\w*MergeTree\b")
 """A storage's engine."""
 
 _READS = re.compile(r"^\W*(Read\w+.*?)\s*$", re.MULTILINE)
-_READS_MERGE_TREE = re.compile(r"ReadFromMergeTree \((\w+\.\w+)\)")
+_READS_MERGE_TREE = re.compile(r"ReadFromMergeTree \((.+)\)")
 """In ClickHouse's plan of a query."""
 
-_TREE_TABLE = re.compile(r"\s*TABLE(?:_FUNCTION)? id: (?:.*\btable_name: (\w+\.\w+)(?:,|$))?")
+_TREE_TABLE = re.compile(r"\s*TABLE(?:_FUNCTION)? id: (?:.*\btable_name: ([^,]+)(?:,|$))?")
 """In ClickHouse's tree of a query."""
 
 

@@ -23,9 +23,11 @@ def load_tables(file: Path) -> Tables:
     :raises InvalidTablesFile: with the file's name, if it is missing or wrong
     """
     try:
-        return parse_tables(file.read_text())
+        return parse_tables(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidTablesFile(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise InvalidTablesFile(f"{file}: it is not UTF-8 ({error.reason} at byte {error.start})") from None
     except InvalidTablesFile as error:
         raise InvalidTablesFile(f"{file}: {error}") from None
 
@@ -39,7 +41,7 @@ def parse_tables(text: str) -> Tables:
     """
     try:
         document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # YAML reads 2026-13-45 as a date
         reason = re.sub(r"\s+", " ", str(error))
         raise InvalidTablesFile(f"not valid YAML: {reason}") from None
     if not isinstance(document, dict) or not isinstance(document.get("tables"), dict) or not document["tables"]:
@@ -71,6 +73,9 @@ def _parse_table(name: str, entry: object, defaults: dict[str, Any], entries: di
 
 
 def _validated(kind: type[_Kind], where: str, values: dict[str, Any]) -> _Kind:
+    for field in fields(kind):
+        if isinstance(values.get(field.name), bool) and "int" in str(field.type):
+            raise InvalidTablesFile(f"{where}: '{field.name}': expected a number, not yes or no")
     try:
         made = TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
@@ -94,6 +99,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise InvalidTablesFile(f"line {key_node.start_mark.line + 1}: a key has to be a name")
             if key in seen:
                 raise InvalidTablesFile(f"line {key_node.start_mark.line + 1}: '{key}' stands twice")
             seen.add(key)

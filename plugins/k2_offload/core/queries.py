@@ -106,7 +106,7 @@ def first_expiry(table: TableSpec, storage: Storage, since_micros: int) -> str:
     NULL where a rule removes none of them.
     """
     firsts = (f"minOrNullIf({_expiry(removal)}, {removal.condition_sql or '1'})" for removal in storage.removals)
-    name = ".".join(quote(part) for part in storage.name.split("."))
+    name = ".".join(quote(part) for part in storage.name.split(".", 1))
     return (
         f"SELECT {', '.join(firsts)} FROM {name} AS source "
         f"WHERE {source_column(table.timestamp_column)} >= {instant(since_micros)}"

@@ -176,4 +176,4 @@ def _moved(partition_id: str, to: str) -> str:
 
 
 def _name(name: str) -> str:
-    return ".".join(quote(part) for part in name.split("."))
+    return ".".join(quote(part) for part in name.split(".", 1))

@@ -181,6 +181,8 @@ def find_skip(tiers: Tiers, table: TableSpec, time: datetime) -> Skip:
             f"meant, run first `k2 watermark rebuild {table.name}`."
         )
     watermark = watermark_of(cold.published if cold else None)
+    if cold is not None:
+        check_cut(table.name, cold.published, table.timestamp_column)
     if cold is not None and time < watermark:
         raise OffloadError(_refusal_to_go_back(table, cold, watermark, time, now))
     window = Window(watermark, time) if watermark < time else None

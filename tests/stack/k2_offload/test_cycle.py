@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from clickhouse_driver import Client
 
 from k2_offload.adapters.clickhouse import ALL_OR_AN_ERROR
 from k2_offload.core.errors import InvalidSource, OffloadError, Unreachable, UnsupportedType
@@ -33,6 +34,51 @@ def test_a_second_cycle_moves_only_what_is_new(workbench, transport):
     assert len(workbench.cold_table(table).metadata.snapshots) == snapshots + 1
     assert len(workbench.cold_table(table).inspect.files()) == files + 2
     assert workbench.move(cycle, table) is None
+
+
+def test_every_setting_that_makes_an_answer_smaller_in_silence_is_fixed(workbench):
+    """So that a new one of ClickHouse's is seen."""
+    cut_off = workbench.sql("SELECT name FROM system.settings WHERE name LIKE '%overflow_mode%'")
+    known = {"group_by_overflow_mode_for_any"}
+    assert {name for (name,) in cut_off} - known <= ALL_OR_AN_ERROR.keys()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_rows_in_join": 1000, "join_overflow_mode": "break"},
+        {"max_rows_in_set": 1000, "set_overflow_mode": "break"},
+        {"additional_table_filters": "{'k2.TABLE': 'sequence < 3'}"},
+        {"apply_deleted_mask": 0},
+    ],
+    ids=lambda settings: list(settings)[-1],
+)
+def test_no_profile_changes_an_answer(workbench, monkeypatch, settings):
+    """It is whole, or an error."""
+    table = workbench.create_trades()
+    workbench.insert_trades(table, NOON, 200_000, step_micros=1000)
+    workbench.sql(f"DELETE FROM {table} WHERE sequence = 50")
+    workbench.sql(
+        f"CREATE VIEW {table}_view AS SELECT l.* FROM {table} AS l JOIN {table} AS r ON l.sequence = r.sequence "
+        f"WHERE l.sequence IN (SELECT sequence FROM {table})"
+    )
+    profile = {name: str(value).replace("TABLE", table) for name, value in settings.items()}
+    made = Client.__init__
+    fixed = None
+
+    def under_profile(self, *arguments, settings=None, **options):
+        made(self, *arguments, settings={**profile, **((settings or {}) if fixed else {})}, **options)
+
+    monkeypatch.setattr(Client, "__init__", under_profile)
+    for fixed in (False, True):
+        tiers = workbench.cycle(workbench.spec(table), now=LATER).tiers
+        try:
+            [(rows,)] = tiers.clickhouse.execute(f"SELECT count() FROM k2.{table}_view")
+        except OffloadError as error:
+            assert fixed
+            assert "exceeded" in str(error)  # noqa: PT017
+        else:
+            assert (rows == 199_999) is fixed, rows
 
 
 def test_no_profile_makes_an_answer_to_jdbc_smaller(workbench):

@@ -53,6 +53,13 @@ def test_a_table_that_is_not_replicated_costs_one_query(engine):
     assert "system.replicas" not in clickhouse.asked[0], "which not every user may read"
 
 
+@pytest.mark.parametrize("name", ["k2..inner_id.94f3f1c2-0c1a", "k2.t-raw", "k2.table (old)"])
+def test_a_storage_of_any_name_is_looked_at(name):
+    plan = ["Union", f"  ReadFromMergeTree ({name})"]
+    clickhouse = FakeClickHouse({"k2.v": "MaterializedView", name: STORED}, plan, [(name, 1, 7200)])
+    assert read_replicas(clickhouse, VIEW) == [Replica(name, True, 7200)]
+
+
 def test_a_view_s_storages_are_looked_at_if_they_are_replicated():
     plan = ["Union", "  ReadFromMergeTree (k2.stored)", "  ReadFromMergeTree (k2.plain)"]
     engines = {"k2.v": "View", "k2.stored": STORED, "k2.plain": "MergeTree ORDER BY at"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from k2_offload.adapters.table_file import parse_tables
+from k2_offload.adapters.table_file import load_tables, parse_tables
 from k2_offload.core.errors import InvalidTablesFile
 
 PROJECT = Path(__file__).parents[4]
@@ -52,6 +52,10 @@ def test_defaults_apply_to_all_and_a_table_overrides_them():
         (f"tables: {{b: {BRONZE.replace('bronze', 'tin')}}}", "table 'b': 'layer'"),
         (f"tables: {{b: {BRONZE.replace('k2.b', 'b')}}}", "table 'b': 'source'"),
         (f"tables: {{b: {BRONZE.replace('}', ', buffer_seconds: -1}')}}}", "table 'b': 'buffer_seconds'"),
+        (f"tables: {{b: {BRONZE.replace('}', ', buffer_seconds: yes}')}}}", "'buffer_seconds': expected a number"),
+        (f"defaults: {{max_window_rows: true}}\ntables: {{b: {BRONZE}}}", "defaults: 'max_window_rows': expected a"),
+        (f"tables: {{b: {BRONZE.replace('k2.b', '2026-13-45')}}}", "not valid YAML: month must be in 1..12"),
+        ("? [a]\n: 1", "a key has to be a name"),
         (f"tables: {{b: {BRONZE}, c: {BRONZE}}}", "tables 'b' and 'c' share the target cold.b"),
         (f"tables: {{b: {BRONZE.replace('}', ', upstream: [x]}')}}}", "upstream 'x' is not in the file"),
         (f"tables: {{b: {BRONZE.replace('}', ', upstream: [b]}')}}}", "must be of a lower layer"),
@@ -61,6 +65,13 @@ def test_a_wrong_file_is_refused_with_the_place(text, message):
     with pytest.raises(InvalidTablesFile) as refusal:
         parse_tables(text)
     assert message in str(refusal.value)
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path):
+    file = tmp_path / "tables.yaml"
+    file.write_bytes("# Zürich".encode("latin-1"))
+    with pytest.raises(InvalidTablesFile, match=r"tables\.yaml: it is not UTF-8"):
+        load_tables(file)
 
 
 def test_selecting_tables_names_what_is_wrong():
