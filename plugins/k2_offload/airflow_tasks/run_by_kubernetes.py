@@ -76,7 +76,7 @@ class RunByKubernetes(KubernetesPodOperator):
         self.full_pod_spec = extended(manifest, settings.kubernetes_pod_template)
         self.labels = {f"{LABEL}/pod": name}  # the provider looks for it by its labels
         self.pod = self.pod_request_obj = None
-        self.remote_pod: Any = None
+        self.remote_pod = None
         self._last_words.clear()
         self._reported, self.log_formatter = None, self._hear
         self.client = open_client(settings)
@@ -84,7 +84,8 @@ class RunByKubernetes(KubernetesPodOperator):
         try:
             with errors_told(settings):
                 super().execute(context)
-            if self.remote_pod is None or self.remote_pod.status.phase != "Succeeded":
+            ended: Any = self.remote_pod  # the provider has set it
+            if ended is None or ended.status.phase != "Succeeded":
                 raise AirflowException("it has failed")
         except Exception as error:
             if self.killed:
@@ -134,7 +135,7 @@ class RunByKubernetes(KubernetesPodOperator):
         said = "\n".join(self._last_words)
         return (
             f"Pod {self._pod_name} of {self.application_name} in image {options.image}: "
-            f"{what_became(status, options) or failure} {SAFE}\nLast spark-submit output:\n{said}"
+            f"{what_became(status) or failure} {SAFE}\nLast spark-submit output:\n{said}"
         )
 
     def _fetch(self, target: Path) -> None:
@@ -142,9 +143,10 @@ class RunByKubernetes(KubernetesPodOperator):
         if self._reported is None:
             try:
                 last = self.client.read_namespaced_pod_log(
-                    self._pod_name, self.settings.kubernetes_namespace, container=CONTAINER, tail_lines=1
-                )
-                self._reported = read_report(str(last).strip())
+                    self._pod_name, self.settings.kubernetes_namespace, container=CONTAINER, tail_lines=1,
+                    _preload_content=False,
+                )  # fmt: skip
+                self._reported = read_report(last.data.decode(errors="replace").strip())
             except (ApiException, HTTPError):
                 pass  # it never began, or is gone
         if self._reported is not None:

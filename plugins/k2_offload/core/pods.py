@@ -129,9 +129,9 @@ def pod(
     packed = base64.b64encode(gzip.compress(plan.encode(), mtime=0)).decode()
     if len(packed) + len(_PLAN) > _LARGEST_ANNOTATIONS:
         raise OffloadError(
-            f"The plan of {application} is too large for a pod: {len(packed):,} bytes packed, of {_LARGEST_ANNOTATIONS:,}. "
-            "Nothing was moved and no row is lost. Choose fewer tables or days, or set [k2_offload] runner to "
-            "spark-submit; then run it again."
+            f"The plan of {application} is too large for a pod: {len(packed):,} bytes packed, of "
+            f"{_LARGEST_ANNOTATIONS:,}. Nothing was moved and no row is lost. Choose fewer tables or days, or set "
+            "[k2_offload] runner to spark-submit; then run it again."
         )
     arguments = [f"{folder}/plan", plan_file(name), report_file(name), *command]
     resources = {key: value for key, value in (("memory", options.memory), ("cpu", options.cpus)) if value}
@@ -190,8 +190,8 @@ def check_secret(options: PodOptions, found: Mapping[str, Any], connections: Job
         JobConnections.VARIABLE
     ]:
         raise ConfigurationError(
-            f"Secret '{options.secret}' in namespace '{options.namespace}' does not hold what Airflow's connections and "
-            "settings say now, so jobs would use other servers or passwords. Nothing was moved. Write it anew: "
+            f"Secret '{options.secret}' in namespace '{options.namespace}' does not hold what Airflow's connections "
+            "and settings say now, so jobs would use other servers or passwords. Nothing was moved. Write it anew: "
             "`k2 kubernetes-secret | kubectl apply --server-side -f -`; then run `k2 validate`."
         )
 
@@ -206,7 +206,7 @@ def read_report(line: str) -> str | None:
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 
 
-def what_became(status: Mapping[str, Any], options: PodOptions) -> str | None:
+def what_became(status: Mapping[str, Any]) -> str | None:
     """Why a pod did not do its work, with what helps; ``None`` if only the application knows.
 
     :param status: its status, as Kubernetes shows it
@@ -218,9 +218,7 @@ def what_became(status: Mapping[str, Any], options: PodOptions) -> str | None:
     if ended.get("reason") == "OOMKilled":
         return "It had no memory left: make [k2_offload] kubernetes_memory larger, or parallel_tables smaller."
     if status.get("reason") == "Evicted":
-        return (
-            f"Its node has evicted it: {said}. Give it a node with room (kubernetes_memory, kubernetes_pod_template)."
-        )
+        return f"Its node has evicted it: {said}. Ask for what it needs: [k2_offload] kubernetes_memory."
     if status.get("reason") == "DeadlineExceeded":
         return "It took longer than a task may (task_timeout_seconds), and Kubernetes has ended it."
     if waiting.get("reason") in _IMAGE:
@@ -229,10 +227,10 @@ def what_became(status: Mapping[str, Any], options: PodOptions) -> str | None:
             "imagePullSecrets in kubernetes_pod_template."
         )
     if waiting.get("reason") == "CreateContainerConfigError":
-        help_ = (
-            "Write it: `k2 kubernetes-secret | kubectl apply --server-side -f -`" if "ecret" in said else "Correct it"
+        return (
+            f"Something that it refers to is missing: {said}. A Secret is written by "
+            "`k2 kubernetes-secret | kubectl apply --server-side -f -`; then run `k2 validate`."
         )
-        return f"Something that it refers to is missing: {said}. {help_}; then run `k2 validate`."
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return (
