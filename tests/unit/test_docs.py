@@ -296,6 +296,7 @@ def test_example_connections_are_valid() -> None:
         "iceberg": 3,
         "spark": 2,
         "docker": 1,
+        "kubernetes": 1,
         "kafka": 1,
         "http": 1,
     }
