@@ -12,6 +12,7 @@ from k2_offload.core.connections import (
     ConnectionFields,
     DockerEndpoint,
     JobConnections,
+    is_cluster,
     read_catalog,
     read_clickhouse,
     read_docker,
@@ -70,6 +71,21 @@ def spark_master(settings: Settings) -> str:
         connection.port,
         connection.extra_dejson.get("deploy-mode"),
     )
+
+
+def container_master(settings: Settings) -> str:
+    """Where Spark runs, seen from a container.
+
+    :raises ConfigurationError: if the connection is missing, or names a master that cannot be used
+    """
+    master = spark_master(settings)
+    if is_cluster(master) and not master.startswith("spark://"):
+        raise ConfigurationError(
+            f"connection '{settings.spark_conn_id}' names master {master}, and a container knows nothing of that "
+            "cluster's configuration. Nothing was moved and no row is lost. Put local[2] or spark://… into its host, "
+            "or set [k2_offload] runner to spark-submit; then run `k2 validate`."
+        )
+    return master
 
 
 def get_connection(connection_id: str) -> Any:

@@ -14,15 +14,15 @@ from docker.errors import APIError, DockerException, ImageNotFound, NotFound, TL
 from docker.types import Mount
 from docker.utils import parse_bytes
 
-from k2_offload.adapters.connections import docker_endpoint, spark_master
+from k2_offload.adapters.connections import container_master, docker_endpoint
 from k2_offload.adapters.settings import Settings
-from k2_offload.core.connections import is_cluster
 from k2_offload.core.errors import (
     ConfigurationError,
     OffloadError,
     Refused,
     Unreachable,
     is_certificate_refusal,
+    wrong_setting,
 )
 from k2_offload.core.limits import SILENCE_SECONDS
 
@@ -64,25 +64,27 @@ def container_options(settings: Settings) -> ContainerOptions:
     :raises ConfigurationError: if one of them is missing or not what it should be
     """
     if not settings.docker_image:
-        raise _wrong("docker_image", "missing: name the image that has Spark, its jars and the job")
+        raise wrong_setting("docker_image", "missing: name the image that has Spark, its jars and the job")
     if not settings.docker_jobs_folder.startswith("/"):
-        raise _wrong("docker_jobs_folder", f"'{settings.docker_jobs_folder}', not an absolute path")
+        raise wrong_setting("docker_jobs_folder", f"'{settings.docker_jobs_folder}', not an absolute path")
     mounts = []
     for text in filter(None, map(str.strip, settings.docker_mounts.split(","))):
         if (found := _MOUNT.fullmatch(text)) is None:
-            raise _wrong("docker_mounts", f"'{text}', not SOURCE:/TARGET or SOURCE:/TARGET:ro, with commas between")
+            raise wrong_setting(
+                "docker_mounts", f"'{text}', not SOURCE:/TARGET or SOURCE:/TARGET:ro, with commas between"
+            )
         kind = "bind" if found["source"].startswith("/") else "volume"
         mounts.append(Mount(found["target"], found["source"], kind, read_only=bool(found["read_only"])))
     try:
         memory = int(parse_bytes(settings.docker_memory)) if settings.docker_memory else None
     except DockerException:
-        raise _wrong("docker_memory", f"'{settings.docker_memory}', not an amount such as 1500m or 2g") from None
+        raise wrong_setting("docker_memory", f"'{settings.docker_memory}', not an amount such as 1500m or 2g") from None
     try:
         cpus = float(settings.docker_cpus) if settings.docker_cpus else None
     except ValueError:
         cpus = 0.0
     if cpus is not None and not 0 < cpus < float("inf"):
-        raise _wrong("docker_cpus", f"'{settings.docker_cpus}', not a number above 0 such as 1.5")
+        raise wrong_setting("docker_cpus", f"'{settings.docker_cpus}', not a number above 0 such as 1.5")
     return ContainerOptions(settings.docker_image, settings.docker_network or None, tuple(mounts), cpus, memory)
 
 
@@ -149,21 +151,6 @@ def find_image(client: APIClient, name: str) -> Any:
         ) from None
 
 
-def container_master(settings: Settings) -> str:
-    """Where Spark runs, seen from a container.
-
-    :raises ConfigurationError: if the connection is missing, or names a master that cannot be used
-    """
-    master = spark_master(settings)
-    if is_cluster(master) and not master.startswith("spark://"):
-        raise ConfigurationError(
-            f"connection '{settings.spark_conn_id}' names master {master}, and a container knows nothing of that "
-            f"cluster's configuration. {_NOTHING_MOVED} Put local[2] or spark://… into its host, or set [k2_offload] "
-            "runner to spark-submit; then run `k2 validate`."
-        )
-    return master
-
-
 def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
     """What a task needs of the engine: each with a function that looks and says what it has found."""
 
@@ -183,7 +170,9 @@ def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
                 try:
                     client.inspect_network(options.network)
                 except NotFound:
-                    raise _wrong("docker_network", f"'{options.network}', which the Docker engine has not") from None
+                    raise wrong_setting(
+                        "docker_network", f"'{options.network}', which the Docker engine has not"
+                    ) from None
         limits = [
             f"{options.cpus:g} CPUs" if options.cpus else "no limit of CPUs",
             f"{options.memory_bytes / 2**20:.0f} MiB" if options.memory_bytes else "no limit of memory",
@@ -194,7 +183,3 @@ def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "Docker image", image
     yield "Containers", container
     yield "Spark connection", lambda: f"master {container_master(settings)}"
-
-
-def _wrong(setting: str, what: str) -> ConfigurationError:
-    return ConfigurationError(f"[k2_offload] {setting} is {what}. {_NOTHING_MOVED} Correct it; then run `k2 validate`.")

@@ -54,6 +54,15 @@ class Settings:
     docker_mounts: str = ""
     docker_memory: str = ""
     docker_cpus: str = ""
+    kubernetes_conn_id: str = "k2_kubernetes"
+    kubernetes_namespace: str = "k2-offload"
+    kubernetes_image: str = ""
+    kubernetes_jobs_folder: str = "/opt/k2/include/spark_jobs"
+    kubernetes_secret: str = "k2-offload-connections"  # noqa: S105 - its name
+    kubernetes_service_account: str = ""
+    kubernetes_memory: str = ""
+    kubernetes_cpus: str = ""
+    kubernetes_pod_template: str = ""
     lake_collection: str = "k2_lake"
     cold_reader: str = "clickhouse"
     parallel_tables: int = 4

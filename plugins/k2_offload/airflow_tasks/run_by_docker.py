@@ -15,20 +15,16 @@ from airflow.sdk.exceptions import AirflowException
 from docker import APIClient
 from docker.errors import DockerException, NotFound
 
-from k2_offload.adapters import spark_submit
 from k2_offload.adapters.docker_engine import (
-    container_master,
     container_options,
     errors_told,
     find_image,
     open_engine,
 )
 from k2_offload.adapters.settings import load_settings
-from k2_offload.airflow_tasks.spark_application import variables
+from k2_offload.airflow_tasks.spark_application import LAST_LINES, SAFE, container_command, variables
 
 _FOLDER = PurePosixPath("/tmp")  # noqa: S108 - of a container that nobody else uses
-_LAST_LINES = 500
-_SAFE = "No row is lost: the next attempt finds out what was published, and moves the rest."
 
 
 class _Client:
@@ -102,14 +98,12 @@ class RunByDocker(DockerOperator):
         :raises Exception: if the application fails, the engine is away, or something that it needs is missing
         """
         settings = self.settings
-        jobs = PurePosixPath(settings.docker_jobs_folder)
-        options, master = container_options(settings), container_master(settings)
+        options = container_options(settings)
         unique = uuid4().hex
         plan_file, report_file = (str(_FOLDER / f"k2-offload-{unique}-{kind}.json") for kind in ("plan", "report"))
-        configuration = spark_submit.configuration(settings.spark_class_archive, short=short, jobs=jobs)
-        self.command = spark_submit.command(
-            settings.spark_binary, master, configuration, settings.spark_jars, self.application,
-            plan_file, *arguments, *([report_file] if report else []), name=self.name,
+        self.command = container_command(
+            settings, self.application, plan_file, *arguments, *([report_file] if report else []),
+            jobs=settings.docker_jobs_folder, name=self.name, short=short,
         )  # fmt: skip
         self.network_mode, self.mounts, self.mem_limit = options.network, list(options.mounts), options.memory_bytes
         self._private_environment = variables(settings)
@@ -121,7 +115,7 @@ class RunByDocker(DockerOperator):
                 super().execute(context)
         except Exception as error:
             if self.killed:
-                raise AirflowException(f"The container of {self.name} was stopped before its end. {_SAFE}") from None
+                raise AirflowException(f"The container of {self.name} was stopped before its end. {SAFE}") from None
             if isinstance(error, DockerContainerFailedException):
                 raise AirflowException(self._why(error)) from None
             raise
@@ -145,9 +139,9 @@ class RunByDocker(DockerOperator):
                 reason = " It had no memory left: make [k2_offload] docker_memory larger, or parallel_tables smaller."
         except (DockerException, OSError):
             pass  # it is gone; what it has said is known
-        said = "\n".join(map(str, (failure.logs or [])[-_LAST_LINES:]))
+        said = "\n".join(map(str, (failure.logs or [])[-LAST_LINES:]))
         return (
-            f"spark-submit of {self.name} in image {self.image}: {failure}.{reason} {_SAFE}\n"
+            f"spark-submit of {self.name} in image {self.image}: {failure}.{reason} {SAFE}\n"
             f"Last spark-submit output:\n{said}"
         )
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import types
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowException
 
 from k2_offload.adapters import spark_submit
-from k2_offload.adapters.connections import job_connections
+from k2_offload.adapters.connections import container_master, job_connections
 from k2_offload.adapters.log_lines import FORMAT_VARIABLE
 from k2_offload.adapters.settings import Settings, load_settings
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.runners import RUNNERS
+
+LAST_LINES = 500
+"""So many of the application's last words are told with its failure."""
+
+SAFE = "No row is lost: the next attempt finds out what was published, and moves the rest."
 
 
 class SparkApplicationOperator(BaseOperator):
@@ -62,7 +67,8 @@ Operator = TypeVar("Operator", bound=type[SparkApplicationOperator])
 def with_runner(operator: Operator) -> Operator:
     """The operator's class, completed by the runner that the settings name.
 
-    With ``spark-submit`` its tasks are SparkSubmitOperators, with ``docker`` DockerOperators.
+    With ``spark-submit`` its tasks are SparkSubmitOperators, with ``docker`` DockerOperators,
+    with ``kubernetes`` KubernetesPodOperators.
 
     :raises ConfigurationError: if a setting is wrong, or the runner is not installed
     """
@@ -72,12 +78,29 @@ def with_runner(operator: Operator) -> Operator:
 
 
 def variables(settings: Settings) -> dict[str, str]:
-    """The application's environment, which holds secrets: its Python, its connections, and how its lines are written.
+    """The application's environment, which holds secrets: its connections, and :func:`plain_variables`.
 
     :raises ConfigurationError: if a connection is missing or incomplete
     """
-    return {
-        **spark_submit.environment(settings.spark_python),
-        JobConnections.VARIABLE: job_connections(settings).to_json(),
-        FORMAT_VARIABLE: settings.log_format,
-    }
+    return {**plain_variables(settings), JobConnections.VARIABLE: job_connections(settings).to_json()}
+
+
+def plain_variables(settings: Settings) -> dict[str, str]:
+    """What everybody may see of the application's environment: its Python, and how its lines are written."""
+    return {**spark_submit.environment(settings.spark_python), FORMAT_VARIABLE: settings.log_format}
+
+
+def container_command(
+    settings: Settings, application: str, *arguments: str, jobs: str, name: str, short: bool
+) -> list[str]:
+    """The command line of an application in a container.
+
+    :param application: its path there
+    :param jobs: where ``include/spark_jobs`` is there
+    :raises ConfigurationError: if the Spark connection is missing, or its master cannot be used there
+    """
+    configuration = spark_submit.configuration(settings.spark_class_archive, short=short, jobs=PurePosixPath(jobs))
+    return spark_submit.command(
+        settings.spark_binary, container_master(settings), configuration, settings.spark_jars, application, *arguments,
+        name=name,
+    )  # fmt: skip

@@ -15,6 +15,7 @@ from k2_offload.cli import (
     class_archive,
     doctor,
     heal,
+    kubernetes_secret,
     maintain,
     register,
     report,
@@ -73,3 +74,4 @@ app.command("schema")(schema.schema)
 app.command("maintain")(maintain.maintain)
 app.command("retention")(retention.retention)
 app.command("class-archive")(class_archive.class_archive)
+app.command("kubernetes-secret")(kubernetes_secret.kubernetes_secret)

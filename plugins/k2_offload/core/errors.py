@@ -168,6 +168,16 @@ class ConfigurationError(OffloadError):
     """A setting or connection is missing or contradicts another."""
 
 
+def wrong_setting(name: str, what: str) -> ConfigurationError:
+    """The error of a setting that means nothing.
+
+    :param what: what it is, and what it should be
+    """
+    return ConfigurationError(
+        f"[k2_offload] {name} is {what}. Nothing was moved and no row is lost. Correct it; then run `k2 validate`."
+    )
+
+
 class StoreRefused(ConfigurationError):
     """The lake's object store answers ClickHouse, and does not let it in or has no such bucket.
 

@@ -96,6 +96,14 @@ LOOK_REST = 3
 quarter of the time at most."""
 
 
+def pod_start_seconds(task_seconds: float) -> int:
+    """How long a pod may wait for a node, and then again for its image, before the task says why it does not start.
+
+    A cluster that adds a node for it needs minutes.
+    """
+    return min(300, int(task_seconds) // 4)
+
+
 def layer_seconds(task_seconds: int) -> int:
     """How long a layer waits for the one below: longer than a task of it may take.
 

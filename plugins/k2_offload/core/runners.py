@@ -58,5 +58,10 @@ RUNNERS = {
         "k2_offload.adapters.docker_engine:checks",
         "apache-airflow-providers-docker",
     ),
+    "kubernetes": Runner(
+        "k2_offload.airflow_tasks.run_by_kubernetes:RunByKubernetes",
+        "k2_offload.adapters.kubernetes_api:checks",
+        "apache-airflow-providers-cncf-kubernetes",
+    ),
 }
 """By the name in the setting ``runner``."""

@@ -167,8 +167,9 @@ def test_settings_of_airflow_are_settings_that_airflow_or_this_package_has() -> 
 
 
 def test_the_scheduler_has_all_connections_the_page_those_it_asks_and_nobody_else_any() -> None:
-    names = {field.name for field in fields(Settings) if field.name.endswith("_conn_id")} - {"docker_conn_id"}
-    ids = {found for name in names if (found := getattr(Settings(), name))}  # not Docker's: no container rules others
+    of_runners = {"docker_conn_id", "kubernetes_conn_id"}  # no container rules others
+    names = {field.name for field in fields(Settings) if field.name.endswith("_conn_id")} - of_runners
+    ids = {found for name in names if (found := getattr(Settings(), name))}
     given = {
         name: {variable: text for variable, text in environment(name).items() if variable.startswith("AIRFLOW_CONN_")}
         for name in services()

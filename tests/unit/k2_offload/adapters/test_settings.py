@@ -59,7 +59,11 @@ def test_a_number_that_is_none_or_too_small_is_refused_with_its_variable(monkeyp
 
 @pytest.mark.parametrize(
     ("setting", "known"),
-    [("cold_reader", "clickhouse, worker"), ("runner", "spark-submit, docker"), ("log_format", "text, json")],
+    [
+        ("cold_reader", "clickhouse, worker"),
+        ("runner", "spark-submit, docker, kubernetes"),
+        ("log_format", "text, json"),
+    ],
 )
 def test_a_word_that_nobody_knows_is_refused_with_those_that_are_known(monkeypatch, setting, known):
     monkeypatch.setenv(variable(setting), "spark")

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 from airflow.providers.apache.spark.operators import spark_submit
 from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.docker.operators.docker import DockerOperator
 from airflow.sdk.exceptions import AirflowException
 
@@ -235,7 +236,9 @@ def test_a_cluster_that_a_container_does_not_know_is_refused(task_of, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("runner", "operator"), [("spark-submit", SparkSubmitOperator), ("docker", DockerOperator)], ids=str
+    ("runner", "operator"),
+    [("spark-submit", SparkSubmitOperator), ("docker", DockerOperator), ("kubernetes", KubernetesPodOperator)],
+    ids=str,
 )
 def test_the_setting_decides_what_starts_every_application(monkeypatch, runner, operator):
     set_variables(monkeypatch, runner=runner)
