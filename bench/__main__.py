@@ -24,6 +24,7 @@ from bench.sections import (
     job_profile,
     many_tables,
     minutes,
+    sealing,
     window_sizes,
     workers,
 )
@@ -39,6 +40,7 @@ SECTIONS = {
     "growth": growth.measure_growth,
     "windows": window_sizes.measure_windows,
     "queries": cold_query.measure_queries,
+    "sealing": sealing.measure_sealing,
     "cycle": cycle.measure_cycle,
     "workers": workers.measure_workers,
     "tables": many_tables.measure_many_tables,
