@@ -1,4 +1,4 @@
-"""Ninety days of trades and candles in two cold tables, as cycles every quarter of an hour leave them."""
+"""Days of trades and candles in two cold tables, as cycles every quarter of an hour leave them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ from k2_offload.work.maintenance import plan_all
 from k2_offload.work.tiers import Tiers, open_tiers
 
 DAYS = 90
+"""Unless fewer are asked for."""
 TRADES = 4_000_000
+"""In so many days."""
 TRADES_TABLE, CANDLES_TABLE = "history_trades", "history_candles"
 VIEW = "_all"
 """What is added to a table's name for the view over both tiers."""
 _DAY = timedelta(days=1)
-END = MIDNIGHT + (DAYS + 1) * _DAY
 _TABLES = f"""
 defaults: {{buffer_seconds: 0, out_of_order_seconds: 0, idle_after_seconds: 0, warm_retention_days: 365}}
 tables:
@@ -76,11 +77,13 @@ class Compaction:
 class ColdData:
     """Both tables.
 
+    :param days: that they hold
     :param spark: reads and compacts them
     :param tiers: moves into them; the clock stands after the last day, but is set for each day while they are filled
     """
 
-    def __init__(self, platform: Platform, spark: BenchSpark, tiers: Tiers) -> None:
+    def __init__(self, platform: Platform, spark: BenchSpark, tiers: Tiers, days: int) -> None:
+        self.days = days
         self.spark = spark
         self.tiers = tiers
         self._platform = platform
@@ -91,13 +94,13 @@ class ColdData:
 
         :raises RuntimeError: unless both tiers then hold the same rows
         """
-        self._platform.create_trades(TRADES_TABLE, TRADES, MIDNIGHT, DAYS * _DAY)
+        self._platform.create_trades(TRADES_TABLE, TRADES * self.days // DAYS, MIDNIGHT, self.days * _DAY)
         self._create_candles()
         self.tiers.ledger.migrate()
         specs = list(self.tiers.tables.by_name.values())
-        for day in track(range(1, DAYS + 1), "90 days", console=errors, transient=True):
+        for day in track(range(1, self.days + 1), f"{self.days} days", console=errors, transient=True):
             # The last trade is older than that, the last candle ends right then: the source is idle.
-            now = MIDNIGHT + day * _DAY + timedelta(seconds=day == DAYS)
+            now = MIDNIGHT + day * _DAY + timedelta(seconds=day == self.days)
             at_that_time = replace(self.tiers, now=lambda now=now: now)  # type: ignore[misc]
             planned = [cycle.plan(at_that_time, spec, "bench") for spec in specs]
             # One statement for 96 files; see QuarterHourExport.
@@ -114,7 +117,7 @@ class ColdData:
             "quote_volume Decimal(38, 18), trade_count UInt64) ENGINE = MergeTree PARTITION BY toDate(window_start) "
             "ORDER BY (symbol, window_start)"
         )
-        first_seconds, minutes = int(MIDNIGHT.timestamp()), DAYS * 24 * 60
+        first_seconds, minutes = int(MIDNIGHT.timestamp()), self.days * 24 * 60
         self._platform.sql(
             f"INSERT INTO {CANDLES_TABLE} WITH intDiv(number, {SYMBOLS}) AS minute, number % {SYMBOLS} AS market, "
             f"toDateTime64({first_seconds} + 60 * minute, 6, 'UTC') AS start, "
@@ -163,7 +166,7 @@ class ColdData:
         tables = tuple(replace(each, expire_before=datetime.now(UTC)) for each in plan.tables)
         done = self.spark.maintain(replace(plan, tables=tables))
         seconds = time.monotonic() - started
-        if [each.after.files for each in done] != [DAYS, DAYS]:
+        if [each.after.files for each in done] != [self.days, self.days]:
             raise RuntimeError(f"not every day is one file: {done}")
         days = sum(each.rewritten_days for each in done)
         return Compaction(days, sum(each.files for each in before), sum(each.size_bytes for each in before), seconds)
@@ -191,13 +194,13 @@ class ColdData:
 
 
 @contextmanager
-def cold_data(platform: Platform) -> Iterator[ColdData]:
+def cold_data(platform: Platform, days: int = DAYS) -> Iterator[ColdData]:
     """Both tables, filled; their sources go afterwards."""
     with (
         warm_spark() as spark,
-        open_tiers(parse_tables(_TABLES), lambda: END) as tiers,
+        open_tiers(parse_tables(_TABLES), lambda: MIDNIGHT + (days + 1) * _DAY) as tiers,
     ):
-        data = ColdData(platform, spark, tiers)
+        data = ColdData(platform, spark, tiers, days)
         data.fill()
         yield data
         for name in (TRADES_TABLE, CANDLES_TABLE):

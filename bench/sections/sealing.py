@@ -1,4 +1,4 @@
-"""What it costs to prove ninety days, and to ask the view over both tiers instead of one of them."""
+"""What it costs to prove days, and to ask the view over both tiers instead of one of them."""
 
 from __future__ import annotations
 
@@ -30,14 +30,17 @@ _CORES = 2
 _WARM, _COLD, _VIEW = "ClickHouse alone", "Iceberg alone", "the view"
 
 
-def measure_sealing(platform: Platform, rounds: int, scratch: Path) -> Section:  # noqa: ARG001 - called as the others are
-    """Compare, seal and verify all days; then ask each question of three, in turns."""
+def measure_sealing(platform: Platform, rounds: int, scratch: Path, days: int = DAYS) -> Section:  # noqa: ARG001 - called as the others are
+    """Compare, seal and verify all days; then ask each question of three, in turns.
+
+    :param days: of which there are data; at least two
+    """
     runs = max(_LEAST_RUNS, _RUNS_PER_ROUND * rounds)
-    with cold_data(platform) as data, platform.client() as client:
+    with cold_data(platform, days) as data, platform.client() as client:
         compaction = data.compact()
         steps, rows = _prove(data)
         seconds = _ask(data, client, runs)
-    per_day = steps["sealed"] / (2 * DAYS)
+    per_day = steps["sealed"] / (2 * days)
     slower = max(p50_p99(each[_VIEW])[0] - p50_p99(each[_COLD])[0] for each in seconds.values())
     megabytes = compaction.size_bytes / 1e6
     targets = [
@@ -52,8 +55,8 @@ def measure_sealing(platform: Platform, rounds: int, scratch: Path) -> Section: 
         f"{megabytes:,.0f} MB, in {compaction.seconds:.0f} s without Spark's start: "
         f"{megabytes / compaction.seconds:.1f} MB/s, expiry and the look for orphan files included."
     )
-    parts = (_step_figures(steps, rows), tidied, _question_figures(seconds), against(targets))
-    return Section("sealing", "Sealing 90 days, and the view over both tiers", parts, _method(runs))
+    parts = (_step_figures(steps, rows, days), tidied, _question_figures(seconds, days), against(targets))
+    return Section("sealing", f"Sealing {days} days, and the view over both tiers", parts, _method(runs, days))
 
 
 def _prove(data: ColdData) -> tuple[dict[str, float], int]:
@@ -80,7 +83,7 @@ def _prove(data: ColdData) -> tuple[dict[str, float], int]:
 
     step("verified", verify)
     step("views renewed", lambda: renew_views(data.tiers, tables))
-    if [check.days for check in checks] != [DAYS, DAYS]:
+    if [check.days for check in checks] != [data.days, data.days]:
         raise RuntimeError(f"not every day was sealed: {checks}")
     return steps, sum(check.rows for check in checks)
 
@@ -99,7 +102,7 @@ def _ask(data: ColdData, client: Client, runs: int) -> dict[str, dict[str, list[
     }
     seconds: dict[str, dict[str, list[float]]] = {}
     for question in track(QUESTIONS, "asking", console=errors, transient=True):
-        parameters = [Parameters.draw(random, SYMBOLS, MIDNIGHT, DAYS) for _ in range(runs)]
+        parameters = [Parameters.draw(random, SYMBOLS, MIDNIGHT, data.days) for _ in range(runs)]
         seconds[question] = {name: [] for name in asked}
         for number, each in enumerate([*parameters[-_WARMING_RUNS:], *parameters], -_WARMING_RUNS):
             answers = []
@@ -113,30 +116,34 @@ def _ask(data: ColdData, client: Client, runs: int) -> dict[str, dict[str, list[
     return seconds
 
 
-def _step_figures(steps: Mapping[str, float], rows: int) -> Figures:
+def _step_figures(steps: Mapping[str, float], rows: int, days: int) -> Figures:
     lines = [
-        (name, f"{taken:.1f}", f"{1000 * taken / (2 * DAYS):.0f}", f"{rows / taken:,.0f}")
+        (name, f"{taken:.1f}", f"{1000 * taken / (2 * days):.0f}", f"{rows / taken:,.0f}")
         for name, taken in steps.items()
     ]
-    return Figures((f"{DAYS} days of two tables", "seconds", "ms per day and table", "rows per second"), lines)
+    return Figures((f"{days} days of two tables", "seconds", "ms per day and table", "rows per second"), lines)
 
 
-def _question_figures(seconds: Mapping[str, Mapping[str, Sequence[float]]]) -> Figures:
+def _question_figures(seconds: Mapping[str, Mapping[str, Sequence[float]]], days: int) -> Figures:
     names = (_WARM, _COLD, _VIEW)
     columns = ("question", *(f"{percentile} s, {name}" for name in names for percentile in ("p50", "p99")))
     lines = [
-        (question, *(f"{figure:.3f}" for name in names for figure in p50_p99(by_name[name])))
+        (
+            question.replace(f"{DAYS} days", f"{days} days"),
+            *(f"{figure:.3f}" for name in names for figure in p50_p99(by_name[name])),
+        )
         for question, by_name in seconds.items()
     ]
     return Figures(columns, lines)
 
 
-def _method(runs: int) -> str:
+def _method(runs: int, days: int) -> str:
     return (
-        "The trades and candles of [the questions above](#90-days-of-trades-and-candles), compacted. All days are "
-        "compared by content, sealed, and their seals verified, as `k2_reconcile` and `k2 verify --sealed` do; then "
-        f"the views are renewed. Each question is asked {runs} times of ClickHouse's own table, of the cold table read "
-        "by ClickHouse, and of the view, in turns, each time about another symbol, day or time. The benchmark fails "
+        f"{days} days of the trades and candles of [the questions above](#90-days-of-trades-and-candles), compacted. "
+        "All days are compared by content, sealed, and their seals verified, as `k2_reconcile` and "
+        f"`k2 verify --sealed` do; then the views are renewed. Each question is asked {runs} times of ClickHouse's own "
+        "table, of the cold table read by ClickHouse, and of the view, in turns, each time about another symbol, day "
+        "or time. The benchmark fails "
         "unless all three give the same answer, every time. The boundary of the view lies after the last sealed day, "
         "so all of these questions are answered by Iceberg."
     )

@@ -32,14 +32,15 @@ from tests.support.cycles import build_cycle
 
 TRADES_PER_DAY = 300
 WARM_UP_SECONDS = 60
-QUIET_SECONDS = 180
+QUIET_SECONDS = 120
 
 
 def test_a_year_is_brought_beside_the_live_cycle(stack, tmp_path):
     days = int(os.environ.get("K2_DAYS") or 365)
     kills = int(os.environ.get("K2_KILLS") or 10)
     seed = int(os.environ.get("K2_SOAK_SEED") or secrets.randbelow(2**32))
-    logging.getLogger("k2_offload").setLevel(logging.ERROR)
+    for name in ("k2_offload", "pyiceberg"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     screen, started = Console(), time.monotonic()
 
     def say(text):
