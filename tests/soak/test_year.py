@@ -80,7 +80,8 @@ def test_a_year_is_brought_beside_the_live_cycle(stack, tmp_path):
         with stack.clickhouse_client() as client:
             for table in cycle.tables.by_name.values():
                 compare_days(client, table, first - DAY, datetime.now(UTC) + DAY, [], [], difference)
-        say(f"{difference.rows:,} rows compared")
+        said = f"{difference.lost} lost, {difference.doubled} doubled, {difference.foreign} that ClickHouse never had"
+        say(f"{difference.rows:,} rows compared: {said}")
         _check_records(cycle)
         say("every day of every table compared by k2_reconcile, too")
     result = {
