@@ -82,7 +82,7 @@ soak: ready ## Seven days of cycles with random faults, compared row by row; thr
 	@K2_MODEL_EXAMPLES=1000 $(PYTEST) tests/unit/k2_offload/test_model.py tests/unit/k2_offload/test_mutations.py
 	@K2_SOAK_SEED=$(SEED) K2_SOAK_CYCLES=$(or $(CYCLES),672) K2_SOAK_MINUTES=$(MINUTES) $(PYTEST) tests/soak --ignore tests/soak/test_year.py -s -p no:logging
 
-year: ready ## A year of nine tables, brought by k2 backfill beside live cycles and killed ten times; half an hour (DAYS=60 KILLS=10 SEED=1)
+year: ready ## A year of nine tables, brought by k2 backfill beside live cycles and killed ten times; 40 minutes (DAYS=60 KILLS=10 SEED=1)
 	@K2_DAYS=$(DAYS) K2_KILLS=$(KILLS) K2_SOAK_SEED=$(SEED) $(PYTEST) tests/soak/test_year.py -s -p no:logging
 
 runbooks: prometheus ## Break a stack by each scenario, let its alert fire, follow its runbook; writes docs/runbooks/results.md

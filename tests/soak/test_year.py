@@ -27,7 +27,7 @@ from k2_offload.core.exactly_once import watermark_of
 from k2_offload.work.reconcile import reconcile
 from k2_offload.work.status import read_status
 from tests.soak.comparison import Difference, compare_days
-from tests.soak.year import DAY, Backfills, LiveCycle, Trades, percentile, table_file
+from tests.soak.year import CYCLE_SECONDS, DAY, Backfills, LiveCycle, Trades, percentile, table_file
 from tests.support.cycles import build_cycle
 
 TRADES_PER_DAY = 300
@@ -84,6 +84,8 @@ def test_a_year_is_brought_beside_the_live_cycle(stack, tmp_path):
         say(f"{difference.rows:,} rows compared: {said}")
         _check_records(cycle)
         say("every day of every table compared by k2_reconcile, too")
+    quiet = _summary(live.between(*before), live.between(*after))
+    busy = _summary(live.between(before[1], after[0]))
     result = {
         "seed": seed,
         "days": days,
@@ -94,10 +96,7 @@ def test_a_year_is_brought_beside_the_live_cycle(stack, tmp_path):
         "foreign": difference.foreign,
         "commands": dict(sorted(backfills.done.items())),
         "live_windows_again": live.again,
-        "live": {
-            "without the backfill": _summary(live.between(*before), live.between(*after)),
-            "beside the backfill": _summary(live.between(before[1], after[0])),
-        },
+        "live": {"without the backfill": quiet, "beside the backfill": busy},
         "minutes": {
             "backfill": round((after[0] - before[1]) / 60, 1),
             "all": round((time.monotonic() - started) / 60, 1),
@@ -108,6 +107,7 @@ def test_a_year_is_brought_beside_the_live_cycle(stack, tmp_path):
     assert difference.rows > 2 * trades.count
     assert (difference.lost, difference.doubled, difference.foreign) == (0, 0, 0)
     assert sum(number for what, number in backfills.done.items() if what.startswith("killed")) == kills
+    assert busy["lag"]["p99"] < quiet["lag"]["p99"] + CYCLE_SECONDS
     assert backfills.done["ended well"] == len(cycle.tables.by_name)
 
 
