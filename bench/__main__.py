@@ -7,6 +7,7 @@ import platform as machine
 import sys
 import tempfile
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -24,9 +25,11 @@ from bench.sections import (
     job_profile,
     many_tables,
     minutes,
+    sealing,
     window_sizes,
     workers,
 )
+from bench.sections.cold_data import DAYS
 from k2_offload.cli.console import errors, screen, silence_airflow
 
 SECTIONS = {
@@ -39,6 +42,7 @@ SECTIONS = {
     "growth": growth.measure_growth,
     "windows": window_sizes.measure_windows,
     "queries": cold_query.measure_queries,
+    "sealing": sealing.measure_sealing,
     "cycle": cycle.measure_cycle,
     "workers": workers.measure_workers,
     "tables": many_tables.measure_many_tables,
@@ -55,10 +59,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; without any, all")
     parser.add_argument("--rounds", type=int, default=3, help="how often each way takes its turn")
+    parser.add_argument("--days", type=int, default=DAYS, help="how many days `sealing` has")
     parser.add_argument("--look", action="store_true", help="print only; leave the pages in docs/ as they are")
     arguments = parser.parse_args()
     if unknown := set(arguments.sections) - set(SECTIONS):
         parser.error(f"there is no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    if arguments.days <= 1:
+        parser.error("--days: at least 2, as no question is about the first one")
+    SECTIONS["sealing"] = partial(sealing.measure_sealing, days=arguments.days)
     silence_airflow()
     measured_on = describe_machine()
     screen.print(measured_on)

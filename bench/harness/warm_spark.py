@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from embedded.warm_spark import WarmSpark
+from k2_offload.core.maintenance import Tidied
+from k2_offload.core.maintenance_plan import MaintenancePlan
 from k2_offload.core.plan import Plan, PlannedWindow
 
 _APPLICATION = Path(__file__).with_name("spark_application.py")
@@ -29,6 +31,16 @@ class BenchSpark:
         done, printed = self._spark.ask("move", Plan("bench", tables).to_json(), _PARALLEL_TABLES)
         if not done:
             raise RuntimeError(f"a window was not published:\n{printed[-4000:]}")
+
+    def maintain(self, plan: MaintenancePlan) -> list[Tidied]:
+        """Tidy the tables of a plan.
+
+        :raises RuntimeError: if one of them has a problem
+        """
+        done: list[Tidied] = self._spark.ask("maintain", plan.to_json())
+        if problems := [problem for each in done for problem in each.problems]:
+            raise RuntimeError("\n".join(problems))
+        return done
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         """The rows of one statement."""

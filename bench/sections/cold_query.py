@@ -96,8 +96,8 @@ def method(runs: int) -> str:
     return (
         f"{TRADES:,} trades and {SYMBOLS * DAYS * 24 * 60:,} one-minute candles of {SYMBOLS} symbols over {DAYS} "
         f"days. Before compaction, each table has one file per quarter of an hour, {DAYS * 96:,} files, as `export` "
-        "writes them. Compaction is Iceberg's own `rewrite_data_files` in the table's sort order, then "
-        f"`rewrite_manifests` and `expire_snapshots`. Each question is asked {runs} times, each time about another "
+        f"writes them. Compaction is this project's own maintenance, all days of both tables at once. "
+        f"Each question is asked {runs} times, each time about another "
         f"symbol, day or time, and no more after its runs have taken {_PATIENCE_SECONDS} s together. With so few "
         "runs, p99 is nearly the slowest one. ClickHouse reads the metadata file that the catalog names as the "
         "current one; Spark is one session that stays up. The benchmark fails unless both engines give the same "
@@ -120,18 +120,19 @@ def _question_figures(before: Mapping[str, Seconds], after: Mapping[str, Seconds
     lines = []
     for question in QUESTIONS:
         for engine, seconds in before[question].items():
-            figures = (*_p50_p99(seconds), *_p50_p99(after[question][engine]))
+            figures = (*p50_p99(seconds), *p50_p99(after[question][engine]))
             lines.append((question, engine, str(len(seconds)), *(f"{figure:.2f}" for figure in figures)))
     return Figures(columns, lines)
 
 
-def _p50_p99(seconds: Sequence[float]) -> tuple[float, float]:
+def p50_p99(seconds: Sequence[float]) -> tuple[float, float]:
+    """The median and the 99th percentile."""
     percentiles = statistics.quantiles(seconds, n=100, method="inclusive")
     return percentiles[49], percentiles[98]
 
 
 def _slowest_p99(phase: Mapping[str, Seconds]) -> float:
-    return max(_p50_p99(seconds)[1] for asked in phase.values() for seconds in asked.values())
+    return max(p50_p99(seconds)[1] for asked in phase.values() for seconds in asked.values())
 
 
 def _size_figures(sizes: Mapping[str, Stored]) -> Figures:

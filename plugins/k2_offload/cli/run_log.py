@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import takewhile
 
 from k2_offload.adapters.log_lines import read_job_line
 
 _MESSAGE = re.compile(r"^\S+ \[(?P<level>\w+) *\] (?P<text>.*?)(?: +\[[\w.]+\](?: .*)?)?$")
 _AIRFLOW_HEADLINES = ("Task failed with exception", "Top level error")
+_EXIT_CODE = re.compile(r"Error code is: (-?\d+)\.")
+_SHELL_SIGNALS = 128
+"""A shell adds it to the number of the signal that has ended a command."""
 _TRACEBACK = "Traceback (most recent call last):"
 
 
@@ -62,9 +67,23 @@ def _exceptions(log: str) -> Iterator[str]:
 def _last_words(lines: Iterator[str], message: str) -> str:
     """spark-submit's own last words, quoted below the exception, say more than that it failed.
 
+    Those of a job that was killed say what it did, and not why it ended.
+
     :returns: nothing if the job reported its errors itself
     """
     output = list(takewhile(lambda line: not _MESSAGE.match(line), lines))
     if any(read_job_line(line)[0] for line in output):
         return ""
-    return output[-1] if output else message
+    last = output[-1] if output else message
+    if name := _killed_by(message):
+        return f"the Spark application was killed by {name}: by a person, or for want of memory. It said last: {last}"
+    return last
+
+
+def _killed_by(message: str) -> str | None:
+    """The signal that has ended an application, by its exit code."""
+    if match := _EXIT_CODE.search(message):
+        code = int(match[1])
+        with suppress(ValueError):
+            return signal.Signals(-code if code < 0 else code - _SHELL_SIGNALS).name
+    return None

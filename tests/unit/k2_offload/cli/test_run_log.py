@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from k2_offload.cli.run_log import as_console, find_reasons
 
 REFUSAL = "t_big: column 'price' is Int256; Iceberg has no type that keeps its values. Run `k2 validate`."
@@ -86,6 +88,21 @@ def test_the_last_words_of_spark_submit_say_more_than_that_it_failed():
         NEXT_LINE,
     )
     assert find_reasons(failed) == ["TypeError: 'JavaPackage' object is not callable"]
+
+
+@pytest.mark.parametrize("code", [-9, 137])
+def test_a_job_that_was_killed_is_said_to_be_killed(code):
+    failed = log(
+        HEADLINE,
+        TRACEBACK + f"AirflowException: Cannot execute: /opt/spark-submit --master local[2]. Error code is: {code}.",
+        "Last spark-submit output:",
+        "t [a, b): already filled, found in 0.7 s",
+        "t: exported 85ca-0-0.parquet",
+        NEXT_LINE,
+    )
+    [reason] = find_reasons(failed)
+    assert reason.startswith("the Spark application was killed by SIGKILL: ")
+    assert reason.endswith("It said last: t: exported 85ca-0-0.parquet")
 
 
 def test_a_dag_file_that_cannot_be_loaded_is_a_reason():
