@@ -87,7 +87,7 @@ class Truth:
         warm = self._by_day(table, self._read("warm", table, first, end))
         cold = self._by_day(table, read_cold(table, first, end))
         for day in {*inserted, *warm, *cold}:
-            how = _compare_trades if table.name in TRADES else _compare_candles
+            how = compare_trades if table.name in TRADES else compare_candles
             found.add(how((table.name, str(day)), inserted[day], warm[day], cold[day]))
         return found
 
@@ -111,7 +111,11 @@ class Truth:
         return days
 
 
-def _compare_trades(where, inserted, warm, cold):
+def compare_trades(where, inserted, warm, cold):
+    """What became of one day's trades, each counted.
+
+    :param where: table and day
+    """
     gone = inserted - warm
     found = Outcome(inserted.total(), gone.total())
     if gone:
@@ -123,7 +127,11 @@ def _compare_trades(where, inserted, warm, cold):
     return found
 
 
-def _compare_candles(where, inserted, warm, cold):
+def compare_candles(where, inserted, warm, cold):
+    """The same of candles: after a drop, their late trades are in ClickHouse, and the others in the cold tier.
+
+    :param where: table and day
+    """
     found = Outcome(inserted.total())
     if warm == inserted:
         found.not_cold = (inserted - cold).total()
