@@ -84,7 +84,7 @@ soak: ready ## Seven days of cycles with random faults, compared row by row; thr
 	@K2_SOAK_SEED=$(SEED) K2_SOAK_CYCLES=$(or $(CYCLES),672) K2_SOAK_MINUTES=$(MINUTES) $(PYTEST) tests/soak --ignore $(MONTH) -s -p no:logging
 
 month: ready ## A month in which ClickHouse forgets only what is proven, each row looked for; half an hour (SEED=1 DAYS=6)
-	@K2_SOAK_SEED=$(SEED) K2_DAYS=$(DAYS) $(PYTEST) $(MONTH) -s -p no:logging
+	@K2_SOAK_SEED=$(SEED) K2_DAYS=$(DAYS) K2_SOAK_MINUTES=$(MINUTES) $(PYTEST) $(MONTH) -s -p no:logging
 
 runbooks: prometheus ## Break a stack by each scenario, let its alert fire, follow its runbook; writes docs/runbooks/results.md
 	@.venv/bin/python -m embedded.install.broker

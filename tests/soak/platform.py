@@ -78,7 +78,8 @@ class Platform:
         tables = self.cycle.tables.in_layer(layer)
         planned = [entry for table in tables if (entry := self.cycle.plan(table)) is not None]
         if planned:
-            assert self.jobs.run(Plan("soak", tuple(planned)).to_json()), "the job failed without a fault: see its log"
+            text = Plan("soak", tuple(planned)).to_json()
+            assert self.jobs.run(text) or self.jobs.run(text), "the job failed twice without a fault: see its log"
         for table in tables:
             self.cycle.commit(table)
         return bool(planned)
