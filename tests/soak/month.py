@@ -309,20 +309,20 @@ class Month(Platform):
     def finish(self):
         """The feed ends, everything goes that is proven, and all rows are looked for."""
         self.market.deliver_late()
-        for _ in range(3):
+        for _ in range(2):
             self._let_time_pass(DAY, activity=0.1)
             while self.move_layers():
                 pass
-            self.heal_all()
-            self.seal()
+            self.heal()
             self.remove()
-        for days in (ENTRY["warm_retention_days"] + 2, 1, 1, 1):
-            self.now += days * DAY
-            while self.move_layers():
-                pass
-            self.heal_all()
-            self.seal()
+        self.now += (ENTRY["warm_retention_days"] + 2) * DAY
+        while self.move_layers():
+            pass
+        self.heal_all()
+        self.seal()
+        for _ in range(ENTRY["holding_days"] + 2):
             self.remove()
+            self.now += DAY
         for table in self.tables:
             self.compared.add(self.truth.compare(table, self._start, self.now))
         return self.proofs.verify(self.cycle)
