@@ -53,9 +53,15 @@ def compare_days(client, table, first, end, expired, gaps, difference):
     for each in expired:
         assert list(each.names) == names
         warm.update({row: count for row, count in each.rows.items() if first <= row[day] < end})
+    found = read_cold(table, first, end)
+    missed = lambda row: any(gap.window.low <= row[time] < gap.window.high for gap in gaps)  # noqa: E731
+    difference.add(table.name, warm, found, missed)
+
+
+def read_cold(table, first, end):
+    """The rows of one table's partition days in ``[first, end)`` as readers of the cold tier see them now, counted."""
+    column = table.partition_column
     with cold_catalog() as catalog:
         row_filter = And(GreaterThanOrEqual(column, first.isoformat()), LessThan(column, end.isoformat()))
         cold = catalog.load_table(table.target).scan(row_filter=row_filter).to_arrow()
-    found = Counter(zip(*(cold[name].to_pylist() for name in cold.column_names), strict=True))
-    missed = lambda row: any(gap.window.low <= row[time] < gap.window.high for gap in gaps)  # noqa: E731
-    difference.add(table.name, warm, found, missed)
+    return Counter(zip(*(cold[name].to_pylist() for name in cold.column_names), strict=True))

@@ -22,16 +22,17 @@ class Market:
 
     :param random: decides on stalls and activity
     :param rate: trades per second when busy
+    :param latest: how late a trade may come
     """
 
-    def __init__(self, sink: Sink, random, start, rate):
+    def __init__(self, sink: Sink, random, start, rate, latest=LATEST_ARRIVAL):
         self._sink = sink
         self._random = random
         self._messages = generate(random.randrange(2**32), rate, to_micros(start))
         self._next = next(self._messages)
         self._held = {exchange: deque() for exchange in EXCHANGES}
         self._stalls = dict.fromkeys(EXCHANGES, (start, start))
-        self._late = []
+        self._late, self._latest = [], latest
         self.stalls = Counter()
         self.late = 0
 
@@ -42,7 +43,7 @@ class Market:
     def deliver_until(self, start, end, activity=None):
         """Everything that arrives in ``[start, end)``. A feed that stalls delivers its backlog when it is back.
 
-        :param activity: which share of the trades there is; at random when left out, and then some come hours late
+        :param activity: which share of the trades there is; at random when left out, and then some come late
         """
         late_share = _LATE_SHARE if activity is None else 0
         for exchange in EXCHANGES:
@@ -54,7 +55,7 @@ class Market:
         while self._next.sent_micros < to_micros(end):
             if self._random.random() < activity:
                 if self._random.random() < late_share:
-                    self._late.append((end + LATEST_ARRIVAL * self._random.uniform(0.15, 1), self._next))
+                    self._late.append((end + self._latest * self._random.uniform(0.15, 1), self._next))
                 else:
                     self._held[self._next.exchange].append(self._next)
             self._next = next(self._messages)

@@ -25,17 +25,19 @@ _RAW = "raw_message"
 class TableFile:
     """The table file in somebody's editor.
 
+    :param proven: the tables with ``retention: proven``, by the source that holds their rows
+    :param entry: what the table file says of each of them
     :ivar refused: the table whose entry no longer goes with what is in the cold tier, if any
     :ivar cut_anew: the same, where its windows would be cut on another column: nothing can go by its newest row then
     """
 
-    def __init__(self, random, text):
+    def __init__(self, random, text, proven=PROVEN, entry=PROVEN_ENTRY):
         self._random = random
         self._document = yaml.safe_load(text)
         # So that a column that may be NULL is refused until it is put back.
         self._document["defaults"] = (self._document.get("defaults") or {}) | {"schema_changes": "refuse"}
-        for name in itertools.chain(*PROVEN.values()):
-            self._document["tables"][name] |= PROVEN_ENTRY
+        for name in itertools.chain(*proven.values()):
+            self._document["tables"][name] |= entry
         self._before = None
         self.refused = self.cut_anew = None
 

@@ -14,16 +14,23 @@ class Proofs:
     """What ``k2_reconcile`` and ``k2_maintenance`` do about seals and retention, with faults of their own.
 
     :param events: counts what happened
+    :param proven: the tables with ``retention: proven``, by the source that holds their rows
+    :param points: where a run that removes may die
+    :ivar states: of all partitions that the last run that removes has looked at
     :ivar waiting: why partitions of tables with proven retention have not gone, as of the last look
     """
 
-    def __init__(self, random, events):
+    def __init__(self, random, events, proven=PROVEN, points=REMOVAL_POINTS):
         self._random, self._events = random, events
+        self._proven, self._points = proven, points
         self._states = {}
-        self.waiting = {}
+        self.states, self.waiting = [], {}
 
-    def seal(self, cycle, file, fault_rate):
-        """Seal what is due, and prove that every sealed day holds what was sealed; returns what could not be sealed."""
+    def seal(self, cycle, file, fault_rate, *, verified=True):
+        """Seal what is due, and prove that every sealed day holds what was sealed; returns what could not be sealed.
+
+        :param verified: whether that is proven, which takes the longer the more days are sealed
+        """
         tables = list(cycle.tables.by_name.values())
         if self._random.random() < fault_rate:
             names = [table.name for table in tables]
@@ -31,7 +38,8 @@ class Proofs:
         done = seal_days(cycle.tiers, tables)
         self._events["days sealed"] += len(done.seals)
         self._events["days sealed anew after a heal"] += sum(seal.before is not None for seal in done.seals)
-        self.verify(cycle)
+        if verified:
+            self.verify(cycle)
         return done.problems
 
     def verify(self, cycle):
@@ -43,9 +51,10 @@ class Proofs:
     def remove(self, cycle, file, fault_rate):
         """Move away what is proven, and drop what was held long enough; returns what a person has to look at."""
         if self._random.random() < fault_rate:
-            storage = self._random.choice(list(PROVEN))
-            self._fail("remove", REMOVAL_POINTS, f"k2.{storage}", PROVEN[storage][:1], cycle, file)
+            storage = self._random.choice(list(self._proven))
+            self._fail("remove", self._points, f"k2.{storage}", self._proven[storage][:1], cycle, file)
         done = remove_proven(cycle.tiers, list(cycle.tables.by_name.values()))
+        self.states = done.states
         self.waiting = {f"{each.storage} {each.days}": each.reason for each in done.states if each.state == "waits"}
         for each in done.states:
             key = each.storage, each.partition_id

@@ -24,22 +24,16 @@ from random import Random
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from embedded.feed.sink import Sink, Target
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.errors import ChangedTable, ExpiredRows, InvalidSource
-from k2_offload.core.exactly_once import WindowId, watermark_of
-from k2_offload.core.fault_points import FaultPoint
+from k2_offload.core.exactly_once import WindowId
 from k2_offload.core.gaps import GapKind
-from k2_offload.core.plan import Plan, group_plans
-from k2_offload.core.tables import LAYERS
+from k2_offload.core.plan import Plan
 from k2_offload.work.accept import accept_missed, find_missed
-from k2_offload.work.maintenance import plan_all
-from k2_offload.work.reconcile import reconcile
 from k2_offload.work.status import read_status
 from tests.faults.hook import (
     COMMIT_POINTS,
     JOB_POINTS,
-    MAINTENANCE_POINTS,
     PLAN_POINTS,
     Fault,
     Kind,
@@ -48,61 +42,32 @@ from tests.faults.hook import (
 )
 from tests.faults.tasks import run_task
 from tests.soak.comparison import Difference, compare_days
-from tests.soak.damage import LedgerDamage
-from tests.soak.jobs import Jobs
-from tests.soak.market import Market
 from tests.soak.people import PROVEN_ENTRY, Columns, TableFile
+from tests.soak.platform import DAY, TABLES, Platform
 from tests.soak.proofs import Proofs
-from tests.soak.warm_tier import BRONZE, BY_CLOCK, SOURCES, TRADES, WarmTier, within
-from tests.support import build_cycle
-from tests.support.cold import cold_catalog
+from tests.soak.warm_tier import BRONZE, BY_CLOCK, TRADES, WarmTier, within
 
 INTERVAL = timedelta(minutes=15)
-DAY = timedelta(days=1)
 PROVEN_DAYS = PROVEN_ENTRY["warm_retention_days"]
 WARM_DAYS = 2  # so that days leave ClickHouse while it runs
 FAULTS_PER_LAYER = 0.3
-TABLES = (Path(__file__).parents[2] / "include" / "tables.yaml").read_text()
-assert "warm_retention_days: 7" in TABLES
 RETENTION = 2 * DAY  # what the table file says; ClickHouse keeps days longer, but not while nothing runs
 LONGEST_RUN = 4 * 96
 CYCLES_PER_DAY = 96
 CYCLES_PER_HEAL = 4  # as often as k2_reconcile runs
 CYCLES_PER_SEALING = 16
-HEAL_POINTS = (
-    FaultPoint.HEAL_STARTED,
-    FaultPoint.FILE_EXPORTED,
-    FaultPoint.STAGED,
-    FaultPoint.HEAL_AUDITED,
-    FaultPoint.SWAP_STAGED,
-    FaultPoint.HEALED,
-)
 
 
-class Soak:
+class Soak(Platform):
     """The platform of nine tables, and everything that goes wrong in a week."""
 
     def __init__(self, stack, seed, rate, start, resources, log):
-        self.random = Random(seed)  # noqa: S311 - repeatable on purpose
-        self.client = resources.enter_context(stack.clickhouse_client())
-        for source in SOURCES:
-            self.client.execute(f"ALTER TABLE {source} REMOVE TTL")
-        self.file = TableFile(self.random, TABLES.replace("warm_retention_days: 7", "warm_retention_days: 2"))
+        random = Random(seed)  # noqa: S311 - repeatable on purpose
+        file = TableFile(random, TABLES.replace("warm_retention_days: 7", "warm_retention_days: 2"))
+        super().__init__(stack, random, start, file, resources, log, rate=rate)
         self.columns = Columns(self.random, self.client, BRONZE)
         self.warm = WarmTier(self.random, self.client)
         self.gaps = defaultdict(list)
-        port = stack.settings.ports.clickhouse_native
-        sink = resources.enter_context(Sink(Target("127.0.0.1", port, "default", "k2")))
-        self.market = Market(sink, self.random, start, rate)
-        self.now = start
-        self.cycle = build_cycle(resources, lambda: self.now, self.file.text, "soak")
-        self.catalog = resources.enter_context(cold_catalog())
-        self.cycle.ledger.migrate()
-        self.jobs = Jobs(log)
-        resources.callback(self.jobs.close)
-        self.log = log
-        self.damage = LedgerDamage(self.random, list(self.cycle.tables.by_name), stack.ledger_dsn)
-        self.events = Counter()
         self.proofs = Proofs(self.random, self.events)
         self.difference = Difference()
         self.cycles = 0
@@ -125,24 +90,7 @@ class Soak:
             if self.now - self.compared_until <= PROVEN_DAYS * DAY:
                 self._remove_proven(2 * FAULTS_PER_LAYER)
         if self.cycles % CYCLES_PER_DAY == 0:
-            self._maintain(FAULTS_PER_LAYER)
-
-    def heal(self, fault_rate=0.0):
-        """As `k2_reconcile` does; returns whether any day was to be healed."""
-        heals = []
-        for found in reconcile(self.cycle.tiers, list(self.cycle.tables.by_name.values())):
-            assert not [problem for problem in found.problems if "unexpected" in problem], found.problems
-            heals += [("soak", heal) for heal in found.heals]
-        for plan in group_plans(heals):
-            faults = []
-            if self.random.random() < fault_rate:
-                point = self.random.choice(HEAL_POINTS)
-                kinds = [*kinds_at(point), Kind.WAIT]
-                faults = [Fault(point, self.random.choice(kinds), self.random.choice(plan.heals).table)]
-            copies = 2 if faults and self.random.random() < 0.3 else 1
-            self.jobs.run(plan.to_json(), faults, copies)
-            self.events["days to heal"] += len(plan.heals)
-        return bool(heals)
+            self.maintain(FAULTS_PER_LAYER)
 
     def seal(self, fault_rate):
         """As `k2_reconcile` does with days that are over."""
@@ -157,37 +105,6 @@ class Soak:
     @property
     def _is_refused(self):
         return bool(self.file.refused or self.columns.refused)
-
-    def _maintain(self, fault_rate):
-        """As `k2_maintenance` does, with everything expired that may; its retries come until it is done."""
-        before = {name: self._files(name) for name in self.cycle.tables.by_name}
-        plan, _ = plan_all(self.cycle.tiers, list(self.cycle.tables.by_name.values()), dry_run=False)
-        now = datetime.now(UTC)
-        tables = [
-            replace(each, expire_before=now - timedelta(minutes=1), orphans_before=now - DAY * 2)
-            for each in plan.tables
-        ]
-        faults = []
-        if self.random.random() < fault_rate:
-            point = self.random.choice(MAINTENANCE_POINTS)
-            faults = [
-                Fault(point, self.random.choice([*kinds_at(point), Kind.INTERFERE]), self.random.choice(tables).table)
-            ]
-        text = replace(plan, tables=tuple(tables)).to_json()
-        if not self.jobs.maintain(text, faults):
-            assert self.jobs.maintain(text, []), "maintenance failed without a fault: see its log"
-        after = {name: self._files(name) for name in self.cycle.tables.by_name}
-        self.events["maintenance"] += 1
-        self.events["files saved by maintenance"] += sum(before.values()) - sum(after.values())
-
-    def _files(self, name):
-        snapshot = self.catalog.load_table(self.cycle.tables[name].target).current_snapshot()
-        return int(snapshot.summary["total-data-files"]) if snapshot else 0
-
-    def move_layers(self, fault_rate=0.0):
-        """Whether anything was moved."""
-        moved = [self._run_layer(layer, fault_rate) for layer in LAYERS]
-        return any(moved)
 
     def _run_layer(self, layer, fault_rate):
         names = [table.name for table in self.cycle.tables.in_layer(layer)]
@@ -331,7 +248,7 @@ class Soak:
         while self.now < end:
             self.market.deliver_until(self.now, self.now + INTERVAL, activity=0.03)
             self.now += INTERVAL
-        self.warm.expire(self.cycle.tables.by_name.values(), self._watermark, self.now - RETENTION)
+        self.warm.expire(self.cycle.tables.by_name.values(), self.watermark, self.now - RETENTION)
         self.events["outage longer than the retention"] += 1
 
     def _heal_all(self):
@@ -361,7 +278,7 @@ class Soak:
     def _let_a_day_expire(self):
         """As the TTL does, but not before the day was compared and all of it has moved."""
         end = self.compared_until + DAY
-        if all(self._watermark(name) > end + DAY for name in self.cycle.tables.by_name):
+        if all(self.watermark(name) > end + DAY for name in self.cycle.tables.by_name):
             self.compare_until(end)
             for source in BY_CLOCK:
                 self.client.execute(f"ALTER TABLE {source} DROP PARTITION '{end - DAY:%Y-%m-%d}'")
@@ -372,17 +289,6 @@ class Soak:
             gone, gaps = self.warm.expired[name], self.gaps[name]
             compare_days(self.client, spec, self.compared_until, end, gone, gaps, self.difference)
         self.compared_until = end
-
-    def check_layers(self):
-        """No layer is ahead of the one below."""
-        watermarks = {name: self._watermark(name) for name in self.cycle.tables.by_name}
-        for spec in self.cycle.tables.by_name.values():
-            for name in spec.upstream:
-                assert watermarks[spec.name] <= watermarks[name], f"{spec.name} is ahead of {name}"
-
-    def _watermark(self, name):
-        cold = self.cycle.catalog.load(self.cycle.tables[name])
-        return watermark_of(cold.published if cold else None)
 
     def finish(self):
         """The feed has ended and everything is well again: move all there is, and compare all of it.
@@ -398,7 +304,7 @@ class Soak:
         self.compare_until(self.now)
         self._forget_all()
         for name, record in self.cycle.ledger.read_tables().items():
-            assert record.watermark == self._watermark(name), name
+            assert record.watermark == self.watermark(name), name
             assert record.state == "committed", name
             refs = self.catalog.load_table(self.cycle.tables[name].target).metadata.refs
             own = {ref for ref in refs if ref != "k2_healed" and not ref.startswith("k2_held_")}
