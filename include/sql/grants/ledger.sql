@@ -2,8 +2,7 @@
 -- k2_offload, after the login k2_ledger exists: that is what the connection k2_ledger uses, and it owns the schema.
 -- Give a login the role that it needs: GRANT k2_view TO grafana.
 --
--- offload, heal, accept, watermark: the owner. They all write: windows, comparisons, gaps.
--- maintenance of cold tables: nothing here; see catalog.sql.
+-- offload, heal, accept, watermark, maintenance: the owner. They all write: windows, comparisons, gaps, what was tidied.
 
 -- Looks: `k2 status`, pages, dashboards. No row can be changed, locked or added.
 CREATE ROLE k2_view NOLOGIN;

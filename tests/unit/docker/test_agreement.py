@@ -166,7 +166,7 @@ def test_settings_of_airflow_are_settings_that_airflow_or_this_package_has() -> 
             assert option in conf.configuration_description[section]["options"], name
 
 
-def test_the_scheduler_has_all_connections_the_page_those_it_asks_and_nobody_else_any() -> None:
+def test_the_scheduler_has_all_connections_others_those_that_they_ask_and_nobody_else_any() -> None:
     of_runners = {"docker_conn_id", "kubernetes_conn_id"}  # no container rules others
     names = {field.name for field in fields(Settings) if field.name.endswith("_conn_id")} - of_runners
     ids = {found for name in names if (found := getattr(Settings(), name))}
@@ -174,10 +174,11 @@ def test_the_scheduler_has_all_connections_the_page_those_it_asks_and_nobody_els
         name: {variable: text for variable, text in environment(name).items() if variable.startswith("AIRFLOW_CONN_")}
         for name in services()
     }
-    tasks, page = given.pop("airflow-scheduler"), given.pop("airflow-api-server")
+    tasks, page, notices = (given.pop(f"airflow-{name}") for name in ("scheduler", "api-server", "dag-processor"))
     assert tasks.keys() == {f"AIRFLOW_CONN_{connection_id.upper()}" for connection_id in {*ids, BROKER_CONNECTION}}
     only_tasks = {"AIRFLOW_CONN_K2_SPARK", "AIRFLOW_CONN_K2_BROKER"}
     assert page == {variable: text for variable, text in tasks.items() if variable not in only_tasks}
+    assert notices == {variable: tasks[variable] for variable in ("AIRFLOW_CONN_K2_LEDGER",)}
     assert not any(given.values()), given
 
 
