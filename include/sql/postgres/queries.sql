@@ -208,7 +208,8 @@ ORDER BY table_name, day;
 -- name: windows_of_day
 SELECT table_name, window_id, low, high, state, attempts, failures, planned_at, committed_at, rows, size_bytes
 FROM k2_offload.offload_windows
-WHERE planned_at >= %(start)s AND planned_at < %(end)s OR committed_at >= %(start)s AND committed_at < %(end)s;
+WHERE planned_at >= %(start)s AND planned_at < %(end)s OR committed_at >= %(start)s AND committed_at < %(end)s
+    OR planned_at < %(start)s AND (state = 'open' OR state = 'committed' AND committed_at >= %(end)s);
 
 -- name: maintenance_of_day
 SELECT table_name, files_before, files_after, bytes_before, bytes_after, rewritten_days, expired_snapshots,

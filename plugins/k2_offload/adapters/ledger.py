@@ -193,7 +193,10 @@ class Ledger:
         return [MaintenanceRecord(*row) for row in self._look("maintenance_since", {"since": since})]
 
     def read_day(self, bounds: DayBounds) -> tuple[dict[str, list[LedgerWindow]], list[MaintenanceRecord]]:
-        """Windows planned or published on a day, by table; and what maintenance did then, dry runs left out."""
+        """Windows planned or published on a day, or waiting all of it, by table; and what maintenance did then.
+
+        Dry runs are left out.
+        """
         windows, during = defaultdict(list), {"start": bounds.start, "end": bounds.end}
         for table, window_id, low, high, *others in self._look("windows_of_day", during):
             windows[table].append(LedgerWindow(window_id, Window(low, high), *others))

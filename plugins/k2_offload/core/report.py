@@ -119,6 +119,8 @@ class DayFigures:
     :param rewrites: days whose files maintenance has rewritten
     :param planned: windows that were planned on the day
     :param failures: how often those were planned and not published
+    :param waiting: how often windows that were planned before the day and not published on it had failed when the
+        ledger was read; 0 if there is none
     :param lost_windows: windows that the ledger has as published on the day and the chain has not
     """
 
@@ -131,6 +133,7 @@ class DayFigures:
     planned: int
     failures: int
     lost_windows: int
+    waiting: int = 0
 
     @property
     def rows(self) -> int:
@@ -154,7 +157,7 @@ class DayFigures:
     @property
     def is_idle(self) -> bool:
         """Whether nothing at all happened, as far as it is known."""
-        return not (self.windows or self.planned or self.heals or self.rewrites or self.lost_windows)
+        return not (self.windows or self.planned or self.heals or self.rewrites or self.lost_windows or self.waiting)
 
 
 def figures_of(bounds: DayBounds, ledger: Sequence[LedgerWindow], chain: Chain | None) -> DayFigures:
@@ -162,18 +165,23 @@ def figures_of(bounds: DayBounds, ledger: Sequence[LedgerWindow], chain: Chain |
 
     The chain decides which windows there are; the ledger knows when they were planned and recorded.
 
-    :param ledger: windows that were planned or recorded as published on the day
+    :param ledger: windows that were planned or recorded as published on the day, or waited all day
     :param chain: ``None`` if it could not be read, or does not exist
     """
     planned = [each for each in ledger if bounds.has(each.planned_at)]
     recorded = [each for each in ledger if each.state == "committed" and bounds.has(each.committed_at)]
     failures = sum(each.failures for each in planned)
+    waiting = sum(
+        each.failures
+        for each in ledger
+        if each.planned_at < bounds.start and (each.committed_at is None or each.committed_at >= bounds.end)
+    )
     if chain is None or not chain.covers(bounds.start):
         windows = [
             _window(each.committed_at or bounds.start, each.window, each.rows or 0, each.size_bytes or 0, each)
             for each in recorded
         ]
-        return DayFigures(False, _ordered(windows), None, None, None, None, len(planned), failures, 0)
+        return DayFigures(False, _ordered(windows), None, None, None, None, len(planned), failures, 0, waiting)
     known = {each.window_id: each for each in ledger if each.state == "committed"}
     of_day = [each for each in chain.snapshots if bounds.has(each.made_at)]
     windows = [
@@ -193,6 +201,7 @@ def figures_of(bounds: DayBounds, ledger: Sequence[LedgerWindow], chain: Chain |
         len(planned),
         failures,
         sum(each.window_id not in in_chain for each in recorded),
+        waiting,
     )
 
 

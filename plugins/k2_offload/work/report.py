@@ -73,6 +73,8 @@ class TableReport:
             return
         if self.figures.failures:
             yield f"{self.figures.failures} attempts at windows of that day have failed."
+        if self.figures.waiting:
+            yield f"A window of before was not published all day: {self.figures.waiting} attempts have failed so far."
         if self.figures.lost_windows:
             yield (
                 f"{self.figures.lost_windows} windows that were published on that day are not in the cold table any "

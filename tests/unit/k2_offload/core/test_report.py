@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,6 +46,17 @@ def test_the_chain_says_what_was_moved_and_the_ledger_how_often_it_was_tried():
     )  # fmt: skip
     assert (found.planned, found.failures, found.lost_windows, found.from_chain) == (1, 2, 0, True)
     assert found.windows[0].took == 2 * MINUTE
+
+
+@pytest.mark.parametrize("committed_at", [None, DAY.end, DAY.end + HOUR])
+def test_a_day_on_which_a_window_fails_all_the_time_is_not_idle(committed_at):
+    planned = {"planned_at": DAY.start - MINUTE, "committed_at": committed_at, "failures": 96}
+    window = recorded(NOON, state="committed" if committed_at else "open", **planned)
+    for chain in (None, Chain([], whole=True)):
+        found = figures_of(DAY, [window], chain)
+        assert (found.waiting, found.failures, found.is_idle) == (96, 0, False)
+    published_then = replace(window, state="committed", committed_at=DAY.start)
+    assert figures_of(DAY, [published_then], None).waiting == 0
 
 
 def test_a_ledger_that_was_lost_changes_no_figure_of_what_was_moved():
