@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -41,6 +42,9 @@ CLICKHOUSE, CATALOG = "ClickHouse", "Iceberg catalog"
 
 _S3_FILES, _S3_CLASS = "org.apache.iceberg.aws.s3.S3FileIO", "software/amazon/awssdk/services/s3/S3Client.class"
 """Iceberg's Java class for files on S3, which Iceberg's runtime has, and one that it needs, which that has not."""
+
+_ICEBERG_CLASS = "org/apache/iceberg/spark/SparkCatalog.class"
+_IMPORTS = "import clickhouse_driver, py4j, pyspark, tenacity; print(pyspark.__version__)"
 
 _PAUSES_IN_RETENTION = 4
 
@@ -102,7 +106,7 @@ def spark_checks(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
     """What a task needs that starts Spark beside itself: each with a function that says what it has found."""
     yield "Java", lambda: f"version {check_java()}"
     yield "spark-submit", lambda: _executable(settings.spark_binary, "spark_binary")
-    yield "Spark's Python", lambda: _executable(settings.spark_python, "spark_python")
+    yield "Spark's Python", lambda: check_python(settings.spark_python)
     yield "Spark jars", lambda: _spark_jars(settings)
     yield "Class archive", lambda: _class_archive(settings)
     yield "Spark connection", lambda: _spark_master(settings)
@@ -203,6 +207,26 @@ def _executable(program: str, setting: str) -> str:
     return found
 
 
+def check_python(program: str) -> str:
+    """Ask Spark's Python for the packages that a job imports.
+
+    :returns: where it is, and which pyspark it has
+    :raises ConfigurationError: if one is missing
+    """
+    python = _executable(program, "spark_python")
+    try:
+        asked = subprocess.run([python, "-c", _IMPORTS], capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ConfigurationError(f"'{python}' does not answer ({error}); correct [k2_offload] spark_python") from None
+    if asked.returncode:
+        last = (asked.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        raise ConfigurationError(
+            f"'{python}' cannot run a job: {last}; install requirements/spark.txt for it, or correct [k2_offload] "
+            "spark_python"
+        )
+    return f"{python}, pyspark {asked.stdout.strip()}"
+
+
 def _written_by_pyiceberg(tiers: Tiers) -> str:
     storage = tiers.catalog.storage(tiers.tables.by_name.values())
     if storage is None:
@@ -272,6 +296,11 @@ def check_jars(jars: Sequence[Path], catalog: Mapping[str, str]) -> str:
     :returns: what was found
     :raises ConfigurationError: if something is missing
     """
+    if not any(_holds(jar, _ICEBERG_CLASS) for jar in jars):
+        raise ConfigurationError(
+            "none of them has Iceberg's classes; add iceberg-spark-runtime to [k2_offload] spark_jars "
+            "(docker/lake_jars.xml names its version)"
+        )
     if catalog.get("io-impl") == _S3_FILES and not any(_holds(jar, _S3_CLASS) for jar in jars):
         raise ConfigurationError(
             "none of them has AWS's classes, which a warehouse on S3 needs; add iceberg-aws-bundle to [k2_offload] "

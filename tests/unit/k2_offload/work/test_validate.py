@@ -18,7 +18,14 @@ from k2_offload.core.connections import CatalogSettings
 from k2_offload.core.errors import ConfigurationError, OffloadError, StoreRefused
 from k2_offload.work import validate
 from k2_offload.work.tiers import Tiers, wall_clock
-from k2_offload.work.validate import SourceCheck, check_jars, check_lake, check_other_servers, check_schedule
+from k2_offload.work.validate import (
+    SourceCheck,
+    check_jars,
+    check_lake,
+    check_other_servers,
+    check_python,
+    check_schedule,
+)
 
 TABLE = "tables: {{trades: {{layer: bronze, source: k2.t, target: cold.t, timestamp_column: at, transport: {}}}}}"
 S3_JAVA = {"io-impl": "org.apache.iceberg.aws.s3.S3FileIO"}
@@ -163,7 +170,7 @@ def test_a_warehouse_that_is_only_a_name_is_not_said_to_be_in_order(open_catalog
 def test_a_warehouse_on_s3_needs_amazons_classes(tmp_path):
     jars = [tmp_path / "iceberg.jar", tmp_path / "aws.jar"]
     for jar, name in zip(
-        jars, ("org/apache/iceberg/Table", "software/amazon/awssdk/services/s3/S3Client"), strict=True
+        jars, ("org/apache/iceberg/spark/SparkCatalog", "software/amazon/awssdk/services/s3/S3Client"), strict=True
     ):
         with zipfile.ZipFile(jar, "w") as archive:
             archive.writestr(f"{name}.class", b"")
@@ -171,6 +178,27 @@ def test_a_warehouse_on_s3_needs_amazons_classes(tmp_path):
     assert check_jars(jars[:1], {}) == "1 found"
     with pytest.raises(ConfigurationError, match="add iceberg-aws-bundle"):
         check_jars(jars[:1], S3_JAVA)
+    with pytest.raises(ConfigurationError, match="add iceberg-spark-runtime"):
+        check_jars(jars[1:], {})
+
+
+def test_a_python_that_lacks_what_a_job_imports_is_found(tmp_path):
+    python = tmp_path / "python"
+    with pytest.raises(ConfigurationError, match="is not there or cannot be run"):
+        check_python(str(python))
+    answers = {
+        "echo 4.1.4": None,
+        "echo \"No module named 'py4j'\" >&2; exit 1": "cannot run a job: No module named 'py4j'; install",
+        "exit 3": "it says nothing",
+    }
+    for script, problem in answers.items():
+        python.write_text(f"#!/bin/sh\n{script}\n")
+        python.chmod(0o755)
+        if problem is None:
+            assert check_python(str(python)) == f"{python}, pyspark 4.1.4"
+        else:
+            with pytest.raises(ConfigurationError, match=problem):
+                check_python(str(python))
 
 
 def test_a_pause_that_is_long_beside_the_retention_is_found():
