@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from clickhouse_driver import Client
@@ -12,9 +13,9 @@ from embedded.stack.schema import apply_schema
 from tests.support import SharedStack
 
 
-@pytest.fixture(scope="module")
-def database(stack: SharedStack) -> Iterator[str]:
-    """The name of the module's database, which has the schema."""
+@contextmanager
+def new_database(stack: SharedStack) -> Iterator[str]:
+    """The name of a database that has the schema."""
     name = f"feed_{uuid.uuid4().hex}"
     with stack.clickhouse_client(database="default") as client:
         client.execute(f"CREATE DATABASE {name}")
@@ -22,6 +23,13 @@ def database(stack: SharedStack) -> Iterator[str]:
             apply_schema(inside)
         yield name
         client.execute(f"DROP DATABASE {name}")
+
+
+@pytest.fixture(scope="module")
+def database(stack: SharedStack) -> Iterator[str]:
+    """The name of the module's database, which has the schema."""
+    with new_database(stack) as name:
+        yield name
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from clickhouse_driver import Client
 from clickhouse_driver.errors import ServerException
 
-from embedded.stack.schema import apply_schema
+from tests.stack.embedded.conftest import new_database
 from tests.stack.embedded.feed.support import (
     binance_message,
     insert,
@@ -30,13 +29,8 @@ NO_CONSTRAINT = "ALTER TABLE {} DROP CONSTRAINT refused"
 @pytest.fixture
 def fresh(stack: SharedStack) -> Iterator[Client]:
     """A client in a database of the test's own: the order of views may hang on how they were made."""
-    name = f"feed_{uuid.uuid4().hex}"
-    with stack.clickhouse_client(database="default") as client:
-        client.execute(f"CREATE DATABASE {name}")
-        with stack.clickhouse_client(database=name) as inside:
-            apply_schema(inside)
-            yield inside
-        client.execute(f"DROP DATABASE {name}")
+    with new_database(stack) as name, stack.clickhouse_client(database=name) as inside:
+        yield inside
 
 
 def state(client: Client) -> tuple[list[Any], list[Any]]:
