@@ -5,8 +5,8 @@
 -- (Inside a materialized view, canonical_trades is the block that is being inserted, in the subquery, too.)
 --
 -- What silver has is asked once for a block, before candles and silver take it; and candles take it first. If the block
--- breaks off between the two, it comes again, and candles count its trades twice: too much, and `k2 verify --offsets`
--- names the messages. The other way round they would never get them. Views of one table run in no fixed order, but one
+-- breaks off between the two, it comes again, and candles count its trades once for each attempt: too much, and
+-- `k2 verify --offsets` names the messages. The other way round they would never get them. Views of one table run in no fixed order, but one
 -- that is a junction further away runs later: that is what summed_trades is for.
 
 CREATE TABLE IF NOT EXISTS new_trades AS silver_trades ENGINE = Null;

@@ -81,7 +81,7 @@ def read_pod(manifest: dict[str, Any]) -> V1Pod:
 def extended(manifest: dict[str, Any], template: str) -> V1Pod:
     """The pod, with what a template says besides; where both say something, the template is right.
 
-    Name, namespace and command stay: others would not find it, or run something else.
+    Name, namespace, command, deadline and restart policy stay: others would not find it, or run something else.
 
     :param template: path of a file with a pod, as YAML; empty for none
     :raises ConfigurationError: if there is no such file, or it is no pod
@@ -93,8 +93,8 @@ def extended(manifest: dict[str, Any], template: str) -> V1Pod:
         extras = yaml.safe_load(Path(template).read_text())
         extras.setdefault("spec", {}).setdefault("containers", [{"name": CONTAINER}])
         names = [each["name"] for each in extras["spec"]["containers"]]
-        if extras.get("kind") != "Pod" or names[0] != CONTAINER:
-            raise ValueError(f"not a Pod whose first container is called {CONTAINER}")
+        if extras.get("kind") != "Pod" or names != [CONTAINER]:
+            raise ValueError(f"not a Pod whose one container is called {CONTAINER}; a second one would keep it running")
         both = PodGenerator.reconcile_pods(ours, read_pod(extras))
     except OSError as error:
         raise wrong_setting("kubernetes_pod_template", f"'{template}': {error.strerror}") from None
@@ -103,6 +103,8 @@ def extended(manifest: dict[str, Any], template: str) -> V1Pod:
     both.metadata.name, both.metadata.namespace = ours.metadata.name, ours.metadata.namespace
     both.spec.containers[0].command = ours.spec.containers[0].command
     both.spec.containers[0].args = ours.spec.containers[0].args
+    both.spec.active_deadline_seconds = ours.spec.active_deadline_seconds
+    both.spec.restart_policy = ours.spec.restart_policy
     return both
 
 

@@ -96,9 +96,11 @@ class RunByKubernetes(KubernetesPodOperator):
                 raise AirflowException(self._why(error)) from None
             raise
         finally:
-            if report:
-                self._fetch(report)
-            self._remove()
+            try:
+                if report:
+                    self._fetch(report)
+            finally:
+                self._remove()
 
     def get_or_create_pod(self, pod_request_obj: V1Pod, context: Any) -> V1Pod:
         """Start none for a task that was killed meanwhile."""

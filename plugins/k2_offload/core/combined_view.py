@@ -175,10 +175,13 @@ _UNCHANGED = "The view was not changed and no row is lost."
 
 def _missed_before(table: TableSpec, known: KnownDays) -> list[Window]:
     """Ranges on record that reach into days which can only be read cold."""
-    if any(day < known.whole_from for day in known.unmoved):  # rows that were skipped: nobody knows how far from here
-        return list(known.missed)
     longest = timedelta(0) if table.partition_column == table.timestamp_column else LONGEST_CANDLE
-    return [each for each in known.missed if each.low < day_window(known.whole_from).low + longest]
+    near = [each for each in known.missed if each.low < day_window(known.whole_from).low + longest]
+    for day in known.unmoved:
+        low, high = day_window(day).low, day_window(day).high + longest
+        if day < known.whole_from and not any(each.low < high and each.high > low for each in near):
+            return list(known.missed)  # rows that were skipped far from their day: nobody knows in which range
+    return near
 
 
 def _check_old_days(table: TableSpec, known: KnownDays) -> dict[date, int]:

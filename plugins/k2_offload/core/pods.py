@@ -9,6 +9,7 @@ import base64
 import gzip
 import hashlib
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -197,10 +198,13 @@ def check_secret(options: PodOptions, found: Mapping[str, Any], connections: Job
 
 
 def read_report(line: str) -> str | None:
-    """The report that the application has left; ``None`` if the line of the log is another one."""
+    """The report that the application has left; ``None`` if the line of the log is another one, or was cut off."""
     if not line.startswith(_REPORT):
         return None
-    return gzip.decompress(base64.b64decode(line[len(_REPORT) :])).decode()
+    try:
+        return gzip.decompress(base64.b64decode(line[len(_REPORT) :])).decode()
+    except (ValueError, EOFError, OSError, zlib.error):
+        return None
 
 
 _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")

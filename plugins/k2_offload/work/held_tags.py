@@ -46,8 +46,12 @@ def release(tiers: Tiers, record: Record) -> list[str]:
 
 def days_held(tiers: Tiers, table: TableSpec) -> list[date]:
     """The days of which a tag says that ClickHouse's rows of them are held."""
-    names = (name for name in tiers.catalog.tags(table).names() if name.startswith(TAG_PREFIX))
-    return [date.fromisoformat(name.removeprefix(TAG_PREFIX)) for name in names]
+    days = []
+    for name in tiers.catalog.tags(table).names():
+        if name.startswith(TAG_PREFIX):
+            with suppress(ValueError):  # a person's own
+                days.append(date.fromisoformat(name.removeprefix(TAG_PREFIX)))
+    return days
 
 
 def _try_often(change: Callable[[], None]) -> None:

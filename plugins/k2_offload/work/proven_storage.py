@@ -150,7 +150,8 @@ class ProvenStorage:
                 raise DamagedTable(
                     f"{self.name}: there is no {self._table.name}, and the cold table of {table.name} has tags of "
                     f"{len(days)} days that are held there, from {days[0]} to {days[-1]}: somebody has dropped or "
-                    f"renamed it, or {self.name}. Nothing was moved. Give it its name back. If it is gone, the cold "
+                    f"renamed it, or {self.name}, or 'source' was another table then. Nothing was moved. Give it its "
+                    "name back (or `k2 retention --restore` these days with the old source). If it is gone, the cold "
                     f"tier has these days: `k2 verify --sealed {table.name}` verifies them; then remove the tags "
                     f"{TAG_PREFIX}… of each cold table that reads {self.name}, and run "
                     f"`k2 retention {table.name} --apply`."

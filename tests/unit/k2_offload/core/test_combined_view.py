@@ -81,6 +81,8 @@ def test_rows_of_days_that_clickhouse_does_not_hold_as_a_whole_are_to_be_moved_o
     with pytest.raises(OffloadError, match=r"lacks rows of .*2026-03-07.*`k2 backfill"):
         find_boundary(weeks, skipped)
     assert find_boundary(weeks, skipped, accept=True).missed == (far,)
+    near = Window(at(3), at(3) + timedelta(hours=1))
+    assert find_boundary(weeks, replace(skipped, missed=[near, far]), accept=True).missed == (near,)
 
 
 def test_a_day_without_rows_needs_no_seal():
