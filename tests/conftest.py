@@ -18,6 +18,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import structlog
 
 from embedded.stack import StackSettings, airflow_home
 from embedded.stack.airflow_services import without_foreign_settings
@@ -159,3 +160,12 @@ def _forget_outer_settings() -> None:
     for name in list(os.environ):
         if name not in kept or name == "K2_STATE_DIR" or (name.startswith("K2_") and name.endswith("_PORT")):
             del os.environ[name]
+
+
+@pytest.fixture
+def log_on_stdout() -> Iterator[None]:
+    """Tasks write their logs where the test's capsys looks, whatever a module has set up while it was imported."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**before)

@@ -21,6 +21,8 @@ from tests.faults.hook import Fault, Kind
 from tests.faults.submit import FAULTY_JOB
 from tests.support.container_engine import container_engine
 
+pytestmark = pytest.mark.usefixtures("log_on_stdout")
+
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 SECRET = "zq7distinctive"
 

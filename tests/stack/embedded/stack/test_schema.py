@@ -121,4 +121,4 @@ def test_queues_of_a_broker_take_the_place_of_the_embedded_ones(stack: SharedSta
             client.execute(f"DROP DATABASE {name}")
     assert plain.count(broker) == 2
     assert dict(made)["Kafka"] == 2
-    assert sum(count for _, count in made) == 23
+    assert sum(count for _, count in made) == 29

@@ -66,14 +66,14 @@ def test_a_run_that_was_ended_or_killed_does_not_stop_its_layer(shell):
     screen = shell.k2("status", "--no-counts").stdout
     assert f"k2_offload_bronze: run {run_id} has been running since" in screen
     assert "`k2 run` ends it" in screen
-    seen = read_latest_runs("k2_offload_bronze")
+    seen = read_latest_runs("k2_offload_bronze", ())
     assert seen.active_since == seen.last_start
     assert seen.failures == 2
 
     result = shell.k2("run")
     assert f"k2_offload_bronze: ended run {run_id}" in result.stderr
     assert active_runs(shell) == []
-    seen = read_latest_runs("k2_offload_bronze")
+    seen = read_latest_runs("k2_offload_bronze", ())
     assert (seen.active_since, seen.waiting, seen.failures) == (None, 0, 0)
     assert seen.last_success - seen.last_start == timedelta(seconds=seen.last_seconds)
     assert shell.workbench.cold_rows(table) == shell.workbench.warm_rows(table)

@@ -26,6 +26,8 @@ from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable
 from tests.support.container_engine import container_engine
 
+pytestmark = pytest.mark.usefixtures("log_on_stdout")
+
 SECRET = "a-secret-of-this-test"
 
 

@@ -24,6 +24,8 @@ from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable
 from k2_offload.core.pods import PodOptions, secret
 from tests.support.kubernetes_api import kubernetes_api
 
+pytestmark = pytest.mark.usefixtures("log_on_stdout")
+
 SECRET = "a-secret-of-this-test"
 SECRET_NAME = "k2-offload-connections"
 
@@ -168,7 +170,7 @@ def test_what_the_application_reports_comes_back_also_when_it_fails(api, task_of
     with pytest.raises(AirflowException, match="Exit code 3") if code else nullcontext():
         task.submit(Context(), "{}", short=False, report=report)
     assert report.read_text() == "[1]\n"
-    assert "K2-OFFLOAD-REPORT" not in capsys.readouterr().out
+    assert "K2-OFFLOAD-REPORT H4s" not in capsys.readouterr().out, "which is gzip in base64"
     assert api.pods == {}
 
 
