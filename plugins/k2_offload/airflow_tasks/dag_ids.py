@@ -21,11 +21,6 @@ def dag_id(layer: str) -> str:
     return f"k2_offload_{layer}"
 
 
-def layer_dag_ids(tables: Tables) -> list[str]:
-    """The DAGs that move rows: one for each layer that has tables."""
-    return [dag_id(layer) for layer in LAYERS if tables.in_layer(layer)]
-
-
 def watched_dags(tables: Tables) -> dict[str, frozenset[str]]:
     """The DAGs of a table file whose runs matter, and the tables that a whole run of each is for."""
     layers = {dag_id(layer): frozenset(table.name for table in tables.in_layer(layer)) for layer in LAYERS}

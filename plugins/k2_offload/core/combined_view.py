@@ -21,9 +21,8 @@ from datetime import date, datetime, timedelta
 from k2_offload.core.day_comparison import TTL_MARGIN, Verdict, day_window
 from k2_offload.core.errors import DamagedTable, OffloadError
 from k2_offload.core.holding import Kept
-from k2_offload.core.maintenance import LONGEST_CANDLE
 from k2_offload.core.seals import is_over
-from k2_offload.core.tables import TableSpec
+from k2_offload.core.tables import LONGEST_CANDLE, TableSpec
 from k2_offload.core.windows import Window, format_time, parse_time
 
 _DAY = timedelta(days=1)
@@ -175,7 +174,7 @@ _UNCHANGED = "The view was not changed and no row is lost."
 
 def _missed_before(table: TableSpec, known: KnownDays) -> list[Window]:
     """Ranges on record that reach into days which can only be read cold."""
-    longest = timedelta(0) if table.partition_column == table.timestamp_column else LONGEST_CANDLE
+    longest = table.longest_interval
     near = [each for each in known.missed if each.low < day_window(known.whole_from).low + longest]
     for day in known.unmoved:
         low, high = day_window(day).low, day_window(day).high + longest

@@ -214,14 +214,14 @@ def unmoved_days(table: TableSpec, below: datetime, left_out: Sequence[Window]) 
     )
 
 
-def far_rows(table: TableSpec, first: date, last: date, distance: timedelta) -> str:
-    """One row: how many rows of some partition days have a timestamp that lies later than theirs by more than that.
+def far_rows(table: TableSpec, first: date, last: date) -> str:
+    """One row: how many rows of some partition days have a timestamp that lies later than it may.
 
     :param last: inclusive
     """
     time, partition = source_column(table.timestamp_column), source_column(table.partition_column)
     days = between(partition, Window(day_window(first).low, day_window(last).high))
-    far = f"{time} > {partition} + toIntervalSecond({int(distance.total_seconds())})"
+    far = f"{time} > {partition} + toIntervalSecond({int(table.longest_interval.total_seconds())})"
     return f"SELECT count() FROM {source_of(table)} WHERE {days} AND {far}"
 
 

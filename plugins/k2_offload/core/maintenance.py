@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from math import ceil
 
 from k2_offload.core.errors import AuditFailed, DamagedTable, StaleWindow
@@ -40,9 +40,6 @@ OPEN_DAY_FILES = 32
 TOGETHER_BYTES = 32 * 2**20
 TOGETHER_FILES = 2_000
 """What days that are rewritten in one snapshot have together, at most: what a run that is killed does again."""
-
-LONGEST_CANDLE = timedelta(days=1)
-"""How long after the time that partitions are days of the time may lie that windows are cut on."""
 
 MAX_SNAPSHOTS = 5_000
 """About seven weeks without any expiry. Two commits a cycle are 192 a day, and every one writes the whole metadata

@@ -29,7 +29,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from hashlib import sha256
 from typing import Any
 
@@ -37,9 +37,8 @@ from k2_offload.core.day_comparison import DayComparison, Verdict, day_window
 from k2_offload.core.errors import DamagedTable, OffloadError, StaleWindow
 from k2_offload.core.exactly_once import Snapshot
 from k2_offload.core.heal import HealId
-from k2_offload.core.maintenance import LONGEST_CANDLE
 from k2_offload.core.plan import PlannedColumn
-from k2_offload.core.tables import TableSpec
+from k2_offload.core.tables import LONGEST_CANDLE, TableSpec
 
 VERIFIED_DAYS = 100
 """Sealed days of all tables that are verified a day."""
@@ -138,9 +137,7 @@ def is_over(table: TableSpec, day: date, watermark: datetime) -> bool:
     Where partitions are days of another column than windows are cut on, a day with rows that the source has already and
     no window has moved is not over either: the caller knows those.
     """
-    same_time = table.partition_column == table.timestamp_column
-    last = day_window(day).high + (timedelta(0) if same_time else LONGEST_CANDLE)
-    return last + table.buffer + table.idle_after <= watermark
+    return day_window(day).high + table.longest_interval + table.buffer + table.idle_after <= watermark
 
 
 def may_be_sealed(found: DayComparison) -> bool:

@@ -20,6 +20,9 @@ History = Literal["in order", "backfill"]
 SEALS_TABLE = "k2_seals"
 """Of each namespace with cold tables: where their seals are."""
 
+LONGEST_CANDLE = timedelta(days=1)
+"""How long after the time that partitions are days of the time may lie that windows are cut on."""
+
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUALIFIED_NAME = re.compile(rf"{_IDENTIFIER.pattern}\.{_IDENTIFIER.pattern}")
 
@@ -177,7 +180,12 @@ class TableSpec(TableOptions):
         """
         if self.future_seconds is not None:
             return timedelta(seconds=self.future_seconds)
-        return timedelta(0) if self.partition_column == self.timestamp_column else timedelta(days=1)
+        return self.longest_interval
+
+    @property
+    def longest_interval(self) -> timedelta:
+        """How long after a row's partition column its timestamp may lie: not at all where that is one column."""
+        return timedelta(0) if self.partition_column == self.timestamp_column else LONGEST_CANDLE
 
     @property
     def is_proven(self) -> bool:

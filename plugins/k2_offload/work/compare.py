@@ -100,7 +100,7 @@ def count_days(tiers: Tiers, table: TableSpec, since: date | None = None) -> Tab
     warm = tiers.clickhouse.rows_per_day(day_queries.warm_rows_per_day(table, since, below, left_out))
     in_cold = cold.rows_per_day(table.partition_column, since)
     unmoved = {}
-    if table.partition_column != table.timestamp_column:
+    if table.longest_interval:
         found = tiers.clickhouse.execute(day_queries.unmoved_days(table, below, left_out))
         unmoved = {day: bool(to_come) for day, to_come in found}
     return TableDays(table, cold, columns, below, left_out, now, warm, in_cold, changing, kept, unmoved)

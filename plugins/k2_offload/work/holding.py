@@ -14,7 +14,6 @@ from k2_offload.core.day_comparison import day_window
 from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, Unreachable
 from k2_offload.core.gaps import Looked, may_have_expired, soon_expired
 from k2_offload.core.holding import NO_PARTS, Holding, Kept, Partition, Parts
-from k2_offload.core.maintenance import LONGEST_CANDLE
 from k2_offload.core.retention import ENGINES, FAR, StoredColumn
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import removals
@@ -255,7 +254,7 @@ def find_expired(
     """
     remember_ttl(tiers, table)
     kept = read_kept(tiers, table)
-    longest = timedelta(0) if table.partition_column == table.timestamp_column else LONGEST_CANDLE
+    longest = table.longest_interval
     low = watermark if looked.cleared_until is None else max(watermark, looked.cleared_until)
     ends = [day_window(last).high + longest for _, last in kept.gone]
     gap = may_have_expired(watermark, looked, now, table.warm_retention)

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.exactly_once import FIRST_WATERMARK, watermark_of
-from k2_offload.core.maintenance import LONGEST_CANDLE, Tidied
+from k2_offload.core.maintenance import Tidied
 from k2_offload.core.maintenance_plan import MaintenancePlan, PlannedMaintenance
 from k2_offload.core.tables import TableSpec
 from k2_offload.work.tiers import Tiers
@@ -24,7 +24,6 @@ def plan_maintenance(tiers: Tiers, table: TableSpec) -> PlannedMaintenance | Non
         return None
     # The earlier of the two clocks: one that is ahead would take files for old that a job is writing.
     now = min(tiers.now(), tiers.clickhouse.now())
-    same_time = table.partition_column == table.timestamp_column
     return PlannedMaintenance(
         table=table.name,
         target=table.target,
@@ -32,7 +31,7 @@ def plan_maintenance(tiers: Tiers, table: TableSpec) -> PlannedMaintenance | Non
         partition_column=table.partition_column,
         sort_columns=table.sort_columns,
         target_file_bytes=table.target_file_bytes,
-        closed_before=watermark_of(cold.published) - (timedelta(0) if same_time else LONGEST_CANDLE),
+        closed_before=watermark_of(cold.published) - table.longest_interval,
         expire_before=now - timedelta(days=table.snapshot_retention_days),
         orphans_before=now - timedelta(days=table.orphan_retention_days),
     )

@@ -14,7 +14,6 @@ from k2_offload.core import retention_queries as sql
 from k2_offload.core.day_comparison import first_whole_day
 from k2_offload.core.errors import DamagedTable
 from k2_offload.core.holding import NO_PARTS, Partition, Parts, Record
-from k2_offload.core.maintenance import LONGEST_CANDLE
 from k2_offload.core.retention import Reader, coverage, hides_rows
 from k2_offload.core.schema_change import settle
 from k2_offload.core.seals import Seal
@@ -101,9 +100,9 @@ class Proof:
 
     def find_far(self, table: TableSpec, partition: Partition) -> str | None:
         """Why windows of long after its days would have to bring its rows back, if the cold table were rolled back."""
-        if table.partition_column == table.timestamp_column:
+        if not table.longest_interval:
             return None
-        far = day_queries.far_rows(table, *partition.days[table.partition_column], LONGEST_CANDLE)
+        far = day_queries.far_rows(table, *partition.days[table.partition_column])
         [(rows,)] = self.tiers.clickhouse.execute(far)
         if not rows:
             return None

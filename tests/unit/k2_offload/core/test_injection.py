@@ -75,7 +75,7 @@ def statements(table: TableSpec, column_names: list[str], uri: str) -> list[str]
         split,
         queries.ask_whether_text(split, SPLIT, table.timestamp_column),
         *queries.probe(parquet_file(uri, "k2_lake")),
-        day_queries.far_rows(table, NOON.date(), NOON.date(), timedelta(days=1)),
+        day_queries.far_rows(table, NOON.date(), NOON.date()),
         day_queries.unmoved_days(table, NOON, [WINDOW]),
         day_queries.warm_rows_per_day(table, date(2026, 3, 4), NOON, [WINDOW]),
         day_queries.count_out_of_scope(table, SCOPE, cold),
