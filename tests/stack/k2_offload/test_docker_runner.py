@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime, timedelta
 
 import psutil
 import pytest
-from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowException
 
-from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.offload import OffloadOperator
 from k2_offload.airflow_tasks.spark_application import with_runner
 from k2_offload.core.fault_points import FaultPoint
@@ -20,30 +17,18 @@ from k2_offload.files import SPARK_JOBS
 from tests.faults.hook import Fault, Kind
 from tests.faults.submit import FAULTY_JOB
 from tests.support.container_engine import container_engine
+from tests.support.runners import SECRET, of_this_machine, set_up_on_stack
 
 pytestmark = pytest.mark.usefixtures("log_on_stdout")
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
-SECRET = "zq7distinctive"
 
 
 @pytest.fixture
 def engine(workbench, tmp_path, monkeypatch):
     """An engine whose image has this machine's Spark; ClickHouse's password is one to look for."""
-    of_image = {name: os.environ[name] for name in ("PATH", "JAVA_HOME") if name in os.environ}
-    with container_engine(tmp_path, of_image=of_image) as engine:
-        real = BaseHook.get_connection(load_settings().clickhouse_conn_id)
-        fields = {key: getattr(real, key) for key in ("conn_type", "host", "port", "login", "schema")}
-        secret = fields | {"extra": real.extra_dejson, "password": SECRET}
-        monkeypatch.setenv("AIRFLOW_CONN_WITH_SECRET", json.dumps(secret))
-        monkeypatch.setenv("AIRFLOW_CONN_K2_DOCKER", json.dumps({"conn_type": "docker", "host": engine.url}))
-        for setting, value in {
-            "runner": "docker",
-            "docker_image": "k2:test",
-            "docker_jobs_folder": str(SPARK_JOBS),
-            "clickhouse_conn_id": "with_secret",
-        }.items():
-            monkeypatch.setenv(f"AIRFLOW__K2_OFFLOAD__{setting.upper()}", value)
+    with container_engine(tmp_path, of_image=of_this_machine()) as engine:
+        set_up_on_stack(monkeypatch, "docker", {"conn_type": "docker", "host": engine.url}, SPARK_JOBS)
         yield engine
         assert engine.containers == {}, workbench.name
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import psutil
 import pytest
-from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowException
 
 from k2_offload.adapters.connections import job_connections
@@ -24,31 +22,18 @@ from k2_offload.files import SPARK_JOBS
 from tests.faults.hook import Fault, Kind
 from tests.faults.submit import FAULTY_JOB
 from tests.support.kubernetes_api import kubernetes_api
+from tests.support.runners import SECRET, of_this_machine, set_up_on_stack
 
 pytestmark = pytest.mark.usefixtures("log_on_stdout")
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
-SECRET = "zq7distinctive"
 
 
 @pytest.fixture
 def api(workbench, tmp_path, monkeypatch):
     """A fake whose image has this machine's Spark; ClickHouse's password is one to look for."""
-    of_image = {name: os.environ[name] for name in ("PATH", "JAVA_HOME") if name in os.environ}
-    with kubernetes_api(tmp_path, of_image) as api:
-        real = BaseHook.get_connection(load_settings().clickhouse_conn_id)
-        fields = {key: getattr(real, key) for key in ("conn_type", "host", "port", "login", "schema")}
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_WITH_SECRET", json.dumps(fields | {"extra": real.extra_dejson, "password": SECRET})
-        )
-        monkeypatch.setenv("AIRFLOW_CONN_K2_KUBERNETES", json.dumps(api.connection))
-        for setting, value in {
-            "runner": "kubernetes",
-            "kubernetes_image": "k2:test",
-            "kubernetes_jobs_folder": str(SPARK_JOBS),
-            "clickhouse_conn_id": "with_secret",
-        }.items():
-            monkeypatch.setenv(f"AIRFLOW__K2_OFFLOAD__{setting.upper()}", value)
+    with kubernetes_api(tmp_path, of_this_machine()) as api:
+        set_up_on_stack(monkeypatch, "kubernetes", api.connection, SPARK_JOBS)
         settings = load_settings()
         api.secrets[settings.kubernetes_secret] = secret(pod_options(settings), job_connections(settings))["data"]
         yield api

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 import os
 import sys
@@ -25,41 +24,15 @@ from k2_offload.airflow_tasks.spark_application import with_runner
 from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable
 from tests.support.container_engine import container_engine
+from tests.support.runners import SECRET, set_connection, set_up_runner, set_variables, write_spark_submit
 
 pytestmark = pytest.mark.usefixtures("log_on_stdout")
-
-SECRET = "a-secret-of-this-test"
-
-
-def set_variables(monkeypatch, **settings):
-    for name, value in settings.items():
-        monkeypatch.setenv(f"AIRFLOW__K2_OFFLOAD__{name.upper()}", value)
-
-
-def set_connection(monkeypatch, name, **fields):
-    monkeypatch.setenv(f"AIRFLOW_CONN_UNIT_{name.upper()}", json.dumps(fields))
 
 
 @pytest.fixture
 def engine(tmp_path, monkeypatch):
     with container_engine(tmp_path) as engine:
-        for name, fields in {
-            "clickhouse": {"conn_type": "clickhouse", "host": "ch", "password": SECRET},
-            "iceberg": {"conn_type": "iceberg", "host": "http://rest", "extra": {"s3.secret-access-key": SECRET}},
-            "spark": {"conn_type": "spark", "host": "local[2]"},
-            "docker": {"conn_type": "docker", "host": engine.url},
-        }.items():
-            set_connection(monkeypatch, name, **fields)
-        set_variables(
-            monkeypatch,
-            runner="docker",
-            docker_image="k2:test",
-            spark_python="/opt/python",
-            clickhouse_conn_id="unit_clickhouse",
-            catalog_conn_id="unit_iceberg",
-            spark_conn_id="unit_spark",
-            docker_conn_id="unit_docker",
-        )
+        set_up_runner(monkeypatch, "docker", {"conn_type": "docker", "host": engine.url}, "local[2]")
         yield engine
 
 
@@ -68,10 +41,7 @@ def task_of(tmp_path, monkeypatch):
     """Makes a task whose spark-submit is a script; its last argument is ``$last``."""
 
     def make(script):
-        binary = tmp_path / "spark-submit"
-        binary.write_text(f"#!/bin/sh\nfor last; do :; done\n{script}\n")
-        binary.chmod(0o700)
-        set_variables(monkeypatch, spark_binary=str(binary))
+        set_variables(monkeypatch, spark_binary=write_spark_submit(tmp_path, script))
         return with_runner(MaintainOperator)(task_id="maintain")
 
     return make

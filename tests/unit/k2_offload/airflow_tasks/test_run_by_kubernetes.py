@@ -23,42 +23,17 @@ from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable
 from k2_offload.core.pods import PodOptions, secret
 from tests.support.kubernetes_api import kubernetes_api
+from tests.support.runners import SECRET, set_connection, set_up_runner, set_variables, write_spark_submit
 
 pytestmark = pytest.mark.usefixtures("log_on_stdout")
 
-SECRET = "a-secret-of-this-test"
 SECRET_NAME = "k2-offload-connections"
-
-
-def set_variables(monkeypatch, **settings):
-    for name, value in settings.items():
-        monkeypatch.setenv(f"AIRFLOW__K2_OFFLOAD__{name.upper()}", value)
-
-
-def set_connection(monkeypatch, name, **fields):
-    monkeypatch.setenv(f"AIRFLOW_CONN_UNIT_{name.upper()}", json.dumps(fields))
 
 
 @pytest.fixture
 def api(tmp_path, monkeypatch):
     with kubernetes_api(tmp_path) as api:
-        for name, fields in {
-            "clickhouse": {"conn_type": "clickhouse", "host": "ch", "password": SECRET},
-            "iceberg": {"conn_type": "iceberg", "host": "http://rest", "extra": {"s3.secret-access-key": SECRET}},
-            "spark": {"conn_type": "spark", "host": "local[*]"},
-            "kubernetes": api.connection,
-        }.items():
-            set_connection(monkeypatch, name, **fields)
-        set_variables(
-            monkeypatch,
-            runner="kubernetes",
-            kubernetes_image="k2:test",
-            spark_python="/opt/python",
-            clickhouse_conn_id="unit_clickhouse",
-            catalog_conn_id="unit_iceberg",
-            spark_conn_id="unit_spark",
-            kubernetes_conn_id="unit_kubernetes",
-        )
+        set_up_runner(monkeypatch, "kubernetes", api.connection, "local[*]")
         options = PodOptions("k2-offload", "k2:test", SECRET_NAME)
         api.secrets[SECRET_NAME] = secret(options, job_connections(load_settings()))["data"]
         monkeypatch.setattr(tenacity.nap.time, "sleep", lambda _: None)  # between two tries of the client
@@ -80,10 +55,7 @@ def task_of(tmp_path, monkeypatch):
     """Makes a task whose spark-submit is a script; its last argument is ``$last``."""
 
     def make(script):
-        binary = tmp_path / "spark-submit"
-        binary.write_text(f"#!/bin/sh\nfor last; do :; done\n{script}\n")
-        binary.chmod(0o700)
-        set_variables(monkeypatch, spark_binary=str(binary))
+        set_variables(monkeypatch, spark_binary=write_spark_submit(tmp_path, script))
         return with_runner(MaintainOperator)(task_id="maintain", execution_timeout=timedelta(seconds=600))
 
     return make
