@@ -195,7 +195,7 @@ def main(start: Callable[[], Jvm] = start_jvm) -> int:
     print_lines()
     plan = Plan.from_json(arguments.plan.read_text())
     try:
-        job = Job(JobConnections.from_json(os.environ[JobConnections.VARIABLE]), start())
+        job = Job(JobConnections.from_environment(os.environ), start())
     except OffloadError as error:
         log.error("%s", error)
         return 1

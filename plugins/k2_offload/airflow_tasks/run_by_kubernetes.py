@@ -14,9 +14,11 @@ from kubernetes.client import V1Pod
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from k2_offload.adapters.connections import job_connections
 from k2_offload.adapters.kubernetes_api import errors_told, extended, open_client, pod_options
 from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.spark_application import LAST_LINES, SAFE, container_command, plain_variables
+from k2_offload.core.connections import JobConnections
 from k2_offload.core.limits import pod_start_seconds
 from k2_offload.core.pods import CONTAINER, LABEL, plan_file, pod, pod_name, read_report, report_file, what_became
 
@@ -26,8 +28,8 @@ _GONE = 404
 class RunByKubernetes(KubernetesPodOperator):
     """Half of an operator, see :class:`~k2_offload.airflow_tasks.spark_application.SparkApplicationOperator`.
 
-    Each attempt has a pod of its own, and removes it at its end, whatever that was. The pod refers to a Secret: no
-    password passes this task.
+    Each attempt has a pod of its own, and removes it at its end, whatever that was. The pod refers to a Secret:
+    no password is sent with it, only a digest that tells it whether that Secret leads to the same servers.
     """
 
     killed: bool
@@ -72,7 +74,9 @@ class RunByKubernetes(KubernetesPodOperator):
         if self.execution_timeout:
             seconds = int(self.execution_timeout.total_seconds())
             self.schedule_timeout_seconds = self.startup_timeout_seconds = pod_start_seconds(seconds)
-        manifest = pod(options, name, self.application_name, plan, plain_variables(settings), command, seconds)
+        servers = {JobConnections.SERVERS_VARIABLE: job_connections(settings).servers}
+        variables = plain_variables(settings) | servers
+        manifest = pod(options, name, self.application_name, plan, variables, command, seconds)
         self.full_pod_spec = extended(manifest, settings.kubernetes_pod_template)
         self.labels = {f"{LABEL}/pod": name}  # the provider looks for it by its labels
         self.pod = self.pod_request_obj = None

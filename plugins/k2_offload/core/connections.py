@@ -5,6 +5,7 @@ Built from the fields of Airflow connections, so that one entry serves every com
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,6 +32,7 @@ _JAVA_LIMITS = {
 _DOCKER_FILES = ("ca_cert", "client_cert", "client_key")
 _CLICKHOUSE_EXTRA = ("http_port", "secure", "ca_certs")
 _PYTHON_ONLY = ("ssl", "auth")
+_WHICH_CATALOG = ("type", "catalog-impl", "uri", "warehouse", "jdbc.user", "s3.endpoint", "s3.region")
 _POSTGRES_TLS = ("sslmode", "sslrootcert")
 _CHECKED_MODES = ("verify-full", "verify-ca", "require")
 
@@ -108,6 +110,7 @@ class JobConnections:
     """
 
     VARIABLE: ClassVar[str] = "K2_OFFLOAD_CONNECTIONS"
+    SERVERS_VARIABLE: ClassVar[str] = "K2_OFFLOAD_SERVERS"
 
     clickhouse: ClickHouseEndpoint
     catalog: CatalogSettings
@@ -128,6 +131,29 @@ class JobConnections:
             CatalogSettings(**document["catalog"]),
             document["lake_collection"],
         )
+
+    @property
+    def servers(self) -> str:
+        """A digest of where they lead, and as whom; of no password, so that everybody may see it."""
+        clickhouse = asdict(self.clickhouse) | {"password": ""}
+        catalog = {key: self.catalog.java.get(key) for key in _WHICH_CATALOG}
+        where = [clickhouse, self.catalog.name, catalog, self.lake_collection]
+        return hashlib.sha256(json.dumps(where, sort_keys=True).encode()).hexdigest()
+
+    @staticmethod
+    def from_environment(variables: Mapping[str, str]) -> JobConnections:
+        """Those that an application has been given.
+
+        :raises ConfigurationError: if whoever has started it means other servers, as he may where a Secret holds them
+        """
+        connections = JobConnections.from_json(variables[JobConnections.VARIABLE])
+        if variables.get(JobConnections.SERVERS_VARIABLE, connections.servers) != connections.servers:
+            raise ConfigurationError(
+                "the Secret with the connections is older than Airflow's connections, and leads to other servers, "
+                "users or limits. Nothing was moved and no row is lost. Write it anew: "
+                "`k2 kubernetes-secret | kubectl apply --server-side -f -`; then run `k2 validate`"
+            )
+        return connections
 
 
 def read_clickhouse(fields: ConnectionFields) -> ClickHouseEndpoint:

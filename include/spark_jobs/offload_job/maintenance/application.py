@@ -235,7 +235,7 @@ def main(start: Callable[[], Jvm] = start_jvm) -> int:
     print_lines()
     plan = MaintenancePlan.from_json(arguments.plan.read_text())
     try:
-        job = MaintenanceJob(JobConnections.from_json(os.environ[JobConnections.VARIABLE]), start())
+        job = MaintenanceJob(JobConnections.from_environment(os.environ), start())
     except OffloadError as error:
         log.error("%s", error)
         return 1

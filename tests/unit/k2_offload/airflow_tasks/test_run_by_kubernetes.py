@@ -76,9 +76,13 @@ def test_the_application_gets_its_arguments_and_the_variables_of_its_pod_only(
     assert arguments[-2] == "/in/the/image/maintain.py"
     variables = dict(line.split("=", 1) for line in (tmp_path / "environment").read_text().splitlines())
     assert variables.keys() - {"PWD", "SHLVL", "_", "OLDPWD"} == {
-        "PATH", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON", JobConnections.VARIABLE, FORMAT_VARIABLE,
+        "PATH", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON", JobConnections.VARIABLE,
+        JobConnections.SERVERS_VARIABLE, FORMAT_VARIABLE,
     }  # fmt: skip
-    assert JobConnections.from_json(variables[JobConnections.VARIABLE]).clickhouse.password == SECRET
+    assert JobConnections.from_environment(variables).clickhouse.password == SECRET
+    variables[JobConnections.SERVERS_VARIABLE] = "of other servers"
+    with pytest.raises(ConfigurationError, match="leads to other servers"):
+        JobConnections.from_environment(variables)
     log = capsys.readouterr().out + caplog.text
     assert "the plan" in log, "what the application says is in the task's log"
     rendered = repr([getattr(task, name) for name in task.template_fields])

@@ -115,6 +115,45 @@ def test_tls_is_on_or_off(given, secure):
 def test_what_the_job_needs_survives_its_environment():
     connections = JobConnections(read_clickhouse(fields()), read_catalog(fields(extra={"warehouse": "w"})), "k2_lake")
     assert JobConnections.from_json(connections.to_json()) == connections
+    assert JobConnections.from_environment({JobConnections.VARIABLE: connections.to_json()}) == connections
+
+
+def job(lake="k2_lake", clickhouse=None, catalog=None):
+    in_postgres = {"login": "me", "password": "p", "extra": {"catalog_type": "sql", "warehouse": "s3://lake/w"}}
+    return JobConnections(
+        read_clickhouse(fields(**clickhouse or {})), read_catalog(fields(**in_postgres | (catalog or {}))), lake
+    )
+
+
+def given(connections, servers):
+    return {JobConnections.VARIABLE: connections.to_json(), JobConnections.SERVERS_VARIABLE: servers}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        job("another_lake"),
+        job(clickhouse={"host": "h2"}),
+        job(clickhouse={"schema": "other"}),
+        job(clickhouse={"login": "other"}),
+        job(catalog={"host": "h2"}),
+        job(catalog={"schema": "other"}),
+        job(catalog={"login": "other"}),
+        job(catalog={"extra": {"catalog_type": "sql", "warehouse": "s3://other/w"}}),
+        job(catalog={"extra": {"catalog_type": "rest", "warehouse": "s3://lake/w"}}),
+        job(catalog={"extra": {"catalog_type": "sql", "warehouse": "s3://lake/w", "s3.endpoint": "http://other"}}),
+    ],
+)
+def test_connections_that_lead_elsewhere_are_refused(other):
+    assert JobConnections.from_environment(given(job(), job().servers)) == job()
+    with pytest.raises(ConfigurationError, match="leads to other servers.*Nothing was moved"):
+        JobConnections.from_environment(given(other, job().servers))
+
+
+def test_the_digest_of_servers_does_not_depend_on_passwords():
+    changed = job(clickhouse={"password": "new"}, catalog={"password": "new"})
+    assert changed != job()
+    assert changed.servers == job().servers
 
 
 @pytest.mark.parametrize(
