@@ -167,5 +167,7 @@ def log_on_stdout() -> Iterator[None]:
     """Tasks write their logs where the test's capsys looks, whatever a module has set up while it was imported."""
     before = structlog.get_config()
     structlog.reset_defaults()
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], plain])  # drawn ones take seconds
     yield
     structlog.configure(**before)
