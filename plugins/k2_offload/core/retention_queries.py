@@ -32,11 +32,28 @@ def describe_table(name: str) -> str:
 
 
 def structure(name: str) -> str:
-    """Rows that differ between two tables if a partition cannot be moved from one to the other."""
+    """Rows that describe a table's columns in their order.
+
+    Two tables between which a partition can be moved have the same ones, and the same of :func:`layout`.
+    """
     database, _, table = name.partition(".")
     return (
         "SELECT name, type, default_kind, default_expression, compression_codec, is_in_sorting_key FROM system.columns "
         f"WHERE database = {literal(database)} AND table = {literal(table)} ORDER BY position"
+    )
+
+
+def layout(name: str) -> str:
+    """Rows that describe a table's keys, disks, indices and projections."""
+    database, _, table = name.partition(".")
+    of_table = f"WHERE database = {literal(database)} AND {{}} = {literal(table)}"
+    return (
+        "SELECT * FROM (SELECT 'table' AS what, partition_key AS name, sorting_key, primary_key, storage_policy "
+        f"FROM system.tables {of_table.format('name')} UNION ALL "
+        "SELECT 'index', name, type_full, expr, toString(granularity) FROM system.data_skipping_indices "
+        f"{of_table.format('table')} UNION ALL "
+        "SELECT 'projection', name, toString(type), toString(sorting_key), query FROM system.projections "
+        f"{of_table.format('table')}) ORDER BY ALL"
     )
 
 

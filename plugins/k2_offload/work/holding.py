@@ -63,20 +63,21 @@ class HoldingTable:
         self.clickhouse.execute(sql.write_comment(self.storage, holding.text))
 
     def prepare(self, holding: Holding | None, check_alone: Callable[[], None]) -> Holding:
-        """Let the holding table be there, without a TTL or merges, and with the storage's columns.
+        """Let the holding table be there, without a TTL or merges, and with the storage's columns and keys.
 
         :param check_alone: fails if another run may have made it, or moved partitions to it
-        :raises OffloadError: if it holds partitions with other columns
+        :raises OffloadError: if it holds partitions with other ones
         """
         if holding is None:
             holding = Holding(self.storage, None)
             check_alone()
             self.clickhouse.execute(sql.create_holding(self.storage, holding.text))
-        elif self._columns(self.name) != self._columns(self.storage):
+        elif any(self.clickhouse.execute(of(self.name)) != self.clickhouse.execute(of(self.storage)) for of in _ALIKE):
             if holding.records or self.parts(self.name):
                 raise InvalidSource(
-                    f"{self.storage}: its columns have changed, and {self.name} still holds partitions with the old "
-                    "ones. Nothing was moved and no row is lost. More partitions go when those are dropped."
+                    f"{self.storage}: its columns, keys, indices or projections have changed, and {self.name} still "
+                    "holds partitions with the old ones. Nothing was moved and no row is lost. More partitions go when "
+                    f"those are dropped. One can come back once {self.name} was changed alike."
                 )
             check_alone()
             self.clickhouse.execute(sql.create_holding(self.storage, holding.text, replace=True))
@@ -121,6 +122,9 @@ class HoldingTable:
             for partition_id, rows, *days in found
         ]
         return sorted(partitions, key=lambda each: (min(each.days.values()), each.partition_id))
+
+
+_ALIKE = (sql.structure, sql.layout)
 
 
 def _by_column(names: list[str], days: list[date]) -> dict[str, tuple[date, date]]:

@@ -159,6 +159,14 @@ def test_a_proven_day_is_moved_held_and_dropped(workbench, proven):
     assert proven.states()["20260304"] == "waits", "moved by hand, and moved back"
     assert proven.where == (3, 0, 40)
 
+    for change in ("INDEX by_price price TYPE minmax", "PROJECTION by_symbol (SELECT symbol, count() GROUP BY symbol)"):
+        workbench.sql(f"ALTER TABLE {proven.storage} ADD {change}")
+        assert "came after that day was removed" in proven.remove().states[0].reason
+        moved = f"MOVE PARTITION ID '20260304' TO TABLE {proven.storage}_k2_holding"
+        workbench.sql(f"ALTER TABLE {proven.storage} {moved}")
+        assert proven.states()["20260304"] == "waits"
+    assert proven.where == (3, 0, 40)
+
 
 def test_a_holding_table_that_is_gone_is_told_until_a_person_has_decided(workbench, proven):
     assert proven.states(OLD)["20260304"] == "held"

@@ -504,6 +504,21 @@ def test_days_are_whole_since_the_cold_tier_knows_of_no_other_rows(kept, monkeyp
     assert kept.clickhouse.holding.whole_since == date(2026, 3, since)
 
 
+@pytest.mark.parametrize("differs", [sql.structure, sql.layout])
+def test_a_holding_table_that_differs_is_made_anew_once_it_is_empty(kept, differs):
+    table, before = HoldingTable(kept.tiers, "k2.trades"), Holding("k2.trades", None)
+    kept.clickhouse.tables[HOLDING] = {}
+    known = {differs("k2.trades"): [("new",)], differs(HOLDING): [("old",)]}
+    kept.clickhouse.execute = lambda statement: kept.clickhouse.done.append(statement) or known.get(statement, [])
+    with pytest.raises(OffloadError, match="columns, keys, indices or projections have changed"):
+        table.prepare(before.with_record(RECORD), lambda: None)
+    assert not [statement for statement in kept.clickhouse.done if "CREATE" in statement]
+    table.prepare(before, lambda: None)
+    assert [statement[:23] for statement in kept.clickhouse.done if "CREATE" in statement] == [
+        "CREATE OR REPLACE TABLE"
+    ]
+
+
 def test_a_holding_table_is_made_by_who_has_the_lock(kept):
     def check_alone():
         raise OffloadError("the lock was lost")
