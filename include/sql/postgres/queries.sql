@@ -112,12 +112,14 @@ SET planned_rows = %(rows)s, failures = 0
 WHERE window_id = %(window_id)s;
 
 -- name: record_gap
+-- Those of fewer rows are written with what they are about: as many may be gone once more.
 INSERT INTO k2_offload.offload_gaps (table_name, low, high, kind, rows, accepted_at)
 SELECT %(table)s, %(low)s, %(high)s, %(kind)s, %(rows)s, %(now)s
 WHERE NOT EXISTS (
     SELECT FROM k2_offload.offload_gaps
     WHERE table_name = %(table)s AND low = %(low)s AND high = %(high)s AND kind = %(kind)s
           AND rows IS NOT DISTINCT FROM %(rows)s
+          AND kind <> 'fewer rows'
 );
 
 -- name: read_gaps

@@ -26,9 +26,13 @@ LIBPQ_LIMITS: Mapping[str, int] = MappingProxyType(
 
 TRANSACTION_LIMITS = f"""
 SET LOCAL lock_timeout = '{LOCK_SECONDS}s';
+SET LOCAL TimeZone = 'UTC';
 SET LOCAL idle_in_transaction_session_timeout = '{{task_seconds}}s';
 """
-"""So that a client that has vanished frees the table it holds, and nobody waits for it for ever."""
+"""So that a client that has vanished frees the table it holds, nobody waits for it for ever, and every time is UTC.
+
+In another zone of the server, times of the night in which clocks go back would compare wrongly, as Python's do there.
+"""
 
 _REFUSED_STATES = ("28", "3D", "42501")
 """SQLSTATEs, or classes of them: who logs in, the database's name, and what a user may do."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from k2_offload.adapters.replicas import check_replicas
+from k2_offload.core.errors import StaleWindow
 from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry, WindowId, watermark_of
 from k2_offload.core.gaps import Gap, GapKind, Looked
 from k2_offload.core.tables import TableSpec
@@ -50,20 +51,29 @@ def find_missed(tiers: Tiers, table: TableSpec) -> list[Missed]:
 
 
 def accept_missed(tiers: Tiers, table: TableSpec, missed: Sequence[Missed]) -> None:
-    """Put it on record, and let the next cycle go on with what is there.
+    """Put it on record, and let the next cycle go on with what is there, and no less.
 
+    :raises StaleWindow: if the source holds more or fewer of an open window's rows than when that was looked at
     :raises OffloadError: if the cold table cannot be read, or is not the one that the ledger has followed
     """
     commit(tiers, table)  # a ledger that knows no watermark, or an old one, would forget what is accepted here
     with tiers.ledger.locked(table.name) as locked:
         for each in missed:
-            opened = _opened_for(each.gap, locked.entry())
+            entry = locked.entry()
+            opened = _opened_for(each.gap, entry)
             if each.gap.kind is GapKind.EXPIRED:
                 locked.set_looked(Looked(cleared_until=each.gap.window.high))
             elif opened is None:
                 continue  # it was published meanwhile, with all its rows
             else:
-                locked.accept_rows(opened, 0)  # also if more of them go before the next cycle
+                rows = tiers.clickhouse.count_within(table, opened.window)
+                if (rows, entry.planned_rows - rows) != (each.rows_left, each.gap.rows):
+                    raise StaleWindow(
+                        f"{table.name} {opened.window}: ClickHouse holds {rows:,} rows of it by now, and "
+                        f"{each.rows_left:,} were shown. Nothing was put on record. Look again: "
+                        f"`k2 accept {table.name}`."
+                    )
+                locked.accept_rows(opened, rows)
             locked.record_gap(each.gap)
 
 

@@ -146,7 +146,8 @@ def _observe_table(tiers: Tiers, table: TableSpec, ledger: _LedgerView, up: dict
     found = status or TableStatus(table, None)
     if not looked_at and found.lag is None and up["clickhouse"]:
         found = _with_what_waits(tiers, found, record)
-    return _seen(tiers, found, ledger, readable=None if status is None else looked_at)
+    is_known = status is not None and (up["clickhouse"] or status.problem is not None)
+    return _seen(tiers, found, ledger, readable=looked_at if is_known else None)
 
 
 def _with_what_waits(tiers: Tiers, found: TableStatus, record: TableRecord | None) -> TableStatus:

@@ -44,7 +44,7 @@ SHOWN_DAYS = timedelta(days=84)
 class TableOverview:
     """One table at a glance.
 
-    :param looked_at: whether ClickHouse and the catalog were asked; otherwise only the ledger speaks
+    :param looked_at: whether the tiers were asked and have answered; otherwise only the ledger speaks
     :param warm_rows: where ClickHouse knows that without counting
     :param windows: those that were planned last, newest first
     :param records: of its days, seals, messages and gaps
@@ -185,7 +185,7 @@ def read_overview(tiers: Tiers, dag_ids: Mapping[str, str], upkeep: Sequence[str
         shown.append(
             TableOverview(
                 status or TableStatus(table, record, _watermark(record), gaps=gaps),
-                up,
+                up and status is not None,
                 (counts or {}).get(table.name),
                 ledger.windows.get(table.name, ()),
                 ledger.checked.of(table, now, missed) if known else Records(),

@@ -95,11 +95,11 @@ def register(tiers: Tiers, found: Look) -> None:
     registration = tiers.catalog.registration(found.name, found.target)
     file = found.chosen.metadata_file
     with _locked(tiers, found.name):
+        before = _file_names(registration.find(found.chosen.location))
         try:
-            current = registration.current()
+            current = registration.current()  # after that: a commit in between would pass for an old file
         except UnreadableTable:
             current = None
-        before = _file_names(registration.find(found.chosen.location))
         if (current and current.file_name) != (found.current and found.current.file_name):
             raise StaleWindow(
                 f"{found.name}: somebody has committed to the cold table, or registered it, meanwhile. Nothing was "

@@ -116,7 +116,7 @@ def read_status(
         cold = tiers.load_cold(table)
         watermark = watermark_of(cold.published) if cold and cold.published else None
         columns = tiers.clickhouse.columns(table)
-        now = tiers.now()
+        now = max(tiers.now(), tiers.clickhouse.now())  # one that is behind would make the lag too small
         before = now + table.future + TICK
         newest_row = tiers.clickhouse.newest_row(table, watermark, before) if watermark else None
         if newest_row is None:

@@ -6,7 +6,7 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -14,6 +14,7 @@ import pytest
 
 from k2_offload.adapters.ledger import Ledger
 from k2_offload.adapters.ledger_sql import migrations
+from k2_offload.adapters.postgres import airflow_connect
 from k2_offload.core.errors import OldLedger
 from k2_offload.core.exactly_once import WindowId
 from k2_offload.core.gaps import Gap, GapKind
@@ -143,6 +144,31 @@ def test_the_same_gap_is_on_record_once(ledger):
         with ledger.locked("trades") as locked:
             locked.record_gap(each)
     assert ledger.read_gaps()["trades"] == [gap, replace(gap, rows=None)]
+
+
+def test_as_many_rows_may_be_gone_once_more(ledger):
+    ledger.migrate()
+    gaps = [Gap(WINDOW_ID.window, GapKind.FEWER_ROWS, 3, NOW.replace(hour=hour)) for hour in (12, 13)]
+    for each in gaps:
+        with ledger.locked("trades") as locked:
+            locked.record_gap(each)
+    assert ledger.read_gaps()["trades"] == gaps
+
+
+def test_times_are_utc_whatever_zone_postgres_has(database, monkeypatch):
+    """In the hour in which clocks go back there, a window's end would come before its beginning."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        name = connection.info.dbname
+        connection.execute(f"ALTER DATABASE {name} SET timezone = 'Europe/Berlin'")
+    monkeypatch.setenv("AIRFLOW_CONN_ZONED", database.replace("postgresql://", "postgres://"))
+    ledger = Ledger(airflow_connect("zoned"), "zoned")
+    ledger.migrate()
+    begin = datetime(2026, 10, 25, 0, 55, tzinfo=UTC)
+    gap = Gap(Window(begin, begin + timedelta(minutes=15)), GapKind.FEWER_ROWS, 3, begin)
+    with ledger.locked("trades") as locked:
+        locked.record_gap(gap)
+    assert ledger.read_gaps()["trades"] == [gap]
+    assert ledger.read_gaps()["trades"][0].window.low.utcoffset() == timedelta(0)
 
 
 def test_a_migration_that_fails_leaves_the_schema_as_it_was(database, ledger, monkeypatch):

@@ -158,6 +158,23 @@ def test_a_window_whose_rows_have_gone_is_not_made_smaller_in_silence():
     world.accept("bronze_a")
     cycle.plan(cycle.tables["bronze_a"])
     assert open_window(world) == larger, "it has not failed for its size"
+    fail_twice(world)
+    cycle.plan(cycle.tables["bronze_a"])
+    assert open_window(world).high < larger.high
+    world.settle(zombies_wake=True)
+
+
+def test_rows_that_go_after_others_were_accepted_are_on_record_once_somebody_accepts_them_too():
+    world = World()
+    trade(world, 20, "bronze_a")
+    fail_twice(world)
+    cycle = world.cycle()
+    for _ in range(2):
+        for trade_id in list(world.clickhouse.tables["bronze_a"])[:3]:
+            del world.clickhouse.tables["bronze_a"][trade_id]
+        world.accept("bronze_a")
+        cycle.plan(cycle.tables["bronze_a"])
+    assert [rows for *_, rows, _ in world.postgres.entries["bronze_a"].gaps] == [3, 3]
 
 
 def test_a_plan_that_is_repeated_makes_a_window_smaller_only_once():

@@ -146,7 +146,7 @@ def given(connections, servers):
 )
 def test_connections_that_lead_elsewhere_are_refused(other):
     assert JobConnections.from_environment(given(job(), job().servers)) == job()
-    with pytest.raises(ConfigurationError, match="leads to other servers.*Nothing was moved"):
+    with pytest.raises(ConfigurationError, match=r"leads to other servers.*Nothing was moved"):
         JobConnections.from_environment(given(other, job().servers))
 
 

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from k2_offload.core.errors import ReplicaBehind
-from k2_offload.work.accept import find_missed
+from k2_offload.core.errors import ReplicaBehind, StaleWindow
+from k2_offload.work.accept import accept_missed, find_missed
 from tests.model.world import World
 
 
@@ -34,3 +34,23 @@ def test_nothing_can_be_accepted_by_what_a_stuck_replica_shows():
     tiers = world.cycle().tiers
     with pytest.raises(ReplicaBehind, match=r"bronze_a: on server simulated.*read-only"):
         find_missed(tiers, tiers.tables["bronze_a"])
+
+
+@pytest.mark.parametrize("gone", [1, 3])
+def test_what_has_changed_since_it_was_shown_is_not_accepted(gone):
+    world = World()
+    for _ in range(20):
+        world.now += timedelta(minutes=1)
+        world.trade("bronze_a", world.now)
+    world.begin("bronze").proceed(("export",))
+    stored, tiers = world.clickhouse.tables["bronze_a"], world.cycle().tiers
+    before = dict(stored)
+    for trade_id in list(before)[:2]:
+        del stored[trade_id]
+    missed = find_missed(tiers, tiers.tables["bronze_a"])
+    assert [(each.gap.kind, each.gap.rows) for each in missed] == [("fewer rows", 2)]
+    stored.clear()
+    stored.update(list(before.items())[gone:])
+    with pytest.raises(StaleWindow, match=r"were shown\. Nothing was put on record"):
+        accept_missed(tiers, tiers.tables["bronze_a"], missed)
+    assert world.postgres.entries["bronze_a"].gaps == ()

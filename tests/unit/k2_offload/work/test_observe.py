@@ -88,7 +88,7 @@ def test_without_clickhouse_the_cold_side_is_seen(tiers, error):
     tiers.clickhouse.now = failing(error)
     seen = seen_of(tiers)
     assert [name for name, up in seen.up.items() if not up] == ["clickhouse"]
-    assert [(table.watermark, table.lag_seconds) for table in seen.tables] == [(NOW, None)] * 2
+    assert [(table.watermark, table.lag_seconds, table.readable) for table in seen.tables] == [(NOW, None, None)] * 2
     assert seen.dags == [DAG]
 
 
@@ -144,7 +144,7 @@ def test_a_service_that_goes_in_the_middle_is_away_and_the_rest_is_seen(tiers, m
     monkeypatch.setattr(module, "read_status", read)
     seen = seen_of(tiers)
     assert seen.up["clickhouse"] is False
-    assert [(table.readable, table.watermark) for table in seen.tables] == [(None, None), (True, NOW)]
+    assert [(table.readable, table.watermark) for table in seen.tables] == [(None, None), (None, NOW)]
 
 
 WEEK_OLD = NOW - timedelta(days=6.5)

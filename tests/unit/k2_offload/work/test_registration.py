@@ -114,6 +114,22 @@ def test_a_commit_at_the_moment_of_the_registration_is_told_and_found(tiers, lak
         register(tiers, found)
 
 
+def test_a_commit_right_before_the_registration_looks_is_not_written_over(tiers, lake, monkeypatch):  # noqa: F811
+    older = append(lake)
+    append(lake)
+    found = look(tiers, "trades", older)
+    finds, made = Registration.find, []
+
+    def race(each, place):
+        made.append(append(lake))
+        return finds(each, place)
+
+    monkeypatch.setattr(Registration, "find", race)
+    with pytest.raises(StaleWindow, match="Nothing was changed"):
+        register(tiers, found)
+    assert [lake.load_table("cold.trades").metadata_location] == made
+
+
 def test_a_commit_after_the_look_is_not_written_over(tiers, lake):  # noqa: F811
     older = append(lake)
     append(lake)

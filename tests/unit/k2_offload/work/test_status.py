@@ -64,3 +64,16 @@ def test_a_table_that_is_unreadable_says_what_waits_as_far_as_the_ledger_knows(w
         assert (found.lag, found.expiry) == (None, None)
     else:
         assert (found.lag, found.expiry.oldest) == (timedelta(days=2), oldest)
+
+
+def test_lag_is_told_by_the_clock_that_is_not_behind():
+    world = World()
+    traded = world.now
+    world.trade("bronze_a", traded)
+    world.now += timedelta(hours=2)
+    for clock_off in (timedelta(0), -timedelta(hours=2)):
+        cycle = world.cycle(clock_off)
+        cycle.tiers.clickhouse.oldest_row = lambda *_, before: traded if traded < before else None
+        found = read_status(cycle.tiers, cycle.tables["bronze_a"], None, counts=False, holder=False)
+        assert found.problem is None
+        assert found.lag == timedelta(hours=2)
