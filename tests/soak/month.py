@@ -154,6 +154,7 @@ class Month(Platform):
         if self._is_gone:
             up(self.stack.settings, airflow=False)
             self._is_gone = False
+            self.catalog.engine.dispose()  # this test's own connections have gone with the server
         for problem in problems:
             assert "a mutation was given while it was moved" in problem, problem
         self._give_again()
