@@ -22,7 +22,7 @@ DIFFERS_FOR = timedelta(hours=2)
 """How long a day may differ until a person has to look: one that may be healed is healed within an hour."""
 
 COMPARED_WITHIN = timedelta(hours=4)
-"""How old the last comparison may be: of messages, and as a run of `k2_reconcile` (a table is compared when it is due)."""
+"""How old the last comparison may be: of messages, and as the last good run of `k2_reconcile`."""
 
 
 DIFFERENCES, LEFT_OUT, SEALS, MESSAGES, MISSED = (
