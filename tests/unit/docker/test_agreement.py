@@ -334,7 +334,17 @@ def test_the_catalogs_token_is_what_its_proxy_lets_through() -> None:
     assert '"Bearer ${K2_CATALOG_TOKEN}" 1;' in template
     assert re.search(r"default 0;", template)
     assert environment("catalog")["K2_CATALOG_TOKEN"] == connection("K2_ICEBERG").extra["token"]
-    assert re.findall(r"proxy_pass (\S+);", template) == ["http://iceberg-rest:8181"]
+    assert re.findall(r"set (\S+) (\S+);", template) == [("$catalog", "http://iceberg-rest:8181")]
+    assert re.search(r"^    resolver 127\.0\.0\.11 valid=\d+s", template, re.MULTILINE), "a dead address would be kept"
+    health, all_else = re.findall(r"location (?:= )?/\w* \{(.*?)\n    \}", template, re.DOTALL)
+    assert "proxy_pass $catalog;" in all_else
+    assert "if ($known = 0) {" in all_else
+    assert re.findall(r"(?:allow|deny|proxy_pass) [^;]+|return", health) == [
+        "allow 127.0.0.1",
+        "deny all",
+        "proxy_pass $catalog/v1/config",
+    ], "the health check reaches the catalog, and nobody else does without the token"
+    assert services()["catalog"]["healthcheck"]["test"][-1] == "http://127.0.0.1:8181/health"
     assert "proxy_next_upstream off;" in template, "a commit must not be repeated"
 
 
