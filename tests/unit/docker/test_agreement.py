@@ -329,6 +329,35 @@ def test_the_broker_knows_whom_clickhouse_logs_in_as_and_lets_it_read_its_topics
     assert mechanism in setup
 
 
+def run_setup_of_the_broker(folder: Path, failures: int) -> tuple[int, list[str]]:
+    """Run it with an ``rpk`` that fails so many times; returns the exit code, and how it was called."""
+    calls, pauses = folder / "calls", folder / "pauses"
+    for name, program in {
+        "rpk": f'echo "$*" >> {calls}; [ "$(wc -l < {calls})" -gt {failures} ]',
+        "sleep": f'echo "$1" >> {pauses}',
+    }.items():
+        (folder / name).write_text(f"#!/bin/sh\n{program}\n")
+        (folder / name).chmod(0o755)
+    secrets = {name: "a-secret" for name in environment("redpanda-setup") if name.endswith("_PASSWORD")}
+    environ = os.environ | secrets | {"PATH": f"{folder}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", DOCKER / "redpanda/setup.sh"], env=environ, check=False, capture_output=True)
+    return done.returncode, calls.read_text().splitlines()
+
+
+def test_the_brokers_setup_outlives_a_broker_that_refuses_for_a_moment(tmp_path: Path) -> None:
+    command = services()["redpanda"]["healthcheck"]["test"]
+    assert command[-2:] == ["--watch", "--exit-when-healthy"]
+    exit_code, calls = run_setup_of_the_broker(tmp_path, failures=5)
+    assert exit_code == 0
+    assert sum(call.startswith("security acl create") for call in calls[5:]) == 5
+
+
+def test_the_brokers_setup_fails_when_the_broker_goes_on_to_refuse(tmp_path: Path) -> None:
+    exit_code, calls = run_setup_of_the_broker(tmp_path, failures=1000)
+    assert exit_code != 0
+    assert len(calls) < 20
+
+
 def test_the_catalogs_token_is_what_its_proxy_lets_through() -> None:
     template = (DOCKER / "catalog/default.conf.template").read_text()
     assert '"Bearer ${K2_CATALOG_TOKEN}" 1;' in template
