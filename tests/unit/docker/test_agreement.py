@@ -292,6 +292,23 @@ def test_the_named_collections_are_those_that_are_used() -> None:
     assert not re.search(r"kafka_(broker|sasl|security)|redpanda", queues)
 
 
+def test_clickhouse_keeps_its_logs_of_itself_for_as_long_as_documented() -> None:
+    kept = {log.tag: log for log in clickhouse_file("k2_server.xml") if log.tag.endswith("_log") and not log.get("remove")}
+    for name, log in kept.items():
+        assert [entry.tag for entry in log] == ["ttl"], f"{name}: an engine of its own allows no TTL beside it"
+    # All that the server's own configuration switches on and keeps for good, or for longer.
+    assert set(kept) >= {
+        *("query_log", "query_thread_log", "query_views_log", "query_metric_log", "trace_log", "text_log", "part_log"),
+        *("metric_log", "asynchronous_metric_log", "latency_log", "error_log", "processors_profile_log"),
+        "background_schedule_pool_log",
+    }
+    [ttl] = {log.findtext("ttl") or "" for log in kept.values()}
+    days = re.fullmatch(r"event_date \+ INTERVAL (\d+) DAY DELETE", ttl)
+    assert days
+    assert f"`<ttl>{ttl}</ttl>`" in (ROOT / "docs/production.md").read_text()
+    assert f"keeps {days[1]} days of them" in (ROOT / "docs/runbooks/maintenance.md").read_text()
+
+
 def test_message_queues_are_the_embedded_stacks_with_another_engine() -> None:
     def tables(path: str) -> list[tuple[str, str]]:
         return re.findall(r"CREATE TABLE IF NOT EXISTS (\w+) (\(.*?\))\s+ENGINE", (ROOT / path).read_text())
