@@ -22,6 +22,7 @@ from k2_offload.adapters.broker import BROKER_CONNECTION
 from k2_offload.adapters.settings import Settings
 from k2_offload.core import connections
 from k2_offload.core.connections import ConnectionFields
+from k2_offload.core.lake import iceberg_table, parquet_file
 from tests.unit.docker.compose import (
     ROOT,
     environment,
@@ -290,6 +291,16 @@ def test_the_named_collections_are_those_that_are_used() -> None:
     queues = (DOCKER / "clickhouse/10_message_queues.sql").read_text()
     assert {entry.tag for entry in root} == {Settings().lake_collection, *re.findall(r"= Kafka\((\w+)\)", queues)}
     assert not re.search(r"kafka_(broker|sasl|security)|redpanda", queues)
+
+
+def test_no_query_sends_the_lakes_keys_to_another_address() -> None:
+    url = clickhouse_file("k2_collections.xml").find(f"named_collections/{Settings().lake_collection}/url")
+    assert url is not None
+    assert url.get("overridable") == "false"
+    [statement] = re.findall(r"CREATE NAMED COLLECTION .*?;", (ROOT / "docs/configuration.md").read_text(), re.DOTALL)
+    assert re.search(r"url = '[^']+' NOT OVERRIDABLE,", statement)
+    assert "url" not in parquet_file("s3://lake/a.parquet", "k2_lake")
+    assert "url" not in iceberg_table("s3://lake/a", "s3://lake/a/metadata/v1.metadata.json", "k2_lake")
 
 
 def test_clickhouse_keeps_its_logs_of_itself_for_as_long_as_documented() -> None:
