@@ -274,6 +274,14 @@ def test_documented_services_are_those_of_the_file() -> None:
     assert sorted(documented) == sorted(services())
 
 
+def test_the_documented_upgrade_gives_new_files_to_containers_whose_definition_is_as_it_was() -> None:
+    of_one_file = {name for name in services() if any(path.is_file() for path in mounted_files(name).values())}
+    assert of_one_file - one_shots() > {"clickhouse", "catalog", "prometheus", "alertmanager", "grafana"}
+    section = (ROOT / "docs/production.md").read_text().partition("\n## Upgrade\n")[2].partition("\n## ")[0]
+    [commands] = re.findall(r"^```sh\ngit pull\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    assert commands.splitlines()[-1] == "docker compose up --build --detach --force-recreate"
+
+
 def test_documented_versions_are_those_of_the_files() -> None:
     documented = table_of((ROOT / "docs/production.md").read_text(), "Versions")
     base = dict(re.findall(r"^FROM (?:\S+/)?(\S+):([\d.]+)", DOCKERFILE, re.MULTILINE))
