@@ -252,6 +252,16 @@ def test_airflow_commands_exist(page: Path) -> None:
             assert {word for word in words if word.startswith("-")} <= known, f"airflow {named}"
 
 
+def test_going_back_takes_airflows_database_back_before_the_older_airflow_comes() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    section = page.partition("### If Airflow itself is older\n")[2].partition("\n## ")[0]
+    order = ("pg_dumpall", "docker compose stop", "airflow db downgrade --to-version", "git checkout", "up --build")
+    places = [section.index(command) for command in order]
+    assert places == sorted(places)
+    assert "(operations.md#if-airflow-itself-is-older)" in (ROOT / "docs/production.md").read_text()
+    assert "(#if-airflow-itself-is-older)" in page
+
+
 def test_every_advice_to_clean_airflows_tables_leaves_no_copies_there() -> None:
     advices = [line for page in PAGES for line in snippets(page.read_text()) if re.search(r"airflow db clean -", line)]
     assert len(advices) >= 3

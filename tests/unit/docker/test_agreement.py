@@ -304,7 +304,8 @@ def test_no_query_sends_the_lakes_keys_to_another_address() -> None:
 
 
 def test_clickhouse_keeps_its_logs_of_itself_for_as_long_as_documented() -> None:
-    kept = {log.tag: log for log in clickhouse_file("k2_server.xml") if log.tag.endswith("_log") and not log.get("remove")}
+    logs = [section for section in clickhouse_file("k2_server.xml") if section.tag.endswith("_log")]
+    kept = {log.tag: log for log in logs if not log.get("remove")}
     for name, log in kept.items():
         assert [entry.tag for entry in log] == ["ttl"], f"{name}: an engine of its own allows no TTL beside it"
     # All that the server's own configuration switches on and keeps for good, or for longer.
