@@ -13,6 +13,9 @@ GRANT NAMED COLLECTION ON k2_lake TO k2_offload;
 
 -- Only where the table file names views over both tiers (key 'view'):
 -- GRANT CREATE VIEW, DROP VIEW ON k2.* TO k2_offload;
+-- and before 26.9 these two, the second one for each view (docs/reading.md says why):
+-- GRANT SELECT, DROP TABLE, DROP VIEW ON k2._tmp_replace_* TO k2_offload;
+-- GRANT CREATE TABLE, INSERT ON k2.trades_all TO k2_offload;
 
 -- Only for tables with 'retention: proven', and only on their storage and its holding table: docs/retention.md.
 

@@ -58,7 +58,11 @@ def layout(name: str) -> str:
 
 
 def create_holding(storage: str, comment: str, *, replace: bool = False) -> str:
-    """An empty table like the storage; it keeps the storage's TTL until :func:`prepare_holding`."""
+    """An empty table like the storage; it keeps the storage's TTL until :func:`prepare_holding`.
+
+    :param replace: in the place of the one that is there, at once: dropped first, what is on record would be lost if
+        the run died then
+    """
     verb = "CREATE OR REPLACE TABLE" if replace else "CREATE TABLE"
     return f"{verb} {_name(holding_of(storage))} AS {_name(storage)} COMMENT {literal(comment)}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import inspect
 import json
 import os
 import re
@@ -20,9 +21,10 @@ from embedded.stack import Ports, StackSettings, airflow_home
 from embedded.stack.secrets import Secrets
 from k2_offload.adapters.broker import BROKER_CONNECTION
 from k2_offload.adapters.settings import Settings
-from k2_offload.core import connections
+from k2_offload.core import connections, view_queries
 from k2_offload.core.connections import ConnectionFields
 from k2_offload.core.lake import iceberg_table, parquet_file
+from k2_offload.core.retention_queries import create_holding
 from tests.unit.docker.compose import (
     ROOT,
     environment,
@@ -254,6 +256,29 @@ def test_grants_are_the_documented_ones_and_for_tables_that_exist() -> None:
     tables = set(re.findall(r"CREATE TABLE IF NOT EXISTS (\w+)", schema))
     for grant in users()["k2_feed"]:
         assert grant.endswith(" ON *.*") or grant.rpartition("k2.")[2] in tables, grant
+
+
+def test_rights_of_views_are_the_documented_ones_and_cover_how_old_servers_replace_one() -> None:
+    page, roles = ((ROOT / path).read_text() for path in ("docs/reading.md", "include/sql/grants/clickhouse.sql"))
+    documented = re.findall(r"^GRANT (.*) TO offload;$", page, re.MULTILINE)
+    assert re.findall(r"^-- GRANT (.* ON k2\..*) TO k2_offload;$", roles, re.MULTILINE) == documented
+    given = {place: set(rights.split(", ")) for rights, _, place in (grant.partition(" ON ") for grant in documented)}
+    assert given["k2.*"] == {"CREATE VIEW", "DROP VIEW"}
+    # CREATE OR REPLACE renames, with a table's rights, and drops what stood there under the other name.
+    assert given["k2._tmp_replace_*"] == {"SELECT", "DROP TABLE", "DROP VIEW"}
+    assert given["k2.trades_all"] == {"CREATE TABLE", "INSERT"}
+    assert "CREATE OR REPLACE" in inspect.getsource(view_queries)
+
+
+def test_rights_of_retention_cover_how_old_servers_replace_a_holding_table() -> None:
+    text = (ROOT / "docs/retention.md").read_text()
+    grants = re.findall(r"^GRANT (.*) ON k2\.(\S+) TO offload;$", text, re.MULTILINE)
+    given: dict[str, set[str]] = {}
+    for rights, place in grants:
+        given.setdefault(place, set()).update(rights.split(", "))
+    assert create_holding("k2.silver_trades", "", replace=True).startswith("CREATE OR REPLACE TABLE")
+    assert given["silver_trades_k2_holding"] >= {"CREATE TABLE", "DROP TABLE", "SELECT", "INSERT"}
+    assert given["_tmp_replace_*"] == {"SELECT", "DROP TABLE"}
 
 
 def test_the_feed_is_started_with_options_that_it_has() -> None:
