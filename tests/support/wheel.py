@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", ".gitignore", "plugins", "include", "requirements")
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", ".gitignore", "plugins", "include", "requirements", "docker")
 
 
 def copy_sources(folder: Path) -> Path:

@@ -31,6 +31,7 @@ def test_it_holds_the_package_and_what_stands_below_include_and_is_the_same_wher
     expected = {f"k2_offload/{name}" for name in files_below("plugins/k2_offload")}
     expected |= {f"k2_offload/include/{name}" for name in files_below("include")}
     expected |= {f"k2_offload/include/requirements/{name}" for name in ("spark.txt", "jars.xml", "jars.sha256")}
+    expected |= {f"k2_offload/include/requirements/{name}" for name in ("lake_jars.xml", "lake_jars.sha256")}
     assert found >= expected | {"k2_plugin.py"}
     assert "[airflow.plugins]\nk2_offload = k2_plugin:K2Plugin" in entry_points
     assert not [name for name in found - expected if not (ROOT / "plugins" / name).exists()], "only what is in the tree"

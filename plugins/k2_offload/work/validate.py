@@ -299,12 +299,12 @@ def check_jars(jars: Sequence[Path], catalog: Mapping[str, str]) -> str:
     if not any(_holds(jar, _ICEBERG_CLASS) for jar in jars):
         raise ConfigurationError(
             "none of them has Iceberg's classes; add iceberg-spark-runtime to [k2_offload] spark_jars "
-            "(docker/lake_jars.xml names its version)"
+            "(requirements/jars.xml, of the wheel too, names its version)"
         )
     if catalog.get("io-impl") == _S3_FILES and not any(_holds(jar, _S3_CLASS) for jar in jars):
         raise ConfigurationError(
             "none of them has AWS's classes, which a warehouse on S3 needs; add iceberg-aws-bundle to [k2_offload] "
-            "spark_jars (docker/lake_jars.xml names its version)"
+            "spark_jars (lake_jars.xml in docker, in the wheel in include/requirements, names its version)"
         )
     return f"{len(jars)} found"
 

@@ -442,6 +442,25 @@ def test_jars_are_those_whose_checksums_are_pinned() -> None:
     assert set(re.findall(r"COPY --from=jars /opt/jars/(\S+\.jar)", DOCKERFILE)) <= pinned
 
 
+def test_who_installs_the_wheel_is_told_each_jar_and_where_its_checksum_is() -> None:
+    page = (ROOT / "docs/install.md").read_text()
+    rows = re.findall(r"^ *\| (`[^|]+\.jar`) \|.*\| `(\w+\.sha256)` \|$", page, re.MULTILINE)
+    told = {sums: set(re.findall(r"`([^`]+)`", jars)) for jars, sums in rows}
+    files = (ROOT / "requirements/jars.sha256", DOCKER / "lake_jars.sha256")
+    assert told == {file.name: {line.split()[1] for line in file.read_text().splitlines()} for file in files}
+
+
+def test_the_documented_way_to_what_was_tested_is_one_that_pip_goes() -> None:
+    blocks = re.findall(r"^```sh\n(.*?)^```", (ROOT / "docs/install.md").read_text(), re.MULTILINE | re.DOTALL)
+    commands = "".join(blocks).splitlines()
+    assert " --hash=sha256:" in (ROOT / "requirements.txt").read_text()
+    of_wheel = [line for line in commands if "pip install" in line and ".whl" in line]
+    assert of_wheel
+    assert not [line for line in of_wheel if "requirements.txt" in line], "pip wants a hash of the wheel then"
+    assert "pip install --require-hashes --requirement requirements.txt" in commands
+    assert "pip install --no-deps k2_offload-VERSION-py3-none-any.whl" in commands
+
+
 def test_what_the_image_names_is_what_it_has() -> None:
     for variable, built in (("SPARK_BINARY", "/opt/spark-venv"), ("SPARK_PYTHON", "/opt/spark-venv")):
         [path] = re.findall(rf"AIRFLOW__K2_OFFLOAD__{variable}=(\S+)", DOCKERFILE)
