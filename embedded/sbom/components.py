@@ -125,7 +125,7 @@ def declared_by(package: Distribution | None) -> str | None:
     if not package:
         return None
     for field in ("License-Expression", "License"):
-        text = (package.metadata.get_all(field) or [""])[0]
+        text: str = (package.metadata.get_all(field) or [""])[0]
         if text and "\n" not in text and is_expression(text):
             return text
     classifiers = [text for text in package.metadata.get_all("Classifier") or () if text.startswith("License ::")]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from cyclonedx.model.component import Component
+from cyclonedx.model.component import Component, ComponentScope
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
@@ -110,12 +110,13 @@ def test_the_bill_has_nothing_that_does_not_ship() -> None:
     assert names.isdisjoint({"pytest", "ruff", "chdb", "cyclonedx-python-lib", "grafana/grafana", "pywin32"})
 
 
-def test_what_the_image_does_not_install_is_optional() -> None:
-    optional = {(item["name"], item["version"]) for item in made()["components"] if item.get("scope") == "optional"}
-    numpy = {item["version"]: item for item in made()["components"] if item["name"] == "numpy"}
-    assert len(numpy) == 2
-    assert [("numpy", version) in optional for version in sorted(numpy)] == [True, False], "the image has Python 3.12"
-    assert {"kubernetes", "pyyaml-ft"} <= {name for name, _ in optional}
+def test_what_the_image_does_not_install_is_optional_and_what_linux_does_not_is_left_out(tmp_path) -> None:
+    places = ("python_full_version < '3.12'", "python_full_version >= '3.12'", "sys_platform == 'win32'")
+    pins = (f"jinja2=={number}.0 ; {place} \\\n    --hash=sha256:0{number}\n" for number, place in enumerate(places))
+    lock = tmp_path / "lock.txt"
+    lock.write_text("".join(pins))
+    found = [*python_components(read_lock(lock), {}, "3.12.13")]
+    assert [(one.version, one.scope) for one in found] == [("0.0", ComponentScope.OPTIONAL), ("1.0", None)]
 
 
 def test_the_bill_is_valid_and_names_no_host() -> None:
