@@ -61,7 +61,7 @@ REVIEWED = {
     "org.apache.iceberg:iceberg-spark-runtime-4.1_2.13": "Apache-2.0",
     # Jars that Spark's own list does not name, or has under another licence than the jar itself.
     "ch.epfl.scala": "Apache-2.0",
-    "com.github.javaparser": "Apache-2.0 OR LGPL-3.0-only",
+    "com.github.javaparser": "Apache-2.0 OR LGPL-3.0-or-later",
     "com.google.guava:failureaccess": "Apache-2.0",
     "com.lihaoyi": "MIT",
     "com.thesamet.scalapb": "Apache-2.0",
