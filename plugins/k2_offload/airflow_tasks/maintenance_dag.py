@@ -17,16 +17,16 @@ from k2_offload.core.tables import Tables
 
 _DOC = Path(__file__).with_suffix(".md")
 
+_SCHEDULE = "22 3 * * *"
+"""Daily, off the quarter hours and off the half hours' comparisons."""
 
-def build_maintenance_dag(tables: Tables, schedule: str | None = "22 3 * * *") -> DAG:
-    """The DAG.
 
-    :param schedule: daily, off the quarter hours and off the half hours' comparisons
-    """
+def build_maintenance_dag(tables: Tables) -> DAG:
+    """The DAG."""
     with DAG(
         dag_id=MAINTENANCE_DAG_ID,
         description="Fewer files, fewer snapshots, no orphan files in the cold tables",
-        schedule=schedule,
+        schedule=_SCHEDULE,
         catchup=False,
         max_active_runs=1,
         on_failure_callback=on_failure(),

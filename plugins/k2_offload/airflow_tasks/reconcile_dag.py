@@ -21,16 +21,16 @@ from k2_offload.core.tables import Tables
 
 _DOC = Path(__file__).with_suffix(".md")
 
+_SCHEDULE = "7,37 * * * *"
+"""Off the quarter hours, and so that a late row is cold within an hour."""
 
-def build_reconcile_dag(tables: Tables, schedule: str | None = "7,37 * * * *") -> DAG:
-    """The DAG.
 
-    :param schedule: off the quarter hours, and so that a late row is cold within an hour
-    """
+def build_reconcile_dag(tables: Tables) -> DAG:
+    """The DAG."""
     with DAG(
         dag_id=RECONCILE_DAG_ID,
         description="Compares both tiers day by day, and heals the cold days that differ",
-        schedule=schedule,
+        schedule=_SCHEDULE,
         catchup=False,
         max_active_runs=1,
         on_failure_callback=on_failure(),
