@@ -8,13 +8,14 @@ from __future__ import annotations
 import operator
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
 from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.core import queries
 from k2_offload.core.connections import ClickHouseEndpoint
 from k2_offload.core.retention_queries import any_holding
 from k2_offload.core.windows import from_micros, to_micros
@@ -189,9 +190,9 @@ class _Client:
         self._server = server
         self.connection = SimpleNamespace(host="simulated")
 
-    def execute(self, sql: str, parameters: Mapping[str, str] | None = None):
-        if "SELECT engine_full" in sql and parameters is not None:  # nothing that could come between depends on it
-            replicated = f"{parameters['database']}.{parameters['table']}" in self._server.replicas
+    def execute(self, sql: str):
+        if sql.startswith("SELECT engine_full FROM"):  # nothing that could come between depends on it
+            replicated = sql in map(queries.engine, self._server.replicas)
             return [("ReplicatedMergeTree" if replicated else "MergeTree",)]
         if "FROM system.replicas" in sql:
             return [(name, *state) for name, state in self._server.replicas.items() if f"'{name}'" in sql]

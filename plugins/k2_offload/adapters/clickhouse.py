@@ -147,7 +147,7 @@ class ClickHouse:
         alone = replace(self._endpoint, alternatives=())
         return [ClickHouse(replace(alone, host=host, native_port=port)) for host, port in self._endpoint.servers]
 
-    def execute(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
+    def execute(self, sql: str) -> list[tuple[Any, ...]]:
         """Run one query and return its rows.
 
         :raises OffloadError: with the server's own words if it refuses the query
@@ -156,7 +156,7 @@ class ClickHouse:
         from clickhouse_driver import errors  # noqa: PLC0415 - see above
 
         try:
-            rows: list[tuple[Any, ...]] = client.execute(sql, dict(parameters) if parameters else None)
+            rows: list[tuple[Any, ...]] = client.execute(sql)
         except (OSError, EOFError, errors.NetworkError, errors.SocketTimeoutError) as error:
             client.disconnect()
             reason = str(error) or type(error).__name__
@@ -223,13 +223,7 @@ class ClickHouse:
 
         It does not for views, and for those that merge rows with equal keys nobody does.
         """
-        counts = dict(
-            self.execute(
-                "SELECT concat(database, '.', name), total_rows FROM system.tables "
-                "WHERE database IN %(databases)s AND total_rows IS NOT NULL",
-                {"databases": tuple({table.source.split(".")[0] for table in tables})},
-            )
-        )
+        counts = dict(self.execute(queries.known_counts(tables)))
         return {each.name: counts[each.source] for each in tables if each.source in counts and not each.final}
 
     def newest_row(
@@ -309,11 +303,7 @@ class ClickHouse:
 
     def engine(self, name: str) -> str:
         """A table's engine in full; empty if there is no such table."""
-        database, _, table = name.partition(".")
-        found = self.execute(
-            "SELECT engine_full FROM system.tables WHERE database = %(database)s AND name = %(table)s",
-            {"database": database, "table": table},
-        )
+        found = self.execute(queries.engine(name))
         return str(found[0][0]) if found else ""
 
     def first_expiry(self, table: TableSpec, storage: Storage, since: datetime) -> datetime | None:

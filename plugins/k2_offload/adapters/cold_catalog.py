@@ -67,7 +67,7 @@ class ColdCatalog:
 
         catalog = self._connected()
         with self._told(table):
-            catalog.create_namespace_if_not_exists(table.target.split(".")[0])
+            catalog.create_namespace_if_not_exists(table.namespace)
             try:
                 made = catalog.create_table(table.target, **_definition(table, columns))
             except TableAlreadyExistsError:

@@ -17,6 +17,11 @@ def quote(identifier: str) -> str:
     return f"`{escaped}`"
 
 
+def qualified(name: str) -> str:
+    """``database.table`` in backquotes: what follows the first dot is the table."""
+    return ".".join(map(quote, name.split(".", 1)))
+
+
 def literal(text: str) -> str:
     """A string literal."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
@@ -26,6 +31,16 @@ def literal(text: str) -> str:
 def source_column(name: str) -> str:
     """A column of the source, which every query calls ``source``: a SELECT list may give the same name to a cast."""
     return f"source.{quote(name)}"
+
+
+def is_named(name: str, column: str = "name") -> str:
+    """Whether a row of one of ClickHouse's system tables is about one table.
+
+    :param name: ``database.table``
+    :param column: where the system table keeps the latter: in most ``table``, in ``system.tables`` ``name``
+    """
+    database, _, table = name.partition(".")
+    return f"database = {literal(database)} AND {column} = {literal(table)}"
 
 
 def instant(micros: int | str) -> str:

@@ -157,6 +157,16 @@ class TableSpec(TableOptions):
         return self.name
 
     @property
+    def database(self) -> str:
+        """Of the source."""
+        return self.source.partition(".")[0]
+
+    @property
+    def namespace(self) -> str:
+        """Of the target."""
+        return self.target.partition(".")[0]
+
+    @property
     def buffer(self) -> timedelta:
         """How far behind now the offload stays."""
         return timedelta(seconds=self.buffer_seconds)

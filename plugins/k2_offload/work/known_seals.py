@@ -35,7 +35,7 @@ def by_namespace(tables: Iterable[TableSpec]) -> Mapping[str, list[TableSpec]]:
     """The tables whose seals are in one table of the lake."""
     found: dict[str, list[TableSpec]] = defaultdict(list)
     for table in tables:
-        found[table.target.partition(".")[0]].append(table)
+        found[table.namespace].append(table)
     return found
 
 

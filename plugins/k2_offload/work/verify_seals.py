@@ -132,7 +132,7 @@ def verify_sealed(
     found = SealCheck(table.name)
     try:
         recorded = LedgerSeals(tiers.ledger).read([table.name])
-        in_lake, altered = tiers.catalog.seals(table.target.partition(".")[0]).read()
+        in_lake, altered = tiers.catalog.seals(table.namespace).read()
         found.findings += altered
         in_lake = [seal for seal in in_lake if seal.table == table.name]
         seals = [*in_lake, *(each.seal for each in recorded)]
