@@ -11,7 +11,8 @@ from k2_offload.core.errors import ChangedTable, StaleWindow, Unreachable
 from k2_offload.core.exactly_once import HEALED_BRANCH, Snapshot
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.heal import HealId, HealStamp
-from k2_offload.core.maintenance import RewriteStamp, check_rewrite, show_days
+from k2_offload.core.maintenance import RewriteStamp, check_rewrite
+from k2_offload.core.text import show_days
 from k2_offload.core.windows import Window, to_micros
 from offload_job.cold_table_writer import MAIN, ColdTableWriter
 from offload_job.java_errors import failures_translated, is_conflict, is_invalid

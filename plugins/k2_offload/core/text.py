@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
 
 UNKNOWN = "\N{EN DASH}"
 
@@ -35,6 +36,14 @@ def show_window(low: datetime | None, high: datetime | None) -> str:
         return UNKNOWN
     end = f"{high:%H:%M:%S}" if low.date() == high.date() else show_time(high)
     return f"{show_time(low)} to {end}"
+
+
+def show_days(days: Sequence[date]) -> str:
+    """The first and the last of some days, once if they are one.
+
+    :param days: one at least, in their order
+    """
+    return str(days[0]) if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
 
 
 def show_duration(duration: timedelta | None) -> str:

@@ -498,8 +498,6 @@ class ProvenStorage:
         )
 
     def _wait(self, partition: Partition, reason: str) -> None:
-        ranges = sorted(set(partition.days.values()))
-        days = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in ranges)
         self.done.states.append(
-            PartitionState(self.name, partition.partition_id, days, partition.rows, "waits", reason)
+            PartitionState(self.name, partition.partition_id, partition.text, partition.rows, "waits", reason)
         )

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from k2_offload.core.text import show_duration, show_number, show_window
+from k2_offload.core.text import show_days, show_duration, show_number, show_window
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -27,3 +27,8 @@ def test_a_window_names_the_day_of_its_end_only_if_it_is_another():
     assert show_window(NOON, NOON + timedelta(minutes=15)) == "2026-11-21 12:00:00 to 12:15:00"
     assert show_window(NOON, NOON + timedelta(days=1)) == "2026-11-21 12:00:00 to 2026-11-22 12:00:00"
     assert show_window(None, NOON) == "\N{EN DASH}"
+
+
+def test_days_are_named_once_if_they_are_one():
+    assert [show_days([NOON.date()]), show_days((NOON.date(), NOON.date()))] == ["2026-11-21"] * 2
+    assert show_days([NOON.date() + timedelta(days=number) for number in range(3)]) == "2026-11-21 to 2026-11-23"
