@@ -319,8 +319,8 @@ SET verified_at = %(now)s, problem = %(problem)s,
 WHERE seal_id = %(seal_id)s;
 
 -- name: sealed_days
-SELECT seals.table_name, count(*), max(seals.day), count(seals.problem),
-       min(coalesce(seals.verified_at, seals.sealed_at))
+SELECT seals.table_name, count(*) AS days, max(seals.day) AS newest, count(seals.problem) AS broken,
+       min(coalesce(seals.verified_at, seals.sealed_at)) AS oldest_verification
 FROM k2_offload.offload_seals AS seals
 JOIN k2_offload.offload_watermarks AS watermarks
     ON watermarks.table_name = seals.table_name AND watermarks.cold_table_uuid = seals.table_uuid

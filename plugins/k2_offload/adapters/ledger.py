@@ -80,6 +80,22 @@ class Ledger:
                     return []
             raise OldLedger(missing[0]) if missing else error from None
 
+    def read_if(
+        self, has_table: str, statement: str, values: Mapping[str, object] | None = None
+    ) -> list[dict[str, Any]]:
+        """What a statement reads, by column, of a table that the schema may not have yet; then there are no rows.
+
+        :param has_table: name of the statement that says whether there is the table
+        :param statement: name of the one that reads it
+        """
+        with self.transaction() as cursor:
+            cursor.execute(statements()[has_table])
+            if not cursor.fetchone()[0]:
+                return []
+            cursor.execute(statements()[statement], values)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
     def check(self) -> None:
         """Make sure that Postgres answers and the schema is there or may be created. Changes nothing.
 
