@@ -13,6 +13,8 @@ import psycopg
 import pytest
 
 from k2_offload.adapters.ledger import Ledger
+from k2_offload.adapters.ledger_offsets import LedgerOffsets
+from k2_offload.adapters.ledger_seals import LedgerSeals
 from k2_offload.adapters.ledger_sql import migrations
 from k2_offload.adapters.postgres import airflow_connect
 from k2_offload.core.errors import OldLedger
@@ -212,7 +214,9 @@ def looks(ledger):
 
 
 def test_a_look_makes_no_schema(database, ledger):
+    seals, offsets = LedgerSeals(ledger), LedgerOffsets(ledger)
     assert not any(look() for look in looks(ledger))
+    assert not any((seals.read(["trades"]), seals.read_sealed_days(), offsets.read(), offsets.read_ends("trades")))
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT to_regnamespace('k2_offload')").fetchone() == (None,)
 
