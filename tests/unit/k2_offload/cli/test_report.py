@@ -14,7 +14,7 @@ from k2_offload.airflow_tasks import report as task
 from k2_offload.cli import report as command
 from k2_offload.cli.main import app
 from k2_offload.core.errors import OffloadError, OldLedger, Unreachable
-from k2_offload.work import records, report
+from k2_offload.work import report
 from k2_offload.work.status import TableStatus
 from tests.model.world import TABLES
 
@@ -43,7 +43,7 @@ class LookedAt:
 
 
 @pytest.fixture
-def services(monkeypatch, tmp_path):
+def services(monkeypatch, on_record, tmp_path):  # noqa: ARG001 - the ledger holds nothing
     found = SimpleNamespace(ledger=LookedAt(), status=None)
 
     @contextmanager
@@ -60,8 +60,6 @@ def services(monkeypatch, tmp_path):
         monkeypatch.setattr(module, "open_tiers", open_tiers)
     monkeypatch.setattr(task, "load_settings", lambda: Settings(report_folder=str(tmp_path)))
     monkeypatch.setattr(report, "read_status", read_status)
-    monkeypatch.setattr(records, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=dict))
-    monkeypatch.setattr(records, "LedgerOffsets", lambda _: SimpleNamespace(read=dict))
     return found
 
 

@@ -22,7 +22,6 @@ from k2_offload.core.skips import Skips
 from k2_offload.core.ttl import Removal, Storage
 from k2_offload.core.windows import Window
 from k2_offload.work import observe as module
-from k2_offload.work import records
 from k2_offload.work.observe import LatestObservation, observe
 from k2_offload.work.status import TableStatus
 
@@ -57,9 +56,7 @@ def tiers():
 
 
 @pytest.fixture(autouse=True)
-def _tables_are_well(monkeypatch):
-    monkeypatch.setattr(records, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=dict))
-    monkeypatch.setattr(records, "LedgerOffsets", lambda _: SimpleNamespace(read=dict))
+def _tables_are_well(monkeypatch, on_record):  # noqa: ARG001 - the ledger holds nothing
     monkeypatch.setattr(module, "read_latest_runs", lambda *_: DAG)
     monkeypatch.setattr(module, "read_status", lambda _, table, record, **__: TableStatus(table, record))
     monkeypatch.setattr(module, "read_cold_status", lambda _, table, record: TableStatus(table, record, watermark=NOW))

@@ -16,7 +16,7 @@ from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.needs import find_needs
 from k2_offload.core.observation import Comparisons, DagObservation, OffsetComparison, Records, SealedDays, UnequalDay
 from k2_offload.core.windows import Window
-from k2_offload.work import overview, records
+from k2_offload.work import overview
 from k2_offload.work.overview import read_overview
 from k2_offload.work.status import TableStatus
 from tests.model.world import TABLES
@@ -31,7 +31,7 @@ def down(*_, **__):
 
 
 @pytest.fixture
-def tiers(monkeypatch):
+def tiers(monkeypatch, on_record):  # noqa: ARG001 - the ledger holds nothing
     names = list(TABLES.by_name)
     known = {name: TableRecord(name, NOON - HOUR, "success", *[None] * 8) for name in names}
     ledger = SimpleNamespace(
@@ -41,8 +41,6 @@ def tiers(monkeypatch):
         read_comparisons=dict,
     )
     clickhouse = SimpleNamespace(known_counts=lambda tables: {table.name: 7 for table in tables}, now=lambda: NOON)
-    monkeypatch.setattr(records, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=dict))
-    monkeypatch.setattr(records, "LedgerOffsets", lambda _: SimpleNamespace(read=dict))
     monkeypatch.setattr(overview, "read_dags", lambda names: {name: DagState(False) for name in names})
     monkeypatch.setattr(overview, "read_status", lambda _, table, record, **__: TableStatus(table, record, NOON))
     catalog = SimpleNamespace(ping=lambda: None)
@@ -114,13 +112,12 @@ def test_late_rows_are_told_of_days_that_are_whole(tiers, retention, late, left_
     assert (found.records.late_rows, found.records.comparisons.left_out_rows) == (late, left_out)
 
 
-def test_days_that_differ_seals_messages_and_gaps_reach_the_page(tiers, monkeypatch):
+def test_days_that_differ_seals_messages_and_gaps_reach_the_page(tiers, monkeypatch, on_record):
     first, second = list(TABLES.by_name)[:2]
     more, unreadable = (UnequalDay(NOON.date(), NOON - 5 * HOUR, 0, gone, whole=True) for gone in (7, 0))
     tiers.ledger.read_comparisons = lambda: {first: Comparisons(NOON, (more, unreadable))}
     seals, messages = {first: SealedDays(3, broken=1)}, {second: OffsetComparison(NOON, 5, 0, 0)}
-    monkeypatch.setattr(records, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=lambda: seals))
-    monkeypatch.setattr(records, "LedgerOffsets", lambda _: SimpleNamespace(read=lambda: messages))
+    on_record(seals, messages)
     gap = Gap(Window(NOON - HOUR, NOON), GapKind.EXPIRED, 5, NOON)
     monkeypatch.setattr(
         overview, "read_status", lambda _, table, record, **__: TableStatus(table, record, NOON, gaps=[gap])
