@@ -24,9 +24,9 @@ from tests.model.actors import perform
 _SLOT = 300_000_000
 _SECOND = 1_000_000
 _ENDPOINT = ClickHouseEndpoint("clickhouse", "simulated", 0, 0, "", "", "k2", False)
-_BOUND = re.compile(r"(?<![\w`])(?:source\.)?`(\w+)` (>=|<) fromUnixTimestamp64Micro\((\d+), 'UTC'\)")
+_BOUND = re.compile(r"(?<![\w`])(?:k2_source\.)?`(\w+)` (>=|<) fromUnixTimestamp64Micro\((\d+), 'UTC'\)")
 _NOT = re.compile(r" AND NOT \(((?:[^()]|\([^()]*\))*)\)")
-_SOURCE = re.compile(r"FROM `k2`\.`(\w+)` AS source")
+_SOURCE = re.compile(r"FROM `k2`\.`(\w+)` AS k2_source")
 _COLD = re.compile(r"FROM icebergLocal\('[^']*', SETTINGS iceberg_metadata_file_path = '([^']*)'\)")
 _SNAPSHOT = re.compile(r" SETTINGS iceberg_snapshot_id = (\d+)$")
 _COMPARISONS = {">=": operator.ge, "<": operator.lt}
@@ -122,7 +122,7 @@ class Server:
             self.lagging -= 1
             rows = rows[: -self.hidden_rows]
         if "AS slot, count()" in sql:
-            [column] = re.findall(r"CAST\(source\.`(\w+)`", sql)[:1]
+            [column] = re.findall(r"CAST\(k2_source\.`(\w+)`", sql)[:1]
             return list(Counter(getattr(row, column) // _SLOT * _SLOT for row in rows).items())
         if exported := re.match(r"INSERT INTO FUNCTION file\('([^']*)', 'Parquet'\)", sql):
             if self.losses and rows:

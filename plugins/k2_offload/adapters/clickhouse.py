@@ -33,6 +33,7 @@ from k2_offload.core.limits import (
     SHORTEST_CONNECT_SECONDS,
     STORE_ATTEMPTS,
 )
+from k2_offload.core.sql import RESERVED
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import Storage, removals
 from k2_offload.core.type_mapping import Column, is_number, is_time, map_column
@@ -59,6 +60,8 @@ ALL_OR_AN_ERROR = {
     "additional_table_filters": "{}",
     "apply_deleted_mask": 1,
     "use_query_cache": 0,
+    "limit": 0,
+    "offset": 0,
 }
 """Whatever the user's profile says: an answer with less than all rows, with deleted ones or of before is none."""
 
@@ -203,6 +206,13 @@ class ClickHouse:
             )
         for key in ("timestamp_column", "partition_column"):
             self._check_time(table, key, types)
+        reserved = next((column for column in types if column.startswith(RESERVED)), None)
+        if reserved is not None:
+            raise InvalidSource(
+                f"{table.name}: {table.source} has a column '{reserved}', and names that begin with {RESERVED} are "
+                "those of this package's own queries. Nothing was moved and no row is lost. Rename the column, or "
+                "let 'source' be a view that calls it something else; then run `k2 validate`."
+            )
         for column in (*table.sort_columns, *table.key_columns, *table.binary, table.version_column):
             if column is not None:
                 _check_exists(table, column, types)

@@ -6,10 +6,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from functools import reduce
 
 from k2_offload.core.splits import SLOT, Split
-from k2_offload.core.sql import between, fill, instant, is_named, literal, placeholder, qualified, quote, source_column
+from k2_offload.core.sql import (
+    SOURCE,
+    between,
+    fill,
+    instant,
+    is_named,
+    literal,
+    placeholder,
+    qualified,
+    quote,
+    source_column,
+)
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import Removal, Storage
 from k2_offload.core.type_mapping import Column
@@ -108,7 +118,7 @@ def first_expiry(table: TableSpec, storage: Storage, since_micros: int) -> str:
     """
     firsts = (f"minOrNullIf({_expiry(removal)}, {removal.condition_sql or '1'})" for removal in storage.removals)
     return (
-        f"SELECT {', '.join(firsts)} FROM {qualified(storage.name)} AS source "
+        f"SELECT {', '.join(firsts)} FROM {qualified(storage.name)} AS {SOURCE} "
         f"WHERE {source_column(table.timestamp_column)} >= {instant(since_micros)}"
     )
 
@@ -240,12 +250,12 @@ def _checking(time: Column, columns: Sequence[Column]) -> Column:
     ]
     if not checks:
         return time
-    return replace(time, expression=f"if({reduce('bitOr({}, {})'.format, checks)}, {instant(0)}, {time.expression})")
+    return replace(time, expression=f"if(greatest({', '.join(checks)}), {instant(0)}, {time.expression})")
 
 
 def source_of(table: TableSpec) -> str:
-    """The source, under the name ``source``; stands after FROM."""
-    return f"{qualified(table.source)} AS source{' FINAL' if table.final else ''}"
+    """The source, under the name :data:`SOURCE`; stands after FROM."""
+    return f"{qualified(table.source)} AS {SOURCE}{' FINAL' if table.final else ''}"
 
 
 def _step(column: str, step: timedelta) -> str:
@@ -254,7 +264,7 @@ def _step(column: str, step: timedelta) -> str:
 
 
 def _day(table: TableSpec) -> str:
-    return f"toDate({source_column(table.partition_column)}, 'UTC')"
+    return f"toDate32({source_column(table.partition_column)}, 'UTC')"
 
 
 def within(table: TableSpec, window: Window) -> str:

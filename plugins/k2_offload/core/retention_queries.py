@@ -9,7 +9,7 @@ from k2_offload.core.day_comparison import day_window
 from k2_offload.core.holding import DayRange
 from k2_offload.core.queries import source_of
 from k2_offload.core.retention import HOLDING_SUFFIX, Coverage
-from k2_offload.core.sql import between, is_named, literal, qualified, source_column
+from k2_offload.core.sql import SOURCE, between, is_named, literal, qualified, source_column
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import Window
 
@@ -104,10 +104,10 @@ def any_holding() -> str:
 def partition_days(storage: str, columns: Sequence[str]) -> str:
     """Rows ``(partition, rows, first day and last day of each column in UTC)``."""
     days = "".join(
-        f", toDate({function}({source_column(column)}), 'UTC')" for column in columns for function in ("min", "max")
+        f", toDate32({function}({source_column(column)}), 'UTC')" for column in columns for function in ("min", "max")
     )
     return (
-        f"SELECT _partition_id AS k2_id, count(){days} FROM {qualified(storage)} AS source "
+        f"SELECT _partition_id AS k2_id, count(){days} FROM {qualified(storage)} AS {SOURCE} "
         "GROUP BY k2_id ORDER BY k2_id"
     )
 
@@ -169,7 +169,7 @@ def count_in_both(storage: str, partition_id: str) -> str:
 
 
 def _of_partition(storage: str, partition_id: str) -> str:
-    return f"{qualified(storage)} AS source WHERE _partition_id = {literal(partition_id)}"
+    return f"{qualified(storage)} AS {SOURCE} WHERE _partition_id = {literal(partition_id)}"
 
 
 def _of_days(table: TableSpec, days: DayRange) -> str:

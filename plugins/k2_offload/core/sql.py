@@ -28,9 +28,19 @@ def literal(text: str) -> str:
     return f"'{escaped}'"
 
 
+RESERVED = "k2_"
+"""What names in queries begin with that are no columns; so no column may.
+
+If a table's name in a query were a column's too, ClickHouse would take ``name.column`` for a part of that column.
+"""
+
+SOURCE = f"{RESERVED}source"
+"""What every query calls the source."""
+
+
 def source_column(name: str) -> str:
-    """A column of the source, which every query calls ``source``: a SELECT list may give the same name to a cast."""
-    return f"source.{quote(name)}"
+    """A column of the source: a SELECT list may give the same name to a cast."""
+    return f"{SOURCE}.{quote(name)}"
 
 
 def is_named(name: str, column: str = "name") -> str:

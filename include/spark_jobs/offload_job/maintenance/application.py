@@ -64,7 +64,6 @@ class MaintenanceJob:
         # Here, whatever cluster there is: its workers need neither Iceberg's jars nor access to the lake.
         local = None if master.startswith("local") else _LOCAL
         session = start_session(self._catalog_settings, procedures=True, cached=False, master=local)
-        session.conf.set("spark.sql.caseSensitive", "true")  # as ClickHouse has it
         # Lists of files are joined, no rows: Spark's 200 partitions take most of a small table's time.
         session.conf.set("spark.sql.shuffle.partitions", str(session.sparkContext.defaultParallelism))
         return session

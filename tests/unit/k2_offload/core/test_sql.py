@@ -21,7 +21,7 @@ def test_a_name_of_any_characters_ends_where_its_backquotes_do(name):
     quoted = quote(name)
     assert re.fullmatch(r"`(?:[^`\\]|\\.)*`", quoted, re.DOTALL)
     assert unescaped(quoted[1:-1]) == name
-    assert source_column(name) == f"source.{quoted}"
+    assert source_column(name) == f"k2_source.{quoted}"
 
 
 @given(st.text())
