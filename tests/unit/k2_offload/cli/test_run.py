@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,3 +58,29 @@ def test_only_what_had_nothing_new_is_said_to_have_nothing_new(monkeypatch, tmp_
     screen = CliRunner().invoke(app, ["run"]).stdout
     assert shown in screen
     assert ("nothing new" in screen) == ("nothing_new" in states)
+
+
+def test_what_a_run_says_after_it_was_interrupted_is_shown(monkeypatch, tmp_path, capsys):
+    program = f"""
+import time
+try:
+    print({json.dumps(json.dumps({"event": "Notice", "text": "waiting"}))}, flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print({json.dumps(json.dumps({"event": "Notice", "text": "run 7 goes on"}))}, flush=True)
+"""
+
+    def start(*_):
+        return subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    def interrupt():
+        with command._runner(["bronze"], [], tmp_path / "log") as events:
+            next(events)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_start_runner", start)
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert "run 7 goes on" in capsys.readouterr().err
