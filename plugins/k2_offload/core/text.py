@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 
 UNKNOWN = "\N{EN DASH}"
+
+_USERINFO = re.compile(r"""(?<=://)[^\s/'"]+@""")
+_QUERY = re.compile(r"""(?<=\S)\?\w[^\s'"<>()]*""")
 
 
 def show_number(value: int | None) -> str:
@@ -35,6 +39,17 @@ def show_window(low: datetime | None, high: datetime | None) -> str:
         return UNKNOWN
     end = f"{high:%H:%M:%S}" if low.date() == high.date() else show_time(high)
     return f"{show_time(low)} to {end}"
+
+
+def without_secrets(words: str) -> str:
+    """Somebody else's words, with what may be a password or a token in their URLs taken out: user and query."""
+    return _QUERY.sub("?…", _USERINFO.sub("…@", words))
+
+
+def first_line(error: Exception) -> str:
+    """What an exception that nobody has foreseen is and says, without secrets: for a person who has no log to look at."""
+    said = next(iter(str(error).strip().splitlines()), "")
+    return without_secrets(f"{type(error).__name__}: {said}".rstrip(": "))
 
 
 def show_duration(duration: timedelta | None) -> str:

@@ -27,6 +27,7 @@ from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.heal import HealId
 from k2_offload.core.plan import PlannedHeal, plan_rows
 from k2_offload.core.tables import TableSpec
+from k2_offload.core.text import first_line
 from k2_offload.work.compare import TableDays, compare_day, count_days, describe
 from k2_offload.work.tiers import WORKER, Tiers
 
@@ -196,12 +197,12 @@ def _attempt(table: TableSpec, step: Callable[[], Result]) -> Result | Found:
         raise
     except OffloadError as error:
         return Found(table, problems=(str(error),))
-    except Exception:
+    except Exception as error:
         log.exception("%s: unexpected", table.name)
         return Found(
             table,
             problems=(
-                f"{table.name}: it could not be compared, for an unexpected reason that is in the log. Nothing was "
+                f"{table.name}: it could not be compared, for an unexpected reason ({first_line(error)}). Nothing was "
                 "changed; the next comparison tries again.",
             ),
         )

@@ -17,7 +17,10 @@ from tests.model.world import LONG, World
 
 FAULTS = [
     (UnreadableTable("bronze_a", "k2_iceberg", "FileNotFoundError: 7.avro"), "bronze_a: .*7.avro"),
-    (ValueError("invalid literal for int()"), "bronze_a: .*unexpected.*Nothing was changed"),
+    (
+        ValueError("invalid literal for int(): http://me:pass@lake/a?token=b\nand more"),
+        r"bronze_a: .*unexpected reason \(ValueError: invalid literal for int\(\): http://…@lake/a\?…\)\. Nothing was",
+    ),
 ]
 
 
