@@ -111,6 +111,14 @@ def test_days_and_options_of_verify_that_do_not_go_together_exit_with_2(argument
     assert words in " ".join(click.unstyle(result.stderr).replace("│", " ").split())
 
 
+@pytest.mark.parametrize("day", ["9999-12-31", "2300-01-01", "1899-12-31", "0001-01-01"])
+@pytest.mark.parametrize("command", [("report", "--day"), ("verify", "--to"), ("verify", "--from"), ("heal", "--day")])
+def test_a_day_that_clickhouse_does_not_know_exits_with_2(command, day):
+    result = invoke(*command, day)
+    assert result.exit_code == 2
+    assert f"'{day}' is not from 1900-01-01" in " ".join(click.unstyle(result.stderr).replace("│", " ").split())
+
+
 def test_a_table_that_is_not_in_the_file_exits_with_2_and_names_those_that_are():
     result = invoke("run", "ohlcv_7m")
     assert result.exit_code == 2
