@@ -27,6 +27,7 @@ from k2_offload.cli.console import (
 )
 from k2_offload.cli.run import explain, run_dag
 from k2_offload.cli.watermark_set import DryRunOption
+from k2_offload.core.errors import InvalidCondition
 from k2_offload.core.text import show_bytes, show_number, show_seconds
 from k2_offload.work.tiers import open_ledger, wall_clock
 
@@ -42,6 +43,12 @@ def maintain(tables: TablesArgument = None, dry_run: DryRunOption = False, as_js
     """
     chosen = load_tables(load_settings().tables_file).select(tables or [])
     names = {table.name for table in chosen if table.maintenance}
+    left_alone = [table.name for table in chosen if not table.maintenance]
+    if left_alone and (tables or not names):
+        raise InvalidCondition(
+            f"{', '.join(left_alone)}: not maintained, because the table file says 'maintenance: false'. Nothing was "
+            "changed. Choose other tables, or change that; `k2 retention --apply` goes on with old partitions alone."
+        )
     log = Path(tempfile.mkdtemp(prefix="k2-maintain-")) / "airflow.log"
     started = wall_clock()
     state = run_dag(MAINTENANCE_DAG_ID, tables or [], log, {"dry_run": dry_run})

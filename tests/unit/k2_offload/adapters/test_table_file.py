@@ -86,3 +86,5 @@ def test_selecting_tables_names_what_is_wrong():
         tables.select(["x"])
     with pytest.raises(InvalidTablesFile, match="table 's' is of layer silver, not bronze"):
         tables.select(["s"], "bronze")
+    with pytest.raises(InvalidTablesFile, match="no table chosen: none is of layer gold"):
+        tables.select([], "gold")
