@@ -194,14 +194,20 @@ class Connection:
                 self._server.entries[table] = replace(entry, days=days)
                 self._result = [(None,)]
             return
+        if name == "look_at_table":
+            if table in self._server.entries:
+                self._result = [_known(self._server.entries[table].row)]
+            return
         if name in ("add_table", "lock_table"):
             if name == "lock_table" or table not in self._server.entries:
                 self._lock(table)
             if name == "lock_table":
-                row = self._work[table].row
-                self._result = [(row.watermark, row.table_uuid, row.looked_at, row.cleared_until, row.row_limit)]
+                self._result = [_known(self._work[table].row)]
             return
-        entry = self._work[table]  # every other statement follows lock_table
+        if name == "open_window_of" and table not in self._work:  # of who only looks
+            entry = self._server.entries.get(table, Entry())
+        else:
+            entry = self._work[table]  # every other statement follows lock_table
         if name == "open_window_of":
             opened = [(window_id, entry.windows[window_id]) for window_id in entry.open_windows]
             self._result = [(window_id, each.rows, each.failures, each.planned_at) for window_id, each in opened]
@@ -231,6 +237,10 @@ class Connection:
             raise Blocked
         if table not in self._work:
             self._work[table] = self._server.entries.get(table, Entry())
+
+
+def _known(row: TableRow) -> tuple[Any, ...]:
+    return row.watermark, row.table_uuid, row.looked_at, row.cleared_until, row.row_limit
 
 
 def _open(entry: Entry, values: Mapping[str, Any]) -> Entry:

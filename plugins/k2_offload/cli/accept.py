@@ -26,7 +26,8 @@ def accept(
     """
     with open_tiers() as tiers:
         spec = tiers.tables[table]
-        tiers.ledger.migrate()
+        if not dry_run:
+            tiers.ledger.migrate()
         missed = find_missed(tiers, spec)
         if not as_json:
             screen.print(_explain(table, missed), soft_wrap=True)

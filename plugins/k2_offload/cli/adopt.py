@@ -56,7 +56,8 @@ def adopt(
     """
     with open_tiers() as tiers:
         spec = tiers.tables[table]
-        tiers.ledger.migrate()
+        if not dry_run:
+            tiers.ledger.migrate()
         found = look(tiers, spec, partial(with_progress, table))
         refusals = [*found.problems, *([found.refusal] if found.refusal and not keep_duplicates else [])]
         if not as_json:

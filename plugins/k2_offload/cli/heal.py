@@ -60,10 +60,10 @@ def heal(
     days = day or []
     if allow_shrink and not (tables and days):
         raise typer.BadParameter("--allow-shrink needs the names of tables, and --day")
-    found = _compare(tables or [], days)
+    found = _compare(tables or [], days, keep=not dry_run)
     going = max((day.going_rows for table in found for day in table.days), default=0) if allow_shrink else 0
     if going:
-        found = _compare(tables or [], days, going)
+        found = _compare(tables or [], days, going, keep=not dry_run)
     heals = [each for table in found for each in table.heals]
     before = {(day.table, day.scope.day): str(day.verdict) for table in found for day in table.days}
     if not as_json:
@@ -117,13 +117,14 @@ def _has_begun(names: list[str]) -> bool:
         return any(each is not None and each.published is not None for each in cold)
 
 
-def _compare(tables: list[str], days: Sequence[date], going_rows: int = 0) -> list[Found]:
+def _compare(tables: list[str], days: Sequence[date], going_rows: int = 0, *, keep: bool = True) -> list[Found]:
     with open_tiers() as tiers:
         chosen = _choose(tiers, tables)
-        tiers.ledger.migrate()
+        if keep:
+            tiers.ledger.migrate()
         found: list[Found] = []
         with errors.status("counting") as status:
-            for each in reconcile(tiers, chosen, days, going_rows=going_rows):
+            for each in reconcile(tiers, chosen, days, going_rows=going_rows, keep=keep):
                 status.update(f"comparing: {len(found) + 1} days so far, the last one of {each.table}")
                 found.append(each)
         return sorted(found, key=lambda each: (chosen.index(each.table), [day.scope.day for day in each.days]))

@@ -38,6 +38,7 @@ def maintain(tables: TablesArgument = None, dry_run: DryRunOption = False, as_js
 
     Of tables with 'retention: proven', old partitions of ClickHouse that are proven to be cold go, too (k2 retention).
     The DAG k2_maintenance does the same once a day. It is safe beside everything else, and may be stopped at any time.
+    A dry run is a run of that DAG, too, and on record in the ledger as one.
 
     Example: [bold]k2 maintain silver_trades --dry-run[/bold]
     """

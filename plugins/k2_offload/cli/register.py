@@ -60,7 +60,8 @@ def register(
         names = tables or list(targets(tiers))
         if place is not None and len(names) != 1:
             raise typer.BadParameter("name the one table that it is of", param_hint="--from")
-        tiers.ledger.migrate()
+        if not dry_run:
+            tiers.ledger.migrate()
         found = [look(tiers, name, place) for name in with_progress("look at", names)]
         chosen = [each for each in found if each.chosen is not None]
         findings = [each.finding for each in found if each.finding is not None]

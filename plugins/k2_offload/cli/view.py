@@ -48,7 +48,8 @@ def view(
     failed = False
     with open_tiers() as tiers:
         chosen = tiers.tables.select(tables or [])
-        tiers.ledger.migrate()
+        if apply:
+            tiers.ledger.migrate()
         for table in chosen:
             if table.view is None and not tables:
                 continue

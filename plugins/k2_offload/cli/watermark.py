@@ -68,7 +68,8 @@ def rebuild(
     """
     with open_tiers() as tiers:
         spec = tiers.tables[table]
-        tiers.ledger.migrate()
+        if not dry_run:
+            tiers.ledger.migrate()
         found = _read(tiers, spec)
         if not as_json:
             _print(found, tiers.ledger.read_tables().get(table))

@@ -55,7 +55,8 @@ def set_watermark(
     """
     with open_tiers() as tiers:
         spec = tiers.tables[table]
-        tiers.ledger.migrate()
+        if not dry_run:
+            tiers.ledger.migrate()
         found = find_skip(tiers, spec, time)
         if not as_json:
             screen.print(_explain(spec, found, time), soft_wrap=True)
