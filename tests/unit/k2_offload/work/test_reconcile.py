@@ -98,6 +98,16 @@ def test_the_oldest_comparison_comes_first(world):
     assert compared(tables)[0] == tables[-1].name
 
 
+def test_a_look_is_on_no_record(world):
+    tiers, tables = world.cycle().tiers, list(world.tables.by_name.values())
+    before = dict(world.postgres.entries)
+    found = list(reconcile(tiers, tables, keep=False))
+    assert found
+    assert world.postgres.entries == before
+    assert len(list(reconcile(tiers, tables))) == len(found), "all of it is due still"
+    assert world.postgres.entries != before
+
+
 def test_a_service_that_is_down_stops_the_comparison(compare, monkeypatch):
     failing_for(monkeypatch, "count_days", Unreachable("ClickHouse", "c", "gone"))
     with pytest.raises(Unreachable):
