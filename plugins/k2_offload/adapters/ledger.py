@@ -106,12 +106,13 @@ class Ledger:
     def read_entry(self, table: str) -> LedgerEntry:
         """What the ledger believes of a table, for who only looks."""
         values = {"table": table}
-        known = self._look("look_at_table", values) or [(None, None, None, None, None)]
-        opened = self._look("open_window_of", values) or [(None, 0, 0, None)]
-        [(watermark, table_uuid, *looked, row_limit)], [(window_id, *planned)] = known, opened
-        return LedgerEntry(
-            table_uuid, watermark, WindowId.parse(window_id), *planned, looked=Looked(*looked), row_limit=row_limit
-        )
+        [known] = self._look("look_at_table", values) or [(None,) * 5]
+        [opened] = self._look("open_window_of", values) or [(None, 0, 0, None)]
+        watermark, table_uuid, looked_at, cleared_until, row_limit = known
+        window_id, rows, failures, planned_at = opened
+        looked = Looked(looked_at, cleared_until)
+        opened_id = WindowId.parse(window_id)
+        return LedgerEntry(table_uuid, watermark, opened_id, rows, failures, planned_at, looked, row_limit)
 
     def read_gaps(self) -> dict[str, list[Gap]]:
         """What each table has missed, by name; tables without gaps are missing."""

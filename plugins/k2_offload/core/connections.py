@@ -291,8 +291,8 @@ def read_docker(fields: ConnectionFields) -> DockerEndpoint:
     url = _required(fields, "host")
     if not url.startswith(("unix:///", "tcp://")):
         raise ConfigurationError(
-            f"connection '{fields.connection_id}': host is '{without_secrets(url)}'; expected the Docker engine's address there: "
-            "tcp://docker.internal:2376, or unix:///run/docker.sock"
+            f"connection '{fields.connection_id}': host is '{without_secrets(url)}'; expected the Docker engine's "
+            "address there: tcp://docker.internal:2376, or unix:///run/docker.sock"
         )
     _refuse_others(fields, _DOCKER_FILES)
     files = [str(fields.extra.get(key) or "") for key in _DOCKER_FILES]

@@ -47,7 +47,7 @@ def without_secrets(words: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What an exception that nobody has foreseen is and says, without secrets: for a person who has no log to look at."""
+    """What an exception that nobody has foreseen is and says, without secrets: for who has no log to look at."""
     said = next(iter(str(error).strip().splitlines()), "")
     return without_secrets(f"{type(error).__name__}: {said}".rstrip(": "))
 

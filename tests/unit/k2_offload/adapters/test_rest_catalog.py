@@ -50,7 +50,9 @@ def test_a_silent_rest_catalog_is_given_up(silent, monkeypatch, caplog, login):
     assert "Retrying" not in caplog.text, "the error says it once, and better"
 
 
-@pytest.mark.parametrize("host", ["http://127.0.0.1:1/?token=geheim", "http://me:geheim@127.0.0.1:1", "lake?key=geheim"])
+@pytest.mark.parametrize(
+    "host", ["http://127.0.0.1:1/?token=geheim", "http://me:geheim@127.0.0.1:1", "lake?key=geheim"]
+)
 def test_a_token_in_a_catalogs_address_is_in_no_error(host):
     settings = read_catalog(ConnectionFields("k2_iceberg", host, None, None, None, None, {}))
     with pytest.raises(OffloadError, match="k2_iceberg") as away:
