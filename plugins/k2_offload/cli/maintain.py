@@ -16,8 +16,6 @@ from k2_offload.cli.console import (
     FAILED,
     FINDING,
     PASSED,
-    JsonOption,
-    TablesArgument,
     command,
     number_table,
     print_json,
@@ -25,8 +23,8 @@ from k2_offload.cli.console import (
     show_error,
     show_table,
 )
+from k2_offload.cli.options import DryRunOption, JsonOption, TablesArgument
 from k2_offload.cli.run import explain, run_dag
-from k2_offload.cli.watermark_set import DryRunOption
 from k2_offload.core.errors import InvalidCondition
 from k2_offload.core.text import show_bytes, show_number, show_seconds
 from k2_offload.work.tiers import open_ledger, wall_clock

@@ -10,8 +10,6 @@ from rich.markup import escape
 from k2_offload.cli.console import (
     FINDING,
     PASSED,
-    JsonOption,
-    TablesArgument,
     command,
     number_table,
     print_json,
@@ -20,7 +18,7 @@ from k2_offload.cli.console import (
     show_table,
     with_progress,
 )
-from k2_offload.cli.watermark_set import DryRunOption, YesOption, confirmed
+from k2_offload.cli.options import DryRunOption, JsonOption, TablesArgument, YesOption, confirmed
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.registration import TableState
 from k2_offload.core.text import show_number, show_time

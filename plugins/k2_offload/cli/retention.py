@@ -9,18 +9,8 @@ from typing import Annotated
 
 import typer
 
-from k2_offload.cli.console import (
-    FINDING,
-    JsonOption,
-    TablesArgument,
-    command,
-    number_table,
-    print_json,
-    screen,
-    show_error,
-    show_table,
-)
-from k2_offload.cli.days import parse_day
+from k2_offload.cli.console import FINDING, command, number_table, print_json, screen, show_error, show_table
+from k2_offload.cli.options import JsonOption, TablesArgument, parse_day
 from k2_offload.core.errors import InvalidCondition
 from k2_offload.core.holding import Record
 from k2_offload.core.tables import TableSpec

@@ -25,9 +25,6 @@ from k2_offload.cli.console import (
     FAILED,
     FINDING,
     PASSED,
-    JsonOption,
-    LayerOption,
-    TablesArgument,
     command,
     errors,
     new_progress,
@@ -37,6 +34,7 @@ from k2_offload.cli.console import (
     show_table,
 )
 from k2_offload.cli.dag_runner import Event, LayerEnded, Notice, WindowMoved
+from k2_offload.cli.options import JsonOption, LayerOption, TablesArgument
 from k2_offload.cli.run_log import find_reasons
 from k2_offload.cli.run_progress import RunProgress
 from k2_offload.core.tables import LAYERS, TableSpec
