@@ -209,7 +209,7 @@ def _run(dag: Any, tables: list[str], conf: dict[str, Any], events: Events) -> s
     chosen = [name for name in tables if name in dag.params.get_param("tables").schema["examples"]]
     conf = {**conf, "tables": chosen}
     if _scheduler_takes(dag.dag_id):
-        return _run_by_scheduler(dag.dag_id, conf, events)
+        return run_by_scheduler(dag.dag_id, conf, events)
     return _run_here(dag, conf, events)
 
 
@@ -271,10 +271,12 @@ def _scheduler_takes(dag_id: str) -> bool:
     return _has_scheduler() and model is not None and not model.is_paused
 
 
-def _run_by_scheduler(dag_id: str, conf: dict[str, Any], events: Events) -> str:
+def run_by_scheduler(dag_id: str, conf: dict[str, Any], events: Events) -> str:
     """Trigger a run and wait for its end, and say what it waits for itself.
 
     Interrupted, it takes the run back if it has not begun.
+
+    :returns: the run's state, as of :class:`LayerEnded`
     """
     from airflow.models.dagrun import DagRun  # noqa: PLC0415
     from airflow.utils.types import DagRunType  # noqa: PLC0415

@@ -49,7 +49,7 @@ def database(stack):
     url = urlparse(stack.ledger_dsn)
     fields = {"conn_type": "postgres", "host": url.hostname, "port": url.port, "schema": "another_ledger",
               "login": url.username, "password": url.password}  # fmt: skip
-    yield url._replace(path="/another_ledger").geturl(), connection_variables({"LEDGER": fields})
+    yield stack.ledger_dsn.rpartition("/")[0] + "/another_ledger", connection_variables({"LEDGER": fields})
     with psycopg.connect(stack.ledger_dsn, autocommit=True) as connection:
         connection.execute("DROP DATABASE another_ledger WITH (FORCE)")
 

@@ -12,7 +12,7 @@ from airflow.api.common import trigger_dag as triggering
 
 from k2_offload.adapters.dag_runs import ActiveRun
 from k2_offload.cli import dag_runner
-from k2_offload.cli.dag_runner import Events, interrupted_when_stuck
+from k2_offload.cli.dag_runner import Events, interrupted_when_stuck, run_by_scheduler
 from k2_offload.core.errors import NoAirflowDatabase
 from k2_offload.core.limits import TASK_SECONDS, unchanged_seconds
 
@@ -83,7 +83,7 @@ def test_a_run_of_the_scheduler_is_taken_back_or_named_when_the_command_is_inter
     monkeypatch.setattr(dag_runner, "end_run", lambda _, run_id: ends.append(run_id))
     events = io.StringIO()
     with pytest.raises(KeyboardInterrupt):
-        dag_runner._run_by_scheduler(DAG, {}, Events(events))
+        run_by_scheduler(DAG, {}, Events(events))
     waiting, *notices = (json.loads(line)["text"] for line in events.getvalue().splitlines())
     assert "waiting for run another" in waiting
     assert ends == (runs if ended else [])
