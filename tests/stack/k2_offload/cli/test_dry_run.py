@@ -80,7 +80,7 @@ def test_a_dry_run_says_of_an_old_ledger_that_it_is_one(shell, moved, database):
     dsn, variables = database
     with psycopg.connect(dsn) as connection:
         connection.execute(OLD_TABLE)
-    for arguments in looks(moved)[:7]:
+    for arguments in (each for each in looks(moved) if each[0] in ("heal", "accept", "register", "watermark")):
         looked = shell.run(*arguments, **variables)
         assert (looked.exit_code, "has the schema of an older version" in looked.stderr) == (1, True), arguments
         assert contents(dsn) == {"offload_watermarks": []}, arguments
