@@ -28,6 +28,11 @@ FROM k2_offload.offload_watermarks
 WHERE table_name = %(table)s
 FOR UPDATE;
 
+-- name: look_at_table
+SELECT last_offload_timestamp, cold_table_uuid, looked_at, cleared_until, row_limit
+FROM k2_offload.offload_watermarks
+WHERE table_name = %(table)s;
+
 -- name: add_table
 INSERT INTO k2_offload.offload_watermarks (table_name) VALUES (%(table)s)
 ON CONFLICT DO NOTHING;

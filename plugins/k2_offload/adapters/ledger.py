@@ -15,7 +15,7 @@ from k2_offload.adapters.postgres import Connect, is_refusal
 from k2_offload.core.day_comparison import DayComparison, LastComparison, Verdict
 from k2_offload.core.errors import Busy, ConfigurationError, OffloadError, OldLedger, Refused, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry, WindowId
-from k2_offload.core.gaps import Gap, GapKind
+from k2_offload.core.gaps import Gap, GapKind, Looked
 from k2_offload.core.maintenance import Tidied
 from k2_offload.core.observation import Comparisons, UnequalDay, WindowTotals
 from k2_offload.core.report import DayBounds, LedgerWindow
@@ -120,11 +120,15 @@ class Ledger:
         return {row[0]: TableRecord(*row) for row in self._look("read_tables")}
 
     def read_entry(self, table: str) -> LedgerEntry:
-        """What the ledger believes of a table, for who only looks: of its open window no more than its id."""
-        record = self.read_tables().get(table)
-        opened = [WindowId.parse(row[0]) for row in self._look("open_window_of", {"table": table})]
-        known = (record.table_uuid, record.watermark) if record is not None else (None, None)
-        return LedgerEntry(*known, opened[0] if opened else None)
+        """What the ledger believes of a table, for who only looks."""
+        values = {"table": table}
+        [known] = self._look("look_at_table", values) or [(None,) * 5]
+        [opened] = self._look("open_window_of", values) or [(None, 0, 0, None)]
+        watermark, table_uuid, looked_at, cleared_until, row_limit = known
+        window_id, rows, failures, planned_at = opened
+        looked = Looked(looked_at, cleared_until)
+        opened_id = WindowId.parse(window_id)
+        return LedgerEntry(table_uuid, watermark, opened_id, rows, failures, planned_at, looked, row_limit)
 
     def read_gaps(self) -> dict[str, list[Gap]]:
         """What each table has missed, by name; tables without gaps are missing."""

@@ -8,19 +8,8 @@ from typing import Annotated
 
 import typer
 
-from k2_offload.cli.console import (
-    FINDING,
-    JsonOption,
-    LayerOption,
-    TablesArgument,
-    command,
-    number_table,
-    print_json,
-    screen,
-    show_error,
-    show_table,
-)
-from k2_offload.cli.days import parse_day
+from k2_offload.cli.console import FINDING, command, number_table, print_json, screen, show_error, show_table
+from k2_offload.cli.options import JsonOption, LayerOption, TablesArgument, parse_day
 from k2_offload.core.text import UNKNOWN, show_bytes, show_duration, show_number
 from k2_offload.work.report import LEDGER_ALONE, Report, TableReport, check_day, read_report, summary, title, yesterday
 from k2_offload.work.report_page import write

@@ -19,9 +19,6 @@ from k2_offload.adapters.table_file import load_tables
 from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.cli.console import (
     FINDING,
-    JsonOption,
-    LayerOption,
-    TablesArgument,
     command,
     number_table,
     print_json,
@@ -31,6 +28,7 @@ from k2_offload.cli.console import (
     with_progress,
 )
 from k2_offload.cli.fail_on import check_known, find_reasons
+from k2_offload.cli.options import JsonOption, LayerOption, TablesArgument
 from k2_offload.cli.watch import watch_looks
 from k2_offload.core.conditions import FORMS, Condition, parse_conditions
 from k2_offload.core.observation import Records

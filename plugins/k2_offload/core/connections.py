@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.limits import CATALOG_SECONDS, CONNECT_SECONDS, SILENCE_SECONDS, TASK_SECONDS
+from k2_offload.core.text import without_secrets
 
 _PYTHON_LIMITS = {"s3.connect-timeout": str(CONNECT_SECONDS), "s3.request-timeout": str(CATALOG_SECONDS)}
 """So that nobody waits for ever for a service that has vanished; a connection's extra may say otherwise."""
@@ -238,8 +239,8 @@ def read_catalog(fields: ConnectionFields) -> CatalogSettings:
     if kind == "rest":
         if fields.port:
             raise ConfigurationError(
-                f"connection '{fields.connection_id}' has a port; a REST catalog's belongs into its host: {host}:"
-                f"{fields.port}"
+                f"connection '{fields.connection_id}' has a port; a REST catalog's belongs into its host: "
+                f"{without_secrets(host)}:{fields.port}"
             )
         if bool(fields.login) != bool(fields.password):
             raise ConfigurationError(
@@ -290,8 +291,8 @@ def read_docker(fields: ConnectionFields) -> DockerEndpoint:
     url = _required(fields, "host")
     if not url.startswith(("unix:///", "tcp://")):
         raise ConfigurationError(
-            f"connection '{fields.connection_id}': host is '{url}'; expected the Docker engine's address there: "
-            "tcp://docker.internal:2376, or unix:///run/docker.sock"
+            f"connection '{fields.connection_id}': host is '{without_secrets(url)}'; expected the Docker engine's "
+            "address there: tcp://docker.internal:2376, or unix:///run/docker.sock"
         )
     _refuse_others(fields, _DOCKER_FILES)
     files = [str(fields.extra.get(key) or "") for key in _DOCKER_FILES]

@@ -253,13 +253,16 @@ class Tables:
     def select(self, names: Sequence[str], layer: str | None = None) -> list[TableSpec]:
         """The named tables, or all when ``names`` is empty, of one layer when given.
 
-        :raises InvalidTablesFile: if a name is unknown or belongs to another layer
+        :raises InvalidTablesFile: if a name is unknown or belongs to another layer, or the layer has no table
         """
         chosen = [self[name] for name in names] if names else list(self.by_name.values())
         for table in chosen:
             if names and layer is not None and table.layer != layer:
                 raise InvalidTablesFile(f"table '{table.name}' is of layer {table.layer}, not {layer}")
-        return [table for table in chosen if layer is None or table.layer == layer]
+        chosen = [table for table in chosen if layer is None or table.layer == layer]
+        if not chosen:
+            raise InvalidTablesFile(f"no table chosen: none is of layer {layer}")
+        return chosen
 
 
 def _check_name(key: str, name: str | None, form: re.Pattern[str], expected: str) -> None:

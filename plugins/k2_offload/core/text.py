@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
+=======
+import re
+from datetime import datetime, timedelta
+>>>>>>> cli
 
 UNKNOWN = "\N{EN DASH}"
+
+_USERINFO = re.compile(r"""(?<=://)[^\s/'"]+@""")
+_QUERY = re.compile(r"""(?<=\S)\?\w[^\s'"<>()]*""")
 
 
 def show_number(value: int | None) -> str:
@@ -38,12 +46,24 @@ def show_window(low: datetime | None, high: datetime | None) -> str:
     return f"{show_time(low)} to {end}"
 
 
+<<<<<<< HEAD
 def show_days(days: Sequence[date]) -> str:
     """The first and the last of some days, once if they are one.
 
     :param days: one at least, in their order
     """
     return str(days[0]) if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+=======
+def without_secrets(words: str) -> str:
+    """Somebody else's words, with what may be a password or a token in their URLs taken out: user and query."""
+    return _QUERY.sub("?…", _USERINFO.sub("…@", words))
+
+
+def first_line(error: Exception) -> str:
+    """What an exception that nobody has foreseen is and says, without secrets: for who has no log to look at."""
+    said = next(iter(str(error).strip().splitlines()), "")
+    return without_secrets(f"{type(error).__name__}: {said}".rstrip(": "))
+>>>>>>> cli
 
 
 def show_duration(duration: timedelta | None) -> str:

@@ -25,7 +25,7 @@ from k2_offload.adapters import rest_catalog
 from k2_offload.adapters.cold_catalog import ColdCatalog
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.connections import ConnectionFields, read_catalog
-from k2_offload.core.errors import StaleWindow, Unreachable
+from k2_offload.core.errors import OffloadError, StaleWindow, Unreachable
 from k2_offload.core.exactly_once import WindowId, watermark_of
 from k2_offload.core.schema_change import ChangeKind, ColumnChange, changed
 from k2_offload.core.windows import Window
@@ -48,6 +48,18 @@ def test_a_silent_rest_catalog_is_given_up(silent, monkeypatch, caplog, login):
     assert time.monotonic() - started < 10
     logging.getLogger("urllib3.connectionpool").warning("Retrying (Retry(total=2))")
     assert "Retrying" not in caplog.text, "the error says it once, and better"
+
+
+@pytest.mark.parametrize(
+    "host", ["http://127.0.0.1:1/?token=geheim", "http://me:geheim@127.0.0.1:1", "lake?key=geheim"]
+)
+def test_a_token_in_a_catalogs_address_is_in_no_error(host):
+    settings = read_catalog(ConnectionFields("k2_iceberg", host, None, None, None, None, {}))
+    with pytest.raises(OffloadError, match="k2_iceberg") as away:
+        ColdCatalog(settings).ping()
+    with pytest.raises(OffloadError, match="belongs into its host") as refused:
+        read_catalog(ConnectionFields("k2_iceberg", host, 8181, None, None, None, {}))
+    assert "geheim" not in f"{away.value} {refused.value}"
 
 
 def test_a_silent_catalog_whose_requests_are_signed_is_given_up(silent, monkeypatch):
