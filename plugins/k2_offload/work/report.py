@@ -56,6 +56,11 @@ class TableReport:
         return self.status.late_rows if self.status is not None else None
 
     @property
+    def is_incomplete(self) -> bool:
+        """Whether something is missing, because it could not be read."""
+        return self.problem is not None or (self.status is not None and self.status.problem is not None)
+
+    @property
     def findings(self) -> Iterator[str]:
         """What a person should know, one sentence each."""
         if self.problem is not None:
@@ -114,7 +119,7 @@ class Report:
     @property
     def incomplete(self) -> list[str]:
         """Tables of which something is missing, because it could not be read."""
-        return [each.table.name for each in self.tables if each.problem is not None]
+        return [each.table.name for each in self.tables if each.is_incomplete]
 
     @property
     def rows(self) -> int | None:

@@ -95,6 +95,14 @@ def test_without_clickhouse_late_rows_are_not_known_and_the_rest_is(tiers, monke
     assert read(tiers).incomplete == [NAME]
 
 
+def test_a_table_that_could_not_be_looked_at_is_incomplete(tiers, monkeypatch):
+    problem = "bronze_a: ClickHouse has run out of memory (code 241)."
+    monkeypatch.setattr(report, "read_status", lambda _, table, *__, **___: TableStatus(table, None, problem=problem))
+    [found] = read(tiers).tables
+    assert (found.figures.rows, found.late_rows, list(found.findings)) == (1234, None, [problem])
+    assert read(tiers).incomplete == [NAME]
+
+
 def test_without_the_ledger_no_figure_is_made_up(tiers):
     tiers.ledger.read_day = fail(Unreachable("Postgres (the ledger)", "k2_ledger", "refused"))
     [found] = read(tiers).tables
