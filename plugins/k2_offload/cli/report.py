@@ -74,7 +74,8 @@ def _show(found: Report) -> None:
 
 
 def _print(found: Report) -> None:
-    numbers = ["rows", "windows", "lag p50", "lag p99", "failed", "late", "heals", "backfilled", "files", "size", "rewrites"]
+    lag, healing = ["lag p50", "lag p99"], ["late", "heals", "backfilled"]
+    numbers = ["rows", "windows", *lag, "failed", *healing, "files", "size", "rewrites"]
     shown = number_table(["table"], numbers)
     for each in found.tables:
         day = each.figures

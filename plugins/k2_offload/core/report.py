@@ -189,7 +189,8 @@ def figures_of(bounds: DayBounds, ledger: Sequence[LedgerWindow], chain: Chain |
             _window(each.committed_at or bounds.start, each.window, each.rows or 0, each.size_bytes or 0, each)
             for each in recorded
         ]
-        return DayFigures(False, _ordered(windows), *[None] * 6, len(planned), failures, 0, waiting)
+        unknown = (None, None, None, None, None, None)
+        return DayFigures(False, _ordered(windows), *unknown, len(planned), failures, 0, waiting)
     known = {each.window_id: each for each in ledger if each.state == "committed"}
     of_day = [each for each in chain.snapshots if bounds.has(each.made_at)]
     windows = [

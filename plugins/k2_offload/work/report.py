@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -148,8 +148,8 @@ class Report:
                     f"- `{each.table.name}`: {show_number(figures.rows)} rows, {len(figures.windows)} windows, "
                     f"{show_bytes(figures.size_bytes)}, {show_number(figures.files)} files; lag p50 "
                     f"{show_duration(figures.lag(0.5))}, p99 {show_duration(figures.lag(0.99))}; "
-                    f"{show_number(each.late_rows)} late rows, days healed: {show_number(figures.heals)}, rows backfilled: "
-                    f"{show_number(figures.backfilled_rows)}"
+                    f"{show_number(each.late_rows)} late rows, days healed: {show_number(figures.heals)}, "
+                    f"rows backfilled: {show_number(figures.backfilled_rows)}"
                 )
             for finding in each.findings:
                 yield f"- `{each.table.name}`: {finding}"
@@ -185,7 +185,7 @@ def check_day(day: date, now: datetime) -> DayBounds:
 
 def yesterday(now: datetime) -> date:
     """The last whole day, in UTC."""
-    return (now - timedelta(days=1)).date()
+    return (now.astimezone(UTC) - timedelta(days=1)).date()
 
 
 def read_report(tiers: Tiers, tables: Sequence[TableSpec], bounds: DayBounds) -> Report:
