@@ -113,6 +113,7 @@ class ComparedColumn:
 class TableDetail:
     """One table in detail.
 
+    :param now: when it was looked at
     :param windows: newest first
     :param days: oldest first
     :param snapshots: newest first
@@ -120,6 +121,7 @@ class TableDetail:
     :param location: URI of the cold table's folder
     """
 
+    now: datetime
     windows: Sequence[RecordedWindow] = ()
     days: Sequence[RecordedDay] = ()
     snapshots: Sequence[SnapshotEntry] = ()
@@ -222,6 +224,7 @@ def read_detail(tiers: Tiers, table: TableSpec) -> TableDetail:
     metadata = problems.without(partial(read_metadata, cold, now)) if cold else None
     columns = problems.without(lambda: cold.columns) if cold else None
     return TableDetail(
+        now,
         windows.get(table.name, ()),
         days.get(table.name, ()),
         history or (),
