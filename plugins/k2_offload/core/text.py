@@ -38,10 +38,13 @@ def show_window(low: datetime | None, high: datetime | None) -> str:
 
 
 def show_duration(duration: timedelta | None) -> str:
-    """In its two largest units; a dash for what is not known."""
+    """In its two largest units; a dash for what is not known.
+
+    A negative one is no time: what has begun after a look has taken its own.
+    """
     if duration is None:
         return UNKNOWN
-    minutes, seconds = divmod(round(duration.total_seconds()), 60)
+    minutes, seconds = divmod(max(0, round(duration.total_seconds())), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     if days:

@@ -111,6 +111,11 @@ def test_a_run_that_goes_on_is_named():
     assert "behind its target; k2_offload_bronze: run manual__7 has been running since" in shown
 
 
+def test_a_run_that_began_after_the_look_has_not_been_running_for_less_than_nothing():
+    run = ActiveRun("k2_offload_bronze", "manual__7", "running", NOON + MINUTE, NOON, False, None)
+    assert "since 2026-11-21 12:01:00 (0 s)" in Page(page(dags={"bronze": DagState(False, (run,))})).text
+
+
 def differing(since, late_rows=0, gone_rows=0, whole=True):
     """Records of a day that differs."""
     return Records(Comparisons(NOON, (UnequalDay(NOON.date(), NOON - since, late_rows, gone_rows, whole),)))
@@ -286,7 +291,9 @@ def test_details_that_are_old_failed_or_hang_say_so():
     assert (shown.count("of both"), shown.count("of it alone")) == (1, 1)
     failed = Look(TableDetail(NOON - HOUR), problem="went wrong")
     assert "went wrong" in Page(get(Look(overview()), "/tables/b", failed).text).text
-    assert "has gone on for 180 seconds" in Page(get(Look(overview()), "/tables/b", Look(pending_seconds=180)).text).text
+    assert (
+        "has gone on for 180 seconds" in Page(get(Look(overview()), "/tables/b", Look(pending_seconds=180)).text).text
+    )
 
 
 def test_nothing_that_is_shown_is_taken_for_html():
