@@ -198,6 +198,26 @@ CROSS JOIN LATERAL (
 WHERE watermarks.table_name = ANY(%(tables)s)
 ORDER BY windows.planned_at DESC;
 
+-- name: windows_since
+SELECT windows.table_name, windows.low, windows.high, windows.state, windows.dag_run_id, windows.attempts,
+       windows.planned_rows, windows.rows, windows.size_bytes, windows.planned_at, windows.committed_at
+FROM k2_offload.offload_watermarks AS watermarks
+LEFT JOIN LATERAL (
+    SELECT planned_at
+    FROM k2_offload.offload_windows AS each
+    WHERE each.table_name = watermarks.table_name AND state <> 'abandoned'
+    ORDER BY planned_at DESC
+    LIMIT 1
+) AS last_window ON true
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM k2_offload.offload_windows AS each
+    WHERE each.table_name = watermarks.table_name AND planned_at >= least(%(since)s, last_window.planned_at)
+    ORDER BY planned_at DESC  -- in each table by itself: by the index, and not through all windows
+) AS windows
+WHERE watermarks.table_name = ANY(%(tables)s)
+ORDER BY windows.planned_at DESC;
+
 -- name: compared_days
 SELECT table_name, day, verdict, compared_at, warm_rows, cold_rows, late_rows, gone_rows, unequal_since, problem,
        whole
