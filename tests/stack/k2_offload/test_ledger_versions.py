@@ -70,6 +70,8 @@ def test_the_old_version_goes_on_with_the_schema_of_the_new_one_and_the_new_one_
     ledger.migrate()
     record = ledger.read_tables()["trades"]
     assert (record.status, record.state, record.rows) == ("success", "committed", 5)
+    totals = ledger.read_totals(NOW)["trades"]
+    assert (totals.committed, totals.open, totals.rows, totals.size_bytes) == (1, 0, 5, 9)
 
 
 def test_processes_that_start_at_the_same_moment_migrate_once(database):
