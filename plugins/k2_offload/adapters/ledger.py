@@ -142,8 +142,18 @@ class Ledger:
 
         :param limit: how many of each table, at most
         """
+        return self._windows("last_windows", tables, limit=limit)
+
+    def read_windows_since(self, tables: Sequence[str], since: datetime) -> dict[str, list[RecordedWindow]]:
+        """The windows of some tables that were planned since a time, newest first.
+
+        Back to the last one that was not given up, where that is older.
+        """
+        return self._windows("windows_since", tables, since=since)
+
+    def _windows(self, statement: str, tables: Sequence[str], **values: object) -> dict[str, list[RecordedWindow]]:
         windows: dict[str, list[RecordedWindow]] = {table: [] for table in tables}
-        for row in self._look("last_windows", {"tables": list(tables), "limit": limit}):
+        for row in self._look(statement, {"tables": list(tables), **values}):
             windows[row[0]].append(RecordedWindow(*row))
         return windows
 

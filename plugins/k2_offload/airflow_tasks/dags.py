@@ -20,7 +20,7 @@ from k2_offload.airflow_tasks.dag_ids import (
 from k2_offload.airflow_tasks.layer_dag import build_dag
 from k2_offload.airflow_tasks.maintenance_dag import build_maintenance_dag
 from k2_offload.airflow_tasks.reconcile_dag import build_reconcile_dag
-from k2_offload.airflow_tasks.report import build_report_dag
+from k2_offload.airflow_tasks.report_dag import build_report_dag
 from k2_offload.core.tables import LAYERS
 
 

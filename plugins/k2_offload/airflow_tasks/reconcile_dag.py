@@ -14,7 +14,7 @@ from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID
 from k2_offload.airflow_tasks.notify import on_failure
 from k2_offload.airflow_tasks.offload import OffloadOperator
 from k2_offload.airflow_tasks.offsets import CompareOffsetsOperator
-from k2_offload.airflow_tasks.params import tables_param, task_defaults
+from k2_offload.airflow_tasks.params import in_utc, tables_param, task_defaults
 from k2_offload.airflow_tasks.reconcile import CompareOperator, ConfirmOperator
 from k2_offload.airflow_tasks.spark_application import with_runner
 from k2_offload.core.tables import Tables
@@ -22,7 +22,7 @@ from k2_offload.core.tables import Tables
 _DOC = Path(__file__).with_suffix(".md")
 
 _SCHEDULE = "7,37 * * * *"
-"""Off the quarter hours, and so that a late row is cold within an hour."""
+"""In UTC, off the quarter hours, and so that a late row is cold within an hour."""
 
 
 def build_reconcile_dag(tables: Tables) -> DAG:
@@ -30,7 +30,7 @@ def build_reconcile_dag(tables: Tables) -> DAG:
     with DAG(
         dag_id=RECONCILE_DAG_ID,
         description="Compares both tiers day by day, and heals the cold days that differ",
-        schedule=_SCHEDULE,
+        schedule=in_utc(_SCHEDULE),
         catchup=False,
         max_active_runs=1,
         on_failure_callback=on_failure(),

@@ -29,7 +29,7 @@ def report(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what became of every table on one day: rows, lag, failures, late rows, heals, files, maintenance.
+    """Show what became of every table on one day: rows, lag, failures, heals, backfills, files, maintenance.
 
     The figures are read off the cold tables' snapshots, the ledger and ClickHouse. The DAG k2_report makes the same
     report every day, of the day before. Late rows are those of now. Changes nothing. Exit code 1 if a part is
@@ -63,7 +63,8 @@ def _show(found: Report) -> None:
 
 
 def _print(found: Report) -> None:
-    numbers = ["rows", "windows", "lag p50", "lag p99", "failed", "late", "heals", "files", "size", "rewrites"]
+    lag, healing = ["lag p50", "lag p99"], ["late", "heals", "backfilled"]
+    numbers = ["rows", "windows", *lag, "failed", *healing, "files", "size", "rewrites"]
     shown = number_table(["table"], numbers)
     for each in found.tables:
         day = each.figures
@@ -79,6 +80,7 @@ def _print(found: Report) -> None:
             show_number(day.failures),
             show_number(each.late_rows),
             show_number(day.heals),
+            show_number(day.backfilled_rows),
             show_number(day.files),
             show_bytes(day.size_bytes),
             show_number(day.rewrites),
@@ -100,6 +102,8 @@ def _document(each: TableReport) -> dict[str, object]:
         "late_rows": each.late_rows,
         "heals": day.heals if day else None,
         "healed_rows": day.healed_rows if day else None,
+        "backfills": day.backfills if day else None,
+        "backfilled_rows": day.backfilled_rows if day else None,
         "files": day.files if day else None,
         "bytes": day.size_bytes if day else None,
         "rewrites": day.rewrites if day else None,

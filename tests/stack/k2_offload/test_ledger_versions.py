@@ -29,22 +29,6 @@ NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 WINDOW_ID = WindowId("uuid", Window(NOW.replace(hour=10), NOW.replace(hour=11)))
 
 
-@pytest.fixture
-def database(stack, request):
-    """A database of this test's own, as a URL."""
-    name = f"ledger_{abs(hash(request.node.name))}"
-    with psycopg.connect(stack.ledger_dsn, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    yield stack.ledger_dsn.rpartition("/")[0] + f"/{name}"
-    with psycopg.connect(stack.ledger_dsn, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture
-def ledger(database):
-    return Ledger(lambda: psycopg.connect(database), "test")
-
-
 def old_version(database, *statements, **values):
     """What version 0.1.0 ran, word for word."""
     with psycopg.connect(database) as connection:
@@ -89,6 +73,8 @@ def test_the_old_version_goes_on_with_the_schema_of_the_new_one_and_the_new_one_
     ledger.migrate()
     record = ledger.read_tables()["trades"]
     assert (record.status, record.state, record.rows) == ("success", "committed", 5)
+    totals = ledger.read_totals(NOW)["trades"]
+    assert (totals.committed, totals.open, totals.rows, totals.size_bytes) == (1, 0, 5, 9)
 
 
 def test_processes_that_start_at_the_same_moment_migrate_once(database):

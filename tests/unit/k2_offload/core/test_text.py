@@ -17,7 +17,15 @@ def test_thousands_are_separated_and_the_unknown_is_a_dash():
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (59.4, "59 s"), (61, "1 min 01 s"), (3600, "1 h 00 min"), (90_000, "1 d 01 h")],
+    [
+        (-7, "0 s"),
+        (-90_000, "0 s"),
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (61, "1 min 01 s"),
+        (3600, "1 h 00 min"),
+        (90_000, "1 d 01 h"),
+    ],
 )
 def test_a_duration_is_shown_in_its_two_largest_units(seconds, text):
     assert show_duration(timedelta(seconds=seconds)) == text

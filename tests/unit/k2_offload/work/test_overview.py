@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from k2_offload.adapters.dag_runs import DagState
-from k2_offload.adapters.ledger_records import TableRecord
+from k2_offload.adapters.ledger_records import RecordedWindow, TableRecord
 from k2_offload.core.errors import Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.gaps import Gap, GapKind
@@ -37,7 +37,7 @@ def tiers(monkeypatch, on_record):  # noqa: ARG001 - the ledger holds nothing
     ledger = SimpleNamespace(
         read_tables=lambda: known,
         read_gaps=dict,
-        read_windows=lambda names, _: {name: [] for name in names},
+        read_windows_since=lambda names, _: {name: [] for name in names},
         read_comparisons=dict,
     )
     clickhouse = SimpleNamespace(known_counts=lambda tables: {table.name: 7 for table in tables}, now=lambda: NOON)
@@ -51,6 +51,17 @@ def test_all_that_answers_is_shown(tiers):
     found = read_overview(tiers, {"bronze": "dag"})
     assert (found.ledger, list(found.problems), found.dags) == (True, [], {"bronze": DagState(False)})
     assert {(each.looked_at, each.warm_rows, each.status.watermark) for each in found.tables} == {(True, 7, NOON)}
+
+
+def test_the_windows_of_a_day_are_shown_however_many_they_are(tiers):
+    windows = [
+        RecordedWindow("bronze_a", at, at + HOUR / 60, "committed", "run", 1, 7, 7, 9, at, at)
+        for at in (NOON - number * HOUR / 60 for number in range(1, 1500))
+    ]
+    tiers.ledger.read_windows_since = lambda names, since: {
+        name: [each for each in windows if each.planned_at >= since] for name in names
+    }
+    assert {len(each.windows) for each in read_overview(tiers, {}).tables} == {24 * 60}
 
 
 def test_without_clickhouse_the_ledger_speaks_and_no_table_is_asked_for(tiers, monkeypatch):

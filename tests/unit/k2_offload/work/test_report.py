@@ -78,10 +78,26 @@ def test_a_day_without_runs_says_so_only_if_all_is_known(tiers):
     assert "k2_iceberg" in read(tiers).note
 
 
+def test_a_day_on_which_only_a_backfill_ran_is_not_one_without_runs(tiers):
+    brought = replace(MOVED.snapshot, window_id=None, backfill="of a range", rows=10_000_000)
+    tiers.entries[:2] = [replace(MOVED, snapshot=brought)]
+    assert "0 rows moved, of 0 of 1 tables, and 10,000,000 backfilled." in read(tiers).note
+    assert "0 late rows, days healed: 0, rows backfilled: 10,000,000" in read(tiers).note
+    assert ">10,000,000</td>" in render(read(tiers))
+
+
 def test_without_clickhouse_late_rows_are_not_known_and_the_rest_is(tiers, monkeypatch):
     monkeypatch.setattr(report, "read_status", fail(DOWN))
     [found] = read(tiers).tables
     assert (found.figures.rows, found.late_rows, found.problem) == (1234, None, str(DOWN))
+    assert read(tiers).incomplete == [NAME]
+
+
+def test_a_table_that_could_not_be_looked_at_is_incomplete(tiers, monkeypatch):
+    problem = "bronze_a: ClickHouse has run out of memory (code 241)."
+    monkeypatch.setattr(report, "read_status", lambda _, table, *__, **___: TableStatus(table, None, problem=problem))
+    [found] = read(tiers).tables
+    assert (found.figures.rows, found.late_rows, list(found.findings)) == (1234, None, [problem])
     assert read(tiers).incomplete == [NAME]
 
 
@@ -96,6 +112,7 @@ def test_without_the_ledger_no_figure_is_made_up(tiers):
 def test_where_snapshots_have_expired_the_report_says_whose_figures_it_has(tiers):
     tiers.entries.remove(OLDER)
     assert f"Of {NAME}, the snapshots of that day have expired" in read(tiers).note
+    assert "No run moved" not in read(tiers).note
     assert f"Of {NAME}, the snapshots of that day have expired" in render(read(tiers))
 
 
