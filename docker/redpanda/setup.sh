@@ -3,6 +3,16 @@
 # was changed in .env is changed here too.
 set -eu
 
+# A broker that has just begun to answer may still refuse one thing or another, and what ends here in vain ends the start of
+# all that waits for it.
+if [ "${1:-}" != once ]; then
+    for pause in 1 2 4 8 15; do
+        sh "$0" once && exit
+        sleep "$pause"
+    done
+    exec sh "$0" once
+fi
+
 user() {
     rpk security user create "$1" --password "$2" --mechanism SCRAM-SHA-256 ||
         rpk security user update "$1" --new-password "$2" --mechanism SCRAM-SHA-256

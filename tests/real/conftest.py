@@ -107,7 +107,7 @@ class Lake:
         with self.stack.clickhouse_client() as client:
             client.execute(f"DROP NAMED COLLECTION IF EXISTS {COLLECTION}")
             client.execute(
-                f"CREATE NAMED COLLECTION {COLLECTION} AS url = '{self.endpoint}/{bucket}/', "
+                f"CREATE NAMED COLLECTION {COLLECTION} AS url = '{self.endpoint}/{bucket}/' NOT OVERRIDABLE, "
                 f"access_key_id = '{KEY_ID}', secret_access_key = '{secret}'"
             )
 

@@ -232,6 +232,47 @@ def test_k2_commands_exist(page: Path) -> None:
         assert used <= known | {"--help"}, f"k2 {line}"
 
 
+@cache
+def airflow_commands() -> Any:
+    from airflow.cli.cli_parser import get_parser  # noqa: PLC0415 - loads Airflow
+
+    return get_parser()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_airflow_commands_exist(page: Path) -> None:
+    for line in snippets(page.read_text()):
+        for named in re.findall(r"(?:^|[ /])airflow ((?:db|dags|connections|tasks|jobs) .*)", line.partition(" #")[0]):
+            parser, words = airflow_commands(), re.sub(r"'[^']*'?", "", named).split()
+            while choices := next((each.choices for each in parser._actions if isinstance(each.choices, dict)), None):
+                assert words, f"airflow {named}"
+                assert words[0] in choices, f"airflow {named}"
+                parser = choices[words.pop(0)]
+            known = {option for action in parser._actions for option in action.option_strings}
+            assert {word for word in words if word.startswith("-")} <= known, f"airflow {named}"
+
+
+def test_going_back_takes_airflows_database_back_before_the_older_airflow_comes() -> None:
+    page = (ROOT / "docs/operations.md").read_text()
+    section = page.partition("### If Airflow itself is older\n")[2].partition("\n## ")[0]
+    order = ("pg_dumpall", "docker compose stop", "airflow db downgrade --to-version", "git checkout", "up --build")
+    places = [section.index(command) for command in order]
+    assert places == sorted(places)
+    assert "(operations.md#if-airflow-itself-is-older)" in (ROOT / "docs/production.md").read_text()
+    assert "(#if-airflow-itself-is-older)" in page
+
+
+def test_every_advice_to_clean_airflows_tables_leaves_no_copies_there() -> None:
+    advices = [line for page in PAGES for line in snippets(page.read_text()) if re.search(r"airflow db clean -", line)]
+    assert len(advices) >= 3
+    for advice in advices:
+        assert "--skip-archive" in advice, advice
+    section = (ROOT / "docs/runbooks/maintenance.md").read_text().partition("## Postgres is full\n")[2]
+    order = ("airflow db drop-archived", "airflow db clean --skip-archive --batch-size", "VACUUM (FULL")
+    places = [section.index(command) for command in order]
+    assert places == sorted(places), "what frees room at once comes before what needs some"
+
+
 def test_every_key_of_the_table_file_is_documented() -> None:
     keys = {field.name for field in dataclasses.fields(TableSpec)} - {"name"}
     assert keys <= set(documented_defaults(CONFIGURATION)) | set(

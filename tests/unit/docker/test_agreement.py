@@ -22,6 +22,7 @@ from k2_offload.adapters.broker import BROKER_CONNECTION
 from k2_offload.adapters.settings import Settings
 from k2_offload.core import connections
 from k2_offload.core.connections import ConnectionFields
+from k2_offload.core.lake import iceberg_table, parquet_file
 from tests.unit.docker.compose import (
     ROOT,
     environment,
@@ -292,6 +293,34 @@ def test_the_named_collections_are_those_that_are_used() -> None:
     assert not re.search(r"kafka_(broker|sasl|security)|redpanda", queues)
 
 
+def test_no_query_sends_the_lakes_keys_to_another_address() -> None:
+    url = clickhouse_file("k2_collections.xml").find(f"named_collections/{Settings().lake_collection}/url")
+    assert url is not None
+    assert url.get("overridable") == "false"
+    [statement] = re.findall(r"CREATE NAMED COLLECTION .*?;", (ROOT / "docs/configuration.md").read_text(), re.DOTALL)
+    assert re.search(r"url = '[^']+' NOT OVERRIDABLE,", statement)
+    assert "url" not in parquet_file("s3://lake/a.parquet", "k2_lake")
+    assert "url" not in iceberg_table("s3://lake/a", "s3://lake/a/metadata/v1.metadata.json", "k2_lake")
+
+
+def test_clickhouse_keeps_its_logs_of_itself_for_as_long_as_documented() -> None:
+    logs = [section for section in clickhouse_file("k2_server.xml") if section.tag.endswith("_log")]
+    kept = {log.tag: log for log in logs if not log.get("remove")}
+    for name, log in kept.items():
+        assert [entry.tag for entry in log] == ["ttl"], f"{name}: an engine of its own allows no TTL beside it"
+    # All that the server's own configuration switches on and keeps for good, or for longer.
+    assert set(kept) >= {
+        *("query_log", "query_thread_log", "query_views_log", "query_metric_log", "trace_log", "text_log", "part_log"),
+        *("metric_log", "asynchronous_metric_log", "latency_log", "error_log", "processors_profile_log"),
+        "background_schedule_pool_log",
+    }
+    [ttl] = {log.findtext("ttl") or "" for log in kept.values()}
+    days = re.fullmatch(r"event_date \+ INTERVAL (\d+) DAY DELETE", ttl)
+    assert days
+    assert f"`<ttl>{ttl}</ttl>`" in (ROOT / "docs/production.md").read_text()
+    assert f"keeps {days[1]} days of them" in (ROOT / "docs/runbooks/maintenance.md").read_text()
+
+
 def test_message_queues_are_the_embedded_stacks_with_another_engine() -> None:
     def tables(path: str) -> list[tuple[str, str]]:
         return re.findall(r"CREATE TABLE IF NOT EXISTS (\w+) (\(.*?\))\s+ENGINE", (ROOT / path).read_text())
@@ -329,12 +358,51 @@ def test_the_broker_knows_whom_clickhouse_logs_in_as_and_lets_it_read_its_topics
     assert mechanism in setup
 
 
+def run_setup_of_the_broker(folder: Path, failures: int) -> tuple[int, list[str]]:
+    """Run it with an ``rpk`` that fails so many times; returns the exit code, and how it was called."""
+    calls, pauses = folder / "calls", folder / "pauses"
+    for name, program in {
+        "rpk": f'echo "$*" >> {calls}; [ "$(wc -l < {calls})" -gt {failures} ]',
+        "sleep": f'echo "$1" >> {pauses}',
+    }.items():
+        (folder / name).write_text(f"#!/bin/sh\n{program}\n")
+        (folder / name).chmod(0o755)
+    secrets = {name: "a-secret" for name in environment("redpanda-setup") if name.endswith("_PASSWORD")}
+    environ = os.environ | secrets | {"PATH": f"{folder}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", DOCKER / "redpanda/setup.sh"], env=environ, check=False, capture_output=True)
+    return done.returncode, calls.read_text().splitlines()
+
+
+def test_the_brokers_setup_outlives_a_broker_that_refuses_for_a_moment(tmp_path: Path) -> None:
+    command = services()["redpanda"]["healthcheck"]["test"]
+    assert command[-2:] == ["--watch", "--exit-when-healthy"]
+    exit_code, calls = run_setup_of_the_broker(tmp_path, failures=5)
+    assert exit_code == 0
+    assert sum(call.startswith("security acl create") for call in calls[5:]) == 5
+
+
+def test_the_brokers_setup_fails_when_the_broker_goes_on_to_refuse(tmp_path: Path) -> None:
+    exit_code, calls = run_setup_of_the_broker(tmp_path, failures=1000)
+    assert exit_code != 0
+    assert len(calls) < 20
+
+
 def test_the_catalogs_token_is_what_its_proxy_lets_through() -> None:
     template = (DOCKER / "catalog/default.conf.template").read_text()
     assert '"Bearer ${K2_CATALOG_TOKEN}" 1;' in template
     assert re.search(r"default 0;", template)
     assert environment("catalog")["K2_CATALOG_TOKEN"] == connection("K2_ICEBERG").extra["token"]
-    assert re.findall(r"proxy_pass (\S+);", template) == ["http://iceberg-rest:8181"]
+    assert re.findall(r"set (\S+) (\S+);", template) == [("$catalog", "http://iceberg-rest:8181")]
+    assert re.search(r"^    resolver 127\.0\.0\.11 valid=\d+s", template, re.MULTILINE), "a dead address would be kept"
+    health, all_else = re.findall(r"location (?:= )?/\w* \{(.*?)\n    \}", template, re.DOTALL)
+    assert "proxy_pass $catalog;" in all_else
+    assert "if ($known = 0) {" in all_else
+    assert re.findall(r"(?:allow|deny|proxy_pass) [^;]+|return", health) == [
+        "allow 127.0.0.1",
+        "deny all",
+        "proxy_pass $catalog/v1/config",
+    ], "the health check reaches the catalog, and nobody else does without the token"
+    assert services()["catalog"]["healthcheck"]["test"][-1] == "http://127.0.0.1:8181/health"
     assert "proxy_next_upstream off;" in template, "a commit must not be repeated"
 
 

@@ -239,12 +239,17 @@ def test_secrets_that_open_everything_stay_with_their_service() -> None:
 
 
 def test_example_of_env_names_every_variable_and_its_default() -> None:
-    example = dict(ENVIRONMENT.findall((ROOT / ".env.example").read_text()))
+    text = (ROOT / ".env.example").read_text()
+    example = dict(ENVIRONMENT.findall(text))
+    # What would stay in each .env for good, and keep an upgrade from raising a version.
+    left_out = set(re.findall(r"^# (K2_\w+)=", text, re.MULTILINE))
+    assert left_out == {"K2_CLICKHOUSE_IMAGE_VERSION"}
     used = {(name, kind): default for text in texts(load()) for name, kind, default in VARIABLE.findall(text)}
     # Compose's own: services with these profiles start.
-    assert {name for name, _ in used} | {"COMPOSE_PROFILES"} == set(example)
+    assert {name for name, _ in used} | {"COMPOSE_PROFILES"} == set(example) | left_out
+    assert not left_out & set(example)
     for (name, kind), default in used.items():
-        assert example[name] == (default if kind == "-" else "")
+        assert name in left_out or example[name] == (default if kind == "-" else "")
     profiles = {profile for service in services().values() for profile in service.get("profiles", [])}
     assert set(example["COMPOSE_PROFILES"].split(",")) < profiles == {"object-store", "feed"}
 
@@ -267,6 +272,14 @@ def test_documented_services_are_those_of_the_file() -> None:
     rows = re.findall(r"^\| ((?:`[a-z-]+`(?:, )?)+) \|", section, re.MULTILINE)
     documented = [name for row in rows for name in re.findall(r"`([a-z-]+)`", row)]
     assert sorted(documented) == sorted(services())
+
+
+def test_the_documented_upgrade_gives_new_files_to_containers_whose_definition_is_as_it_was() -> None:
+    of_one_file = {name for name in services() if any(path.is_file() for path in mounted_files(name).values())}
+    assert of_one_file - one_shots() > {"clickhouse", "catalog", "prometheus", "alertmanager", "grafana"}
+    section = (ROOT / "docs/production.md").read_text().partition("\n## Upgrade\n")[2].partition("\n## ")[0]
+    [commands] = re.findall(r"^```sh\ngit pull\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    assert commands.splitlines()[-1] == "docker compose up --build --detach --force-recreate"
 
 
 def test_documented_versions_are_those_of_the_files() -> None:
