@@ -28,7 +28,7 @@ def trust(jvm: Jvm, connection_id: str, file: str) -> None:
     path = str(store.getPath())
     _set(jvm, path)
     if is_cluster(str(jvm.java.lang.System.getProperty("spark.master"))):
-        _give_to_executors(jvm, path, str(store.getName()))
+        give_to_executors(jvm, path, str(store.getName()))
 
 
 def _as_trust_store(jvm: Jvm, file: str) -> object:
@@ -58,7 +58,7 @@ def _properties(path: str) -> dict[str, str]:
     return {"javax.net.ssl.trustStore": path, "javax.net.ssl.trustStoreType": _KIND}
 
 
-def _give_to_executors(jvm: Jvm, path: str, name: str) -> None:
+def give_to_executors(jvm: Jvm, path: str, name: str) -> None:
     """Let Spark bring the file to each executor, whose folder it is looked for in; the context reads properties."""
     system = jvm.java.lang.System
     files = system.getProperty("spark.files")

@@ -36,6 +36,9 @@ _WHICH_CATALOG = ("type", "catalog-impl", "uri", "warehouse", "jdbc.user", "s3.e
 _OWN_FILES = "k2_offload.adapters.store_files.TrustingFiles"
 """pyiceberg's access to files, for a store whose certificate is of an authority of the user's own."""
 
+_RETRIES = "s3.retry-strategy-impl"
+"""pyiceberg's property that those files lose."""
+
 STORE_AUTHORITIES = "k2-offload.ca-certs"
 """The property of pyiceberg's that names their file to it."""
 
@@ -413,6 +416,11 @@ def _python_trust(connection_id: str, kind: str, authorities: str, described: Ma
             raise ConfigurationError(
                 f"connection '{connection_id}': 'py-io-impl' is {files}, which would not heed extra 'ca_certs' for an "
                 "object store. Nothing was sent. Take 'py-io-impl' out."
+            )
+        if _RETRIES in described:
+            raise ConfigurationError(
+                f"connection '{connection_id}': '{_RETRIES}' would have no effect beside extra 'ca_certs'. Nothing was "
+                "sent. Take one of the two out."
             )
         trust |= {"py-io-impl": _OWN_FILES, STORE_AUTHORITIES: authorities}
     return trust
