@@ -1,10 +1,12 @@
 """Makes Java trust the authorities of a file (PEM), and no others.
 
-Java reads no such file as its trust store, and neither Iceberg's REST client nor AWS's takes one of its own: the file is
-made a trust store here, before either opens its first connection.
+Java reads no such file as its trust store, and neither Iceberg's REST client nor AWS's takes one of its own: here the
+file is made a trust store, before either opens its first connection.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from k2_offload.adapters.authorities import check_authorities
 from k2_offload.core.connections import is_cluster
@@ -31,7 +33,7 @@ def trust(jvm: Jvm, connection_id: str, file: str) -> None:
         give_to_executors(jvm, path, str(store.getName()))
 
 
-def _as_trust_store(jvm: Jvm, file: str) -> object:
+def _as_trust_store(jvm: Jvm, file: str) -> Any:
     factory = jvm.java.security.cert.CertificateFactory.getInstance("X.509")
     source = jvm.java.io.FileInputStream(file)
     certificates = factory.generateCertificates(source)

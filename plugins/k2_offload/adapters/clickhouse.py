@@ -16,7 +16,6 @@ from k2_offload.core import queries
 from k2_offload.core.connections import ClickHouseEndpoint, authority
 from k2_offload.core.cuts import CUT_STEPS, Counts
 from k2_offload.core.errors import (
-    ConfigurationError,
     InvalidSource,
     OffloadError,
     Overloaded,

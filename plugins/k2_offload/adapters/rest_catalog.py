@@ -1,5 +1,6 @@
-"""pyiceberg's REST catalog, with a limit to waiting for it, the authorities that the connection names whatever the
-environment does, and a look at what became of a commit that it refuses.
+"""pyiceberg's REST catalog, with a limit to waiting for it, and a look at what became of a commit that it refuses.
+
+It goes by the authorities that the connection names, whatever the environment does.
 """
 
 from __future__ import annotations

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import pyarrow
-from pyarrow.fs import FileSystem
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
 from k2_offload.core.connections import STORE_AUTHORITIES
 from k2_offload.core.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
 
 _ARGUMENT = "tls_ca_file_path"
 
@@ -20,7 +24,7 @@ class TrustingFiles(PyArrowFileIO):
         remake, (arguments,) = super()._initialize_s3_fs(netloc).__reduce__()
         if _ARGUMENT not in arguments:
             raise ConfigurationError(
-                f"pyarrow {pyarrow.__version__} cannot be told which authorities may sign a store's certificate. "
+                f"pyarrow {version('pyarrow')} cannot be told which authorities may sign a store's certificate. "
                 "Nothing was sent and no row is lost. Install a newer one; then run `k2 validate`."
             )
         return remake({**arguments, _ARGUMENT: self.properties[STORE_AUTHORITIES]})

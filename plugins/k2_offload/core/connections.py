@@ -232,9 +232,10 @@ def _servers(fields: ConnectionFields, usual_port: int) -> list[tuple[str, int]]
 def read_catalog(fields: ConnectionFields) -> CatalogSettings:
     """Read an Iceberg catalog connection.
 
-    Extra holds ``catalog_type`` (``rest``, or ``sql`` for a catalog in Postgres), ``catalog_name``, ``warehouse``, for
-    Postgres libpq's ``sslmode`` and ``sslrootcert``, for REST pyiceberg's own ``ssl`` and ``auth``, ``ca_certs`` for
-    the certificates of a REST catalog and of an object store; every other key (``s3.endpoint``, ``s3.access-key-id``, …) is passed on to both libraries as it is.
+    Extra holds ``catalog_type`` (``rest``, or ``sql`` for a catalog in Postgres), ``catalog_name``, ``warehouse``,
+    ``ca_certs`` for the certificates of a REST catalog and of an object store, for Postgres libpq's ``sslmode`` and
+    ``sslrootcert``, for REST pyiceberg's own ``ssl`` and ``auth``; every other key (``s3.endpoint``,
+    ``s3.access-key-id``, …) is passed on to both libraries as it is.
 
     :raises ConfigurationError: if something is missing, the type is unknown, or a library would not heed what is there
     """

@@ -263,7 +263,8 @@ def is_store_refusal(words: str) -> bool:
 
 _CERTIFICATE_REFUSALS = re.compile(
     "certificate verify failed|CERTIFICATE_VERIFY_FAILED|does not match host name|root certificate file|"
-    "PKIX path|hostnameverifier|SSLPeerUnverifiedException|CertificateException|CertificateExpiredException|"
+    "PKIX path|unable to find valid certification path|hostnameverifier|SSLPeerUnverifiedException|"
+    "CertificateException|CertificateExpiredException|"
     "SSL peer certificate|SSL CA cert|Certificate validation error"
 )
 
@@ -281,6 +282,7 @@ _CERTIFICATE_PROBLEMS = {
     ),
     "its certificate is of an unknown authority": (
         "unable to get (?:local )?issuer certificate|self[- ]signed certificate|PKIX path building|"
+        "unable to find valid certification path|"
         "No X509TrustManager implementation"
     ),
 }

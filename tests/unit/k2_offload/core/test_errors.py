@@ -58,6 +58,8 @@ UNKNOWN = "its certificate is of an unknown authority"
         ("curlCode: 77, Problem with the SSL CA cert (path? access rights?)", ""),
         ("SdkClientException: … PKIX path building failed: SunCertPathBuilderException: unable to find valid "
          "certification path to requested target", UNKNOWN),
+        ("RESTException: …: SunCertPathBuilderException: unable to find valid certification path to requested target",
+         UNKNOWN),
         ("CertificateException: No X509TrustManager implementation available", UNKNOWN),
         ("PKIX path validation failed: validity check failed: CertificateExpiredException: NotAfter: …", EXPIRED),
         ("SSLPeerUnverifiedException: Certificate for <127.0.0.1> doesn't match any of the subject …", OTHER_HOST),
