@@ -69,7 +69,7 @@ class JdbcTransport:
             writer.append()
         except Py4JJavaError as error:
             if words := certificate_words(str(error)):
-                at_store = "awssdk" in words
+                at_store = "awssdk" in str(error)
                 service = SERVICE if at_store else "ClickHouse"
                 connection = self._connections.catalog if at_store else self._connections.clickhouse
                 raise Refused(service, connection.connection_id, words) from error
