@@ -29,6 +29,7 @@ from k2_offload.core.maintenance import RewriteStamp
 from k2_offload.core.plan import PlannedColumn
 from k2_offload.core.schema_change import widens
 from k2_offload.core.skips import Skips
+from offload_job.authorities import trust
 from offload_job.java_errors import failures_translated, is_conflict
 from offload_job.jvm import Jvm, java_map
 from offload_job.scan_tasks import ScanTasks
@@ -44,9 +45,12 @@ _COMPARES_WHOLE_TABLE = "JdbcTableOperations"
 def open_catalog(jvm: Jvm, settings: CatalogSettings) -> Any:
     """Connect to the catalog, with some patience.
 
+    :raises ConfigurationError: if the authorities that its connection names cannot be read here
     :raises Unreachable: if it does not answer
     :raises Refused: if it does not let the user in
     """
+    if settings.ca_certs:
+        trust(jvm, settings.connection_id, settings.ca_certs)
     properties = java_map(jvm, settings.java)
 
     def connect() -> Any:

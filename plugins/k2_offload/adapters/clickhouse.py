@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -12,16 +11,17 @@ from functools import cached_property
 from itertools import starmap
 from typing import Any
 
+from k2_offload.adapters.authorities import check_authorities
 from k2_offload.core import queries
 from k2_offload.core.connections import ClickHouseEndpoint, authority
 from k2_offload.core.cuts import CUT_STEPS, Counts
 from k2_offload.core.errors import (
-    ConfigurationError,
     InvalidSource,
     OffloadError,
     Overloaded,
     Refused,
     StoreFailed,
+    StoreNotTrusted,
     StoreRefused,
     Unreachable,
     is_certificate_refusal,
@@ -110,7 +110,7 @@ class ClickHouse:
         import clickhouse_driver  # noqa: PLC0415
 
         endpoint = self._endpoint
-        _check_authorities(endpoint)
+        check_authorities(endpoint.connection_id, endpoint.ca_certs)
         seconds = endpoint.longest_query_seconds
         limit = {} if seconds is None else {"max_execution_time": seconds}
         client = clickhouse_driver.Client(
@@ -175,6 +175,8 @@ class ClickHouse:
             if error.code in _OVERLOADED:
                 raise Overloaded(error.code, message) from error
             if error.code == _STORE_FAILED:
+                if is_certificate_refusal(message):
+                    raise StoreNotTrusted(message) from error
                 raise (StoreRefused if is_store_refusal(message) else StoreFailed)(message) from error
             raise OffloadError(f"ClickHouse refused a query (code {error.code}): {message}") from error
         return rows
@@ -424,15 +426,3 @@ def _check_partitioned(table: TableSpec, columns: Sequence[Column]) -> None:
             f"NULL, or point 'source' at a view that selects ifNull({table.partition_column}, "
             f"{table.timestamp_column}) AS {table.partition_column}; then run `k2 validate`."
         )
-
-
-def _check_authorities(endpoint: ClickHouseEndpoint) -> None:
-    """The driver takes a file that it cannot read for a server that is down."""
-    if endpoint.ca_certs:
-        try:
-            ssl.create_default_context(cafile=endpoint.ca_certs)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigurationError(
-                f"connection '{endpoint.connection_id}': extra 'ca_certs' names {endpoint.ca_certs}, which is no file "
-                f"with certificates that can be read here ({error}). Nothing was sent and no row is lost."
-            ) from None
