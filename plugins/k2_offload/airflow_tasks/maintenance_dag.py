@@ -6,12 +6,12 @@ from pathlib import Path
 
 from airflow.sdk import DAG, Param
 
-from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID
 from k2_offload.airflow_tasks.maintenance import MaintainOperator, VerifySealsOperator
 from k2_offload.airflow_tasks.notify import on_failure
 from k2_offload.airflow_tasks.params import in_utc, tables_param, task_defaults
 from k2_offload.airflow_tasks.retention import RemoveProvenOperator
 from k2_offload.airflow_tasks.spark_application import with_runner
+from k2_offload.core.dag_ids import MAINTENANCE_DAG_ID
 from k2_offload.core.limits import MAINTENANCE_SECONDS
 from k2_offload.core.tables import Tables
 

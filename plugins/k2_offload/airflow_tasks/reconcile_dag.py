@@ -10,13 +10,13 @@ from pathlib import Path
 from airflow.sdk import DAG, Param
 
 from k2_offload.adapters.settings import load_settings
-from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID
 from k2_offload.airflow_tasks.notify import on_failure
 from k2_offload.airflow_tasks.offload import OffloadOperator
 from k2_offload.airflow_tasks.offsets import CompareOffsetsOperator
 from k2_offload.airflow_tasks.params import in_utc, tables_param, task_defaults
 from k2_offload.airflow_tasks.reconcile import CompareOperator, ConfirmOperator
 from k2_offload.airflow_tasks.spark_application import with_runner
+from k2_offload.core.dag_ids import RECONCILE_DAG_ID
 from k2_offload.core.tables import Tables
 
 _DOC = Path(__file__).with_suffix(".md")

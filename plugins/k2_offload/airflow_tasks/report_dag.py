@@ -7,10 +7,10 @@ from pathlib import Path
 from airflow.sdk import DAG, Param
 
 from k2_offload.adapters.settings import load_settings
-from k2_offload.airflow_tasks.dag_ids import REPORT_DAG_ID
 from k2_offload.airflow_tasks.notify import on_failure
 from k2_offload.airflow_tasks.params import in_utc, task_defaults
 from k2_offload.airflow_tasks.report import ReportOperator
+from k2_offload.core.dag_ids import REPORT_DAG_ID
 
 _DOC = Path(__file__).with_suffix(".md")
 

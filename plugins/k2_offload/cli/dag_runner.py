@@ -32,8 +32,8 @@ from k2_offload.adapters.dag_runs import ActiveRun, conf_of_this_process, end_ru
 from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.retry import with_retries
 from k2_offload.adapters.settings import load_settings
-from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.cli.run_log import as_console
+from k2_offload.core.dag_ids import dag_id
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.limits import MISSING_RUN_SECONDS
 from k2_offload.core.tables import LAYERS

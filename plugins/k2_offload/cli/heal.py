@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID
 from k2_offload.cli.console import FINDING, command, errors, print_json, screen, show_error
 from k2_offload.cli.days import day_document, show_days
 from k2_offload.cli.options import DryRunOption, JsonOption, TablesArgument, YesOption, confirmed, parse_day
 from k2_offload.cli.run import explain, run_dag
+from k2_offload.core.dag_ids import RECONCILE_DAG_ID
 from k2_offload.core.errors import InvalidCondition
 from k2_offload.core.tables import TableSpec
 from k2_offload.work.compare import describe

@@ -11,7 +11,6 @@ import typer
 from k2_offload.adapters.ledger_records import MaintenanceRecord
 from k2_offload.adapters.settings import load_settings
 from k2_offload.adapters.table_file import load_tables
-from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID
 from k2_offload.cli.console import (
     FAILED,
     FINDING,
@@ -25,6 +24,7 @@ from k2_offload.cli.console import (
 )
 from k2_offload.cli.options import DryRunOption, JsonOption, TablesArgument
 from k2_offload.cli.run import explain, run_dag
+from k2_offload.core.dag_ids import MAINTENANCE_DAG_ID
 from k2_offload.core.errors import InvalidCondition
 from k2_offload.core.text import show_bytes, show_number, show_seconds
 from k2_offload.work.tiers import open_ledger, wall_clock

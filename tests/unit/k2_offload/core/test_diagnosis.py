@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID, REPORT_DAG_ID
 from k2_offload.core import diagnosis, needs
+from k2_offload.core.dag_ids import MAINTENANCE_DAG_ID, REPORT_DAG_ID
 from k2_offload.core.diagnosis import diagnose
 from k2_offload.core.history import History
 from k2_offload.core.needs import State

@@ -13,7 +13,7 @@ import pytest
 
 from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.table_file import parse_tables
-from k2_offload.airflow_tasks.dag_ids import watched_dags
+from k2_offload.core.dag_ids import watched_dags
 from k2_offload.core.errors import ConfigurationError, NoAirflowDatabase, OffloadError, OldLedger, Refused, Unreachable
 from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.metrics import METRICS
