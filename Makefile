@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup ready prometheus up down status demo k2 airflow test test-unit test-stack test-stack-real test-kafka soak year month runbooks bench lint format lock wheel clean
+.PHONY: help setup ready prometheus up down status demo k2 airflow test test-unit test-stack test-stack-real test-kafka soak year month runbooks bench lint format lock wheel sbom clean
 
 PYTHON ?=
 PYTEST := .venv/bin/python -m pytest
@@ -119,6 +119,9 @@ lock: ready ## Compile the lock files from pyproject.toml (UPGRADE=1 takes newer
 
 wheel: ready ## Build the wheel in dist/: DAGs, jobs, SQL, an example of a table file and the command k2
 	@.venv/bin/python -m hatchling build --target wheel
+
+sbom: ready ## Write what ships: the bill of materials in dist/ (CycloneDX), and the licences in docs/licences.md
+	@.venv/bin/python -m embedded.sbom
 
 clean: down ## Stop the stack and remove everything it made, data included
 	rm -rf .venv .state dist

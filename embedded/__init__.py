@@ -1,1 +1,1 @@
-"""Local tooling: the embedded stack, its set-up, the gateway and the feed. Production runs none of it."""
+"""Local tooling: the embedded stack, its set-up, gateway and feed; bill of materials. Production runs none of it."""

@@ -56,7 +56,11 @@ class Authority:
         return Authority(file, key, certificate)
 
     def sign(self, *, host: str = HOST, left: timedelta = _DAY) -> ssl.SSLContext:
-        """What a server needs that presents a certificate for a host.
+        """What a server of this process needs that presents a certificate, see :meth:`sign_file`."""
+        return server_context(self.sign_file(host=host, left=left))
+
+    def sign_file(self, *, host: str = HOST, left: timedelta = _DAY) -> Path:
+        """A file with a certificate for a host, and its key.
 
         :param left: how long it is still valid; less than nothing if it has expired
         """
@@ -79,9 +83,14 @@ class Authority:
         file = self.file.with_name(f"server-{certificate.serial_number}.pem")
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         file.write_bytes(private + certificate.public_bytes(Encoding.PEM))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
-        return context
+        return file
+
+
+def server_context(certificate: Path) -> ssl.SSLContext:
+    """What a server of this process needs that presents the certificate of a file, see :meth:`Authority.sign_file`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context
 
 
 def _builder(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from k2_offload.adapters.settings import load_settings
 from k2_offload.adapters.table_file import load_tables
-from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.airflow_tasks.layer_dag import build_dag
+from k2_offload.core.dag_ids import dag_id
 from k2_offload.core.tables import LAYERS
 
 tables = load_tables(load_settings().tables_file)

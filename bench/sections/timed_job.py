@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "include" / "spark_
 
 import offload  # noqa: F401 - finds the package
 from k2_offload.adapters.clickhouse import ClickHouse
-from offload_job import application, jvm
+from offload_job import application, jvm, move
 from offload_job.cold_table_writer import ColdTableWriter
 from offload_job.transports import export
 
@@ -56,7 +56,7 @@ watch(ClickHouse, "rows_per_slot", "count the rows")
 watch(export, "run_export", "export")
 watch(ColdTableWriter, "data_file", "read the footer")
 watch(ColdTableWriter, "stage_files", "stage")
-watch(ColdTableWriter, "fast_forward", "publish")
+watch(move, "fast_forward", "publish")
 code = application.main(jvm.start_jvm)
 Path(os.environ["K2_BENCH_STEPS"]).write_text(json.dumps(steps))
 sys.exit(code)

@@ -40,10 +40,11 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     data_path = arguments.data_path.resolve()
+    config_file = arguments.config_file.resolve() if arguments.config_file else None
     # ClickHouse 26.9 reads icebergLocal() tables below the working directory only: make that every absolute path.
     os.chdir("/")
     try:
-        engine = Engine(data_path)
+        engine = Engine(data_path, config_file)
     except (GatewayError, OSError) as error:
         return _refuse(f"cannot open the data path {data_path}: {error}")
     try:
@@ -106,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python -m embedded.gateway --data-path .state/clickhouse --http-port 18123",
     )
     parser.add_argument("--data-path", type=Path, required=True, help="folder of the engine's data")
+    parser.add_argument("--config-file", type=Path, help="ClickHouse's configuration (XML) for the engine")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--native-port", type=int, default=19000, help="default: %(default)s")
     parser.add_argument("--http-port", type=int, default=18123, help="default: %(default)s")

@@ -103,15 +103,16 @@ class Engine:
     """The engine and its data path; every method may be called from any thread.
 
     :param data_path: folder of the engine's data, created when missing. One process at a time can use it.
+    :param config_file: ClickHouse's configuration (XML), if there is any
     :raises GatewayError: when the engine cannot open the data path, for example because another process uses it.
     """
 
-    def __init__(self, data_path: Path) -> None:
-        if "?" in str(data_path):
+    def __init__(self, data_path: Path, config_file: Path | None = None) -> None:
+        if "?" in f"{data_path}{config_file}":
             raise gateway_error(BAD_ARGUMENTS, "The engine takes what follows a question mark in a path for options.")
         data_path.mkdir(parents=True, exist_ok=True)
         self._spool = data_path / "gateway_spool"
-        self._address = str(data_path.resolve())
+        self._address = str(data_path.resolve()) + (f"?config-file={config_file.resolve()}" if config_file else "")
         self._main = self._connect()
         # What a crashed predecessor spooled; only now is it certain that no other process is using the data path.
         shutil.rmtree(self._spool, ignore_errors=True)

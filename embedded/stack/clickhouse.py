@@ -33,6 +33,7 @@ def service(settings: StackSettings) -> Service:
             *("--host", HOST),
             *("--native-port", str(ports.clickhouse_native)),
             *("--http-port", str(ports.clickhouse_http)),
+            *(("--config-file", settings.clickhouse_config) if settings.clickhouse_config.is_file() else ()),
         ]
 
     return Service(

@@ -98,6 +98,11 @@ class StackSettings:
         return self.state / "clickhouse"
 
     @property
+    def clickhouse_config(self) -> Path:
+        """The engine's configuration (XML), if somebody has put one there."""
+        return self.state / "clickhouse.xml"
+
+    @property
     def warehouse(self) -> Path:
         """Iceberg's tables."""
         return self.state / "warehouse"

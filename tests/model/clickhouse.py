@@ -8,13 +8,14 @@ from __future__ import annotations
 import operator
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
 from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.core import queries
 from k2_offload.core.connections import ClickHouseEndpoint
 from k2_offload.core.retention_queries import any_holding
 from k2_offload.core.windows import from_micros, to_micros
@@ -23,9 +24,9 @@ from tests.model.actors import perform
 _SLOT = 300_000_000
 _SECOND = 1_000_000
 _ENDPOINT = ClickHouseEndpoint("clickhouse", "simulated", 0, 0, "", "", "k2", False)
-_BOUND = re.compile(r"(?<![\w`])(?:source\.)?`(\w+)` (>=|<) fromUnixTimestamp64Micro\((\d+), 'UTC'\)")
+_BOUND = re.compile(r"(?<![\w`])(?:k2_source\.)?`(\w+)` (>=|<) fromUnixTimestamp64Micro\((\d+), 'UTC'\)")
 _NOT = re.compile(r" AND NOT \(((?:[^()]|\([^()]*\))*)\)")
-_SOURCE = re.compile(r"FROM `k2`\.`(\w+)` AS source")
+_SOURCE = re.compile(r"FROM `k2`\.`(\w+)` AS k2_source")
 _COLD = re.compile(r"FROM icebergLocal\('[^']*', SETTINGS iceberg_metadata_file_path = '([^']*)'\)")
 _SNAPSHOT = re.compile(r" SETTINGS iceberg_snapshot_id = (\d+)$")
 _COMPARISONS = {">=": operator.ge, "<": operator.lt}
@@ -121,7 +122,7 @@ class Server:
             self.lagging -= 1
             rows = rows[: -self.hidden_rows]
         if "AS slot, count()" in sql:
-            [column] = re.findall(r"CAST\(source\.`(\w+)`", sql)[:1]
+            [column] = re.findall(r"CAST\(k2_source\.`(\w+)`", sql)[:1]
             return list(Counter(getattr(row, column) // _SLOT * _SLOT for row in rows).items())
         if exported := re.match(r"INSERT INTO FUNCTION file\('([^']*)', 'Parquet'\)", sql):
             if self.losses and rows:
@@ -189,9 +190,9 @@ class _Client:
         self._server = server
         self.connection = SimpleNamespace(host="simulated")
 
-    def execute(self, sql: str, parameters: Mapping[str, str] | None = None):
-        if "SELECT engine_full" in sql and parameters is not None:  # nothing that could come between depends on it
-            replicated = f"{parameters['database']}.{parameters['table']}" in self._server.replicas
+    def execute(self, sql: str):
+        if sql.startswith("SELECT engine_full FROM"):  # nothing that could come between depends on it
+            replicated = sql in map(queries.engine, self._server.replicas)
             return [("ReplicatedMergeTree" if replicated else "MergeTree",)]
         if "FROM system.replicas" in sql:
             return [(name, *state) for name, state in self._server.replicas.items() if f"'{name}'" in sql]

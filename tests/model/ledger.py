@@ -171,14 +171,8 @@ class Connection:
         if self.closed:
             raise PostgresError("the connection is gone")
         self._result = []
-        if name == "read_gaps":
-            self._result = [(table, *gap) for table, entry in self._server.entries.items() for gap in entry.gaps]
-            return
-        if name == "read_tables":
-            self._result = [
-                (table, entry.row.watermark, entry.row.status, *[None] * 7, entry.row.table_uuid)
-                for table, entry in self._server.entries.items()
-            ]
+        if name in ("read_gaps", "read_tables", "look_at_table"):
+            self._look(name, values)
             return
         if name in ("has_seals", "read_seals", "record_seal", "record_verification"):
             self._execute_on_seals(name, values)
@@ -198,15 +192,27 @@ class Connection:
             if name == "lock_table" or table not in self._server.entries:
                 self._lock(table)
             if name == "lock_table":
-                row = self._work[table].row
-                self._result = [(row.watermark, row.table_uuid, row.looked_at, row.cleared_until, row.row_limit)]
+                self._result = [_known(self._work[table].row)]
             return
-        entry = self._work[table]  # every other statement follows lock_table
+        looks = name == "open_window_of" and table not in self._work  # every other statement follows lock_table
+        entry = self._server.entries.get(table, Entry()) if looks else self._work[table]
         if name == "open_window_of":
             opened = [(window_id, entry.windows[window_id]) for window_id in entry.open_windows]
             self._result = [(window_id, each.rows, each.failures, each.planned_at) for window_id, each in opened]
         else:
             self._work[table] = _STATEMENTS[name](entry, values)
+
+    def _look(self, name: str, values: Mapping[str, Any]):
+        if name == "read_gaps":
+            self._result = [(table, *gap) for table, entry in self._server.entries.items() for gap in entry.gaps]
+        elif name == "read_tables":
+            self._result = [
+                (table, entry.row.watermark, entry.row.status, *[None] * 7, entry.row.table_uuid)
+                for table, entry in self._server.entries.items()
+            ]
+        else:
+            entries = filter(None, [self._server.entries.get(values["table"])])
+            self._result = [_known(entry.row) for entry in entries]
 
     def _execute_on_seals(self, name: str, values: Mapping[str, Any]):
         if name == "has_seals":
@@ -231,6 +237,10 @@ class Connection:
             raise Blocked
         if table not in self._work:
             self._work[table] = self._server.entries.get(table, Entry())
+
+
+def _known(row: TableRow) -> tuple[Any, ...]:
+    return row.watermark, row.table_uuid, row.looked_at, row.cleared_until, row.row_limit
 
 
 def _open(entry: Entry, values: Mapping[str, Any]) -> Entry:

@@ -40,7 +40,8 @@ from offload_job import backfill as filling
 from offload_job import heal as healing
 from offload_job import move as job
 from offload_job.maintenance.rewrite import OldFiles, rewrite_days
-from offload_job.swap import Swap, publish_staged
+from offload_job.publishing import publish_staged
+from offload_job.swap import Swap
 from offload_job.transports.export import ExportTransport
 from tests.model.actors import Actor
 from tests.model.clickhouse import Row, Server, SimulatedClickHouse
@@ -369,9 +370,7 @@ class World:
             planned,
             BackfillId.parse(planned.backfill_id),
             cold,
-            lambda staged: publish_staged(
-                SIMULATED_JVM, cold, planned.table, staged, (MAIN, HEALED_BRANCH), FaultPoint.BACKFILLED
-            ),
+            lambda staged: publish_staged(cold, staged, (MAIN, HEALED_BRANCH), FaultPoint.BACKFILLED),
             SimulatedClickHouse(self.clickhouse),
             ExportTransport(JobConnections(None, None, "lake"), "local"),
             lambda: f"attempt-{next(self._attempts)}",

@@ -102,12 +102,13 @@ class Lake:
         """What a command says with ``--json``."""
         return json.loads(self.k2(*arguments, "--json", **options).stdout)
 
-    def make_collection(self, *, bucket: str = BUCKET, secret: str = SECRET) -> None:
+    def make_collection(self, *, bucket: str = BUCKET, secret: str = SECRET, endpoint: str | None = None) -> None:
         """The named collection by which ClickHouse reaches the store, made anew."""
         with self.stack.clickhouse_client() as client:
             client.execute(f"DROP NAMED COLLECTION IF EXISTS {COLLECTION}")
             client.execute(
-                f"CREATE NAMED COLLECTION {COLLECTION} AS url = '{self.endpoint}/{bucket}/' NOT OVERRIDABLE, "
+                f"CREATE NAMED COLLECTION {COLLECTION} AS "
+                f"url = '{endpoint or self.endpoint}/{bucket}/' NOT OVERRIDABLE, "
                 f"access_key_id = '{KEY_ID}', secret_access_key = '{secret}'"
             )
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 from embedded.stack import lifecycle
+from embedded.stack.processes import wait_until
 from tests.support import SharedStack
 
 
@@ -32,7 +33,13 @@ class Crash:
 
 def restart_clickhouse(stack: SharedStack) -> None:
     """Kill the embedded stack's ClickHouse, and start it again."""
-    [pid] = [each.pid for each in lifecycle.status(stack.settings, airflow=False) if each.name == "clickhouse"]
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
+
+    def pid() -> int | None:
+        [found] = [each.pid for each in lifecycle.status(stack.settings, airflow=False) if each.name == "clickhouse"]
+        return found
+
+    running = pid()
+    assert running is not None
+    os.kill(running, signal.SIGKILL)
+    assert wait_until(lambda: pid() is None, 30), "it did not end"  # its memory takes a moment to go
     lifecycle.up(stack.settings, airflow=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,16 +77,16 @@ class ObjectStore(Server):
             each.mkdir(parents=True)
         self._layout = layout
         root = {"ROOT_ACCESS_KEY_ID": _ROOT_KEY_ID, "ROOT_SECRET_ACCESS_KEY": _ROOT_SECRET}
-        super().__init__(
-            [
-                *(layout.object_store, "--port", f"{HOST}:{port}", "--health", "/health"),
-                *("--iam-dir", accounts, "posix", self.data),
-            ],
-            f"{self.endpoint}/health",
-            folder / "object-store.log",
-            {**marks, **root},
-        )
-        self._root = root
+        self._accounts, self._root = accounts, root
+        self.log, self.variables = folder / "object-store.log", {**marks, **root}
+        super().__init__(self.command(layout, port), f"{self.endpoint}/health", self.log, self.variables)
+
+    def command(self, layout: Layout, port: int, *options: str | Path) -> list[str | Path]:
+        """What serves its objects at a port."""
+        return [
+            *(layout.object_store, "--port", f"{HOST}:{port}", "--health", "/health", *options),
+            *("--iam-dir", self._accounts, "posix", self.data),
+        ]
 
     def set_up(self) -> None:
         """Make the account and the bucket, as the containers do."""
@@ -105,6 +106,31 @@ class ObjectStore(Server):
         }
         script = self._layout.root / "docker" / "object_store" / "setup.sh"
         subprocess.run(["sh", script], env=variables, check=True, capture_output=True)
+
+
+class TlsObjectStore(Server):
+    """Another versitygw for the objects of one, that ends TLS itself.
+
+    :param certificate: file (PEM) with it and its key; may be replaced, for the next start
+    """
+
+    def __init__(self, layout: Layout, store: ObjectStore, port: int, certificate: Path) -> None:
+        self.endpoint = f"https://{HOST}:{port}"
+        self.certificate = certificate
+        self._port = port
+        self._command_of = lambda: store.command(layout, port, "--cert", self.certificate, "--key", self.certificate)
+        super().__init__([], f"{self.endpoint}/health", store.log.with_name("tls-object-store.log"), store.variables)
+
+    def start(self) -> None:
+        self._command = [str(part) for part in self._command_of()]
+        super().start()
+
+    def _answers(self) -> bool:
+        try:  # whatever its certificate is
+            socket.create_connection((HOST, self._port), timeout=5).close()
+        except OSError:
+            return False
+        return True
 
 
 class RestCatalog(Server):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.cold_catalog import ColdCatalog
@@ -55,6 +56,15 @@ class Cycle:
 def table_file(specs: Sequence[str]) -> str:
     """A table file with these entries."""
     return "tables:\n" + textwrap.indent("\n".join(specs), "  ")
+
+
+def table_spec(**changes: Any) -> TableSpec:
+    """The bronze table ``t`` whose windows and partitions are both cut on ``at``, but for some changes."""
+    values: dict[str, Any] = {
+        "name": "t", "layer": "bronze", "source": "k2.t", "target": "cold.t", "timestamp_column": "at",
+        "partition_column": "at", "job_group": "bronze",
+    }  # fmt: skip
+    return TableSpec(**values | changes)
 
 
 Clock = Callable[[], datetime]

@@ -334,7 +334,7 @@ def test_example_connections_are_valid() -> None:
     assert {kind: kinds.count(kind) for kind in kinds} == {
         "postgres": 2,
         "clickhouse": 2,
-        "iceberg": 3,
+        "iceberg": 4,
         "spark": 2,
         "docker": 1,
         "kubernetes": 1,

@@ -32,12 +32,13 @@ from k2_offload.core.heal import HealId
 from k2_offload.core.plan import Plan, PlannedBackfill, PlannedHeal, PlannedRows, PlannedWindow
 from k2_offload.core.transports import TRANSPORTS
 from offload_job.backfill import backfill
-from offload_job.cold_table_writer import MAIN, ColdTableWriter, open_catalog
+from offload_job.cold_table_writer import ColdTableWriter, open_catalog
 from offload_job.heal import heal
 from offload_job.jvm import Jvm, end_with_parent, start_jvm
 from offload_job.move import move
+from offload_job.publishing import MAIN, publish_staged
 from offload_job.steps import Steps
-from offload_job.swap import Swap, publish_staged
+from offload_job.swap import Swap
 from offload_job.transport import Transport, load_transport
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ class Job:
 
         def publish(snapshot_id: int) -> bool:
             branches = (MAIN, HEALED_BRANCH)
-            return publish_staged(self._jvm, cold, planned.table, snapshot_id, branches, FaultPoint.BACKFILLED)
+            return publish_staged(cold, snapshot_id, branches, FaultPoint.BACKFILLED)
 
         with closing(ClickHouse(self.connections.clickhouse)) as clickhouse:
             return backfill(planned, backfill_id, cold, publish, clickhouse, transport, lambda: uuid.uuid4().hex)

@@ -37,7 +37,7 @@ def backfill(
 ) -> Snapshot | None:
     """Bring one skipped range. Any number of processes may try that at the same time, and any of them die.
 
-    :param publish: moves main from a staged snapshot's parent to it, see :func:`offload_job.swap.publish_staged`
+    :param publish: moves main from a staged snapshot's parent to it, see :func:`offload_job.publishing.publish_staged`
     :param new_attempt: gives a name that was never used before
     :returns: what was published; ``None`` if the cold table held the range already
     :raises StaleWindow: if it has to be planned anew
@@ -80,8 +80,7 @@ def backfill(
         reached(FaultPoint.BACKFILL_CHECKED, planned.table)
         if checked == stamp and publish(staged.snapshot_id):
             return staged
-        head = cold.java.currentSnapshot().snapshotId()
-        latest = _check(planned, backfill_id, cold, head, counted, new_attempt())
+        latest = _check(planned, backfill_id, cold, cold.head, counted, new_attempt())
         if latest is None:
             return None
         stamp = latest

@@ -1,4 +1,4 @@
-"""One Iceberg table through Iceberg's own Java library: reads its chain of snapshots, stages, fast-forwards main."""
+"""One Iceberg table through Iceberg's own Java library: reads its chain of snapshots, and stages."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from k2_offload.core.maintenance import RewriteStamp
 from k2_offload.core.plan import PlannedColumn
 from k2_offload.core.schema_change import widens
 from k2_offload.core.skips import Skips
-from offload_job.java_errors import failures_translated, is_conflict, java_errors
+from offload_job.authorities import trust
+from offload_job.java_errors import failures_translated, is_conflict
 from offload_job.jvm import Jvm, java_map
 from offload_job.scan_tasks import ScanTasks
 
 log = logging.getLogger(__name__)
 
-MAIN = "main"
 _NAME_MAPPING = "schema.name-mapping.default"
 
 _COMPARES_WHOLE_TABLE = "JdbcTableOperations"
@@ -45,9 +45,12 @@ _COMPARES_WHOLE_TABLE = "JdbcTableOperations"
 def open_catalog(jvm: Jvm, settings: CatalogSettings) -> Any:
     """Connect to the catalog, with some patience.
 
+    :raises ConfigurationError: if the authorities that its connection names cannot be read here
     :raises Unreachable: if it does not answer
     :raises Refused: if it does not let the user in
     """
+    if settings.ca_certs:
+        trust(jvm, settings.connection_id, settings.ca_certs)
     properties = java_map(jvm, settings.java)
 
     def connect() -> Any:
@@ -70,9 +73,9 @@ class ColdTableWriter:
     """
 
     def __init__(self, jvm: Jvm, catalog: Any, target: str, name: str, connection_id: str) -> None:
-        self._jvm = jvm
+        self.jvm = jvm
         self._target = target
-        self._name = name
+        self.name = name
         self.connection_id = connection_id
         self._named: set[str] = set()
         with failures_translated(connection_id):
@@ -99,19 +102,20 @@ class ColdTableWriter:
 
         :raises DamagedTable: if the table cannot say
         """
-        return find_published(self._name, self.uuid, self._head(head), self._branches(), self.snapshot)
+        head = self.head if head is None else head
+        return find_published(self.name, self.uuid, head, self._branches(), self.snapshot)
 
     def skips(self, head: int | None = None) -> Skips:
         """What is left out on purpose in the chain from ``head`` (``None``: from what readers see) backwards.
 
         :raises DamagedTable: if the table cannot say
         """
-        head = self._head(head)
+        head = self.head if head is None else head
         return find_skips(head, self.published(head), self._branches(), self.snapshot)
 
-    def _head(self, head: int | None) -> int | None:
-        if head is not None:
-            return head
+    @property
+    def head(self) -> int | None:
+        """The snapshot that readers see; ``None`` if the table has none yet."""
         current = self.java.currentSnapshot()
         return current.snapshotId() if current is not None else None
 
@@ -130,7 +134,7 @@ class ColdTableWriter:
             if present.get(name) != wanted:
                 listed = ", ".join(f"'{key}' = '{value}'" for key, value in properties.items())
                 raise ConfigurationError(
-                    f"{self._name}: the cold table's property '{name}' is not '{wanted}', so Spark could publish "
+                    f"{self.name}: the cold table's property '{name}' is not '{wanted}', so Spark could publish "
                     f"rows before they are audited. Nothing was moved and no row is lost. Set it: ALTER TABLE "
                     f"{self._target} SET TBLPROPERTIES ({listed})."
                 )
@@ -148,8 +152,8 @@ class ColdTableWriter:
             present[name] != kind and not widens(kind, present[name]) for name, kind in wanted.items()
         ):
             raise StaleWindow(
-                f"{self._name}: the cold table's columns have changed since this was planned. Nothing was published "
-                f"and no row is lost; the next run plans anew. `k2 schema {self._name}` shows them."
+                f"{self.name}: the cold table's columns have changed since this was planned. Nothing was published "
+                f"and no row is lost; the next run plans anew. `k2 schema {self.name}` shows them."
             )
 
     def parent_of(self, snapshot_id: int) -> int | None:
@@ -164,12 +168,12 @@ class ColdTableWriter:
         """
         staged = self.java.snapshot(snapshot_id)
         if staged is None:
-            raise OffloadError(f"{self._name}: the staged snapshot {snapshot_id} has gone; the retry stages it again.")
+            raise OffloadError(f"{self.name}: the staged snapshot {snapshot_id} has gone; the retry stages it again.")
         return staged
 
     def plan(self, scan: Any) -> ScanTasks:
         """The files that Iceberg's ``TableScan`` finds."""
-        return ScanTasks.plan(self._jvm, scan)
+        return ScanTasks.plan(self.jvm, scan)
 
     def stage_files(self, files: Iterable[Any], stamp: Stamp | HealStamp | BackfillStamp) -> Snapshot:
         """Make the data files a snapshot on top of the current head that no reader sees.
@@ -191,7 +195,7 @@ class ColdTableWriter:
         with failures_translated(self.connection_id):
             self._check_present([self._metadata_file()])
             self._commit_staged(update, stamp.attempt)
-            reached(FaultPoint.STAGED, self._name)
+            reached(FaultPoint.STAGED, self.name)
         return self.staged_by(stamp.attempt)
 
     def _commit_staged(self, update: Any, attempt: str) -> None:
@@ -208,7 +212,7 @@ class ColdTableWriter:
         for remaining in reversed(range(STAGE_ATTEMPTS)):
             snapshot = update.apply()  # writes manifests, on top of the table as it is now; commits nothing
             base = operations.current()
-            updated = self._jvm.org.apache.iceberg.TableMetadata.buildFrom(base).addSnapshot(snapshot).build()
+            updated = self.jvm.org.apache.iceberg.TableMetadata.buildFrom(base).addSnapshot(snapshot).build()
             self._named.add(attempt)
             try:
                 operations.commit(base, updated)
@@ -258,10 +262,10 @@ class ColdTableWriter:
         operations = self.java.operations()
         base = operations.current()
         staged = self.java.snapshot(snapshot_id)
-        dropped = self._jvm.org.apache.iceberg.TableMetadata.buildFrom(base).removeSnapshots([staged]).build()
+        dropped = self.jvm.org.apache.iceberg.TableMetadata.buildFrom(base).removeSnapshots([staged]).build()
         try:
             operations.commit(base, dropped)
-            reached(FaultPoint.DROPPED, self._name)
+            reached(FaultPoint.DROPPED, self.name)
         except Exception:  # noqa: BLE001 - whatever it was, the table tells
             self.java.refresh()
             unchanged = bool(operations.current().lastSequenceNumber() == base.lastSequenceNumber())
@@ -291,7 +295,7 @@ class ColdTableWriter:
 
         :param kind: what they are, for its log
         """
-        self._jvm.org.apache.iceberg.CatalogUtil.deleteFiles(self.java.io(), files, kind)
+        self.jvm.org.apache.iceberg.CatalogUtil.deleteFiles(self.java.io(), files, kind)
 
     @contextmanager
     def _clearing_up(self) -> Iterator[None]:
@@ -299,7 +303,7 @@ class ColdTableWriter:
         try:
             yield
         except Exception as error:  # noqa: BLE001
-            log.warning("%s: files of a failed attempt are left to maintenance: %s", self._name, error)
+            log.warning("%s: files of a failed attempt are left to maintenance: %s", self.name, error)
 
     def stage_again(self, snapshot_id: int, stamp: Stamp | HealStamp | BackfillStamp) -> int:
         """Stage the files of a staged snapshot once more, on top of the head as it is now."""
@@ -315,7 +319,7 @@ class ColdTableWriter:
         staged = self._find_staged(attempt)
         if staged is None:
             raise OffloadError(
-                f"{self._name}: the staged snapshot has gone. Nothing was published; the retry stages again."
+                f"{self.name}: the staged snapshot has gone. Nothing was published; the retry stages again."
             )
         return staged
 
@@ -339,43 +343,17 @@ class ColdTableWriter:
             if not self.java.io().newInputFile(file).exists():
                 raise Unreachable("The Iceberg catalog or its storage", self.connection_id, f"{file} is not there")
 
-    def fast_forward(self, snapshot_id: int) -> bool:
-        """Move main, and the marker of the last published window, to a staged snapshot in one atomic commit.
-
-        :returns: ``False`` if main is no longer an ancestor of it, or another commit came between: stage again
-        """
-        try:
-            refs = self.java.manageSnapshots()
-            if self.java.refs().containsKey(PUBLISHED_BRANCH):
-                refs = refs.replaceBranch(PUBLISHED_BRANCH, snapshot_id)
-            else:
-                refs = refs.createBranch(PUBLISHED_BRANCH, snapshot_id)
-            if self.java.refs().containsKey(HEALED_BRANCH):
-                refs = refs.removeBranch(HEALED_BRANCH)  # the window's own branch says all now
-            refs.fastForwardBranch(MAIN, PUBLISHED_BRANCH).commit()
-            reached(FaultPoint.PUBLISHED, self._name)
-        except java_errors() as error:
-            with failures_translated(self.connection_id):
-                self.java.refresh()
-                current = self.java.currentSnapshot()
-                if current is not None and current.snapshotId() == snapshot_id:
-                    return True  # the reply was lost, not the commit
-                if is_conflict(error):
-                    return False
-                raise
-        return True
-
     def data_file(self, uri: str, partition_field: str, day: date) -> Any:
         """Describe a Parquet file that is already in place, from its footer.
 
         :raises WrittenElsewhere: if it is not there, and the table's own metadata is
         :raises OffloadError: if it lacks a column of the table, or readers could not find its columns
         """
-        iceberg = self._jvm.org.apache.iceberg
+        iceberg = self.jvm.org.apache.iceberg
         mapping = self.java.properties().get(_NAME_MAPPING)
         if mapping is None:
             raise OffloadError(
-                f"{self._name}: the cold table {self._target} has no property {_NAME_MAPPING}, so readers would not "
+                f"{self.name}: the cold table {self._target} has no property {_NAME_MAPPING}, so readers would not "
                 "find the columns of files that ClickHouse writes. Nothing was published and no row is lost. Set it "
                 "with Spark: ALTER TABLE … SET TBLPROPERTIES; or use transport: jdbc."
             )
@@ -386,7 +364,7 @@ class ColdTableWriter:
             columns = self.java.schema().columns().size()
             if metrics.columnSizes().size() != columns:
                 raise OffloadError(
-                    f"{self._name}: {uri} has {metrics.columnSizes().size()} of the table's {columns} columns. Nothing "
+                    f"{self.name}: {uri} has {metrics.columnSizes().size()} of the table's {columns} columns. Nothing "
                     "was published and no row is lost."
                 )
             return (
@@ -400,7 +378,7 @@ class ColdTableWriter:
             )
 
     def _metrics(self, uri: str, file: Any, mapping: Any) -> Any:
-        iceberg = self._jvm.org.apache.iceberg
+        iceberg = self.jvm.org.apache.iceberg
         # Of every column: the table's own configuration leaves out those after the hundredth.
         config = iceberg.MetricsConfig.getDefault()
         try:

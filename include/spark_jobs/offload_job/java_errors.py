@@ -18,7 +18,7 @@ from k2_offload.core.errors import (
     is_store_refusal,
 )
 
-_SERVICE = "The Iceberg catalog or its storage"
+SERVICE = "The Iceberg catalog or its storage"
 
 _REFUSALS = ("ForbiddenException", "NotAuthorizedException", "AccessDeniedException", "AccessControlException")
 """What a REST catalog, files and Hadoop throw at a user who may not."""
@@ -65,11 +65,11 @@ def translate(chain: Sequence[Thrown], connection_id: str) -> OffloadError:
     reason = ": ".join(dict.fromkeys(map(str, [chain[0], *chain[1:][-1:]])))
     if any(_cannot_start(thrown) for thrown in chain):
         return ConfigurationError(
-            f"{_SERVICE} cannot be opened as Airflow connection '{connection_id}' describes it: {reason}. Nothing was "
+            f"{SERVICE} cannot be opened as Airflow connection '{connection_id}' describes it: {reason}. Nothing was "
             "moved and no row is lost. Correct the connection, or add the jar that is missing to [k2_offload] "
             "spark_jars; then run `k2 validate`."
         )
-    return (Refused if _refused(chain) else Unreachable)(_SERVICE, connection_id, reason)
+    return (Refused if _refused(chain) else Unreachable)(SERVICE, connection_id, reason)
 
 
 def _cannot_start(thrown: Thrown) -> bool:
@@ -85,6 +85,13 @@ def _refused(chain: Sequence[Thrown]) -> bool:
         if thrown.kind in _REFUSALS or (thrown.kind in _OF_OBJECT_STORES and is_store_refusal(str(thrown))):
             return True
     return False
+
+
+def certificate_words(trace: str) -> str:
+    """What a stack trace of Spark's says of a certificate, its first and last words; empty if it says nothing."""
+    lines = (line.removeprefix("Caused by: ") for line in trace.splitlines() if not line.startswith("\tat "))
+    found = [line for line in lines if is_certificate_refusal(line)]
+    return ": ".join(dict.fromkeys([*found[:1], *found[-1:]]))
 
 
 def first_line(error: Exception) -> str:

@@ -23,7 +23,11 @@ def start_session(
     from pyspark.sql import SparkSession
 
     prefix = f"spark.sql.catalog.{catalog.name}"
-    options = {prefix: "org.apache.iceberg.spark.SparkCatalog", "spark.sql.session.timeZone": "UTC"}
+    options = {
+        prefix: "org.apache.iceberg.spark.SparkCatalog",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.caseSensitive": "true",  # as ClickHouse has it
+    }
     options |= {f"{prefix}.{key}": value for key, value in catalog.java.items()}
     # Of the catalog nothing is shown: Spark's own pattern knows no headers, account keys or passwords in addresses.
     options["spark.redaction.regex"] = rf"(?i)secret|password|token|credential|access[.]?key|{re.escape(prefix)}"

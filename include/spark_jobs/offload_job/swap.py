@@ -9,13 +9,15 @@ from typing import Any
 from k2_offload.core.day_comparison import day_window
 from k2_offload.core.errors import ChangedTable, StaleWindow, Unreachable
 from k2_offload.core.exactly_once import HEALED_BRANCH, Snapshot
-from k2_offload.core.fault_points import FaultPoint, reached
+from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.heal import HealId, HealStamp
-from k2_offload.core.maintenance import RewriteStamp, check_rewrite, show_days
+from k2_offload.core.maintenance import RewriteStamp, check_rewrite
+from k2_offload.core.text import show_days
 from k2_offload.core.windows import Window, to_micros
-from offload_job.cold_table_writer import MAIN, ColdTableWriter
-from offload_job.java_errors import failures_translated, is_conflict, is_invalid
+from offload_job.cold_table_writer import ColdTableWriter
+from offload_job.java_errors import failures_translated, is_invalid
 from offload_job.jvm import Jvm
+from offload_job.publishing import MAIN, publish_staged
 from offload_job.scan_tasks import ScanTasks
 
 
@@ -133,7 +135,7 @@ class Swap:
         point: FaultPoint = FaultPoint.HEALED,
     ) -> bool:
         """See :func:`publish_staged`."""
-        return publish_staged(self._jvm, self._cold, self._name, snapshot_id, branches, point)
+        return publish_staged(self._cold, snapshot_id, branches, point)
 
     def _tasks(self, snapshot_id: int) -> ScanTasks:
         expressions = self._jvm.org.apache.iceberg.expressions.Expressions
@@ -141,49 +143,6 @@ class Swap:
         high = expressions.lessThan(self._column, to_micros(self._range.high))
         scan = self._cold.java.newScan().useSnapshot(snapshot_id).filter(getattr(expressions, "and")(low, high))
         return self._cold.plan(scan.ignoreResiduals())
-
-
-def publish_staged(
-    jvm: Jvm, cold: ColdTableWriter, name: str, snapshot_id: int, branches: Sequence[str], point: FaultPoint
-) -> bool:
-    """Move main from a staged snapshot's parent to the snapshot, in one commit.
-
-    :param branches: to move with it: of a heal or a backfill, also the branch of the last of those
-    :param point: reached when that is done
-    :returns: ``False`` if main is somewhere else, or another commit came between: stage again
-    """
-    from py4j.protocol import Py4JJavaError  # noqa: PLC0415
-
-    java = cold.java
-    operations = java.operations()
-    with failures_translated(cold.connection_id):
-        java.refresh()
-        base = operations.current()
-        if base.currentSnapshot().snapshotId() != cold.parent_of(snapshot_id):
-            return _is_published(cold, snapshot_id)
-    builder = jvm.org.apache.iceberg.TableMetadata.buildFrom(base)
-    try:
-        for branch in branches:
-            builder = builder.setBranchSnapshot(snapshot_id, branch)
-        operations.commit(base, builder.build())
-        reached(point, name)
-    except Py4JJavaError as error:
-        with failures_translated(cold.connection_id):
-            java.refresh()
-            if _is_published(cold, snapshot_id):
-                return True  # the reply was lost, not the commit
-            if is_conflict(error):
-                return False
-            raise
-    return True
-
-
-def _is_published(cold: ColdTableWriter, snapshot_id: int) -> bool:
-    current = cold.java.currentSnapshot()
-    while current is not None and current.snapshotId() != snapshot_id:
-        parent = current.parentId()
-        current = cold.java.snapshot(parent) if parent is not None else None
-    return current is not None
 
 
 def tasks_of_days(cold: ColdTableWriter, name: str, partition_column: str) -> tuple[int, ScanTasks] | None:

@@ -28,6 +28,11 @@ FROM k2_offload.offload_watermarks
 WHERE table_name = %(table)s
 FOR UPDATE;
 
+-- name: look_at_table
+SELECT last_offload_timestamp, cold_table_uuid, looked_at, cleared_until, row_limit
+FROM k2_offload.offload_watermarks
+WHERE table_name = %(table)s;
+
 -- name: add_table
 INSERT INTO k2_offload.offload_watermarks (table_name) VALUES (%(table)s)
 ON CONFLICT DO NOTHING;
@@ -200,6 +205,26 @@ CROSS JOIN LATERAL (
 WHERE watermarks.table_name = ANY(%(tables)s)
 ORDER BY windows.planned_at DESC;
 
+-- name: windows_since
+SELECT windows.table_name, windows.low, windows.high, windows.state, windows.dag_run_id, windows.attempts,
+       windows.planned_rows, windows.rows, windows.size_bytes, windows.planned_at, windows.committed_at
+FROM k2_offload.offload_watermarks AS watermarks
+LEFT JOIN LATERAL (
+    SELECT planned_at
+    FROM k2_offload.offload_windows AS each
+    WHERE each.table_name = watermarks.table_name AND state <> 'abandoned'
+    ORDER BY planned_at DESC
+    LIMIT 1
+) AS last_window ON true
+CROSS JOIN LATERAL (
+    SELECT *
+    FROM k2_offload.offload_windows AS each
+    WHERE each.table_name = watermarks.table_name AND planned_at >= least(%(since)s, last_window.planned_at)
+    ORDER BY planned_at DESC  -- in each table by itself: by the index, and not through all windows
+) AS windows
+WHERE watermarks.table_name = ANY(%(tables)s)
+ORDER BY windows.planned_at DESC;
+
 -- name: compared_days
 SELECT table_name, day, verdict, compared_at, warm_rows, cold_rows, late_rows, gone_rows, unequal_since, problem,
        whole
@@ -221,20 +246,7 @@ WHERE NOT dry_run AND ended_at >= %(start)s AND ended_at < %(end)s
 ORDER BY run_id;
 
 -- name: window_totals
-WITH totals AS (
-    SELECT table_name,
-           count(*) FILTER (WHERE state = 'committed') AS committed,
-           count(*) FILTER (WHERE state = 'abandoned') AS abandoned,
-           count(*) FILTER (WHERE state = 'open') AS open,
-           coalesce(sum(rows) FILTER (WHERE state = 'committed'), 0)::bigint AS rows,
-           coalesce(sum(size_bytes) FILTER (WHERE state = 'committed'), 0)::bigint AS size_bytes,
-           sum(attempts - 1)::bigint AS retries,
-           sum(failures)::bigint AS failures,
-           coalesce(max(failures) FILTER (WHERE state = 'open'), 0) AS open_failures,
-           min(planned_at) AS first_planned_at
-    FROM k2_offload.offload_windows
-    GROUP BY table_name
-), recent AS (
+WITH recent AS (
     SELECT table_name,
            percentile_disc(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY date_part('epoch', committed_at - planned_at))
                AS durations,
@@ -244,12 +256,20 @@ WITH totals AS (
     WHERE state = 'committed' AND committed_at > %(since)s
     GROUP BY table_name
 )
-SELECT totals.table_name, totals.committed, totals.abandoned, totals.open, totals.rows, totals.size_bytes,
-       totals.retries, totals.failures, totals.open_failures, recent.durations[1], recent.durations[2],
-       recent.lags[1], recent.lags[2],
-       last_window.rows, last_window.planned_at, last_window.committed_at, totals.first_planned_at
-FROM totals
-LEFT JOIN recent USING (table_name)
+SELECT totals.table_name, totals.committed, totals.abandoned, (opened.window_id IS NOT NULL)::int, totals.rows,
+       totals.size_bytes, totals.retries, totals.failures, coalesce(opened.failures, 0),
+       recent.durations[1], recent.durations[2], recent.lags[1], recent.lags[2],
+       last_window.rows, last_window.planned_at, last_window.committed_at, first_window.planned_at
+FROM k2_offload.offload_totals AS totals
+JOIN LATERAL (
+    SELECT planned_at
+    FROM k2_offload.offload_windows AS windows
+    WHERE windows.table_name = totals.table_name
+    ORDER BY planned_at
+    LIMIT 1
+) AS first_window ON true
+LEFT JOIN k2_offload.offload_windows AS opened ON opened.table_name = totals.table_name AND opened.state = 'open'
+LEFT JOIN recent ON recent.table_name = totals.table_name
 LEFT JOIN LATERAL (
     SELECT rows, planned_at, committed_at
     FROM k2_offload.offload_windows AS windows
@@ -319,8 +339,8 @@ SET verified_at = %(now)s, problem = %(problem)s,
 WHERE seal_id = %(seal_id)s;
 
 -- name: sealed_days
-SELECT seals.table_name, count(*), max(seals.day), count(seals.problem),
-       min(coalesce(seals.verified_at, seals.sealed_at))
+SELECT seals.table_name, count(*) AS days, max(seals.day) AS newest, count(seals.problem) AS broken,
+       min(coalesce(seals.verified_at, seals.sealed_at)) AS oldest_verification
 FROM k2_offload.offload_seals AS seals
 JOIN k2_offload.offload_watermarks AS watermarks
     ON watermarks.table_name = seals.table_name AND watermarks.cold_table_uuid = seals.table_uuid

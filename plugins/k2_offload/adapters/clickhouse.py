@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -12,16 +11,17 @@ from functools import cached_property
 from itertools import starmap
 from typing import Any
 
+from k2_offload.adapters.authorities import check_authorities
 from k2_offload.core import queries
 from k2_offload.core.connections import ClickHouseEndpoint, authority
 from k2_offload.core.cuts import CUT_STEPS, Counts
 from k2_offload.core.errors import (
-    ConfigurationError,
     InvalidSource,
     OffloadError,
     Overloaded,
     Refused,
     StoreFailed,
+    StoreNotTrusted,
     StoreRefused,
     Unreachable,
     is_certificate_refusal,
@@ -33,6 +33,7 @@ from k2_offload.core.limits import (
     SHORTEST_CONNECT_SECONDS,
     STORE_ATTEMPTS,
 )
+from k2_offload.core.sql import RESERVED
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import Storage, removals
 from k2_offload.core.type_mapping import Column, is_number, is_time, map_column
@@ -59,6 +60,8 @@ ALL_OR_AN_ERROR = {
     "additional_table_filters": "{}",
     "apply_deleted_mask": 1,
     "use_query_cache": 0,
+    "limit": 0,
+    "offset": 0,
 }
 """Whatever the user's profile says: an answer with less than all rows, with deleted ones or of before is none."""
 
@@ -107,7 +110,7 @@ class ClickHouse:
         import clickhouse_driver  # noqa: PLC0415
 
         endpoint = self._endpoint
-        _check_authorities(endpoint)
+        check_authorities(endpoint.connection_id, endpoint.ca_certs)
         seconds = endpoint.longest_query_seconds
         limit = {} if seconds is None else {"max_execution_time": seconds}
         client = clickhouse_driver.Client(
@@ -147,7 +150,7 @@ class ClickHouse:
         alone = replace(self._endpoint, alternatives=())
         return [ClickHouse(replace(alone, host=host, native_port=port)) for host, port in self._endpoint.servers]
 
-    def execute(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
+    def execute(self, sql: str) -> list[tuple[Any, ...]]:
         """Run one query and return its rows.
 
         :raises OffloadError: with the server's own words if it refuses the query
@@ -156,7 +159,7 @@ class ClickHouse:
         from clickhouse_driver import errors  # noqa: PLC0415 - see above
 
         try:
-            rows: list[tuple[Any, ...]] = client.execute(sql, dict(parameters) if parameters else None)
+            rows: list[tuple[Any, ...]] = client.execute(sql)
         except (OSError, EOFError, errors.NetworkError, errors.SocketTimeoutError) as error:
             client.disconnect()
             reason = str(error) or type(error).__name__
@@ -172,6 +175,8 @@ class ClickHouse:
             if error.code in _OVERLOADED:
                 raise Overloaded(error.code, message) from error
             if error.code == _STORE_FAILED:
+                if is_certificate_refusal(message):
+                    raise StoreNotTrusted(message) from error
                 raise (StoreRefused if is_store_refusal(message) else StoreFailed)(message) from error
             raise OffloadError(f"ClickHouse refused a query (code {error.code}): {message}") from error
         return rows
@@ -203,6 +208,13 @@ class ClickHouse:
             )
         for key in ("timestamp_column", "partition_column"):
             self._check_time(table, key, types)
+        reserved = next((column for column in types if column.startswith(RESERVED)), None)
+        if reserved is not None:
+            raise InvalidSource(
+                f"{table.name}: {table.source} has a column '{reserved}', and names that begin with {RESERVED} are "
+                "those of this package's own queries. Nothing was moved and no row is lost. Rename the column, or "
+                "let 'source' be a view that calls it something else; then run `k2 validate`."
+            )
         for column in (*table.sort_columns, *table.key_columns, *table.binary, table.version_column):
             if column is not None:
                 _check_exists(table, column, types)
@@ -223,13 +235,7 @@ class ClickHouse:
 
         It does not for views, and for those that merge rows with equal keys nobody does.
         """
-        counts = dict(
-            self.execute(
-                "SELECT concat(database, '.', name), total_rows FROM system.tables "
-                "WHERE database IN %(databases)s AND total_rows IS NOT NULL",
-                {"databases": tuple({table.source.split(".")[0] for table in tables})},
-            )
-        )
+        counts = dict(self.execute(queries.known_counts(tables)))
         return {each.name: counts[each.source] for each in tables if each.source in counts and not each.final}
 
     def newest_row(
@@ -309,11 +315,7 @@ class ClickHouse:
 
     def engine(self, name: str) -> str:
         """A table's engine in full; empty if there is no such table."""
-        database, _, table = name.partition(".")
-        found = self.execute(
-            "SELECT engine_full FROM system.tables WHERE database = %(database)s AND name = %(table)s",
-            {"database": database, "table": table},
-        )
+        found = self.execute(queries.engine(name))
         return str(found[0][0]) if found else ""
 
     def first_expiry(self, table: TableSpec, storage: Storage, since: datetime) -> datetime | None:
@@ -424,15 +426,3 @@ def _check_partitioned(table: TableSpec, columns: Sequence[Column]) -> None:
             f"NULL, or point 'source' at a view that selects ifNull({table.partition_column}, "
             f"{table.timestamp_column}) AS {table.partition_column}; then run `k2 validate`."
         )
-
-
-def _check_authorities(endpoint: ClickHouseEndpoint) -> None:
-    """The driver takes a file that it cannot read for a server that is down."""
-    if endpoint.ca_certs:
-        try:
-            ssl.create_default_context(cafile=endpoint.ca_certs)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigurationError(
-                f"connection '{endpoint.connection_id}': extra 'ca_certs' names {endpoint.ca_certs}, which is no file "
-                f"with certificates that can be read here ({error}). Nothing was sent and no row is lost."
-            ) from None

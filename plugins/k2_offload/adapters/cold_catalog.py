@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlparse
 
+from k2_offload.adapters.authorities import certificate_seen, check_authorities
 from k2_offload.adapters.cold_errors import load_if_there, told
 from k2_offload.adapters.cold_storage import ColdStorage
 from k2_offload.adapters.cold_table import ColdTable
@@ -40,6 +41,7 @@ class ColdCatalog:
     def _catalog(self) -> Catalog:
         from pyiceberg.catalog import load_catalog  # noqa: PLC0415 - DAG files import this module and must parse fast
 
+        check_authorities(self._settings.connection_id, self._settings.ca_certs)
         logging.getLogger("urllib3").setLevel(logging.ERROR)  # its own retries; what comes of them is an error here
         return load_catalog(self._settings.name, **_impatient(self._settings.pyiceberg))
 
@@ -67,7 +69,7 @@ class ColdCatalog:
 
         catalog = self._connected()
         with self._told(table):
-            catalog.create_namespace_if_not_exists(table.target.split(".")[0])
+            catalog.create_namespace_if_not_exists(table.namespace)
             try:
                 made = catalog.create_table(table.target, **_definition(table, columns))
             except TableAlreadyExistsError:
@@ -114,6 +116,11 @@ class ColdCatalog:
                 return ColdStorage(warehouse, load_file_io(properties, warehouse), told)
         cold = next(filter(None, map(self.load, tables)), None)
         return ColdStorage(cold.location, cold.io, told) if cold else None
+
+    def store_certificate_seen(self) -> str:
+        """What this process makes of the object store's certificate, see :func:`certificate_seen`."""
+        endpoint = self._connected().properties.get("s3.endpoint", "")
+        return certificate_seen(endpoint, self._settings.ca_certs)
 
     def _ask(self) -> None:
         self._catalog.list_namespaces()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from k2_offload.adapters.postgres import is_refusal
 from k2_offload.core.errors import OffloadError, Refused, Unreachable, UnreadableTable, is_store_refusal
+from k2_offload.core.text import without_secrets
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -74,7 +75,7 @@ def _meaning(error: Exception, connection_id: str, table: str | None, ping: Call
         UnauthorizedError,
     )
 
-    first_line = next(iter(str(error).strip().splitlines()), "")
+    first_line = without_secrets(next(iter(str(error).strip().splitlines()), ""))
     of_driver = getattr(error, "orig", None) or error  # SQLAlchemy wraps it
     sqlstate: str | None = getattr(of_driver, "sqlstate", None) or getattr(of_driver, "pgcode", None)
     of_catalog = (UnauthorizedError, OAuthError, AuthorizationExpiredError)

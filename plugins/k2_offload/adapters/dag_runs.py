@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from k2_offload.adapters.processes import has_ended, own_process
 from k2_offload.adapters.settings import load_settings
+from k2_offload.core.dag_ids import attempt_seconds
 from k2_offload.core.errors import NoAirflowDatabase
 from k2_offload.core.limits import TASK_SECONDS, unchanged_seconds
 from k2_offload.core.observation import DagObservation
@@ -107,7 +108,7 @@ def read_active_runs(dag_ids: Sequence[str]) -> list[ActiveRun]:
                 last_change or since,
                 run.triggered_by == DagRunTriggeredByType.TEST,
                 (run.conf or {}).get(_PROCESS),
-                task_seconds,
+                attempt_seconds(run.dag_id, task_seconds),
             )
             for run, last_change in session.execute(query)
         ]

@@ -15,7 +15,7 @@ from k2_offload.adapters.postgres import Connect, is_refusal
 from k2_offload.core.day_comparison import DayComparison, LastComparison, Verdict
 from k2_offload.core.errors import Busy, ConfigurationError, OffloadError, OldLedger, Refused, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry, WindowId
-from k2_offload.core.gaps import Gap, GapKind
+from k2_offload.core.gaps import Gap, GapKind, Looked
 from k2_offload.core.maintenance import Tidied
 from k2_offload.core.observation import Comparisons, UnequalDay, WindowTotals
 from k2_offload.core.report import DayBounds, LedgerWindow
@@ -80,6 +80,22 @@ class Ledger:
                     return []
             raise OldLedger(missing[0]) if missing else error from None
 
+    def read_if(
+        self, has_table: str, statement: str, values: Mapping[str, object] | None = None
+    ) -> list[dict[str, Any]]:
+        """What a statement reads, by column, of a table that the schema may not have yet; then there are no rows.
+
+        :param has_table: name of the statement that says whether there is the table
+        :param statement: name of the one that reads it
+        """
+        with self.transaction() as cursor:
+            cursor.execute(statements()[has_table])
+            if not cursor.fetchone()[0]:
+                return []
+            cursor.execute(statements()[statement], values)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
     def check(self) -> None:
         """Make sure that Postgres answers and the schema is there or may be created. Changes nothing.
 
@@ -104,11 +120,15 @@ class Ledger:
         return {row[0]: TableRecord(*row) for row in self._look("read_tables")}
 
     def read_entry(self, table: str) -> LedgerEntry:
-        """What the ledger believes of a table, for who only looks: of its open window no more than its id."""
-        record = self.read_tables().get(table)
-        opened = [WindowId.parse(row[0]) for row in self._look("open_window_of", {"table": table})]
-        known = (record.table_uuid, record.watermark) if record is not None else (None, None)
-        return LedgerEntry(*known, opened[0] if opened else None)
+        """What the ledger believes of a table, for who only looks."""
+        values = {"table": table}
+        [known] = self._look("look_at_table", values) or [(None,) * 5]
+        [opened] = self._look("open_window_of", values) or [(None, 0, 0, None)]
+        watermark, table_uuid, looked_at, cleared_until, row_limit = known
+        window_id, rows, failures, planned_at = opened
+        looked = Looked(looked_at, cleared_until)
+        opened_id = WindowId.parse(window_id)
+        return LedgerEntry(table_uuid, watermark, opened_id, rows, failures, planned_at, looked, row_limit)
 
     def read_gaps(self) -> dict[str, list[Gap]]:
         """What each table has missed, by name; tables without gaps are missing."""
@@ -122,8 +142,18 @@ class Ledger:
 
         :param limit: how many of each table, at most
         """
+        return self._windows("last_windows", tables, limit=limit)
+
+    def read_windows_since(self, tables: Sequence[str], since: datetime) -> dict[str, list[RecordedWindow]]:
+        """The windows of some tables that were planned since a time, newest first.
+
+        Back to the last one that was not given up, where that is older.
+        """
+        return self._windows("windows_since", tables, since=since)
+
+    def _windows(self, statement: str, tables: Sequence[str], **values: object) -> dict[str, list[RecordedWindow]]:
         windows: dict[str, list[RecordedWindow]] = {table: [] for table in tables}
-        for row in self._look("last_windows", {"tables": list(tables), "limit": limit}):
+        for row in self._look(statement, {"tables": list(tables), **values}):
             windows[row[0]].append(RecordedWindow(*row))
         return windows
 

@@ -19,21 +19,13 @@ class LedgerOffsets:
 
     def read(self) -> dict[str, OffsetComparison]:
         """Of each table whose messages were compared, by name."""
-        with self._ledger.transaction() as cursor:
-            cursor.execute(statements()["has_offsets"])
-            if not cursor.fetchone()[0]:
-                return {}
-            cursor.execute(statements()["read_offsets"])
-            return {table: OffsetComparison(*row) for table, *row in cursor.fetchall()}
+        rows = self._ledger.read_if("has_offsets", "read_offsets")
+        return {table: OffsetComparison(*found) for table, *found in map(dict.values, rows)}
 
     def read_ends(self, table: str) -> dict[Partition, SeenEnd]:
         """What was kept of the table's partitions in the broker."""
-        with self._ledger.transaction() as cursor:
-            cursor.execute(statements()["has_offset_ends"])
-            if not cursor.fetchone()[0]:
-                return {}
-            cursor.execute(statements()["read_offset_ends"], {"table": table})
-            return {Partition(topic, number): SeenEnd(*seen) for topic, number, *seen in cursor.fetchall()}
+        rows = self._ledger.read_if("has_offset_ends", "read_offset_ends", {"table": table})
+        return {Partition(topic, number): SeenEnd(*seen) for topic, number, *seen in map(dict.values, rows)}
 
     def record(self, table: str, found: OffsetComparison, ends: Mapping[Partition, SeenEnd]) -> None:
         """Keep what was found, and what was seen of the partitions in the broker."""

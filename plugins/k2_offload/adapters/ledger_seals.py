@@ -43,15 +43,8 @@ class LedgerSeals:
 
     def read(self, tables: Sequence[str]) -> list[RecordedSeal]:
         """The seals of some tables, by day; those that do not say what their name says are left out."""
-        with self._ledger.transaction() as cursor:
-            cursor.execute(statements()["has_seals"])
-            if not cursor.fetchone()[0]:
-                return []
-            cursor.execute(statements()["read_seals"], {"tables": list(tables)})
-            names = [column[0] for column in cursor.description]
-            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
         found = []
-        for row in rows:
+        for row in self._ledger.read_if("has_seals", "read_seals", {"tables": list(tables)}):
             with suppress(ValueError, TypeError):  # of what was altered by hand; the lake has it, too
                 found.append(RecordedSeal(Seal.read(row), *(row[name] for name in _VERIFIED)))
         return found
@@ -74,9 +67,5 @@ class LedgerSeals:
 
     def read_sealed_days(self) -> dict[str, SealedDays]:
         """Of each table with sealed days, by name: how they are."""
-        with self._ledger.transaction() as cursor:
-            cursor.execute(statements()["has_seals"])
-            if not cursor.fetchone()[0]:
-                return {}
-            cursor.execute(statements()["sealed_days"])
-            return {table: SealedDays(*row) for table, *row in cursor.fetchall()}
+        rows = self._ledger.read_if("has_seals", "sealed_days")
+        return {table: SealedDays(*found) for table, *found in map(dict.values, rows)}

@@ -1,4 +1,7 @@
-"""pyiceberg's REST catalog, with a limit to waiting for it, and a look at what became of a commit that it refuses."""
+"""pyiceberg's REST catalog, with a limit to waiting for it, and a look at what became of a commit that it refuses.
+
+It goes by the authorities that the connection names, whatever the environment does.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +60,12 @@ class LimitedRestCatalog(RestCatalog):
 
 def _limit(session: Session) -> None:
     for adapter in session.adapters.values():
-        adapter.send = partial(_send, adapter.send)  # type: ignore[method-assign]
+        adapter.send = partial(_send, adapter.send, session)  # type: ignore[method-assign]
 
 
-def _send(send: Callable[..., Response], request: PreparedRequest, *_: Any, **options: Any) -> Response:
-    return send(request, **options | {"timeout": (CONNECT_SECONDS, CATALOG_SECONDS)})
+def _send(
+    send: Callable[..., Response], session: Session, request: PreparedRequest, *_: Any, **options: Any
+) -> Response:
+    # A file of the connection's; requests would prefer one that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names.
+    trust = {"verify": session.verify} if isinstance(session.verify, str) else {}
+    return send(request, **options | trust | {"timeout": (CONNECT_SECONDS, CATALOG_SECONDS)})

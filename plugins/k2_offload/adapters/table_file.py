@@ -48,7 +48,10 @@ def parse_tables(text: str) -> Tables:
         raise InvalidTablesFile("expected a mapping 'tables:' with at least one table")
     if unknown := set(document) - {"defaults", "tables"}:
         raise InvalidTablesFile(f"unknown key '{min(map(str, unknown))}'; expected 'defaults' and 'tables'")
-    defaults = asdict(_validated(TableOptions, "defaults", document.get("defaults") or {}))
+    of_all = document.get("defaults")
+    if of_all is not None and not isinstance(of_all, dict):
+        raise InvalidTablesFile("defaults: expected a mapping of settings")
+    defaults = asdict(_validated(TableOptions, "defaults", of_all or {}))
     entries: dict[str, Any] = document["tables"]
     return Tables({name: _parse_table(str(name), entry, defaults, entries) for name, entry in entries.items()})
 

@@ -12,10 +12,10 @@ from airflow.sdk import AssetAlias
 from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters import spark_submit
-from k2_offload.airflow_tasks.dag_ids import BACKFILL_DAG_ID
 from k2_offload.airflow_tasks.params import chosen_tables
 from k2_offload.airflow_tasks.spark_application import SparkApplicationOperator
 from k2_offload.airflow_tasks.tell import TellsChanges
+from k2_offload.core.dag_ids import BACKFILL_DAG_ID
 from k2_offload.core.errors import NotBegun, OffloadError, Unreachable
 from k2_offload.core.limits import BACKFILL_SECONDS
 from k2_offload.core.plan import PlannedBackfill, group_plans

@@ -7,10 +7,10 @@ from pathlib import Path
 from airflow.sdk import DAG, Param
 
 from k2_offload.airflow_tasks.backfill import BackfillOperator
-from k2_offload.airflow_tasks.dag_ids import BACKFILL_DAG_ID
 from k2_offload.airflow_tasks.notify import on_failure
 from k2_offload.airflow_tasks.params import tables_param, task_defaults
 from k2_offload.airflow_tasks.spark_application import with_runner
+from k2_offload.core.dag_ids import BACKFILL_DAG_ID
 from k2_offload.core.limits import BACKFILL_SECONDS
 from k2_offload.core.tables import Tables
 

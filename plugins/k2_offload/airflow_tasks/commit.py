@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import AssetAlias, BaseOperator
 
 from k2_offload.adapters.retry import with_retries
-from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.airflow_tasks.tell import TellsChanges
+from k2_offload.core.dag_ids import dag_id
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.windows import format_time
 from k2_offload.work.changes import Change, remember

@@ -10,17 +10,17 @@ from airflow.sdk import DAG, get_parsing_context
 
 from k2_offload.adapters.table_file import load_tables
 from k2_offload.airflow_tasks.backfill_dag import build_backfill_dag
-from k2_offload.airflow_tasks.dag_ids import (
+from k2_offload.airflow_tasks.layer_dag import build_dag
+from k2_offload.airflow_tasks.maintenance_dag import build_maintenance_dag
+from k2_offload.airflow_tasks.reconcile_dag import build_reconcile_dag
+from k2_offload.airflow_tasks.report_dag import build_report_dag
+from k2_offload.core.dag_ids import (
     BACKFILL_DAG_ID,
     MAINTENANCE_DAG_ID,
     RECONCILE_DAG_ID,
     REPORT_DAG_ID,
     dag_id,
 )
-from k2_offload.airflow_tasks.layer_dag import build_dag
-from k2_offload.airflow_tasks.maintenance_dag import build_maintenance_dag
-from k2_offload.airflow_tasks.reconcile_dag import build_reconcile_dag
-from k2_offload.airflow_tasks.report import build_report_dag
 from k2_offload.core.tables import LAYERS
 
 

@@ -10,13 +10,13 @@ from airflow.sdk import DAG
 from k2_offload.adapters.schedule import shortest_pause
 from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.commit import CommitWatermarkOperator
-from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.airflow_tasks.notify import on_failure
 from k2_offload.airflow_tasks.offload import OffloadOperator
 from k2_offload.airflow_tasks.params import tables_param, task_defaults
 from k2_offload.airflow_tasks.plan import PlanOffloadOperator
 from k2_offload.airflow_tasks.spark_application import with_runner
 from k2_offload.airflow_tasks.wait import UpstreamLayerSensor
+from k2_offload.core.dag_ids import dag_id
 from k2_offload.core.limits import (
     PARALLEL_APPLICATIONS,
     layer_seconds,

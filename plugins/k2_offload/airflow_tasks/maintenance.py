@@ -13,10 +13,10 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters import spark_submit
 from k2_offload.adapters.retry import with_retries
-from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID
 from k2_offload.airflow_tasks.params import chosen_tables
 from k2_offload.airflow_tasks.spark_application import SparkApplicationOperator
 from k2_offload.airflow_tasks.tell import TellsChanges
+from k2_offload.core.dag_ids import MAINTENANCE_DAG_ID
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.maintenance_plan import report_from_json
 from k2_offload.core.tables import TableSpec

@@ -6,27 +6,27 @@ from pathlib import Path
 
 from airflow.sdk import DAG, Param
 
-from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID
 from k2_offload.airflow_tasks.maintenance import MaintainOperator, VerifySealsOperator
 from k2_offload.airflow_tasks.notify import on_failure
-from k2_offload.airflow_tasks.params import tables_param, task_defaults
+from k2_offload.airflow_tasks.params import in_utc, tables_param, task_defaults
 from k2_offload.airflow_tasks.retention import RemoveProvenOperator
 from k2_offload.airflow_tasks.spark_application import with_runner
+from k2_offload.core.dag_ids import MAINTENANCE_DAG_ID
 from k2_offload.core.limits import MAINTENANCE_SECONDS
 from k2_offload.core.tables import Tables
 
 _DOC = Path(__file__).with_suffix(".md")
 
+_SCHEDULE = "22 3 * * *"
+"""Daily, in UTC, off the quarter hours and off the half hours' comparisons."""
 
-def build_maintenance_dag(tables: Tables, schedule: str | None = "22 3 * * *") -> DAG:
-    """The DAG.
 
-    :param schedule: daily, off the quarter hours and off the half hours' comparisons
-    """
+def build_maintenance_dag(tables: Tables) -> DAG:
+    """The DAG."""
     with DAG(
         dag_id=MAINTENANCE_DAG_ID,
         description="Fewer files, fewer snapshots, no orphan files in the cold tables",
-        schedule=schedule,
+        schedule=in_utc(_SCHEDULE),
         catchup=False,
         max_active_runs=1,
         on_failure_callback=on_failure(),

@@ -9,7 +9,7 @@ from typing import Any
 from k2_offload.adapters.settings import load_settings
 from k2_offload.adapters.table_file import load_tables
 from k2_offload.adapters.webhook import post
-from k2_offload.airflow_tasks.dag_ids import BACKFILL_DAG_ID, MAINTENANCE_DAG_ID, RECONCILE_DAG_ID, dag_id
+from k2_offload.core.dag_ids import BACKFILL_DAG_ID, MAINTENANCE_DAG_ID, RECONCILE_DAG_ID, dag_id
 from k2_offload.core.errors import ConfigurationError, InvalidTablesFile
 from k2_offload.core.tables import LAYERS, Tables
 from k2_offload.work.tiers import open_ledger

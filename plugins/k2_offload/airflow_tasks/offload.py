@@ -10,9 +10,9 @@ from airflow.sdk import AssetAlias
 from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters import spark_submit
-from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID
 from k2_offload.airflow_tasks.spark_application import SparkApplicationOperator
 from k2_offload.airflow_tasks.tell import TellsChanges
+from k2_offload.core.dag_ids import RECONCILE_DAG_ID
 from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.plan import Plan
 from k2_offload.core.transports import TRANSPORTS

@@ -1,4 +1,4 @@
-"""What the DAGs have in common: how their tasks are tried and speak, and a field of their trigger forms."""
+"""What the DAGs have in common: their time zone, how their tasks are tried and speak, and a field of their forms."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
+from airflow.timetables.trigger import CronTriggerTimetable
 
 from k2_offload.adapters.log_lines import JSON, AsJson
 from k2_offload.adapters.settings import load_settings
@@ -16,6 +17,14 @@ from k2_offload.core.errors import InvalidTablesFile
 from k2_offload.core.limits import TASK_RETRIES, TASK_RETRY_SECONDS
 from k2_offload.core.tables import TableSpec
 from k2_offload.work.tiers import Tiers
+
+
+def in_utc(cron: str | None) -> CronTriggerTimetable | None:
+    """A schedule in UTC; a plain cron expression would be in Airflow's ``default_timezone``.
+
+    :param cron: ``None`` for none
+    """
+    return CronTriggerTimetable(cron, timezone="UTC") if cron is not None else None
 
 
 def task_defaults(timeout_seconds: int) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from airflow.sdk import AssetAlias, BaseOperator
 
 from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.retry import with_retries
-from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.airflow_tasks.params import chosen_tables
 from k2_offload.airflow_tasks.tell import TellsChanges
+from k2_offload.core.dag_ids import dag_id
 from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, WindowId
 from k2_offload.core.plan import PlannedWindow, RefusedTable, group_plans

@@ -12,8 +12,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 from k2_offload.adapters.log_lines import about
 from k2_offload.adapters.retry import with_retries
-from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID
 from k2_offload.airflow_tasks.tell import TellsChanges
+from k2_offload.core.dag_ids import RECONCILE_DAG_ID
 from k2_offload.core.day_comparison import day_window
 from k2_offload.core.errors import InvalidTablesFile
 from k2_offload.core.plan import PlannedHeal, group_plans

@@ -10,27 +10,27 @@ from pathlib import Path
 from airflow.sdk import DAG, Param
 
 from k2_offload.adapters.settings import load_settings
-from k2_offload.airflow_tasks.dag_ids import RECONCILE_DAG_ID
 from k2_offload.airflow_tasks.notify import on_failure
 from k2_offload.airflow_tasks.offload import OffloadOperator
 from k2_offload.airflow_tasks.offsets import CompareOffsetsOperator
-from k2_offload.airflow_tasks.params import tables_param, task_defaults
+from k2_offload.airflow_tasks.params import in_utc, tables_param, task_defaults
 from k2_offload.airflow_tasks.reconcile import CompareOperator, ConfirmOperator
 from k2_offload.airflow_tasks.spark_application import with_runner
+from k2_offload.core.dag_ids import RECONCILE_DAG_ID
 from k2_offload.core.tables import Tables
 
 _DOC = Path(__file__).with_suffix(".md")
 
+_SCHEDULE = "7,37 * * * *"
+"""In UTC, off the quarter hours, and so that a late row is cold within an hour."""
 
-def build_reconcile_dag(tables: Tables, schedule: str | None = "7,37 * * * *") -> DAG:
-    """The DAG.
 
-    :param schedule: off the quarter hours, and so that a late row is cold within an hour
-    """
+def build_reconcile_dag(tables: Tables) -> DAG:
+    """The DAG."""
     with DAG(
         dag_id=RECONCILE_DAG_ID,
         description="Compares both tiers day by day, and heals the cold days that differ",
-        schedule=schedule,
+        schedule=in_utc(_SCHEDULE),
         catchup=False,
         max_active_runs=1,
         on_failure_callback=on_failure(),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from k2_offload.cli.console import JsonOption, command, print_json, screen
-from k2_offload.cli.watermark_set import DryRunOption, TableArgument, YesOption, confirmed
+from k2_offload.cli.console import command, print_json, screen
+from k2_offload.cli.options import DryRunOption, JsonOption, TableArgument, YesOption, confirmed
 from k2_offload.core.gaps import GapKind
 from k2_offload.core.windows import format_time
 from k2_offload.work.accept import Missed, accept_missed, find_missed
@@ -26,7 +26,8 @@ def accept(
     """
     with open_tiers() as tiers:
         spec = tiers.tables[table]
-        tiers.ledger.migrate()
+        if not dry_run:
+            tiers.ledger.migrate()
         missed = find_missed(tiers, spec)
         if not as_json:
             screen.print(_explain(table, missed), soft_wrap=True)

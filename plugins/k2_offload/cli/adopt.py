@@ -12,7 +12,6 @@ from rich.markup import escape
 from k2_offload.cli.console import (
     FINDING,
     PASSED,
-    JsonOption,
     command,
     number_table,
     print_json,
@@ -22,7 +21,7 @@ from k2_offload.cli.console import (
     with_progress,
 )
 from k2_offload.cli.days import day_document, show_days
-from k2_offload.cli.watermark_set import DryRunOption, TableArgument, YesOption, confirmed
+from k2_offload.cli.options import DryRunOption, JsonOption, TableArgument, YesOption, confirmed
 from k2_offload.core.adoption import ADOPTED_PROPERTY, DayRows, Repeated
 from k2_offload.core.text import show_number, show_time
 from k2_offload.core.windows import format_time
@@ -56,7 +55,8 @@ def adopt(
     """
     with open_tiers() as tiers:
         spec = tiers.tables[table]
-        tiers.ledger.migrate()
+        if not dry_run:
+            tiers.ledger.migrate()
         found = look(tiers, spec, partial(with_progress, table))
         refusals = [*found.problems, *([found.refusal] if found.refusal and not keep_duplicates else [])]
         if not as_json:

@@ -13,10 +13,8 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from k2_offload.airflow_tasks.dag_ids import BACKFILL_DAG_ID
 from k2_offload.cli.console import (
     FINDING,
-    JsonOption,
     command,
     errors,
     number_table,
@@ -26,8 +24,9 @@ from k2_offload.cli.console import (
     show_table,
     window_document,
 )
+from k2_offload.cli.options import DryRunOption, JsonOption, TableArgument, parse_time_argument
 from k2_offload.cli.run import explain, run_dag
-from k2_offload.cli.watermark_set import DryRunOption, TableArgument, parse_time_argument
+from k2_offload.core.dag_ids import BACKFILL_DAG_ID
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.gaps import Shortage
 from k2_offload.core.skips import intersect, subtract

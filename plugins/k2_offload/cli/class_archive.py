@@ -8,7 +8,8 @@ from pathlib import Path
 
 from k2_offload.adapters import spark_submit
 from k2_offload.adapters.settings import load_settings
-from k2_offload.cli.console import JsonOption, command, errors, print_json, screen
+from k2_offload.cli.console import command, errors, print_json, screen
+from k2_offload.cli.options import JsonOption
 from k2_offload.core.errors import ConfigurationError, OffloadError
 
 

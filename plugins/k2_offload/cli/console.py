@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -18,7 +18,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from k2_offload.core.errors import InvalidCondition, InvalidTablesFile, OffloadError
-from k2_offload.core.tables import Layer
 from k2_offload.core.windows import Window, format_time
 
 screen = Console(highlight=False)
@@ -34,11 +33,6 @@ _QUIET_SECONDS = 3
 
 Parameters = ParamSpec("Parameters")
 Item = TypeVar("Item")
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-TablesArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="TABLES", help="Which tables; all when none is named.")
-]
-LayerOption = Annotated[Layer | None, typer.Option(help="Only the tables of this layer.", show_default=False)]
 
 
 def command(function: Callable[Parameters, None]) -> Callable[Parameters, None]:

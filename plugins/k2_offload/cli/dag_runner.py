@@ -9,7 +9,8 @@ process, as with ``airflow dags test``, without retries. Standard output gets on
 goes to standard error.
 
 No scheduler adopts a run whose process was killed, and a layer has one run at a time. So a run of this process ends
-with it, and what others have left behind is ended first. With ``"tables": null`` that is all that is done.
+with it, and what others have left behind is ended first. With ``"tables": null`` that is all that is done. A run that
+the scheduler has begun goes on when this process is interrupted, and a notice says so.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from k2_offload.adapters.dag_runs import ActiveRun, conf_of_this_process, end_ru
 from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.retry import with_retries
 from k2_offload.adapters.settings import load_settings
-from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.cli.run_log import as_console
+from k2_offload.core.dag_ids import dag_id
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.limits import MISSING_RUN_SECONDS
 from k2_offload.core.tables import LAYERS
@@ -208,7 +209,7 @@ def _run(dag: Any, tables: list[str], conf: dict[str, Any], events: Events) -> s
     chosen = [name for name in tables if name in dag.params.get_param("tables").schema["examples"]]
     conf = {**conf, "tables": chosen}
     if _scheduler_takes(dag.dag_id):
-        return _run_by_scheduler(dag.dag_id, conf, events)
+        return run_by_scheduler(dag.dag_id, conf, events)
     return _run_here(dag, conf, events)
 
 
@@ -270,32 +271,63 @@ def _scheduler_takes(dag_id: str) -> bool:
     return _has_scheduler() and model is not None and not model.is_paused
 
 
-def _run_by_scheduler(dag_id: str, conf: dict[str, Any], events: Events) -> str:
-    """Trigger a run and wait for its end, and say what it waits for itself."""
+def run_by_scheduler(dag_id: str, conf: dict[str, Any], events: Events) -> str:
+    """Trigger a run and wait for its end, and say what it waits for itself.
+
+    Interrupted, it takes the run back if it has not begun.
+
+    :returns: the run's state, as of :class:`LayerEnded`
+    """
+    from airflow.models.dagrun import DagRun  # noqa: PLC0415
+    from airflow.utils.types import DagRunType  # noqa: PLC0415
+
+    for earlier in read_active_runs([dag_id]):
+        events.send(Notice(f"{dag_id}: waiting for run {earlier.run_id}, {_since(earlier)}"))
+    run_id = DagRun.generate_run_id(run_type=DagRunType.MANUAL, run_after=wall_clock())
+    try:
+        return _await_scheduler(dag_id, run_id, conf, events)
+    except KeyboardInterrupt:
+        _take_back(dag_id, run_id, events)
+        raise
+
+
+def _await_scheduler(dag_id: str, run_id: str, conf: dict[str, Any], events: Events) -> str:
     from airflow.api.common.trigger_dag import trigger_dag  # noqa: PLC0415
     from airflow.models.dagrun import DagRun  # noqa: PLC0415
     from airflow.utils.types import DagRunTriggeredByType  # noqa: PLC0415
 
-    for earlier in read_active_runs([dag_id]):
-        events.send(Notice(f"{dag_id}: waiting for run {earlier.run_id}, {_since(earlier)}"))
-    run = trigger_dag(dag_id, conf=conf, triggered_by=DagRunTriggeredByType.CLI)
+    run = trigger_dag(dag_id, run_id=run_id, conf=conf, triggered_by=DagRunTriggeredByType.CLI)
     if run is None:
         return "missing"
-    print(f"{dag_id} {run.run_id}: run by the scheduler", file=sys.stderr)
+    print(f"{dag_id} {run_id}: run by the scheduler", file=sys.stderr)
     last_seen = time.monotonic()
     while True:
         time.sleep(_POLL_SECONDS)
-        [now] = DagRun.find(dag_id=dag_id, run_id=run.run_id)
+        [now] = DagRun.find(dag_id=dag_id, run_id=run_id)
         if now.state in ("success", "failed"):
-            sys.stderr.writelines(f"{line}\n" for line in _task_logs(dag_id, run.run_id))
+            sys.stderr.writelines(f"{line}\n" for line in _task_logs(dag_id, run_id))
             return str(now.state)
         if now.state == "queued":
             _end_abandoned(dag_id, events)
         if _scheduler_takes(dag_id):
             last_seen = time.monotonic()
         elif time.monotonic() - last_seen > MISSING_RUN_SECONDS:
-            events.send(Notice(f"{dag_id}: no scheduler is at work any more; run {run.run_id} waits until one is"))
+            events.send(Notice(f"{dag_id}: no scheduler is at work any more; run {run_id} waits until one is"))
             return str(now.state)
+
+
+def _take_back(dag_id: str, run_id: str, events: Events) -> None:
+    """End a run that the scheduler has not begun; say of one that it has begun that it goes on."""
+    how = f"To stop it, mark run {run_id} of {dag_id} as failed in Airflow's UI."
+    try:
+        state = next((run.state for run in read_active_runs([dag_id]) if run.run_id == run_id), None)
+        if state == "queued":
+            end_run(dag_id, run_id)
+            events.send(Notice(f"{dag_id}: ended run {run_id}, which had not begun"))
+        elif state is not None:
+            events.send(Notice(f"{dag_id}: run {run_id} goes on: the scheduler runs it. {how}"))
+    except OffloadError as error:
+        events.send(Notice(f"{dag_id}: run {run_id} may go on: the scheduler has it. {how} {error}"))
 
 
 def _task_logs(dag_id: str, run_id: str) -> Iterator[str]:

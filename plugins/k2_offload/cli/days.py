@@ -1,29 +1,13 @@
-"""Partition days on the command line and on the screen."""
+"""Partition days on the screen and in JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date
-
-import typer
 
 from k2_offload.cli.console import FAILED, PASSED, number_table, show_table
 from k2_offload.core.day_comparison import DayComparison
 from k2_offload.core.text import UNKNOWN, show_number
 from k2_offload.core.windows import format_time
-
-
-def parse_day(text: str | date) -> date:
-    """A day from the command line.
-
-    :raises typer.BadParameter: if it is none
-    """
-    if isinstance(text, date):  # as click passes a value that it has converted before
-        return text
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"'{text}' is no day, such as 2026-03-01") from None
 
 
 def day_document(day: DayComparison) -> dict[str, object]:

@@ -11,8 +11,9 @@ from rich.markup import escape
 from k2_offload.adapters.dag_runs import read_dags
 from k2_offload.adapters.schedule import longest_pause
 from k2_offload.adapters.settings import Settings, load_settings
-from k2_offload.airflow_tasks.dag_ids import watched_dags
-from k2_offload.cli.console import FINDING, JsonOption, command, number_table, print_json, screen, show_table
+from k2_offload.cli.console import FINDING, command, number_table, print_json, screen, show_table
+from k2_offload.cli.options import JsonOption
+from k2_offload.core.dag_ids import watched_dags
 from k2_offload.core.diagnosis import diagnose
 from k2_offload.core.errors import NoAirflowDatabase
 from k2_offload.core.needs import Finding, State

@@ -11,13 +11,10 @@ import typer
 from k2_offload.adapters.ledger_records import MaintenanceRecord
 from k2_offload.adapters.settings import load_settings
 from k2_offload.adapters.table_file import load_tables
-from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID
 from k2_offload.cli.console import (
     FAILED,
     FINDING,
     PASSED,
-    JsonOption,
-    TablesArgument,
     command,
     number_table,
     print_json,
@@ -25,8 +22,10 @@ from k2_offload.cli.console import (
     show_error,
     show_table,
 )
+from k2_offload.cli.options import DryRunOption, JsonOption, TablesArgument
 from k2_offload.cli.run import explain, run_dag
-from k2_offload.cli.watermark_set import DryRunOption
+from k2_offload.core.dag_ids import MAINTENANCE_DAG_ID
+from k2_offload.core.errors import InvalidCondition
 from k2_offload.core.text import show_bytes, show_number, show_seconds
 from k2_offload.work.tiers import open_ledger, wall_clock
 
@@ -37,11 +36,18 @@ def maintain(tables: TablesArgument = None, dry_run: DryRunOption = False, as_js
 
     Of tables with 'retention: proven', old partitions of ClickHouse that are proven to be cold go, too (k2 retention).
     The DAG k2_maintenance does the same once a day. It is safe beside everything else, and may be stopped at any time.
+    A dry run is a run of that DAG, too, and on record in the ledger as one.
 
     Example: [bold]k2 maintain silver_trades --dry-run[/bold]
     """
     chosen = load_tables(load_settings().tables_file).select(tables or [])
     names = {table.name for table in chosen if table.maintenance}
+    left_alone = [table.name for table in chosen if not table.maintenance]
+    if left_alone and (tables or not names):
+        raise InvalidCondition(
+            f"{', '.join(left_alone)}: not maintained, because the table file says 'maintenance: false'. Nothing was "
+            "changed. Choose other tables, or change that; `k2 retention --apply` goes on with old partitions alone."
+        )
     log = Path(tempfile.mkdtemp(prefix="k2-maintain-")) / "airflow.log"
     started = wall_clock()
     state = run_dag(MAINTENANCE_DAG_ID, tables or [], log, {"dry_run": dry_run})

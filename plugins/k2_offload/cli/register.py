@@ -10,8 +10,6 @@ from rich.markup import escape
 from k2_offload.cli.console import (
     FINDING,
     PASSED,
-    JsonOption,
-    TablesArgument,
     command,
     number_table,
     print_json,
@@ -20,7 +18,7 @@ from k2_offload.cli.console import (
     show_table,
     with_progress,
 )
-from k2_offload.cli.watermark_set import DryRunOption, YesOption, confirmed
+from k2_offload.cli.options import DryRunOption, JsonOption, TablesArgument, YesOption, confirmed
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.registration import TableState
 from k2_offload.core.text import show_number, show_time
@@ -60,7 +58,8 @@ def register(
         names = tables or list(targets(tiers))
         if place is not None and len(names) != 1:
             raise typer.BadParameter("name the one table that it is of", param_hint="--from")
-        tiers.ledger.migrate()
+        if not dry_run:
+            tiers.ledger.migrate()
         found = [look(tiers, name, place) for name in with_progress("look at", names)]
         chosen = [each for each in found if each.chosen is not None]
         findings = [each.finding for each in found if each.finding is not None]
@@ -77,8 +76,7 @@ def register(
             registered.add(each.name)
             if not as_json:
                 screen.print(f"{PASSED} {each.name}: registered")
-    if all(each.current is None and each.chosen is None for each in found) and not findings:
-        findings.append("No table was found, in the catalog or in its folder. Nothing was changed.")
+    findings += filter(None, map(_missing, found))
     if as_json:
         print_json([_document(each, registered=each.name in registered) for each in found])
     show_found((), findings)
@@ -107,6 +105,13 @@ def _print(found: list[Look]) -> None:
         )
 
 
+def _missing(found: Look) -> str | None:
+    """That a table has neither an entry nor a state that could get one, if nothing else has been found of it."""
+    if found.current is not None or found.chosen is not None or found.finding is not None:
+        return None
+    return f"{found.name}: it was found neither in the catalog nor in its folder. Nothing was registered."
+
+
 def _same(state: TableState, current: TableState | None) -> bool:
     return current is not None and state.file_name == current.file_name
 
@@ -120,7 +125,7 @@ def _document(found: Look, *, registered: bool) -> dict[str, object]:
     return {
         "table": found.name,
         "registered": registered,
-        "problem": found.finding or found.problem,
+        "problem": found.finding or found.problem or _missing(found),
         "current": _state_document(found.current),
         "chosen": _state_document(found.chosen),
         "found": [_state_document(state) for state in found.found],

@@ -8,19 +8,8 @@ from typing import Annotated
 
 import typer
 
-from k2_offload.cli.console import (
-    FINDING,
-    JsonOption,
-    LayerOption,
-    TablesArgument,
-    command,
-    number_table,
-    print_json,
-    screen,
-    show_error,
-    show_table,
-)
-from k2_offload.cli.days import parse_day
+from k2_offload.cli.console import FINDING, command, number_table, print_json, screen, show_error, show_table
+from k2_offload.cli.options import JsonOption, LayerOption, TablesArgument, parse_day
 from k2_offload.core.text import UNKNOWN, show_bytes, show_duration, show_number
 from k2_offload.work.report import LEDGER_ALONE, Report, TableReport, check_day, read_report, summary, title, yesterday
 from k2_offload.work.report_page import write
@@ -40,7 +29,7 @@ def report(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what became of every table on one day: rows, lag, failures, late rows, heals, files, maintenance.
+    """Show what became of every table on one day: rows, lag, failures, heals, backfills, files, maintenance.
 
     The figures are read off the cold tables' snapshots, the ledger and ClickHouse. The DAG k2_report makes the same
     report every day, of the day before. Late rows are those of now. Changes nothing. Exit code 1 if a part is
@@ -74,7 +63,8 @@ def _show(found: Report) -> None:
 
 
 def _print(found: Report) -> None:
-    numbers = ["rows", "windows", "lag p50", "lag p99", "failed", "late", "heals", "files", "size", "rewrites"]
+    lag, healing = ["lag p50", "lag p99"], ["late", "heals", "backfilled"]
+    numbers = ["rows", "windows", *lag, "failed", *healing, "files", "size", "rewrites"]
     shown = number_table(["table"], numbers)
     for each in found.tables:
         day = each.figures
@@ -90,6 +80,7 @@ def _print(found: Report) -> None:
             show_number(day.failures),
             show_number(each.late_rows),
             show_number(day.heals),
+            show_number(day.backfilled_rows),
             show_number(day.files),
             show_bytes(day.size_bytes),
             show_number(day.rewrites),
@@ -111,6 +102,8 @@ def _document(each: TableReport) -> dict[str, object]:
         "late_rows": each.late_rows,
         "heals": day.heals if day else None,
         "healed_rows": day.healed_rows if day else None,
+        "backfills": day.backfills if day else None,
+        "backfilled_rows": day.backfilled_rows if day else None,
         "files": day.files if day else None,
         "bytes": day.size_bytes if day else None,
         "rewrites": day.rewrites if day else None,

@@ -9,19 +9,11 @@ from typing import Annotated
 
 import typer
 
-from k2_offload.cli.console import (
-    FINDING,
-    JsonOption,
-    TablesArgument,
-    command,
-    number_table,
-    print_json,
-    screen,
-    show_error,
-    show_table,
-)
-from k2_offload.cli.days import parse_day
+from k2_offload.cli.console import FINDING, command, number_table, print_json, screen, show_error, show_table
+from k2_offload.cli.options import JsonOption, TablesArgument, parse_day
 from k2_offload.core.errors import InvalidCondition
+from k2_offload.core.holding import Record
+from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import show_number
 from k2_offload.core.windows import format_time
 from k2_offload.work.proven_storage import PartitionState
@@ -56,8 +48,11 @@ def retention(
             if len(chosen) != 1 or apply:
                 raise InvalidCondition("--restore needs one table, and no --apply.")
             record = restore_day(tiers, chosen[0], restore)
-            back = f"{chosen[0].name} {record.text}: its rows are back in {chosen[0].source}."
-            screen.print(back, soft_wrap=True, markup=False)
+            if as_json:
+                print_json(_restored(chosen[0], record))
+            else:
+                back = f"{chosen[0].name} {record.text}: its rows are back in {chosen[0].source}."
+                screen.print(back, soft_wrap=True, markup=False)
             return
         found = remove_proven(tiers, chosen, dry_run=not apply)
     if as_json:
@@ -70,6 +65,17 @@ def retention(
         show_error(problem)
     if found.problems:
         raise typer.Exit(FINDING)
+
+
+def _restored(table: TableSpec, record: Record) -> dict[str, object]:
+    return {
+        "table": table.name,
+        "source": table.source,
+        "days": record.text,
+        "partition_id": record.partition_id,
+        "rows": record.rows,
+        "restored": True,
+    }
 
 
 def _document(state: PartitionState) -> dict[str, object]:

@@ -25,9 +25,6 @@ from k2_offload.cli.console import (
     FAILED,
     FINDING,
     PASSED,
-    JsonOption,
-    LayerOption,
-    TablesArgument,
     command,
     errors,
     new_progress,
@@ -37,6 +34,7 @@ from k2_offload.cli.console import (
     show_table,
 )
 from k2_offload.cli.dag_runner import Event, LayerEnded, Notice, WindowMoved
+from k2_offload.cli.options import JsonOption, LayerOption, TablesArgument
 from k2_offload.cli.run_log import find_reasons
 from k2_offload.cli.run_progress import RunProgress
 from k2_offload.core.tables import LAYERS, TableSpec
@@ -103,7 +101,10 @@ def run_dag(
 def _runner(
     layers: list[str], tables: list[str], log: Path, conf: Mapping[str, object] = MappingProxyType({})
 ) -> Iterator[Iterator[Event]]:
-    """Run the layers in a process of its own; it and all that it started ends with this block, its run too."""
+    """Run the layers in a process of its own; it and all that it started ends with this block.
+
+    Its run too, unless a scheduler has begun it: then a notice is shown.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with log.open("w") as log_file, _start_runner(layers, tables, log_file, conf) as process:
         try:
@@ -116,11 +117,10 @@ def _runner(
                 process.wait(_END_SECONDS)
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            _show_notices(process)  # what it has said since it was interrupted
             if process.wait() < 0:  # killed, so that it could not end its run itself
                 with _start_runner(layers, None, log_file) as cleaner:
-                    for event in map(_read_event, cleaner.stdout or ()):
-                        if isinstance(event, Notice):
-                            _show_notice(event)
+                    _show_notices(cleaner)
 
 
 def _start_runner(
@@ -140,6 +140,12 @@ def _read_event(line: str) -> Event:
     event = json.loads(line)
     kinds = {kind.__name__: kind for kind in (LayerEnded, WindowMoved, Notice)}
     return kinds[event.pop("event")](**event)
+
+
+def _show_notices(process: subprocess.Popen[str]) -> None:
+    for event in map(_read_event, process.stdout or ()):
+        if isinstance(event, Notice):
+            _show_notice(event)
 
 
 def _show_notice(notice: Notice) -> None:

@@ -12,7 +12,6 @@ from k2_offload.cli.console import (
     FAILED,
     FINDING,
     PASSED,
-    JsonOption,
     command,
     number_table,
     print_json,
@@ -20,7 +19,7 @@ from k2_offload.cli.console import (
     show_error,
     show_table,
 )
-from k2_offload.cli.watermark_set import YesOption, confirmed
+from k2_offload.cli.options import JsonOption, YesOption, confirmed
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.schema_change import ColumnPair, describe
 from k2_offload.work.schema import TableSchema, apply, read_schema, stop_filling

@@ -16,12 +16,8 @@ from rich.text import Text
 from k2_offload.adapters.dag_runs import ActiveRun, read_active_runs
 from k2_offload.adapters.settings import load_settings
 from k2_offload.adapters.table_file import load_tables
-from k2_offload.airflow_tasks.dag_ids import dag_id
 from k2_offload.cli.console import (
     FINDING,
-    JsonOption,
-    LayerOption,
-    TablesArgument,
     command,
     number_table,
     print_json,
@@ -31,8 +27,10 @@ from k2_offload.cli.console import (
     with_progress,
 )
 from k2_offload.cli.fail_on import check_known, find_reasons
+from k2_offload.cli.options import JsonOption, LayerOption, TablesArgument
 from k2_offload.cli.watch import watch_looks
 from k2_offload.core.conditions import FORMS, Condition, parse_conditions
+from k2_offload.core.dag_ids import dag_id
 from k2_offload.core.observation import Records
 from k2_offload.core.tables import Layer, TableSpec
 from k2_offload.core.text import show_bytes, show_duration, show_number, show_seconds, show_time

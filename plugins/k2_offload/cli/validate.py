@@ -13,7 +13,6 @@ from k2_offload.cli.console import (
     FAILED,
     FINDING,
     PASSED,
-    JsonOption,
     command,
     number_table,
     print_json,
@@ -22,6 +21,7 @@ from k2_offload.cli.console import (
     show_table,
     with_progress,
 )
+from k2_offload.cli.options import JsonOption
 from k2_offload.core.text import UNKNOWN, show_duration, show_number
 from k2_offload.work.tiers import open_tiers
 from k2_offload.work.validate import (

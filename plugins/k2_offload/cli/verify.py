@@ -14,9 +14,6 @@ from k2_offload.cli.console import (
     FAILED,
     FINDING,
     PASSED,
-    JsonOption,
-    LayerOption,
-    TablesArgument,
     command,
     number_table,
     print_json,
@@ -27,10 +24,10 @@ from k2_offload.cli.console import (
     window_document,
     with_progress,
 )
-from k2_offload.cli.days import day_document, parse_day
+from k2_offload.cli.days import day_document
+from k2_offload.cli.options import JsonOption, LayerOption, TablesArgument, YesOption, parse_day
 from k2_offload.cli.verify_offsets import verify_offsets
 from k2_offload.cli.verify_sealed import accept_sealed, check_sealed
-from k2_offload.cli.watermark_set import YesOption
 from k2_offload.core.day_comparison import DayComparison, DifferingRow, TableComparison
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.tables import TableSpec

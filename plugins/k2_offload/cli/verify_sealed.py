@@ -16,7 +16,7 @@ from k2_offload.cli.console import (
     show_table,
     with_progress,
 )
-from k2_offload.cli.watermark_set import confirmed
+from k2_offload.cli.options import confirmed
 from k2_offload.core.seals import Seal
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import UNKNOWN, show_number

@@ -8,15 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from k2_offload.cli.console import (
-    FINDING,
-    JsonOption,
-    TablesArgument,
-    command,
-    print_json,
-    screen,
-    show_error,
-)
+from k2_offload.cli.console import FINDING, command, print_json, screen, show_error
+from k2_offload.cli.options import JsonOption, TablesArgument
 from k2_offload.core.combined_view import ViewState
 from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.tables import TableSpec
@@ -48,7 +41,8 @@ def view(
     failed = False
     with open_tiers() as tiers:
         chosen = tiers.tables.select(tables or [])
-        tiers.ledger.migrate()
+        if apply:
+            tiers.ledger.migrate()
         for table in chosen:
             if table.view is None and not tables:
                 continue

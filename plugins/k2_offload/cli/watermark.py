@@ -5,18 +5,9 @@ from __future__ import annotations
 import typer
 
 from k2_offload.adapters.ledger_records import TableRecord
-from k2_offload.cli.console import (
-    FINDING,
-    JsonOption,
-    command,
-    errors,
-    number_table,
-    print_json,
-    screen,
-    show_error,
-    show_table,
-)
-from k2_offload.cli.watermark_set import DryRunOption, TableArgument, YesOption, confirmed, set_watermark
+from k2_offload.cli.console import FINDING, command, errors, number_table, print_json, screen, show_error, show_table
+from k2_offload.cli.options import DryRunOption, JsonOption, TableArgument, YesOption, confirmed
+from k2_offload.cli.watermark_set import set_watermark
 from k2_offload.core.exactly_once import FIRST_WATERMARK, watermark_of
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import UNKNOWN, show_number, show_window
@@ -68,7 +59,8 @@ def rebuild(
     """
     with open_tiers() as tiers:
         spec = tiers.tables[table]
-        tiers.ledger.migrate()
+        if not dry_run:
+            tiers.ledger.migrate()
         found = _read(tiers, spec)
         if not as_json:
             _print(found, tiers.ledger.read_tables().get(table))

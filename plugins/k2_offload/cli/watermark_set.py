@@ -7,35 +7,19 @@ from typing import Annotated
 
 import typer
 
-from k2_offload.cli.console import FINDING, JsonOption, command, errors, print_json, screen
+from k2_offload.cli.console import command, print_json, screen
+from k2_offload.cli.options import DryRunOption, JsonOption, TableArgument, YesOption, confirmed, parse_time_argument
 from k2_offload.core.tables import TableSpec
-from k2_offload.core.windows import format_time, parse_instant
+from k2_offload.core.windows import format_time
 from k2_offload.work.tiers import open_tiers
 from k2_offload.work.watermarks import Skip, find_skip, skip
 
-
-def parse_time_argument(text: str | datetime) -> datetime:
-    """A time from the command line; one without a zone is UTC, as everywhere here.
-
-    :raises typer.BadParameter: if it is no time
-    """
-    if isinstance(text, datetime):  # as click passes a value that it has converted before
-        return text
-    try:
-        return parse_instant(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
-TableArgument = Annotated[str, typer.Argument(help="The table's name in the table file.", show_default=False)]
 TimeArgument = Annotated[
     datetime,
     typer.Argument(
         parser=parse_time_argument, metavar="TIME", help="ISO 8601, UTC unless it names a zone.", show_default=False
     ),
 ]
-YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be set, and change nothing.")]
 
 
 @command
@@ -55,7 +39,8 @@ def set_watermark(
     """
     with open_tiers() as tiers:
         spec = tiers.tables[table]
-        tiers.ledger.migrate()
+        if not dry_run:
+            tiers.ledger.migrate()
         found = find_skip(tiers, spec, time)
         if not as_json:
             screen.print(_explain(spec, found, time), soft_wrap=True)
@@ -74,22 +59,6 @@ def set_watermark(
         )
     elif changed:
         screen.print(f"[green]✓[/green] {table}: the watermark is {format_time(time)}")
-
-
-def confirmed(question: str) -> bool:
-    """Whether a person agrees.
-
-    :raises typer.Exit: otherwise, or if there is nobody to ask
-    """
-    try:
-        agreed = typer.confirm(question, err=True)
-    except typer.Abort:
-        errors.print()
-        agreed = False
-    if not agreed:
-        errors.print("Nothing was changed. --yes answers in advance.")
-        raise typer.Exit(FINDING)
-    return True
 
 
 def _explain(table: TableSpec, found: Skip, time: datetime) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.limits import CATALOG_SECONDS, CONNECT_SECONDS, SILENCE_SECONDS, TASK_SECONDS
+from k2_offload.core.text import without_secrets
 
 _PYTHON_LIMITS = {"s3.connect-timeout": str(CONNECT_SECONDS), "s3.request-timeout": str(CATALOG_SECONDS)}
 """So that nobody waits for ever for a service that has vanished; a connection's extra may say otherwise."""
@@ -33,6 +34,15 @@ _DOCKER_FILES = ("ca_cert", "client_cert", "client_key")
 _CLICKHOUSE_EXTRA = ("http_port", "secure", "ca_certs")
 _PYTHON_ONLY = ("ssl", "auth")
 _WHICH_CATALOG = ("type", "catalog-impl", "uri", "warehouse", "jdbc.user", "s3.endpoint", "s3.region")
+_OWN_FILES = "k2_offload.adapters.store_files.TrustingFiles"
+"""pyiceberg's access to files, for a store whose certificate is of an authority of the user's own."""
+
+_RETRIES = "s3.retry-strategy-impl"
+"""pyiceberg's property that those files lose."""
+
+STORE_AUTHORITIES = "k2-offload.ca-certs"
+"""The property of pyiceberg's that names their file to it."""
+
 _POSTGRES_TLS = ("sslmode", "sslrootcert")
 _CHECKED_MODES = ("verify-full", "verify-ca", "require")
 
@@ -82,12 +92,17 @@ class ClickHouseEndpoint:
 
 @dataclass(frozen=True)
 class CatalogSettings:
-    """An Iceberg catalog as pyiceberg and as Iceberg's Java library want it described."""
+    """An Iceberg catalog as pyiceberg and as Iceberg's Java library want it described.
+
+    :param ca_certs: the file of the authorities that the certificates of a REST catalog and of an object store are
+        checked against; empty for those that each library brings. ``pyiceberg`` has it as well; Java is told by the job
+    """
 
     connection_id: str
     name: str
     pyiceberg: Mapping[str, Any]
     java: Mapping[str, str]
+    ca_certs: str = ""
 
 
 @dataclass(frozen=True)
@@ -218,15 +233,17 @@ def _servers(fields: ConnectionFields, usual_port: int) -> list[tuple[str, int]]
 def read_catalog(fields: ConnectionFields) -> CatalogSettings:
     """Read an Iceberg catalog connection.
 
-    Extra holds ``catalog_type`` (``rest``, or ``sql`` for a catalog in Postgres), ``catalog_name``, ``warehouse``, for
-    Postgres libpq's ``sslmode`` and ``sslrootcert``, for REST pyiceberg's own ``ssl`` and ``auth``;
-    every other key (``s3.endpoint``, ``s3.access-key-id``, …) is passed on to both libraries as it is.
+    Extra holds ``catalog_type`` (``rest``, or ``sql`` for a catalog in Postgres), ``catalog_name``, ``warehouse``,
+    ``ca_certs`` for the certificates of a REST catalog and of an object store, for Postgres libpq's ``sslmode`` and
+    ``sslrootcert``, for REST pyiceberg's own ``ssl`` and ``auth``; every other key (``s3.endpoint``,
+    ``s3.access-key-id``, …) is passed on to both libraries as it is.
 
     :raises ConfigurationError: if something is missing, the type is unknown, or a library would not heed what is there
     """
     extra = dict(fields.extra)
     kind = str(extra.pop("catalog_type", "rest"))
     name = str(extra.pop("catalog_name", "demo"))
+    authorities = str(extra.pop("ca_certs", None) or "")
     of_python = {key: extra.pop(key) for key in _PYTHON_ONLY if kind == "rest" and isinstance(extra.get(key), Mapping)}
     for key, value in extra.items():
         if not isinstance(value, str | int | float):
@@ -238,8 +255,8 @@ def read_catalog(fields: ConnectionFields) -> CatalogSettings:
     if kind == "rest":
         if fields.port:
             raise ConfigurationError(
-                f"connection '{fields.connection_id}' has a port; a REST catalog's belongs into its host: {host}:"
-                f"{fields.port}"
+                f"connection '{fields.connection_id}' has a port; a REST catalog's belongs into its host: "
+                f"{without_secrets(host)}:{fields.port}"
             )
         if bool(fields.login) != bool(fields.password):
             raise ConfigurationError(
@@ -279,7 +296,10 @@ def read_catalog(fields: ConnectionFields) -> CatalogSettings:
         )
     if common.get("warehouse", "").startswith("s3"):
         java_side["io-impl"] = "org.apache.iceberg.aws.s3.S3FileIO"
-    return CatalogSettings(fields.connection_id, name, python_side, java_side)
+    if authorities:
+        _require_tls(fields.connection_id, kind, host, common)
+        python_side |= _python_trust(fields.connection_id, kind, authorities, python_side)
+    return CatalogSettings(fields.connection_id, name, python_side, java_side, authorities)
 
 
 def read_docker(fields: ConnectionFields) -> DockerEndpoint:
@@ -290,8 +310,8 @@ def read_docker(fields: ConnectionFields) -> DockerEndpoint:
     url = _required(fields, "host")
     if not url.startswith(("unix:///", "tcp://")):
         raise ConfigurationError(
-            f"connection '{fields.connection_id}': host is '{url}'; expected the Docker engine's address there: "
-            "tcp://docker.internal:2376, or unix:///run/docker.sock"
+            f"connection '{fields.connection_id}': host is '{without_secrets(url)}'; expected the Docker engine's "
+            "address there: tcp://docker.internal:2376, or unix:///run/docker.sock"
         )
     _refuse_others(fields, _DOCKER_FILES)
     files = [str(fields.extra.get(key) or "") for key in _DOCKER_FILES]
@@ -366,6 +386,50 @@ def _flag(fields: ConnectionFields, key: str) -> bool:
     raise ConfigurationError(
         f"connection '{fields.connection_id}': extra '{key}' is {value!r}; expected true or false. Nothing was sent."
     )
+
+
+def _require_tls(connection_id: str, kind: str, host: str, common: Mapping[str, str]) -> None:
+    """Refuse authorities for a catalog that has no TLS, and whose files are where there is none either."""
+    if kind == "rest" and host.startswith("https:"):
+        return
+    if _is_folder(common) or common.get("s3.endpoint", "").startswith("http:"):
+        store = "an object store whose 's3.endpoint' is https://…"
+        raise ConfigurationError(
+            f"connection '{connection_id}': extra 'ca_certs' is for TLS, and nobody speaks it there. Nothing was sent. "
+            + (f"Use it with {store}" if kind == "sql" else f"Use it with a host that is https://…, or with {store}")
+            + (", or take it out; for Postgres there is 'sslrootcert'." if kind == "sql" else ", or take it out.")
+        )
+
+
+def _python_trust(connection_id: str, kind: str, authorities: str, described: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes pyiceberg check certificates of a REST catalog and of an object store against a file."""
+    trust: dict[str, Any] = {}
+    if kind == "rest":
+        ssl = described.get("ssl") or {}
+        if not isinstance(ssl, Mapping) or "cabundle" in ssl:
+            raise ConfigurationError(
+                f"connection '{connection_id}': extra has 'ca_certs', which Java heeds as well, and 'ssl' with "
+                "authorities for pyiceberg alone. Nothing was sent. Take 'cabundle' out."
+            )
+        trust["ssl"] = {**ssl, "cabundle": authorities}
+    if not _is_folder(described):
+        files = described.get("py-io-impl", _OWN_FILES)
+        if files not in (_OWN_FILES, "pyiceberg.io.pyarrow.PyArrowFileIO"):
+            raise ConfigurationError(
+                f"connection '{connection_id}': 'py-io-impl' is {files}, which would not heed extra 'ca_certs' for an "
+                "object store. Nothing was sent. Take 'py-io-impl' out."
+            )
+        if _RETRIES in described:
+            raise ConfigurationError(
+                f"connection '{connection_id}': '{_RETRIES}' would have no effect beside extra 'ca_certs'. Nothing was "
+                "sent. Take one of the two out."
+            )
+        trust |= {"py-io-impl": _OWN_FILES, STORE_AUTHORITIES: authorities}
+    return trust
+
+
+def _is_folder(described: Mapping[str, Any]) -> bool:
+    return str(described.get("warehouse", "")).startswith(("file:", "/"))
 
 
 def _postgres_tls(connection_id: str, common: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -35,6 +35,9 @@ SEED = 0x6B325F6F66666C64
 NULL_WORD = 0x9E3779B97F4A7C15
 NAN_WORD = 0x7FF8000000000000
 
+_NESTED = 200
+"""So many words are folded one in the other, which is fastest; ClickHouse refuses about 250."""
+
 
 class TypedColumn(Protocol):
     """A column's name and its Iceberg type."""
@@ -54,10 +57,16 @@ def row_hash(columns: Sequence[TypedColumn], values: Mapping[str, str] = Mapping
     :param columns: in the table's order; their values as ClickHouse casts them for Iceberg, or reads them from it
     :param values: ClickHouse SQL that stands for a column's value, by the column's name
     """
+    words = [
+        f"ifNull({word}, toUInt64({NULL_WORD}))"
+        for column in columns
+        for word in _words(values.get(column.name, quote(column.name)), column.iceberg_type)
+    ]
     state = f"toUInt64({SEED})"
-    for column in columns:
-        for word in _words(values.get(column.name, quote(column.name)), column.iceberg_type):
-            state = f"intHash64(bitXor({state}, ifNull({word}, toUInt64({NULL_WORD}))))"
+    for word in words[:_NESTED]:
+        state = f"intHash64(bitXor({state}, {word}))"
+    if rest := words[_NESTED:]:
+        return f"arrayFold((k2_state, k2_word) -> intHash64(bitXor(k2_state, k2_word)), [{', '.join(rest)}], {state})"
     return state
 
 

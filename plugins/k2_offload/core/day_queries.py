@@ -29,7 +29,7 @@ def warm_rows_per_day(table: TableSpec, since: date, below: datetime, left_out: 
     """Rows ``(day, rows)`` of the source that the cold tier must hold, by partition day, from ``since`` on."""
     partition, first = source_column(table.partition_column), day_window(since).low
     return (
-        f"SELECT toDate({partition}, 'UTC') AS day, count() FROM {source_of(table)} "
+        f"SELECT toDate32({partition}, 'UTC') AS day, count() FROM {source_of(table)} "
         f"WHERE {partition} >= {instant(to_micros(first))} AND "
         f"{_due(source_column(table.timestamp_column), below, left_out)} GROUP BY day ORDER BY day"
     )
@@ -192,7 +192,7 @@ def rows_per_day_since(table: TableSpec, since: date) -> str:
     """Rows ``(day, rows)`` of all that the source shows, by partition day, from ``since`` on."""
     partition = source_column(table.partition_column)
     return (
-        f"SELECT toDate({partition}, 'UTC') AS day, count() FROM {source_of(table)} "
+        f"SELECT toDate32({partition}, 'UTC') AS day, count() FROM {source_of(table)} "
         f"WHERE {partition} >= {instant(to_micros(day_window(since).low))} GROUP BY day ORDER BY day"
     )
 
@@ -209,7 +209,7 @@ def unmoved_days(table: TableSpec, below: datetime, left_out: Sequence[Window]) 
     to_come = between(time, Window(below, below + _LONGEST_INTERVAL))
     unmoved = " OR ".join([to_come, *(between(time, window) for window in left_out)])
     return (
-        f"SELECT toDate({partition}, 'UTC') AS unmoved_day, max({to_come}) FROM {source_of(table)} "
+        f"SELECT toDate32({partition}, 'UTC') AS unmoved_day, max({to_come}) FROM {source_of(table)} "
         f"WHERE {unmoved} GROUP BY unmoved_day"
     )
 
@@ -227,7 +227,7 @@ def far_rows(table: TableSpec, first: date, last: date) -> str:
 
 def oldest_day(table: TableSpec) -> str:
     """One row: the first partition day that the source holds a row of."""
-    return f"SELECT toDate(min({source_column(table.partition_column)}), 'UTC') FROM {source_of(table)}"
+    return f"SELECT toDate32(min({source_column(table.partition_column)}), 'UTC') FROM {source_of(table)}"
 
 
 def warm_content(table: TableSpec, columns: Sequence[Column], day: date) -> str:

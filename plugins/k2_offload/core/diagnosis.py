@@ -110,8 +110,10 @@ def _clock(seconds: float | None) -> Finding:
 
 
 def _disk(seen: Observation) -> Finding:
-    if seen.disk is None:
-        return Finding("disk", State.OK, "not a folder, or another machine's: its store has alerts of its own")
+    if seen.disk is None or not seen.disk.size_bytes:  # some file systems of a network do not say
+        return Finding(
+            "disk", State.OK, "not known here: no folder, or another machine's; its store has alerts of its own"
+        )
     free = seen.disk.free_bytes / seen.disk.size_bytes
     found = f"{free:.0%} of the lake's disk is free"
     if free >= LITTLE_FREE:

@@ -188,6 +188,22 @@ class StoreRefused(ConfigurationError):
         super().__init__(f"The lake's object store refuses ClickHouse: {reason.rstrip('.')}. {_STORE}")
 
 
+class StoreNotTrusted(ConfigurationError):
+    """ClickHouse does not accept the certificate of the lake's object store.
+
+    :param reason: ClickHouse's own words, which do not always say what is wrong with it
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(
+            f"ClickHouse does not accept the certificate of the lake's object store: {reason.rstrip('.')}. ClickHouse "
+            "trusts the authorities of its own configuration (openSSL.client.caConfig), whatever 'ca_certs' of the "
+            "catalog's connection names. No row was moved and none is lost. Correct that, or the host in the named "
+            "collection that [k2_offload] lake_collection names; then run `k2 validate`."
+        )
+
+
 class WrittenElsewhere(ConfigurationError):
     """ClickHouse has written a file, and Iceberg, whose storage answers, does not see it.
 
@@ -212,8 +228,10 @@ class Refused(ConfigurationError):
     """
 
     def __init__(self, service: str, connection_id: str, reason: str) -> None:
+        problem = certificate_problem(reason)
+        told = f"{problem} ({reason.rstrip('.')})" if problem else reason.rstrip(".")
         super().__init__(
-            f"{service} refuses Airflow connection '{connection_id}': {reason.rstrip('.')}. "
+            f"{service} refuses Airflow connection '{connection_id}': {told}. "
             "Nothing was moved and no row is lost. Correct its user, password or database (for a storage: its keys and "
             "bucket; for TLS: host and authorities), or grant the user what it needs; then run `k2 validate`."
         )
@@ -245,10 +263,31 @@ def is_store_refusal(words: str) -> bool:
 
 _CERTIFICATE_REFUSALS = re.compile(
     "certificate verify failed|CERTIFICATE_VERIFY_FAILED|does not match host name|root certificate file|"
-    "PKIX path|hostnameverifier|SSLPeerUnverifiedException|CertificateException|CertificateExpiredException"
+    "PKIX path|unable to find valid certification path|hostnameverifier|SSLPeerUnverifiedException|"
+    "CertificateException|CertificateExpiredException|"
+    "SSL peer certificate|SSL CA cert|Certificate validation error"
 )
 
 
 def is_certificate_refusal(words: str) -> bool:
-    """Whether a service's certificate was not accepted, in the words of OpenSSL, libpq or Java."""
+    """Whether a service's certificate was not accepted, in the words of OpenSSL, curl, libpq, ClickHouse or Java."""
     return bool(_CERTIFICATE_REFUSALS.search(words))
+
+
+_CERTIFICATE_PROBLEMS = {
+    "its certificate has expired": "certificate has expired|CertificateExpiredException",
+    "its certificate is for another host": (
+        "(?:Hostname|IP address) mismatch|no alternative certificate subject name|SSLPeerUnverifiedException|"
+        "does not match host name|hostnameverifier|No subject alternative"
+    ),
+    "its certificate is of an unknown authority": (
+        "unable to get (?:local )?issuer certificate|self[- ]signed certificate|PKIX path building|"
+        "unable to find valid certification path|"
+        "No X509TrustManager implementation"
+    ),
+}
+
+
+def certificate_problem(words: str) -> str:
+    """What is wrong with a certificate, the same whoever says it; empty if the words do not tell."""
+    return next((told for told, pattern in _CERTIFICATE_PROBLEMS.items() if re.search(pattern, words)), "")

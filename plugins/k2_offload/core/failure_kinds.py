@@ -4,7 +4,12 @@ from __future__ import annotations
 
 _PHRASES = {
     "unreachable": ("is not reachable through Airflow connection", "does not reach the lake's object store"),
-    "login": ("refuses Airflow connection", "object store refuses ClickHouse", "writes somewhere else than"),
+    "login": (
+        "refuses Airflow connection",
+        "object store refuses ClickHouse",
+        "does not accept the certificate",
+        "writes somewhere else than",
+    ),
     "overloaded": ("could not do a query now",),
     "busy": ("has held this table in the ledger",),
     "replica": ("Rows that it lacks would pass",),

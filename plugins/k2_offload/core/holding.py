@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Any
 
 from k2_offload.core.day_comparison import first_whole_day
+from k2_offload.core.text import show_days
 
 DayRange = tuple[date, date]
 """From a first day to a last one, inclusive."""
@@ -42,6 +43,11 @@ class Partition:
     parts: tuple[str, ...]
     rows: int
     days: Mapping[str, DayRange]
+
+    @property
+    def text(self) -> str:
+        """Its days, for a sentence."""
+        return _show_ranges(self.days)
 
 
 @dataclass(frozen=True)
@@ -84,8 +90,7 @@ class Record:
     @property
     def text(self) -> str:
         """Its days, for a sentence."""
-        ranges = sorted(set(self.days.values()))
-        return ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in ranges)
+        return _show_ranges(self.days)
 
 
 @dataclass(frozen=True)
@@ -255,6 +260,10 @@ def _read_record(stored: Mapping[str, Any]) -> Record:
         datetime.fromisoformat(stored["at"]).astimezone(UTC),
         stored.get("shown", {}),
     )
+
+
+def _show_ranges(days: Mapping[str, DayRange]) -> str:
+    return ", ".join(map(show_days, sorted(set(days.values()))))
 
 
 def _ranges(ranges: Iterable[DayRange]) -> list[list[str]]:

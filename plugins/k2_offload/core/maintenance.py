@@ -29,6 +29,7 @@ from math import ceil
 
 from k2_offload.core.errors import AuditFailed, DamagedTable, StaleWindow
 from k2_offload.core.exactly_once import ATTEMPT_PROPERTY, PUBLISHED_BRANCH, Published, Snapshot
+from k2_offload.core.text import show_days
 
 REWRITE_PROPERTY = "k2.rewrite"
 """Snapshot summary key of a rewrite: the days whose files it replaced, with commas between."""
@@ -80,14 +81,6 @@ def rewritten_days(summary: Mapping[str, str]) -> tuple[date, ...]:
     :param summary: the snapshot's
     """
     return tuple(map(date.fromisoformat, filter(None, summary.get(REWRITE_PROPERTY, "").split(","))))
-
-
-def show_days(days: Sequence[date]) -> str:
-    """How days in their order are named in messages.
-
-    :param days: one at least
-    """
-    return str(days[0]) if len(days) == 1 else f"{days[0]} to {days[-1]}"
 
 
 def files_wanted(sizes_bytes: Collection[int], target_file_bytes: int, *, closed: bool) -> int | None:

@@ -63,8 +63,8 @@ def _seconds(time: datetime | date | None) -> float | None:
     return time.timestamp()
 
 
-def _metric(name: str, help_text: str, value: Callable[[Observation], float | None], kind: Kind = Kind.GAUGE) -> Metric:
-    return Metric(name, kind, help_text, (), lambda seen: () if (found := value(seen)) is None else [((), found)])
+def _metric(name: str, help_text: str, value: Callable[[Observation], float | None]) -> Metric:
+    return Metric(name, Kind.GAUGE, help_text, (), lambda seen: () if (found := value(seen)) is None else [((), found)])
 
 
 def _of_tables(
@@ -79,18 +79,14 @@ def _of_tables(
 
 
 def _of_tables_by(
-    name: str,
-    help_text: str,
-    labels: str | tuple[str, ...],
-    values: Callable[[TableObservation], Mapping[tuple[str, ...], float] | None],
-    kind: Kind = Kind.GAUGE,
+    name: str, help_text: str, label: str, values: Callable[[TableObservation], Mapping[str, float] | None]
 ) -> Metric:
     def read(seen: Observation) -> Iterator[Sample]:
         for table in seen.tables:
             for key, found in (values(table) or {}).items():
-                yield (table.name, *key), found
+                yield (table.name, key), found
 
-    return Metric(name, kind, help_text, ("table", *((labels,) if isinstance(labels, str) else labels)), read)
+    return Metric(name, Kind.GAUGE, help_text, ("table", label), read)
 
 
 def _of_dags(name: str, help_text: str, value: Callable[[DagObservation, datetime], float | None]) -> Metric:
@@ -106,24 +102,24 @@ def _totals(value: Callable[..., float | None]) -> Callable[[TableObservation], 
     return lambda table: None if table.totals is None else value(table.totals)
 
 
-def _differences(table: TableObservation) -> dict[tuple[str, ...], float] | None:
+def _differences(table: TableObservation) -> Mapping[str, float] | None:
     days = table.comparisons
-    return None if days is None else {("warm",): days.late_rows, ("cold",): days.gone_rows}
+    return None if days is None else {"warm": days.late_rows, "cold": days.gone_rows}
 
 
 def _differing(table: TableObservation) -> list[UnequalDay]:
     return [] if table.comparisons is None else table.comparisons.differing
 
 
-def _files(table: TableObservation, size: bool) -> dict[tuple[str, ...], float] | None:
+def _files(table: TableObservation, size: bool) -> Mapping[str, float] | None:
     history = table.history
     if history is None or history.today is None or history.closed is None:
         return None
     days = {"today": history.today, "closed": history.closed}
-    return {(day,): files.size_bytes if size else files.count for day, files in days.items()}
+    return {day: files.size_bytes if size else files.count for day, files in days.items()}
 
 
-def _phases(table: TableObservation) -> dict[tuple[str, ...], float] | None:
+def _phases(table: TableObservation) -> Mapping[str, float] | None:
     """Of the last window, as far as both the chain and the ledger know it."""
     totals, history = table.totals, table.history
     if totals is None or history is None or history.published_at is None:
@@ -131,7 +127,7 @@ def _phases(table: TableObservation) -> dict[tuple[str, ...], float] | None:
     planned, committed, staged = totals.last_planned_at, totals.last_committed_at, history.published_at
     if planned is None or committed is None or not planned <= staged <= committed:
         return None
-    return {("move",): (staged - planned).total_seconds(), ("record",): (committed - staged).total_seconds()}
+    return {"move": (staged - planned).total_seconds(), "record": (committed - staged).total_seconds()}
 
 
 def _rows_per_second(table: TableObservation) -> float | None:
@@ -142,22 +138,22 @@ def _rows_per_second(table: TableObservation) -> float | None:
     return totals.last_rows / seconds if seconds > 0 else None
 
 
-def _kinds(table: TableObservation) -> dict[tuple[str, ...], float] | None:
+def _kinds(table: TableObservation) -> Mapping[str, float] | None:
     if table.failure is None:
         return None
     found = failure_kind(table.failure) if table.failure else None
-    return {(kind,): float(kind == found) for kind in FAILURE_KINDS}
+    return {kind: float(kind == found) for kind in FAILURE_KINDS}
 
 
-def _missed(table: TableObservation) -> dict[tuple[str, ...], float] | None:
+def _missed(table: TableObservation) -> Mapping[str, float] | None:
     if table.gaps is None:
         return None
-    return {(str(kind),): sum(gap.rows or 0 for gap in table.gaps if gap.kind is kind) for kind in GapKind}
+    return {str(kind): sum(gap.rows or 0 for gap in table.gaps if gap.kind is kind) for kind in GapKind}
 
 
-def _results(table: TableObservation) -> dict[tuple[str, ...], float] | None:
+def _results(table: TableObservation) -> Mapping[str, float] | None:
     totals = table.totals
-    return None if totals is None else {("committed",): totals.committed, ("abandoned",): totals.abandoned}
+    return None if totals is None else {"committed": totals.committed, "abandoned": totals.abandoned}
 
 
 def _maintained(table: TableObservation) -> float | None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from k2_offload.core.sql import between, instant, literal, quote
+from k2_offload.core.sql import between, instant, is_named, literal, qualified, quote
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import Window, to_micros
 
 OFFSETS_TABLE = "message_offsets"
+
+
+def offsets_table(table: TableSpec) -> str:
+    """``database.table`` of the offsets of its messages."""
+    return f"{table.database}.{OFFSETS_TABLE}"
 
 
 def kept_since(table: TableSpec) -> str:
@@ -18,23 +23,30 @@ def kept_since(table: TableSpec) -> str:
     An ALTER moves the time of the metadata; the first row that is left may be older.
     """
     return (
-        "SELECT toUnixTimestamp(metadata_modification_time) FROM system.tables "
-        f"WHERE database = {literal(_database(table))} AND name = {literal(OFFSETS_TABLE)}"
+        f"SELECT toUnixTimestamp(metadata_modification_time) FROM system.tables WHERE {is_named(offsets_table(table))}"
     )
 
 
 def first_received(table: TableSpec) -> str:
     """One row: the microseconds of the oldest row of any table, 0 if there is none."""
-    return f"SELECT toUnixTimestamp64Micro(min(received_at)) FROM {quote(_database(table))}.{OFFSETS_TABLE}"
+    return f"SELECT toUnixTimestamp64Micro(min(received_at)) FROM {qualified(offsets_table(table))}"
 
 
 def feeding_views(table: TableSpec) -> str:
     """One row: how many views write the table's offsets."""
     name = literal(literal(table.source.partition(".")[2]))
     return (
-        f"SELECT count() FROM system.tables WHERE database = {literal(_database(table))} "
+        f"SELECT count() FROM system.tables WHERE database = {literal(table.database)} "
         "AND engine = 'MaterializedView' "
         f"AND match(create_table_query, '[ .`]{OFFSETS_TABLE}[` (]') AND position(create_table_query, {name}) > 0"
+    )
+
+
+def queue_topics(table: TableSpec) -> str:
+    """One row: the topics, with commas between, that the table's queue reads; none if there is no such queue."""
+    return (
+        "SELECT extract(engine_full, 'kafka_topic_list = \\'([^\\']*)') FROM system.tables "
+        f"WHERE {is_named(f'{table.source}_queue')} AND engine = 'Kafka'"
     )
 
 
@@ -75,7 +87,6 @@ def without_rows(
     :param trade_before: only of messages whose first trade is older than this
     :param left_out: trades in these are not asked for
     """
-    database = quote(_database(table))
     low = instant(to_micros(since))
     due = f"received_at >= {low} AND received_at < {instant(to_micros(received_before))}"
     due += f" AND ifNull(first_trade_at, received_at) >= {low}"
@@ -83,20 +94,15 @@ def without_rows(
         due += f" AND first_trade_at < {instant(to_micros(trade_before))}"
     due += "".join(f" AND NOT ifNull({between('first_trade_at', window)}, 0)" for window in left_out)
     kept = f"SELECT sipHash64(raw_message) FROM {rows} WHERE {quote(table.timestamp_column)} >= {low}"
-    rejected = f"SELECT sipHash64(raw_message) FROM {database}.rejected_messages"
+    rejected = f"SELECT sipHash64(raw_message) FROM {quote(table.database)}.rejected_messages"
     return _ranges(
         f"SELECT DISTINCT topic, partition, offset FROM {_offsets(table)} AND {due} "
         f"AND message_hash NOT IN ({kept}) AND message_hash NOT IN ({rejected})"
     )
 
 
-def _database(table: TableSpec) -> str:
-    return table.source.partition(".")[0]
-
-
 def _offsets(table: TableSpec) -> str:
-    database, _, name = table.source.partition(".")
-    return f"{quote(database)}.{OFFSETS_TABLE} WHERE bronze_table = {literal(name)}"
+    return f"{qualified(offsets_table(table))} WHERE bronze_table = {literal(table.source.partition('.')[2])}"
 
 
 def _ranges(offsets: str) -> str:

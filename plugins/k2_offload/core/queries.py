@@ -6,10 +6,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from functools import reduce
 
 from k2_offload.core.splits import SLOT, Split
-from k2_offload.core.sql import between, fill, instant, literal, placeholder, quote, source_column
+from k2_offload.core.sql import (
+    SOURCE,
+    between,
+    fill,
+    instant,
+    is_named,
+    literal,
+    placeholder,
+    qualified,
+    quote,
+    source_column,
+)
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import Removal, Storage
 from k2_offload.core.type_mapping import Column
@@ -57,10 +67,9 @@ def newest_row(table: TableSpec, since_micros: int, before_micros: int | None = 
 
 def column_types(table: TableSpec) -> str:
     """Rows ``(column, ClickHouse's own name of its type)`` of the source's stored columns, in their order."""
-    database, name = table.source.split(".")
     return (
-        f"SELECT name, toValidUTF8(type) FROM system.columns WHERE database = {literal(database)} "
-        f"AND table = {literal(name)} AND default_kind NOT IN ('ALIAS', 'EPHEMERAL') ORDER BY position"
+        f"SELECT name, toValidUTF8(type) FROM system.columns WHERE {is_named(table.source, 'table')} "
+        "AND default_kind NOT IN ('ALIAS', 'EPHEMERAL') ORDER BY position"
     )
 
 
@@ -71,10 +80,12 @@ def select_all(table: TableSpec) -> str:
 
 def engine_and_select(name: str) -> str:
     """One row: a table's engine, and what it selects if it is a view; none if there is no such table."""
-    database, _, table = name.partition(".")
-    return (
-        f"SELECT engine, as_select FROM system.tables WHERE database = {literal(database)} AND name = {literal(table)}"
-    )
+    return f"SELECT engine, as_select FROM system.tables WHERE {is_named(name)}"
+
+
+def engine(name: str) -> str:
+    """One row: a table's engine in full; none if there is no such table."""
+    return f"SELECT engine_full FROM system.tables WHERE {is_named(name)}"
 
 
 def replicas(storages: Sequence[str]) -> str:
@@ -106,9 +117,8 @@ def first_expiry(table: TableSpec, storage: Storage, since_micros: int) -> str:
     NULL where a rule removes none of them.
     """
     firsts = (f"minOrNullIf({_expiry(removal)}, {removal.condition_sql or '1'})" for removal in storage.removals)
-    name = ".".join(quote(part) for part in storage.name.split(".", 1))
     return (
-        f"SELECT {', '.join(firsts)} FROM {name} AS source "
+        f"SELECT {', '.join(firsts)} FROM {qualified(storage.name)} AS {SOURCE} "
         f"WHERE {source_column(table.timestamp_column)} >= {instant(since_micros)}"
     )
 
@@ -143,6 +153,15 @@ def count_left_out(table: TableSpec, old_column: str, since_micros: int, below_m
 def count(table: TableSpec) -> str:
     """One row: how many rows the source holds."""
     return f"SELECT count() FROM {source_of(table)}"
+
+
+def known_counts(tables: Sequence[TableSpec]) -> str:
+    """Rows ``(database.table, rows)`` of the databases of some tables: where ClickHouse knows them without counting."""
+    databases = ", ".join(map(literal, dict.fromkeys(table.database for table in tables)))
+    return (
+        "SELECT concat(database, '.', name), total_rows FROM system.tables "
+        f"WHERE database IN ({databases}) AND total_rows IS NOT NULL"
+    )
 
 
 def rows_per_step(table: TableSpec, window: Window, step: timedelta) -> str:
@@ -231,13 +250,12 @@ def _checking(time: Column, columns: Sequence[Column]) -> Column:
     ]
     if not checks:
         return time
-    return replace(time, expression=f"if({reduce('bitOr({}, {})'.format, checks)}, {instant(0)}, {time.expression})")
+    return replace(time, expression=f"if(greatest({', '.join(checks)}), {instant(0)}, {time.expression})")
 
 
 def source_of(table: TableSpec) -> str:
-    """The source, under the name ``source``; stands after FROM."""
-    name = ".".join(quote(part) for part in table.source.split("."))
-    return f"{name} AS source{' FINAL' if table.final else ''}"
+    """The source, under the name :data:`SOURCE`; stands after FROM."""
+    return f"{qualified(table.source)} AS {SOURCE}{' FINAL' if table.final else ''}"
 
 
 def _step(column: str, step: timedelta) -> str:
@@ -246,7 +264,7 @@ def _step(column: str, step: timedelta) -> str:
 
 
 def _day(table: TableSpec) -> str:
-    return f"toDate({source_column(table.partition_column)}, 'UTC')"
+    return f"toDate32({source_column(table.partition_column)}, 'UTC')"
 
 
 def within(table: TableSpec, window: Window) -> str:

@@ -57,6 +57,7 @@ class ChainSnapshot:
 
     :param window_id: of the window that it brought, as text; with its ``window``
     :param heal: whether it healed a day
+    :param backfill: whether it brought a range that was skipped
     :param rewritten_days: how many days' files it rewrote
     :param rows: that it added, in ``files`` files of ``size_bytes`` together
     :param more_rows: rows of the table with it, less those before it
@@ -66,6 +67,7 @@ class ChainSnapshot:
     window_id: str | None
     window: Window | None
     heal: bool
+    backfill: bool
     rewritten_days: int
     rows: int
     more_rows: int
@@ -111,11 +113,14 @@ class DayFigures:
     """What one table did on a day.
 
     :param from_chain: whether the windows are those of the chain; otherwise, as of a day whose snapshots have expired,
-        they are the ledger's, and ``files``, ``heals``, ``healed_rows`` and ``rewrites`` are ``None``
+        they are the ledger's, and ``files``, ``heals``, ``healed_rows``, ``backfills``, ``backfilled_rows`` and
+        ``rewrites`` are ``None``
     :param windows: oldest first
-    :param files: data files that windows and heals have added
+    :param files: data files that windows, heals and backfills have added
     :param heals: days that were healed
     :param healed_rows: rows that the table held more after those heals
+    :param backfills: ranges that were skipped before and were brought
+    :param backfilled_rows: rows that those brought
     :param rewrites: days whose files maintenance has rewritten
     :param planned: windows that were planned on the day
     :param failures: how often those were planned and not published
@@ -129,6 +134,8 @@ class DayFigures:
     files: int | None
     heals: int | None
     healed_rows: int | None
+    backfills: int | None
+    backfilled_rows: int | None
     rewrites: int | None
     planned: int
     failures: int
@@ -156,8 +163,9 @@ class DayFigures:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing at all happened, as far as it is known."""
-        return not (self.windows or self.planned or self.heals or self.rewrites or self.lost_windows or self.waiting)
+        """Whether it is known that nothing at all happened."""
+        happened = (self.heals, self.backfills, self.rewrites, self.planned, self.lost_windows, self.waiting)
+        return self.from_chain and not self.windows and not any(happened)
 
 
 def figures_of(bounds: DayBounds, ledger: Sequence[LedgerWindow], chain: Chain | None) -> DayFigures:
@@ -181,7 +189,8 @@ def figures_of(bounds: DayBounds, ledger: Sequence[LedgerWindow], chain: Chain |
             _window(each.committed_at or bounds.start, each.window, each.rows or 0, each.size_bytes or 0, each)
             for each in recorded
         ]
-        return DayFigures(False, _ordered(windows), None, None, None, None, len(planned), failures, 0, waiting)
+        unknown = (None, None, None, None, None, None)
+        return DayFigures(False, _ordered(windows), *unknown, len(planned), failures, 0, waiting)
     known = {each.window_id: each for each in ledger if each.state == "committed"}
     of_day = [each for each in chain.snapshots if bounds.has(each.made_at)]
     windows = [
@@ -190,13 +199,16 @@ def figures_of(bounds: DayBounds, ledger: Sequence[LedgerWindow], chain: Chain |
         if each.window is not None and each.window_id is not None
     ]
     heals = [each for each in of_day if each.heal]
+    backfills = [each for each in of_day if each.backfill]
     in_chain = {each.window_id for each in chain.snapshots}
     return DayFigures(
         True,
         _ordered(windows),
-        sum(each.files for each in of_day if each.window_id is not None or each.heal),
+        sum(each.files for each in of_day if each.window_id is not None or each.heal or each.backfill),
         len(heals),
         sum(each.more_rows for each in heals),
+        len(backfills),
+        sum(each.rows for each in backfills),
         sum(each.rewritten_days for each in of_day),
         len(planned),
         failures,

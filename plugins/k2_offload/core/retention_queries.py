@@ -9,7 +9,7 @@ from k2_offload.core.day_comparison import day_window
 from k2_offload.core.holding import DayRange
 from k2_offload.core.queries import source_of
 from k2_offload.core.retention import HOLDING_SUFFIX, Coverage
-from k2_offload.core.sql import between, literal, quote, source_column
+from k2_offload.core.sql import SOURCE, between, is_named, literal, qualified, source_column
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import Window
 
@@ -24,11 +24,7 @@ def holding_of(storage: str) -> str:
 
 def describe_table(name: str) -> str:
     """Rows ``(full engine, comment)``; none if there is no such table."""
-    database, _, table = name.partition(".")
-    return (
-        "SELECT engine_full, comment FROM system.tables "
-        f"WHERE database = {literal(database)} AND name = {literal(table)}"
-    )
+    return f"SELECT engine_full, comment FROM system.tables WHERE {is_named(name)}"
 
 
 def structure(name: str) -> str:
@@ -36,24 +32,22 @@ def structure(name: str) -> str:
 
     Two tables between which a partition can be moved have the same ones, and the same of :func:`layout`.
     """
-    database, _, table = name.partition(".")
     return (
         "SELECT name, type, default_kind, default_expression, compression_codec, is_in_sorting_key FROM system.columns "
-        f"WHERE database = {literal(database)} AND table = {literal(table)} ORDER BY position"
+        f"WHERE {is_named(name, 'table')} ORDER BY position"
     )
 
 
 def layout(name: str) -> str:
     """Rows that describe a table's keys, disks, indices and projections."""
-    database, _, table = name.partition(".")
-    of_table = f"WHERE database = {literal(database)} AND {{}} = {literal(table)}"
+    of_table = is_named(name, "table")
     return (
         "SELECT * FROM (SELECT 'table' AS what, partition_key AS name, sorting_key, primary_key, storage_policy "
-        f"FROM system.tables {of_table.format('name')} UNION ALL "
+        f"FROM system.tables WHERE {is_named(name)} UNION ALL "
         "SELECT 'index', name, type_full, expr, toString(granularity) FROM system.data_skipping_indices "
-        f"{of_table.format('table')} UNION ALL "
+        f"WHERE {of_table} UNION ALL "
         "SELECT 'projection', name, toString(type), toString(sorting_key), query FROM system.projections "
-        f"{of_table.format('table')}) ORDER BY ALL"
+        f"WHERE {of_table}) ORDER BY ALL"
     )
 
 
@@ -64,7 +58,7 @@ def create_holding(storage: str, comment: str, *, replace: bool = False) -> str:
         the run died then
     """
     verb = "CREATE OR REPLACE TABLE" if replace else "CREATE TABLE"
-    return f"{verb} {_name(holding_of(storage))} AS {_name(storage)} COMMENT {literal(comment)}"
+    return f"{verb} {qualified(holding_of(storage))} AS {qualified(storage)} COMMENT {literal(comment)}"
 
 
 def prepare_holding(storage: str, engine: str, *, has_ttl: bool) -> list[str]:
@@ -72,7 +66,7 @@ def prepare_holding(storage: str, engine: str, *, has_ttl: bool) -> list[str]:
 
     :param engine: of the holding table, in full
     """
-    name = _name(holding_of(storage))
+    name = qualified(holding_of(storage))
     statements = [f"ALTER TABLE {name} REMOVE TTL"] if has_ttl else []
     missing = [
         f"{setting} = {value}"
@@ -86,25 +80,23 @@ def prepare_holding(storage: str, engine: str, *, has_ttl: bool) -> list[str]:
 
 def write_comment(storage: str, comment: str) -> str:
     """Put what is on record into the holding table's comment."""
-    return f"ALTER TABLE {_name(holding_of(storage))} MODIFY COMMENT {literal(comment)}"
+    return f"ALTER TABLE {qualified(holding_of(storage))} MODIFY COMMENT {literal(comment)}"
 
 
 def parts(name: str) -> str:
     """Rows ``(partition, digests of its parts in order, their rows)``, of parts with rows."""
-    database, _, table = name.partition(".")
     return (
         "SELECT partition_id, arraySort(groupArray(hash_of_all_files)), sum(rows) FROM system.parts "
-        f"WHERE active AND rows > 0 AND database = {literal(database)} AND table = {literal(table)} "
+        f"WHERE active AND rows > 0 AND {is_named(name, 'table')} "
         "GROUP BY partition_id ORDER BY partition_id"
     )
 
 
 def mutations(name: str) -> str:
     """Rows ``(mutation, command, whether it is done, microseconds when it was given)`` of a table, in their order."""
-    database, _, table = name.partition(".")
     return (
         "SELECT mutation_id, command, is_done, toUnixTimestamp(create_time) * 1000000 FROM system.mutations "
-        f"WHERE database = {literal(database)} AND table = {literal(table)} ORDER BY create_time, mutation_id"
+        f"WHERE {is_named(name, 'table')} ORDER BY create_time, mutation_id"
     )
 
 
@@ -116,24 +108,27 @@ def any_holding() -> str:
 def partition_days(storage: str, columns: Sequence[str]) -> str:
     """Rows ``(partition, rows, first day and last day of each column in UTC)``."""
     days = "".join(
-        f", toDate({function}({source_column(column)}), 'UTC')" for column in columns for function in ("min", "max")
+        f", toDate32({function}({source_column(column)}), 'UTC')" for column in columns for function in ("min", "max")
     )
-    return f"SELECT _partition_id AS k2_id, count(){days} FROM {_name(storage)} AS source GROUP BY k2_id ORDER BY k2_id"
+    return (
+        f"SELECT _partition_id AS k2_id, count(){days} FROM {qualified(storage)} AS {SOURCE} "
+        "GROUP BY k2_id ORDER BY k2_id"
+    )
 
 
 def move(storage: str, partition_id: str) -> str:
     """Move a partition into the holding table."""
-    return f"ALTER TABLE {_name(storage)} {_moved(partition_id, holding_of(storage))}"
+    return f"ALTER TABLE {qualified(storage)} {_moved(partition_id, holding_of(storage))}"
 
 
 def move_back(storage: str, partition_id: str) -> str:
     """Move a partition out of the holding table."""
-    return f"ALTER TABLE {_name(holding_of(storage))} {_moved(partition_id, storage)}"
+    return f"ALTER TABLE {qualified(holding_of(storage))} {_moved(partition_id, storage)}"
 
 
 def drop(storage: str, partition_id: str) -> str:
     """Drop a partition that is held."""
-    return f"ALTER TABLE {_name(holding_of(storage))} DROP PARTITION ID {literal(partition_id)}"
+    return f"ALTER TABLE {qualified(holding_of(storage))} DROP PARTITION ID {literal(partition_id)}"
 
 
 def count_storage(storage: str, partition_id: str) -> str:
@@ -172,13 +167,13 @@ def count_in_both(storage: str, partition_id: str) -> str:
     """One row: rows of a partition that is held which the storage holds, too."""
     row, of_partition = "cityHash64(tuple(*))", f"_partition_id = {literal(partition_id)}"
     return (
-        f"SELECT count() FROM {_name(holding_of(storage))} WHERE {of_partition} AND {row} IN "
-        f"(SELECT {row} FROM {_name(storage)} WHERE {of_partition})"
+        f"SELECT count() FROM {qualified(holding_of(storage))} WHERE {of_partition} AND {row} IN "
+        f"(SELECT {row} FROM {qualified(storage)} WHERE {of_partition})"
     )
 
 
 def _of_partition(storage: str, partition_id: str) -> str:
-    return f"{_name(storage)} AS source WHERE _partition_id = {literal(partition_id)}"
+    return f"{qualified(storage)} AS {SOURCE} WHERE _partition_id = {literal(partition_id)}"
 
 
 def _of_days(table: TableSpec, days: DayRange) -> str:
@@ -193,8 +188,4 @@ def _digest(values: Sequence[str]) -> str:
 
 
 def _moved(partition_id: str, to: str) -> str:
-    return f"MOVE PARTITION ID {literal(partition_id)} TO TABLE {_name(to)}"
-
-
-def _name(name: str) -> str:
-    return ".".join(quote(part) for part in name.split(".", 1))
+    return f"MOVE PARTITION ID {literal(partition_id)} TO TABLE {qualified(to)}"

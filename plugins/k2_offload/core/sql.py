@@ -17,15 +17,40 @@ def quote(identifier: str) -> str:
     return f"`{escaped}`"
 
 
+def qualified(name: str) -> str:
+    """``database.table`` in backquotes: what follows the first dot is the table."""
+    return ".".join(map(quote, name.split(".", 1)))
+
+
 def literal(text: str) -> str:
     """A string literal."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
 
+RESERVED = "k2_"
+"""What names in queries begin with that are no columns; so no column may.
+
+If a table's name in a query were a column's too, ClickHouse would take ``name.column`` for a part of that column.
+"""
+
+SOURCE = f"{RESERVED}source"
+"""What every query calls the source."""
+
+
 def source_column(name: str) -> str:
-    """A column of the source, which every query calls ``source``: a SELECT list may give the same name to a cast."""
-    return f"source.{quote(name)}"
+    """A column of the source: a SELECT list may give the same name to a cast."""
+    return f"{SOURCE}.{quote(name)}"
+
+
+def is_named(name: str, column: str = "name") -> str:
+    """Whether a row of one of ClickHouse's system tables is about one table.
+
+    :param name: ``database.table``
+    :param column: where the system table keeps the latter: in most ``table``, in ``system.tables`` ``name``
+    """
+    database, _, table = name.partition(".")
+    return f"database = {literal(database)} AND {column} = {literal(table)}"
 
 
 def instant(micros: int | str) -> str:

@@ -157,6 +157,16 @@ class TableSpec(TableOptions):
         return self.name
 
     @property
+    def database(self) -> str:
+        """Of the source."""
+        return self.source.partition(".")[0]
+
+    @property
+    def namespace(self) -> str:
+        """Of the target."""
+        return self.target.partition(".")[0]
+
+    @property
     def buffer(self) -> timedelta:
         """How far behind now the offload stays."""
         return timedelta(seconds=self.buffer_seconds)
@@ -243,13 +253,16 @@ class Tables:
     def select(self, names: Sequence[str], layer: str | None = None) -> list[TableSpec]:
         """The named tables, or all when ``names`` is empty, of one layer when given.
 
-        :raises InvalidTablesFile: if a name is unknown or belongs to another layer
+        :raises InvalidTablesFile: if a name is unknown or belongs to another layer, or the layer has no table
         """
         chosen = [self[name] for name in names] if names else list(self.by_name.values())
         for table in chosen:
             if names and layer is not None and table.layer != layer:
                 raise InvalidTablesFile(f"table '{table.name}' is of layer {table.layer}, not {layer}")
-        return [table for table in chosen if layer is None or table.layer == layer]
+        chosen = [table for table in chosen if layer is None or table.layer == layer]
+        if not chosen:
+            raise InvalidTablesFile(f"no table chosen: none is of layer {layer}")
+        return chosen
 
 
 def _check_name(key: str, name: str | None, form: re.Pattern[str], expected: str) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+import re
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
 
 UNKNOWN = "\N{EN DASH}"
+
+_USERINFO = re.compile(r"""(?<=://)[^\s/'"]+@""")
+_QUERY = re.compile(r"""(?<=\S)\?\w[^\s'"<>()]*""")
 
 
 def show_number(value: int | None) -> str:
@@ -37,11 +42,33 @@ def show_window(low: datetime | None, high: datetime | None) -> str:
     return f"{show_time(low)} to {end}"
 
 
+def show_days(days: Sequence[date]) -> str:
+    """The first and the last of some days, once if they are one.
+
+    :param days: one at least, in their order
+    """
+    return str(days[0]) if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+
+
+def without_secrets(words: str) -> str:
+    """Somebody else's words, with what may be a password or a token in their URLs taken out: user and query."""
+    return _QUERY.sub("?…", _USERINFO.sub("…@", words))
+
+
+def first_line(error: Exception) -> str:
+    """What an exception that nobody has foreseen is and says, without secrets: for who has no log to look at."""
+    said = next(iter(str(error).strip().splitlines()), "")
+    return without_secrets(f"{type(error).__name__}: {said}".rstrip(": "))
+
+
 def show_duration(duration: timedelta | None) -> str:
-    """In its two largest units; a dash for what is not known."""
+    """In its two largest units; a dash for what is not known.
+
+    A negative one is no time: what has begun after a look has taken its own.
+    """
     if duration is None:
         return UNKNOWN
-    minutes, seconds = divmod(round(duration.total_seconds()), 60)
+    minutes, seconds = divmod(max(0, round(duration.total_seconds())), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)
     if days:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from k2_offload.core.combined_view import ViewState
 from k2_offload.core.queries import source_of
-from k2_offload.core.sql import instant, literal, quote, source_column
+from k2_offload.core.sql import RESERVED, instant, is_named, literal, qualified, quote, source_column
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import to_micros
@@ -15,6 +15,9 @@ from k2_offload.core.windows import to_micros
 _NO_ZONE = re.compile(r"(.*\b)?(DateTime)(?:64\((\d)\))?(\)*)")
 _AGGREGATE = re.compile(r"SimpleAggregateFunction\([^,]+, (.*)\)")
 _DICTIONARY = re.compile(r"LowCardinality\((.*)\)")
+_COLD = f"{RESERVED}cold"
+"""What the view's query calls the cold table."""
+
 _PRUNES_IN_UTC = 2609
 """The first ClickHouse, 26.9, that finds the partitions of a time whatever the session's time zone is."""
 
@@ -30,7 +33,7 @@ def create_view(
     """
     cold, warm, types = [], [], []
     for column in columns:
-        name, source, cold_column = quote(column.name), source_column(column.name), f"cold.{quote(column.name)}"
+        name, source, cold_column = quote(column.name), source_column(column.name), f"{_COLD}.{quote(column.name)}"
         if column.source_type is None:
             cold.append(cold_column)
             warm.append(f"{column.expression} AS {name}")
@@ -49,8 +52,8 @@ def create_view(
         f"Run: k2 view {table.name} --apply"
     )
     return (
-        f"CREATE OR REPLACE VIEW {view_name(table)} DEFINER = CURRENT_USER SQL SECURITY DEFINER AS "
-        f"SELECT {', '.join(cold)} FROM {cold_table} AS cold WHERE cold.{quote(time)} < {boundary} AND {guard} "
+        f"CREATE OR REPLACE VIEW {qualified(table.view or '')} DEFINER = CURRENT_USER SQL SECURITY DEFINER AS "
+        f"SELECT {', '.join(cold)} FROM {cold_table} AS {_COLD} WHERE {_COLD}.{quote(time)} < {boundary} AND {guard} "
         f"UNION ALL SELECT {', '.join(warm)} FROM {source_of(table)} WHERE {source_column(time)} >= {boundary} "
         f"AND {guard} AND throwIf({as_made} != {wanted}, {literal(changed)}) = 0 COMMENT {literal(state.comment)}"
     )
@@ -58,18 +61,12 @@ def create_view(
 
 def read_view(table: TableSpec) -> str:
     """One row ``(engine, comment)`` of what has the view's name; none if nothing has."""
-    database, _, name = (table.view or "").partition(".")
-    return f"SELECT engine, comment FROM system.tables WHERE database = {literal(database)} AND name = {literal(name)}"
+    return f"SELECT engine, comment FROM system.tables WHERE {is_named(table.view or '')}"
 
 
 def read_all_views() -> str:
     """Rows ``(comment)`` of all views that may be of both tiers, whatever their names are."""
     return "SELECT comment FROM system.tables WHERE engine = 'View' AND startsWith(comment, '{\"table\": ')"
-
-
-def view_name(table: TableSpec) -> str:
-    """For a statement."""
-    return ".".join(quote(part) for part in (table.view or "").split("."))
 
 
 def view_type(source_type: str, *, nullable: bool) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from fastapi import Depends, HTTPException, Request, status
 
-from k2_offload.airflow_tasks.dag_ids import dag_id
+from k2_offload.core.dag_ids import dag_id
 from k2_offload.core.tables import LAYERS
 
 

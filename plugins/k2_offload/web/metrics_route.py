@@ -19,8 +19,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from k2_offload.adapters.settings import load_settings
-from k2_offload.airflow_tasks.dag_ids import dag_id, watched_dags
 from k2_offload.core import metrics
+from k2_offload.core.dag_ids import dag_id, watched_dags
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.observation import Observation
 from k2_offload.core.tables import LAYERS

@@ -14,8 +14,8 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment
 from markupsafe import Markup
 
-from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID, RECONCILE_DAG_ID, dag_id
 from k2_offload.core import text
+from k2_offload.core.dag_ids import MAINTENANCE_DAG_ID, RECONCILE_DAG_ID, dag_id
 from k2_offload.core.lag import LAG_TARGET
 from k2_offload.core.limits import PAGE_SECONDS
 from k2_offload.core.tables import LAYERS

@@ -31,8 +31,7 @@ def find_missed(tiers: Tiers, table: TableSpec) -> list[Missed]:
 
     :raises OffloadError: if one of the tiers cannot be read, or the server that was asked lacks rows itself
     """
-    with tiers.ledger.locked(table.name) as locked:
-        entry = locked.entry()
+    entry = tiers.ledger.read_entry(table.name)
     cold = tiers.catalog.load(table)
     watermark = watermark_of(cold.published if cold else None)
     check_replicas(tiers.clickhouse, table)

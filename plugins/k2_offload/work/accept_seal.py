@@ -38,7 +38,7 @@ def find_changed_day(tiers: Tiers, table: TableSpec, day: date) -> ChangedDay:
 
     :raises OffloadError: if there is nothing to accept, or it may not be accepted
     """
-    seal = _newest(tiers, tiers.catalog.seals(table.target.partition(".")[0]), table, day)
+    seal = _newest(tiers, tiers.catalog.seals(table.namespace), table, day)
     days = count_days(tiers, table)
     if days is None or days.cold_table.uuid != seal.table_uuid:
         raise OffloadError(
@@ -74,7 +74,7 @@ def accept_changed_day(tiers: Tiers, table: TableSpec, changed: ChangedDay) -> N
     :raises StaleWindow: if the table was rolled back, or somebody else has sealed the day meanwhile
     """
     seal, successor = changed.seal, changed.successor
-    lake = tiers.catalog.seals(table.target.partition(".")[0])
+    lake = tiers.catalog.seals(table.namespace)
     if _newest(tiers, lake, table, seal.day) != seal:
         raise StaleWindow(f"{table.name} {seal.day}: it was sealed anew meanwhile. Nothing was accepted.")
     cold = tiers.catalog.load(table)

@@ -29,7 +29,8 @@ from k2_offload.core.ttl import is_kept_too_short
 from k2_offload.core.view_queries import create_view, read_all_views, read_view
 from k2_offload.work.compare import TableDays, count_days
 from k2_offload.work.holding import read_kept
-from k2_offload.work.known_seals import kept, newest_of
+from k2_offload.work.known_seals import newest_of
+from k2_offload.work.problems import collecting
 from k2_offload.work.tiers import WORKER, Tiers
 from k2_offload.work.ttl import read_kept_for
 
@@ -97,7 +98,7 @@ def renew_views(tiers: Tiers, tables: Sequence[TableSpec]) -> list[str]:
     problems: list[str] = []
     for table in tables:
         if table.view is not None and table.reconcile:
-            with kept(problems):
+            with collecting(problems):
                 planned = plan_view(tiers, table)
                 apply_view(tiers, table, planned)
                 log.info("%s: %s is cold below %s", table.name, table.view, planned.state.boundary)

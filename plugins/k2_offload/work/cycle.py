@@ -296,10 +296,14 @@ def _resume(
     return opened, entry.planned_rows
 
 
+_LARGEST_SEQUENCE = 10**20
+"""Below that the ledger has room; it is for reports alone."""
+
+
 def _record_open(
     locked: LockedTable, window_id: WindowId, counts: Counts, now: datetime, dag_run_id: str, failures: int = 0
 ) -> None:
-    highest = max(counts.max_sequence.values(), default=None)
+    highest = max((each for each in counts.max_sequence.values() if abs(each) < _LARGEST_SEQUENCE), default=None)
     locked.open(window_id, dag_run_id=dag_run_id, rows=counts.total, max_sequence=highest, now=now, failures=failures)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 
 from k2_offload.adapters.lake_seals import LakeSeals
 from k2_offload.adapters.ledger_seals import LedgerSeals, RecordedSeal
-from k2_offload.core.errors import DamagedTable, OffloadError, StaleWindow, Unreachable
+from k2_offload.core.errors import DamagedTable
 from k2_offload.core.seals import Seal, newest
 from k2_offload.core.tables import TableSpec
 from k2_offload.work.tiers import Tiers
@@ -18,24 +17,11 @@ from k2_offload.work.tiers import Tiers
 log = logging.getLogger(__name__)
 
 
-@contextmanager
-def kept(problems: list[str]) -> Iterator[None]:
-    """What is wrong with one table, or day, must not stop the others."""
-    try:
-        yield
-    except Unreachable:
-        raise
-    except StaleWindow as stale:  # the next run looks anew
-        log.info("%s", stale)
-    except OffloadError as error:
-        problems.append(str(error))
-
-
 def by_namespace(tables: Iterable[TableSpec]) -> Mapping[str, list[TableSpec]]:
     """The tables whose seals are in one table of the lake."""
     found: dict[str, list[TableSpec]] = defaultdict(list)
     for table in tables:
-        found[table.target.partition(".")[0]].append(table)
+        found[table.namespace].append(table)
     return found
 
 

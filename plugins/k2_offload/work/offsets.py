@@ -148,7 +148,7 @@ def compare_due(
 
 def _hidden(table: TableSpec) -> str:
     """ClickHouse does not tell a table that is not there from one that its user may not read."""
-    name = f"{table.source.partition('.')[0]}.{offset_queries.OFFSETS_TABLE}"
+    name = offset_queries.offsets_table(table)
     forget = f"DELETE FROM k2_offload.offload_offsets WHERE table_name = '{table.name}'"  # noqa: S608 - only told
     return (
         f"ClickHouse does not show {name}, and messages of this table were compared before: it was dropped or not "
@@ -238,12 +238,7 @@ def _nothing_to_look_at(tiers: Tiers, table: TableSpec, partitions: int) -> Iter
 
 def _topics(tiers: Tiers, table: TableSpec) -> set[str]:
     """Those that the queue of the table reads, also if nothing has come from them."""
-    database, _, name = table.source.partition(".")
-    found = tiers.clickhouse.execute(
-        "SELECT extract(engine_full, 'kafka_topic_list = \\'([^\\']*)') FROM system.tables "
-        "WHERE database = %(database)s AND name = %(name)s AND engine = 'Kafka'",
-        {"database": database, "name": f"{name}_queue"},
-    )
+    found = _ask(tiers, offset_queries.queue_topics(table))
     return {topic.strip() for (topics,) in found for topic in topics.split(",") if topic.strip()}
 
 

@@ -32,9 +32,6 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-DAY_OF_WINDOWS = 100
-"""A day has 96 cycles."""
-
 SHOWN_WINDOWS = 200
 SHOWN_SNAPSHOTS = 20
 SHOWN_DAYS = timedelta(days=84)
@@ -46,7 +43,7 @@ class TableOverview:
 
     :param looked_at: whether the tiers were asked and have answered; otherwise only the ledger speaks
     :param warm_rows: where ClickHouse knows that without counting
-    :param windows: those that were planned last, newest first
+    :param windows: of the last day, and back to the last one that was not given up; newest first
     :param records: of its days, seals, messages and gaps
     """
 
@@ -113,6 +110,7 @@ class ComparedColumn:
 class TableDetail:
     """One table in detail.
 
+    :param now: when it was looked at
     :param windows: newest first
     :param days: oldest first
     :param snapshots: newest first
@@ -120,6 +118,7 @@ class TableDetail:
     :param location: URI of the cold table's folder
     """
 
+    now: datetime
     windows: Sequence[RecordedWindow] = ()
     days: Sequence[RecordedDay] = ()
     snapshots: Sequence[SnapshotEntry] = ()
@@ -169,7 +168,7 @@ def read_overview(tiers: Tiers, dag_ids: Mapping[str, str], upkeep: Sequence[str
     """
     problems, now = _Problems(), tiers.now()
     tables = list(tiers.tables.by_name.values())
-    known = problems.without(partial(_read_ledger, tiers, [table.name for table in tables]))
+    known = problems.without(partial(_read_ledger, tiers, [table.name for table in tables], now))
     dags = problems.without(partial(read_dags, [*dag_ids.values(), *upkeep])) or {}
     runs = (problems.without(partial(read_latest_runs, each, tiers.tables.by_name)) for each in upkeep if each in dags)
     wrong = [each for run in runs if run for each in judge_runs(run, dags[run.dag_id].paused, now)]
@@ -200,12 +199,12 @@ def _watermark(record: TableRecord | None) -> datetime | None:
     return None if record is None or record.watermark == FIRST_WATERMARK else record.watermark
 
 
-def _read_ledger(tiers: Tiers, names: Sequence[str]) -> _Ledger:
+def _read_ledger(tiers: Tiers, names: Sequence[str], now: datetime) -> _Ledger:
     ledger = tiers.ledger
     return _Ledger(
         ledger.read_tables(),
         ledger.read_gaps(),
-        ledger.read_windows(names, DAY_OF_WINDOWS),
+        ledger.read_windows_since(names, now - timedelta(days=1)),
         read_records(ledger),
     )
 
@@ -222,6 +221,7 @@ def read_detail(tiers: Tiers, table: TableSpec) -> TableDetail:
     metadata = problems.without(partial(read_metadata, cold, now)) if cold else None
     columns = problems.without(lambda: cold.columns) if cold else None
     return TableDetail(
+        now,
         windows.get(table.name, ()),
         days.get(table.name, ()),
         history or (),

@@ -35,7 +35,7 @@ from k2_offload.core.retention import (
 from k2_offload.core.tables import TableSpec
 from k2_offload.work import held_tags
 from k2_offload.work.holding import HoldingTable, ttl_in_the_way
-from k2_offload.work.known_seals import kept
+from k2_offload.work.problems import collecting
 from k2_offload.work.removal_proof import Proof, seals_of
 from k2_offload.work.tiers import Tiers
 from k2_offload.work.ttl import read_kept_for_now
@@ -135,13 +135,13 @@ class ProvenStorage:
         in_source = self._table.parts(self.name)
         records = self.holding.records
         for record in records:
-            with kept(self.done.problems):
+            with collecting(self.done.problems):
                 if self.dry_run:
                     self._look_at(record)
                 else:
                     self._go_on_with(record)
         for partition_id in sorted(held.keys() - {record.partition_id for record in records}):
-            with kept(self.done.problems):
+            with collecting(self.done.problems):
                 self._take_in(partition_id, held[partition_id].digests, in_source=partition_id in in_source)
 
     def _check_not_gone(self) -> None:
@@ -380,7 +380,7 @@ class ProvenStorage:
         for partition in partitions:
             if partition.partition_id in not_whole:
                 continue
-            with kept(self.done.problems):
+            with collecting(self.done.problems):
                 reason = obstacle(partition, partitions, readers, self.known)
                 if reason is None and compared and is_late():
                     reason = "there was no time to compare it; the next run does"
@@ -498,8 +498,6 @@ class ProvenStorage:
         )
 
     def _wait(self, partition: Partition, reason: str) -> None:
-        ranges = sorted(set(partition.days.values()))
-        days = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in ranges)
         self.done.states.append(
-            PartitionState(self.name, partition.partition_id, days, partition.rows, "waits", reason)
+            PartitionState(self.name, partition.partition_id, partition.text, partition.rows, "waits", reason)
         )

@@ -27,6 +27,7 @@ from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.heal import HealId
 from k2_offload.core.plan import PlannedHeal, plan_rows
 from k2_offload.core.tables import TableSpec
+from k2_offload.core.text import first_line
 from k2_offload.work.compare import TableDays, compare_day, count_days, describe
 from k2_offload.work.tiers import WORKER, Tiers
 
@@ -88,6 +89,7 @@ def reconcile(
     *,
     going_rows: int = 0,
     budget: timedelta | None = None,
+    keep: bool = True,
 ) -> Iterator[Found]:
     """Compare the days of some tables that are due, keep the results in the ledger, and plan heals.
 
@@ -97,6 +99,7 @@ def reconcile(
     :param days: compare these instead
     :param going_rows: a person has seen so many rows of a day that would go
     :param budget: no comparison of a content begins so long after all counts have been compared, but the first one does
+    :param keep: leave the ledger as it is if not; since when a day differs is not known then
     :raises Unreachable: if a service is down; what is wrong with one table alone becomes its problem
     """
     counted: list[_Counted] = []
@@ -125,7 +128,7 @@ def reconcile(
             )
             yield Found(each.days.table, problems=(problem,) if overdue else (), left=len(due) - position)
             return
-        yield _attempt(each.days.table, partial(_reconcile, tiers, each.days, day, going_rows))
+        yield _attempt(each.days.table, partial(_reconcile, tiers, each.days, day, going_rows, keep=keep))
 
 
 @dataclass(frozen=True)
@@ -196,18 +199,18 @@ def _attempt(table: TableSpec, step: Callable[[], Result]) -> Result | Found:
         raise
     except OffloadError as error:
         return Found(table, problems=(str(error),))
-    except Exception:
+    except Exception as error:
         log.exception("%s: unexpected", table.name)
         return Found(
             table,
             problems=(
-                f"{table.name}: it could not be compared, for an unexpected reason that is in the log. Nothing was "
+                f"{table.name}: it could not be compared, for an unexpected reason ({first_line(error)}). Nothing was "
                 "changed; the next comparison tries again.",
             ),
         )
 
 
-def _reconcile(tiers: Tiers, counted: TableDays, day: date, going_rows: int) -> Found:
+def _reconcile(tiers: Tiers, counted: TableDays, day: date, going_rows: int, *, keep: bool) -> Found:
     found = compare_day(tiers, counted, day)
     obstacle = found.obstacle(going_rows) if found.differs else None
     if found.differs and obstacle is None and tiers.cold_reader == WORKER:
@@ -216,7 +219,7 @@ def _reconcile(tiers: Tiers, counted: TableDays, day: date, going_rows: int) -> 
     may_be_healed = found.differs and obstacle is None and not counted.changing
     heals = (plan_heal(counted, found),) if may_be_healed else ()
     now = tiers.now()
-    unequal_since = tiers.ledger.record_day(found, found.problem or obstacle, now)
+    unequal_since = tiers.ledger.record_day(found, found.problem or obstacle, now) if keep else None
     overdue = unequal_since is not None and now - unequal_since > HEALED_WITHIN
     red = found.differs and found.whole and (obstacle is not None or overdue)
     if counted.changing and obstacle is None:

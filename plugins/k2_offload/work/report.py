@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -28,7 +28,7 @@ Result = TypeVar("Result")
 
 LEDGER_ALONE = (
     "Of {tables}, the snapshots of that day have expired or cannot be read: these figures are the ledger's, and files, "
-    "heals and rewrites are not known."
+    "heals, backfills and rewrites are not known."
 )
 
 
@@ -54,6 +54,11 @@ class TableReport:
     def late_rows(self) -> int | None:
         """Rows that ClickHouse holds below the watermark and the cold table does not, now."""
         return self.status.late_rows if self.status is not None else None
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether something is missing, because it could not be read."""
+        return self.problem is not None or (self.status is not None and self.status.problem is not None)
 
     @property
     def findings(self) -> Iterator[str]:
@@ -100,7 +105,7 @@ class Report:
 
     @property
     def without_runs(self) -> bool:
-        """Whether the day is known to have had no window, heal or maintenance of any table."""
+        """Whether the day is known to have had no window, heal, backfill or maintenance of any table."""
         return all(
             each.problem is None and each.figures is not None and each.figures.is_idle and not each.maintenance
             for each in self.tables
@@ -114,13 +119,18 @@ class Report:
     @property
     def incomplete(self) -> list[str]:
         """Tables of which something is missing, because it could not be read."""
-        return [each.table.name for each in self.tables if each.problem is not None]
+        return [each.table.name for each in self.tables if each.is_incomplete]
 
     @property
     def rows(self) -> int | None:
         """Rows that were moved; ``None`` if that is not known of all tables."""
         known = [each.figures.rows for each in self.tables if each.figures is not None]
         return sum(known) if len(known) == len(self.tables) else None
+
+    @property
+    def backfilled_rows(self) -> int:
+        """Rows that backfills have brought, as far as that is known."""
+        return sum(each.figures.backfilled_rows or 0 for each in self.tables if each.figures is not None)
 
     @property
     def note(self) -> str:
@@ -138,7 +148,8 @@ class Report:
                     f"- `{each.table.name}`: {show_number(figures.rows)} rows, {len(figures.windows)} windows, "
                     f"{show_bytes(figures.size_bytes)}, {show_number(figures.files)} files; lag p50 "
                     f"{show_duration(figures.lag(0.5))}, p99 {show_duration(figures.lag(0.99))}; "
-                    f"{show_number(each.late_rows)} late rows, days healed: {show_number(figures.heals)}"
+                    f"{show_number(each.late_rows)} late rows, days healed: {show_number(figures.heals)}, "
+                    f"rows backfilled: {show_number(figures.backfilled_rows)}"
                 )
             for finding in each.findings:
                 yield f"- `{each.table.name}`: {finding}"
@@ -157,7 +168,8 @@ def summary(report: Report) -> str:
         return "No run moved, healed or tidied anything on that day."
     rows = UNKNOWN if report.rows is None else show_number(report.rows)
     moved = sum(each.figures is not None and bool(each.figures.windows) for each in report.tables)
-    return f"{rows} rows moved, of {moved} of {len(report.tables)} tables."
+    backfilled = f", and {show_number(report.backfilled_rows)} backfilled" if report.backfilled_rows else ""
+    return f"{rows} rows moved, of {moved} of {len(report.tables)} tables{backfilled}."
 
 
 def check_day(day: date, now: datetime) -> DayBounds:
@@ -173,7 +185,7 @@ def check_day(day: date, now: datetime) -> DayBounds:
 
 def yesterday(now: datetime) -> date:
     """The last whole day, in UTC."""
-    return (now - timedelta(days=1)).date()
+    return (now.astimezone(UTC) - timedelta(days=1)).date()
 
 
 def read_report(tiers: Tiers, tables: Sequence[TableSpec], bounds: DayBounds) -> Report:
@@ -224,6 +236,7 @@ def _chain(cold: ColdTable) -> Chain:
                 str(each.snapshot.window_id) if each.snapshot.window_id else None,
                 each.snapshot.window_id.window if each.snapshot.window_id else None,
                 each.snapshot.heal is not None,
+                each.snapshot.backfill is not None,
                 len(each.rewritten_days),
                 each.snapshot.rows,
                 each.snapshot.rows_after - each.snapshot.rows_before,

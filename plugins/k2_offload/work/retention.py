@@ -13,7 +13,8 @@ from k2_offload.core.holding import Record
 from k2_offload.core.retention import HOLDING_SUFFIX, Next
 from k2_offload.core.tables import TableSpec
 from k2_offload.work.holding import HoldingTable, check_storage, end_whole, remember_ttl, ttl_in_the_way
-from k2_offload.work.known_seals import by_namespace, kept, share_seals
+from k2_offload.work.known_seals import by_namespace, share_seals
+from k2_offload.work.problems import collecting
 from k2_offload.work.proven_storage import SAFE, ProvenStorage, Retention
 from k2_offload.work.tiers import Tiers
 
@@ -33,15 +34,15 @@ def remove_proven(
     started = tiers.now()
     storages: dict[str, list[TableSpec]] = {}
     for table in () if dry_run else tables:
-        with kept(done.problems):
+        with collecting(done.problems):
             remember_ttl(tiers, table)
-    with kept(done.problems):
+    with collecting(done.problems):
         storages = _storages(tiers, tables, done.problems, dry_run=dry_run)
     for storage, readers in storages.items():
         for namespace, some in by_namespace(() if dry_run else readers).items():
-            with kept(done.problems):
+            with collecting(done.problems):
                 done.problems += share_seals(tiers, tiers.catalog.seals(namespace), some)
-        with kept(done.problems):
+        with collecting(done.problems):
             try:
                 with ProvenStorage.opened(tiers, storage, readers, done, dry_run=dry_run) as opened:
                     opened.go_on()
@@ -114,7 +115,7 @@ def _storages(
     wanted = []
     for table in tables:
         if table.is_proven:
-            with kept(problems):
+            with collecting(problems):
                 try:
                     wanted.append(check_storage(tiers, table))
                 except InvalidSource:

@@ -25,7 +25,8 @@ from k2_offload.core.seals import (
 )
 from k2_offload.core.tables import TableSpec
 from k2_offload.work.compare import TableDays, compare_day, count_days
-from k2_offload.work.known_seals import by_namespace, kept, newest_of, share_seals
+from k2_offload.work.known_seals import by_namespace, newest_of, share_seals
+from k2_offload.work.problems import collecting
 from k2_offload.work.tiers import Tiers
 from k2_offload.work.verify_seals import read_content, verify_seal
 
@@ -51,10 +52,10 @@ def seal_days(tiers: Tiers, tables: Sequence[TableSpec], budget: timedelta | Non
     """
     done = Sealing()
     for namespace, chosen in by_namespace(table for table in tables if table.reconcile).items():
-        with kept(done.problems):
+        with collecting(done.problems):
             counted = []
             for table in chosen:
-                with kept(done.problems):
+                with collecting(done.problems):
                     days = count_days(tiers, table)
                     if days is None:
                         continue
@@ -67,7 +68,7 @@ def seal_days(tiers: Tiers, tables: Sequence[TableSpec], budget: timedelta | Non
             done.problems += share_seals(tiers, lake, chosen)
             started = tiers.now()
             for days in counted:
-                with kept(done.problems):
+                with collecting(done.problems):
                     _seal_table(tiers, lake, days, started + budget if budget is not None else None, done)
     return done
 
@@ -82,7 +83,7 @@ def _seal_table(tiers: Tiers, lake: LakeSeals, days: TableDays, until: datetime 
         if (found or done.seals) and until is not None and tiers.now() > until:
             log.info("%s: no time to seal more days; the next run goes on", days.table.name)
             break
-        with kept(done.problems):
+        with collecting(done.problems):
             if (seal := _compare(tiers, days, day, recorded.get(day))) is not None:
                 found.append(seal)
                 reached(FaultPoint.SEAL_COMPARED, seal.table)
@@ -171,7 +172,7 @@ def _write(tiers: Tiers, lake: LakeSeals, table: TableSpec, seals: Sequence[Seal
     cold = tiers.catalog.load(table)
     ancestors = {snapshot.snapshot_id for snapshot in cold.chain.ancestors()} if cold is not None else ()
     for seal in seals:
-        with kept(done.problems):
+        with collecting(done.problems):
             check_sealing(seal, cold.uuid if cold else None, ancestors, lake.known)
             checked.append(seal)
     if checked:

@@ -22,7 +22,7 @@ from k2_offload.adapters.java import check_java
 from k2_offload.adapters.replicas import check_replicas
 from k2_offload.adapters.schedule import longest_pause
 from k2_offload.adapters.settings import Settings
-from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable, WrittenElsewhere
+from k2_offload.core.errors import ConfigurationError, OffloadError, StoreNotTrusted, Unreachable, WrittenElsewhere
 from k2_offload.core.exactly_once import check_cut
 from k2_offload.core.lake import parquet_file
 from k2_offload.core.queries import PROBE_ROWS, probe
@@ -268,6 +268,9 @@ def _write_by_clickhouse(tiers: Tiers, uri: str) -> list[tuple[Any, ...]]:
     try:
         tiers.clickhouse.execute(insert)
         return tiers.clickhouse.execute(select)
+    except StoreNotTrusted as error:
+        seen = tiers.catalog.store_certificate_seen()
+        raise StoreNotTrusted(f"{error.reason} ({seen})" if seen else error.reason) from error
     except (ConfigurationError, Unreachable):
         raise
     except OffloadError as error:

@@ -14,7 +14,8 @@ from k2_offload.core.lake import iceberg_table
 from k2_offload.core.plan import PlannedColumn
 from k2_offload.core.seals import VERIFIED_DAYS, Break, Content, Seal, describe_break, find_break
 from k2_offload.core.tables import TableSpec
-from k2_offload.work.known_seals import by_namespace, kept, newest_of, newest_seals, share_seals
+from k2_offload.work.known_seals import by_namespace, newest_of, newest_seals, share_seals
+from k2_offload.work.problems import collecting
 from k2_offload.work.tiers import WORKER, Tiers
 
 SealsProgress = Callable[[Sequence[Seal]], Iterable[Seal]]
@@ -132,7 +133,7 @@ def verify_sealed(
     found = SealCheck(table.name)
     try:
         recorded = LedgerSeals(tiers.ledger).read([table.name])
-        in_lake, altered = tiers.catalog.seals(table.target.partition(".")[0]).read()
+        in_lake, altered = tiers.catalog.seals(table.namespace).read()
         found.findings += altered
         in_lake = [seal for seal in in_lake if seal.table == table.name]
         seals = [*in_lake, *(each.seal for each in recorded)]
@@ -195,11 +196,11 @@ def verify_due(tiers: Tiers, tables: Sequence[TableSpec], budget: timedelta | No
     """
     findings: list[str] = []
     for namespace, chosen in by_namespace(tables).items():
-        with kept(findings):
+        with collecting(findings):
             findings += share_seals(tiers, tiers.catalog.seals(namespace), chosen)
     due: list[tuple[RecordedSeal, ColdTable]] = []
     for table in tables:
-        with kept(findings):
+        with collecting(findings):
             if (cold := tiers.load_cold(table)) is not None:
                 recorded = LedgerSeals(tiers.ledger).read([table.name])
                 last, broken = newest_of(table, cold.uuid, recorded)
@@ -211,7 +212,7 @@ def verify_due(tiers: Tiers, tables: Sequence[TableSpec], budget: timedelta | No
         if position >= VERIFIED_DAYS or (budget is not None and tiers.now() - started > budget):
             findings += [rest.problem for rest, *_ in due[position:] if rest.problem is not None]
             break
-        with kept(findings):
+        with collecting(findings):
             verified = verify_seal(tiers, cold, each.seal)
             if not verified.healed:
                 LedgerSeals(tiers.ledger).record_verification(

@@ -164,6 +164,11 @@ def find_skip(tiers: Tiers, table: TableSpec, time: datetime) -> Skip:
 
     :raises OffloadError: if that is not possible, or not safe, or the server that was asked lacks rows itself
     """
+    if time < FIRST_WATERMARK:
+        raise OffloadError(
+            f"{table.name}: {format_time(time)} is before {format_time(FIRST_WATERMARK)}, where every table begins; no "
+            "window holds earlier rows. Nothing was changed."
+        )
     columns = tiers.clickhouse.columns(table)
     # How many rows are skipped is what a backfill is measured by later.
     check_replicas(tiers.clickhouse, table, f"k2 watermark set {table.name} {format_time(time)}")

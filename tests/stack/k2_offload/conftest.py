@@ -7,10 +7,12 @@ from contextlib import ExitStack, closing
 from functools import cache
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from embedded.spark import submit_environment
 from embedded.warm_spark import WarmSpark
+from k2_offload.adapters.ledger import Ledger
 from tests.faults.submit import WARM_JOB
 from tests.support import SharedStack
 from tests.support.workbench import Workbench
@@ -50,3 +52,20 @@ def workbench(
     name = "".join(letter if letter.isalnum() else "_" for letter in request.node.name)[:60].strip("_").lower()
     with ExitStack() as resources:
         yield Workbench(stack, tmp_path, name, resources, start_spark, warehouse)
+
+
+@pytest.fixture
+def database(stack: SharedStack, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database of this test's own, as a URL."""
+    name = f"ledger_{abs(hash(request.node.name))}"
+    with psycopg.connect(stack.ledger_dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    yield stack.ledger_dsn.rpartition("/")[0] + f"/{name}"
+    with psycopg.connect(stack.ledger_dsn, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def ledger(database: str) -> Ledger:
+    """A ledger in that database; nobody has made its schema yet."""
+    return Ledger(lambda: psycopg.connect(database), "test")

@@ -13,6 +13,8 @@ import psycopg
 import pytest
 
 from k2_offload.adapters.ledger import Ledger
+from k2_offload.adapters.ledger_offsets import LedgerOffsets
+from k2_offload.adapters.ledger_seals import LedgerSeals
 from k2_offload.adapters.ledger_sql import migrations
 from k2_offload.adapters.postgres import airflow_connect
 from k2_offload.core.errors import OldLedger
@@ -25,22 +27,6 @@ _, *OLD_PARTS = re.split(r"^-- name: (\w+)\n", (OLD / "queries.sql").read_text()
 OLD_STATEMENTS = dict(zip(OLD_PARTS[::2], OLD_PARTS[1::2], strict=True))
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 WINDOW_ID = WindowId("uuid", Window(NOW.replace(hour=10), NOW.replace(hour=11)))
-
-
-@pytest.fixture
-def database(stack, request):
-    """A database of this test's own, as a URL."""
-    name = f"ledger_{abs(hash(request.node.name))}"
-    with psycopg.connect(stack.ledger_dsn, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    yield stack.ledger_dsn.rpartition("/")[0] + f"/{name}"
-    with psycopg.connect(stack.ledger_dsn, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@pytest.fixture
-def ledger(database):
-    return Ledger(lambda: psycopg.connect(database), "test")
 
 
 def old_version(database, *statements, **values):
@@ -87,6 +73,8 @@ def test_the_old_version_goes_on_with_the_schema_of_the_new_one_and_the_new_one_
     ledger.migrate()
     record = ledger.read_tables()["trades"]
     assert (record.status, record.state, record.rows) == ("success", "committed", 5)
+    totals = ledger.read_totals(NOW)["trades"]
+    assert (totals.committed, totals.open, totals.rows, totals.size_bytes) == (1, 0, 5, 9)
 
 
 def test_processes_that_start_at_the_same_moment_migrate_once(database):
@@ -212,7 +200,9 @@ def looks(ledger):
 
 
 def test_a_look_makes_no_schema(database, ledger):
+    seals, offsets = LedgerSeals(ledger), LedgerOffsets(ledger)
     assert not any(look() for look in looks(ledger))
+    assert not any((seals.read(["trades"]), seals.read_sealed_days(), offsets.read(), offsets.read_ends("trades")))
     with psycopg.connect(database) as connection:
         assert connection.execute("SELECT to_regnamespace('k2_offload')").fetchone() == (None,)
 

@@ -14,6 +14,7 @@ from k2_offload.cli.verify_sealed import accept_sealed
 from k2_offload.core import fault_points
 from k2_offload.core.errors import OffloadError, StaleWindow
 from k2_offload.core.fault_points import FaultPoint
+from k2_offload.core.observation import SealedDays
 from k2_offload.work.accept_seal import accept_changed_day, find_changed_day
 from k2_offload.work.reconcile import compare_day, count_days, plan_heal, reconcile
 from k2_offload.work.schema import stop_filling
@@ -122,6 +123,8 @@ def test_a_sealed_day_stays_whole_through_compaction(workbench, sealed):
     assert verify_due(sealed.tiers, [sealed.spec]) == []
     [recorded] = sealed.recorded()
     assert recorded.verified_snapshot == sealed.cycle.catalog.load(sealed.spec).snapshot_id
+    sealed_days = LedgerSeals(sealed.tiers.ledger).read_sealed_days()
+    assert sealed_days[sealed.table] == SealedDays(1, DAY, 0, recorded.verified_at)
 
 
 def test_a_row_that_another_writer_removes_breaks_the_seal(sealed):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from k2_offload.core.errors import ConfigurationError, Refused, Unreachable
-from offload_job.java_errors import Thrown, translate
+from offload_job.java_errors import Thrown, certificate_words, translate
 
 WRONG_KEYS = Thrown("S3Exception", "Forbidden (Service: S3, Status Code: 403, Request ID: 17F0) (SDK Attempt Count: 1)")
 NO_BUCKET = Thrown("NoSuchBucketException", "The specified bucket does not exist (Service: S3, Status Code: 404)")
@@ -78,3 +78,25 @@ def test_what_may_pass_is_tried_again(chain):
     error = translate(chain, "k2_iceberg")
     assert isinstance(error, Unreachable)
     assert str(chain[-1]) in str(error)
+
+
+TRACE = """\
+An error occurred while calling o141.append.
+: org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 0.0 failed 1 times
+\tat org.apache.iceberg.io.RollingFileWriter.closeCurrentWriter(RollingFileWriter.java:128)
+Caused by: {service}: Unable to execute HTTP request: PKIX path validation failed: validity check failed
+\tat java.base/sun.security.provider.certpath.CertificateException.nothing(Frame.java:1)
+\t... 24 more
+Caused by: java.security.cert.CertPathValidatorException: validity check failed
+Caused by: java.security.cert.CertificateExpiredException: NotAfter: Fri Nov 27 09:24:21 UTC 2026
+"""
+
+
+def test_what_spark_says_of_a_certificate_is_found_in_its_trace():
+    words = certificate_words(TRACE.format(service="software.amazon.awssdk.core.exception.SdkClientException"))
+    assert words == (
+        "software.amazon.awssdk.core.exception.SdkClientException: Unable to execute HTTP request: PKIX path "
+        "validation failed: validity check failed: java.security.cert.CertificateExpiredException: "
+        "NotAfter: Fri Nov 27 09:24:21 UTC 2026"
+    )
+    assert certificate_words("An error occurred\n: SparkException: failed\n\tat sun.CertificateException.x") == ""

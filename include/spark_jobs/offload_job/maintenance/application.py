@@ -23,8 +23,9 @@ from k2_offload.core.connections import JobConnections
 from k2_offload.core.day_comparison import day_window
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.fault_points import FaultPoint, reached
-from k2_offload.core.maintenance import DayFiles, Tidied, files_wanted, show_days, together
+from k2_offload.core.maintenance import DayFiles, Tidied, files_wanted, together
 from k2_offload.core.maintenance_plan import MaintenancePlan, PlannedMaintenance, report_to_json
+from k2_offload.core.text import show_days
 from offload_job.cold_table_writer import ColdTableWriter, open_catalog
 from offload_job.jvm import Jvm, end_with_parent, start_jvm
 from offload_job.maintenance.problems import Problems, rewrite_or_each_alone, window_of
@@ -63,7 +64,6 @@ class MaintenanceJob:
         # Here, whatever cluster there is: its workers need neither Iceberg's jars nor access to the lake.
         local = None if master.startswith("local") else _LOCAL
         session = start_session(self._catalog_settings, procedures=True, cached=False, master=local)
-        session.conf.set("spark.sql.caseSensitive", "true")  # as ClickHouse has it
         # Lists of files are joined, no rows: Spark's 200 partitions take most of a small table's time.
         session.conf.set("spark.sql.shuffle.partitions", str(session.sparkContext.defaultParallelism))
         return session

@@ -10,7 +10,7 @@ from datetime import date
 from k2_offload.adapters.log_lines import about
 from k2_offload.core.day_comparison import day_window
 from k2_offload.core.errors import AuditFailed, OffloadError, StaleWindow
-from k2_offload.core.maintenance import show_days
+from k2_offload.core.text import show_days
 from k2_offload.core.windows import Window
 from offload_job.java_errors import first_line
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from k2_offload.core.errors import AuditFailed, OffloadError
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.limits import PUBLISH_ATTEMPTS
-from k2_offload.core.maintenance import RewriteStamp, audit_rewrite, show_days
-from offload_job.cold_table_writer import MAIN
+from k2_offload.core.maintenance import RewriteStamp, audit_rewrite
+from k2_offload.core.text import show_days
+from offload_job.publishing import MAIN
 
 if TYPE_CHECKING:
     from k2_offload.core.exactly_once import Snapshot

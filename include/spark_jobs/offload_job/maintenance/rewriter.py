@@ -99,12 +99,16 @@ class Rewriter:
 def _day(rows: DataFrame, partition_column: str) -> Column:
     from pyspark.sql import functions
 
-    return functions.to_date(rows[f"`{partition_column}`"])  # of UTC, as the session has it
+    return functions.to_date(rows[_quoted(partition_column)])  # of UTC, as the session has it
+
+
+def _quoted(name: str) -> str:
+    return f"`{name.replace('`', '``')}`"
 
 
 def _hashed(rows: DataFrame) -> Iterator[Column]:
     """Each column, and whether it is NULL: Spark's hash passes NULL over, and takes 0.0 for -0.0."""
     for name, kind in rows.dtypes:
-        value = rows[f"`{name}`"]
+        value = rows[_quoted(name)]
         yield value.cast("string") if kind in ("float", "double") else value
         yield value.isNull()

@@ -22,6 +22,7 @@ from k2_offload.core.queries import ask_whether_text, of_split
 from k2_offload.core.splits import Split
 from k2_offload.core.sql import quote
 from offload_job.cold_table_writer import ColdTableWriter
+from offload_job.java_errors import SERVICE, certificate_words
 from offload_job.session import start_session
 
 if TYPE_CHECKING:
@@ -66,7 +67,12 @@ class JdbcTransport:
         writer.option("use-table-distribution-and-ordering", "false")
         try:
             writer.append()
-        except Py4JJavaError:
+        except Py4JJavaError as error:
+            if words := certificate_words(str(error)):
+                at_store = "awssdk" in str(error)
+                service = SERVICE if at_store else "ClickHouse"
+                connection = self._connections.catalog if at_store else self._connections.clickhouse
+                raise Refused(service, connection.connection_id, words) from error
             # Where an answer breaks off, the driver takes the reason for rows: ask without it.
             for split in splits:
                 clickhouse.execute(ask_whether_text(planned.select_split_sql, split, planned.cut_on))

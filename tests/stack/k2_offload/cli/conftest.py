@@ -36,8 +36,12 @@ class Shell:
         """For ``k2`` in a process of its own."""
         return {**self.workbench.stack.environment, TABLES_FILE: str(self.tables_file)}
 
+    def run(self, *arguments: str, **environment: str) -> Result:
+        """Whatever it ends with."""
+        return run_k2(*arguments, environment={TABLES_FILE: str(self.tables_file), **environment})
+
     def k2(self, *arguments: str, exit_code: int = 0, **environment: str) -> Result:
-        ran = run_k2(*arguments, environment={TABLES_FILE: str(self.tables_file), **environment})
+        ran = self.run(*arguments, **environment)
         assert ran.exit_code == exit_code, ran.output
         return ran
 

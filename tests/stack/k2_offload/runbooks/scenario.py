@@ -18,7 +18,7 @@ import psycopg
 from airflow.api_fastapi.app import create_auth_manager
 from fastapi import FastAPI
 
-from k2_offload.airflow_tasks.dag_ids import watched_dags
+from k2_offload.core.dag_ids import watched_dags
 from k2_offload.web.metrics_route import latest_observation, router
 from k2_offload.work.observe import LatestObservation, look
 from tests.support import free_ports

@@ -21,6 +21,7 @@ from k2_offload.core.errors import (
     Overloaded,
     Refused,
     StoreFailed,
+    StoreNotTrusted,
     StoreRefused,
     Unreachable,
 )
@@ -80,6 +81,8 @@ def test_what_may_pass_is_told_from_what_a_person_has_to_cure(answering, code, k
     [
         ("DB::Exception: Access Denied. (S3_ERROR)", StoreRefused, False),
         ("Message: The specified bucket does not exist, NoSuchBucket. (S3_ERROR)", StoreRefused, False),
+        ("SSL Exception: error:0A000086:SSL routines::certificate verify failed", StoreNotTrusted, False),
+        ("Certificate validation error: Unacceptable certificate from h", StoreNotTrusted, False),
         ("Message: Poco::Exception. Code: 1000, e.code() = 111, Connection refused", StoreFailed, True),
     ],
 )

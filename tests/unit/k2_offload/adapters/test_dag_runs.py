@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance
 from sqlalchemy import Column, MetaData, Table, create_engine, insert
 from sqlalchemy.orm import Session
 
 from k2_offload.adapters import dag_runs
 from k2_offload.adapters.dag_runs import ActiveRun, conf_of_this_process
-from k2_offload.core.limits import TASK_SECONDS, unchanged_seconds
+from k2_offload.core.limits import BACKFILL_SECONDS, MAINTENANCE_SECONDS, TASK_SECONDS, unchanged_seconds
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 HERE = conf_of_this_process({})["process"]
@@ -47,17 +49,22 @@ def test_a_run_of_this_process_names_it_and_keeps_its_conf():
 def record_runs(monkeypatch):
     """A function that records runs of a DAG in an Airflow database of the test's own."""
     engine = create_engine("sqlite://")
-    sqlite_table = DagRun.__table__.to_metadata(MetaData())
-    columns = [Column(each.name, each.type, primary_key=each.primary_key) for each in sqlite_table.columns]
-    made = Table("dag_run", MetaData(), *columns)
-    made.create(engine)
+
+    def make(model):
+        sqlite_table = model.__table__.to_metadata(MetaData())
+        columns = [Column(each.name, each.type, primary_key=each.primary_key) for each in sqlite_table.columns]
+        table = Table(sqlite_table.name, MetaData(), *columns)
+        table.create(engine)
+        return table
+
+    made, _ = make(DagRun), make(TaskInstance)
     monkeypatch.setattr(dag_runs, "_session", lambda: Session(engine))
 
-    def record(*runs):
+    def record(*runs, dag_id="k2_reconcile"):
         with engine.begin() as connection:
             for number, (state, conf) in enumerate(runs):
                 at = NOW + timedelta(hours=number)
-                values = {"id": number + 1, "dag_id": "k2_reconcile", "state": state, "start_date": at, "end_date": at}
+                values = {"id": number + 1, "dag_id": dag_id, "state": state, "start_date": at, "end_date": at}
                 connection.execute(insert(made).values(values | {"conf": conf}))
 
     return record
@@ -80,3 +87,15 @@ def test_a_run_for_a_part_is_neither_a_success_nor_a_failure(record_runs, conf):
 def test_a_run_that_names_all_tables_is_a_whole_one(record_runs):
     record_runs(("failed", {}), ("success", {"tables": ["b", "a"], "dry_run": False, "days": []}))
     assert dag_runs.read_latest_runs("k2_reconcile", {"a", "b"}).last_success == NOW + timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "seconds"),
+    [("k2_backfill", BACKFILL_SECONDS), ("k2_maintenance", MAINTENANCE_SECONDS), ("k2_reconcile", 777)],
+)
+def test_a_run_may_be_unchanged_for_as_long_as_its_own_tasks_take(record_runs, monkeypatch, dag_id, seconds):
+    monkeypatch.setattr(dag_runs, "load_settings", lambda: SimpleNamespace(task_timeout_seconds=777))
+    record_runs(("running", {}), dag_id=dag_id)
+    [run] = dag_runs.read_active_runs([dag_id])
+    assert not run.is_unchanged(NOW + timedelta(seconds=seconds))
+    assert run.is_unchanged(NOW + timedelta(seconds=unchanged_seconds(seconds) + 1))

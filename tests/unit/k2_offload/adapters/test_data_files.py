@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from pyiceberg.catalog import load_catalog
 
-from k2_offload.adapters.cold_catalog import ColdCatalog
 from k2_offload.adapters.data_files import FaultyFile, equal_keys, read_file
 from k2_offload.adapters.table_file import parse_tables
-from k2_offload.core.connections import CatalogSettings
 from k2_offload.core.data_files import find_faults
 from k2_offload.core.errors import Unreachable
 from k2_offload.core.type_mapping import map_column
@@ -36,15 +32,12 @@ def write(path, first):
 
 
 @pytest.fixture
-def cold(tmp_path, monkeypatch):
+def cold(lake, catalog, tmp_path):
     """A cold table with one such file."""
-    shared = load_catalog("test", type="in-memory", warehouse=tmp_path.as_uri())
-    monkeypatch.setattr("pyiceberg.catalog.load_catalog", lambda *_, **__: shared)
-    with closing(ColdCatalog(CatalogSettings("lake", "test", {}, {}))) as catalog:
-        catalog.create(TABLE, COLUMNS)
-        write(tmp_path / "1.parquet", NOON)
-        shared.load_table("cold.trades").add_files([(tmp_path / "1.parquet").as_uri()])
-        yield catalog.load(TABLE)
+    catalog.create(TABLE, COLUMNS)
+    write(tmp_path / "1.parquet", NOON)
+    lake.load_table("cold.trades").add_files([(tmp_path / "1.parquet").as_uri()])
+    return catalog.load(TABLE)
 
 
 @pytest.mark.parametrize(

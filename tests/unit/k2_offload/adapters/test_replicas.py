@@ -9,6 +9,7 @@ import pytest
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.replicas import read_replicas
 from k2_offload.adapters.table_file import parse_tables
+from k2_offload.core import queries
 from k2_offload.core.connections import ClickHouseEndpoint
 from k2_offload.core.replicas import Replica
 
@@ -25,11 +26,10 @@ class FakeClickHouse(ClickHouse):
         super().__init__(ENDPOINT)
         self.engines, self.plan, self.states, self.asked = engines, plan, states, []
 
-    def execute(self, sql, parameters=None):
+    def execute(self, sql):
         self.asked.append(sql)
-        if parameters:
-            engine = self.engines.get(f"{parameters['database']}.{parameters['table']}")
-            return [(engine,)] if engine is not None else []
+        if sql.startswith("SELECT engine_full"):
+            return [(engine,) for name, engine in self.engines.items() if sql == queries.engine(name)]
         if sql.startswith("EXPLAIN QUERY TREE"):
             return [("QUERY id: 0",), ("    TABLE id: 3, alias: __table1, table_name: k2.stored",)]
         if sql.startswith("EXPLAIN"):

@@ -25,10 +25,11 @@ from k2_offload.adapters import rest_catalog
 from k2_offload.adapters.cold_catalog import ColdCatalog
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.connections import ConnectionFields, read_catalog
-from k2_offload.core.errors import StaleWindow, Unreachable
+from k2_offload.core.errors import OffloadError, Refused, StaleWindow, Unreachable
 from k2_offload.core.exactly_once import WindowId, watermark_of
 from k2_offload.core.schema_change import ChangeKind, ColumnChange, changed
 from k2_offload.core.windows import Window
+from tests.tls import Authority, TlsProxy
 
 
 @pytest.fixture
@@ -48,6 +49,18 @@ def test_a_silent_rest_catalog_is_given_up(silent, monkeypatch, caplog, login):
     assert time.monotonic() - started < 10
     logging.getLogger("urllib3.connectionpool").warning("Retrying (Retry(total=2))")
     assert "Retrying" not in caplog.text, "the error says it once, and better"
+
+
+@pytest.mark.parametrize(
+    "host", ["http://127.0.0.1:1/?token=geheim", "http://me:geheim@127.0.0.1:1", "lake?key=geheim"]
+)
+def test_a_token_in_a_catalogs_address_is_in_no_error(host):
+    settings = read_catalog(ConnectionFields("k2_iceberg", host, None, None, None, None, {}))
+    with pytest.raises(OffloadError, match="k2_iceberg") as away:
+        ColdCatalog(settings).ping()
+    with pytest.raises(OffloadError, match="belongs into its host") as refused:
+        read_catalog(ConnectionFields("k2_iceberg", host, 8181, None, None, None, {}))
+    assert "geheim" not in f"{away.value} {refused.value}"
 
 
 def test_a_silent_catalog_whose_requests_are_signed_is_given_up(silent, monkeypatch):
@@ -71,6 +84,36 @@ def test_a_silent_catalog_whose_requests_are_signed_is_given_up(silent, monkeypa
     threading.Thread(target=ping, daemon=True).start()
     assert done.wait(10)
     assert retries == [0], "who asks tries again, and no longer than the task may take"
+
+
+class EmptyCatalog(BaseHTTPRequestHandler):
+    """A REST catalog with nothing in it."""
+
+    def do_GET(self):
+        content = json.dumps({"defaults": {}, "overrides": {}, "namespaces": []}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_the_connections_authorities_count_whatever_the_environment_names(tmp_path, monkeypatch, variable):
+    ours, theirs = (Authority.make(tmp_path, name) for name in ("ours", "theirs"))
+    monkeypatch.setenv(variable, str(theirs.file))
+    with ThreadingHTTPServer(("127.0.0.1", 0), EmptyCatalog) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with TlsProxy(server.server_port, ours.sign()) as proxy:
+            extra = {"ca_certs": str(ours.file)}
+            fields = ConnectionFields("k2_iceberg", f"https://127.0.0.1:{proxy.port}", None, None, None, None, extra)
+            ColdCatalog(read_catalog(fields)).ping()
+            proxy.context = theirs.sign()
+            with pytest.raises(Refused, match="its certificate is of an unknown authority"):
+                ColdCatalog(read_catalog(fields)).ping()
+        server.shutdown()
 
 
 TABLE = parse_tables("tables: {trades: {layer: bronze, source: k2.trades, target: cold.trades, timestamp_column: at}}")[

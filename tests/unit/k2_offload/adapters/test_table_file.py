@@ -34,6 +34,7 @@ def test_defaults_apply_to_all_and_a_table_overrides_them():
     own = BRONZE.replace("}", ", buffer_seconds: 7}")
     tables = parse_tables(f"defaults: {{buffer_seconds: 9}}\ntables: {{b: {own}, s: {SILVER}}}")
     assert (tables["b"].buffer_seconds, tables["s"].buffer_seconds) == (7, 9)
+    assert parse_tables(f"defaults:\ntables: {{b: {own}}}")["b"].buffer_seconds == 7, "there are none"
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,10 @@ def test_defaults_apply_to_all_and_a_table_overrides_them():
         ("tables: {b: {layer: bronze, layer: gold}}", "'layer' stands twice"),
         (f"extra: 1\ntables: {{b: {BRONZE}}}", "unknown key 'extra'"),
         (f"defaults: {{buffer: 1}}\ntables: {{b: {BRONZE}}}", "defaults: unknown key 'buffer'"),
+        *(
+            (f"defaults: {text}\ntables: {{b: {BRONZE}}}", "defaults: expected a mapping of settings")
+            for text in ("[buffer_seconds]", "[]", "buffer_seconds", "9")
+        ),
         ("tables: {b: 1}", "table 'b': expected a mapping"),
         (f"tables: {{b: {BRONZE.replace('}', ', colour: red}')}}}", "table 'b': unknown key 'colour'"),
         ("tables: {b: {layer: bronze, source: k2.b, target: cold.b}}", "table 'b': 'timestamp_column': Field required"),
@@ -81,3 +86,5 @@ def test_selecting_tables_names_what_is_wrong():
         tables.select(["x"])
     with pytest.raises(InvalidTablesFile, match="table 's' is of layer silver, not bronze"):
         tables.select(["s"], "bronze")
+    with pytest.raises(InvalidTablesFile, match="no table chosen: none is of layer gold"):
+        tables.select([], "gold")

@@ -9,8 +9,11 @@ import pytest
 from k2_offload.adapters.connections import clickhouse_endpoint
 from k2_offload.adapters.settings import Settings, load_settings
 from k2_offload.adapters.table_file import load_tables
+from k2_offload.airflow_tasks.backfill_dag import build_backfill_dag
 from k2_offload.airflow_tasks.layer_dag import build_dag
+from k2_offload.airflow_tasks.maintenance_dag import build_maintenance_dag
 from k2_offload.airflow_tasks.reconcile_dag import build_reconcile_dag
+from k2_offload.core.dag_ids import attempt_seconds
 from k2_offload.core.limits import TASK_RETRIES, TASK_SECONDS, layer_seconds, run_seconds
 
 TABLES = load_tables(Settings().tables_file)
@@ -84,3 +87,12 @@ def test_all_layers_follow_the_schedule_that_is_set(monkeypatch, text, cron, mis
         for dag, below in zip(dags[1:], ("bronze", "silver"), strict=True)
     ] == [missing] * 2
     assert f"`{cron}`" in dags[0].doc_md
+
+
+@pytest.mark.parametrize("build", [build_backfill_dag, build_maintenance_dag, build_reconcile_dag])
+def test_no_task_may_take_longer_than_its_run_may_be_unchanged(build):
+    dag = build(TABLES)
+    limits = [
+        getattr(task, "partial_kwargs", {}).get("execution_timeout") or task.execution_timeout for task in dag.tasks
+    ]
+    assert max(limits) == timedelta(seconds=attempt_seconds(dag.dag_id, TASK_SECONDS))

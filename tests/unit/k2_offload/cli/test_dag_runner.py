@@ -1,16 +1,18 @@
-"""A run in this process that does not go on is interrupted, and only such a one."""
+"""A run in this process that does not go on is interrupted, and only such a one; what becomes of the scheduler's."""
 
 from __future__ import annotations
 
 import io
+import json
 import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from airflow.api.common import trigger_dag as triggering
 
 from k2_offload.adapters.dag_runs import ActiveRun
 from k2_offload.cli import dag_runner
-from k2_offload.cli.dag_runner import Events, interrupted_when_stuck
+from k2_offload.cli.dag_runner import Events, interrupted_when_stuck, run_by_scheduler
 from k2_offload.core.errors import NoAirflowDatabase
 from k2_offload.core.limits import TASK_SECONDS, unchanged_seconds
 
@@ -51,3 +53,39 @@ def test_a_run_that_does_not_go_on_is_interrupted(monkeypatch, run_id, changed_a
         assert "run own does not go on" in said.getvalue()
     else:
         assert not interrupted
+
+
+@pytest.mark.parametrize(
+    ("state", "ended", "said"),
+    [
+        pytest.param("queued", True, "ended run {run}, which had not begun", id="not begun"),
+        pytest.param("running", False, "run {run} goes on: the scheduler runs it. To stop it, mark", id="begun"),
+        pytest.param(None, False, None, id="it has ended"),
+        pytest.param("away", False, "run {run} may go on: the scheduler has it. To stop it, mark", id="nobody knows"),
+    ],
+)
+def test_a_run_of_the_scheduler_is_taken_back_or_named_when_the_command_is_interrupted(monkeypatch, state, ended, said):
+    began = datetime.now(UTC)
+    runs, ends = [], []
+
+    def trigger_dag(_, *, run_id, **__):
+        runs.append(run_id)
+        raise KeyboardInterrupt  # it is there, and nobody has been told its name yet
+
+    def read_active_runs(_):
+        if state == "away" and runs:
+            raise NoAirflowDatabase("away")
+        others = [ActiveRun(DAG, "another", "queued", began, began, False, None)]
+        return others + [ActiveRun(DAG, run, state, began, began, False, None) for run in runs if state]
+
+    monkeypatch.setattr(triggering, "trigger_dag", trigger_dag)
+    monkeypatch.setattr(dag_runner, "read_active_runs", read_active_runs)
+    monkeypatch.setattr(dag_runner, "end_run", lambda _, run_id: ends.append(run_id))
+    events = io.StringIO()
+    with pytest.raises(KeyboardInterrupt):
+        run_by_scheduler(DAG, {}, Events(events))
+    waiting, *notices = (json.loads(line)["text"] for line in events.getvalue().splitlines())
+    assert "waiting for run another" in waiting
+    assert ends == (runs if ended else [])
+    assert len(notices) == (said is not None)
+    assert not said or said.format(run=runs[0]) in notices[0]

@@ -111,6 +111,36 @@ def test_days_and_options_of_verify_that_do_not_go_together_exit_with_2(argument
     assert words in " ".join(click.unstyle(result.stderr).replace("│", " ").split())
 
 
+@pytest.mark.parametrize("day", ["9999-12-31", "2300-01-01", "1899-12-31", "0001-01-01"])
+@pytest.mark.parametrize("command", [("report", "--day"), ("verify", "--to"), ("verify", "--from"), ("heal", "--day")])
+def test_a_day_that_clickhouse_does_not_know_exits_with_2(command, day):
+    result = invoke(*command, day)
+    assert result.exit_code == 2
+    assert f"'{day}' is not from 1900-01-01" in " ".join(click.unstyle(result.stderr).replace("│", " ").split())
+
+
+@pytest.mark.parametrize("command", ["run", "verify", "status", "report"])
+def test_a_layer_without_tables_exits_with_2_before_anything_is_asked(tmp_path, monkeypatch, command):
+    file = tmp_path / "tables.yaml"
+    file.write_text("tables: {t: {layer: bronze, source: k2.t, target: cold.t, timestamp_column: at}}")
+    monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__TABLES_FILE", str(file))
+    result = invoke(command, "--layer", "silver")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "no table chosen: none is of layer silver" in result.stderr
+
+
+def test_a_table_that_is_not_maintained_is_refused_when_it_is_named(tmp_path, monkeypatch):
+    file = tmp_path / "tables.yaml"
+    file.write_text(
+        "tables: {t: {layer: bronze, source: k2.t, target: cold.t, timestamp_column: at, maintenance: false}}"
+    )
+    monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__TABLES_FILE", str(file))
+    for arguments in (["t"], []):
+        result = invoke("maintain", *arguments)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "t: not maintained, because the table file says 'maintenance: false'" in result.stderr
+
+
 def test_a_table_that_is_not_in_the_file_exits_with_2_and_names_those_that_are():
     result = invoke("run", "ohlcv_7m")
     assert result.exit_code == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
@@ -14,10 +14,11 @@ from k2_offload.airflow_tasks import report as task
 from k2_offload.cli import report as command
 from k2_offload.cli.main import app
 from k2_offload.core.errors import OffloadError, OldLedger, Unreachable
-from k2_offload.work import records, report
+from k2_offload.work import report
 from k2_offload.work.status import TableStatus
 from tests.model.world import TABLES
 
+NOW = datetime(2026, 3, 4, 1, tzinfo=UTC)
 AWAY = Unreachable("ClickHouse", "k2_clickhouse", "refused")
 
 
@@ -43,13 +44,12 @@ class LookedAt:
 
 
 @pytest.fixture
-def services(monkeypatch, tmp_path):
+def services(monkeypatch, on_record, tmp_path):  # noqa: ARG001 - the ledger holds nothing
     found = SimpleNamespace(ledger=LookedAt(), status=None)
 
     @contextmanager
     def open_tiers():
-        now = datetime(2026, 3, 4, 1, tzinfo=UTC)
-        yield SimpleNamespace(tables=TABLES, ledger=found.ledger, now=lambda: now, load_cold=lambda _: None)
+        yield SimpleNamespace(tables=TABLES, ledger=found.ledger, now=lambda: NOW, load_cold=lambda _: None)
 
     def read_status(_, table, record, **__):
         if found.status is not None:
@@ -60,13 +60,12 @@ def services(monkeypatch, tmp_path):
         monkeypatch.setattr(module, "open_tiers", open_tiers)
     monkeypatch.setattr(task, "load_settings", lambda: Settings(report_folder=str(tmp_path)))
     monkeypatch.setattr(report, "read_status", read_status)
-    monkeypatch.setattr(records, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=dict))
-    monkeypatch.setattr(records, "LedgerOffsets", lambda _: SimpleNamespace(read=dict))
     return found
 
 
-def run():
-    task.ReportOperator(task_id="report").execute({"params": {"day": None}})
+def run(at=NOW, day=None):
+    context = {"params": {"day": day}, "dag_run": SimpleNamespace(run_after=at)}
+    task.ReportOperator(task_id="report").execute(context)
 
 
 @pytest.mark.usefixtures("services")
@@ -74,6 +73,20 @@ def test_all_is_there(tmp_path):
     run()
     assert [file.name for file in tmp_path.iterdir()] == ["k2-2026-03-03.html"]
     assert CliRunner().invoke(app, ["report"]).exit_code == 0
+
+
+@pytest.mark.usefixtures("services")
+@pytest.mark.parametrize(
+    ("at", "day", "reported"),
+    [
+        (NOW - timedelta(days=1), None, "2026-03-02"),  # cleared a day later
+        (datetime(2026, 3, 3, 0, 50, tzinfo=timezone(timedelta(hours=2))), None, "2026-03-01"),
+        (NOW - timedelta(days=1), "2026-03-03", "2026-03-03"),
+    ],
+)
+def test_a_run_reports_on_the_day_before_its_own_time_whenever_it_is_tried(tmp_path, at, day, reported):
+    run(at, day)
+    assert [file.name for file in tmp_path.iterdir()] == [f"k2-{reported}.html"]
 
 
 @pytest.mark.parametrize("part", ["ledger", "status"])

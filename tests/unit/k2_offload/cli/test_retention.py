@@ -72,6 +72,8 @@ def test_a_look_changes_nothing_and_apply_goes_on(fake):
 def test_a_day_of_one_table_is_brought_back(fake):
     assert "2026-03-04: its rows are back" in k2("bronze_a", "--restore", "2026-03-04").stdout
     assert fake.asked == ["migrate", ("bronze_a", date(2026, 3, 4))]
+    back = json.loads(k2("bronze_a", "--restore", "2026-03-04", "--json").stdout)
+    assert (back["table"], back["days"], back["rows"], back["restored"]) == ("bronze_a", "2026-03-04", 40, True)
     assert k2("--restore", "2026-03-04").exit_code == 2
     assert k2("bronze_a", "--restore", "2026-03-04", "--apply").exit_code == 2
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,3 +59,30 @@ def test_only_what_had_nothing_new_is_said_to_have_nothing_new(monkeypatch, tmp_
     screen = CliRunner().invoke(app, ["run"]).stdout
     assert shown in screen
     assert ("nothing new" in screen) == ("nothing_new" in states)
+
+
+def test_what_a_run_says_after_it_was_interrupted_is_shown(monkeypatch, tmp_path, capsys):
+    program = f"""
+import os, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    print({json.dumps(json.dumps({"event": "Notice", "text": "waiting"}))}, flush=True)
+    os.kill(os.getppid(), signal.SIGTERM)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print({json.dumps(json.dumps({"event": "Notice", "text": "run 7 goes on"}))}, flush=True)
+"""
+
+    def start(*_):
+        return subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+
+    monkeypatch.setattr(command, "_start_runner", start)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            command.run_dag("k2_reconcile", [], tmp_path / "log", {})
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert capsys.readouterr().err.splitlines()[-1:] == ["run 7 goes on"]

@@ -45,4 +45,4 @@ def test_a_look_at_an_entry_locks_nothing(monkeypatch):
     asked = []
     monkeypatch.setattr(Ledger, "_look", lambda _, statement, *__: asked.append(statement) or [])
     assert Ledger(None, "k2_ledger").read_entry("t") == LedgerEntry(None, None, None)
-    assert asked == ["read_tables", "open_window_of"]
+    assert asked == ["look_at_table", "open_window_of"]

@@ -14,14 +14,13 @@ from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.cli import status
 from k2_offload.cli.main import app
-from k2_offload.work import records
 from k2_offload.work.status import TableStatus
 
 TABLES = parse_tables("tables: {t: {layer: bronze, source: k2.t, target: cold.t, timestamp_column: at}}")
 
 
 @pytest.fixture
-def limited(monkeypatch):
+def limited(monkeypatch, on_record):  # noqa: ARG001 - the ledger holds nothing
     """A table whose windows have been made smaller."""
     record = TableRecord("t", None, "failed", *[None] * 8, row_limit=1234)
 
@@ -33,8 +32,6 @@ def limited(monkeypatch):
         yield SimpleNamespace(tables=TABLES, ledger=ledger, now=lambda: datetime(2026, 3, 4, tzinfo=UTC))
 
     monkeypatch.setattr(status, "open_tiers", open_tiers)
-    monkeypatch.setattr(records, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=dict))
-    monkeypatch.setattr(records, "LedgerOffsets", lambda _: SimpleNamespace(read=dict))
     monkeypatch.setattr(status, "read_active_runs", lambda _: [])
     monkeypatch.setattr(status, "read_status", lambda _, table, *__: TableStatus(table, record))
 

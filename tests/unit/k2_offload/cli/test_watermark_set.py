@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from k2_offload.cli.main import app
-from k2_offload.cli.watermark_set import parse_time_argument
+from k2_offload.cli.options import parse_time_argument
 from k2_offload.core.windows import format_time
 
 times = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))

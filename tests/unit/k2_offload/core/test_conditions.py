@@ -8,7 +8,6 @@ import pytest
 
 from k2_offload.core.conditions import FORMS, Condition, Name, parse_conditions
 from k2_offload.core.errors import InvalidCondition
-from k2_offload.core.maintenance import MAX_METADATA_BYTES, MAX_SNAPSHOTS, is_overdue
 
 
 def test_conditions_have_their_limits():
@@ -60,9 +59,3 @@ def test_anything_else_is_told_in_one_line(text, words):
         parse_conditions(text)
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
-
-
-def test_maintenance_is_overdue_for_many_snapshots_or_much_metadata():
-    assert not is_overdue(MAX_SNAPSHOTS, MAX_METADATA_BYTES)
-    assert is_overdue(MAX_SNAPSHOTS + 1, 0)
-    assert is_overdue(0, MAX_METADATA_BYTES + 1)

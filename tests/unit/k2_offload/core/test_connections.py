@@ -66,6 +66,12 @@ def test_a_rest_catalog_on_an_object_store_passes_the_stores_settings_on():
         (read_clickhouse, {"extra": {"Secure": True}}, "'Secure' is not known"),
         (read_catalog, {"extra": {"token": None}}, "'token' is neither a text nor a number"),
         (read_catalog, {"extra": {"catalog_type": "sql", "auth": {}}}, "'auth' is neither a text nor a number"),
+        (read_catalog, {"extra": {"ca_certs": "/c", "s3.endpoint": "http://s3"}}, "'ca_certs' is for TLS, and nobody"),
+        (read_catalog, {"extra": {"ca_certs": "/c", "warehouse": "/w"}}, "Use it with a host that is https://"),
+        (read_catalog, {"extra": {"ca_certs": "/c", "catalog_type": "sql", "warehouse": "/w"}}, "'sslrootcert'"),
+        (read_catalog, {"extra": {"ca_certs": "/c", "ssl": {"cabundle": "/d"}}}, "Take 'cabundle' out"),
+        (read_catalog, {"extra": {"ca_certs": "/c", "py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"}}, "not heed"),
+        (read_catalog, {"extra": {"ca_certs": "/c", "s3.retry-strategy-impl": "a.B"}}, "would have no effect beside"),
         (read_catalog, {"login": "me"}, "has a login and no password"),
         (read_catalog, {"password": "p"}, "has a password and no login"),
         (read_catalog, {"port": 8181}, "belongs into its host"),
@@ -99,6 +105,47 @@ def test_authorities_are_checked_on_both_sides_in_mode_require():
     catalog = read_catalog(fields(extra=tls))
     assert "sslmode=require" in catalog.pyiceberg["uri"]
     assert catalog.java["jdbc.sslmode"] == "verify-ca"
+
+
+OUR_FILES = {
+    "py-io-impl": "k2_offload.adapters.store_files.TrustingFiles",
+    "k2-offload.ca-certs": "/ca.pem",
+}
+
+
+@pytest.mark.parametrize("given", [{}, {"py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO"}])
+def test_one_file_of_authorities_is_for_a_rest_catalog_and_its_store(given):
+    settings = read_catalog(fields(host="https://rest", extra={"ca_certs": "/ca.pem", "warehouse": "s3://l/w"} | given))
+    assert settings.ca_certs == "/ca.pem"
+    assert settings.pyiceberg | {"ssl": {"cabundle": "/ca.pem"}} | OUR_FILES == settings.pyiceberg
+    assert "/ca.pem" not in settings.java.values()
+    connections = JobConnections(read_clickhouse(fields()), settings, "k2_lake")
+    assert JobConnections.from_json(connections.to_json()) == connections
+
+
+def test_a_certificate_of_the_clients_stays_beside_it():
+    client = {"cert": "/c.pem", "key": "/k.pem"}
+    settings = read_catalog(fields(host="https://rest", extra={"ca_certs": "/ca.pem", "ssl": {"client": client}}))
+    assert settings.pyiceberg["ssl"] == {"client": client, "cabundle": "/ca.pem"}
+
+
+def test_files_in_a_folder_are_read_as_without_authorities():
+    files = {"warehouse": "file:///w", "py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"}
+    settings = read_catalog(fields(host="https://rest", extra={"ca_certs": "/ca.pem"} | files))
+    assert settings.pyiceberg["py-io-impl"] == files["py-io-impl"]
+
+
+def test_a_catalog_in_postgres_has_authorities_for_its_store():
+    extra = {"catalog_type": "sql", "warehouse": "s3://l/w", "s3.endpoint": "https://s3", "ca_certs": "/ca.pem"}
+    settings = read_catalog(fields(extra=extra))
+    assert settings.pyiceberg | OUR_FILES == settings.pyiceberg
+    assert (settings.ca_certs, "ssl" in settings.pyiceberg) == ("/ca.pem", False)
+
+
+def test_without_authorities_nothing_is_different():
+    settings = read_catalog(fields(host="https://rest", extra={"warehouse": "s3://l/w"}))
+    assert not {"ssl", *OUR_FILES} & {*settings.pyiceberg}
+    assert settings.ca_certs == ""
 
 
 def test_what_only_pyiceberg_understands_is_given_to_it_alone():

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from k2_offload.airflow_tasks.dag_ids import MAINTENANCE_DAG_ID, REPORT_DAG_ID
 from k2_offload.core import diagnosis, needs
+from k2_offload.core.dag_ids import MAINTENANCE_DAG_ID, REPORT_DAG_ID
 from k2_offload.core.diagnosis import diagnose
 from k2_offload.core.history import History
 from k2_offload.core.needs import State
@@ -74,6 +74,7 @@ def unequal(since):
         ({"clock_seconds": -61}, "clocks", "red", "ClickHouse is 61.0 s behind"),
         ({"clock_seconds": 59}, None, None, ""),
         ({"disk": Disk(100, 2)}, "disk", "red", "2%"),
+        ({"disk": Disk(0, 0)}, None, None, ""),
         ({"disk": Disk(100, 9)}, "disk", "warning", "9%"),
         ({"dag": {"last_start": None}}, "runs", "red", "never"),
         ({"dag": {"last_start": NOW - HOUR}}, "runs", "red", "1 h"),

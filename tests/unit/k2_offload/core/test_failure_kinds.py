@@ -29,6 +29,7 @@ RAISED = {
         (errors.StoreFailed("no answer"), "unreachable"),
         (errors.Refused("ClickHouse", "k2_clickhouse", "wrong password"), "login"),
         (errors.StoreRefused("AccessDenied"), "login"),
+        (errors.StoreNotTrusted("certificate verify failed"), "login"),
         (errors.WrittenElsewhere("s3://other"), "login"),
         (errors.Overloaded(241, "memory"), "overloaded"),
         (errors.Busy("k2_ledger"), "busy"),

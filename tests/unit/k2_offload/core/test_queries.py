@@ -22,8 +22,8 @@ WINDOW = Window(datetime(2026, 3, 4, 10, tzinfo=UTC), datetime(2026, 3, 4, 11, t
 HOUR = timedelta(hours=1)
 LOW, HIGH = to_micros(WINDOW.low), to_micros(WINDOW.high)
 WITHIN = (
-    f"source.`window_end` >= fromUnixTimestamp64Micro({LOW}, 'UTC') "
-    f"AND source.`window_end` < fromUnixTimestamp64Micro({HIGH}, 'UTC')"
+    f"k2_source.`window_end` >= fromUnixTimestamp64Micro({LOW}, 'UTC') "
+    f"AND k2_source.`window_end` < fromUnixTimestamp64Micro({HIGH}, 'UTC')"
 )
 COLUMNS = (map_column("candles", "window_end", "DateTime64(6, 'UTC')"), map_column("candles", "n", "UInt64"))
 
@@ -36,21 +36,21 @@ def test_every_query_of_a_window_has_the_same_half_open_bounds():
         queries.select_split(CANDLES, COLUMNS, queries.within(CANDLES, WINDOW)),
         queries.select(CANDLES, COLUMNS, queries.within(CANDLES, WINDOW)),
     ]
-    assert all(WITHIN in text and "FROM `k2`.`candles` AS source WHERE" in text for text in texts)
+    assert all(WITHIN in text and "FROM `k2`.`candles` AS k2_source WHERE" in text for text in texts)
 
 
 def test_a_source_whose_rows_merge_is_read_with_final():
     merging = replace(CANDLES, final=True)
-    assert queries.count(merging) == "SELECT count() FROM `k2`.`candles` AS source FINAL"
-    assert "AS source FINAL WHERE" in queries.select_split(merging, COLUMNS, queries.within(merging, WINDOW))
+    assert queries.count(merging) == "SELECT count() FROM `k2`.`candles` AS k2_source FINAL"
+    assert "AS k2_source FINAL WHERE" in queries.select_split(merging, COLUMNS, queries.within(merging, WINDOW))
 
 
 def test_a_split_is_cut_on_the_partition_column_and_sorted():
     split = Split(WINDOW.low, WINDOW.high, 1)
     text = queries.of_split(queries.select_split(CANDLES, COLUMNS, queries.within(CANDLES, WINDOW)), split)
-    assert f"source.`window_start` >= fromUnixTimestamp64Micro({LOW}, 'UTC')" in text
-    assert f"source.`window_start` < fromUnixTimestamp64Micro({HIGH}, 'UTC')" in text
-    assert text.endswith("ORDER BY source.`symbol`, source.`window_start`")
+    assert f"k2_source.`window_start` >= fromUnixTimestamp64Micro({LOW}, 'UTC')" in text
+    assert f"k2_source.`window_start` < fromUnixTimestamp64Micro({HIGH}, 'UTC')" in text
+    assert text.endswith("ORDER BY k2_source.`symbol`, k2_source.`window_start`")
 
 
 def test_all_that_has_to_be_text_is_checked_where_rows_are_read_and_nowhere_else():
@@ -59,8 +59,8 @@ def test_all_that_has_to_be_text_is_checked_where_rows_are_read_and_nowhere_else
     within = queries.within(CANDLES, WINDOW)
     select = queries.select_split(CANDLES, columns, within)
     checked = re.findall(r"isValidUTF8\((.*?)\), 0\), 'UInt8'\), 'not valid UTF-8: `(\w+)`'\)", select)
-    assert checked == [("source.`s`", "s"), ("source.`l`", "l"), ("CAST(source.`e`, 'String')", "e")]
-    assert select.startswith("SELECT if(bitOr(bitOr(throwIf(")
+    assert checked == [("k2_source.`s`", "s"), ("k2_source.`l`", "l"), ("CAST(k2_source.`e`, 'String')", "e")]
+    assert select.startswith("SELECT if(greatest(throwIf(")
     assert "throwIf" not in queries.select_split(CANDLES, COLUMNS, within)
     assert "throwIf" not in queries.select(CANDLES, columns, queries.within(CANDLES, WINDOW))
 
@@ -79,5 +79,5 @@ def test_the_column_is_read_from_what_clickhouse_says_first(answer, column):
 
 
 def test_the_highest_sequence_is_read_where_there_is_one():
-    assert "max(source.`number`)" in queries.rows_per_step(CANDLES, WINDOW, HOUR)
+    assert "max(k2_source.`number`)" in queries.rows_per_step(CANDLES, WINDOW, HOUR)
     assert "NULL" in queries.rows_per_step(replace(CANDLES, sequence_column=None), WINDOW, HOUR)

@@ -24,7 +24,7 @@ def window_of(at):
 
 def published(at, rows=10, window=None):
     window = window or window_of(at)
-    return ChainSnapshot(at, str(WindowId("u", window)), window, False, 0, rows, rows, 1, 100)
+    return ChainSnapshot(at, str(WindowId("u", window)), window, False, False, 0, rows, rows, 1, 100)
 
 
 def recorded(at, window=None, **changes):
@@ -46,6 +46,20 @@ def test_the_chain_says_what_was_moved_and_the_ledger_how_often_it_was_tried():
     )  # fmt: skip
     assert (found.planned, found.failures, found.lost_windows, found.from_chain) == (1, 2, 0, True)
     assert found.windows[0].took == 2 * MINUTE
+
+
+def test_a_backfill_is_no_idle_day_and_its_rows_and_files_count():
+    brought = [other(NOON + each * MINUTE, backfill=True, files=2) for each in (2, 1)]
+    found = figures_of(DAY, [], Chain(brought, whole=True))
+    assert (found.backfills, found.backfilled_rows, found.files, found.rows) == (2, 10, 4, 0)
+    empty = figures_of(DAY, [], Chain([other(NOON, rows=0, backfill=True)], whole=True))
+    assert (found.is_idle, empty.is_idle) == (False, False)
+
+
+@pytest.mark.parametrize("chain", [None, Chain([published(DAY.end)], whole=False)])
+def test_a_day_whose_snapshots_say_nothing_is_not_known_to_be_idle(chain):
+    found = figures_of(DAY, [], chain)
+    assert (found.heals, found.backfills, found.backfilled_rows, found.is_idle) == (None, None, None, False)
 
 
 @pytest.mark.parametrize("committed_at", [None, DAY.end, DAY.end + HOUR])

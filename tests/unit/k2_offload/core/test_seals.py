@@ -23,21 +23,13 @@ from k2_offload.core.seals import (
     may_be_sealed,
     newest,
 )
-from k2_offload.core.tables import TableSpec
+from tests.support import table_spec
 
 DAY = date(2026, 3, 4)
 MIDNIGHT = datetime(2026, 3, 5, tzinfo=UTC)
 COLUMNS = (PlannedColumn("at", "timestamptz"), PlannedColumn("price", "decimal(38, 18)"))
 SEAL = Seal("t", "uuid", DAY, "at", 10, 2**64 - 1, COLUMNS, None, 1, MIDNIGHT)
 SUCCESSOR = replace(SEAL, rows=11, before=SEAL.seal_id, snapshot_id=5, sealed_at=MIDNIGHT + timedelta(hours=1))
-
-
-def spec(**changes):
-    values = {
-        "name": "t", "layer": "bronze", "source": "k2.t", "target": "cold.t", "timestamp_column": "at",
-        "partition_column": "at", "job_group": "bronze",
-    } | changes  # fmt: skip
-    return TableSpec(**values)
 
 
 def step(number, state, heal=None):
@@ -69,9 +61,9 @@ def test_a_changed_day_is_accepted_unless_clickhouse_holds_another_one(changes, 
 
 def test_a_day_is_over_when_no_window_comes_to_it_and_its_source_had_time():
     late = timedelta(seconds=300 + 1800)
-    assert is_over(spec(), DAY, MIDNIGHT + late)
-    assert not is_over(spec(), DAY, MIDNIGHT + late - timedelta(microseconds=1))
-    candles = spec(timestamp_column="window_end")
+    assert is_over(table_spec(), DAY, MIDNIGHT + late)
+    assert not is_over(table_spec(), DAY, MIDNIGHT + late - timedelta(microseconds=1))
+    candles = table_spec(timestamp_column="window_end")
     assert not is_over(candles, DAY, MIDNIGHT + late)
     assert is_over(candles, DAY, MIDNIGHT + late + timedelta(days=1))
 
@@ -160,4 +152,4 @@ def test_a_broken_seal_names_table_day_and_where():
 def test_a_table_of_the_name_of_the_seals_is_refused():
     for name in ("k2_seals", "K2_SEALS"):
         with pytest.raises(ValueError, match="holds the seals of its cold tables"):
-            spec(target=f"cold.{name}")
+            table_spec(target=f"cold.{name}")

@@ -82,7 +82,7 @@ def test_the_query_of_a_split_asks_for_its_partition_times_within_the_window(tim
     select = queries.select_split(TABLES["t"], columns, queries.within(TABLES["t"], window))
     for split in split_days(count_by_slot(times), max_file_rows):
         bounds = re.findall(
-            r"source\.`(\w+)` (>=|<) fromUnixTimestamp64Micro\((\d+), 'UTC'\)", queries.of_split(select, split)
+            r"k2_source\.`(\w+)` (>=|<) fromUnixTimestamp64Micro\((\d+), 'UTC'\)", queries.of_split(select, split)
         )
         assert [(column, operator, from_micros(int(micros))) for column, operator, micros in bounds] == [
             ("ended", ">=", window.low),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_offload.core.sql import fill, literal, placeholder, quote, source_column
+from k2_offload.core.sql import fill, is_named, literal, placeholder, qualified, quote, source_column
 
 
 def unescaped(text):
@@ -21,7 +21,7 @@ def test_a_name_of_any_characters_ends_where_its_backquotes_do(name):
     quoted = quote(name)
     assert re.fullmatch(r"`(?:[^`\\]|\\.)*`", quoted, re.DOTALL)
     assert unescaped(quoted[1:-1]) == name
-    assert source_column(name) == f"source.{quoted}"
+    assert source_column(name) == f"k2_source.{quoted}"
 
 
 @given(st.text())
@@ -29,6 +29,13 @@ def test_a_text_of_any_characters_ends_where_its_quotes_do(text):
     quoted = literal(text)
     assert re.fullmatch(r"'(?:[^'\\]|\\.)*'", quoted, re.DOTALL)
     assert unescaped(quoted[1:-1]) == text
+
+
+@given(st.text(st.characters(exclude_characters=".")), st.text())
+def test_the_table_is_what_follows_the_first_dot(database, table):
+    assert qualified(f"{database}.{table}") == f"{quote(database)}.{quote(table)}"
+    assert is_named(f"{database}.{table}") == f"database = {literal(database)} AND name = {literal(table)}"
+    assert is_named(f"{database}.{table}", "table").endswith(f" AND table = {literal(table)}")
 
 
 def test_placeholders_are_filled_and_other_braces_left_alone():

@@ -66,7 +66,7 @@ def table_of(name):
 
 def looks(look, detail=None):
     """What the app asks for, read already."""
-    found = Look(TableDetail()) if detail is None else detail
+    found = Look(TableDetail(NOON)) if detail is None else detail
     return SimpleNamespace(
         overview=SimpleNamespace(look=lambda: look), detail=lambda _: SimpleNamespace(look=lambda: found)
     )
@@ -81,6 +81,6 @@ def get(look, path="/", detail=None):
 
 def page(*tables, path="/", detail=None, **changes):
     """The page of these tables."""
-    answer = get(Look(overview(*tables, **changes)), path, Look(detail or TableDetail()))
+    answer = get(Look(overview(*tables, **changes)), path, Look(detail or TableDetail(NOON)))
     assert answer.status_code == 200
     return answer.text

@@ -111,6 +111,11 @@ def test_a_run_that_goes_on_is_named():
     assert "behind its target; k2_offload_bronze: run manual__7 has been running since" in shown
 
 
+def test_a_run_that_began_after_the_look_has_not_been_running_for_less_than_nothing():
+    run = ActiveRun("k2_offload_bronze", "manual__7", "running", NOON + MINUTE, NOON, False, None)
+    assert "since 2026-11-21 12:01:00 (0 s)" in Page(page(dags={"bronze": DagState(False, (run,))})).text
+
+
 def differing(since, late_rows=0, gone_rows=0, whole=True):
     """Records of a day that differs."""
     return Records(Comparisons(NOON, (UnequalDay(NOON.date(), NOON - since, late_rows, gone_rows, whole),)))
@@ -256,7 +261,7 @@ def detail(text="plain"):
         ComparedColumn(text, "UInt8", "int", ColdColumn(text, "long", False)),
         ComparedColumn("same", text, "int", ColdColumn("same", "int", True)),
     )
-    return TableDetail((window, replace(window, state="open", rows=None, committed_at=None)), days, snapshots,
+    return TableDetail(NOON, (window, replace(window, state="open", rows=None, committed_at=None)), days, snapshots,
                        GOOD.metadata, text, columns, [text])  # fmt: skip
 
 
@@ -276,6 +281,19 @@ def test_a_table_shows_windows_days_columns_and_snapshots():
     )
     assert "../../dags/k2_reconcile" in shown.links()
     assert len([tag for tag, _ in shown.tags if tag == "rect"]) == 4, "two windows in two figures"
+
+
+def test_details_that_are_old_failed_or_hang_say_so():
+    old = Look(TableDetail(NOON - HOUR, problems=["of both", "of it alone"]), age_seconds=3600, pending_seconds=180)
+    shown = Page(get(Look(overview(problems=["of both"])), "/tables/b", old).text).text
+    assert "as of 2026-11-21 11:00:00 UTC, 3600 seconds ago" in shown
+    assert "has gone on for 180 seconds" in shown
+    assert (shown.count("of both"), shown.count("of it alone")) == (1, 1)
+    failed = Look(TableDetail(NOON - HOUR), problem="went wrong")
+    assert "went wrong" in Page(get(Look(overview()), "/tables/b", failed).text).text
+    assert (
+        "has gone on for 180 seconds" in Page(get(Look(overview()), "/tables/b", Look(pending_seconds=180)).text).text
+    )
 
 
 def test_nothing_that_is_shown_is_taken_for_html():

@@ -27,6 +27,14 @@ def test_rows_that_expire_after_they_were_published_are_not_missed_though_the_le
     assert [missed.gap.kind for missed in find_missed(tiers, tiers.tables["bronze_a"])] == ["expired"]
 
 
+def test_a_look_adds_no_row_to_the_ledger():
+    world = World()
+    tiers = world.cycle().tiers
+    assert find_missed(tiers, tiers.tables["bronze_a"]) == []
+    assert world.postgres.entries == {}
+    assert world.postgres.locks == {}
+
+
 def test_nothing_can_be_accepted_by_what_a_stuck_replica_shows():
     world = World()
     world.trade("bronze_a", world.now)

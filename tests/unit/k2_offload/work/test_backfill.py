@@ -14,11 +14,11 @@ from k2_offload.core.exactly_once import FIRST_WATERMARK, Published, Snapshot, W
 from k2_offload.core.gaps import Gap, GapKind, Shortage
 from k2_offload.core.schema_change import ColdColumn, Mark
 from k2_offload.core.skips import Skips
-from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import Removal, Storage
 from k2_offload.core.windows import Window
 from k2_offload.work import backfill
 from k2_offload.work.backfill import LeftOut, check_all_came, find_left_out, plan_backfills
+from tests.support import table_spec
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 SKIPPED = Window(NOON, NOON + timedelta(hours=1))
@@ -26,14 +26,6 @@ WINDOW_ID = WindowId("uuid", SKIPPED)
 NOW = NOON + timedelta(days=1)
 WHOLE = Window(FIRST_WATERMARK, SKIPPED.high)
 """As `history: backfill` leaves out what lies behind."""
-
-
-def spec(**changes):
-    values = {
-        "name": "t", "layer": "bronze", "source": "k2.t", "target": "cold.t", "timestamp_column": "at",
-        "partition_column": "at", "job_group": "bronze",
-    } | changes  # fmt: skip
-    return TableSpec(**values)
 
 
 def tiers_with(cold, gaps=(), rows=0, storage=None, kept_for=None):
@@ -68,12 +60,12 @@ def test_columns_that_have_changed_come_before_a_backfill(schema_changes, comman
     published = Published(Snapshot(1, None, 1, WINDOW_ID, 0, 0), WINDOW_ID)
     cold = SimpleNamespace(published=published, check_source=lambda *_: ("note to be added",))
     with pytest.raises(OffloadError, match=rf"`{command}` lets it follow; then `k2 backfill t` brings it"):
-        find_left_out(tiers_with(cold), spec(schema_changes=schema_changes))
+        find_left_out(tiers_with(cold), table_spec(schema_changes=schema_changes))
 
 
 def test_a_table_that_has_not_begun_says_so():
     with pytest.raises(NotBegun, match=r"holds no window yet.*`k2 run t`"):
-        find_left_out(tiers_with(None), spec())
+        find_left_out(tiers_with(None), table_spec())
 
 
 @pytest.mark.parametrize("accepts", [False, True], ids=["refused", "accepted"])
@@ -88,7 +80,7 @@ def test_a_table_that_has_not_begun_says_so():
 )
 def test_what_the_source_lacks_stops_it_unless_waiting_costs_more(rows, found, expires, reason, accepts):
     left = Window(NOON - timedelta(hours=1), NOON) if expires else SKIPPED
-    lacking = LeftOut(spec(), None, (), (), found, NOON, (Shortage(left, rows, found),))
+    lacking = LeftOut(table_spec(), None, (), (), found, NOON, (Shortage(left, rows, found),))
     refused = reason is not None and not accepts
     with pytest.raises(OffloadError, match=reason) if refused else nullcontext():
         assert list(plan_backfills(tiers_with(None), lacking, accept_fewer=accepts)) == []
@@ -115,7 +107,7 @@ def test_what_is_hidden_of_a_whole_history_passes_for_expired_only_where_a_clock
 ):
     gaps = [Gap(WHOLE, GapKind.SKIPPED, 10, NOON)]
     tiers = tiers_with(cold_with(Skips((WHOLE,))), gaps, rows=6, storage=storage, kept_for=kept_for)
-    found = find_left_out(tiers, spec(**changes))
+    found = find_left_out(tiers, table_spec(**changes))
     assert (found.shortages, found.missed) == ((Shortage(WHOLE, 10, 6),), ())
     assert found.may_have_expired == (refused is None)
     if refused is None:
@@ -129,7 +121,7 @@ def test_what_is_hidden_of_a_whole_history_passes_for_expired_only_where_a_clock
 @pytest.mark.parametrize(("rows", "ends_well"), [(10, True), (6, False)])
 def test_a_range_that_was_brought_short_does_not_end_well(rows, ends_well):
     skips = Skips((WHOLE,)).filling(WHOLE, rows)
-    found = find_left_out(tiers_with(cold_with(skips), [Gap(WHOLE, GapKind.SKIPPED, 10, NOON)]), spec())
+    found = find_left_out(tiers_with(cold_with(skips), [Gap(WHOLE, GapKind.SKIPPED, 10, NOON)]), table_spec())
     assert (found.ranges, found.shortages) == ((), ())
     with nullcontext() if ends_well else pytest.raises(OffloadError, match=r"4 of 10 rows in .* stays on record"):
         check_all_came(found)
@@ -139,10 +131,10 @@ def test_a_range_that_was_brought_short_does_not_end_well(rows, ends_well):
 def test_what_was_brought_short_outside_of_what_is_asked_for_is_not_told():
     skips = Skips((WHOLE,)).filling(WHOLE, 6)
     tiers = tiers_with(cold_with(skips), [Gap(WHOLE, GapKind.SKIPPED, 10, NOON)])
-    assert find_left_out(tiers, spec(), high=NOON).missed
+    assert find_left_out(tiers, table_spec(), high=NOON).missed
     late = Skips((SKIPPED,)).filling(SKIPPED, 6)
     tiers = tiers_with(cold_with(late), [Gap(SKIPPED, GapKind.SKIPPED, 10, NOON)])
-    assert not find_left_out(tiers, spec(), high=NOON).missed
+    assert not find_left_out(tiers, table_spec(), high=NOON).missed
 
 
 def test_a_replica_that_lags_is_not_believed(monkeypatch):
@@ -151,7 +143,7 @@ def test_a_replica_that_lags_is_not_believed(monkeypatch):
 
     monkeypatch.setattr(backfill, "check_replicas", check)
     with pytest.raises(ReplicaBehind, match="`k2 backfill t`"):
-        find_left_out(tiers_with(cold_with(Skips((SKIPPED,))), rows=10), spec())
+        find_left_out(tiers_with(cold_with(Skips((SKIPPED,))), rows=10), table_spec())
 
 
 NOTE = ColdColumn("note", "string", True, Mark(NOON + timedelta(minutes=30), stopped=True))
@@ -168,7 +160,7 @@ NOTE = ColdColumn("note", "string", True, Mark(NOON + timedelta(minutes=30), sto
     ids=["in part", "below", "above"],
 )
 def test_history_does_not_come_without_a_column_that_was_filled_then(ranges, reason):
-    found = find_left_out(tiers_with(cold_with(Skips(ranges), NOTE), rows=10), spec())
+    found = find_left_out(tiers_with(cold_with(Skips(ranges), NOTE), rows=10), table_spec())
     assert (reason is None) == (not found.nulls)
     tiers = tiers_with(None)
     with pytest.raises(OffloadError, match=reason) if reason else nullcontext():

@@ -13,7 +13,7 @@ import pytest
 
 from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.table_file import parse_tables
-from k2_offload.airflow_tasks.dag_ids import watched_dags
+from k2_offload.core.dag_ids import watched_dags
 from k2_offload.core.errors import ConfigurationError, NoAirflowDatabase, OffloadError, OldLedger, Refused, Unreachable
 from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.metrics import METRICS
@@ -22,7 +22,6 @@ from k2_offload.core.skips import Skips
 from k2_offload.core.ttl import Removal, Storage
 from k2_offload.core.windows import Window
 from k2_offload.work import observe as module
-from k2_offload.work import records
 from k2_offload.work.observe import LatestObservation, observe
 from k2_offload.work.status import TableStatus
 
@@ -57,9 +56,7 @@ def tiers():
 
 
 @pytest.fixture(autouse=True)
-def _tables_are_well(monkeypatch):
-    monkeypatch.setattr(records, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=dict))
-    monkeypatch.setattr(records, "LedgerOffsets", lambda _: SimpleNamespace(read=dict))
+def _tables_are_well(monkeypatch, on_record):  # noqa: ARG001 - the ledger holds nothing
     monkeypatch.setattr(module, "read_latest_runs", lambda *_: DAG)
     monkeypatch.setattr(module, "read_status", lambda _, table, record, **__: TableStatus(table, record))
     monkeypatch.setattr(module, "read_cold_status", lambda _, table, record: TableStatus(table, record, watermark=NOW))

@@ -55,7 +55,7 @@ class Tiers:
     def load_cold(self, _):
         return self.cold
 
-    def execute(self, sql, _=None):
+    def execute(self, sql):
         self.asked.append(sql)
         usual = {
             "icebergLocal": [],

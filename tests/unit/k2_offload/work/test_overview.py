@@ -9,14 +9,14 @@ from types import SimpleNamespace
 import pytest
 
 from k2_offload.adapters.dag_runs import DagState
-from k2_offload.adapters.ledger_records import TableRecord
+from k2_offload.adapters.ledger_records import RecordedWindow, TableRecord
 from k2_offload.core.errors import Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.needs import find_needs
 from k2_offload.core.observation import Comparisons, DagObservation, OffsetComparison, Records, SealedDays, UnequalDay
 from k2_offload.core.windows import Window
-from k2_offload.work import overview, records
+from k2_offload.work import overview
 from k2_offload.work.overview import read_overview
 from k2_offload.work.status import TableStatus
 from tests.model.world import TABLES
@@ -31,18 +31,16 @@ def down(*_, **__):
 
 
 @pytest.fixture
-def tiers(monkeypatch):
+def tiers(monkeypatch, on_record):  # noqa: ARG001 - the ledger holds nothing
     names = list(TABLES.by_name)
     known = {name: TableRecord(name, NOON - HOUR, "success", *[None] * 8) for name in names}
     ledger = SimpleNamespace(
         read_tables=lambda: known,
         read_gaps=dict,
-        read_windows=lambda names, _: {name: [] for name in names},
+        read_windows_since=lambda names, _: {name: [] for name in names},
         read_comparisons=dict,
     )
     clickhouse = SimpleNamespace(known_counts=lambda tables: {table.name: 7 for table in tables}, now=lambda: NOON)
-    monkeypatch.setattr(records, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=dict))
-    monkeypatch.setattr(records, "LedgerOffsets", lambda _: SimpleNamespace(read=dict))
     monkeypatch.setattr(overview, "read_dags", lambda names: {name: DagState(False) for name in names})
     monkeypatch.setattr(overview, "read_status", lambda _, table, record, **__: TableStatus(table, record, NOON))
     catalog = SimpleNamespace(ping=lambda: None)
@@ -53,6 +51,17 @@ def test_all_that_answers_is_shown(tiers):
     found = read_overview(tiers, {"bronze": "dag"})
     assert (found.ledger, list(found.problems), found.dags) == (True, [], {"bronze": DagState(False)})
     assert {(each.looked_at, each.warm_rows, each.status.watermark) for each in found.tables} == {(True, 7, NOON)}
+
+
+def test_the_windows_of_a_day_are_shown_however_many_they_are(tiers):
+    windows = [
+        RecordedWindow("bronze_a", at, at + HOUR / 60, "committed", "run", 1, 7, 7, 9, at, at)
+        for at in (NOON - number * HOUR / 60 for number in range(1, 1500))
+    ]
+    tiers.ledger.read_windows_since = lambda names, since: {
+        name: [each for each in windows if each.planned_at >= since] for name in names
+    }
+    assert {len(each.windows) for each in read_overview(tiers, {}).tables} == {24 * 60}
 
 
 def test_without_clickhouse_the_ledger_speaks_and_no_table_is_asked_for(tiers, monkeypatch):
@@ -114,13 +123,12 @@ def test_late_rows_are_told_of_days_that_are_whole(tiers, retention, late, left_
     assert (found.records.late_rows, found.records.comparisons.left_out_rows) == (late, left_out)
 
 
-def test_days_that_differ_seals_messages_and_gaps_reach_the_page(tiers, monkeypatch):
+def test_days_that_differ_seals_messages_and_gaps_reach_the_page(tiers, monkeypatch, on_record):
     first, second = list(TABLES.by_name)[:2]
     more, unreadable = (UnequalDay(NOON.date(), NOON - 5 * HOUR, 0, gone, whole=True) for gone in (7, 0))
     tiers.ledger.read_comparisons = lambda: {first: Comparisons(NOON, (more, unreadable))}
     seals, messages = {first: SealedDays(3, broken=1)}, {second: OffsetComparison(NOON, 5, 0, 0)}
-    monkeypatch.setattr(records, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=lambda: seals))
-    monkeypatch.setattr(records, "LedgerOffsets", lambda _: SimpleNamespace(read=lambda: messages))
+    on_record(seals, messages)
     gap = Gap(Window(NOON - HOUR, NOON), GapKind.EXPIRED, 5, NOON)
     monkeypatch.setattr(
         overview, "read_status", lambda _, table, record, **__: TableStatus(table, record, NOON, gaps=[gap])

@@ -17,7 +17,10 @@ from tests.model.world import LONG, World
 
 FAULTS = [
     (UnreadableTable("bronze_a", "k2_iceberg", "FileNotFoundError: 7.avro"), "bronze_a: .*7.avro"),
-    (ValueError("invalid literal for int()"), "bronze_a: .*unexpected.*Nothing was changed"),
+    (
+        ValueError("invalid literal for int(): http://me:pass@lake/a?token=b\nand more"),
+        r"bronze_a: .*unexpected reason \(ValueError: invalid literal for int\(\): http://…@lake/a\?…\)\. Nothing was",
+    ),
 ]
 
 
@@ -93,6 +96,16 @@ def test_the_oldest_comparison_comes_first(world):
     assert compared(tables)[0] == tables[0].name
     world.now += timedelta(days=1)
     assert compared(tables)[0] == tables[-1].name
+
+
+def test_a_look_is_on_no_record(world):
+    tiers, tables = world.cycle().tiers, list(world.tables.by_name.values())
+    before = dict(world.postgres.entries)
+    found = list(reconcile(tiers, tables, keep=False))
+    assert found
+    assert world.postgres.entries == before
+    assert len(list(reconcile(tiers, tables))) == len(found), "all of it is due still"
+    assert world.postgres.entries != before
 
 
 def test_a_service_that_is_down_stops_the_comparison(compare, monkeypatch):

@@ -17,7 +17,7 @@ from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.observation import Comparisons, OffsetComparison, SealedDays, UnequalDay
 from k2_offload.core.report import DayBounds
 from k2_offload.core.windows import Window
-from k2_offload.work import records, report
+from k2_offload.work import report
 from k2_offload.work.report import check_day, read_report, yesterday
 from k2_offload.work.report_page import render, write
 from k2_offload.work.status import TableStatus
@@ -42,7 +42,7 @@ def fail(error):
 
 
 @pytest.fixture
-def tiers(monkeypatch):
+def tiers(monkeypatch, on_record):  # noqa: ARG001 - the ledger holds nothing
     """A table with one window on the day, in the chain alone; the ledger knows the table and nothing of the window."""
     entries = [STAGED, MOVED, OLDER]
     cold = SimpleNamespace(snapshot_count=len(entries), latest_snapshots=lambda limit: entries[:limit])
@@ -52,8 +52,6 @@ def tiers(monkeypatch):
         read_gaps=dict,
         read_comparisons=dict,
     )
-    monkeypatch.setattr(records, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=dict))
-    monkeypatch.setattr(records, "LedgerOffsets", lambda _: SimpleNamespace(read=dict))
     monkeypatch.setattr(report, "read_status", lambda _, table, record, **__: TableStatus(table, record, late={}))
     return SimpleNamespace(load_cold=lambda _: cold, ledger=ledger, now=lambda: MADE_AT, entries=entries)
 
@@ -80,10 +78,26 @@ def test_a_day_without_runs_says_so_only_if_all_is_known(tiers):
     assert "k2_iceberg" in read(tiers).note
 
 
+def test_a_day_on_which_only_a_backfill_ran_is_not_one_without_runs(tiers):
+    brought = replace(MOVED.snapshot, window_id=None, backfill="of a range", rows=10_000_000)
+    tiers.entries[:2] = [replace(MOVED, snapshot=brought)]
+    assert "0 rows moved, of 0 of 1 tables, and 10,000,000 backfilled." in read(tiers).note
+    assert "0 late rows, days healed: 0, rows backfilled: 10,000,000" in read(tiers).note
+    assert ">10,000,000</td>" in render(read(tiers))
+
+
 def test_without_clickhouse_late_rows_are_not_known_and_the_rest_is(tiers, monkeypatch):
     monkeypatch.setattr(report, "read_status", fail(DOWN))
     [found] = read(tiers).tables
     assert (found.figures.rows, found.late_rows, found.problem) == (1234, None, str(DOWN))
+    assert read(tiers).incomplete == [NAME]
+
+
+def test_a_table_that_could_not_be_looked_at_is_incomplete(tiers, monkeypatch):
+    problem = "bronze_a: ClickHouse has run out of memory (code 241)."
+    monkeypatch.setattr(report, "read_status", lambda _, table, *__, **___: TableStatus(table, None, problem=problem))
+    [found] = read(tiers).tables
+    assert (found.figures.rows, found.late_rows, list(found.findings)) == (1234, None, [problem])
     assert read(tiers).incomplete == [NAME]
 
 
@@ -98,18 +112,18 @@ def test_without_the_ledger_no_figure_is_made_up(tiers):
 def test_where_snapshots_have_expired_the_report_says_whose_figures_it_has(tiers):
     tiers.entries.remove(OLDER)
     assert f"Of {NAME}, the snapshots of that day have expired" in read(tiers).note
+    assert "No run moved" not in read(tiers).note
     assert f"Of {NAME}, the snapshots of that day have expired" in render(read(tiers))
 
 
-def test_days_that_differ_seals_messages_and_the_gaps_of_the_day_are_told(tiers, monkeypatch):
+def test_days_that_differ_seals_messages_and_the_gaps_of_the_day_are_told(tiers, monkeypatch, on_record):
     hour = timedelta(hours=1)
     whole = UnequalDay(DAY.day, MADE_AT - 5 * hour, 0, 7, whole=True)
     of_day = UnequalDay(date(2026, 10, 1), NOON, 5, 0, whole=False)
     before = replace(of_day, unequal_since=NOON - 24 * hour, late_rows=1000)
     tiers.ledger.read_comparisons = lambda: {NAME: Comparisons(MADE_AT, (before, of_day, whole))}
     seals, messages = {NAME: SealedDays(3, broken=2)}, {NAME: OffsetComparison(MADE_AT, 11, 0, 0)}
-    monkeypatch.setattr(records, "LedgerSeals", lambda _: SimpleNamespace(read_sealed_days=lambda: seals))
-    monkeypatch.setattr(records, "LedgerOffsets", lambda _: SimpleNamespace(read=lambda: messages))
+    on_record(seals, messages)
     gaps = [Gap(WINDOW.window, GapKind.EXPIRED, 9, at) for at in (NOON, NOON - 24 * hour, NOON + 24 * hour)]
     monkeypatch.setattr(
         report, "read_status", lambda _, table, record, **__: TableStatus(table, record, late={}, gaps=gaps)

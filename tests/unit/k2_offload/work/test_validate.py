@@ -15,7 +15,7 @@ from k2_offload.adapters.cold_catalog import ColdCatalog
 from k2_offload.adapters.settings import Settings
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.connections import CatalogSettings
-from k2_offload.core.errors import ConfigurationError, OffloadError, StoreRefused
+from k2_offload.core.errors import ConfigurationError, OffloadError, StoreNotTrusted, StoreRefused
 from k2_offload.work import validate
 from k2_offload.work.tiers import Tiers, wall_clock
 from k2_offload.work.validate import (
@@ -147,6 +147,17 @@ def test_what_clickhouse_may_not_write_is_told(warehouse, catalog, refusal, word
     passed, detail = check(catalog, WritingClickHouse(warehouse, refusal))["ClickHouse's export"]
     assert not passed
     assert words in detail
+
+
+@pytest.mark.parametrize("seen", ["seen from here, it is accepted", ""])
+def test_what_is_wrong_with_the_stores_certificate_is_said_where_clickhouse_does_not(
+    warehouse, catalog, monkeypatch, seen
+):
+    monkeypatch.setattr(catalog, "store_certificate_seen", lambda: seen)
+    refusal = StoreNotTrusted("certificate verify failed")
+    passed, detail = check(catalog, WritingClickHouse(warehouse, refusal))["ClickHouse's export"]
+    assert not passed
+    assert f"object store: certificate verify failed{f' ({seen})' if seen else ''}. ClickHouse trusts" in detail
 
 
 def test_a_warehouse_that_cannot_be_written_is_told_with_its_connection(open_catalog, tmp_path):

@@ -9,9 +9,9 @@ import pytest
 
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.errors import OffloadError, ReplicaBehind
-from k2_offload.core.exactly_once import Published, Snapshot, WindowId
+from k2_offload.core.exactly_once import FIRST_WATERMARK, Published, Snapshot, WindowId
 from k2_offload.core.schema_change import ColdColumn, Mark
-from k2_offload.core.windows import Window
+from k2_offload.core.windows import TICK, Window
 from k2_offload.work import watermarks
 from k2_offload.work.watermarks import find_skip
 
@@ -35,6 +35,13 @@ def test_a_replica_that_lags_says_nothing_of_what_is_skipped(monkeypatch):
     monkeypatch.setattr(watermarks, "check_replicas", check)
     with pytest.raises(ReplicaBehind, match=r"`k2 watermark set t 2026-03-04T12:00:00[^`]*`"):
         find_skip(tiers_with(None), TABLE, NOON)
+
+
+def test_before_the_first_watermark_there_is_nothing_to_begin_at(monkeypatch):
+    monkeypatch.setattr(watermarks, "check_replicas", lambda *_: None)
+    with pytest.raises(OffloadError, match=r"1999-12-31T23:59:59\.999999Z is before 2000-01-01.*Nothing was changed"):
+        find_skip(tiers_with(None), TABLE, FIRST_WATERMARK - TICK)
+    assert find_skip(tiers_with(None), TABLE, FIRST_WATERMARK).window is None
 
 
 @pytest.mark.parametrize(

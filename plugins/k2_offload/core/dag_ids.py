@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from k2_offload.core.limits import BACKFILL_SECONDS, MAINTENANCE_SECONDS
 from k2_offload.core.tables import LAYERS, Tables
 
 RECONCILE_DAG_ID = "k2_reconcile"
@@ -12,6 +13,7 @@ MAINTENANCE_DAG_ID = "k2_maintenance"
 
 REPORT_DAG_ID = "k2_report"
 """The DAG that reports on the day before."""
+
 BACKFILL_DAG_ID = "k2_backfill"
 """The DAG that brings what was skipped."""
 
@@ -19,6 +21,14 @@ BACKFILL_DAG_ID = "k2_backfill"
 def dag_id(layer: str) -> str:
     """The id of a layer's DAG."""
     return f"k2_offload_{layer}"
+
+
+def attempt_seconds(dag: str, task_seconds: int) -> int:
+    """How long one attempt of a task of this DAG may take.
+
+    :param task_seconds: what the settings say of the others
+    """
+    return {BACKFILL_DAG_ID: BACKFILL_SECONDS, MAINTENANCE_DAG_ID: MAINTENANCE_SECONDS}.get(dag, task_seconds)
 
 
 def watched_dags(tables: Tables) -> dict[str, frozenset[str]]:
