@@ -42,7 +42,8 @@ def layout(name: str) -> str:
     """Rows that describe a table's keys, disks, indices and projections."""
     of_table = is_named(name, "table")
     return (
-        "SELECT * FROM (SELECT 'table' AS what, partition_key AS name, sorting_key, primary_key, storage_policy "
+        # Without names of their own: ClickHouse would take one for the column that a condition asks, and find no row.
+        "SELECT * FROM (SELECT 'table', partition_key, sorting_key, primary_key, storage_policy "
         f"FROM system.tables WHERE {is_named(name)} UNION ALL "
         "SELECT 'index', name, type_full, expr, toString(granularity) FROM system.data_skipping_indices "
         f"WHERE {of_table} UNION ALL "
