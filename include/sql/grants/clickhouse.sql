@@ -1,5 +1,6 @@
--- Who may do what in ClickHouse. Not tried: the embedded engine has one user, and creates no other and no role
--- (ACCESS_DENIED). Give a user its role: GRANT k2_offload TO offload.
+-- Who may do what in ClickHouse. The rights of views and of 'retention: proven' are tried (tests/stack/docker). These roles
+-- are not: the embedded engine has one user, and creates no other and no role (ACCESS_DENIED). Give a user its role:
+-- GRANT k2_offload TO offload.
 
 -- offload and heal: both read the source and write files, and a heal reads the cold table's files, too.
 CREATE ROLE IF NOT EXISTS k2_offload;
