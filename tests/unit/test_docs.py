@@ -234,21 +234,19 @@ def test_k2_commands_exist(page: Path) -> None:
 
 @cache
 def airflow_commands() -> Any:
-    from airflow.cli.cli_parser import get_parser  # noqa: PLC0415 - loads Airflow
+    from airflow.cli.cli_parser import ALL_COMMANDS_DICT  # noqa: PLC0415 - loads Airflow
 
-    return get_parser()
+    return ALL_COMMANDS_DICT
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_airflow_commands_exist(page: Path) -> None:
     for line in snippets(page.read_text()):
         for named in re.findall(r"(?:^|[ /])airflow ((?:db|dags|connections|tasks|jobs) .*)", line.partition(" #")[0]):
-            parser, words = airflow_commands(), re.sub(r"'[^']*'?", "", named).split()
-            while choices := next((each.choices for each in parser._actions if isinstance(each.choices, dict)), None):
-                assert words, f"airflow {named}"
-                assert words[0] in choices, f"airflow {named}"
-                parser = choices[words.pop(0)]
-            known = {option for action in parser._actions for option in action.option_strings}
+            group, name, *words = re.sub(r"'[^']*'?", "", named).split()
+            commands = {command.name: command for command in airflow_commands()[group].subcommands}
+            assert name in commands, f"airflow {named}"
+            known = {flag for argument in commands[name].args for flag in argument.flags}
             assert {word for word in words if word.startswith("-")} <= known, f"airflow {named}"
 
 
