@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from k2_offload.core import text
 from k2_offload.files import TEMPLATES
@@ -27,7 +29,13 @@ def open_templates(**values: object) -> Environment:
         "bytes": text.show_bytes,
         "time": text.show_time,
         "duration": text.show_duration,
+        "code": _with_code,
     }
     style = Markup((TEMPLATES / "page.css").read_text())  # noqa: S704 - a file of this package
     environment.globals |= {"style": style, "figures": figures, **values}
     return environment
+
+
+def _with_code(words: str) -> Markup:
+    """Words for a terminal as those of a page: what stands in backquotes is code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(words))))  # noqa: S704 - escaped
