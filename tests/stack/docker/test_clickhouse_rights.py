@@ -135,3 +135,17 @@ def test_tables_with_other_keys_differ_in_their_layout(execute: Execute, other: 
     )
     assert made == ""
     assert of_storage == alike != of_other
+
+
+def test_a_new_holding_table_has_its_storages_columns_and_layout(execute: Execute) -> None:
+    holding = retention.holding_of(STORAGE)
+    index = f"ALTER TABLE {STORAGE} ADD INDEX at_bounds at TYPE minmax GRANULARITY 4"
+    made = [
+        retention.create_holding(STORAGE, "a record"),
+        *retention.prepare_holding(STORAGE, "MergeTree", has_ttl=True),
+    ]
+    questions = [of(name) for of in (retention.structure, retention.layout) for name in (STORAGE, holding)]
+    *done, storage_columns, columns, storage_layout, layout = execute([index, *made, *questions])
+    assert refused(done) == []
+    assert columns == storage_columns != ""
+    assert layout == storage_layout != ""
