@@ -615,15 +615,17 @@ class World:
         """With nothing going wrong, a heal makes the cold tier equal to the warm one, late rows and candles too.
 
         Of days, that is, that the warm tier still holds as a whole, of which nothing is on record as missed, and of
-        which the cold tier has no row that the warm one has lost, or never had. Candles that a skip has let run ahead
-        of their trades, and of which no count tells, are healed a day later, when contents are compared again.
+        which the cold tier has no row that the warm one has lost, or never had. Candles that a skip (of theirs, or of
+        their trades) has let run ahead, and of which no count tells, are healed a day later, when contents are compared
+        again.
         """
         self.begin_heal().proceed()
         self.check()
         for name, day in self._unhealed():
             warm, cold = ([row for row in rows.values() if self._day(name, row) == day] for rows in self._both(name))
             low, high = day_window(day - CONTENT_EVERY).low, day_window(day + CONTENT_EVERY).high
-            skipped = any(each.low < high and low < each.high for each in self.skips(name).all)
+            all_skips = [each for table in TABLES.by_name for each in self.skips(table).all]
+            skipped = any(each.low < high and low < each.high for each in all_skips)
             ran_ahead = skipped and all(row.made_of for row in warm)
             assert ran_ahead, f"{name}: a late row was not healed"
             assert len(warm) == len(cold), f"{name}: a late row was not healed"
