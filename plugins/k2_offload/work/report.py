@@ -16,7 +16,7 @@ from k2_offload.core.gaps import Gap
 from k2_offload.core.needs import Finding, find_needs, new_on
 from k2_offload.core.report import Chain, ChainSnapshot, DayBounds, DayFigures, LedgerWindow, figures_of
 from k2_offload.core.tables import TableSpec
-from k2_offload.core.text import UNKNOWN, show_bytes, show_duration, show_number, show_time
+from k2_offload.core.text import UNKNOWN, first_line, show_bytes, show_duration, show_number, show_time
 from k2_offload.work.notes import show_failure
 from k2_offload.work.records import AllRecords, read_records
 from k2_offload.work.status import TableStatus, read_status
@@ -255,6 +255,6 @@ def _without(read: Callable[[], Result]) -> tuple[Result | None, str | None]:
         return read(), None
     except OffloadError as error:
         return None, str(error)
-    except Exception:
+    except Exception as error:
         log.exception("unexpected")
-        return None, "An unexpected error, which is in the log. No row is affected."
+        return None, f"An unexpected error: {first_line(error)}. No row is affected."

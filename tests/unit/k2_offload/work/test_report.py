@@ -109,6 +109,11 @@ def test_without_the_ledger_no_figure_is_made_up(tiers):
     assert read(tiers).rows is None
 
 
+def test_what_nobody_has_foreseen_is_told_where_the_report_is_read(tiers):
+    tiers.ledger.read_day = fail(KeyError("rows"))
+    assert "An unexpected error: KeyError: 'rows'. No row is affected." in read(tiers).note
+
+
 def test_where_snapshots_have_expired_the_report_says_whose_figures_it_has(tiers):
     tiers.entries.remove(OLDER)
     assert f"Of {NAME}, the snapshots of that day have expired" in read(tiers).note
