@@ -69,12 +69,12 @@ def heal(
         compared = [day for table in found for day in table.days]
         print_json([day_document(day) | {"found": before.get((day.table, day.scope.day))} for day in compared])
     problems = [problem for table in found for problem in table.problems]
-    # Those of a whole day that may not be healed are among the problems.
     problems += [
-        describe(day, day.obstacle())
+        describe(day, day.obstacle(going))
         for table in found
+        if not table.problems  # they say it
         for day in table.days
-        if day.differs and (day.obstacle() is None or not day.whole)
+        if day.differs
     ]
     if not found and not _has_begun(tables or []):
         problems.append("Nothing was compared: no window of these tables has been published yet.")

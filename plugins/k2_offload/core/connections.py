@@ -33,6 +33,7 @@ _JAVA_LIMITS = {
 _DOCKER_FILES = ("ca_cert", "client_cert", "client_key")
 _CLICKHOUSE_EXTRA = ("http_port", "secure", "ca_certs")
 _PYTHON_ONLY = ("ssl", "auth")
+_WHICH_CLICKHOUSE = ("servers", "http_port", "user", "database", "secure")
 _WHICH_CATALOG = ("type", "catalog-impl", "uri", "warehouse", "jdbc.user", "s3.endpoint", "s3.region")
 _OWN_FILES = "k2_offload.adapters.store_files.TrustingFiles"
 """pyiceberg's access to files, for a store whose certificate is of an authority of the user's own."""
@@ -133,7 +134,10 @@ class JobConnections:
 
     def to_json(self) -> str:
         """The form in which they travel; holds secrets."""
-        return json.dumps(asdict(self))
+        document = asdict(self)
+        if not self.catalog.ca_certs:
+            del document["catalog"]["ca_certs"]  # which a job of an older version does not know
+        return json.dumps(document)
 
     @staticmethod
     def from_json(text: str) -> JobConnections:
@@ -150,10 +154,10 @@ class JobConnections:
     @property
     def servers(self) -> str:
         """A digest of where they lead, and as whom; of no password, so that everybody may see it."""
-        clickhouse = asdict(self.clickhouse) | {"password": ""}
-        catalog = {key: self.catalog.java.get(key) for key in _WHICH_CATALOG}
+        clickhouse = [getattr(self.clickhouse, name) for name in _WHICH_CLICKHOUSE]
+        catalog = [without_secrets(self.catalog.java.get(key, "")) for key in _WHICH_CATALOG]
         where = [clickhouse, self.catalog.name, catalog, self.lake_collection]
-        return hashlib.sha256(json.dumps(where, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(where).encode()).hexdigest()
 
     @staticmethod
     def from_environment(variables: Mapping[str, str]) -> JobConnections:
@@ -165,7 +169,7 @@ class JobConnections:
         if variables.get(JobConnections.SERVERS_VARIABLE, connections.servers) != connections.servers:
             raise ConfigurationError(
                 "the Secret with the connections is older than Airflow's connections, and leads to other servers, "
-                "users or limits. Nothing was moved and no row is lost. Write it anew: "
+                "storage or users. Nothing was moved and no row is lost. Write it anew: "
                 "`k2 kubernetes-secret | kubectl apply --server-side -f -`; then run `k2 validate`"
             )
         return connections

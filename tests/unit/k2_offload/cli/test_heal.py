@@ -73,6 +73,14 @@ def test_days_that_differ_are_named_and_are_not_called_equal(fake, day, words):
     assert (found.exit_code, len(json.loads(found.stdout))) == (1, 2)
 
 
+@pytest.mark.parametrize("arguments", [("--dry-run",), ("--yes",)])
+def test_a_day_that_may_shrink_and_has_not_is_not_called_equal(fake, arguments):
+    fake.days = [replace(EQUAL, cold_rows=8, gone_rows=3, cold_hash=9)]
+    shown = k2("bronze_a", "--day", "2026-03-04", "--allow-shrink", *arguments)
+    assert (shown.exit_code, "all days equal" in shown.stdout) == (1, False)
+    assert "It may be healed, and has not been" in shown.stderr
+
+
 def test_what_is_equal_is_called_so(fake):
     fake.days = [EQUAL, replace(EQUAL, whole=False, cold_rows=9, gone_rows=4)]  # the TTL has taken four
     shown = k2()

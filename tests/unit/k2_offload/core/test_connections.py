@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -201,6 +203,25 @@ def test_the_digest_of_servers_does_not_depend_on_passwords():
     changed = job(clickhouse={"password": "new"}, catalog={"password": "new"})
     assert changed != job()
     assert changed.servers == job().servers
+
+    def rest(password):
+        return job(
+            catalog={"login": None, "password": None, "extra": {}, "host": f"https://me:{password}@rest/?t={password}"}
+        )
+
+    assert rest("old") != rest("new")
+    assert rest("old").servers == rest("new").servers
+
+
+def test_a_longer_limit_leads_to_no_other_server():
+    longer = replace(job().clickhouse, query_seconds=7200, connection_id="other", ca_certs="/ca.pem")
+    assert replace(job(), clickhouse=longer).servers == job().servers
+
+
+def test_a_job_of_an_older_version_understands_connections_without_anything_new():
+    assert "ca_certs" not in json.loads(job().to_json())["catalog"]
+    with_authorities = replace(job(), catalog=replace(job().catalog, ca_certs="/ca.pem"))
+    assert JobConnections.from_json(with_authorities.to_json()) == with_authorities
 
 
 @pytest.mark.parametrize(
