@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from datetime import UTC, datetime, timedelta
 
@@ -18,6 +19,7 @@ from k2_offload.work.status import read_status
 from k2_offload.work.watermarks import accept, find_skip, read_cold_table, skip
 from tests.faults.hook import Fault, Kind
 
+NAMES = "schema.name-mapping.default"
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=8)
 DAY = timedelta(days=1)
@@ -201,6 +203,25 @@ def test_fewer_rows_than_were_planned_are_not_published_until_a_person_accepts_i
     workbench.move(cycle, table)
     assert workbench.cold_rows(table) == workbench.warm_rows(table)
     assert gaps_of(cycle, table) == [(GapKind.FEWER_ROWS, 20)]
+
+
+def test_a_file_whose_columns_readers_would_not_all_find_is_not_published(workbench):
+    """Somebody has set the names by which readers find columns, and has left one out."""
+    table, cycle = moved_table(workbench)
+    cold = workbench.cold_table(table)
+    names = json.loads(cold.properties[NAMES])
+    with cold.transaction() as transaction:
+        transaction.set_properties({NAMES: json.dumps([each for each in names if each["names"] != ["note"]])})
+    workbench.insert_trades(table, NOON + timedelta(hours=1), 24, start_sequence=500)
+    done, output = workbench.try_to_publish(cycle.plan(cycle.tables[table]))
+    assert not done
+    assert f"has {len(names) - 1} of the table's {len(names)} columns. Nothing was published" in output
+    assert workbench.cold_table(table).metadata.current_snapshot_id == cold.metadata.current_snapshot_id
+
+    with workbench.cold_table(table).transaction() as transaction:
+        transaction.set_properties({NAMES: json.dumps(names)})
+    workbench.move(cycle, table)
+    assert workbench.cold_rows(table) == workbench.warm_rows(table)
 
 
 def test_an_outage_longer_than_the_ttl_stops_the_table_until_a_person_accepts_the_gap(workbench):
