@@ -84,7 +84,7 @@ soak: ready ## Seven days of cycles with random faults, compared row by row; thr
 
 year: ready ## A year of nine tables, brought by k2 backfill beside live cycles and killed ten times; 40 minutes (DAYS=60 KILLS=10 SEED=1)
 	@K2_DAYS=$(DAYS) K2_KILLS=$(KILLS) K2_SOAK_SEED=$(SEED) $(PYTEST) tests/soak/test_year.py -s -p no:logging
-month: ready ## A month in which ClickHouse forgets only what is proven, each row looked for; half an hour (SEED=1 DAYS=6)
+month: ready ## A month in which ClickHouse forgets only what is proven, each row looked for; one to two hours (SEED=1 DAYS=6)
 	@K2_SOAK_SEED=$(SEED) K2_DAYS=$(DAYS) K2_SOAK_MINUTES=$(MINUTES) $(PYTEST) tests/soak/test_month.py -s -p no:logging
 
 runbooks: prometheus ## Break a stack by each scenario, let its alert fire, follow its runbook; writes docs/runbooks/results.md
