@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from k2_offload.adapters import connections, spark_submit
 from k2_offload.adapters.settings import load_settings
-from k2_offload.core.connections import JobConnections
+from k2_offload.core.job_connections import JobConnections
 
 
 def submit_command(

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "include" / "spark_
 
 import offload  # noqa: F401 - finds the package
 from k2_offload.adapters.log_lines import print_lines
-from k2_offload.core.connections import JobConnections
+from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.maintenance import Tidied
 from k2_offload.core.maintenance_plan import MaintenancePlan
 from k2_offload.core.plan import Plan

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
 import clickhouse_connect
 import dlt
 
-from k2_offload.core.connections import JobConnections
+from k2_offload.core.job_connections import JobConnections
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch

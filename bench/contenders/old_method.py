@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
 from pyspark.sql.functions import days  # noqa: TID253 - an application for spark-submit
 
 from bench.contenders import old_spark
-from k2_offload.core.connections import JobConnections
+from k2_offload.core.job_connections import JobConnections
 
 source, target = sys.argv[1:]
 connections = JobConnections.from_json(os.environ[JobConnections.VARIABLE])

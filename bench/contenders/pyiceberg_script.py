@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "plugins"))
 import clickhouse_connect
 from pyiceberg.catalog import load_catalog
 
-from k2_offload.core.connections import JobConnections
+from k2_offload.core.job_connections import JobConnections
 
 source, target = sys.argv[1:]
 endpoint = JobConnections.from_json(os.environ[JobConnections.VARIABLE]).clickhouse

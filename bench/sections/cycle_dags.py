@@ -16,8 +16,8 @@ from k2_offload.adapters.connections import job_connections
 from k2_offload.adapters.settings import load_settings
 from k2_offload.adapters.table_file import load_tables
 from k2_offload.airflow_tasks.layer_dag import build_dag
-from k2_offload.core.connections import JobConnections
 from k2_offload.core.dag_ids import dag_id
+from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.tables import LAYERS, Tables
 
 _CONTENDERS = ROOT / "bench" / "contenders"

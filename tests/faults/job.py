@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "include" / "spark_
 
 import offload  # noqa: F401 - finds the package
 from k2_offload.core import fault_points
-from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import Unreachable
 from k2_offload.core.fault_points import FaultPoint
+from k2_offload.core.job_connections import JobConnections
 from offload_job import jvm
 from offload_job.application import main
 from offload_job.cold_table_writer import open_catalog

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "include" / "spark_
 
 from embedded.warm_application import WarmApplication, serve
 from k2_offload.core import fault_points
-from k2_offload.core.connections import JobConnections
+from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.plan import Plan
 from offload_job import application
 from offload_job.application import Job, run

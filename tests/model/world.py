@@ -13,7 +13,6 @@ from itertools import count
 from k2_offload.adapters.ledger import Ledger
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.backfill import BackfillId
-from k2_offload.core.connections import JobConnections
 from k2_offload.core.day_comparison import CONTENT_EVERY, day_window, first_whole_day
 from k2_offload.core.errors import AuditFailed, DamagedTable, OffloadError, StaleWindow, Unreachable
 from k2_offload.core.exactly_once import (
@@ -26,6 +25,7 @@ from k2_offload.core.exactly_once import (
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.gaps import soon_expired
 from k2_offload.core.heal import HealId
+from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.maintenance_plan import PlannedMaintenance
 from k2_offload.core.plan import PlannedBackfill, PlannedHeal, PlannedWindow
 from k2_offload.core.skips import Skips

@@ -23,12 +23,12 @@ from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.log_lines import about, print_lines
 from k2_offload.adapters.retry import with_retries
 from k2_offload.core.backfill import BackfillId
-from k2_offload.core.connections import JobConnections
 from k2_offload.core.day_comparison import day_window
 from k2_offload.core.errors import OffloadError, StaleWindow
 from k2_offload.core.exactly_once import HEALED_BRANCH, Snapshot, WindowId
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.heal import HealId
+from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.plan import Plan, PlannedBackfill, PlannedHeal, PlannedRows, PlannedWindow
 from k2_offload.core.transports import TRANSPORTS
 from offload_job.backfill import backfill

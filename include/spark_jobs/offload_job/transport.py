@@ -14,9 +14,9 @@ from k2_offload.core.transports import TRANSPORTS
 if TYPE_CHECKING:
     from k2_offload.adapters.clickhouse import ClickHouse
     from k2_offload.core.backfill import BackfillStamp
-    from k2_offload.core.connections import JobConnections
     from k2_offload.core.exactly_once import Snapshot, Stamp
     from k2_offload.core.heal import HealStamp
+    from k2_offload.core.job_connections import JobConnections
     from k2_offload.core.plan import PlannedRows
     from k2_offload.core.splits import Split
     from offload_job.cold_table_writer import ColdTableWriter

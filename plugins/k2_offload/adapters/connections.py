@@ -11,7 +11,6 @@ from k2_offload.core.connections import (
     ClickHouseEndpoint,
     ConnectionFields,
     DockerEndpoint,
-    JobConnections,
     is_cluster,
     read_catalog,
     read_clickhouse,
@@ -19,6 +18,7 @@ from k2_offload.core.connections import (
     read_spark_master,
 )
 from k2_offload.core.errors import ConfigurationError
+from k2_offload.core.job_connections import JobConnections
 
 
 def clickhouse_endpoint(settings: Settings, query_seconds: int | None = None) -> ClickHouseEndpoint:

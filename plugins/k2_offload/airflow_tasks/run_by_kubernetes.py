@@ -18,7 +18,7 @@ from k2_offload.adapters.connections import job_connections
 from k2_offload.adapters.kubernetes_api import errors_told, extended, open_client, pod_options
 from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.spark_application import LAST_LINES, SAFE, container_command, plain_variables
-from k2_offload.core.connections import JobConnections
+from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.limits import pod_start_seconds
 from k2_offload.core.pods import CONTAINER, LABEL, plan_file, pod, pod_name, read_report, report_file, what_became
 

@@ -14,7 +14,7 @@ from k2_offload.adapters import spark_submit
 from k2_offload.adapters.connections import container_master, job_connections
 from k2_offload.adapters.log_lines import FORMAT_VARIABLE
 from k2_offload.adapters.settings import Settings, load_settings
-from k2_offload.core.connections import JobConnections
+from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.runners import RUNNERS
 
 LAST_LINES = 500

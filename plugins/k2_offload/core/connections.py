@@ -5,11 +5,9 @@ Built from the fields of Airflow connections, so that one entry serves every com
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from k2_offload.core.errors import ConfigurationError
@@ -33,8 +31,6 @@ _JAVA_LIMITS = {
 _DOCKER_FILES = ("ca_cert", "client_cert", "client_key")
 _CLICKHOUSE_EXTRA = ("http_port", "secure", "ca_certs")
 _PYTHON_ONLY = ("ssl", "auth")
-_WHICH_CLICKHOUSE = ("servers", "http_port", "user", "database", "secure")
-_WHICH_CATALOG = ("type", "catalog-impl", "uri", "warehouse", "jdbc.user", "s3.endpoint", "s3.region")
 _OWN_FILES = "k2_offload.adapters.store_files.TrustingFiles"
 """pyiceberg's access to files, for a store whose certificate is of an authority of the user's own."""
 
@@ -116,63 +112,6 @@ class DockerEndpoint:
     connection_id: str
     url: str
     tls: tuple[str, str, str] | None
-
-
-@dataclass(frozen=True)
-class JobConnections:
-    """What the Spark application needs of the outside; it travels in its environment, never in arguments.
-
-    :param lake_collection: ClickHouse named collection that holds the object store's address and keys
-    """
-
-    VARIABLE: ClassVar[str] = "K2_OFFLOAD_CONNECTIONS"
-    SERVERS_VARIABLE: ClassVar[str] = "K2_OFFLOAD_SERVERS"
-
-    clickhouse: ClickHouseEndpoint
-    catalog: CatalogSettings
-    lake_collection: str
-
-    def to_json(self) -> str:
-        """The form in which they travel; holds secrets."""
-        document = asdict(self)
-        if not self.catalog.ca_certs:
-            del document["catalog"]["ca_certs"]  # which a job of an older version does not know
-        return json.dumps(document)
-
-    @staticmethod
-    def from_json(text: str) -> JobConnections:
-        """The inverse of :meth:`to_json`."""
-        document = json.loads(text)
-        clickhouse = document["clickhouse"]
-        alternatives = tuple((host, port) for host, port in clickhouse.pop("alternatives"))
-        return JobConnections(
-            ClickHouseEndpoint(**clickhouse, alternatives=alternatives),
-            CatalogSettings(**document["catalog"]),
-            document["lake_collection"],
-        )
-
-    @property
-    def servers(self) -> str:
-        """A digest of where they lead, and as whom; of no password, so that everybody may see it."""
-        clickhouse = [getattr(self.clickhouse, name) for name in _WHICH_CLICKHOUSE]
-        catalog = [without_secrets(self.catalog.java.get(key, "")) for key in _WHICH_CATALOG]
-        where = [clickhouse, self.catalog.name, catalog, self.lake_collection]
-        return hashlib.sha256(json.dumps(where).encode()).hexdigest()
-
-    @staticmethod
-    def from_environment(variables: Mapping[str, str]) -> JobConnections:
-        """Those that an application has been given.
-
-        :raises ConfigurationError: if whoever has started it means other servers, as he may where a Secret holds them
-        """
-        connections = JobConnections.from_json(variables[JobConnections.VARIABLE])
-        if variables.get(JobConnections.SERVERS_VARIABLE, connections.servers) != connections.servers:
-            raise ConfigurationError(
-                "the Secret with the connections is older than Airflow's connections, and leads to other servers, "
-                "storage or users. Nothing was moved and no row is lost. Write it anew: "
-                "`k2 kubernetes-secret | kubectl apply --server-side -f -`; then run `k2 validate`"
-            )
-        return connections
 
 
 def read_clickhouse(fields: ConnectionFields) -> ClickHouseEndpoint:

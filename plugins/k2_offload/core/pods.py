@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import ConfigurationError, OffloadError, wrong_setting
+from k2_offload.core.job_connections import JobConnections
 
 CONTAINER = "base"
 """As the provider's operator calls the container whose output it follows."""

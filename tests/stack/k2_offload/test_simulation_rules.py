@@ -20,10 +20,10 @@ from k2_offload.adapters.ledger_seals import LedgerSeals
 from k2_offload.adapters.ledger_sql import statements
 from k2_offload.adapters.locked_table import LockedTable
 from k2_offload.adapters.settings import load_settings
-from k2_offload.core.connections import JobConnections
 from k2_offload.core.cuts import CUT_STEPS
 from k2_offload.core.errors import AuditFailed, OffloadError, StaleWindow
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH, WINDOW_PROPERTY, Stamp, WindowId, audit
+from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.plan import PlannedColumn
 from k2_offload.core.seals import Seal
 from k2_offload.core.splits import split_days

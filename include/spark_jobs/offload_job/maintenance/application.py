@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from k2_offload.adapters.log_lines import about, print_lines
 from k2_offload.adapters.retry import with_retries
-from k2_offload.core.connections import JobConnections
 from k2_offload.core.day_comparison import day_window
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.fault_points import FaultPoint, reached
+from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.maintenance import DayFiles, Tidied, files_wanted, together
 from k2_offload.core.maintenance_plan import MaintenancePlan, PlannedMaintenance, report_to_json
 from k2_offload.core.text import show_days

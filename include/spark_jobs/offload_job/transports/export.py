@@ -10,10 +10,11 @@ from typing import Any
 
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.log_lines import about
-from k2_offload.core.connections import JobConnections, is_cluster
+from k2_offload.core.connections import is_cluster
 from k2_offload.core.exactly_once import Snapshot, Stamp
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.heal import HealStamp
+from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.lake import parquet_file
 from k2_offload.core.plan import PlannedRows
 from k2_offload.core.queries import EXPORT_SETTINGS, of_split

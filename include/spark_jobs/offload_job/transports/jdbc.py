@@ -12,11 +12,12 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from k2_offload.adapters.clickhouse import ALL_OR_AN_ERROR, ClickHouse
-from k2_offload.core.connections import JobConnections, authority
+from k2_offload.core.connections import authority
 from k2_offload.core.errors import Refused, is_certificate_refusal
 from k2_offload.core.exactly_once import WINDOW_PROPERTY, Snapshot, Stamp
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.heal import HealStamp
+from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.plan import PlannedColumn, PlannedRows
 from k2_offload.core.queries import ask_whether_text, of_split
 from k2_offload.core.splits import Split

@@ -16,8 +16,8 @@ from k2_offload.adapters.log_lines import FORMAT_VARIABLE
 from k2_offload.airflow_tasks import run_by_spark_submit
 from k2_offload.airflow_tasks.offload import OffloadOperator
 from k2_offload.airflow_tasks.spark_application import with_runner
-from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import ConfigurationError
+from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.plan import Plan, PlannedWindow, RefusedTable
 
 SECRET = "a-secret-of-this-test"

@@ -21,8 +21,8 @@ from k2_offload.adapters.settings import Settings
 from k2_offload.airflow_tasks.dags import build_dags
 from k2_offload.airflow_tasks.maintenance import MaintainOperator
 from k2_offload.airflow_tasks.spark_application import with_runner
-from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable
+from k2_offload.core.job_connections import JobConnections
 from tests.support.container_engine import container_engine
 from tests.support.runners import SECRET, set_connection, set_up_runner, set_variables, write_spark_submit
 

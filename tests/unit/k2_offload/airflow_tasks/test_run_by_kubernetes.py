@@ -19,8 +19,8 @@ from k2_offload.adapters.log_lines import FORMAT_VARIABLE
 from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.maintenance import MaintainOperator
 from k2_offload.airflow_tasks.spark_application import with_runner
-from k2_offload.core.connections import JobConnections
 from k2_offload.core.errors import ConfigurationError, OffloadError, Unreachable
+from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.pods import PodOptions, secret
 from tests.support.kubernetes_api import kubernetes_api
 from tests.support.runners import SECRET, set_connection, set_up_runner, set_variables, write_spark_submit

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from kubernetes.client import ApiClient
 
 from k2_offload.adapters.kubernetes_api import read_pod
-from k2_offload.core.connections import CatalogSettings, ClickHouseEndpoint, JobConnections
+from k2_offload.core.connections import CatalogSettings, ClickHouseEndpoint
 from k2_offload.core.errors import ConfigurationError, OffloadError
+from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.pods import (
     PodOptions,
     check_secret,

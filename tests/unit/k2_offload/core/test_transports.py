@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from k2_offload.core.connections import ClickHouseEndpoint, JobConnections
+from k2_offload.core.connections import ClickHouseEndpoint
+from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.transports import TRANSPORTS, Transport
 from offload_job.transport import load_transport
 
