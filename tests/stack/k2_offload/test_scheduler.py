@@ -256,7 +256,7 @@ def test_an_old_run_cleared_and_a_dag_tested_beside_a_new_run_double_nothing(sch
     )
     airflow.clear(dag, first_runs[dag])
     output, _ = beside.communicate(timeout=180)
-    # Two of Airflow's own processes may lock each other out of its database; that is theirs, and doubles nothing either.
+    # Airflow's own processes may lock each other out of its database; that is theirs, and doubles nothing either.
     assert beside.returncode == 0 or b"DeadlockDetected" in output, output.decode()
     for started, run_id in (*new.items(), (dag, first_runs[dag])):
         airflow.wait_for(started, run_id)
