@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from k2_offload.adapters.postgres import is_refusal
 from k2_offload.core.errors import OffloadError, Refused, Unreachable, UnreadableTable, is_store_refusal
-from k2_offload.core.text import without_secrets
+from k2_offload.core.text import first_line, first_words
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
@@ -75,18 +75,18 @@ def _meaning(error: Exception, connection_id: str, table: str | None, ping: Call
         UnauthorizedError,
     )
 
-    first_line = without_secrets(next(iter(str(error).strip().splitlines()), ""))
+    said = first_words(error)
     of_driver = getattr(error, "orig", None) or error  # SQLAlchemy wraps it
     sqlstate: str | None = getattr(of_driver, "sqlstate", None) or getattr(of_driver, "pgcode", None)
     of_catalog = (UnauthorizedError, OAuthError, AuthorizationExpiredError)
     if isinstance(error, of_catalog) or is_refusal(sqlstate, str(of_driver)):
-        return Refused(_SERVICE, connection_id, first_line)
+        return Refused(_SERVICE, connection_id, said)
     if _is_away(error, ping if table is not None else None):
-        return Unreachable(_SERVICE, connection_id, first_line or type(error).__name__)
+        return Unreachable(_SERVICE, connection_id, said or type(error).__name__)
     if table is not None:
-        return UnreadableTable(table, connection_id, f"{type(error).__name__}: {first_line}".rstrip(": "))
+        return UnreadableTable(table, connection_id, first_line(error))
     kind = Refused if isinstance(error, (PermissionError, ForbiddenError)) or _says_refusal(error) else Unreachable
-    return kind(_SERVICE, connection_id, first_line or type(error).__name__)
+    return kind(_SERVICE, connection_id, said or type(error).__name__)
 
 
 def _is_away(error: Exception, ping: Callable[[], object] | None) -> bool:

@@ -10,11 +10,11 @@ from typing import Any
 
 from k2_offload.adapters.ledger_records import MaintenanceRecord, RecordedDay, RecordedWindow, TableRecord
 from k2_offload.adapters.ledger_sql import migrations, statements
-from k2_offload.adapters.locked_table import LockedTable
+from k2_offload.adapters.locked_table import LockedTable, ledger_entry
 from k2_offload.adapters.postgres import Connect, is_refusal
 from k2_offload.core.day_comparison import DayComparison, LastComparison, Verdict
 from k2_offload.core.errors import Busy, ConfigurationError, OffloadError, OldLedger, Refused, Unreachable
-from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry, WindowId
+from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry
 from k2_offload.core.gaps import Gap, GapKind, Looked
 from k2_offload.core.maintenance import Tidied
 from k2_offload.core.observation import Comparisons, UnequalDay, WindowTotals
@@ -123,12 +123,9 @@ class Ledger:
         """What the ledger believes of a table, for who only looks."""
         values = {"table": table}
         [known] = self._look("look_at_table", values) or [(None,) * 5]
-        [opened] = self._look("open_window_of", values) or [(None, 0, 0, None)]
+        [opened] = self._look("open_window_of", values) or [None]
         watermark, table_uuid, looked_at, cleared_until, row_limit = known
-        window_id, rows, failures, planned_at = opened
-        looked = Looked(looked_at, cleared_until)
-        opened_id = WindowId.parse(window_id)
-        return LedgerEntry(table_uuid, watermark, opened_id, rows, failures, planned_at, looked, row_limit)
+        return ledger_entry(table_uuid, watermark, opened, Looked(looked_at, cleared_until), row_limit)
 
     def read_gaps(self) -> dict[str, list[Gap]]:
         """What each table has missed, by name; tables without gaps are missing."""

@@ -13,6 +13,18 @@ from k2_offload.core.gaps import Gap, Looked
 _MAX_REASON_CHARACTERS = 1000
 
 
+def ledger_entry(
+    table_uuid: str | None, watermark: datetime | None, opened: tuple[Any, ...] | None, looked: Looked,
+    row_limit: int | None,
+) -> LedgerEntry:  # fmt: skip
+    """A table's entry, of what its row says and of its open window.
+
+    :param opened: as of statement ``open_window_of``; ``None`` if there is no such window
+    """
+    window_id, rows, failures, planned_at = opened or (None, 0, 0, None)
+    return LedgerEntry(table_uuid, watermark, WindowId.parse(window_id), rows, failures, planned_at, looked, row_limit)
+
+
 class LockedTable:
     """One table's entry, locked until the transaction ends.
 
@@ -42,17 +54,7 @@ class LockedTable:
     def entry(self) -> LedgerEntry:
         """What the ledger believes of the table."""
         self._run("open_window_of")
-        opened, rows, failures, planned_at = self._cursor.fetchone() or (None, 0, 0, None)
-        return LedgerEntry(
-            self._table_uuid,
-            self._watermark,
-            WindowId.parse(opened),
-            rows,
-            failures,
-            planned_at,
-            self.looked,
-            self.row_limit,
-        )
+        return ledger_entry(self._table_uuid, self._watermark, self._cursor.fetchone(), self.looked, self.row_limit)
 
     def open(
         self,

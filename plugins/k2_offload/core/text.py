@@ -55,10 +55,14 @@ def without_secrets(words: str) -> str:
     return _QUERY.sub("?…", _USERINFO.sub("…@", words))
 
 
+def first_words(error: Exception) -> str:
+    """The first line of what an exception says, without secrets; empty if it says nothing."""
+    return without_secrets(next(iter(str(error).strip().splitlines()), ""))
+
+
 def first_line(error: Exception) -> str:
     """What an exception that nobody has foreseen is and says, without secrets: for who has no log to look at."""
-    said = next(iter(str(error).strip().splitlines()), "")
-    return without_secrets(f"{type(error).__name__}: {said}".rstrip(": "))
+    return f"{type(error).__name__}: {first_words(error)}".rstrip(": ")
 
 
 def show_duration(duration: timedelta | None) -> str:

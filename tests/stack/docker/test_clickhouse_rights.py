@@ -33,6 +33,9 @@ SCHEMA = [
     "TTL at + INTERVAL 10 YEAR",
     f"INSERT INTO {STORAGE} VALUES ('2026-03-04 00:00:00', 1), ('2026-03-05 00:00:00', 2)",
 ]
+OF_OTHERS = (f"DROP TABLE {STORAGE}", "CREATE TABLE k2.other (id UInt8) ENGINE = Log")
+"""What no documented right allows."""
+
 REPLACE_VIEW = (
     f"CREATE OR REPLACE VIEW k2.trades_all DEFINER = CURRENT_USER SQL SECURITY DEFINER AS SELECT id FROM {STORAGE}"
 )
@@ -93,11 +96,7 @@ def test_the_rights_of_a_view_let_it_be_made_replaced_and_dropped_and_no_table_b
     grants = [*documented("configuration.md")[:1], *documented("reading.md")]
     assert grants[0] == "GRANT SELECT ON k2.*"
     assert execute([REPLACE_VIEW, REPLACE_VIEW, "DROP VIEW k2.trades_all"], grants) == ["", "", ""]
-    forbidden = [
-        f"DROP TABLE {STORAGE}",
-        f"INSERT INTO {STORAGE} VALUES (0, 0)",
-        "CREATE TABLE k2.other (id UInt8) ENGINE = Log",
-    ]
+    forbidden = [*OF_OTHERS, f"INSERT INTO {STORAGE} VALUES (0, 0)"]
     assert all("ACCESS_DENIED" in answer for answer in execute(forbidden, grants))
 
 
@@ -105,11 +104,7 @@ def test_the_rights_of_retention_let_every_statement_be_run_and_no_other_table_b
     grants = [*documented("configuration.md")[:1], *documented("retention.md")]
     assert refused(execute(RETENTION, grants)) == []
     assert execute([f"SELECT count() FROM {STORAGE}"]) == ["1\n"]
-    forbidden = [
-        f"DROP TABLE {STORAGE}",
-        f"ALTER TABLE {STORAGE} REMOVE TTL",
-        "CREATE TABLE k2.other (id UInt8) ENGINE = Log",
-    ]
+    forbidden = [*OF_OTHERS, f"ALTER TABLE {STORAGE} REMOVE TTL"]
     assert all("ACCESS_DENIED" in answer for answer in execute(forbidden, grants))
 
 
