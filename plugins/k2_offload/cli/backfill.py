@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -76,7 +74,7 @@ def backfill(
     Example: [bold]k2 backfill silver_trades --from 2026-03-01 --dry-run[/bold]
     """
     before = _find(table, low, high)
-    state, log = "success", Path(tempfile.mkdtemp(prefix="k2-backfill-")) / "airflow.log"
+    failed = None
     if before.ranges and not dry_run:
         conf = {
             "from": format_time(low) if low else "",
@@ -87,7 +85,7 @@ def backfill(
             "accept_null": accept_null,
         }
         with _progress(before):
-            state = run_dag(BACKFILL_DAG_ID, [table], log, conf, shows_waiting=False)
+            failed = run_dag(BACKFILL_DAG_ID, [table], conf, shows_waiting=False)
     after = _find(table, low, high)
     if as_json:
         print_json(_document(before, after))
@@ -110,12 +108,12 @@ def backfill(
             )
     if dry_run and before.nulls and not (as_json or accept_null):
         screen.print(describe_nulls(before), markup=False, soft_wrap=True)
-    if state != "success":
-        explain(log)
+    if failed:
+        explain(failed)
     if not dry_run and after.ranges:
         show_error(f"{table}: {after.rows:,} rows are still left out. No row is lost: `k2 backfill {table}` goes on.")
         raise typer.Exit(FINDING)
-    if state != "success":
+    if failed:
         raise typer.Exit(FINDING)
     if not (dry_run or accept_fewer):
         check_all_came(after)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from datetime import date
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -122,11 +120,10 @@ def _compare(tables: list[str], days: Sequence[date], going_rows: int = 0, *, ke
 
 
 def _run(found: Sequence[Found], days: Sequence[date], going_rows: int) -> None:
-    log = Path(tempfile.mkdtemp(prefix="k2-heal-")) / "airflow.log"
     healing = list(dict.fromkeys(table.table.name for table in found if table.heals))
     conf = {"days": [day.isoformat() for day in days], "going_rows": going_rows}
-    if run_dag(RECONCILE_DAG_ID, healing, log, conf) != "success":
-        explain(log)
+    if failed := run_dag(RECONCILE_DAG_ID, healing, conf):
+        explain(failed)
 
 
 def _show(found: Sequence[Found]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import asdict
-from pathlib import Path
 
 import typer
 
@@ -48,9 +46,8 @@ def maintain(tables: TablesArgument = None, dry_run: DryRunOption = False, as_js
             f"{', '.join(left_alone)}: not maintained, because the table file says 'maintenance: false'. Nothing was "
             "changed. Choose other tables, or change that; `k2 retention --apply` goes on with old partitions alone."
         )
-    log = Path(tempfile.mkdtemp(prefix="k2-maintain-")) / "airflow.log"
     started = wall_clock()
-    state = run_dag(MAINTENANCE_DAG_ID, tables or [], log, {"dry_run": dry_run})
+    failed = run_dag(MAINTENANCE_DAG_ID, tables or [], {"dry_run": dry_run})
     records = [each for each in open_ledger(load_settings()).read_maintenance(started) if each.table in names]
     if as_json:
         print_json([asdict(each) for each in records])
@@ -61,8 +58,8 @@ def maintain(tables: TablesArgument = None, dry_run: DryRunOption = False, as_js
     for each in records:
         if each.problem is not None:
             show_error(each.problem)
-    if state != "success":
-        explain(log)
+    if failed:
+        explain(failed)
         raise typer.Exit(FINDING)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def run(tables: TablesArgument = None, layer: LayerOption = None, as_json: JsonO
     """
     chosen = load_tables(load_settings().tables_file).select(tables or [], layer)
     layers = [each for each in LAYERS if any(table.layer == each for table in chosen)]
-    log = Path(tempfile.mkdtemp(prefix="k2-run-")) / "airflow.log"
+    log = _new_log()
     windows: dict[str, WindowMoved] = {}
     ended: list[LayerEnded] = []
     with _runner(layers, tables or [], log) as events:
@@ -67,34 +68,47 @@ def run(tables: TablesArgument = None, layer: LayerOption = None, as_json: JsonO
             elif event.state == "committed" or event.table not in windows:  # others may open the next one meanwhile
                 windows[event.table] = event
     states = {table.name: state_of(table, windows.get(table.name), ended) for table in chosen}
+    succeeded = [each.state for each in ended] == ["success"] * len(layers)
+    if succeeded:
+        _remove_log(log)
     if as_json:
         documents = [_document(name, state, windows.get(name)) for name, state in states.items()]
-        print_json({"layers": [asdict(each) for each in ended], "tables": documents, "log": str(log)})
+        left = None if succeeded else str(log)
+        print_json({"layers": [asdict(each) for each in ended], "tables": documents, "log": left})
     else:
         _print(states, windows)
-    if [each.state for each in ended] != ["success"] * len(layers):
+    if not succeeded:
         explain(log)
         raise typer.Exit(FINDING)
 
 
-def run_dag(
-    dag_id: str, tables: list[str], log: Path, conf: Mapping[str, object], *, shows_waiting: bool = True
-) -> str:
+def run_dag(dag_id: str, tables: list[str], conf: Mapping[str, object], *, shows_waiting: bool = True) -> Path | None:
     """Run another DAG, and show what a person should know of it.
 
-    :param log: gets Airflow's log
     :param conf: of the run, besides its tables
     :param shows_waiting: with a bar of its own
-    :returns: the run's state
+    :returns: Airflow's log of a run that did not succeed, for :func:`explain`; that of one that did is removed
     """
-    state = "missing"
+    log, state = _new_log(), "missing"
     with _runner([dag_id], tables, log, conf) as events:
         for event in _waiting(f"running {dag_id}", events) if shows_waiting else events:
             if isinstance(event, Notice):
                 _show_notice(event)
             elif isinstance(event, LayerEnded):
                 state = event.state
-    return state
+    if state != "success":
+        return log
+    _remove_log(log)
+    return None
+
+
+def _new_log() -> Path:
+    return Path(tempfile.mkdtemp(prefix="k2-run-")) / "airflow.log"
+
+
+def _remove_log(log: Path) -> None:
+    """A run every quarter of an hour would leave 35,000 of them a year."""
+    shutil.rmtree(log.parent, ignore_errors=True)
 
 
 @contextmanager

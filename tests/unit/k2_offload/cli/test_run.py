@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,7 +62,7 @@ def test_only_what_had_nothing_new_is_said_to_have_nothing_new(monkeypatch, tmp_
     assert ("nothing new" in screen) == ("nothing_new" in states)
 
 
-def test_what_a_run_says_after_it_was_interrupted_is_shown(monkeypatch, tmp_path, capsys):
+def test_what_a_run_says_after_it_was_interrupted_is_shown(monkeypatch, capsys):
     program = f"""
 import os, signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -82,7 +83,29 @@ except KeyboardInterrupt:
     handler = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(KeyboardInterrupt):
-            command.run_dag("k2_reconcile", [], tmp_path / "log", {})
+            command.run_dag("k2_reconcile", [], {})
     finally:
         signal.signal(signal.SIGTERM, handler)
     assert capsys.readouterr().err.splitlines()[-1:] == ["run 7 goes on"]
+
+
+@pytest.mark.parametrize("state", ["success", "failed"])
+def test_only_a_run_that_failed_leaves_a_log_behind(monkeypatch, tmp_path, state):
+    ended = {"event": "LayerEnded", "layer": "k2_reconcile", "state": state, "seconds": 1}
+
+    def start(_layers, _tables, log, *_):
+        program = f"import sys; print({json.dumps(json.dumps(ended))}); sys.stderr.write('why')"
+        return subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+        )
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(command, "_start_runner", start)
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        log = command.run_dag("k2_reconcile", [], {})
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert (log is None) == (state == "success")
+    assert [each.read_text() for each in tmp_path.rglob("airflow.log")] == (["why"] if log else [])
+    assert bool(list(tmp_path.iterdir())) == bool(log)
