@@ -75,6 +75,10 @@ class Prometheus:
         [target] = self._data("targets")["activeTargets"]
         return target["lastError"]
 
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """The series that an expression has now."""
+        return self._data("query", query=expression)["result"]
+
     def seconds_until(self, alert: str, of: str, *, fires: bool, limit: float = 120) -> float:
         """Wait until an alert fires, or does not; returns for how long that took."""
         began = time.monotonic()
@@ -84,8 +88,8 @@ class Prometheus:
             time.sleep(0.1)
         return time.monotonic() - began
 
-    def _data(self, what: str) -> Any:
-        answer = requests.get(f"{self._url}/api/v1/{what}", timeout=10)
+    def _data(self, what: str, **parameters: str) -> Any:
+        answer = requests.get(f"{self._url}/api/v1/{what}", parameters, timeout=10)
         answer.raise_for_status()
         return answer.json()["data"]
 

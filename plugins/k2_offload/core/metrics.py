@@ -151,6 +151,13 @@ def _missed(table: TableObservation) -> Mapping[str, float] | None:
     return {str(kind): sum(gap.rows or 0 for gap in table.gaps if gap.kind is kind) for kind in GapKind}
 
 
+def _skipped(table: TableObservation) -> Mapping[str, float] | None:
+    if table.skips is None:
+        return None
+    ranges = {"left_out": table.skips.left_out, "brought": table.skips.filled}
+    return {state: sum((each.high - each.low).total_seconds() for each in of) for state, of in ranges.items()}
+
+
 def _results(table: TableObservation) -> Mapping[str, float] | None:
     totals = table.totals
     return None if totals is None else {"committed": totals.committed, "abandoned": totals.abandoned}
@@ -373,6 +380,12 @@ METRICS: tuple[Metric, ...] = (
         "Rows that the table has missed, on record, by kind of gap; those that nobody could count are not in it.",
         "kind",
         _missed,
+    ),
+    _of_tables_by(
+        "k2_skipped_seconds",
+        "Length of the ranges that were left out of the cold table on purpose: left_out still are, brought no more.",
+        "state",
+        _skipped,
     ),
     _of_tables("k2_cold_rows", "Rows of the cold table that readers see.", lambda table: table.cold_rows),
     _of_tables_by(

@@ -11,6 +11,7 @@ from datetime import date, datetime
 
 from k2_offload.core.gaps import Gap
 from k2_offload.core.history import History
+from k2_offload.core.skips import Skips
 
 SERVICES = ("clickhouse", "catalog", "ledger", "airflow")
 """What is asked: ClickHouse, the Iceberg catalog with its storage, the ledger's Postgres, Airflow's database."""
@@ -176,6 +177,7 @@ class TableObservation:
     :param last_maintenance: when the table was last tidied and all went well
     :param offsets: ``None`` also if its messages are not followed
     :param gaps: what the table has missed, on record
+    :param skips: what was left out of the cold table on purpose, and what of it was brought
     """
 
     name: str
@@ -203,6 +205,7 @@ class TableObservation:
     sealed: SealedDays | None = None
     offsets: OffsetComparison | None = None
     gaps: Sequence[Gap] | None = None
+    skips: Skips | None = None
 
     @property
     def records(self) -> Records:

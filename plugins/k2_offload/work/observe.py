@@ -199,11 +199,10 @@ def _seen(tiers: Tiers, found: TableStatus, ledger: _LedgerView, *, readable: bo
     gaps = tuple(ledger.gaps.get(table.name, ()))
     looked_at = readable and (found.silence is not None or found.lag is not None)
     metadata, now = found.metadata, tiers.now()
-    missed = None
-    if found.skips is not None:
-        missed = on_record(gaps, found.skips)
-    elif readable:  # there is no cold table yet; of one that cannot be read, nobody knows what was brought or undone
-        missed = on_record(gaps, Skips())
+    skips = found.skips
+    if skips is None and readable:  # no cold table yet; of one that cannot be read, nobody knows what was brought
+        skips = Skips()
+    missed = on_record(gaps, skips) if skips is not None else None
     records = ledger.checked.of(table, now, missed) if known else Records()
     return TableObservation(
         table.name,
@@ -231,6 +230,7 @@ def _seen(tiers: Tiers, found: TableStatus, ledger: _LedgerView, *, readable: bo
         sealed=records.sealed,
         offsets=records.offsets,
         gaps=records.gaps,
+        skips=skips,
     )
 
 

@@ -24,6 +24,7 @@ from k2_offload.core.observation import (
     UnequalDay,
     WindowTotals,
 )
+from k2_offload.core.skips import Filled, Skips
 from k2_offload.core.windows import Window
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -73,6 +74,10 @@ TABLE = TableObservation(
     offsets=OffsetComparison(NOW - timedelta(hours=1), 7, 8, 9),
     sealed=SealedDays(3, date(2026, 3, 1), 1, NOW - timedelta(days=2)),
     gaps=(Gap(Window(NOW - timedelta(days=9), NOW - timedelta(days=8)), GapKind.EXPIRED, None, NOW),),
+    skips=Skips(
+        (Window(NOW - timedelta(days=9), NOW - timedelta(days=7)),),
+        (Filled(NOW - timedelta(days=7), NOW - timedelta(days=6), 20),),
+    ),
 )
 DAG = DagObservation("k2_offload_bronze", NOW - timedelta(seconds=42), 1, NOW, NOW - QUARTER, 9.5, 0)
 SEEN = Observation(NOW, 0.5, dict.fromkeys(SERVICES, True), [TABLE], [DAG], Disk(100, 40), 0.25)
@@ -123,6 +128,7 @@ def test_labels_have_the_values_that_their_names_promise():
         ("k2_repeated_messages", {("trades",): 8}),
         ("k2_last_offset_comparison_timestamp_seconds", {("trades",): NOW.timestamp() - 3600}),
         ("k2_gaps", {("trades",): 1}),
+        ("k2_skipped_seconds", {("trades", "left_out"): 172_800.0, ("trades", "brought"): 86_400.0}),
         ("k2_data_files", {("trades", "today"): 4, ("trades", "closed"): 20}),
         ("k2_run_active_seconds", {("k2_offload_bronze",): 42.0}),
         ("k2_lake_free_bytes", {(): 40}),

@@ -280,13 +280,14 @@ def test_of_a_table_that_cannot_be_read_nobody_knows_what_it_has_missed(tiers, m
     with_chain, without_table = seen_of(tiers).tables
     assert list(with_chain.gaps) == [expired, standing]
     assert list(without_table.gaps) == [expired], "none was made yet, so nothing of it was skipped"
+    assert [with_chain.skips, without_table.skips] == [chain["a"], Skips()]
     monkeypatch.setattr(module, "read_status", unread)
     monkeypatch.setattr(module, "read_cold_status", lambda _, table, record: TableStatus(table, record, problem="gone"))
     assert [table.gaps for table in seen_of(tiers).tables] == [None, None]
     tiers.catalog.ping = failing(AWAY)
     assert [table.gaps for table in seen_of(tiers).tables] == [None, None]
-    [missed] = [metric for metric in METRICS if metric.name == "k2_gaps"]
-    assert list(missed.read(seen_of(tiers))) == []
+    unknown = [metric for metric in METRICS if metric.name in {"k2_gaps", "k2_skipped_seconds"}]
+    assert [list(metric.read(seen_of(tiers))) for metric in unknown] == [[], []]
 
 
 @pytest.mark.parametrize(("retention", "whole"), [("ttl", [False, False, True]), ("proven", [False, True, True])])
