@@ -70,8 +70,8 @@ test-unit: prometheus ## Unit tests only: about a minute, no stack
 test-stack: prometheus ## Tests on an embedded stack only
 	@$(PYTEST) $(SIDE_BY_SIDE) tests/stack $(FIVE_SCENARIOS) $(ARGS)
 
-test-stack-real: ## Tests with a real S3 server and Iceberg REST catalog; needs Go 1.25 or newer
-	@$(install) --quiet --with-lake-servers
+test-stack-real: ## Tests with a real S3 server, Iceberg REST catalog and Alertmanager; needs Go 1.25 or newer
+	@$(install) --quiet --with-real-servers
 	@$(PYTEST) tests/real $(ARGS)
 
 test-kafka: ready ## Tests with a real Apache Kafka, which feeds the ClickHouse engine; four minutes

@@ -22,6 +22,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from embedded.install.alertmanager import install_alertmanager
 from embedded.install.class_archive import install_class_archive
 from embedded.install.environments import environment_fingerprint, install_environment, write_k2_command
 from embedded.install.jars import install_jars
@@ -37,11 +38,11 @@ def shared_cache(environment: Mapping[str, str]) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "k2-offload"
 
 
-def install(layout: Layout, *, with_bench: bool = False, with_lake_servers: bool = False) -> bool:
+def install(layout: Layout, *, with_bench: bool = False, with_real_servers: bool = False) -> bool:
     """Bring everything up to date.
 
     :param with_bench: whether to make the environment of the tools that `make bench` compares with, too
-    :param with_lake_servers: whether to make the servers of `make test-stack-real`, too
+    :param with_real_servers: whether to make the servers of `make test-stack-real`, too
     :returns: whether there was anything to do
     :raises SetupError: something is missing or failed; the message says what, and what to do
     """
@@ -53,8 +54,9 @@ def install(layout: Layout, *, with_bench: bool = False, with_lake_servers: bool
         changed = [install_environment(environment, layout) for environment in environments]
         changed.append(install_jars(layout, shared_cache(os.environ) / "ivy"))
         changed.append(install_class_archive(layout))
-        if with_lake_servers:
+        if with_real_servers:
             changed.append(install_lake_servers(layout, shared_cache(os.environ) / "ivy"))
+            changed.append(install_alertmanager(layout))
         write_k2_command(layout.airflow, layout.root)
         return any(changed)
 
@@ -71,14 +73,14 @@ def main() -> int:
     parser.add_argument("--quiet", action="store_true", help="say nothing when everything is up to date")
     parser.add_argument("--with-bench", action="store_true", help="also install what `make bench` compares with")
     parser.add_argument(
-        "--with-lake-servers", action="store_true", help="also make the servers that `make test-stack-real` starts"
+        "--with-real-servers", action="store_true", help="also make the servers that `make test-stack-real` starts"
     )
     arguments = parser.parse_args()
     try:
         changed = install(
             Layout.of(ROOT, arguments.clickhouse_version),
             with_bench=arguments.with_bench,
-            with_lake_servers=arguments.with_lake_servers,
+            with_real_servers=arguments.with_real_servers,
         )
     except SetupError as error:
         say(f"Set-up stopped.\n{error}")

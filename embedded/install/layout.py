@@ -50,6 +50,11 @@ class Layout:
         return self.jars.with_name("class-archive") / "offload.jsa"
 
     @property
+    def alertmanager(self) -> Path:
+        """What sends alerts to people, for tests."""
+        return self.jars.with_name("alertmanager") / "alertmanager"
+
+    @property
     def object_store(self) -> Path:
         """The S3 server, for tests."""
         return self.jars.with_name("object-store") / "versitygw"

@@ -1,4 +1,4 @@
-"""Prometheus and promtool, for tests of the alerts: `python -m embedded.install.prometheus`, after the rest of set-up.
+"""Prometheus and amtool, for tests of the alerts: `python -m embedded.install.prometheus`, after the rest of set-up.
 
 They are Debian's, unpacked below this folder: nothing is installed, and no server is started.
 """
@@ -15,11 +15,17 @@ from pathlib import Path
 from embedded.install.layout import ROOT
 from embedded.install.steps import say
 
-PROGRAMS = ("prometheus", "promtool")
+PROGRAMS = {
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+    "amtool": "prometheus-alertmanager",
+}
+"""By name, the package of each."""
+
 FOLDER = ROOT / ".state" / "prometheus"
 MISSING = (
-    "Prometheus, which the tests of the alerts run, is not installed. On Debian or Ubuntu: "
-    "sudo apt-get update && sudo apt-get install --no-install-recommends prometheus"
+    "Prometheus and amtool, which the tests of the alerts run, are not installed. On Debian or Ubuntu: "
+    "sudo apt-get update && sudo apt-get install --no-install-recommends prometheus prometheus-alertmanager"
 )
 
 
@@ -33,7 +39,7 @@ def main() -> int:
     if all(map(find, PROGRAMS)):
         return 0
     if shutil.which("apt-get"):
-        say("Fetching Debian's package of Prometheus for the tests of the alerts.")
+        say("Fetching Debian's packages of Prometheus and Alertmanager for the tests of the alerts.")
         for prepare in ([], [["apt-get", "update", "-qq"]] if os.geteuid() == 0 else []):
             if all(_succeeds(command, ROOT) for command in prepare) and _fetch():
                 return 0
@@ -42,11 +48,12 @@ def main() -> int:
 
 
 def _fetch() -> bool:
+    missing = sorted({package for program, package in PROGRAMS.items() if not find(program)})
     with tempfile.TemporaryDirectory() as folder:
-        if not _succeeds(["apt-get", "download", "-qq", "prometheus"], Path(folder)):
+        if not _succeeds(["apt-get", "download", "-qq", *missing], Path(folder)):
             return False
-        [package] = Path(folder).glob("prometheus_*.deb")
-        return _succeeds(["dpkg", "--extract", str(package), str(FOLDER)], ROOT) and all(map(find, PROGRAMS))
+        unpacked = (_succeeds(["dpkg", "--extract", str(each), str(FOLDER)], ROOT) for each in Path(folder).iterdir())
+        return all(unpacked) and all(map(find, PROGRAMS))
 
 
 def _succeeds(command: list[str], folder: Path) -> bool:

@@ -31,7 +31,7 @@ def alerts() -> dict[str, dict[str, Any]]:
 
 
 def program(name: str) -> str:
-    """The path of ``prometheus`` or ``promtool``; the test fails with the command that installs them."""
+    """The path of one of Prometheus' and Alertmanager's tools; the test fails with the command that installs them."""
     found = find(name)
     if found is None:
         pytest.fail(MISSING, pytrace=False)
@@ -39,16 +39,16 @@ def program(name: str) -> str:
 
 
 def shorten(rules: str, divisor: int) -> str:
-    """The same rules, for which less time has to pass: ``for``, ranges and offsets are divided, and no threshold.
+    """The same rules, for which less time has to pass: ``for``, ranges, offsets and Alertmanager's waits are divided.
 
-    :param rules: a rules file
+    :param rules: a file of Prometheus or Alertmanager
     """
 
     def divided(found: re.Match[str]) -> str:
         milliseconds = max(int(found[2]) * _SECONDS[found[3]] * 1000 // divisor, 1000)
         return f"{found[1]}{milliseconds}ms"
 
-    return re.sub(r"(\bfor: |\[|\boffset )(\d+)([smhd])\b", divided, rules)
+    return re.sub(r"(\bfor: |\bgroup_\w+: |\[|\boffset )(\d+)([smhd])\b", divided, rules)
 
 
 class Prometheus:

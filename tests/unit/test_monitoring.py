@@ -193,6 +193,26 @@ def test_each_alert_fires_when_it_should_and_none_in_normal_operation() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("severity", ["critical", "warning"])
+def test_alertmanager_sends_each_alert_to_the_receiver_of_its_severity(severity: str) -> None:
+    file = ROOT / "docker/alertmanager/alertmanager.yml"
+    checked = subprocess.run([program("amtool"), "check-config", file], check=False, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    severities = {alert["labels"]["severity"] for alert in ALERTS.values()}
+    assert severities == {"critical", "warning"}
+    command = [program("amtool"), "config", "routes", "test", f"--config.file={file}", f"severity={severity}"]
+    routed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    assert routed == {"critical": "page", "warning": "ticket"}[severity]
+
+
+def test_alertmanager_silences_only_alerts_that_there_are() -> None:
+    config = yaml.safe_load((ROOT / "docker/alertmanager/alertmanager.yml").read_text())
+    for rule in config["inhibit_rules"]:
+        for matcher in (*rule["source_matchers"], *rule["target_matchers"]):
+            assert matcher.removeprefix("alertname = ") in ALERTS
+    assert {each["name"] for each in config["receivers"]} == {"page", "ticket"}
+
+
 @pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
 def test_a_panel_asks_for_metrics_and_labels_that_are_exported(panel: dict[str, Any]) -> None:
     assert panel["type"] == "alertlist" or panel["targets"]
