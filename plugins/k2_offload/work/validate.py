@@ -364,6 +364,6 @@ def check_source(tiers: Tiers, table: TableSpec) -> SourceCheck:
             f"{table.name}: the table file says that rows are kept for {table.warm_retention_text} "
             f"(warm_retention_days), and the TTL of {storage} keeps some for {kept_for} only. Days of which rows are "
             "gone would count as whole when both tiers are compared and healed. Nothing was changed. Correct "
-            "warm_retention_days, or the TTL; then run `k2 validate`."
+            "warm_retention_days, or the TTL (a column's own counts, too); then run `k2 validate`."
         )
     return SourceCheck(table, len(columns), problem, storage, kept_for)
