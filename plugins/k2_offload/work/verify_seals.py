@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from itertools import zip_longest
 
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger_seals import LedgerSeals, RecordedSeal
@@ -190,6 +191,8 @@ def _tell_others(tiers: Tiers, table: TableSpec, cold: ColdTable | None, others:
 def verify_due(tiers: Tiers, tables: Sequence[TableSpec], budget: timedelta | None = None) -> list[str]:
     """Verify the sealed days that were not looked at for the longest, and keep what was found.
 
+    Every other one is a day that was found broken, as long as there are any: it may have been repaired since.
+
     :param budget: no verification begins so long after the first
     :returns: a sentence for each seal that is broken, whether it was looked at or not
     :raises Unreachable: if a service is down
@@ -207,6 +210,8 @@ def verify_due(tiers: Tiers, tables: Sequence[TableSpec], budget: timedelta | No
                 findings += broken.values()
                 due += [(each, cold) for each in last.values()]
     due.sort(key=lambda each: (each[0].verified_at is not None, each[0].checked_at))
+    broken_or_not = ([each for each in due if (each[0].problem is None) is whole] for whole in (True, False))
+    due = [each for pair in zip_longest(*broken_or_not) for each in pair if each is not None]
     started = tiers.now()
     for position, (each, cold) in enumerate(due):
         if position >= VERIFIED_DAYS or (budget is not None and tiers.now() - started > budget):
