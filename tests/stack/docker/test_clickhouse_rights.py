@@ -46,6 +46,7 @@ RETENTION = [
     retention.layout(STORAGE),
     describe_columns(STORAGE),
     retention.create_holding(STORAGE, "a record"),
+    describe_columns(retention.holding_of(STORAGE)),
     retention.create_holding(STORAGE, "a record", replace=True),
     *retention.prepare_holding(STORAGE, "MergeTree", has_ttl=True),
     retention.write_comment(STORAGE, "another record"),
