@@ -35,7 +35,7 @@ from k2_offload.core.limits import (
 )
 from k2_offload.core.sql import RESERVED
 from k2_offload.core.tables import TableSpec
-from k2_offload.core.ttl import Storage, removals
+from k2_offload.core.ttl import Removal, Storage, removals
 from k2_offload.core.type_mapping import Column, is_number, is_time, map_column
 from k2_offload.core.windows import Window, from_micros, to_micros
 
@@ -75,6 +75,9 @@ _OVERLOADED = {159, 202, 209, 210, 241, 279, 369}
 """Codes for what may pass: timeout, too many queries, lost network between servers, memory, no replica."""
 
 _STORE_FAILED = 499
+
+_TTL_OF_COLUMN = 6
+"""Where ``DESCRIBE TABLE`` has it in a row."""
 
 MERGE_TREE = re.compile(r"\w*MergeTree\b")
 """A storage's engine."""
@@ -271,7 +274,12 @@ class ClickHouse:
             name = min(named)
             engine = self.engine(name)
         removed = removals(engine) if MERGE_TREE.match(engine) else None
-        return None if removed is None else Storage(name, tuple(removed))
+        return None if removed is None else Storage(name, (*removed, *self.column_ttls(name)))
+
+    def column_ttls(self, name: str) -> list[Removal]:
+        """The rules of a table that remove values of single columns."""
+        described = self.execute(queries.describe_columns(name))
+        return [Removal(row[_TTL_OF_COLUMN], column=row[0]) for row in described if row[_TTL_OF_COLUMN]]
 
     def read_by(self, table: TableSpec) -> set[str]:
         """The MergeTree tables that the source is read from, as ClickHouse's plan of the query names them.

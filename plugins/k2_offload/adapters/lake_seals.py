@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from k2_offload.adapters.cold_errors import load_if_there
 from k2_offload.adapters.metadata_files import other_table
-from k2_offload.core.errors import DamagedTable, StaleWindow
+from k2_offload.core.errors import DamagedTable, OffloadError, StaleWindow
 from k2_offload.core.seals import Seal
 from k2_offload.core.tables import SEALS_TABLE
 
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
+    from pyiceberg.io import FileIO
     from pyiceberg.schema import Schema
     from pyiceberg.table import Table
+    from pyiceberg.table.snapshots import Snapshot
 
+log = logging.getLogger(__name__)
 
 _PROPERTIES = {
     "commit.manifest-merge.enabled": "true",
@@ -141,11 +145,33 @@ class LakeSeals:
     def _expire(self, table: Table, until: datetime) -> None:
         from pyiceberg.exceptions import CommitFailedException  # noqa: PLC0415
 
-        old = [each for each in table.metadata.snapshots if each.timestamp_ms < until.timestamp() * 1000]
+        before = list(table.metadata.snapshots)
+        old = [each.timestamp_ms for each in before if each.timestamp_ms < until.timestamp() * 1000]
         if len(old) < _MOST_FILES:
             return
+        # The newest of them stays: it may have been current until now, and somebody may be reading it.
+        until = datetime.fromtimestamp(max(old) / 1000, UTC)
         with suppress(CommitFailedException):  # the seals are there, and the next one tries again
             table.maintenance.expire_snapshots().older_than(until).commit()
+            self._remove_files(str(table.metadata.table_uuid), before)
+
+    def _remove_files(self, table_uuid: str, before: Sequence[Snapshot]) -> None:
+        """Remove what only expired snapshots name: pyiceberg leaves it there, and no other file is looked at.
+
+        :param before: all snapshots that were there before some expired
+        """
+        try:
+            with self._told():
+                table = self._catalog.load_table(self._name)
+                if str(table.metadata.table_uuid) != table_uuid:
+                    return
+                left = {each.snapshot_id for each in table.metadata.snapshots}
+                expired = [each for each in before if each.snapshot_id not in left]
+                for file in _named(table.io, expired) - _named(table.io, table.metadata.snapshots):
+                    with suppress(FileNotFoundError):
+                        table.io.delete(file)
+        except OffloadError as error:  # they only take space
+            log.warning("%s: files of expired snapshots were not removed: %s", self._name, error)
 
     def _check(self, table: Table) -> None:
         expected = [(field.name, field.field_type) for field in _schema().fields]
@@ -155,6 +181,18 @@ class LakeSeals:
                 f"{self._name}: a table of that name is there, and it holds no seals of cold tables. Nothing was "
                 "changed and no row is lost. Rename it: days are sealed when the name is free."
             )
+
+
+def _named(io: FileIO, snapshots: Iterable[Snapshot]) -> set[str]:
+    """The files that snapshots consist of."""
+    found: set[str] = set()
+    for snapshot in snapshots:
+        found.add(snapshot.manifest_list)
+        for manifest in snapshot.manifests(io):
+            if manifest.manifest_path not in found:
+                found.add(manifest.manifest_path)
+                found |= {entry.data_file.file_path for entry in manifest.fetch_manifest_entry(io)}
+    return found
 
 
 def _files(table: Table) -> int:

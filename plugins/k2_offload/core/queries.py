@@ -88,6 +88,14 @@ def engine(name: str) -> str:
     return f"SELECT engine_full FROM system.tables WHERE {is_named(name)}"
 
 
+def describe_columns(name: str) -> str:
+    """Rows that describe a table's columns: the name first, the column's own TTL seventh.
+
+    No system table has that, and ``create_table_query`` would have to be parsed.
+    """
+    return f"DESCRIBE TABLE {qualified(name)} SETTINGS describe_compact_output = 0, describe_include_subcolumns = 0"
+
+
 def replicas(storages: Sequence[str]) -> str:
     """One row per replicated table: its name, whether it is cut off, and how many seconds it is behind.
 

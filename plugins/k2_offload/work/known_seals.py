@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 
 from k2_offload.adapters.lake_seals import LakeSeals
@@ -26,11 +27,17 @@ def by_namespace(tables: Iterable[TableSpec]) -> Mapping[str, list[TableSpec]]:
 
 
 def newest_of(
-    table: TableSpec, uuid: str, recorded: Iterable[RecordedSeal]
+    table: TableSpec, uuid: str, recorded: Iterable[RecordedSeal], in_lake: Iterable[Seal] = ()
 ) -> tuple[dict[date, RecordedSeal], dict[date, str]]:
-    """The last seal of each day of one incarnation of a table, as the ledger knows it; and why a day has none."""
+    """The last seal of each day of one incarnation of a table, as the ledger knows it; and why a day has none.
+
+    :param in_lake: seals of any tables; those of a day have to be one chain with the ledger's
+    """
     by_id = {each.seal.seal_id: each for each in recorded}
-    last, broken, _ = newest_seals(table, uuid, (each.seal for each in by_id.values()))
+    in_ledger = [each.seal for each in by_id.values()]
+    last, *_ = newest_seals(table, uuid, in_ledger)
+    of_both = [*in_ledger, *(seal for seal in in_lake if seal.table == table.name)]
+    _, broken, _ = newest_seals(table, uuid, of_both)
     return {seal.day: by_id[seal.seal_id] for seal in last}, broken
 
 
@@ -54,8 +61,18 @@ def newest_seals(
     return last, broken, others
 
 
+def _is_chain(table: str, day: date, seals: Sequence[Seal]) -> bool:
+    """Whether the seals of a day are one chain."""
+    with suppress(DamagedTable):
+        newest(table, day, seals)
+        return True
+    return False
+
+
 def share_seals(tiers: Tiers, lake: LakeSeals, tables: Sequence[TableSpec]) -> list[str]:
     """Let the ledger know the lake's seals, and the lake those that only the ledger knows: either may be lost.
+
+    Nothing is copied of a day whose seals are not one chain: a foreign one would come back after somebody took it out.
 
     :returns: a sentence for each row of the lake that is no seal
     """
@@ -64,9 +81,14 @@ def share_seals(tiers: Tiers, lake: LakeSeals, tables: Sequence[TableSpec]) -> l
     in_lake = {seal.seal_id: seal for seal in seals if seal.table in names}
     ledger = LedgerSeals(tiers.ledger)
     in_ledger = {each.seal.seal_id: each.seal for each in ledger.read(names)}
-    if lost := [seal for seal_id, seal in in_ledger.items() if seal_id not in in_lake]:
+    by_day: dict[tuple[str, str, date], list[Seal]] = defaultdict(list)
+    for seal in (*in_lake.values(), *in_ledger.values()):
+        by_day[seal.table, seal.table_uuid, seal.day].append(seal)
+    whole = {seal.seal_id for (table, _, day), each in by_day.items() if _is_chain(table, day, each) for seal in each}
+    if lost := [seal for seal_id, seal in in_ledger.items() if seal_id in whole and seal_id not in in_lake]:
         log.warning("%d seals were in the ledger alone: they are written into the lake again", len(lost))
         lake.append(lost, again=True)
-    if any(in_ledger.get(seal_id) != seal for seal_id, seal in in_lake.items()):
-        ledger.record(list(in_lake.values()))
+    found = {seal_id: seal for seal_id, seal in in_lake.items() if seal_id in whole}
+    if any(in_ledger.get(seal_id) != seal for seal_id, seal in found.items()):
+        ledger.record(list(found.values()))
     return altered

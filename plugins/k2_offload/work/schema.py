@@ -17,6 +17,7 @@ from k2_offload.core.schema_change import (
     ColumnChange,
     ColumnPair,
     changed,
+    check_filled,
     check_stop,
     pair_columns,
     refused_by_choice,
@@ -24,6 +25,7 @@ from k2_offload.core.schema_change import (
 )
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
+from k2_offload.work.problems import collecting
 from k2_offload.work.tiers import Tiers
 
 log = logging.getLogger(__name__)
@@ -35,17 +37,20 @@ class TableSchema:
 
     :param exists: whether there is a cold table
     :param window_open: whether new columns wait for the end of an open window
+    :param unfilled: why windows would bring NULL over values; empty if they would not
     """
 
     table: TableSpec
     columns: tuple[ColumnPair, ...]
     exists: bool
     window_open: bool
+    unfilled: tuple[str, ...] = ()
 
     @property
     def refusals(self) -> list[str]:
         """Why the table stops."""
         found = [pair.refusal for pair in self.columns if pair.refusal is not None]
+        found += self.unfilled
         if not found and self.exists and self.changes and self.table.schema_changes == "refuse":
             found.append(str(refused_by_choice(self.table, self.changes)))
         return found
@@ -66,7 +71,10 @@ def read_schema(tiers: Tiers, table: TableSpec) -> TableSchema:
         return TableSchema(table, pair_columns(table, source, ()), False, False)
     entry = tiers.ledger.read_entry(table.name)
     window_open = follow_chain(table.name, entry, cold.uuid, cold.published).resume is not None
-    return TableSchema(table, pair_columns(table, source, cold.columns), True, window_open)
+    unfilled: list[str] = []
+    with collecting(unfilled):
+        check_filled(table, cold.columns, watermark_of(cold.published))
+    return TableSchema(table, pair_columns(table, source, cold.columns), True, window_open, tuple(unfilled))
 
 
 def follow_source(

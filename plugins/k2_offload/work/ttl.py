@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from k2_offload.core.errors import OffloadError, Overloaded, Refused, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.lag import lag
 from k2_offload.core.tables import TableSpec
-from k2_offload.core.ttl import URGENT_BELOW, TimeLeft
+from k2_offload.core.ttl import URGENT_BELOW, Storage, TimeLeft
 from k2_offload.work.tiers import Tiers
 
 log = logging.getLogger(__name__)
@@ -87,30 +88,34 @@ def _assumed(table: TableSpec, watermark: datetime) -> TimeLeft | None:
 
 
 def read_kept_for(tiers: Tiers, table: TableSpec) -> tuple[str | None, timedelta | None]:
-    """Which table holds a source's rows, and how long its TTL keeps one.
+    """Which table holds a source's rows, and how long its TTL keeps one as it is.
 
     :returns: ``(None, None)`` if that is not known, and no time if nothing removes rows
     :raises Unreachable: if ClickHouse is down
     """
     try:
-        return read_kept_for_now(tiers, table)
+        storage, kept_for = read_kept_for_now(tiers, table)
     except (Refused, Overloaded) as error:
         log.info("%s: the TTL of its rows cannot be known: %s", table.name, error)
         return None, None
+    return storage.name if storage is not None else None, kept_for
 
 
-def read_kept_for_now(tiers: Tiers, table: TableSpec) -> tuple[str | None, timedelta | None]:
+def read_kept_for_now(
+    tiers: Tiers, table: TableSpec, *, whole_rows: bool = False
+) -> tuple[Storage | None, timedelta | None]:
     """The same, for who would take what is not known for a TTL that has removed rows.
 
+    :param whole_rows: whatever becomes of values in rows that stay
     :raises Overloaded, Refused, Unreachable: if ClickHouse does not answer now
     """
     try:
         storage = tiers.clickhouse.storage(table)
-        if storage is None:
-            return None, None
-        if not storage.removals:
-            return storage.name, None
-        return storage.name, tiers.clickhouse.kept_for(table, storage, _SHORTEST_MONTH)
+        if storage is not None and whole_rows:
+            storage = replace(storage, removals=tuple(each for each in storage.removals if each.column is None))
+        if storage is None or not storage.removals:
+            return storage, None
+        return storage, tiers.clickhouse.kept_for(table, storage, _SHORTEST_MONTH)
     except (Unreachable, Refused, Overloaded):
         raise
     except OffloadError as error:

@@ -23,11 +23,11 @@ from k2_offload.adapters.replicas import check_replicas
 from k2_offload.adapters.schedule import longest_pause
 from k2_offload.adapters.settings import Settings
 from k2_offload.core.errors import ConfigurationError, OffloadError, StoreNotTrusted, Unreachable, WrittenElsewhere
-from k2_offload.core.exactly_once import check_cut
+from k2_offload.core.exactly_once import check_cut, watermark_of
 from k2_offload.core.lake import parquet_file
 from k2_offload.core.queries import PROBE_ROWS, probe
 from k2_offload.core.runners import RUNNERS
-from k2_offload.core.schema_change import refused_by_choice
+from k2_offload.core.schema_change import check_filled, refused_by_choice
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import show_duration
 from k2_offload.core.transports import TRANSPORTS
@@ -355,6 +355,7 @@ def check_source(tiers: Tiers, table: TableSpec) -> SourceCheck:
             if changes and table.schema_changes == "refuse":
                 raise refused_by_choice(table, changes)
             check_cut(table.name, cold.published, table.timestamp_column)
+            check_filled(table, cold.columns, watermark_of(cold.published))
         storage, kept_for = read_kept_for(tiers, table)
         problem = check_retention(tiers, table)
     except OffloadError as error:
@@ -364,6 +365,6 @@ def check_source(tiers: Tiers, table: TableSpec) -> SourceCheck:
             f"{table.name}: the table file says that rows are kept for {table.warm_retention_text} "
             f"(warm_retention_days), and the TTL of {storage} keeps some for {kept_for} only. Days of which rows are "
             "gone would count as whole when both tiers are compared and healed. Nothing was changed. Correct "
-            "warm_retention_days, or the TTL; then run `k2 validate`."
+            "warm_retention_days, or the TTL (a column's own counts, too); then run `k2 validate`."
         )
     return SourceCheck(table, len(columns), problem, storage, kept_for)

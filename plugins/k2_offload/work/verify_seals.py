@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from itertools import zip_longest
 
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger_seals import LedgerSeals, RecordedSeal
@@ -190,23 +191,30 @@ def _tell_others(tiers: Tiers, table: TableSpec, cold: ColdTable | None, others:
 def verify_due(tiers: Tiers, tables: Sequence[TableSpec], budget: timedelta | None = None) -> list[str]:
     """Verify the sealed days that were not looked at for the longest, and keep what was found.
 
+    Every other one is a day that was found broken, as long as there are any: it may have been repaired since.
+
     :param budget: no verification begins so long after the first
     :returns: a sentence for each seal that is broken, whether it was looked at or not
     :raises Unreachable: if a service is down
     """
     findings: list[str] = []
+    in_lake: list[Seal] = []
     for namespace, chosen in by_namespace(tables).items():
         with collecting(findings):
-            findings += share_seals(tiers, tiers.catalog.seals(namespace), chosen)
+            lake = tiers.catalog.seals(namespace)
+            findings += share_seals(tiers, lake, chosen)
+            in_lake += lake.known
     due: list[tuple[RecordedSeal, ColdTable]] = []
     for table in tables:
         with collecting(findings):
             if (cold := tiers.load_cold(table)) is not None:
                 recorded = LedgerSeals(tiers.ledger).read([table.name])
-                last, broken = newest_of(table, cold.uuid, recorded)
+                last, broken = newest_of(table, cold.uuid, recorded, in_lake)
                 findings += broken.values()
                 due += [(each, cold) for each in last.values()]
     due.sort(key=lambda each: (each[0].verified_at is not None, each[0].checked_at))
+    broken_or_not = ([each for each in due if (each[0].problem is None) is whole] for whole in (True, False))
+    due = [each for pair in zip_longest(*broken_or_not) for each in pair if each is not None]
     started = tiers.now()
     for position, (each, cold) in enumerate(due):
         if position >= VERIFIED_DAYS or (budget is not None and tiers.now() - started > budget):

@@ -13,6 +13,7 @@ import pytest
 
 from embedded.stack import StackSettings
 from k2_offload.core import retention_queries as retention
+from k2_offload.core.queries import describe_columns
 
 DOCS = Path(__file__).parents[3] / "docs"
 STORAGE, PARTITION = "k2.silver_trades", "20260304"
@@ -43,7 +44,9 @@ RETENTION = [
     retention.describe_table(STORAGE),
     retention.structure(STORAGE),
     retention.layout(STORAGE),
+    describe_columns(STORAGE),
     retention.create_holding(STORAGE, "a record"),
+    describe_columns(retention.holding_of(STORAGE)),
     retention.create_holding(STORAGE, "a record", replace=True),
     *retention.prepare_holding(STORAGE, "MergeTree", has_ttl=True),
     retention.write_comment(STORAGE, "another record"),

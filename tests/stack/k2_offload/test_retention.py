@@ -280,6 +280,13 @@ def test_a_return_may_die_anywhere_and_a_ttl_has_to_be_far(proven):
     assert count_days(proven.tiers, proven.tables[0]).kept.whole_since is not None
     set_ttl(10**4)
     assert check_retention(proven.tiers, proven.tables[0]) is None
+    proven.workbench.sql(
+        f"ALTER TABLE {proven.storage} MODIFY COLUMN note TTL toDateTime(at) + INTERVAL 10000 DAY "
+        "SETTINGS materialize_ttl_after_modify = 0"
+    )
+    assert count_days(proven.tiers, proven.tables[0]).kept.whole_since is None
+    proven.workbench.sql(check_retention(proven.tiers, proven.tables[0]).split("`")[1])
+    assert check_retention(proven.tiers, proven.tables[0]) is None
     set_ttl(11)
     assert count_days(proven.tiers, proven.tables[0]).kept.whole_since is None
     assert HoldingTable(proven.tiers, f"k2.{proven.storage}").read().whole_since is not None, "nobody has planned yet"

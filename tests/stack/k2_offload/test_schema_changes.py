@@ -306,8 +306,9 @@ def test_after_a_rollback_no_window_brings_rows_without_a_column_that_they_had(w
 
     workbench.cold_table(table).manage_snapshots().rollback_to_snapshot(first).commit()
     again = rf"was rolled back to .*'note' was filled up to .*`k2 schema {table} --stop-filling note` again"
-    with pytest.raises(OffloadError, match=again):
+    with pytest.raises(OffloadError, match=again) as refused:
         cycle.plan(spec)
+    assert read_schema(cycle.tiers, spec).refusals == [check_source(cycle.tiers, spec).problem] == [str(refused.value)]
     workbench.cold_table(table).manage_snapshots().set_current_snapshot(last).commit()
     assert cycle.plan(spec) is None
     assert values(workbench, table, "note") == notes + [None] * 100

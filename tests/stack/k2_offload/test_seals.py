@@ -308,6 +308,22 @@ def test_seals_that_either_side_has_lost_come_back(sealed):
     sealed.forget()
 
 
+def test_a_foreign_seal_is_gone_once_the_table_of_seals_is_rolled_back(sealed):
+    own, before = sealed.in_lake(), sealed.workbench.cold_catalog.load_table("cold.k2_seals").current_snapshot()
+    lake = sealed.tiers.catalog.seals("cold")
+    lake.read()
+    lake.append([replace(own[0], rows=41)])
+    for _ in range(2):
+        [finding] = verify_due(sealed.tiers, [sealed.spec])
+        assert "its 2 seals are not one chain" in finding
+        assert sealed.verify().findings[0] == finding
+    seals = sealed.workbench.cold_catalog.load_table("cold.k2_seals")
+    seals.manage_snapshots().rollback_to_snapshot(before.snapshot_id).commit()
+    assert verify_due(sealed.tiers, [sealed.spec]) == []
+    assert (sealed.in_lake(), [each.seal for each in sealed.recorded()]) == (own, own)
+    assert sealed.verify().findings == []
+
+
 def test_a_day_rolled_back_while_it_is_sealed_is_not(workbench):
     made = Sealed(workbench, IN_THREE_WINDOWS)
     list(reconcile(made.tiers, [made.spec]))

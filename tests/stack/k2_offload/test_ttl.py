@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from k2_offload.core.errors import InvalidSource
-from k2_offload.work.ttl import look_at_ttl, read_kept_for
+from k2_offload.work.ttl import look_at_ttl, read_kept_for, read_kept_for_now
 from k2_offload.work.validate import check_source
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -67,6 +67,30 @@ def test_how_long_rows_are_kept_is_read(workbench, source, ttl, kept):
         assert (found.storage, found.oldest) == (f"k2.{name}", NOW - HOUR)
         if "WHERE" not in ttl:
             assert found.expires_at.timestamp() == expires
+
+
+def test_the_ttl_of_a_column_is_found_and_nothing_that_looks_like_one(workbench, source):
+    cycle, table, name = source(None)
+    for column in (
+        "`my TTL ` String DEFAULT concat('x TTL y\\'', ' TTL (', toString(sequence)) COMMENT ', `a` Int8 TTL at + 1' "
+        "CODEC(ZSTD(3))",
+        "TTL UInt64",
+        "after UInt64 DEFAULT 3 + TTL + 4",
+        "never UInt64 ALIAS TTL + 1",
+    ):
+        workbench.sql(f"ALTER TABLE {name} ADD COLUMN {column}")
+    workbench.sql(f"ALTER TABLE {name} ADD CONSTRAINT some CHECK TTL < 5, ADD INDEX ttl TTL TYPE minmax")
+    clickhouse = cycle.tiers.clickhouse
+    assert clickhouse.storage(table).removals == ()
+    workbench.sql(f"ALTER TABLE {name} MODIFY COLUMN note Nullable(String) TTL toDateTime(at) + INTERVAL 3 DAY")
+    workbench.sql(f"ALTER TABLE {name} MODIFY COLUMN `my TTL ` TTL toDateTime(at) + INTERVAL 2 DAY")
+    assert clickhouse.storage(table).columns_with_ttl == ["note", "my TTL "]
+    assert read_kept_for(cycle.tiers, table) == (f"k2.{name}", 2 * DAY)
+    assert "keeps some for 2 days" in check_source(cycle.tiers, table).problem
+    workbench.insert_trades(name, NOW - 47.5 * HOUR, 1)
+    found = look_at_ttl(cycle.tiers, table, NOW - 3 * DAY, NOW)
+    assert (found.storage, found.expires_at) == (f"k2.{name}", NOW + 0.5 * HOUR)
+    assert read_kept_for_now(cycle.tiers, table, whole_rows=True)[1] is None, "no row goes"
 
 
 def test_the_ttl_behind_a_view_is_found_and_what_is_not_known_is_the_table_file(workbench, source):

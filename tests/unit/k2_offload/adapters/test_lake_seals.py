@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -107,6 +109,54 @@ def test_snapshots_of_months_ago_expire_and_the_seals_stay(seals, lake):
     assert count >= 9
     assert len(lake.load_table("cold.k2_seals").metadata.snapshots) == 1
     assert len(written(seals)) == 10
+
+
+def on_disk(folder):
+    return {file.name for suffix in ("avro", "parquet") for file in folder.rglob(f"*.{suffix}")}
+
+
+def test_files_that_only_expired_snapshots_name_are_removed_and_no_other(seals, lake, tmp_path):
+    lake.create_namespace("cold")
+
+    def append(numbers, **changes):
+        for number in numbers:
+            cold = seals()
+            cold.read()
+            cold.append([Seal(**{**vars(seal(number)), **changes})])
+            time.sleep(0.002)  # the snapshots have times of their own
+
+    append(range(14))
+    [folder] = tmp_path.rglob("k2_seals")
+    (folder / "data" / "of-somebody-else.parquet").touch()
+    before, middle = on_disk(folder), datetime.now(UTC)
+    append([14, 15])
+    append([16], sealed_at=middle + timedelta(days=30))
+
+    table = lake.load_table("cold.k2_seals")
+    left = [table.scan(snapshot_id=each.snapshot_id).to_arrow().num_rows for each in table.metadata.snapshots]
+    assert (left[0], left[-1]) == (14, 17), "the newest of the old ones may just be read"
+    named = {Path(each.manifest_list).name for each in table.metadata.snapshots}
+    named |= {Path(path).name for path in table.inspect.all_manifests()["path"].to_pylist()}
+    named |= {Path(path).name for path in table.inspect.all_files()["file_path"].to_pylist()}
+    assert on_disk(folder) == named | {"of-somebody-else.parquet"}
+    assert before - on_disk(folder)
+
+
+def test_seals_stay_sealed_where_nothing_may_be_removed(seals, lake, monkeypatch):
+    asked = []
+
+    def refuse(_, file):
+        asked.append(file)
+        raise PermissionError("not here")
+
+    lake.create_namespace("cold")
+    monkeypatch.setattr("pyiceberg.io.pyarrow.PyArrowFileIO.delete", refuse)
+    for number in range(9):
+        cold = seals()
+        cold.read()
+        cold.append([Seal(**{**vars(seal(number)), "sealed_at": datetime.now(UTC) + timedelta(days=31)})])
+    assert len(written(seals)) == 9
+    assert any(file.endswith(".avro") for file in asked)
 
 
 def test_a_table_that_the_catalog_has_lost_is_not_begun_anew(seals, lake, catalog):

@@ -40,9 +40,10 @@ class FakeClickHouse:
     def __init__(self, holding, kept_for):
         self.holding = holding
         self.ttl = kept_for
+        self.column = None
 
     def storage(self, table):  # noqa: ARG002
-        return Storage("k2.trades", (Removal("at"),) if self.ttl else ())
+        return Storage("k2.trades", (Removal("at", column=self.column),) if self.ttl else ())
 
     def kept_for(self, table, storage, row):  # noqa: ARG002
         return self.ttl
@@ -223,6 +224,14 @@ def test_what_clickhouse_does_not_say_now_is_not_taken_for_a_ttl():
     for look in (ttl_in_the_way, read_kept):
         with pytest.raises(Overloaded):
             look(of, TABLES["trades"])
+
+
+def test_values_that_a_clock_removes_are_proven_of_nothing_however_far_it_is():
+    of = tiers(BEGUN, timedelta(days=1000))
+    assert ttl_in_the_way(of, TABLES["trades"]) is None
+    of.clickhouse.column = "raw"
+    assert "`ALTER TABLE k2.trades MODIFY COLUMN raw REMOVE TTL`" in ttl_in_the_way(of, TABLES["trades"])
+    assert read_kept(of, TABLES["trades"]).whole_since is None
 
 
 def test_what_is_on_record_and_cannot_be_read_stops_all():

@@ -24,7 +24,7 @@ from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.holding import Holding, Partition, Parts, Record, Step
 from k2_offload.core.retention import Reader
 from k2_offload.core.seals import Seal
-from k2_offload.core.ttl import Storage
+from k2_offload.core.ttl import Removal, Storage
 from k2_offload.work import held_tags, holding, proven_storage, retention
 from k2_offload.work.holding import HoldingTable
 from k2_offload.work.proven_storage import ProvenStorage, Retention
@@ -61,12 +61,16 @@ class FakeClickHouse:
         self.in_both = 0
         self.done = []
         self.known_structure = [("at", "DateTime")]
+        self.known_column_ttls = []
 
     def storage(self, table):  # noqa: ARG002
         return Storage("k2.trades", ())
 
     def engine(self, name):  # noqa: ARG002
         return "MergeTree ORDER BY at"
+
+    def column_ttls(self, name):  # noqa: ARG002
+        return self.known_column_ttls
 
     def now(self):
         return NOW
@@ -517,6 +521,13 @@ def test_a_holding_table_that_differs_is_made_anew_once_it_is_empty(kept, differ
     assert [statement[:23] for statement in kept.clickhouse.done if "CREATE" in statement] == [
         "CREATE OR REPLACE TABLE"
     ]
+
+
+def test_a_holding_table_whose_values_a_clock_removes_takes_no_partition(kept):
+    kept.clickhouse.known_column_ttls = [Removal("at + 1", column="raw")]
+    kept.clickhouse.execute = lambda _: []
+    with pytest.raises(OffloadError, match=rf"'raw' has a TTL.*`ALTER TABLE {HOLDING} MODIFY COLUMN raw REMOVE TTL`"):
+        HoldingTable(kept.tiers, "k2.trades").prepare(Holding("k2.trades", None), lambda: None)
 
 
 def test_a_holding_table_is_made_by_who_has_the_lock(kept):
