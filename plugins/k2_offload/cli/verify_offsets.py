@@ -55,6 +55,7 @@ def _document(report: OffsetReport, asked: bool) -> dict[str, object]:
         "passed": report.passed,
         "problems": list(report.problems),
         "not_looked_for": [window_document(each) for each in report.left_out],
+        "removed": [window_document(each) for each in report.removed],
         "findings": [
             {
                 "topic": each.partition.topic,

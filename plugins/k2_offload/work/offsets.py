@@ -11,7 +11,7 @@ from typing import Any
 from k2_offload.adapters.broker import BROKER_CONNECTION, Broker
 from k2_offload.adapters.ledger_offsets import LedgerOffsets
 from k2_offload.core import offset_queries
-from k2_offload.core.day_comparison import HEALED_WITHIN
+from k2_offload.core.day_comparison import HEALED_WITHIN, day_window
 from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.gaps import not_looked_for
@@ -40,6 +40,7 @@ from k2_offload.core.offsets import (
 from k2_offload.core.skips import intersect
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import Window, from_micros
+from k2_offload.work.holding import read_kept
 from k2_offload.work.tiers import WORKER, Tiers
 
 _ON_ITS_WAY = timedelta(minutes=5)
@@ -60,6 +61,7 @@ class OffsetReport:
     :param problems: sentences on what could not be compared
     :param ends: what is to be kept of partitions in the broker
     :param left_out: messages whose first trade lies there were not looked for in Iceberg
+    :param removed: nor were these in bronze
     """
 
     table: str
@@ -70,6 +72,7 @@ class OffsetReport:
     problems: tuple[str, ...] = ()
     ends: Mapping[Partition, SeenEnd] = field(default_factory=dict)
     left_out: tuple[Window, ...] = ()
+    removed: tuple[Window, ...] = ()
 
     @property
     def notes(self) -> list[str]:
@@ -78,6 +81,10 @@ class OffsetReport:
             f"messages of trades in {each} were not looked for in Iceberg: that is left out there, or on record as "
             f"missing (`k2 status {self.table}`)"
             for each in self.left_out
+        ] + [
+            f"messages of trades in {each} were not looked for in bronze: `retention: proven` has moved them away "
+            f"(`k2 retention {self.table}`)"
+            for each in self.removed
         ]
 
     @property
@@ -198,19 +205,20 @@ def compare_offsets(
     kept_since = max(began + _VIEW_STARTS_WITHIN, looked_at_since(now, OFFSETS_TTL))
     partitions = len(last.keys() | known.keys())
     cold, not_compared, left_out = _not_cold(tiers, table, since, now)
+    not_in_bronze, removed = _not_in_bronze(tiers, table, since, now)
     findings = [
         *_gaps(tiers, table, broker, known),
         *(strangers(last, known) if broker else ()),
         *(_unread(broker, last, known, seen, max(since, kept_since), kept_since, before) if broker else ()),
         *_found(OffsetKind.REPEATED, _ask(tiers, offset_queries.repeated(table))),
-        *_not_in_bronze(tiers, table, since, now),
+        *not_in_bronze,
         *cold,
     ]
     problems = [*_nothing_to_look_at(tiers, table, partitions), *not_compared]
     looks = {each: see(seen.get(each), last.get(each), held, kept_since, before, now) for each, held in known.items()}
     ends = {each: look for each, look in looks.items() if look is not None}
     asked = broker is not None
-    return OffsetReport(table.name, True, asked, partitions, tuple(findings), tuple(problems), ends, left_out)
+    return OffsetReport(table.name, True, asked, partitions, tuple(findings), tuple(problems), ends, left_out, removed)
 
 
 def _offsets_kept_since(tiers: Tiers, table: TableSpec) -> datetime | None:
@@ -274,9 +282,24 @@ def _unread(
                 yield OffsetFinding(partition, offsets, OffsetKind.MISSING)
 
 
-def _not_in_bronze(tiers: Tiers, table: TableSpec, since: datetime, now: datetime) -> Iterator[OffsetFinding]:
-    missing = offset_queries.without_rows(table, table.source, since, now - _ON_ITS_WAY)
-    yield from _found(OffsetKind.NOT_IN_BRONZE, _ask(tiers, missing))
+def _not_in_bronze(
+    tiers: Tiers, table: TableSpec, since: datetime, now: datetime
+) -> tuple[list[OffsetFinding], tuple[Window, ...]]:
+    """What bronze lacks, and where it was not looked for."""
+    removed = _removed(tiers, table, since, now)
+    while True:
+        missing = offset_queries.without_rows(table, table.source, since, now - _ON_ITS_WAY, left_out=removed)
+        found = list(_found(OffsetKind.NOT_IN_BRONZE, _ask(tiers, missing)))
+        before, removed = removed, _removed(tiers, table, since, now)
+        if not found or removed == before:  # otherwise a day may have been moved away while ClickHouse looked
+            return found, before
+
+
+def _removed(tiers: Tiers, table: TableSpec, since: datetime, now: datetime) -> tuple[Window, ...]:
+    """Days of proven retention that bronze does not hold any more, in the time that is looked at."""
+    gone = read_kept(tiers, table).gone
+    days = [Window(day_window(first).low, day_window(last).high + table.longest_interval) for first, last in gone]
+    return intersect(days, Window(since, now))
 
 
 def _not_cold(

@@ -13,8 +13,10 @@ from k2_offload.core import offset_queries
 from k2_offload.core.errors import OffloadError, Refused, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.gaps import Gap, GapKind
+from k2_offload.core.holding import Kept as KeptDays
 from k2_offload.core.observation import OffsetComparison
 from k2_offload.core.offsets import BrokerPartition, OffsetFinding, OffsetKind, OffsetRange, Partition, SeenEnd
+from k2_offload.core.retention_queries import any_holding
 from k2_offload.core.skips import Skips
 from k2_offload.core.windows import Window
 from k2_offload.files import TABLES_FILE
@@ -59,6 +61,7 @@ class Tiers:
         self.asked.append(sql)
         usual = {
             "icebergLocal": [],
+            any_holding(): [(0,)],
             offset_queries.kept_since(TABLE): [(int(MADE.timestamp()),)],
             offset_queries.first_received(TABLE): [(0,)],
             offset_queries.feeding_views(TABLE): [(1,)],
@@ -147,6 +150,21 @@ def test_a_message_without_a_row_in_iceberg_is_found(cold):
     assert "first_trade_at < fromUnixTimestamp64Micro(" + str(MICROS - 7200 * 1_000_000) in sql
     assert "message_hash NOT IN (SELECT sipHash64(raw_message) FROM icebergLocal('/l/t'" in sql
     assert "message_hash NOT IN (SELECT sipHash64(raw_message) FROM `k2`.rejected_messages)" in sql
+
+
+def test_days_that_went_while_bronze_was_asked_are_not_missing_in_it(monkeypatch):
+    """The first look at what is gone saw nothing, ClickHouse looked, and the second look finds a day."""
+    gone = [(), ((NOW.date() - timedelta(days=2),) * 2,)]
+    monkeypatch.setattr(offsets, "read_kept", lambda *_: KeptDays(gone=gone.pop(0) if len(gone) > 1 else gone[0]))
+    day = Window(NOW - timedelta(days=2), NOW - timedelta(days=1))
+    asked = offset_queries.without_rows(
+        TABLE, TABLE.source, NOW - timedelta(days=6), NOW - timedelta(minutes=5), left_out=[day]
+    )
+    tiers = Tiers({asked: [], "FROM k2.bronze_trades_binance": [("t", 0, 5, 6)]})
+    report = compare_offsets(tiers, TABLE, None)
+    assert (report.findings, report.removed) == ((), (day,))
+    assert "were not looked for in bronze" in report.notes[0]
+    assert f"`k2 retention {TABLE.name}`" in report.notes[0]
 
 
 HISTORY = Window(FIRST_WATERMARK, NOW - timedelta(hours=2))
