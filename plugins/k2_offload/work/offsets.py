@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -129,6 +131,7 @@ def compare_due(
     problems: list[str] = []
     broker: Broker | None = None
     asked = False
+    until = time.monotonic() + tiers.task_timeout.total_seconds() / 2
     for table in (each for each in tables if each.layer == "bronze"):
         last = known.get(table.name)
         if last is not None and last.passed and timedelta(0) <= now - last.at < _COMPARED_EVERY:
@@ -136,7 +139,7 @@ def compare_due(
         try:
             if not asked and _offsets_kept_since(tiers, table) is not None:
                 broker, asked = _open_as_before(ledger, open_broker, now), True
-            report = compare_offsets(tiers, table, broker, ledger.read_ends(table.name))
+            report = compare_offsets(tiers, table, broker, ledger.read_ends(table.name), until)
         except Unreachable:
             raise
         except OffloadError as error:
@@ -182,12 +185,17 @@ def _open_as_before(ledger: LedgerOffsets, open_broker: Callable[[], Broker | No
 
 
 def compare_offsets(
-    tiers: Tiers, table: TableSpec, broker: Broker | None, seen: Mapping[Partition, SeenEnd] = MappingProxyType({})
+    tiers: Tiers,
+    table: TableSpec,
+    broker: Broker | None,
+    seen: Mapping[Partition, SeenEnd] = MappingProxyType({}),
+    until: float | None = None,
 ) -> OffsetReport:
     """Compare the offsets of one bronze table's messages.
 
     :param broker: ``None`` compares ClickHouse with Iceberg alone
     :param seen: what an earlier comparison has kept of partitions in the broker
+    :param until: of the clock ``time.monotonic``: what the broker was not asked by then is a problem; ``None`` asks all
     :raises OffloadError: if something cannot be asked
     """
     began = _offsets_kept_since(tiers, table)
@@ -206,15 +214,16 @@ def compare_offsets(
     partitions = len(last.keys() | known.keys())
     cold, not_compared, left_out = _not_cold(tiers, table, since, now)
     not_in_bronze, removed = _not_in_bronze(tiers, table, since, now)
+    questions = _Questions(table, broker, known, until)
     findings = [
-        *_gaps(tiers, table, broker, known),
+        *_gaps(tiers, questions),
         *(strangers(last, known) if broker else ()),
-        *(_unread(broker, last, known, seen, max(since, kept_since), kept_since, before) if broker else ()),
+        *_unread(questions, last, seen, max(since, kept_since), kept_since, before),
         *_found(OffsetKind.REPEATED, _ask(tiers, offset_queries.repeated(table))),
         *not_in_bronze,
         *cold,
     ]
-    problems = [*_nothing_to_look_at(tiers, table, partitions), *not_compared]
+    problems = [*_nothing_to_look_at(tiers, table, partitions), *questions.unasked, *not_compared]
     looks = {each: see(seen.get(each), last.get(each), held, kept_since, before, now) for each, held in known.items()}
     ends = {each: look for each, look in looks.items() if look is not None}
     asked = broker is not None
@@ -250,35 +259,61 @@ def _topics(tiers: Tiers, table: TableSpec) -> set[str]:
     return {topic.strip() for (topics,) in found for topic in topics.split(",") if topic.strip()}
 
 
-def _gaps(
-    tiers: Tiers, table: TableSpec, broker: Broker | None, known: dict[Partition, BrokerPartition]
-) -> Iterator[OffsetFinding]:
+@dataclass(frozen=True)
+class _Questions:
+    """To the broker, as long as there is time.
+
+    :param unasked: sentences on what it was not asked
+    """
+
+    table: TableSpec
+    broker: Broker | None
+    known: Mapping[Partition, BrokerPartition]
+    until: float | None
+    unasked: list[str] = field(default_factory=list)
+
+    def messages(self, partition: Partition, wanted: Sequence[OffsetRange]) -> Mapping[int, datetime]:
+        """As of the broker; nothing where it was not asked."""
+        if self.broker is None or not wanted:
+            return {}
+        found = self.broker.messages(partition, wanted, self.until)
+        if found is None:
+            self.unasked.append(
+                f"{partition}: there was no time to ask the broker for all of {len(wanted):,} ranges of offsets, from "
+                f"{wanted[0].first} to {wanted[-1].last}, so whether messages of them are missing is not known. `k2 "
+                f"verify --offsets {self.table.name}` takes the time that it takes."
+            )
+        return found or {}
+
+
+def _gaps(tiers: Tiers, questions: _Questions) -> Iterator[OffsetFinding]:
     delivered: dict[Partition, list[Delivered]] = {}
-    for topic, number, first, last, micros in _ask(tiers, offset_queries.delivered(table)):
+    for topic, number, first, last, micros in _ask(tiers, offset_queries.delivered(questions.table)):
         found = Delivered(OffsetRange(first, last), from_micros(micros))
         delivered.setdefault(Partition(topic, number), []).append(found)
     for partition, parts in delivered.items():
-        for gap in interior_gaps(parts):
-            there = within(gap, known[partition]) if partition in known else None
-            held = broker.messages(partition, there) if broker and there else {}
-            for offsets, kind in judge_gap(gap, known.get(partition), held):
+        gaps, known = list(interior_gaps(parts)), questions.known.get(partition)
+        wanted = [there for gap in gaps if known is not None and (there := within(gap, known)) is not None]
+        held = sorted(questions.messages(partition, wanted))
+        for gap in gaps:
+            of_gap = held[bisect_left(held, gap.first) : bisect_right(held, gap.last)]
+            for offsets, kind in judge_gap(gap, known, of_gap):
                 yield OffsetFinding(partition, offsets, kind)
 
 
 def _unread(
-    broker: Broker,
+    questions: _Questions,
     last: dict[Partition, int],
-    known: dict[Partition, BrokerPartition],
     seen: Mapping[Partition, SeenEnd],
     since: datetime,
     kept_since: datetime,
     before: datetime,
 ) -> Iterator[OffsetFinding]:
-    for partition, held in known.items():
+    for partition, held in questions.known.items():
         rest = unread(last.get(partition), held)
         if rest is not None:
             late = overdue(seen.get(partition), last.get(partition), held, kept_since, before)
-            for offsets in ranges(due(broker.messages(partition, rest), since, before, late)):
+            for offsets in ranges(due(questions.messages(partition, [rest]), since, before, late)):
                 yield OffsetFinding(partition, offsets, OffsetKind.MISSING)
 
 
