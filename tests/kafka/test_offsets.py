@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from clickhouse_driver import Client
+from confluent_kafka import Consumer, Producer
 
 from k2_offload.adapters.broker import Broker
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.table_file import load_tables
 from k2_offload.core.connections import ClickHouseEndpoint
-from k2_offload.core.offsets import OffsetKind
+from k2_offload.core.offsets import OffsetKind, OffsetRange, Partition
 from k2_offload.files import TABLES_FILE
 from k2_offload.work.offsets import compare_offsets
-from tests.kafka.support import TOPICS, KafkaServer, connect_queues, count, wait_until
+from tests.kafka.support import AHEAD_SECONDS, TOPICS, KafkaServer, connect_queues, count, wait_until
 from tests.stack.embedded.feed.support import binance_message, kraken_message, now_millis
 from tests.stack.embedded.gateway.conftest import Gateway
 
@@ -115,3 +117,43 @@ def test_messages_arrive_through_a_restart_and_seeded_gaps_are_found(broker: Kaf
     clickhouse.execute("DROP VIEW message_offsets_binance_mv")
     asked = compare_offsets(Tiers(clickhouse), TABLES["bronze_trades_binance"], None)
     assert "No view writes" in asked.problems[0]
+
+
+def test_the_ends_of_transactions_are_no_gaps_and_are_asked_for_at_once(
+    broker: KafkaServer, clickhouse: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits, before = 300, count(clickhouse, "message_offsets")
+    producer = Producer({"bootstrap.servers": broker.address, "transactional.id": "exactly-once"})
+    producer.init_transactions(30)
+    for number in range(commits):
+        producer.begin_transaction()
+        for partition in range(2):
+            trade = ["1.5", str(1000 + 2 * number + partition), f"{now_millis() / 1000:.6f}", "s", "l", ""]
+            at = int(1000 * (time.time() + AHEAD_SECONDS))
+            producer.produce(TOPICS["kraken"], kraken_message(trade).encode(), partition=partition, timestamp=at)
+        producer.commit_transaction(30)
+    wait_until(lambda: count(clickhouse, "message_offsets") == before + 2 * commits)
+    opened = []
+
+    def open_consumer(settings: Any) -> Consumer:
+        opened.append(settings)
+        return Consumer(settings)
+
+    monkeypatch.setattr("confluent_kafka.Consumer", open_consumer)
+    assert find(clickhouse, broker, "kraken") == set()
+    assert len(opened) <= 1 + 2 * 2, "one for the topic; for each partition, one for its gaps and one for its end"
+    assert len(find(clickhouse, None, "kraken")) == 2 * (commits - 1)
+    of_partition = "topic LIKE '%kraken' AND partition = 0"
+    sent = clickhouse.execute(f"SELECT offset FROM message_offsets WHERE {of_partition} ORDER BY offset")[-commits:]
+    lost = [offset for (offset,) in (sent[7], sent[100], sent[-1])]
+    clickhouse.execute(f"DELETE FROM message_offsets WHERE {of_partition} AND offset IN {tuple(lost)}")
+    assert find(clickhouse, broker, "kraken") == {(0, str(offset), OffsetKind.MISSING) for offset in lost}
+
+
+def test_a_consumer_reads_only_the_ranges_that_are_asked_for(broker: KafkaServer) -> None:
+    broker.create("k2.long", 1)
+    broker.send("k2.long", ["m"] * 30_000, partition=0)
+    asked = [OffsetRange(10, 12), OffsetRange(200, 200), OffsetRange(29_000, 29_001), OffsetRange(29_999, 30_500)]
+    found = Broker({"bootstrap.servers": broker.address}).messages(Partition("k2.long", 0), asked)
+    assert found is not None
+    assert list(found) == [10, 11, 12, 200, 29_000, 29_001, 29_999]

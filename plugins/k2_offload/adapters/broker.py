@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +13,8 @@ from k2_offload.core.offsets import BrokerPartition, OffsetRange, Partition
 
 BROKER_CONNECTION = "k2_broker"
 _SECONDS = 30
+_READ_THROUGH = 5000
+"""Offsets between two ranges that are read: looking up a place takes the broker as long."""
 _UNKNOWN = ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION")
 
 
@@ -90,34 +92,50 @@ class Broker:
         except self._kafka.KafkaException as error:
             raise _failure(error.args[0]) from error
 
-    def messages(self, partition: Partition, offsets: OffsetRange) -> dict[int, datetime]:
-        """The broker's time of each message in a range; offsets without a message, or without a value, are left out.
+    def messages(
+        self, partition: Partition, wanted: Sequence[OffsetRange], until: float | None = None
+    ) -> dict[int, datetime] | None:
+        """The broker's time of each message in some ranges; an offset without a message, or without a value, has none.
 
         That is the producer's time, unless the topic has ``message.timestamp.type=LogAppendTime``.
+
+        :param wanted: in their order, one at least; no two overlap
+        :param until: of the clock ``time.monotonic``; ``None`` takes the time that it takes
+        :returns: ``None`` if it was too late before all were read
         """
         found: dict[int, datetime] = {}
-        deadline = time.monotonic() + _SECONDS
-        with closing(self._kafka.Consumer(self._settings)) as consumer:
-            consumer.assign([self._kafka.TopicPartition(partition.topic, partition.number, offsets.first)])
-            while True:
-                message = consumer.poll(1)
-                if message is None:
-                    if time.monotonic() > deadline:
-                        raise Unreachable("The broker", BROKER_CONNECTION, f"no answer for {partition}")
-                    continue
-                deadline = time.monotonic() + _SECONDS
-                error = message.error()
-                if error is not None:
-                    if error.code() == self._kafka.KafkaError._PARTITION_EOF:
+        place, heard = 0, time.monotonic()
+        try:
+            with closing(self._kafka.Consumer(self._settings)) as consumer:
+                consumer.assign([self._kafka.TopicPartition(partition.topic, partition.number, wanted[0].first)])
+                while until is None or time.monotonic() < until:
+                    message = consumer.poll(1)
+                    if message is None:
+                        if time.monotonic() > heard + _SECONDS:
+                            raise Unreachable("The broker", BROKER_CONNECTION, f"no answer for {partition}")
+                        continue
+                    heard = time.monotonic()
+                    error = message.error()
+                    if error is not None:
+                        if error.code() == self._kafka.KafkaError._PARTITION_EOF:
+                            return found
+                        raise _failure(error)
+                    offset = message.offset()
+                    if offset is None or offset > wanted[-1].last:
                         return found
-                    raise _failure(error)
-                offset = message.offset()
-                if offset is None or offset > offsets.last:
-                    return found
-                if offset >= offsets.first and message.value() is not None:
-                    found[offset] = _time(message.timestamp()[1])
-                if offset == offsets.last:
-                    return found
+                    while wanted[place].last < offset:
+                        place += 1
+                    if offset >= wanted[place].first and message.value() is not None:
+                        found[offset] = _time(message.timestamp()[1])
+                    if offset == wanted[-1].last:
+                        return found
+                    if wanted[place].first - offset > _READ_THROUGH:
+                        consumer.seek(
+                            self._kafka.TopicPartition(partition.topic, partition.number, wanted[place].first)
+                        )
+        except self._kafka.KafkaException as error:
+            raise _failure(error.args[0]) from error
+        return None
 
 
 def _time(millis: int) -> datetime:

@@ -32,15 +32,17 @@ def read_day(
     limit: int,
     unsourced: Collection[str] = (),
 ) -> DayRows:
-    """Read all rows of a day, one file at a time; in memory are their hashes, 24 bytes a row at most.
+    """Read all rows of a day, one batch at a time; in memory are their hashes, 20 to 35 bytes a row.
 
     :param columns: all of the cold table
-    :param limit: how many of the repeated rows are named
+    :param limit: how many of the repeated rows are named: those that are read first
     :param unsourced: columns that the source lacks: rows that differ in nothing else are repeated ones
     """
     sourced = [column for column in columns if column.name not in unsourced]
     key = naming_columns(table, sourced) if table.key_columns else []
-    contents, keys, wholes = ([np.empty(0, np.uint64)] for _ in range(3))
+    contents: list[Hashes] = []
+    keys: list[Hashes] = []
+    wholes: list[Hashes] = []
     undated = early = 0
     newest = None
     for rows in _batches(cold, table, columns, day):
@@ -55,17 +57,28 @@ def read_day(
             wholes.append(row_hashes(rows, columns))
         if key:
             keys.append(row_hashes(rows, key))
-    distinct, times_of_row = np.unique(np.concatenate(contents), return_counts=True)
-    count, duplicates = int(times_of_row.sum()), int(times_of_row.sum()) - len(distinct)
-    differing = len(np.unique(np.concatenate(wholes))) - len(distinct) if unsourced else 0
-    equal_keys, hashed, times_of = 0, sourced, dict(zip(distinct.tolist(), times_of_row.tolist(), strict=True))
+    hashed, hashes = sourced, _sorted(contents)
+    count, duplicates = len(hashes), _count_again(hashes)
+    differing = duplicates - _count_again(_sorted(wholes)) if unsourced else 0
+    equal_keys = 0
     if key:
-        distinct_keys, times_of_key = np.unique(np.concatenate(keys), return_counts=True)
-        equal_keys = len(distinct) - len(distinct_keys)
-        hashed, times_of = key, dict(zip(distinct_keys.tolist(), times_of_key.tolist(), strict=True))
-    repeated = {content: number for content, number in times_of.items() if number > 1}
-    named = _name(cold, table, sourced, day, hashed, repeated)[:limit] if repeated else []
+        hashed, hashes = key, _sorted(keys)
+        equal_keys = _count_again(hashes) - duplicates
+    named = _name(cold, table, sourced, day, hashed, hashes, limit) if duplicates or equal_keys else ()
     return DayRows(day, count, duplicates, differing, equal_keys, undated, early, newest, tuple(named))
+
+
+def _sorted(parts: list[Hashes]) -> Hashes:
+    """All hashes in their order; what they were made of is let go, for there may be hundreds of millions."""
+    hashes = np.concatenate([np.empty(0, np.uint64), *parts])
+    parts.clear()
+    hashes.sort()
+    return hashes
+
+
+def _count_again(hashes: Hashes) -> int:
+    """How many of the sorted hashes are those of a row before."""
+    return int(np.count_nonzero(hashes[1:] == hashes[:-1]))
 
 
 def _name(
@@ -74,18 +87,29 @@ def _name(
     columns: Sequence[TypedColumn],
     day: date,
     hashed: Sequence[TypedColumn],
-    repeated: dict[int, int],
+    hashes: Hashes,
+    limit: int,
 ) -> list[Repeated]:
-    """Each repeated row once, in the order of their names."""
-    wanted, names = np.array(sorted(repeated), np.uint64), [each.name for each in naming_columns(table, columns)]
+    """The first repeated rows, each once, in the order of their names.
+
+    :param hashes: of all rows, sorted, some of them more than once
+    """
+    repeated = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
+    names = [each.name for each in naming_columns(table, columns)]
     found: dict[int, Repeated] = {}
     for rows in _batches(cold, table, columns, day):
-        hashes = row_hashes(rows, hashed)
-        for position in np.flatnonzero(np.isin(hashes, wanted)).tolist():
-            content = int(hashes[position])
-            if content not in found:
+        of_rows = row_hashes(rows, hashed)
+        places = np.minimum(np.searchsorted(repeated, of_rows), len(repeated) - 1)
+        among = np.flatnonzero(repeated[places] == of_rows)
+        firsts = among[np.sort(np.unique(of_rows[among], return_index=True)[1])]
+        for position in firsts.tolist():
+            content = of_rows[position]
+            if len(found) < limit and int(content) not in found:
+                times = np.searchsorted(hashes, content, "right") - np.searchsorted(hashes, content, "left")
                 values = {name: _text(rows.column(name)[position].as_py()) for name in names}
-                found[content] = Repeated(values, repeated[content])
+                found[int(content)] = Repeated(values, int(times))
+        if len(found) == limit:
+            break
     return sorted(found.values(), key=lambda each: tuple(each.values.values()))
 
 

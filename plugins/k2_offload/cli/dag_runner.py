@@ -35,6 +35,7 @@ from k2_offload.adapters.settings import load_settings
 from k2_offload.cli.run_log import as_console
 from k2_offload.core.dag_ids import dag_id
 from k2_offload.core.errors import OffloadError
+from k2_offload.core.gaps import GapKind
 from k2_offload.core.limits import MISSING_RUN_SECONDS
 from k2_offload.core.tables import LAYERS
 from k2_offload.core.windows import format_time
@@ -58,10 +59,10 @@ class LayerEnded:
 
 @dataclass(frozen=True)
 class WindowMoved:
-    """The ledger has a new window of a table, or knows it as published.
+    """The ledger has a new window of a table, or knows it as published; or a range that the table has left out.
 
-    :param state: ``open`` or ``committed``
-    :param rows: planned while it is open, published afterwards
+    :param state: ``open``, ``committed`` or ``left_out``
+    :param rows: planned while it is open, published afterwards; those that are left out
     :param seconds: from planning to committing
     """
 
@@ -105,6 +106,7 @@ class LedgerWatch:
         self._ledger = open_ledger(load_settings())
         self._ledger.migrate()
         self._seen = {record.table: _progress(record) for record in self._ledger.read_tables().values()}
+        self._skipped = self._read_skipped()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -134,6 +136,17 @@ class LedgerWatch:
                         seconds,
                     )
                 )
+        for table, low, high, rows in self._read_skipped() - self._skipped:
+            self._skipped.add((table, low, high, rows))
+            self._events.send(WindowMoved(table, "left_out", low, high, rows, None))
+
+    def _read_skipped(self) -> set[tuple[str, str, str, int]]:
+        return {
+            (table, format_time(gap.window.low), format_time(gap.window.high), gap.rows or 0)
+            for table, gaps in self._ledger.read_gaps().items()
+            for gap in gaps
+            if gap.kind is GapKind.SKIPPED
+        }
 
     def _watch(self) -> None:
         while not self._ended.wait(_POLL_SECONDS):

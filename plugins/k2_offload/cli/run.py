@@ -39,7 +39,7 @@ from k2_offload.cli.options import JsonOption, LayerOption, TablesArgument
 from k2_offload.cli.run_log import find_reasons
 from k2_offload.cli.run_progress import RunProgress
 from k2_offload.core.tables import LAYERS, TableSpec
-from k2_offload.core.text import UNKNOWN, show_number, show_seconds, show_window
+from k2_offload.core.text import UNKNOWN, show_number, show_seconds, show_time, show_window
 from k2_offload.core.windows import parse_time
 
 _TAIL_LINES = 15
@@ -65,7 +65,10 @@ def run(tables: TablesArgument = None, layer: LayerOption = None, as_json: JsonO
         for event in _with_progress(events, layers):
             if isinstance(event, LayerEnded):
                 ended.append(event)
-            elif event.state == "committed" or event.table not in windows:  # others may open the next one meanwhile
+                continue
+            before = windows.get(event.table)
+            # Others may open the next one meanwhile.
+            if before is None or before.state == "left_out" or event.state == "committed":
                 windows[event.table] = event
     states = {table.name: state_of(table, windows.get(table.name), ended) for table in chosen}
     succeeded = [each.state for each in ended] == ["success"] * len(layers)
@@ -177,7 +180,7 @@ def _with_progress(events: Iterator[Event], layers: list[str]) -> Iterator[Layer
                 mark = PASSED if event.state == "success" else FAILED
                 errors.print(f"{mark} {event.layer:<6} {event.state} in {event.seconds:.1f} s")
             elif bars is None:
-                doing = "moving" if event.state == "open" else "moved"
+                doing = {"open": "moving", "committed": "moved", "left_out": "left out of"}[event.state]
                 errors.print(f"  {doing} {event.table}, {event.rows:,} rows")
             if bars is not None:
                 bars.show(event)
@@ -194,11 +197,13 @@ def _waiting(text: str, events: Iterator[Event]) -> Iterator[Event]:
 class State(StrEnum):
     """What became of a table; its value stands in JSON.
 
-    ``NOT_MOVED`` is a table of a layer that failed, of which nothing else is known: it was refused, or its window had
-    been open before and still is.
+    ``LEFT_OUT`` is a table that begins at the front, and leaves its rows so far to a backfill. ``NOT_MOVED`` is one of
+    a layer that failed, of which nothing else is known: it was refused, or its window had been open before and still
+    is.
     """
 
     MOVED = "moved"
+    LEFT_OUT = "left_out"
     NOTHING_NEW = "nothing_new"
     FAILED = "failed"
     NOT_MOVED = "not_moved"
@@ -221,8 +226,8 @@ def state_of(table: TableSpec, window: WindowMoved | None, ended: Sequence[Layer
     :param window: the last that is known of it from this run
     :param ended: the layers that have ended, in their order
     """
-    if window and window.state == "committed":
-        return State.MOVED
+    if window and window.state in ("committed", "left_out"):
+        return State.MOVED if window.state == "committed" else State.LEFT_OUT
     of_layer = {each.layer: each.state for each in ended}
     layer_state = of_layer.get(table.layer)
     if layer_state == "success":
@@ -234,7 +239,7 @@ def state_of(table: TableSpec, window: WindowMoved | None, ended: Sequence[Layer
 
 
 def _document(table: str, state: State, window: WindowMoved | None) -> dict[str, object]:
-    moved = window if state is State.MOVED else None
+    moved = window if state in (State.MOVED, State.LEFT_OUT) else None
     return {
         "table": table,
         "state": state,
@@ -252,6 +257,10 @@ def _print(states: Mapping[str, State], windows: Mapping[str, WindowMoved]) -> N
             window = windows[table]
             bounds = show_window(parse_time(window.low), parse_time(window.high))
             shown.add_row(table, bounds, show_number(window.rows), show_seconds(window.seconds))
+        elif state is State.LEFT_OUT:
+            window = windows[table]
+            left = f"{window.rows:,} rows are left to `k2 backfill {table}`"
+            shown.add_row(table, f"begins at {show_time(parse_time(window.high))}; {left}", "0", UNKNOWN)
         else:
             shown.add_row(table, _SHOWN[state], "0" if state is State.NOTHING_NEW else UNKNOWN, UNKNOWN)
     show_table(shown)

@@ -60,7 +60,8 @@ class RunProgress:
             self._progress.reset(task, total=None, told=f"moving {rows}")
         else:
             seconds = "" if event.seconds is None else f" in {event.seconds:.1f} s"
-            self._progress.update(task, total=1, completed=1, told=f"moved {rows}{seconds}")
+            done = "left out" if event.state == "left_out" else "moved"
+            self._progress.update(task, total=1, completed=1, told=f"{done} {rows}{seconds}")
 
     def _end_layer(self) -> None:
         self._ended += 1

@@ -24,6 +24,8 @@ from k2_offload.core.text import show_number
 from k2_offload.work.offsets import OffsetReport, compare_offsets
 from k2_offload.work.tiers import Tiers
 
+_AGAIN = "bronze has it each time; silver and candles take a trade once as long as silver has it"
+
 
 def verify_offsets(tiers: Tiers, chosen: Sequence[TableSpec], as_json: bool) -> bool:
     """Compare and print the bronze tables among those that were chosen; whether no message is missing."""
@@ -55,6 +57,7 @@ def _document(report: OffsetReport, asked: bool) -> dict[str, object]:
         "passed": report.passed,
         "problems": list(report.problems),
         "not_looked_for": [window_document(each) for each in report.left_out],
+        "removed": [window_document(each) for each in report.removed],
         "findings": [
             {
                 "topic": each.partition.topic,
@@ -89,4 +92,4 @@ def _print(reports: Sequence[OffsetReport]) -> None:
             if each.kind.lost:
                 show_error(f"{report.table}: {each}")
             else:
-                screen.print(escape(f"{report.table}: {each}; candles count it each time."), soft_wrap=True)
+                screen.print(escape(f"{report.table}: {each}; {_AGAIN}."), soft_wrap=True)

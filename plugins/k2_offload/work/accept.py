@@ -10,6 +10,7 @@ from k2_offload.core.errors import StaleWindow
 from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry, WindowId, watermark_of
 from k2_offload.core.gaps import Gap, GapKind, Looked
 from k2_offload.core.tables import TableSpec
+from k2_offload.core.windows import format_time
 from k2_offload.work.cycle import commit
 from k2_offload.work.holding import find_expired
 from k2_offload.work.tiers import Tiers
@@ -52,7 +53,8 @@ def find_missed(tiers: Tiers, table: TableSpec) -> list[Missed]:
 def accept_missed(tiers: Tiers, table: TableSpec, missed: Sequence[Missed]) -> None:
     """Put it on record, and let the next cycle go on with what is there, and no less.
 
-    :raises StaleWindow: if the source holds more or fewer of an open window's rows than when that was looked at
+    :raises StaleWindow: if the source holds more or fewer of an open window's rows than when that was looked at, or
+        what may have expired begins elsewhere by now
     :raises OffloadError: if the cold table cannot be read, or is not the one that the ledger has followed
     """
     commit(tiers, table)  # a ledger that knows no watermark, or an old one, would forget what is accepted here
@@ -61,6 +63,7 @@ def accept_missed(tiers: Tiers, table: TableSpec, missed: Sequence[Missed]) -> N
             entry = locked.entry()
             opened = _opened_for(each.gap, entry)
             if each.gap.kind is GapKind.EXPIRED:
+                _check_expired(tiers, table, entry, each.gap)
                 locked.set_looked(Looked(cleared_until=each.gap.window.high))
             elif opened is None:
                 continue  # it was published meanwhile, with all its rows
@@ -74,6 +77,17 @@ def accept_missed(tiers: Tiers, table: TableSpec, missed: Sequence[Missed]) -> N
                     )
                 locked.accept_rows(opened, rows)
             locked.record_gap(each.gap)
+
+
+def _check_expired(tiers: Tiers, table: TableSpec, entry: LedgerEntry, gap: Gap) -> None:
+    """Meanwhile rows may have been moved, or somebody else may have accepted the same."""
+    now = max(tiers.now(), tiers.clickhouse.now())
+    expired = entry.watermark and find_expired(tiers, table, entry.watermark, entry.looked, now, soon=True)
+    if not expired or expired.low != gap.window.low:
+        raise StaleWindow(
+            f"{table.name}: what may have expired does not begin at {format_time(gap.window.low)} any more: rows were "
+            f"moved, or that was accepted already. Nothing was put on record. Look again: `k2 accept {table.name}`."
+        )
 
 
 def _opened_for(gap: Gap, entry: LedgerEntry) -> WindowId | None:

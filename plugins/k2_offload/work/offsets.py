@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,7 +13,7 @@ from typing import Any
 from k2_offload.adapters.broker import BROKER_CONNECTION, Broker
 from k2_offload.adapters.ledger_offsets import LedgerOffsets
 from k2_offload.core import offset_queries
-from k2_offload.core.day_comparison import HEALED_WITHIN
+from k2_offload.core.day_comparison import HEALED_WITHIN, day_window
 from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.exactly_once import watermark_of
 from k2_offload.core.gaps import not_looked_for
@@ -40,6 +42,7 @@ from k2_offload.core.offsets import (
 from k2_offload.core.skips import intersect
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import Window, from_micros
+from k2_offload.work.holding import read_kept
 from k2_offload.work.tiers import WORKER, Tiers
 
 _ON_ITS_WAY = timedelta(minutes=5)
@@ -60,6 +63,7 @@ class OffsetReport:
     :param problems: sentences on what could not be compared
     :param ends: what is to be kept of partitions in the broker
     :param left_out: messages whose first trade lies there were not looked for in Iceberg
+    :param removed: nor were these in bronze
     """
 
     table: str
@@ -70,6 +74,7 @@ class OffsetReport:
     problems: tuple[str, ...] = ()
     ends: Mapping[Partition, SeenEnd] = field(default_factory=dict)
     left_out: tuple[Window, ...] = ()
+    removed: tuple[Window, ...] = ()
 
     @property
     def notes(self) -> list[str]:
@@ -78,6 +83,10 @@ class OffsetReport:
             f"messages of trades in {each} were not looked for in Iceberg: that is left out there, or on record as "
             f"missing (`k2 status {self.table}`)"
             for each in self.left_out
+        ] + [
+            f"messages of trades in {each} were not looked for in bronze: `retention: proven` has moved them away "
+            f"(`k2 retention {self.table}`)"
+            for each in self.removed
         ]
 
     @property
@@ -122,6 +131,7 @@ def compare_due(
     problems: list[str] = []
     broker: Broker | None = None
     asked = False
+    until = time.monotonic() + tiers.task_timeout.total_seconds() / 2
     for table in (each for each in tables if each.layer == "bronze"):
         last = known.get(table.name)
         if last is not None and last.passed and timedelta(0) <= now - last.at < _COMPARED_EVERY:
@@ -129,7 +139,7 @@ def compare_due(
         try:
             if not asked and _offsets_kept_since(tiers, table) is not None:
                 broker, asked = _open_as_before(ledger, open_broker, now), True
-            report = compare_offsets(tiers, table, broker, ledger.read_ends(table.name))
+            report = compare_offsets(tiers, table, broker, ledger.read_ends(table.name), until)
         except Unreachable:
             raise
         except OffloadError as error:
@@ -175,12 +185,17 @@ def _open_as_before(ledger: LedgerOffsets, open_broker: Callable[[], Broker | No
 
 
 def compare_offsets(
-    tiers: Tiers, table: TableSpec, broker: Broker | None, seen: Mapping[Partition, SeenEnd] = MappingProxyType({})
+    tiers: Tiers,
+    table: TableSpec,
+    broker: Broker | None,
+    seen: Mapping[Partition, SeenEnd] = MappingProxyType({}),
+    until: float | None = None,
 ) -> OffsetReport:
     """Compare the offsets of one bronze table's messages.
 
     :param broker: ``None`` compares ClickHouse with Iceberg alone
     :param seen: what an earlier comparison has kept of partitions in the broker
+    :param until: of the clock ``time.monotonic``: what the broker was not asked by then is a problem; ``None`` asks all
     :raises OffloadError: if something cannot be asked
     """
     began = _offsets_kept_since(tiers, table)
@@ -198,19 +213,21 @@ def compare_offsets(
     kept_since = max(began + _VIEW_STARTS_WITHIN, looked_at_since(now, OFFSETS_TTL))
     partitions = len(last.keys() | known.keys())
     cold, not_compared, left_out = _not_cold(tiers, table, since, now)
+    not_in_bronze, removed = _not_in_bronze(tiers, table, since, now)
+    questions = _Questions(table, broker, known, until)
     findings = [
-        *_gaps(tiers, table, broker, known),
+        *_gaps(tiers, questions),
         *(strangers(last, known) if broker else ()),
-        *(_unread(broker, last, known, seen, max(since, kept_since), kept_since, before) if broker else ()),
+        *_unread(questions, last, seen, max(since, kept_since), kept_since, before),
         *_found(OffsetKind.REPEATED, _ask(tiers, offset_queries.repeated(table))),
-        *_not_in_bronze(tiers, table, since, now),
+        *not_in_bronze,
         *cold,
     ]
-    problems = [*_nothing_to_look_at(tiers, table, partitions), *not_compared]
+    problems = [*_nothing_to_look_at(tiers, table, partitions), *questions.unasked, *not_compared]
     looks = {each: see(seen.get(each), last.get(each), held, kept_since, before, now) for each, held in known.items()}
     ends = {each: look for each, look in looks.items() if look is not None}
     asked = broker is not None
-    return OffsetReport(table.name, True, asked, partitions, tuple(findings), tuple(problems), ends, left_out)
+    return OffsetReport(table.name, True, asked, partitions, tuple(findings), tuple(problems), ends, left_out, removed)
 
 
 def _offsets_kept_since(tiers: Tiers, table: TableSpec) -> datetime | None:
@@ -242,41 +259,82 @@ def _topics(tiers: Tiers, table: TableSpec) -> set[str]:
     return {topic.strip() for (topics,) in found for topic in topics.split(",") if topic.strip()}
 
 
-def _gaps(
-    tiers: Tiers, table: TableSpec, broker: Broker | None, known: dict[Partition, BrokerPartition]
-) -> Iterator[OffsetFinding]:
+@dataclass(frozen=True)
+class _Questions:
+    """To the broker, as long as there is time.
+
+    :param unasked: sentences on what it was not asked
+    """
+
+    table: TableSpec
+    broker: Broker | None
+    known: Mapping[Partition, BrokerPartition]
+    until: float | None
+    unasked: list[str] = field(default_factory=list)
+
+    def messages(self, partition: Partition, wanted: Sequence[OffsetRange]) -> Mapping[int, datetime]:
+        """As of the broker; nothing where it was not asked."""
+        if self.broker is None or not wanted:
+            return {}
+        found = self.broker.messages(partition, wanted, self.until)
+        if found is None:
+            self.unasked.append(
+                f"{partition}: there was no time to ask the broker for all of {len(wanted):,} ranges of offsets, from "
+                f"{wanted[0].first} to {wanted[-1].last}, so whether messages of them are missing is not known. `k2 "
+                f"verify --offsets {self.table.name}` takes the time that it takes."
+            )
+        return found or {}
+
+
+def _gaps(tiers: Tiers, questions: _Questions) -> Iterator[OffsetFinding]:
     delivered: dict[Partition, list[Delivered]] = {}
-    for topic, number, first, last, micros in _ask(tiers, offset_queries.delivered(table)):
+    for topic, number, first, last, micros in _ask(tiers, offset_queries.delivered(questions.table)):
         found = Delivered(OffsetRange(first, last), from_micros(micros))
         delivered.setdefault(Partition(topic, number), []).append(found)
     for partition, parts in delivered.items():
-        for gap in interior_gaps(parts):
-            there = within(gap, known[partition]) if partition in known else None
-            held = broker.messages(partition, there) if broker and there else {}
-            for offsets, kind in judge_gap(gap, known.get(partition), held):
+        gaps, known = list(interior_gaps(parts)), questions.known.get(partition)
+        wanted = [there for gap in gaps if known is not None and (there := within(gap, known)) is not None]
+        held = sorted(questions.messages(partition, wanted))
+        for gap in gaps:
+            of_gap = held[bisect_left(held, gap.first) : bisect_right(held, gap.last)]
+            for offsets, kind in judge_gap(gap, known, of_gap):
                 yield OffsetFinding(partition, offsets, kind)
 
 
 def _unread(
-    broker: Broker,
+    questions: _Questions,
     last: dict[Partition, int],
-    known: dict[Partition, BrokerPartition],
     seen: Mapping[Partition, SeenEnd],
     since: datetime,
     kept_since: datetime,
     before: datetime,
 ) -> Iterator[OffsetFinding]:
-    for partition, held in known.items():
+    for partition, held in questions.known.items():
         rest = unread(last.get(partition), held)
         if rest is not None:
             late = overdue(seen.get(partition), last.get(partition), held, kept_since, before)
-            for offsets in ranges(due(broker.messages(partition, rest), since, before, late)):
+            for offsets in ranges(due(questions.messages(partition, [rest]), since, before, late)):
                 yield OffsetFinding(partition, offsets, OffsetKind.MISSING)
 
 
-def _not_in_bronze(tiers: Tiers, table: TableSpec, since: datetime, now: datetime) -> Iterator[OffsetFinding]:
-    missing = offset_queries.without_rows(table, table.source, since, now - _ON_ITS_WAY)
-    yield from _found(OffsetKind.NOT_IN_BRONZE, _ask(tiers, missing))
+def _not_in_bronze(
+    tiers: Tiers, table: TableSpec, since: datetime, now: datetime
+) -> tuple[list[OffsetFinding], tuple[Window, ...]]:
+    """What bronze lacks, and where it was not looked for."""
+    removed = _removed(tiers, table, since, now)
+    while True:
+        missing = offset_queries.without_rows(table, table.source, since, now - _ON_ITS_WAY, left_out=removed)
+        found = list(_found(OffsetKind.NOT_IN_BRONZE, _ask(tiers, missing)))
+        before, removed = removed, _removed(tiers, table, since, now)
+        if not found or removed == before:  # otherwise a day may have been moved away while ClickHouse looked
+            return found, before
+
+
+def _removed(tiers: Tiers, table: TableSpec, since: datetime, now: datetime) -> tuple[Window, ...]:
+    """Days of proven retention that bronze does not hold any more, in the time that is looked at."""
+    gone = read_kept(tiers, table).gone
+    days = [Window(day_window(first).low, day_window(last).high + table.longest_interval) for first, last in gone]
+    return intersect(days, Window(since, now))
 
 
 def _not_cold(

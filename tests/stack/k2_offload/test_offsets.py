@@ -12,6 +12,7 @@ from k2_offload.core.errors import OffloadError
 from k2_offload.core.observation import OffsetComparison
 from k2_offload.core.offsets import OffsetFinding, OffsetKind, OffsetRange, Partition, SeenEnd
 from k2_offload.work.offsets import compare_due, compare_offsets
+from tests.stack.k2_offload.test_retention import Proven
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=20)
@@ -121,3 +122,30 @@ def test_a_gap_that_is_read_again_in_part_stays_a_finding(workbench):
     assert missing() == [(0, "111 to 149"), (0, "200")]
     workbench.sql("DELETE FROM k2.message_offsets WHERE received_at < '2026-03-02 00:00:00'")
     assert missing() == [(0, "200")], "what lies below came after what lies above: whether more came, nobody knows"
+
+
+@pytest.mark.usefixtures("offsets_table")
+def test_a_day_that_proven_retention_has_moved_away_is_not_missing_in_bronze(workbench):
+    """Its messages are younger than what is looked at, and a removal waits for midnight alone."""
+    proven = Proven(
+        workbench, workbench.create_trades(extra=", raw_message String DEFAULT concat('m', toString(sequence))")
+    )
+    workbench.sql(
+        f"INSERT INTO k2.message_offsets SELECT '{proven.storage}', 't', 0, rowNumberInAllBlocks(), at, at, "
+        f"sipHash64(raw_message) FROM (SELECT at, raw_message FROM {proven.storage} ORDER BY sequence)"
+    )
+    proven.seal(NOON + timedelta(days=1, hours=20))
+    proven.remove()
+
+    def compared():
+        return compare_offsets(proven.tiers, proven.tables[0], None)
+
+    proven.now = NOON + timedelta(days=2, hours=14)
+    assert (compared().findings, compared().removed) == ((), ())
+    assert proven.states() == {"20260304": "held", "20260305": "waits"}
+    report = compared()
+    assert report.findings == ()
+    [removed] = report.removed
+    assert (removed.low.date(), removed.high) == (NOON.date(), NOON + timedelta(hours=12))
+    workbench.sql(f"ALTER TABLE {proven.storage} DELETE WHERE sequence = 20000 SETTINGS mutations_sync = 2")
+    assert compared().findings == (OffsetFinding(Partition("t", 0), OffsetRange(40, 40), OffsetKind.NOT_IN_BRONZE),)

@@ -27,3 +27,17 @@ def test_what_was_skipped_is_shown_and_brought(shell):
     assert (brought["rows_left_out_before"], brought["rows_left_out"], brought["left_out"]) == (600, 0, [])
     assert shell.workbench.cold_rows(table) == shell.workbench.warm_rows(table)
     assert "There is nothing to bring" in shell.k2("backfill", table).stdout
+
+
+def test_the_first_run_says_what_it_leaves_to_a_backfill(shell):
+    table = shell.workbench.create_trades()
+    shell.workbench.insert_trades(table, START, 1000)
+    shell.tables(shell.workbench.spec(table, history="backfill"))
+    ran = shell.json("run")
+    assert [layer["state"] for layer in ran["layers"]] == ["success"]
+    [shown] = ran["tables"]
+    assert (shown["table"], shown["state"], shown["rows"]) == (table, "left_out", 1000)
+    assert (shown["low"], shown["high"]) == ("2000-01-01T00:00:00.000000Z", shell.json("status")[0]["watermark"])
+    assert shell.json("backfill", table, "--dry-run")["rows_left_out"] == 1000
+    [again] = shell.json("run")["tables"]
+    assert again["state"] == "nothing_new"

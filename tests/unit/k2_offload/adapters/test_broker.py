@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ UNKNOWN_TOPIC, AUTHENTICATION = -188, -169
 """librdkafka's own codes."""
 
 
-def broker_that_says(monkeypatch, error=None, raised=None, settings=None, messages=()):
+def broker_that_says(monkeypatch, error=None, raised=None, settings=None, messages=(), seek=None):
     def list_topics(topic, **_):
         if raised is not None:
             raise KafkaException(raised)
@@ -30,13 +31,17 @@ def broker_that_says(monkeypatch, error=None, raised=None, settings=None, messag
     broker = Broker({"bootstrap.servers": "127.0.0.1:1"})
     left = iter(messages)
     consumer = SimpleNamespace(
-        list_topics=list_topics, close=lambda: None, assign=lambda _: None, poll=lambda _: next(left)
+        list_topics=list_topics, close=lambda: None, assign=lambda _: None, poll=lambda _: next(left), seek=seek
     )
     kafka = SimpleNamespace(
-        Consumer=make, KafkaException=KafkaException, KafkaError=KafkaError, TopicPartition=lambda *_: None
+        Consumer=make, KafkaException=KafkaException, KafkaError=KafkaError, TopicPartition=lambda *of: of
     )
     monkeypatch.setattr(broker, "_kafka", kafka)
     return broker
+
+
+def message(offset, at=0):
+    return SimpleNamespace(error=lambda: None, offset=lambda: offset, value=lambda: b"", timestamp=lambda: (1, at))
 
 
 @pytest.mark.parametrize("code", [KafkaError.UNKNOWN_TOPIC_OR_PART, UNKNOWN_TOPIC])
@@ -69,10 +74,25 @@ def test_a_range_below_the_logs_start_is_read_from_there(monkeypatch):
 def test_a_time_that_no_clock_shows_is_a_time_all_the_same(monkeypatch):
     """None at all, and microseconds where milliseconds are meant."""
     sent = [1_772_625_600_000, -1, 1_772_625_600_000_000]
-    messages = [
-        SimpleNamespace(error=lambda: None, offset=lambda n=n: n, value=lambda: b"", timestamp=lambda at=at: (1, at))
-        for n, at in enumerate(sent)
-    ]
-    found = broker_that_says(monkeypatch, messages=messages).messages(Partition("t", 0), OffsetRange(0, 2))
+    messages = [message(offset, at) for offset, at in enumerate(sent)]
+    found = broker_that_says(monkeypatch, messages=messages).messages(Partition("t", 0), [OffsetRange(0, 2)])
     assert found[0] == datetime(2026, 3, 4, 12, tzinfo=UTC)
     assert found[1] < found[0] < found[2]
+
+
+def test_what_lies_near_is_read_through_and_what_lies_far_is_looked_up(monkeypatch):
+    """4, 6 and 90001 are the ends of transactions."""
+    wanted = [OffsetRange(2, 2), OffsetRange(4, 4), OffsetRange(6, 8), OffsetRange(90_000, 90_001)]
+    messages = map(message, [2, 3, 5, 7, 8, 9, 90_000, 90_002])
+    sought = []
+    broker = broker_that_says(monkeypatch, messages=messages, seek=sought.append)
+    assert list(broker.messages(Partition("t", 0), wanted)) == [2, 7, 8, 90_000]
+    assert sought == [("t", 0, 90_000)]
+
+
+def test_when_it_is_too_late_nothing_is_said(monkeypatch):
+    messages = iter([message(0), message(1)])
+    now = iter(range(100))
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    broker = broker_that_says(monkeypatch, messages=messages)
+    assert broker.messages(Partition("t", 0), [OffsetRange(0, 10)], until=3) is None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
 from pyiceberg.schema import Schema
@@ -13,6 +15,7 @@ from pyiceberg.table.sorting import SortDirection, SortField, SortOrder
 from pyiceberg.transforms import DayTransform, IdentityTransform, MonthTransform
 from pyiceberg.types import IntegerType, NestedField, StringType, TimestamptzType
 
+from k2_offload.adapters import repeated_rows
 from k2_offload.adapters.repeated_rows import read_day
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.adoption import ADOPTED_PROPERTY, DayRows, Repeated
@@ -129,6 +132,34 @@ def test_rows_that_are_there_more_than_once_are_counted_and_named(catalog, forei
         schema.add_column("seen", TimestamptzType())
     cold = catalog.load(TABLE)
     assert read_day(cold, by_other_time, cold.columns, day, 10).undated == 6
+
+
+@pytest.mark.parametrize("key", [{}, {"key_columns": ("trades",), "version_column": "trades"}], ids=["rows", "keys"])
+def test_a_day_whose_rows_are_all_doubled_needs_little_memory_and_names_a_few(monkeypatch, key):
+    import pyarrow as pa
+
+    rows, step = 300_000, 10_000
+
+    def batches(*_):
+        for low in (*range(0, rows, step), *range(0, rows, step)):
+            numbers = np.arange(low, low + step)
+            times = pa.array(to_micros(NOON) + numbers, pa.timestamp("us", "UTC"))
+            yield pa.RecordBatch.from_arrays([times, pa.array(numbers)], names=["at", "trades"])
+
+    columns = [
+        SimpleNamespace(name="at", iceberg_type="timestamptz"),
+        SimpleNamespace(name="trades", iceberg_type="long"),
+    ]
+    texts = []
+    monkeypatch.setattr(repeated_rows, "_text", lambda value: texts.append(value) or str(value))
+    tracemalloc.start()
+    found = read_day(SimpleNamespace(read_day=batches), replace(TABLE, **key), columns, NOON.date(), 10)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.rows, found.duplicates, found.equal_keys) == (2 * rows, rows, 0)
+    assert (len(found.repeated), {each.times for each in found.repeated}) == (10, {2})
+    assert peak / found.rows < 40
+    assert len(texts) <= 10 * 2
 
 
 def test_rows_that_differ_only_where_the_source_has_no_column_are_repeated(catalog, foreign):

@@ -6,6 +6,7 @@ import io
 import json
 import threading
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from airflow.api.common import trigger_dag as triggering
@@ -14,7 +15,9 @@ from k2_offload.adapters.dag_runs import ActiveRun
 from k2_offload.cli import dag_runner
 from k2_offload.cli.dag_runner import Events, interrupted_when_stuck, run_by_scheduler
 from k2_offload.core.errors import NoAirflowDatabase
+from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.limits import TASK_SECONDS, unchanged_seconds
+from k2_offload.core.windows import Window
 
 DAG = "k2_offload_bronze"
 UNCHANGED_SECONDS = unchanged_seconds(TASK_SECONDS)
@@ -89,3 +92,23 @@ def test_a_run_of_the_scheduler_is_taken_back_or_named_when_the_command_is_inter
     assert ends == (runs if ended else [])
     assert len(notices) == (said is not None)
     assert not said or said.format(run=runs[0]) in notices[0]
+
+
+def test_what_was_skipped_since_the_run_began_is_told_once(monkeypatch):
+    noon = datetime(2026, 3, 4, 12, tzinfo=UTC)
+    before, other, now = (
+        Gap(Window(noon, noon + timedelta(hours=hours)), kind, 7, noon)
+        for hours, kind in ((1, GapKind.SKIPPED), (2, GapKind.EXPIRED), (3, GapKind.SKIPPED))
+    )
+    gaps = {"trades": [before]}
+    ledger = SimpleNamespace(migrate=lambda: None, read_tables=dict, read_gaps=lambda: gaps)
+    monkeypatch.setattr(dag_runner, "open_ledger", lambda _: ledger)
+    monkeypatch.setattr(dag_runner, "load_settings", lambda: None)
+    said = io.StringIO()
+    watch = dag_runner.LedgerWatch(Events(said))
+    gaps["trades"] += [other, now]
+    watch.look()
+    watch.look()
+    [event] = map(json.loads, said.getvalue().splitlines())
+    assert (event["event"], event["table"], event["state"], event["rows"]) == ("WindowMoved", "trades", "left_out", 7)
+    assert event["high"] == "2026-03-04T15:00:00.000000Z"

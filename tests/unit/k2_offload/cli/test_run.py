@@ -26,6 +26,8 @@ tables:
 """
 OPEN = WindowMoved("trades", "open", LOW, HIGH, 7, None)
 DONE = WindowMoved("trades", "committed", LOW, HIGH, 7, 1.5)
+LEFT = WindowMoved("trades", "left_out", "2000-01-01T00:00:00.000000Z", HIGH, 1234, None)
+BEGINS = "begins at 2026-03-04 12:15:00; 1,234 rows are left to `k2 backfill trades`"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,12 @@ DONE = WindowMoved("trades", "committed", LOW, HIGH, 7, 1.5)
         ([OPEN], ["not_finished", "not_finished"], [None, None], "not finished"),
         ([OPEN, DONE, OPEN, LayerEnded("bronze", "success", 1), LayerEnded("silver", "missing", 1)],
          ["moved", "not_finished"], [7, None], "not finished"),
+        ([LEFT, LayerEnded("bronze", "success", 1), LayerEnded("silver", "success", 1)],
+         ["left_out", "nothing_new"], [1234, 0], BEGINS),
+        ([LEFT, LayerEnded("bronze", "failed", 1)], ["left_out", "not_run"], [1234, None], BEGINS),
+        ([LEFT, OPEN, LayerEnded("bronze", "failed", 1)], ["failed", "not_run"], [None, None], "failed, see below"),
+        ([LEFT, OPEN, DONE, LEFT, LayerEnded("bronze", "success", 1), LayerEnded("silver", "success", 1)],
+         ["moved", "nothing_new"], [7, 0], "nothing new"),
     ],
 )  # fmt: skip
 def test_only_what_had_nothing_new_is_said_to_have_nothing_new(monkeypatch, tmp_path, events, states, rows, shown):
@@ -57,7 +65,7 @@ def test_only_what_had_nothing_new_is_said_to_have_nothing_new(monkeypatch, tmp_
     tables = json.loads(result.stdout)["tables"]
     assert [table["state"] for table in tables] == states
     assert [table["rows"] for table in tables] == rows
-    screen = CliRunner().invoke(app, ["run"]).stdout
+    screen = CliRunner().invoke(app, ["run"], terminal_width=200).stdout
     assert shown in screen
     assert ("nothing new" in screen) == ("nothing_new" in states)
 

@@ -53,3 +53,8 @@ def test_a_window_that_is_seen_after_the_last_layer_has_ended_is_shown(bars):
         bars.show(LayerEnded(layer, "success", 2.0))
     bars.show(window("open"))
     assert bars.lines == [("ending", True, ""), ("  trades", False, "moving 1,234 rows")]
+
+
+def test_a_table_that_leaves_its_history_out_has_a_full_bar(bars):
+    bars.show(window("left_out"))
+    assert bars.lines[1] == ("  trades", True, "left out 1,234 rows")

@@ -62,3 +62,30 @@ def test_what_has_changed_since_it_was_shown_is_not_accepted(gone):
     with pytest.raises(StaleWindow, match=r"were shown\. Nothing was put on record"):
         accept_missed(tiers, tiers.tables["bronze_a"], missed)
     assert world.postgres.entries["bronze_a"].gaps == ()
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_what_a_colleague_has_accepted_meanwhile_is_not_accepted_again(moved):
+    world = World()
+    for _ in range(20):
+        world.now += timedelta(minutes=1)
+        world.trade("bronze_a", world.now)
+    world.begin("bronze").proceed()
+    world.now += timedelta(hours=3)
+    tiers = world.cycle().tiers
+    table = tiers.tables["bronze_a"]
+    missed = find_missed(tiers, table)
+    assert [each.gap.kind for each in missed] == ["expired"]
+    world.now += timedelta(minutes=5)
+    accept_missed(tiers, table, find_missed(tiers, table))
+    if moved:
+        for _ in range(10):
+            world.now += timedelta(minutes=1)
+            world.trade("bronze_a", world.now)
+        world.begin("bronze").proceed()
+        assert world.watermark("bronze_a") > missed[0].gap.window.high
+    before = world.postgres.entries["bronze_a"]
+    with pytest.raises(StaleWindow, match=r"does not begin at .* any more.*Look again: `k2 accept bronze_a`"):
+        accept_missed(tiers, table, missed)
+    after = world.postgres.entries["bronze_a"]
+    assert (after.gaps, after.row.cleared_until) == (before.gaps, before.row.cleared_until)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -13,8 +14,10 @@ from k2_offload.core import offset_queries
 from k2_offload.core.errors import OffloadError, Refused, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.gaps import Gap, GapKind
+from k2_offload.core.holding import Kept as KeptDays
 from k2_offload.core.observation import OffsetComparison
 from k2_offload.core.offsets import BrokerPartition, OffsetFinding, OffsetKind, OffsetRange, Partition, SeenEnd
+from k2_offload.core.retention_queries import any_holding
 from k2_offload.core.skips import Skips
 from k2_offload.core.windows import Window
 from k2_offload.files import TABLES_FILE
@@ -40,6 +43,7 @@ class Tiers:
     lake_collection: str = "k2_lake"
     asked: list[str] = field(default_factory=list)
     gaps: tuple[Gap, ...] = ()
+    task_timeout: timedelta = timedelta(hours=1)
 
     @property
     def clickhouse(self):
@@ -59,6 +63,7 @@ class Tiers:
         self.asked.append(sql)
         usual = {
             "icebergLocal": [],
+            any_holding(): [(0,)],
             offset_queries.kept_since(TABLE): [(int(MADE.timestamp()),)],
             offset_queries.first_received(TABLE): [(0,)],
             offset_queries.feeding_views(TABLE): [(1,)],
@@ -75,14 +80,17 @@ class Tiers:
 class Broker:
     holds: dict[Partition, BrokerPartition]
     sent: dict[int, datetime] = field(default_factory=dict)
-    asked: list[OffsetRange] = field(default_factory=list)
+    asked: list[list[OffsetRange]] = field(default_factory=list)
+    seconds: float | None = None
 
     def partitions(self, _):
         return self.holds
 
-    def messages(self, _, wanted):
+    def messages(self, _, wanted, until=None):
         self.asked.append(wanted)
-        return {offset: at for offset, at in self.sent.items() if wanted.first <= offset <= wanted.last}
+        if until is not None and self.seconds is not None and until < time.monotonic() + self.seconds:
+            return None
+        return {at: self.sent[at] for each in wanted for at in range(each.first, each.last + 1) if at in self.sent}
 
 
 @pytest.fixture
@@ -125,11 +133,35 @@ GAP = {offset_queries.delivered(TABLE): [("t", 0, 0, 2, 1), ("t", 0, 9, 9, 2), (
 def test_a_gap_is_asked_for_from_the_logs_start_on():
     broker = Broker({ZERO: BrokerPartition(5, 10)}, dict.fromkeys(range(5, 9), NOW))
     report = compare_offsets(Tiers(GAP), TABLE, broker)
-    assert broker.asked == [OffsetRange(5, 8)]
+    assert broker.asked == [[OffsetRange(5, 8)]]
     assert [(each.offsets, each.kind) for each in report.findings] == [
         (OffsetRange(3, 4), OffsetKind.UNKNOWN),
         (OffsetRange(5, 8), OffsetKind.MISSING),
     ]
+
+
+MANY = {
+    offset_queries.delivered(TABLE): [("t", 0, 2 * each, 2 * each, each + 1) for each in range(2001)],
+    offset_queries.last_offsets(TABLE): [("t", 0, 4000)],
+}
+
+
+def test_a_partition_of_many_gaps_is_asked_for_at_once():
+    """As a transactional producer makes them: each commit takes an offset."""
+    broker = Broker({ZERO: BrokerPartition(0, 4002)}, {3: NOW, 3999: NOW})
+    report = compare_offsets(Tiers(MANY), TABLE, broker)
+    assert [len(each) for each in broker.asked] == [2000, 1]
+    assert [str(each.offsets) for each in report.findings] == ["3", "3999"]
+
+
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize(("seconds", "passed"), [(1799, True), (1801, False)])
+def test_where_there_is_no_time_to_ask_for_all_gaps_it_says_so(seconds, passed):
+    [report] = compare_due(Tiers(MANY), [TABLE], lambda: Broker({ZERO: BrokerPartition(0, 4001)}, seconds=seconds))
+    assert (report.passed, report.findings) == (passed, ())
+    if not passed:
+        [problem] = report.problems
+        assert problem.startswith("t[0]: there was no time to ask the broker for all of 2,000 ranges of offsets")
 
 
 @pytest.mark.parametrize(("first", "found"), [(0, 0), (MICROS - 7200 * 1_000_000, 1), (MICROS, 0)])
@@ -147,6 +179,21 @@ def test_a_message_without_a_row_in_iceberg_is_found(cold):
     assert "first_trade_at < fromUnixTimestamp64Micro(" + str(MICROS - 7200 * 1_000_000) in sql
     assert "message_hash NOT IN (SELECT sipHash64(raw_message) FROM icebergLocal('/l/t'" in sql
     assert "message_hash NOT IN (SELECT sipHash64(raw_message) FROM `k2`.rejected_messages)" in sql
+
+
+def test_days_that_went_while_bronze_was_asked_are_not_missing_in_it(monkeypatch):
+    """The first look at what is gone saw nothing, ClickHouse looked, and the second look finds a day."""
+    gone = [(), ((NOW.date() - timedelta(days=2),) * 2,)]
+    monkeypatch.setattr(offsets, "read_kept", lambda *_: KeptDays(gone=gone.pop(0) if len(gone) > 1 else gone[0]))
+    day = Window(NOW - timedelta(days=2), NOW - timedelta(days=1))
+    asked = offset_queries.without_rows(
+        TABLE, TABLE.source, NOW - timedelta(days=6), NOW - timedelta(minutes=5), left_out=[day]
+    )
+    tiers = Tiers({asked: [], "FROM k2.bronze_trades_binance": [("t", 0, 5, 6)]})
+    report = compare_offsets(tiers, TABLE, None)
+    assert (report.findings, report.removed) == ((), (day,))
+    assert "were not looked for in bronze" in report.notes[0]
+    assert f"`k2 retention {TABLE.name}`" in report.notes[0]
 
 
 HISTORY = Window(FIRST_WATERMARK, NOW - timedelta(hours=2))
