@@ -106,6 +106,19 @@ def test_the_feed_has_stopped(runbook):
     scenario.tables_equal()
 
 
+def test_all_timestamps_have_the_wrong_unit(runbook):
+    scenario = runbook("watermark.md#a-feed-is-silent", rows=0)
+    scenario.insert(-timedelta(days=3650))
+    scenario.fires("K2SourceEmpty")
+    assert "future" in scenario.check()
+    scenario.workbench.sql(f"ALTER TABLE {scenario.table} DELETE WHERE at > now() SETTINGS mutations_sync = 2")
+    scenario.insert(timedelta(minutes=10))
+    scenario.clears("K2SourceEmpty")
+    scenario.k2("run", scenario.table)
+    scenario.verify()
+    scenario.tables_equal()
+
+
 def test_an_audit_finds_a_row_that_was_changed(runbook):
     scenario = runbook("consistency.md#an-audit-of-everything")
     change = f"ALTER TABLE {scenario.table} UPDATE price = price {{}} 1 WHERE sequence = 5 SETTINGS mutations_sync = 2"
