@@ -66,25 +66,33 @@ def _ask_all(data: ColdData, client: Client, runs: int) -> tuple[dict[str, Secon
     answers: Answers = {}
     in_clickhouse = data.in_clickhouse(TRADES_TABLE), data.in_clickhouse(CANDLES_TABLE)
     in_spark = data.in_spark(TRADES_TABLE), data.in_spark(CANDLES_TABLE)
+
+    def ask_clickhouse(question: str, each: Parameters) -> tuple[float, list[tuple[object, ...]]]:
+        started = time.perf_counter()
+        answer = client.execute(each.clickhouse(question, *in_clickhouse))
+        return time.perf_counter() - started, answer
+
+    def ask_spark(question: str, each: Parameters) -> tuple[float, list[tuple[object, ...]]]:
+        return data.spark.timed_sql(each.spark(question, *in_spark))
+
+    ask = {"ClickHouse": ask_clickhouse, "Spark": ask_spark}
     for question in track(QUESTIONS, "asking", console=errors, transient=True):
-        parameters = [Parameters.draw(random, SYMBOLS, MIDNIGHT, DAYS) for _ in range(runs)]
-        of_clickhouse: list[float] = []
-        of_spark: list[float] = []
+        parameters = [Parameters.draw(random, SYMBOLS, MIDNIGHT, DAYS) for _ in range(_WARMING_RUNS + runs)]
+        taken: Seconds = {engine: [] for engine in ask}
         # Twice unmeasured: the first ones of a kind pay for what is compiled and cached.
-        for number, each in enumerate([*parameters[-_WARMING_RUNS:], *parameters], -_WARMING_RUNS):
-            if sum(of_clickhouse + of_spark) > _PATIENCE_SECONDS:
+        for number, each in enumerate(parameters, -_WARMING_RUNS):
+            if sum(map(sum, taken.values())) > _PATIENCE_SECONDS:
                 break
-            started = time.perf_counter()
-            answer = client.execute(each.clickhouse(question, *in_clickhouse))
-            taken = time.perf_counter() - started
-            spark_taken, spark_answer = data.spark.timed_sql(each.spark(question, *in_spark))
-            if answer != spark_answer or not answer:
+            # In turns: whoever comes second reads what is cached.
+            asked = {engine: ask[engine](question, each) for engine in (list(ask) if number % 2 else reversed(ask))}
+            answer = asked["ClickHouse"][1]
+            if answer != asked["Spark"][1] or not answer:
                 raise RuntimeError(f"{question}, {each}: ClickHouse and Spark do not agree")
             if number >= 0:
-                of_clickhouse.append(taken)
-                of_spark.append(spark_taken)
+                for engine, (engine_seconds, _) in asked.items():
+                    taken[engine].append(engine_seconds)
                 answers[question, number] = answer
-        seconds[question] = {"ClickHouse": of_clickhouse, "Spark": of_spark}
+        seconds[question] = taken
     return seconds, answers
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 from clickhouse_driver import Client
 
-from bench.harness.measure import Contender, median_of, take_turns
+from bench.harness.failures import Failures
+from bench.harness.measure import Contender, Turns, median_of, take_turns
 from bench.harness.report import Bars, Figures, Section, Target, against
 from bench.harness.scheduled_stack import Run, ScheduledStack, Task, scheduling
 from bench.harness.stack import Platform
@@ -50,10 +51,7 @@ def measure_cycle(platform: Platform, rounds: int, _scratch: Path) -> Section:
         for number in TABLES:
             (stack.settings.root / "include" / "tables.yaml").write_text(files[f"tables_{number}.yaml"])
             cycles = Cycles(stack, market, number)
-            cycles.ours()  # creates the cold tables
-            stack.rest(_IDLE_SECONDS)
-            ways = [Contender(_OURS, cycles.ours), Contender(_OLD, cycles.old)]
-            turns = take_turns(ways if number <= _MOST_OLD_TABLES else ways[:1], rounds, platform.failures)
+            turns = cycles.take_turns(rounds, platform.failures, lambda: stack.rest(_IDLE_SECONDS))
             runs = turns.runs
             lines += _lines(number, runs)
             lines += [(str(number), *failure.line(len(columns) - 1)) for failure in turns.failed]
@@ -142,6 +140,17 @@ class Cycles:
         self._market = market
         self._number = number
         self._moved = market.newest() if market.quarters else datetime.fromtimestamp(0, UTC)
+
+    def take_turns(self, rounds: int, failures: Failures, rest: Callable[[], None]) -> Turns[Run]:
+        """Both ways in turns, each after one that is not measured: it creates its tables.
+
+        :param rest: before the first turn that is measured
+        """
+        old = [Contender(_OLD, self.old)] if self._number <= _MOST_OLD_TABLES else []
+        self.ours()
+        take_turns(old, 1, failures)
+        rest()
+        return take_turns([Contender(_OURS, self.ours), *old], rounds, failures)
 
     def ours(self) -> Run:
         """A quarter of an hour of new trades, then a cycle; the layers wait for each other as every 15 minutes."""

@@ -29,7 +29,7 @@ def in_batches(
     for message in messages:
         if batch:
             flush_micros = batch[0].sent_micros + FLUSH_MICROS
-            is_due = message.sent_micros >= flush_micros > now_micros()
+            is_due = message.sent_micros >= flush_micros and message.sent_micros > now_micros()
             if is_due or trade_count >= BATCH_TRADES:
                 if not wait_until(batch[-1].sent_micros):
                     return

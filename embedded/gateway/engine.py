@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 _BASE_SETTINGS = {
     "implicit_select": "0",  # chDB would run "1 + 1" as a query; a server does not
     "storage_file_read_method": "pread",  # chDB would map files, which count as its memory
+    "max_partitions_per_insert_block": "0",  # of days; as docker/clickhouse/k2_users.xml
     "min_insert_block_size_bytes": str(32 << 20),  # a server's 256 MiB take three times the memory, and longer
 }
 # Settings that forbid changing settings: on a session that all clients share they could never be set back.

@@ -18,7 +18,9 @@ from k2_offload.core.observation import DagObservation
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-_PROCESS = "process"
+PROCESS = "process"
+"""What a run's conf says for :class:`ActiveRun` alone; no task is told it."""
+
 _LATEST_RUNS = 20
 _LATEST_SUCCESSES = 200  # some may have been for a few tables
 
@@ -74,7 +76,7 @@ class DagState:
 
 def conf_of_this_process(conf: dict[str, Any]) -> dict[str, Any]:
     """The conf for a run that this process makes, so that it is known as its own."""
-    return conf | {_PROCESS: own_process()}
+    return conf | {PROCESS: own_process()}
 
 
 def read_active_runs(dag_ids: Sequence[str]) -> list[ActiveRun]:
@@ -107,7 +109,7 @@ def read_active_runs(dag_ids: Sequence[str]) -> list[ActiveRun]:
                 since := (run.start_date if run.state == "running" else run.queued_at) or run.run_after,
                 last_change or since,
                 run.triggered_by == DagRunTriggeredByType.TEST,
-                (run.conf or {}).get(_PROCESS),
+                (run.conf or {}).get(PROCESS),
                 attempt_seconds(run.dag_id, task_seconds),
             )
             for run, last_change in session.execute(query)

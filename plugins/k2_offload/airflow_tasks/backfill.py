@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from airflow.sdk import AssetAlias
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from k2_offload.adapters import spark_submit
 from k2_offload.airflow_tasks.params import chosen_tables
@@ -50,16 +50,17 @@ class BackfillOperator(TellsChanges, SparkApplicationOperator):
 
         :raises AirflowFailException: if a table cannot be filled, there was no time for all of it, or fewer rows came
             than were left out and nobody has accepted that
+        :raises AirflowException: if a table's application has failed; another attempt is made
         """
         params = context["params"]
         low, high = (_time(params[key]) for key in ("from", "to"))
-        started, problems = datetime.now().astimezone(), []
+        started, problems, failures = datetime.now().astimezone(), [], []
         with open_tiers() as tiers:
             chosen = chosen_tables(tiers, context)
         for table in chosen:
             try:
                 self._fill(context, table, low, high, started)
-            except Unreachable:
+            except (Unreachable, AirflowFailException):
                 raise
             except NotBegun as error:
                 if table.name in params["tables"]:
@@ -68,6 +69,15 @@ class BackfillOperator(TellsChanges, SparkApplicationOperator):
                     log.info("%s", error)
             except OffloadError as error:
                 problems.append(str(error))
+            except Exception as error:
+                if self.killed:
+                    raise
+                # The TTL takes the rows of the others, too, while this one is tried again.
+                surprise = not isinstance(error, AirflowException)  # an application's words are told below
+                log.warning("%s has failed; the other tables have their turn", table.name, exc_info=surprise)
+                failures.append(f"{table.name}: {error}")
+        if failures:
+            raise AirflowException("\n".join([*failures, *problems]))
         if problems:
             raise AirflowFailException("\n".join(problems))
 

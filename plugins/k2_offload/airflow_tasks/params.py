@@ -1,4 +1,4 @@
-"""What the DAGs have in common: their time zone, how their tasks are tried and speak, and a field of their forms."""
+"""What the DAGs have in common: their time zone, how their tasks are tried, begin and speak, a field of their forms."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.timetables.trigger import CronTriggerTimetable
 
+from k2_offload.adapters.dag_runs import PROCESS
 from k2_offload.adapters.log_lines import JSON, AsJson
 from k2_offload.adapters.settings import load_settings
 from k2_offload.core.errors import InvalidTablesFile
@@ -37,14 +38,47 @@ def task_defaults(timeout_seconds: int) -> dict[str, Any]:
         "retries": TASK_RETRIES,
         "retry_delay": timedelta(seconds=TASK_RETRY_SECONDS),
         "execution_timeout": timedelta(seconds=timeout_seconds),
-        "pre_execute": choose_log_format,
+        "pre_execute": begin,
     }
 
 
 _AS_JSON = AsJson()
+_NOT_FOR_TASKS = {PROCESS, "openlineage"}
+"""What a run's conf may hold besides; the second is what Airflow's own TriggerDagRunOperator adds."""
 
 
-def choose_log_format(context: Any) -> None:  # noqa: ARG001 - Airflow's signature
+def begin(context: Any) -> None:
+    """What each task does first.
+
+    :raises AirflowFailException: if it would not do what its run was told
+    """
+    _choose_log_format()
+    _check_conf(context)
+
+
+def _check_conf(context: Any) -> None:
+    """Tasks read the DAG's parameters alone, and Airflow passes over what does not become one.
+
+    Without this, a run for one table would be one for all, and a dry run a real one.
+    """
+    dag, given = context["dag"], context["params"]
+    for name, told in (context["dag_run"].conf or {}).items():
+        if name in _NOT_FOR_TASKS:
+            continue
+        if name not in dag.params:
+            raise AirflowFailException(
+                f"This run was told {name!r}, which is no parameter of {dag.dag_id} ({', '.join(dag.params)}). Nothing "
+                "was changed. Trigger another run, with the right name."
+            )
+        if given[name] != told:
+            raise AirflowFailException(
+                f"This run was told {name} = {told!r}, and Airflow gives its tasks {given[name]!r}, because its option "
+                "[core] dag_run_conf_overrides_params is off. Nothing was changed. Set it to True where the tasks run "
+                "(AIRFLOW__CORE__DAG_RUN_CONF_OVERRIDES_PARAMS), then run the command again."
+            )
+
+
+def _choose_log_format() -> None:
     """Make this task's own lines JSON, if the settings say so; Airflow frames them as all others."""
     change = logging.Handler.addFilter if load_settings().log_format == JSON else logging.Handler.removeFilter
     for handler in logging.getLogger().handlers:

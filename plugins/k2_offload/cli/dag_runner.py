@@ -48,8 +48,8 @@ _POLL_SECONDS = 0.5
 class LayerEnded:
     """A layer's run has ended.
 
-    :param state: Airflow's, ``success`` or ``failed``; ``missing`` if there is no such DAG; ``queued`` or ``running``
-        if the scheduler stopped before the run had ended
+    :param state: Airflow's, ``success`` or ``failed``; ``missing`` if there is no such DAG, or it has none of the
+        tables; ``queued`` or ``running`` if the scheduler stopped before the run had ended
     """
 
     layer: str
@@ -175,7 +175,7 @@ def main() -> None:
         for layer in layers:
             started = time.monotonic()
             dag = dags.get(_id(layer))
-            state = "missing" if dag is None else _run(dag, request["tables"], request["conf"], events)
+            state = "missing" if dag is None else run_layer(dag, request["tables"], request["conf"], events)
             watch.look()
             events.send(LayerEnded(layer, state, time.monotonic() - started))
             if state != "success":
@@ -217,9 +217,17 @@ def _load_dags() -> dict[str, Any]:
     return dags
 
 
-def _run(dag: Any, tables: list[str], conf: dict[str, Any], events: Events) -> str:
+def run_layer(dag: Any, tables: list[str], conf: dict[str, Any], events: Events) -> str:
+    """Run a DAG for those of ``tables`` that are its own; for all of them if none is named.
+
+    :returns: the run's state, as of :class:`LayerEnded`
+    """
     # The names of other layers' tables mean nothing to this DAG's trigger form.
     chosen = [name for name in tables if name in dag.params.get_param("tables").schema["examples"]]
+    if tables and not chosen:  # they have left the table file since the command looked; none chosen would mean all
+        text = f"not run, because the table file has none of these any more for it: {', '.join(tables)}"
+        events.send(Notice(f"{dag.dag_id}: {text}. Nothing was changed"))
+        return "missing"
     conf = {**conf, "tables": chosen}
     if _scheduler_takes(dag.dag_id):
         return run_by_scheduler(dag.dag_id, conf, events)

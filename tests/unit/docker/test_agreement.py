@@ -346,6 +346,12 @@ def test_clickhouse_keeps_its_logs_of_itself_for_as_long_as_documented() -> None
     assert f"keeps {days[1]} days of them" in (ROOT / "docs/runbooks/maintenance.md").read_text()
 
 
+def test_a_block_may_have_trades_of_any_number_of_days_as_documented_for_other_servers() -> None:
+    setting = "max_partitions_per_insert_block"
+    assert clickhouse_file("k2_users.xml").findtext(f"profiles/default/{setting}") == "0"
+    assert f"`<{setting}>0</{setting}>` in the profile `default`" in (ROOT / "docs/production.md").read_text()
+
+
 def test_message_queues_are_the_embedded_stacks_with_another_engine() -> None:
     def tables(path: str) -> list[tuple[str, str]]:
         return re.findall(r"CREATE TABLE IF NOT EXISTS (\w+) (\(.*?\))\s+ENGINE", (ROOT / path).read_text())

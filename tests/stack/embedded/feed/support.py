@@ -84,3 +84,9 @@ def recorded_trades() -> list[RecordedTrade]:
         )
         for row in rows
     ]
+
+
+def messages_of_days(days: int) -> list[str]:
+    """A trade of now and of each of the days that follow: of days gone by, ClickHouse keeps seven."""
+    now = now_millis()
+    return [binance_message(t=number, T=now + number * 86_400_000) for number in range(days)]

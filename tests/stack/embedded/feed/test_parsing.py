@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 from clickhouse_driver import Client
 
-from tests.stack.embedded.feed.support import binance_message, insert, kraken_message, now_millis, select
+from tests.stack.embedded.feed.support import (
+    binance_message,
+    insert,
+    kraken_message,
+    messages_of_days,
+    now_millis,
+    select,
+)
 
 
 def rejections(client: Client) -> list[tuple[str, str, str]]:
@@ -124,6 +131,13 @@ def test_a_message_that_comes_twice_is_two_rows(clickhouse: Client) -> None:
     insert(clickhouse, "binance", [message, message])
     insert(clickhouse, "binance", [message])
     assert select(clickhouse, "SELECT count() FROM bronze_trades_binance") == [(3,)]
+
+
+def test_a_block_with_trades_of_more_days_than_clickhouse_takes_by_itself_arrives(clickhouse: Client) -> None:
+    days = 102  # its own limit of partitions of one block is 100
+    insert(clickhouse, "binance", messages_of_days(days))
+    for table in ("bronze_trades_binance", "silver_trades", "ohlcv_1d"):
+        assert select(clickhouse, f"SELECT count() FROM {table}") == [(days,)]
 
 
 NOT_DECIMAL = "is not a positive decimal text that Decimal(38, 18) holds exactly"

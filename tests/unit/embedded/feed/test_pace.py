@@ -55,6 +55,16 @@ def test_in_real_time_nothing_waits_longer_than_the_flush_time(stream: list[Mess
         assert all(clock.now_micros - each.sent_micros < FLUSH_MICROS for each in batch)
 
 
+@given(st.lists(st.integers(0, 4 * FLUSH_MICROS)))
+def test_after_an_insert_that_took_long_nothing_waits_longer_than_it_took(took: list[int]) -> None:
+    stream = [message(sent_micros=number * FLUSH_MICROS // 5) for number in range(200)]
+    clock, inserts, insert_micros = Clock(0), iter(took), 0
+    for batch in in_batches(stream, lambda: clock.now_micros, clock.wait_until):
+        assert all(clock.now_micros - each.sent_micros < max(FLUSH_MICROS, insert_micros) for each in batch)
+        insert_micros = next(inserts, 0)
+        clock.now_micros += insert_micros
+
+
 def test_a_backlog_goes_in_full_batches() -> None:
     stream = [message(sent_micros=second * 1_000_000) for second in range(2 * BATCH_TRADES + 1)]
     clock = Clock(now_micros=stream[-1].sent_micros + FLUSH_MICROS)

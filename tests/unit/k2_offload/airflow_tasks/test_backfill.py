@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 
 from k2_offload.airflow_tasks import backfill
 from k2_offload.airflow_tasks.spark_application import with_runner
-from k2_offload.core.errors import NotBegun, OffloadError
+from k2_offload.core.errors import NotBegun, OffloadError, Unreachable
 from k2_offload.core.windows import Window
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -27,10 +27,13 @@ class Run:
     :ivar problems: why a table cannot be looked at, by its name
     :ivar done: whose accepted NULLs were kept, tables that were filled, and those whose views were renewed
     :ivar short: tables of which fewer rows came than were left out
+    :ivar failures: what becomes of a table's application, by the table's name
+    :ivar killed: whether Airflow has ended the task by the time an application fails
     """
 
     def __init__(self, monkeypatch):
         self.problems, self.done, self.short = {}, [], set()
+        self.failures, self.killed = {}, False
         self.tables = [SimpleNamespace(name=name, job_group="bronze") for name in "abc"]
         tiers = SimpleNamespace(tables=SimpleNamespace(select=self._select))
         monkeypatch.setattr(backfill, "open_tiers", lambda: nullcontext(tiers))
@@ -60,7 +63,14 @@ class Run:
 
     def execute(self, *tables, **params):
         task = with_runner(backfill.BackfillOperator)(task_id="backfill")
-        task.submit = lambda _, plan, *__, **___: self.done.append(plan)
+
+        def submit(_, plan, *__, **___):
+            self.done.append(plan)
+            task.killed = self.killed
+            if plan in self.failures:
+                raise self.failures[plan]
+
+        task.submit = submit
         task.execute({"params": PARAMS | {"tables": list(tables)} | params})
 
 
@@ -87,6 +97,36 @@ def test_a_table_that_cannot_be_filled_fails_after_the_others(run):
     with pytest.raises(AirflowFailException, match="a cannot be read"):
         run.execute()
     assert [each for each in run.done if len(each) == 1] == ["b", "c"]
+
+
+def test_a_table_whose_application_fails_keeps_no_other_from_its_turn_and_another_attempt_is_made(run):
+    run.problems["b"] = OffloadError("b cannot be read")
+    run.failures["a"] = AirflowException("Error code is: 1.")
+    with pytest.raises(AirflowException, match=r"a: Error code is: 1\.\nb cannot be read") as raised:
+        run.execute()
+    assert not isinstance(raised.value, AirflowFailException)
+    assert [each for each in run.done if len(each) == 1] == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        AirflowFailException("no other attempt"), AirflowTaskTimeout("too long"), KeyboardInterrupt(),
+        Unreachable("ClickHouse", "k2_clickhouse", "refused"),
+    ],
+)  # fmt: skip
+def test_what_is_not_one_tables_own_failure_ends_the_attempt(run, failure):
+    run.failures["a"] = failure
+    with pytest.raises(type(failure)):
+        run.execute()
+    assert [each for each in run.done if len(each) == 1] == ["a"]
+
+
+def test_a_task_that_was_killed_begins_no_other_table(run):
+    run.failures["a"], run.killed = AirflowException("stopped before its end"), True
+    with pytest.raises(AirflowException, match=r"^stopped before its end"):
+        run.execute()
+    assert [each for each in run.done if len(each) == 1] == ["a"]
 
 
 def test_a_table_of_which_fewer_rows_came_is_red(run):

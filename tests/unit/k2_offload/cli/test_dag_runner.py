@@ -9,11 +9,13 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from airflow import sdk
 from airflow.api.common import trigger_dag as triggering
 
 from k2_offload.adapters.dag_runs import ActiveRun
+from k2_offload.airflow_tasks.params import tables_param
 from k2_offload.cli import dag_runner
-from k2_offload.cli.dag_runner import Events, interrupted_when_stuck, run_by_scheduler
+from k2_offload.cli.dag_runner import Events, interrupted_when_stuck, run_by_scheduler, run_layer
 from k2_offload.core.errors import NoAirflowDatabase
 from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.limits import TASK_SECONDS, unchanged_seconds
@@ -112,3 +114,20 @@ def test_what_was_skipped_since_the_run_began_is_told_once(monkeypatch):
     [event] = map(json.loads, said.getvalue().splitlines())
     assert (event["event"], event["table"], event["state"], event["rows"]) == ("WindowMoved", "trades", "left_out", 7)
     assert event["high"] == "2026-03-04T15:00:00.000000Z"
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [([], []), (["ohlcv_1m"], ["ohlcv_1m"]), (["trades", "ohlcv_1m"], ["ohlcv_1m"]), (["trades", "gone"], None)],
+)
+def test_a_run_for_tables_that_have_left_the_table_file_is_no_run_for_all(monkeypatch, asked, told):
+    confs, said = [], io.StringIO()
+    monkeypatch.setattr(dag_runner, "_scheduler_takes", lambda _: True)
+    monkeypatch.setattr(dag_runner, "run_by_scheduler", lambda _, conf, __: confs.append(conf) or "success")
+    dag = sdk.DAG("k2_offload_gold", params={"tables": tables_param("move", ["ohlcv_1m", "ohlcv_5m"])})
+    state = run_layer(dag, asked, {"dry_run": True}, Events(said))
+    if told is None:
+        assert (state, confs) == ("missing", [])
+        assert "trades, gone" in json.loads(said.getvalue())["text"]
+    else:
+        assert (state, confs, said.getvalue()) == ("success", [{"dry_run": True, "tables": told}], "")
