@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from k2_offload.adapters.foreign_table import ForeignTable
 from k2_offload.adapters.metadata_files import other_table
-from k2_offload.adapters.snapshot_chain import SnapshotChain, of_day, read_snapshot
+from k2_offload.adapters.snapshot_chain import SnapshotChain, of_day, read_snapshot, summary_total
 from k2_offload.adapters.table_properties import DELTA_ENCODINGS
 from k2_offload.core.backfill import find_skips
 from k2_offload.core.data_files import RegisteredFile
@@ -450,15 +450,13 @@ class ColdTable:
     @_told
     def total_rows(self) -> int:
         """Rows that readers see, from the current snapshot's summary."""
-        snapshot = self._table.current_snapshot()
-        return int(snapshot.summary["total-records"] or 0) if snapshot and snapshot.summary else 0
+        return summary_total(self._table, "total-records")
 
     @property
     @_told
     def delete_files(self) -> int:
         """Delete files of other writers in what readers see."""
-        snapshot = self._table.current_snapshot()
-        return int(snapshot.summary["total-delete-files"] or 0) if snapshot and snapshot.summary else 0
+        return summary_total(self._table, "total-delete-files")
 
     @_told
     def check_source(self, table: TableSpec, columns: Sequence[Column]) -> tuple[ColumnChange, ...]:

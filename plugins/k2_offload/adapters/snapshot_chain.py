@@ -7,11 +7,12 @@ from contextlib import AbstractContextManager
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
-from k2_offload.core.exactly_once import Snapshot
+from k2_offload.core.exactly_once import Snapshot, ancestors
 from k2_offload.core.seals import Step
 
 if TYPE_CHECKING:
     from pyiceberg.table import Table
+    from pyiceberg.table.metadata import TableMetadata
     from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 
 
@@ -19,6 +20,12 @@ def read_snapshot(snapshot: IcebergSnapshot) -> Snapshot:
     """What the protocol reads of a snapshot, as pyiceberg shows it."""
     summary = snapshot.summary.additional_properties if snapshot.summary else {}
     return Snapshot.read(snapshot.snapshot_id, snapshot.parent_snapshot_id, snapshot.sequence_number or 0, summary)
+
+
+def summary_total(table: Table | TableMetadata, key: str) -> int:
+    """A total of what readers see, as the current snapshot's summary has it; 0 if it has none."""
+    snapshot = table.current_snapshot()
+    return int(snapshot.summary[key] or 0) if snapshot and snapshot.summary else 0
 
 
 def of_day(column: str, day: date) -> str:
@@ -46,11 +53,7 @@ class SnapshotChain:
         :param snapshot_id: what readers see when left out
         """
         current = snapshot_id if snapshot_id is not None else self._table.metadata.current_snapshot_id
-        chain = []
-        while current is not None and (snapshot := self._snapshots.get(current)) is not None:
-            chain.append(snapshot)
-            current = snapshot.parent_id
-        return chain
+        return list(ancestors(current, self._snapshots.get))
 
     def step(self, snapshot: Snapshot, column: str, day: date) -> Step:
         """A snapshot, with the data files and delete files that may hold rows of a day.
