@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta
 from typing import TypeVar
 
 from k2_offload.core.content_hash import TypedColumn, content_hash, row_hash
-from k2_offload.core.day_comparison import DayScope, day_window
+from k2_offload.core.day_comparison import DayScope, day_window, days_window
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.lake import parquet_file
 from k2_offload.core.plan import PlannedColumn
@@ -220,7 +220,7 @@ def far_rows(table: TableSpec, first: date, last: date) -> str:
     :param last: inclusive
     """
     time, partition = source_column(table.timestamp_column), source_column(table.partition_column)
-    days = between(partition, Window(day_window(first).low, day_window(last).high))
+    days = between(partition, days_window(first, last))
     far = f"{time} > {partition} + toIntervalSecond({int(table.longest_interval.total_seconds())})"
     return f"SELECT count() FROM {source_of(table)} WHERE {days} AND {far}"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from math import ceil
 
+from k2_offload.core.day_comparison import day_window
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.windows import Window
 
@@ -22,8 +23,8 @@ class DayBounds:
     @staticmethod
     def of(day: date) -> DayBounds:
         """The whole day."""
-        start = FIRST_WATERMARK.replace(year=day.year, month=day.month, day=day.day)
-        return DayBounds(day, start, start + timedelta(days=1))
+        whole = day_window(day)
+        return DayBounds(day, whole.low, whole.high)
 
     def has(self, instant: datetime | None) -> bool:
         """Whether a time is in it."""
