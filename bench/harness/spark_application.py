@@ -20,14 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "include" / "spark_
 import offload  # noqa: F401 - finds the package
 from embedded.warm_application import WarmApplication, serve
 from k2_offload.adapters.clickhouse import ClickHouse
-from k2_offload.core.exactly_once import Snapshot, Stamp
-from k2_offload.core.heal import HealStamp
+from k2_offload.core.exactly_once import Snapshot
 from k2_offload.core.lake import parquet_file
 from k2_offload.core.plan import PlannedRows
 from k2_offload.core.queries import EXPORT_SETTINGS, of_split
 from k2_offload.core.splits import Split
 from k2_offload.core.transports import TRANSPORTS, Transport
-from offload_job.cold_table_writer import ColdTableWriter
+from offload_job.cold_table_writer import ColdTableWriter, RowsStamp
 from offload_job.transports.export import ExportTransport
 
 _PARALLEL = 4
@@ -46,7 +45,7 @@ class QuarterHourExport(ExportTransport):
         cold: ColdTableWriter,
         planned: PlannedRows,
         splits: Sequence[Split],
-        stamp: Stamp | HealStamp,
+        stamp: RowsStamp,
     ) -> Snapshot:
         """Export the window and stage its files."""
         column = planned.partition_field.removesuffix("_day")

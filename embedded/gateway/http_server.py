@@ -13,12 +13,13 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import chain
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from embedded.gateway.authentication import USER, Authentication
-from embedded.gateway.engine import Engine, Query, Session
+from embedded.gateway.authentication import USER
+from embedded.gateway.engine import Query, Session
 from embedded.gateway.errors import (
     NOT_IMPLEMENTED,
     SYNTAX_ERROR,
@@ -30,7 +31,7 @@ from embedded.gateway.errors import (
 )
 from embedded.gateway.http_body import Body, BodyError
 from embedded.gateway.http_formats import DEFAULT_FORMAT, can_stream, content_type, has_header, header_length
-from embedded.gateway.serving import DisconnectingMixIn, Outcome, cancelled_when, limit_sending, logged, next_byte
+from embedded.gateway.serving import GatewayServer, Outcome, cancelled_when, limit_sending, logged, next_byte
 from embedded.gateway.sql import DataInsert, is_select, quote_string, split_insert, split_output
 
 logger = logging.getLogger(__name__)
@@ -49,25 +50,13 @@ _NOT_SETTINGS = frozenset(
 )
 
 
-class HttpServer(DisconnectingMixIn, ThreadingHTTPServer):
-    """Listens for HTTP clients.
+class HttpServer(GatewayServer, HTTPServer):
+    """Listens for HTTP clients."""
 
-    :param send_timeout_seconds: a client that takes none of its result for so long loses its connection.
-    """
-
-    allow_reuse_address = True
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(
-        self, address: tuple[str, int], engine: Engine, authentication: Authentication, send_timeout_seconds: int
-    ) -> None:
-        self.engine = engine
-        self.authentication = authentication
-        self.send_timeout_seconds = send_timeout_seconds
+    def __init__(self, *arguments: Any) -> None:
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._sessions_lock = threading.Lock()
-        super().__init__(address, HttpConnection)
+        super().__init__(HttpConnection, *arguments)
 
     def session(self, session_id: str) -> Session:
         """The session of that name; the least recently used are forgotten beyond a thousand."""

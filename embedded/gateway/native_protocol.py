@@ -46,7 +46,6 @@ class ProtocolError(Exception):
 class Hello:
     """A client's greeting."""
 
-    client_name: str
     revision: int
     database: str
     user: str
@@ -75,7 +74,6 @@ class QueryPacket:
 class BlockShape:
     """What is known of a block that was read past."""
 
-    table_name: str
     column_count: int
     row_count: int
 
@@ -92,9 +90,8 @@ def read_packet_type(reader: RecordingReader) -> int:
 
 def read_hello(reader: RecordingReader) -> Hello:
     """The rest of a Hello packet."""
-    name = _read_string(reader)
-    read_varint(reader), read_varint(reader)  # the client's version
-    return Hello(name, read_varint(reader), _read_string(reader), _read_string(reader), _read_string(reader))
+    _read_string(reader), read_varint(reader), read_varint(reader)  # the client's name and version
+    return Hello(read_varint(reader), _read_string(reader), _read_string(reader), _read_string(reader))
 
 
 def read_query(reader: RecordingReader) -> QueryPacket:
@@ -142,7 +139,7 @@ def read_data_packet(reader: RecordingReader, sink: Sink) -> BlockShape:
     packet_type = read_packet_type(reader)
     if packet_type != DATA:
         raise ProtocolError(f"packet {packet_type} where Data was expected")
-    table_name = _read_string(reader)
+    _read_string(reader)  # the name of a table; the query says which
     BlockInfo().read(reader)
     shape = BytesIO()
     reader.start_recording(shape)
@@ -157,7 +154,7 @@ def read_data_packet(reader: RecordingReader, sink: Sink) -> BlockShape:
         _read_string(reader)
         skip_column(reader, _read_string(reader), row_count)
     reader.stop_recording()
-    return BlockShape(table_name, column_count, row_count)
+    return BlockShape(column_count, row_count)
 
 
 def _read_string(reader: RecordingReader) -> str:

@@ -10,10 +10,10 @@ import uuid
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from embedded.gateway import native_protocol as protocol
-from embedded.gateway.authentication import Authentication
-from embedded.gateway.engine import Chunk, Engine, Query, Session
+from embedded.gateway.engine import Chunk, Query, Session
 from embedded.gateway.errors import (
     NOT_IMPLEMENTED,
     UNEXPECTED_PACKET_FROM_CLIENT,
@@ -23,7 +23,7 @@ from embedded.gateway.errors import (
 )
 from embedded.gateway.native_columns import RecordingReader, check_type, read_blocks
 from embedded.gateway.serving import (
-    DisconnectingMixIn,
+    GatewayServer,
     Outcome,
     cancelled_when,
     describe,
@@ -39,23 +39,11 @@ logger = logging.getLogger(__name__)
 _READ_BUFFER_BYTES = 1 << 18
 
 
-class NativeServer(DisconnectingMixIn, socketserver.ThreadingTCPServer):
-    """Listens for native-protocol clients.
+class NativeServer(GatewayServer):
+    """Listens for native-protocol clients."""
 
-    :param send_timeout_seconds: a client that takes none of its result for so long loses its connection.
-    """
-
-    allow_reuse_address = True
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(
-        self, address: tuple[str, int], engine: Engine, authentication: Authentication, send_timeout_seconds: int
-    ) -> None:
-        self.engine = engine
-        self.authentication = authentication
-        self.send_timeout_seconds = send_timeout_seconds
-        super().__init__(address, NativeConnection)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(NativeConnection, *arguments)
 
 
 class NativeConnection(socketserver.BaseRequestHandler):

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from embedded.gateway.authentication import Authentication
 from embedded.gateway.engine import Chunk, Engine, Query
 from embedded.gateway.errors import QUERY_WAS_CANCELLED, GatewayError
 from embedded.gateway.sql import DataInsert, keyword
@@ -36,12 +37,30 @@ class Outcome:
         self.data_bytes += len(chunk.data)
 
 
-class DisconnectingMixIn(socketserver.BaseServer):
-    """A server that knows its clients and can send them away."""
+class GatewayServer(socketserver.ThreadingTCPServer):
+    """A server that knows its clients and can send them away.
 
-    def __init__(self, *arguments: Any) -> None:
+    :param connection: serves one of them
+    :param send_timeout_seconds: a client that takes none of its result for so long loses its connection.
+    """
+
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(
+        self,
+        connection: type[socketserver.BaseRequestHandler],
+        address: tuple[str, int],
+        engine: Engine,
+        authentication: Authentication,
+        send_timeout_seconds: int,
+    ) -> None:
+        self.engine = engine
+        self.authentication = authentication
+        self.send_timeout_seconds = send_timeout_seconds
         self._clients: set[socket.socket] = set()
-        super().__init__(*arguments)
+        super().__init__(address, connection)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Remember the client and serve it."""

@@ -105,10 +105,10 @@ def status(settings: StackSettings, *, airflow: bool = True) -> list[ServiceStat
         return list(pool.map(lambda service: _status_of(settings, service), services))
 
 
-def log_tail(path: Path, lines: int = _LOG_TAIL_LINES) -> str:
+def log_tail(path: Path) -> str:
     """The end of a log, for an error message."""
     try:
-        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+        return "\n".join(path.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
     except OSError:
         return "(no log)"
 

@@ -18,11 +18,9 @@ from k2_offload.core.errors import AuditFailed, DamagedTable, OffloadError, Stal
 from k2_offload.core.exactly_once import (
     BACKFILL_PROPERTY,
     FIRST_WATERMARK,
-    HEALED_BRANCH,
     SKIPPED_PROPERTY,
     WindowId,
 )
-from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.gaps import soon_expired
 from k2_offload.core.heal import HealId
 from k2_offload.core.job_connections import JobConnections
@@ -40,13 +38,11 @@ from offload_job import backfill as filling
 from offload_job import heal as healing
 from offload_job import move as job
 from offload_job.maintenance.rewrite import OldFiles, rewrite_days
-from offload_job.publishing import publish_staged
 from offload_job.swap import Swap
 from offload_job.transports.export import ExportTransport
 from tests.model.actors import Actor
 from tests.model.clickhouse import Row, Server, SimulatedClickHouse
 from tests.model.iceberg import (
-    MAIN,
     SIMULATED_JVM,
     Lakehouse,
     SimulatedCatalog,
@@ -370,7 +366,6 @@ class World:
             planned,
             BackfillId.parse(planned.backfill_id),
             cold,
-            lambda staged: publish_staged(cold, staged, (MAIN, HEALED_BRANCH), FaultPoint.BACKFILLED),
             SimulatedClickHouse(self.clickhouse),
             ExportTransport(JobConnections(None, None, "lake"), "local"),
             lambda: f"attempt-{next(self._attempts)}",

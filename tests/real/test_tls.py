@@ -21,6 +21,7 @@ from k2_offload.work.tiers import open_tiers
 from k2_offload.work.validate import check_lake, check_services
 from tests.real.crash import restart_clickhouse
 from tests.real.servers import TlsObjectStore
+from tests.real.test_faults import is_one_line
 from tests.support import free_ports
 from tests.support.cycles import table_file
 from tests.tls import Authority, TlsProxy, server_context
@@ -112,13 +113,6 @@ def looked_at(workbench):
         with open_tiers(parse_tables(table_file([workbench.spec("any")]))) as tiers:
             found |= {check.subject: check for check in check_lake(tiers)}
     return found
-
-
-def is_one_line(check, *words):
-    assert not check.passed
-    assert "\n" not in check.detail
-    for word in words:
-        assert word in check.detail, check.detail
 
 
 def test_validate_finds_everything_right(workbench, tls):

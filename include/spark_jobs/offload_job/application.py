@@ -25,8 +25,7 @@ from k2_offload.adapters.retry import with_retries
 from k2_offload.core.backfill import BackfillId
 from k2_offload.core.day_comparison import day_window
 from k2_offload.core.errors import OffloadError, StaleWindow
-from k2_offload.core.exactly_once import HEALED_BRANCH, Snapshot, WindowId
-from k2_offload.core.fault_points import FaultPoint
+from k2_offload.core.exactly_once import Snapshot, WindowId
 from k2_offload.core.heal import HealId
 from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.plan import Plan, PlannedBackfill, PlannedHeal, PlannedRows, PlannedWindow
@@ -36,7 +35,6 @@ from offload_job.cold_table_writer import ColdTableWriter, open_catalog
 from offload_job.heal import heal
 from offload_job.jvm import Jvm, end_with_parent, start_jvm
 from offload_job.move import move
-from offload_job.publishing import MAIN, publish_staged
 from offload_job.steps import Steps
 from offload_job.swap import Swap
 from offload_job.transport import Transport, load_transport
@@ -113,13 +111,8 @@ class Job:
 
     def _backfill(self, planned: PlannedBackfill, backfill_id: BackfillId) -> Snapshot | None:
         cold, transport = self._cold(planned), self._transport(planned.transport)
-
-        def publish(snapshot_id: int) -> bool:
-            branches = (MAIN, HEALED_BRANCH)
-            return publish_staged(cold, snapshot_id, branches, FaultPoint.BACKFILLED)
-
         with closing(ClickHouse(self.connections.clickhouse)) as clickhouse:
-            return backfill(planned, backfill_id, cold, publish, clickhouse, transport, lambda: uuid.uuid4().hex)
+            return backfill(planned, backfill_id, cold, clickhouse, transport, lambda: uuid.uuid4().hex)
 
     def _heal(self, planned: PlannedHeal, heal_id: HealId) -> Snapshot:
         cold = self._cold(planned)

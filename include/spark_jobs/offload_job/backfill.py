@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from k2_offload.core.backfill import BackfillId, BackfillStamp, audit_backfill, decide_backfill
 from k2_offload.core.errors import AuditFailed, OffloadError, StaleWindow
-from k2_offload.core.exactly_once import PublishDecision
+from k2_offload.core.exactly_once import HEALED_BRANCH, PublishDecision
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.limits import PUBLISH_ATTEMPTS
 from k2_offload.core.plan import PlannedBackfill
 from k2_offload.core.splits import split_days
+from offload_job.publishing import MAIN, publish_staged
 from offload_job.steps import Steps
 from offload_job.transport import check_source, text_checked
 
@@ -30,14 +31,12 @@ def backfill(
     planned: PlannedBackfill,
     backfill_id: BackfillId,
     cold: ColdTableWriter,
-    publish: Callable[[int], bool],
     clickhouse: ClickHouse,
     transport: Transport,
     new_attempt: Callable[[], str],
 ) -> Snapshot | None:
     """Bring one skipped range. Any number of processes may try that at the same time, and any of them die.
 
-    :param publish: moves main from a staged snapshot's parent to it, see :func:`offload_job.publishing.publish_staged`
     :param new_attempt: gives a name that was never used before
     :returns: what was published; ``None`` if the cold table held the range already
     :raises StaleWindow: if it has to be planned anew
@@ -47,9 +46,7 @@ def backfill(
     reached(FaultPoint.BACKFILL_STARTED, planned.table)
     splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
     counted = sum(split.rows for split in splits)
-    current = cold.java.currentSnapshot()
-    head = current.snapshotId() if current is not None else None
-    stamp = _check(planned, backfill_id, cold, head, counted, new_attempt())
+    stamp = _check(planned, backfill_id, cold, cold.head, counted, new_attempt())
     if stamp is None:
         return None
     cold.check_columns(planned.columns)
@@ -78,7 +75,7 @@ def backfill(
             return None
         cold.check_columns(planned.columns)
         reached(FaultPoint.BACKFILL_CHECKED, planned.table)
-        if checked == stamp and publish(staged.snapshot_id):
+        if checked == stamp and publish_staged(cold, staged.snapshot_id, (MAIN, HEALED_BRANCH), FaultPoint.BACKFILLED):
             return staged
         latest = _check(planned, backfill_id, cold, cold.head, counted, new_attempt())
         if latest is None:

@@ -36,6 +36,9 @@ from offload_job.scan_tasks import ScanTasks
 
 log = logging.getLogger(__name__)
 
+RowsStamp = Stamp | HealStamp | BackfillStamp
+"""What a snapshot that brings rows from ClickHouse says of itself."""
+
 _NAME_MAPPING = "schema.name-mapping.default"
 
 _COMPARES_WHOLE_TABLE = "JdbcTableOperations"
@@ -175,7 +178,7 @@ class ColdTableWriter:
         """The files that Iceberg's ``TableScan`` finds."""
         return ScanTasks.plan(self.jvm, scan)
 
-    def stage_files(self, files: Iterable[Any], stamp: Stamp | HealStamp | BackfillStamp) -> Snapshot:
+    def stage_files(self, files: Iterable[Any], stamp: RowsStamp) -> Snapshot:
         """Make the data files a snapshot on top of the current head that no reader sees.
 
         :param files: Iceberg ``DataFile`` objects; may be empty
@@ -185,7 +188,7 @@ class ColdTableWriter:
             append.appendFile(file)
         return self.stage(append, stamp)
 
-    def stage(self, update: Any, stamp: Stamp | HealStamp | BackfillStamp | RewriteStamp) -> Snapshot:
+    def stage(self, update: Any, stamp: RowsStamp | RewriteStamp) -> Snapshot:
         """Make an update a snapshot on top of the current head that no reader sees.
 
         :param update: Iceberg's ``SnapshotUpdate``
@@ -305,7 +308,7 @@ class ColdTableWriter:
         except Exception as error:  # noqa: BLE001
             log.warning("%s: files of a failed attempt are left to maintenance: %s", self.name, error)
 
-    def stage_again(self, snapshot_id: int, stamp: Stamp | HealStamp | BackfillStamp) -> int:
+    def stage_again(self, snapshot_id: int, stamp: RowsStamp) -> int:
         """Stage the files of a staged snapshot once more, on top of the head as it is now."""
         staged = self.staged(snapshot_id)
         with failures_translated(self.connection_id):

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from k2_offload.core.day_comparison import day_window
 from k2_offload.core.day_queries import hash_of_files
 from k2_offload.core.errors import OffloadError, StaleWindow
+from k2_offload.core.exactly_once import HEALED_BRANCH
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.heal import HealId, HealStamp, audit_heal, check_swap
 from k2_offload.core.limits import PUBLISH_ATTEMPTS
 from k2_offload.core.plan import PlannedHeal
 from k2_offload.core.splits import split_days
+from offload_job.publishing import MAIN, publish_staged
 from offload_job.steps import Steps
 from offload_job.transport import check_source, text_checked
 
@@ -48,9 +50,8 @@ def heal(
     """
     steps = Steps(log, planned.table, day_window(heal_id.day), heal_id.day)
     reached(FaultPoint.HEAL_STARTED, planned.table)
-    current = cold.java.currentSnapshot()
     cold.check_columns(planned.columns)
-    checked = _check(planned, heal_id, cold, swap, current.snapshotId() if current is not None else None)
+    checked = _check(planned, heal_id, cold, swap, cold.head)
     splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
     _audit(planned, heal_id, sum(split.rows for split in splits), planned.content_hash)
     with text_checked(f"{planned.table} {heal_id.day}"):
@@ -73,7 +74,7 @@ def heal(
         cold.check_columns(planned.columns)
         cold.check_stored(swapped.snapshot_id)
         said, checked = checked, _check(planned, heal_id, cold, swap, cold.parent_of(swapped.snapshot_id))
-        if said == checked and swap.publish(swapped.snapshot_id):
+        if said == checked and publish_staged(cold, swapped.snapshot_id, (MAIN, HEALED_BRANCH), FaultPoint.HEALED):
             return swapped
     raise OffloadError(
         f"{planned.table} {heal_id.day}: other writers committed to the cold table {PUBLISH_ATTEMPTS} times in a row "

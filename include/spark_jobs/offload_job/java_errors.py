@@ -17,6 +17,7 @@ from k2_offload.core.errors import (
     is_certificate_refusal,
     is_store_refusal,
 )
+from k2_offload.core.text import first_words
 
 SERVICE = "The Iceberg catalog or its storage"
 
@@ -95,8 +96,8 @@ def certificate_words(trace: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What Spark raises goes on for pages."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    """What Spark raises goes on for pages, and may say where its keys are."""
+    return first_words(error) or type(error).__name__
 
 
 @contextmanager

@@ -6,18 +6,16 @@ from collections.abc import Collection, Sequence
 from datetime import date
 from typing import Any
 
-from k2_offload.core.day_comparison import day_window
+from k2_offload.core.day_comparison import days_window
 from k2_offload.core.errors import ChangedTable, StaleWindow, Unreachable
-from k2_offload.core.exactly_once import HEALED_BRANCH, Snapshot
-from k2_offload.core.fault_points import FaultPoint
+from k2_offload.core.exactly_once import Snapshot
 from k2_offload.core.heal import HealId, HealStamp
 from k2_offload.core.maintenance import RewriteStamp, check_rewrite
 from k2_offload.core.text import show_days
-from k2_offload.core.windows import Window, to_micros
+from k2_offload.core.windows import to_micros
 from offload_job.cold_table_writer import ColdTableWriter
 from offload_job.java_errors import failures_translated, is_invalid
 from offload_job.jvm import Jvm
-from offload_job.publishing import MAIN, publish_staged
 from offload_job.scan_tasks import ScanTasks
 
 
@@ -35,7 +33,7 @@ class Swap:
         self._cold = cold
         self._name = name
         self._column = partition_column
-        self._range = Window(day_window(days[0]).low, day_window(days[-1]).high)
+        self._range = days_window(days[0], days[-1])
 
     def files(self, snapshot_id: int) -> list[str]:
         """What a snapshot holds of the days and of those between them, by path."""
@@ -127,15 +125,6 @@ class Swap:
                     f"is lost: {next_step}."
                 ) from error
             raise
-
-    def publish(
-        self,
-        snapshot_id: int,
-        branches: Sequence[str] = (MAIN, HEALED_BRANCH),
-        point: FaultPoint = FaultPoint.HEALED,
-    ) -> bool:
-        """See :func:`publish_staged`."""
-        return publish_staged(self._cold, snapshot_id, branches, point)
 
     def _tasks(self, snapshot_id: int) -> ScanTasks:
         expressions = self._jvm.org.apache.iceberg.expressions.Expressions

@@ -13,13 +13,11 @@ from k2_offload.core.transports import TRANSPORTS
 
 if TYPE_CHECKING:
     from k2_offload.adapters.clickhouse import ClickHouse
-    from k2_offload.core.backfill import BackfillStamp
-    from k2_offload.core.exactly_once import Snapshot, Stamp
-    from k2_offload.core.heal import HealStamp
+    from k2_offload.core.exactly_once import Snapshot
     from k2_offload.core.job_connections import JobConnections
     from k2_offload.core.plan import PlannedRows
     from k2_offload.core.splits import Split
-    from offload_job.cold_table_writer import ColdTableWriter
+    from offload_job.cold_table_writer import ColdTableWriter, RowsStamp
 
 
 class Transport(Protocol):
@@ -37,7 +35,7 @@ class Transport(Protocol):
         cold: ColdTableWriter,
         planned: PlannedRows,
         splits: Sequence[Split],
-        stamp: Stamp | HealStamp | BackfillStamp,
+        stamp: RowsStamp,
     ) -> Snapshot:
         """Move and stage; nothing is visible to readers afterwards.
 

@@ -226,14 +226,13 @@ WHERE watermarks.table_name = ANY(%(tables)s)
 ORDER BY windows.planned_at DESC;
 
 -- name: compared_days
-SELECT table_name, day, verdict, compared_at, warm_rows, cold_rows, late_rows, gone_rows, unequal_since, problem,
-       whole
+SELECT table_name, day, verdict, compared_at, warm_rows, cold_rows, late_rows, gone_rows, unequal_since, problem
 FROM k2_offload.offload_days
 WHERE table_name = ANY(%(tables)s) AND day >= %(since)s
 ORDER BY table_name, day;
 
 -- name: windows_of_day
-SELECT table_name, window_id, low, high, state, attempts, failures, planned_at, committed_at, rows, size_bytes
+SELECT table_name, window_id, low, high, state, failures, planned_at, committed_at, rows, size_bytes
 FROM k2_offload.offload_windows
 WHERE planned_at >= %(start)s AND planned_at < %(end)s OR committed_at >= %(start)s AND committed_at < %(end)s
     OR planned_at < %(start)s AND (state = 'open' OR state = 'committed' AND committed_at >= %(end)s);

@@ -6,14 +6,22 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from functools import cache, cached_property, wraps
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from k2_offload.adapters.foreign_table import ForeignTable
 from k2_offload.adapters.metadata_files import other_table
-from k2_offload.adapters.snapshot_chain import SnapshotChain, of_day, read_snapshot
+from k2_offload.adapters.snapshot_chain import (
+    SnapshotChain,
+    daily_specs,
+    day_of,
+    of_day,
+    partitioned_by,
+    read_snapshot,
+    summary_total,
+)
 from k2_offload.adapters.table_properties import DELTA_ENCODINGS
 from k2_offload.core.backfill import find_skips
 from k2_offload.core.data_files import RegisteredFile
@@ -48,9 +56,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.io import FileIO
     from pyiceberg.manifest import DataFile
-    from pyiceberg.partitioning import PartitionSpec
     from pyiceberg.table import Table
-    from pyiceberg.transforms import Transform
     from pyiceberg.types import IcebergType
 
 
@@ -214,14 +220,14 @@ class ColdTable:
         :param since: the first day
         :returns: ``None`` if some files are partitioned in another way
         """
-        daily = self._daily_specs(column)
+        daily = daily_specs(self._table, column)
         if not daily:
             return None
         rows: Counter[date] = Counter()
         for file in self._files(f"\"{column}\" >= '{since}T00:00:00+00:00'"):
             if file.spec_id not in daily:
                 return None
-            rows[_day_of(file)] += file.record_count
+            rows[day_of(file)] += file.record_count
         return rows
 
     @_told
@@ -230,8 +236,8 @@ class ColdTable:
 
         :param column: the time that the partitions are days of
         """
-        daily, files = self._daily_specs(column), self._files(of_day(column, day))
-        return [file.file_path for file in files if file.spec_id in daily and _day_of(file) == day]
+        daily, files = daily_specs(self._table, column), self._files(of_day(column, day))
+        return [file.file_path for file in files if file.spec_id in daily and day_of(file) == day]
 
     def read_day(
         self, column: str, day: date, names: Sequence[str], snapshot_id: int | None = None
@@ -261,7 +267,7 @@ class ColdTable:
 
         :param times: columns of times whose bounds are to be told
         """
-        daily, ids = self._daily_specs(partition_column), self.field_ids
+        daily, ids = daily_specs(self._table, partition_column), self.field_ids
         found = []
         for task in self._table.scan().plan_files():
             file = task.file
@@ -271,22 +277,11 @@ class ColdTable:
                 for column in times
                 if ids[column] in lower and ids[column] in upper
             }
-            day = _day_of(file) if file.spec_id in daily else None
+            day = day_of(file) if file.spec_id in daily else None
             form, has_deletes = str(file.file_format.value), bool(task.delete_files)
             size, rows = file.file_size_in_bytes, file.record_count
             found.append(RegisteredFile(file.file_path, form, rows, size, day, bounds, has_deletes))
         return sorted(found, key=lambda file: (file.day or date.min, file.path))
-
-    def _daily_specs(self, column: str) -> set[int]:
-        """Ids of the partition specs that are days of a time, and nothing else."""
-        from pyiceberg.transforms import DayTransform  # noqa: PLC0415
-
-        daily: list[tuple[str | None, Transform[Any, Any]]] = [(column, DayTransform())]
-        return {spec_id for spec_id, spec in self._table.specs().items() if self._partitioned_by(spec) == daily}
-
-    def _partitioned_by(self, spec: PartitionSpec) -> list[tuple[str | None, Transform[Any, Any]]]:
-        schema = self._table.schema()
-        return [(schema.find_column_name(field.source_id), field.transform) for field in spec.fields]
 
     def _files(self, row_filter: str) -> Iterator[DataFile]:
         return (task.file for task in self._table.scan(row_filter).plan_files())
@@ -450,15 +445,13 @@ class ColdTable:
     @_told
     def total_rows(self) -> int:
         """Rows that readers see, from the current snapshot's summary."""
-        snapshot = self._table.current_snapshot()
-        return int(snapshot.summary["total-records"] or 0) if snapshot and snapshot.summary else 0
+        return summary_total(self._table, "total-records")
 
     @property
     @_told
     def delete_files(self) -> int:
         """Delete files of other writers in what readers see."""
-        snapshot = self._table.current_snapshot()
-        return int(snapshot.summary["total-delete-files"] or 0) if snapshot and snapshot.summary else 0
+        return summary_total(self._table, "total-delete-files")
 
     @_told
     def check_source(self, table: TableSpec, columns: Sequence[Column]) -> tuple[ColumnChange, ...]:
@@ -482,7 +475,7 @@ class ColdTable:
         """
         from pyiceberg.transforms import DayTransform  # noqa: PLC0415
 
-        found = self._partitioned_by(self._table.spec())
+        found = partitioned_by(self._table, self._table.spec())
         if found != [(column, DayTransform())]:
             described = ", ".join(f"{transform} of '{name}'" for name, transform in found) or "nothing"
             target = ".".join(self._table.name())
@@ -492,10 +485,6 @@ class ColdTable:
                 f"change it on purpose, change the cold table too, with Spark: ALTER TABLE {target} REPLACE PARTITION "
                 f"FIELD … WITH days({column}). Files that are there keep their partitions."
             )
-
-
-def _day_of(file: DataFile) -> date:
-    return date(1970, 1, 1) + timedelta(days=file.partition[0])
 
 
 def _micros(bound: bytes) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.core.data_files import FileContent, Range, RegisteredFile
 from k2_offload.core.errors import OffloadError, UnreadableTable
+from k2_offload.core.text import first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,8 +38,7 @@ def read_file(
         return _read(cold, file, times, keys)
     except Exception as error:
         _check_size(cold, file)  # whether the storage still answers
-        first_line = next(iter(str(error).splitlines()), "")
-        raise FaultyFile(f"cannot be read: {type(error).__name__}: {first_line}".rstrip(".: ")) from error
+        raise FaultyFile(f"cannot be read: {first_line(error)}".rstrip(".: ")) from error
 
 
 def _check_size(cold: ColdTable, file: RegisteredFile) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
-from k2_offload.adapters.snapshot_chain import read_snapshot
+from k2_offload.adapters.snapshot_chain import daily_specs, day_of, read_snapshot
 from k2_offload.adapters.table_properties import missing
 from k2_offload.core.adoption import Shape, has_windows
 from k2_offload.core.tables import TableSpec
 
 if TYPE_CHECKING:
-    from pyiceberg.partitioning import PartitionSpec
     from pyiceberg.table import Table
     from pyiceberg.table.sorting import SortField
 
@@ -59,7 +58,7 @@ class ForeignTable:
         """
         with self._told():
             days, undated, others = Counter[date](), 0, 0
-            daily = {spec_id for spec_id, spec in self._table.specs().items() if self._is_daily(spec, partition_column)}
+            daily = daily_specs(self._table, partition_column)
             for task in self._table.scan().plan_files():
                 file = task.file
                 if file.spec_id not in daily:
@@ -67,7 +66,7 @@ class ForeignTable:
                 elif file.partition[0] is None:
                     undated += file.record_count
                 else:
-                    days[date(1970, 1, 1) + timedelta(days=file.partition[0])] += file.record_count
+                    days[day_of(file)] += file.record_count
             return Shape(
                 ".".join((self._table.catalog.name, *self._table.name())),
                 self._table.location(),
@@ -77,12 +76,6 @@ class ForeignTable:
                 undated,
                 others,
             )
-
-    def _is_daily(self, spec: PartitionSpec, column: str) -> bool:
-        from pyiceberg.transforms import DayTransform  # noqa: PLC0415
-
-        fields = [(self._table.schema().find_column_name(field.source_id), field.transform) for field in spec.fields]
-        return fields == [(column, DayTransform())]
 
     def _sorted_by(self, field: SortField) -> str:
         from pyiceberg.table.sorting import SortDirection  # noqa: PLC0415

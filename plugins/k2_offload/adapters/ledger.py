@@ -150,8 +150,8 @@ class Ledger:
 
     def _windows(self, statement: str, tables: Sequence[str], **values: object) -> dict[str, list[RecordedWindow]]:
         windows: dict[str, list[RecordedWindow]] = {table: [] for table in tables}
-        for row in self._look(statement, {"tables": list(tables), **values}):
-            windows[row[0]].append(RecordedWindow(*row))
+        for table, *row in self._look(statement, {"tables": list(tables), **values}):
+            windows[table].append(RecordedWindow(*row))
         return windows
 
     def read_compared_days(self, tables: Sequence[str], since: date) -> dict[str, list[RecordedDay]]:
@@ -161,7 +161,7 @@ class Ledger:
         """
         days: dict[str, list[RecordedDay]] = {table: [] for table in tables}
         for table, day, verdict, *others in self._look("compared_days", {"tables": list(tables), "since": since}):
-            days[table].append(RecordedDay(table, day, Verdict(verdict), *others))
+            days[table].append(RecordedDay(day, Verdict(verdict), *others))
         return days
 
     def record_day(self, found: DayComparison, problem: str | None, now: datetime) -> datetime | None:

@@ -66,7 +66,6 @@ class RecordedWindow:
     :param rows: published with it; ``None`` until then
     """
 
-    table: str
     low: datetime
     high: datetime
     state: str
@@ -92,10 +91,8 @@ class RecordedDay:
     :param gone_rows: rows that only the cold tier holds
     :param unequal_since: ``None`` while it is equal, or as it should be
     :param problem: why the day cannot be read, or was not healed
-    :param whole: whether the warm tier held the day as a whole
     """
 
-    table: str
     day: date
     verdict: Verdict
     compared_at: datetime
@@ -105,4 +102,3 @@ class RecordedDay:
     gone_rows: int
     unequal_since: datetime | None
     problem: str | None
-    whole: bool

@@ -7,7 +7,7 @@ from gzip import BadGzipFile
 from typing import TYPE_CHECKING
 
 from k2_offload.adapters.cold_storage import file_names
-from k2_offload.adapters.snapshot_chain import read_snapshot
+from k2_offload.adapters.snapshot_chain import read_snapshot, summary_total
 from k2_offload.core.errors import DamagedTable
 from k2_offload.core.exactly_once import find_published
 from k2_offload.core.registration import TableState, file_name, version_of
@@ -52,14 +52,13 @@ def state_of(metadata: TableMetadata, file: str) -> TableState:
 
     :param file: URI that it was read from
     """
-    snapshot = metadata.current_snapshot()
     return TableState(
         file,
         str(metadata.table_uuid),
         metadata.location,
         0 if metadata.format_version == 1 else metadata.last_sequence_number,
         datetime.fromtimestamp(metadata.last_updated_ms / 1000, UTC),
-        int(snapshot.summary["total-records"] or 0) if snapshot and snapshot.summary else 0,
+        summary_total(metadata, "total-records"),
         _watermark(metadata),
         frozenset(file_name(entry.metadata_file) for entry in metadata.metadata_log),
     )

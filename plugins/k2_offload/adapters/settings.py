@@ -11,7 +11,7 @@ from typing import Any
 
 from k2_offload.adapters.log_lines import FORMATS
 from k2_offload.adapters.schedule import FORMS, read_schedule
-from k2_offload.core.errors import ConfigurationError
+from k2_offload.core.errors import ConfigurationError, wrong_setting
 from k2_offload.core.limits import SHORTEST_TASK_SECONDS, TASK_SECONDS
 from k2_offload.core.runners import RUNNERS
 from k2_offload.files import IN_WHEEL, TABLES_FILE
@@ -95,16 +95,12 @@ def load_settings() -> Settings:
             "then run `k2 validate`."
         )
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", given.get("lake_collection", Settings.lake_collection)):
-        raise ConfigurationError(
-            f"[{_SECTION}] lake_collection is '{given['lake_collection']}', not a name of letters, digits and "
-            "underscores. Nothing was moved. Correct it; then run `k2 validate`."
+        raise wrong_setting(
+            "lake_collection", f"'{given['lake_collection']}', not a name of letters, digits and underscores"
         )
     for key, words in _CHOICES.items():
         if (word := given.get(key, words[0])) not in words:
-            raise ConfigurationError(
-                f"[{_SECTION}] {key} is '{word}', not one of: {', '.join(words)}. Nothing was moved. Correct it; then "
-                "run `k2 validate`."
-            )
+            raise wrong_setting(key, f"'{word}', not one of: {', '.join(words)}")
     if "schedule" in given:
         given["schedule"] = _schedule(given["schedule"])
     for key, least in _NUMBERS.items():
@@ -135,16 +131,10 @@ def _schedule(text: str) -> str:
     try:
         return read_schedule(text)
     except ValueError:
-        raise ConfigurationError(
-            f"[{_SECTION}] schedule is '{text}', not {FORMS}. Nothing was moved. Correct it in airflow.cfg or "
-            f"AIRFLOW__{_SECTION.upper()}__SCHEDULE; then run `k2 validate`."
-        ) from None
+        raise wrong_setting("schedule", f"'{text}', not {FORMS}") from None
 
 
 def _number(key: str, text: str, least: int) -> int:
     if not text.isdecimal() or int(text) < least:
-        raise ConfigurationError(
-            f"[{_SECTION}] {key} is '{text}', not a whole number of at least {least}. Nothing was moved. Correct "
-            f"it in airflow.cfg or AIRFLOW__{_SECTION.upper()}__{key.upper()}; then run `k2 validate`."
-        )
+        raise wrong_setting(key, f"'{text}', not a whole number of at least {least}")
     return int(text)

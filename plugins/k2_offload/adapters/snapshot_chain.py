@@ -5,20 +5,48 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from k2_offload.core.exactly_once import Snapshot
+from k2_offload.core.exactly_once import Snapshot, ancestors
 from k2_offload.core.seals import Step
 
 if TYPE_CHECKING:
+    from pyiceberg.manifest import DataFile
+    from pyiceberg.partitioning import PartitionSpec
     from pyiceberg.table import Table
+    from pyiceberg.table.metadata import TableMetadata
     from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
+    from pyiceberg.transforms import Transform
 
 
 def read_snapshot(snapshot: IcebergSnapshot) -> Snapshot:
     """What the protocol reads of a snapshot, as pyiceberg shows it."""
     summary = snapshot.summary.additional_properties if snapshot.summary else {}
     return Snapshot.read(snapshot.snapshot_id, snapshot.parent_snapshot_id, snapshot.sequence_number or 0, summary)
+
+
+def summary_total(table: Table | TableMetadata, key: str) -> int:
+    """A total of what readers see, as the current snapshot's summary has it; 0 if it has none."""
+    snapshot = table.current_snapshot()
+    return int(snapshot.summary[key] or 0) if snapshot and snapshot.summary else 0
+
+
+def partitioned_by(table: Table, spec: PartitionSpec) -> list[tuple[str | None, Transform[Any, Any]]]:
+    """Each column that a partition spec is of, with what is made of it."""
+    return [(table.schema().find_column_name(field.source_id), field.transform) for field in spec.fields]
+
+
+def daily_specs(table: Table, column: str) -> set[int]:
+    """Ids of the partition specs that are days of a time, and nothing else."""
+    from pyiceberg.transforms import DayTransform  # noqa: PLC0415
+
+    daily: list[tuple[str | None, Transform[Any, Any]]] = [(column, DayTransform())]
+    return {spec_id for spec_id, spec in table.specs().items() if partitioned_by(table, spec) == daily}
+
+
+def day_of(file: DataFile) -> date:
+    """The day of a file whose spec is daily."""
+    return date(1970, 1, 1) + timedelta(days=file.partition[0])
 
 
 def of_day(column: str, day: date) -> str:
@@ -46,11 +74,7 @@ class SnapshotChain:
         :param snapshot_id: what readers see when left out
         """
         current = snapshot_id if snapshot_id is not None else self._table.metadata.current_snapshot_id
-        chain = []
-        while current is not None and (snapshot := self._snapshots.get(current)) is not None:
-            chain.append(snapshot)
-            current = snapshot.parent_id
-        return chain
+        return list(ancestors(current, self._snapshots.get))
 
     def step(self, snapshot: Snapshot, column: str, day: date) -> Step:
         """A snapshot, with the data files and delete files that may hold rows of a day.

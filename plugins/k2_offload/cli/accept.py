@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from k2_offload.cli.console import command, print_json, screen
+from k2_offload.cli.console import PASSED, command, print_json, screen
 from k2_offload.cli.options import DryRunOption, JsonOption, TableArgument, YesOption, confirmed
 from k2_offload.core.gaps import GapKind
 from k2_offload.core.windows import format_time
@@ -37,7 +37,7 @@ def accept(
     if as_json:
         print_json(_document(table, missed, accepted))
     elif accepted:
-        screen.print(f"[green]✓[/green] {table}: on record; the next cycle goes on")
+        screen.print(f"{PASSED} {table}: on record; the next cycle goes on")
 
 
 def _explain(table: str, missed: Sequence[Missed]) -> str:

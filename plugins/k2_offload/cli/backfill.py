@@ -9,12 +9,13 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import TimeRemainingColumn
 
 from k2_offload.cli.console import (
     FINDING,
     command,
     errors,
+    new_progress,
     number_table,
     print_json,
     screen,
@@ -126,8 +127,7 @@ def _short(before: LeftOut, after: LeftOut) -> tuple[Shortage, ...]:
 @contextmanager
 def _progress(before: LeftOut) -> Iterator[None]:
     """A bar on standard error: the rows that are brought, how long the rest may take; lines without a terminal."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
-    bar = Progress(*columns, TimeRemainingColumn(), console=errors, transient=True, disable=not errors.is_terminal)
+    bar = new_progress(TimeRemainingColumn())
     task, ended = bar.add_task(f"bringing {before.table.name}", total=before.rows), threading.Event()
 
     def watch() -> None:

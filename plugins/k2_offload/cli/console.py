@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
 from rich.table import Table
 
 from k2_offload.core.errors import InvalidCondition, InvalidTablesFile, OffloadError
@@ -106,10 +106,13 @@ def with_progress(doing: str, items: Sequence[Item]) -> Iterator[Item]:
         yield item
 
 
-def new_progress() -> Progress:
-    """A bar on standard error that counts and disappears at the end."""
+def new_progress(*more: ProgressColumn) -> Progress:
+    """A bar on standard error that counts and disappears at the end; nothing where that is no terminal.
+
+    :param more: columns after the count
+    """
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
-    return Progress(*columns, console=errors, transient=True)
+    return Progress(*columns, *more, console=errors, transient=True, disable=not errors.is_terminal)
 
 
 def window_document(window: Window | None) -> dict[str, str | None]:

@@ -8,6 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
+from k2_offload.cli.console import PASSED
 from k2_offload.cli.dag_runner import LayerEnded, WindowMoved
 
 _BAR_WIDTH = 20
@@ -21,7 +22,7 @@ class RunProgress:
 
     def __init__(self, console: Console, layers: Sequence[str]) -> None:
         columns = (
-            SpinnerColumn(finished_text="[green]✓[/green]"),
+            SpinnerColumn(finished_text=PASSED),
             TextColumn("{task.description}"),
             BarColumn(bar_width=_BAR_WIDTH),
             TextColumn("{task.fields[told]}"),

@@ -82,11 +82,11 @@ def schema(
 
 
 def _stop(tiers: Tiers, table: str, column: str, *, yes: bool, quiet: bool) -> None:
-    if not yes and not confirmed(
-        f"{table}: '{column}' will be NULL in all rows from now on, for good; rows that are cold keep their values, "
-        "and their days can no longer be healed. Go on?"
-    ):
-        raise typer.Exit(FINDING)
+    if not yes:
+        confirmed(
+            f"{table}: '{column}' will be NULL in all rows from now on, for good; rows that are cold keep their "
+            "values, and their days can no longer be healed. Go on?"
+        )
     stopped = stop_filling(tiers, tiers.tables[table], column)
     if not quiet:
         screen.print(f"{PASSED} {table}: '{escape(column)}' is {'' if stopped else 'already '}not filled any more")

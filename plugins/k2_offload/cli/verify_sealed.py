@@ -64,7 +64,7 @@ def accept_sealed(tiers: Tiers, table: TableSpec, day: date, as_json: bool, *, y
         rows = {name: {"rows": seal.rows, "content_hash": str(seal.content_hash)} for name, seal in seals.items()}
         print_json({"table": table.name, "day": day.isoformat(), "seal_id": now.seal_id, **rows})
     else:
-        screen.print(f"[green]✓[/green] {table.name} {day}: accepted, and sealed; the seal before stays on record")
+        screen.print(f"{PASSED} {table.name} {day}: accepted, and sealed; the seal before stays on record")
 
 
 def _hash(seal: Seal) -> str:

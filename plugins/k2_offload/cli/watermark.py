@@ -5,7 +5,17 @@ from __future__ import annotations
 import typer
 
 from k2_offload.adapters.ledger_records import TableRecord
-from k2_offload.cli.console import FINDING, command, errors, number_table, print_json, screen, show_error, show_table
+from k2_offload.cli.console import (
+    FINDING,
+    PASSED,
+    command,
+    errors,
+    number_table,
+    print_json,
+    screen,
+    show_error,
+    show_table,
+)
 from k2_offload.cli.options import DryRunOption, JsonOption, TableArgument, YesOption, confirmed
 from k2_offload.cli.watermark_set import set_watermark
 from k2_offload.core.exactly_once import FIRST_WATERMARK, watermark_of
@@ -70,7 +80,7 @@ def rebuild(
         if as_json:
             print_json(_document(table, found, tiers.ledger.read_tables().get(table)))
         elif not dry_run:
-            screen.print(f"[green]✓[/green] {table}: the watermark is {format_time(found.watermark)}")
+            screen.print(f"{PASSED} {table}: the watermark is {format_time(found.watermark)}")
 
 
 def _read(tiers: Tiers, table: TableSpec) -> ColdReading:

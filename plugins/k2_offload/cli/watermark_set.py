@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from k2_offload.cli.console import command, print_json, screen
+from k2_offload.cli.console import PASSED, command, print_json, screen
 from k2_offload.cli.options import DryRunOption, JsonOption, TableArgument, YesOption, confirmed, parse_time_argument
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import format_time
@@ -58,7 +58,7 @@ def set_watermark(
             }
         )
     elif changed:
-        screen.print(f"[green]✓[/green] {table}: the watermark is {format_time(time)}")
+        screen.print(f"{PASSED} {table}: the watermark is {format_time(time)}")
 
 
 def _explain(table: TableSpec, found: Skip, time: datetime) -> str:

@@ -41,6 +41,7 @@ from k2_offload.core.exactly_once import (
     Published,
     Snapshot,
     WindowId,
+    ancestors,
 )
 from k2_offload.core.skips import Skips, covers
 from k2_offload.core.windows import Window, format_time, parse_time
@@ -115,11 +116,10 @@ def find_skips(
 
     :param published: the newest window of that chain
     """
-    oldest, current = None, head
-    while current is not None and (snapshot := snapshot_of(current)) is not None:
-        if snapshot.skips is not None:
-            return snapshot.skips
-        oldest, current = snapshot, snapshot.parent_id
+    oldest: Snapshot | None = None
+    for oldest in ancestors(head, snapshot_of):
+        if oldest.skips is not None:
+            return oldest.skips
     if published is None or oldest is None:
         return Skips()
     healed = snapshot_of(branches[HEALED_BRANCH]) if HEALED_BRANCH in branches else None

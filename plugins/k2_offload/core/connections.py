@@ -154,7 +154,7 @@ def authority(host: str, port: int) -> str:
 
 
 def _servers(fields: ConnectionFields, usual_port: int) -> list[tuple[str, int]]:
-    hosts = _required(fields, "host")
+    hosts = _host(fields)
     servers = []
     for text in map(str.strip, hosts.split(",")):
         host, colon, port = text.rpartition(":")
@@ -194,7 +194,7 @@ def read_catalog(fields: ConnectionFields) -> CatalogSettings:
                 f"connection '{fields.connection_id}': extra '{key}' is neither a text nor a number. Nothing was sent."
             )
     common: dict[str, Any] = {key: str(value) for key, value in extra.items()}
-    host = _required(fields, "host")
+    host = _host(fields)
     if kind == "rest":
         if fields.port:
             raise ConfigurationError(
@@ -250,7 +250,7 @@ def read_docker(fields: ConnectionFields) -> DockerEndpoint:
 
     :raises ConfigurationError: if the URL is none, only some of the files are there, or anything else is
     """
-    url = _required(fields, "host")
+    url = _host(fields)
     if not url.startswith(("unix:///", "tcp://")):
         raise ConfigurationError(
             f"connection '{fields.connection_id}': host is '{without_secrets(url)}'; expected the Docker engine's "
@@ -304,11 +304,10 @@ def is_cluster(master: str) -> bool:
     return master.partition("[")[0] != "local"
 
 
-def _required(fields: ConnectionFields, name: str) -> str:
-    value = getattr(fields, name)
-    if not value:
-        raise ConfigurationError(f"connection '{fields.connection_id}' has no {name}")
-    return str(value)
+def _host(fields: ConnectionFields) -> str:
+    if not fields.host:
+        raise ConfigurationError(f"connection '{fields.connection_id}' has no host")
+    return fields.host
 
 
 def _refuse_others(fields: ConnectionFields, known: Sequence[str]) -> None:

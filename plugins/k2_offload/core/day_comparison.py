@@ -36,6 +36,14 @@ def day_window(day: date) -> Window:
     return Window(midnight, midnight + timedelta(days=1))
 
 
+def days_window(first: date, last: date) -> Window:
+    """UTC days as one range.
+
+    :param last: inclusive
+    """
+    return Window(day_window(first).low, day_window(last).high)
+
+
 @dataclass(frozen=True)
 class DayScope:
     """Which rows of a table are compared.

@@ -7,11 +7,11 @@ from datetime import date, datetime, timedelta
 from typing import TypeVar
 
 from k2_offload.core.content_hash import TypedColumn, content_hash, row_hash
-from k2_offload.core.day_comparison import DayScope, day_window
+from k2_offload.core.day_comparison import DayScope, day_window, days_window
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.lake import parquet_file
 from k2_offload.core.plan import PlannedColumn
-from k2_offload.core.queries import select, source_of
+from k2_offload.core.queries import rows_per_day, select, source_of
 from k2_offload.core.sql import between, instant, quote, source_column
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
@@ -27,12 +27,8 @@ AnyColumn = TypeVar("AnyColumn", bound=TypedColumn)
 
 def warm_rows_per_day(table: TableSpec, since: date, below: datetime, left_out: Sequence[Window]) -> str:
     """Rows ``(day, rows)`` of the source that the cold tier must hold, by partition day, from ``since`` on."""
-    partition, first = source_column(table.partition_column), day_window(since).low
-    return (
-        f"SELECT toDate32({partition}, 'UTC') AS day, count() FROM {source_of(table)} "
-        f"WHERE {partition} >= {instant(to_micros(first))} AND "
-        f"{_due(source_column(table.timestamp_column), below, left_out)} GROUP BY day ORDER BY day"
-    )
+    due = _due(source_column(table.timestamp_column), below, left_out)
+    return rows_per_day(table, f"{_since(table, since)} AND {due}")
 
 
 def warm_day(table: TableSpec, columns: Sequence[Column], scope: DayScope) -> str:
@@ -190,11 +186,7 @@ def sealed_day(
 
 def rows_per_day_since(table: TableSpec, since: date) -> str:
     """Rows ``(day, rows)`` of all that the source shows, by partition day, from ``since`` on."""
-    partition = source_column(table.partition_column)
-    return (
-        f"SELECT toDate32({partition}, 'UTC') AS day, count() FROM {source_of(table)} "
-        f"WHERE {partition} >= {instant(to_micros(day_window(since).low))} GROUP BY day ORDER BY day"
-    )
+    return rows_per_day(table, _since(table, since))
 
 
 def unmoved_days(table: TableSpec, below: datetime, left_out: Sequence[Window]) -> str:
@@ -220,7 +212,7 @@ def far_rows(table: TableSpec, first: date, last: date) -> str:
     :param last: inclusive
     """
     time, partition = source_column(table.timestamp_column), source_column(table.partition_column)
-    days = between(partition, Window(day_window(first).low, day_window(last).high))
+    days = between(partition, days_window(first, last))
     far = f"{time} > {partition} + toIntervalSecond({int(table.longest_interval.total_seconds())})"
     return f"SELECT count() FROM {source_of(table)} WHERE {days} AND {far}"
 
@@ -246,6 +238,10 @@ def in_scope(table: TableSpec, scope: DayScope, reference: Callable[[str], str] 
     """
     due = _due(reference(table.timestamp_column), scope.below, scope.left_out)
     return f"{between(reference(table.partition_column), day_window(scope.day))} AND {due}"
+
+
+def _since(table: TableSpec, day: date) -> str:
+    return f"{source_column(table.partition_column)} >= {instant(to_micros(day_window(day).low))}"
 
 
 def _due(time: str, below: datetime, left_out: Sequence[Window]) -> str:

@@ -174,7 +174,8 @@ def wrong_setting(name: str, what: str) -> ConfigurationError:
     :param what: what it is, and what it should be
     """
     return ConfigurationError(
-        f"[k2_offload] {name} is {what}. Nothing was moved and no row is lost. Correct it; then run `k2 validate`."
+        f"[k2_offload] {name} is {what}. Nothing was moved and no row is lost. Correct it in airflow.cfg or "
+        f"AIRFLOW__K2_OFFLOAD__{name.upper()}; then run `k2 validate`."
     )
 
 

@@ -19,7 +19,7 @@ is in the chain, or it is not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -192,6 +192,17 @@ class Published:
 def watermark_of(published: Published | None) -> datetime:
     """Every row below it is in the cold table, none at or above it."""
     return published.window_id.window.high if published else FIRST_WATERMARK
+
+
+def ancestors(head: int | None, snapshot_of: Callable[[int], Snapshot | None]) -> Iterator[Snapshot]:
+    """A snapshot and those below it, newest first, as far as they have not expired.
+
+    :param snapshot_of: the snapshot of an id, ``None`` once expired
+    """
+    current = head
+    while current is not None and (snapshot := snapshot_of(current)) is not None:
+        yield snapshot
+        current = snapshot.parent_id
 
 
 def find_published(

@@ -161,10 +161,6 @@ class Holding:
         since = max(self.whole_since, first_whole_day(now, shortest))
         return replace(self, whole_since=since, kept_for=shortest)
 
-    def of(self, partition_id: str) -> Record | None:
-        """What is on record of a partition."""
-        return next((each for each in self.records if each.partition_id == partition_id), None)
-
     def with_record(self, record: Record) -> Holding:
         """With a record in the place of what was on record of its partition."""
         others = self.without(record.partition_id).records

@@ -28,7 +28,7 @@ from datetime import date, datetime
 from math import ceil
 
 from k2_offload.core.errors import AuditFailed, DamagedTable, StaleWindow
-from k2_offload.core.exactly_once import ATTEMPT_PROPERTY, PUBLISHED_BRANCH, Published, Snapshot
+from k2_offload.core.exactly_once import ATTEMPT_PROPERTY, PUBLISHED_BRANCH, Published, Snapshot, ancestors
 from k2_offload.core.text import show_days
 
 REWRITE_PROPERTY = "k2.rewrite"
@@ -200,12 +200,10 @@ def expire_before(
     :raises DamagedTable: if the branch of the last window is no ancestor of main
     """
     kept: list[int] = []
-    current = head
-    while current is not None and (snapshot := snapshot_of(current)) is not None:
-        kept.append(current)
-        if current == published.snapshot.snapshot_id:
+    for snapshot in ancestors(head, snapshot_of):
+        kept.append(snapshot.snapshot_id)
+        if snapshot.snapshot_id == published.snapshot.snapshot_id:
             break
-        current = snapshot.parent_id
     marker = branches.get(PUBLISHED_BRANCH)
     if marker not in (None, published.snapshot.snapshot_id):
         raise DamagedTable(
@@ -213,12 +211,10 @@ def expire_before(
             "window. No snapshot was expired and no row is lost. The next window that is published moves the branch; "
             f"`k2 run {table}` at once."
         )
-    current = head
-    while current is not None and (snapshot := snapshot_of(current)) is not None:
-        if time_of(current) <= wanted:
-            kept.append(current)
+    for snapshot in ancestors(head, snapshot_of):
+        if time_of(snapshot.snapshot_id) <= wanted:
+            kept.append(snapshot.snapshot_id)
             break
-        current = snapshot.parent_id
     return min([wanted, *map(time_of, kept)]), frozenset(kept)
 
 

@@ -184,12 +184,12 @@ def rows_per_step(table: TableSpec, window: Window, step: timedelta) -> str:
     )
 
 
-def rows_per_day(table: TableSpec, window: Window) -> str:
-    """Rows ``(day of the partition column in UTC, rows)`` of the window, by day."""
-    return (
-        f"SELECT {_day(table)} AS day, count() FROM {source_of(table)} "
-        f"WHERE {within(table, window)} GROUP BY day ORDER BY day"
-    )
+def rows_per_day(table: TableSpec, condition: str) -> str:
+    """Rows ``(day of the partition column in UTC, rows)``, by day, of those that are chosen.
+
+    :param condition: such as :func:`within`
+    """
+    return f"SELECT {_day(table)} AS day, count() FROM {source_of(table)} WHERE {condition} GROUP BY day ORDER BY day"
 
 
 def rows_per_slot(table: TableSpec, condition: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from math import ceil
 
+from k2_offload.core.day_comparison import day_window
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.windows import Window
 
@@ -22,8 +23,8 @@ class DayBounds:
     @staticmethod
     def of(day: date) -> DayBounds:
         """The whole day."""
-        start = FIRST_WATERMARK.replace(year=day.year, month=day.month, day=day.day)
-        return DayBounds(day, start, start + timedelta(days=1))
+        whole = day_window(day)
+        return DayBounds(day, whole.low, whole.high)
 
     def has(self, instant: datetime | None) -> bool:
         """Whether a time is in it."""
@@ -35,7 +36,6 @@ class LedgerWindow:
     """One window as the ledger knows it.
 
     :param state: ``open``, ``committed`` or ``abandoned``
-    :param attempts: how often it was planned or resumed
     :param failures: how often it was planned and not published
     :param rows: published with it; ``None`` until then, as ``size_bytes``
     """
@@ -43,7 +43,6 @@ class LedgerWindow:
     window_id: str
     window: Window
     state: str
-    attempts: int
     failures: int
     planned_at: datetime
     committed_at: datetime | None
@@ -97,7 +96,6 @@ class DayWindow:
     :param at: when its snapshot was made, right before readers saw it; where that has expired, when the ledger knew it
     :param lag: from its beginning to that; no row of it waited longer. ``None`` for the first window of a table, which
         begins in 2000, and for one without rows
-    :param took: from its plan to its commit; ``None`` where the ledger does not know it
     """
 
     at: datetime
@@ -105,7 +103,6 @@ class DayWindow:
     rows: int
     size_bytes: int
     lag: timedelta | None
-    took: timedelta | None
 
 
 @dataclass(frozen=True)
@@ -171,7 +168,7 @@ class DayFigures:
 def figures_of(bounds: DayBounds, ledger: Sequence[LedgerWindow], chain: Chain | None) -> DayFigures:
     """Put together what both say.
 
-    The chain decides which windows there are; the ledger knows when they were planned and recorded.
+    The chain decides which windows there are; the ledger knows which were planned, and failed.
 
     :param ledger: windows that were planned or recorded as published on the day, or waited all day
     :param chain: ``None`` if it could not be read, or does not exist
@@ -186,15 +183,14 @@ def figures_of(bounds: DayBounds, ledger: Sequence[LedgerWindow], chain: Chain |
     )
     if chain is None or not chain.covers(bounds.start):
         windows = [
-            _window(each.committed_at or bounds.start, each.window, each.rows or 0, each.size_bytes or 0, each)
+            _window(each.committed_at or bounds.start, each.window, each.rows or 0, each.size_bytes or 0)
             for each in recorded
         ]
         unknown = (None, None, None, None, None, None)
         return DayFigures(False, _ordered(windows), *unknown, len(planned), failures, 0, waiting)
-    known = {each.window_id: each for each in ledger if each.state == "committed"}
     of_day = [each for each in chain.snapshots if bounds.has(each.made_at)]
     windows = [
-        _window(each.made_at, each.window, each.rows, each.size_bytes, known.get(each.window_id))
+        _window(each.made_at, each.window, each.rows, each.size_bytes)
         for each in of_day
         if each.window is not None and each.window_id is not None
     ]
@@ -217,10 +213,9 @@ def figures_of(bounds: DayBounds, ledger: Sequence[LedgerWindow], chain: Chain |
     )
 
 
-def _window(at: datetime, window: Window, rows: int, size_bytes: int, record: LedgerWindow | None) -> DayWindow:
+def _window(at: datetime, window: Window, rows: int, size_bytes: int) -> DayWindow:
     counts = rows > 0 and window.low > FIRST_WATERMARK
-    took = record.committed_at - record.planned_at if record is not None and record.committed_at is not None else None
-    return DayWindow(at, window, rows, size_bytes, at - window.low if counts else None, took)
+    return DayWindow(at, window, rows, size_bytes, at - window.low if counts else None)
 
 
 def _ordered(windows: Sequence[DayWindow]) -> tuple[DayWindow, ...]:

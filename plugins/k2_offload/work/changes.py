@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from k2_offload.adapters.cold_table import ColdTable, SnapshotEntry
 from k2_offload.core.backfill import BackfillId
-from k2_offload.core.day_comparison import day_window
+from k2_offload.core.day_comparison import day_window, days_window
 from k2_offload.core.exactly_once import Published, Snapshot
 from k2_offload.core.heal import HealId
 from k2_offload.core.seals import Seal
@@ -73,7 +73,7 @@ def find_rewrites(tiers: Tiers, table: TableSpec, known: Collection[int]) -> Ite
     """
     for cold, entry in _seen(tiers, table):
         if (days := entry.rewritten_days) and entry.snapshot.snapshot_id not in known:
-            window = Window(day_window(days[0]).low, day_window(days[-1]).high)
+            window = days_window(days[0], days[-1])
             yield _change(table, cold, "rewrite", window, entry.snapshot)
 
 

@@ -41,7 +41,7 @@ class Look:
 def targets(tiers: Tiers) -> dict[str, str]:
     """Of every cold table that can be registered, by name: the seals of days, first, and those of the table file."""
     tables = {table.name: table.target for table in tiers.tables.by_name.values()}
-    namespaces = sorted({target.partition(".")[0] for target in tables.values()})
+    namespaces = sorted({table.namespace for table in tiers.tables.by_name.values()})
     seals = {SEALS_TABLE if len(namespaces) == 1 else f"{each}.{SEALS_TABLE}": each for each in namespaces}
     return {name: f"{namespace}.{SEALS_TABLE}" for name, namespace in seals.items()} | tables
 
@@ -186,7 +186,7 @@ def _finding(
 def _sealed_in(tiers: Tiers, target: str) -> list[str]:
     """The tables whose seals are in one table of the lake."""
     namespace = target.partition(".")[0]
-    return [table.name for table in tiers.tables.by_name.values() if table.target.partition(".")[0] == namespace]
+    return [table.name for table in tiers.tables.by_name.values() if table.namespace == namespace]
 
 
 def _place(where: str | None) -> str:

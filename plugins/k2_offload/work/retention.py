@@ -10,7 +10,8 @@ from datetime import date, timedelta
 
 from k2_offload.core.errors import InvalidSource, OffloadError, OtherRun, Overloaded, Refused, Unreachable
 from k2_offload.core.holding import Record
-from k2_offload.core.retention import HOLDING_SUFFIX, Next
+from k2_offload.core.retention import Next
+from k2_offload.core.retention_queries import holding_of
 from k2_offload.core.tables import TableSpec
 from k2_offload.work.holding import HoldingTable, check_storage, end_whole, remember_ttl, ttl_in_the_way
 from k2_offload.work.known_seals import by_namespace, share_seals
@@ -77,7 +78,7 @@ def restore_day(tiers: Tiers, table: TableSpec, day: date) -> Record:
         unknown = sorted(opened.held.keys() - {record.partition_id for record in opened.known.records})
     if unknown:
         raise OffloadError(
-            f"{table.name} {day}: its rows are not on record as held, and {storage.name}{HOLDING_SUFFIX} has rows of "
+            f"{table.name} {day}: its rows are not on record as held, and {holding_of(storage.name)} has rows of "
             f"partition {', '.join(unknown)}, which are not on record. {SAFE} `k2 retention {table.name} --apply` "
             "brings them back, or says why not."
         )

@@ -215,5 +215,6 @@ def _find_late_rows(tiers: Tiers, table: TableSpec, cold: ColdTable | None) -> d
     cold_rows = cold.rows_per_day(table.partition_column, since)
     if cold_rows is None:
         return None
-    late = late_rows(tiers.clickhouse.rows_per_day(queries.rows_per_day(table, window)), cold_rows, since)
+    warm_rows = tiers.clickhouse.rows_per_day(queries.rows_per_day(table, queries.within(table, window)))
+    late = late_rows(warm_rows, cold_rows, since)
     return {day: rows for day, rows in late.items() if not kept.is_gone(day)}

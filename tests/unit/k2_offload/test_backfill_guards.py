@@ -137,6 +137,12 @@ def test_the_model_fails_without_a_guard(monkeypatch, meanwhile, mutation):
         happens(world, meanwhile)
 
 
+def test_a_cut_chain_is_known_by_the_branch_that_a_backfill_moves():
+    world = skipped()
+    the_chain_is_cut_after_a_backfill(world)
+    assert world.cycle().catalog.load(world.tables[TABLE]).skips == world.skips(TABLE)
+
+
 def happens(world, meanwhile):
     meanwhile(world)
     world.check()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from k2_offload.core.errors import ConfigurationError, Refused, Unreachable
-from offload_job.java_errors import Thrown, certificate_words, translate
+from offload_job.java_errors import Thrown, certificate_words, first_line, translate
 
 WRONG_KEYS = Thrown("S3Exception", "Forbidden (Service: S3, Status Code: 403, Request ID: 17F0) (SDK Attempt Count: 1)")
 NO_BUCKET = Thrown("NoSuchBucketException", "The specified bucket does not exist (Service: S3, Status Code: 404)")
@@ -100,3 +100,9 @@ def test_what_spark_says_of_a_certificate_is_found_in_its_trace():
         "NotAfter: Fri Nov 27 09:24:21 UTC 2026"
     )
     assert certificate_words("An error occurred\n: SparkException: failed\n\tat sun.CertificateException.x") == ""
+
+
+def test_of_pages_of_words_the_first_line_is_told_and_no_secret():
+    pages = "[FAILED_READ_FILE] s3://lake/a.parquet: https://me:key@store/a?signature=abc\n\tat org.apache.spark"
+    assert first_line(RuntimeError(pages)) == "[FAILED_READ_FILE] s3://lake/a.parquet: https://…@store/a?…"
+    assert first_line(RuntimeError()) == "RuntimeError"

@@ -11,15 +11,14 @@ from typing import Any
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.log_lines import about
 from k2_offload.core.connections import is_cluster
-from k2_offload.core.exactly_once import Snapshot, Stamp
+from k2_offload.core.exactly_once import Snapshot
 from k2_offload.core.fault_points import FaultPoint, reached
-from k2_offload.core.heal import HealStamp
 from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.lake import parquet_file
 from k2_offload.core.plan import PlannedRows
 from k2_offload.core.queries import EXPORT_SETTINGS, of_split
 from k2_offload.core.splits import Split
-from offload_job.cold_table_writer import ColdTableWriter
+from offload_job.cold_table_writer import ColdTableWriter, RowsStamp
 from offload_job.export_task import TRY, Export, Exported, file_of, run_export
 from offload_job.spark_cluster import SparkCluster
 from offload_job.steps import Steps
@@ -46,7 +45,7 @@ class ExportTransport:
         cold: ColdTableWriter,
         planned: PlannedRows,
         splits: Sequence[Split],
-        stamp: Stamp | HealStamp,
+        stamp: RowsStamp,
     ) -> Snapshot:
         """Export the window and stage its files.
 

@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 from k2_offload.adapters.clickhouse import ALL_OR_AN_ERROR, ClickHouse
 from k2_offload.core.connections import authority
 from k2_offload.core.errors import Refused, is_certificate_refusal
-from k2_offload.core.exactly_once import WINDOW_PROPERTY, Snapshot, Stamp
+from k2_offload.core.exactly_once import WINDOW_PROPERTY, Snapshot
 from k2_offload.core.fault_points import FaultPoint, reached
-from k2_offload.core.heal import HealStamp
 from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.plan import PlannedColumn, PlannedRows
 from k2_offload.core.queries import ask_whether_text, of_split
 from k2_offload.core.splits import Split
 from k2_offload.core.sql import quote
-from offload_job.cold_table_writer import ColdTableWriter
+from offload_job.cold_table_writer import ColdTableWriter, RowsStamp
 from offload_job.java_errors import SERVICE, certificate_words
 from offload_job.session import start_session
 
@@ -47,7 +46,7 @@ class JdbcTransport:
         cold: ColdTableWriter,
         planned: PlannedRows,
         splits: Sequence[Split],
-        stamp: Stamp | HealStamp,
+        stamp: RowsStamp,
     ) -> Snapshot:
         """Read the window through Spark and stage what it wrote."""
         from py4j.protocol import Py4JJavaError  # noqa: PLC0415 - comes with Spark

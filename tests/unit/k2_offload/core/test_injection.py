@@ -70,7 +70,7 @@ def statements(table: TableSpec, column_names: list[str], uri: str) -> list[str]
         queries.first_expiry(table, STORAGE, 0),
         queries.expiry_of(table, STORAGE, 0),
         queries.rows_per_step(table, WINDOW, timedelta(hours=1)),
-        queries.rows_per_day(table, WINDOW),
+        queries.rows_per_day(table, queries.within(table, WINDOW)),
         queries.rows_per_slot(table, queries.within(table, WINDOW)),
         split,
         queries.ask_whether_text(split, SPLIT, table.timestamp_column),

@@ -31,7 +31,7 @@ COLUMNS = (map_column("candles", "window_end", "DateTime64(6, 'UTC')"), map_colu
 def test_every_query_of_a_window_has_the_same_half_open_bounds():
     texts = [
         queries.rows_per_step(CANDLES, WINDOW, HOUR),
-        queries.rows_per_day(CANDLES, WINDOW),
+        queries.rows_per_day(CANDLES, queries.within(CANDLES, WINDOW)),
         queries.rows_per_slot(CANDLES, queries.within(CANDLES, WINDOW)),
         queries.select_split(CANDLES, COLUMNS, queries.within(CANDLES, WINDOW)),
         queries.select(CANDLES, COLUMNS, queries.within(CANDLES, WINDOW)),

@@ -31,7 +31,7 @@ TABLES = parse_tables(
 RUNNING = DagState(paused=False)
 COMPARED = Records(Comparisons(NOON))
 WINDOW = RecordedWindow(
-    "b", NOON - HOUR, NOON - 15 * MINUTE, "committed", "scheduled__1", 1, 1234, 1234, 5000, NOON - 14 * MINUTE,
+    NOON - HOUR, NOON - 15 * MINUTE, "committed", "scheduled__1", 1, 1234, 1234, 5000, NOON - 14 * MINUTE,
     NOON - 13 * MINUTE,
 )  # fmt: skip
 

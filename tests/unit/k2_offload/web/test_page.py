@@ -250,8 +250,8 @@ def test_a_table_that_is_not_there_is_not_found():
 def detail(text="plain"):
     window = replace(WINDOW, dag_run_id=text)
     days = (
-        RecordedDay("b", (NOON - 2 * DAY).date(), Verdict.EQUAL, NOON, 10, 10, 0, 0, None, None, True),
-        RecordedDay("b", NOON.date(), Verdict.CHANGED_ROWS, NOON, 12, 11, 3, 2, NOON - HOUR, text, True),
+        RecordedDay((NOON - 2 * DAY).date(), Verdict.EQUAL, NOON, 10, 10, 0, 0, None, None),
+        RecordedDay(NOON.date(), Verdict.CHANGED_ROWS, NOON, 12, 11, 3, 2, NOON - HOUR, text),
     )
     snapshots = (
         SnapshotEntry(NOON, text, Snapshot(77, None, 1, None, 5, 6, rows_after=15), True),

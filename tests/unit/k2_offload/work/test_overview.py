@@ -55,7 +55,7 @@ def test_all_that_answers_is_shown(tiers):
 
 def test_the_windows_of_a_day_are_shown_however_many_they_are(tiers):
     windows = [
-        RecordedWindow("bronze_a", at, at + HOUR / 60, "committed", "run", 1, 7, 7, 9, at, at)
+        RecordedWindow(at, at + HOUR / 60, "committed", "run", 1, 7, 7, 9, at, at)
         for at in (NOON - number * HOUR / 60 for number in range(1, 1500))
     ]
     tiers.ledger.read_windows_since = lambda names, since: {
