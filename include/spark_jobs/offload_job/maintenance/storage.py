@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from offload_job.jvm import Jvm
 
 _MILLIS = 1000
+_COMMIT_SECONDS = 5
+"""A commit's metadata file is written so long before the catalog names it, at most."""
+
 _LOOKED_AT = 100
 """Of the files that were removed: Iceberg logs what it cannot remove, and says nothing."""
 
@@ -109,12 +113,20 @@ class Storage:
         if not found:
             return {}
         with failures_translated(self._cold.connection_id):
-            java = self._cold.java
-            java.refresh()
             listed = self._list()
-            last_sequence_number = java.operations().current().lastSequenceNumber()
-            check_alone(self._name, self._cold.uuid, last_sequence_number, self._other_metadata(listed))
+            try:
+                self._check_alone(listed)
+            except DamagedTable:  # of a commit that is just being made: its metadata file comes before it
+                time.sleep(_COMMIT_SECONDS)
+                self._check_alone(listed)
             return {file: listed.get(file, 0) for file in found}
+
+    def _check_alone(self, listed: Mapping[str, int]) -> None:
+        """Of the table as it is after the listing, so that what others commit meanwhile is its own."""
+        java = self._cold.java
+        java.refresh()
+        last_sequence_number = java.operations().current().lastSequenceNumber()
+        check_alone(self._name, self._cold.uuid, last_sequence_number, self._other_metadata(listed))
 
     def _list(self) -> dict[str, int]:
         """The files in the table's folder, and their sizes in bytes."""
