@@ -21,7 +21,7 @@ from k2_offload.core.errors import OffloadError
 from k2_offload.core.maintenance_plan import report_from_json
 from k2_offload.core.tables import TableSpec
 from k2_offload.work.changes import Change, find_rewrites, seen_snapshots
-from k2_offload.work.maintenance import plan_all, record
+from k2_offload.work.maintenance import begin, plan_all, record
 from k2_offload.work.tiers import Tiers, open_tiers
 from k2_offload.work.verify_seals import verify_due
 
@@ -47,6 +47,7 @@ class MaintainOperator(TellsChanges, SparkApplicationOperator):
             chosen = chosen_tables(tiers, context)
             plan, problems = plan_all(tiers, chosen, dry_run=params["dry_run"])
             before = _seen_before(tiers, [tiers.tables[planned.table] for planned in plan.tables])
+            begin(tiers, plan)
         if plan.tables:
             with tempfile.TemporaryDirectory(prefix="k2-maintenance-") as folder:
                 report = Path(folder) / "report.json"

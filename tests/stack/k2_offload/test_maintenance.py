@@ -99,6 +99,7 @@ def test_a_closed_day_of_many_files_becomes_one_and_holds_the_same_rows(workbenc
     assert (would.rewritten_days, would.problems) == (1, ())
     assert files_of(workbench, table) == files
     assert table not in cycle.ledger.last_maintained(), "nothing was done"
+    assert cycle.ledger.last_attempts()[table] == started
 
     seen = seen_snapshots(cycle.tiers, cycle.tables[table])
     assert list(find_rewrites(cycle.tiers, cycle.tables[table], seen)) == []
