@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import AssetAlias, BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from k2_offload.adapters import spark_submit
 from k2_offload.adapters.retry import with_retries
@@ -46,6 +46,8 @@ class MaintainOperator(TellsChanges, SparkApplicationOperator):
             with_retries(tiers.ledger.migrate)
             chosen = chosen_tables(tiers, context)
             plan, problems = plan_all(tiers, chosen, dry_run=params["dry_run"])
+            for problem in problems:
+                log.error("%s", problem)
             before = _seen_before(tiers, [tiers.tables[planned.table] for planned in plan.tables])
             begin(tiers, plan)
         if plan.tables:
@@ -53,6 +55,11 @@ class MaintainOperator(TellsChanges, SparkApplicationOperator):
                 report = Path(folder) / "report.json"
                 try:
                     self.submit(context, plan.to_json(), short=False, report=report)
+                except Exception as error:
+                    if not problems:
+                        raise
+                    kind = AirflowFailException if isinstance(error, AirflowFailException) else AirflowException
+                    raise kind("\n".join([*problems, str(error)])) from error
                 finally:
                     if report.exists():
                         self._record(report.read_text(), dry_run=plan.dry_run)

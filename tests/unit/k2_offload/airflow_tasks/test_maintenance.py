@@ -7,11 +7,12 @@ from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from k2_offload.airflow_tasks import maintenance
 from k2_offload.airflow_tasks.maintenance import MaintainOperator
 from k2_offload.airflow_tasks.spark_application import with_runner
+from k2_offload.core.errors import OffloadError
 from k2_offload.core.limits import TASK_RETRIES
 from k2_offload.core.maintenance import Folder, Tidied
 from k2_offload.core.maintenance_plan import MaintenancePlan, PlannedMaintenance, report_to_json
@@ -116,3 +117,27 @@ def test_a_dry_run_changes_no_order(task):
     with pytest.raises(AirflowException):
         task.attempt(dry_run=True)
     assert not task.ledger.last_attempts()
+
+
+@pytest.mark.parametrize(
+    "error", [None, AirflowException("the job has failed"), AirflowFailException("no image")], ids=str
+)
+def test_a_table_that_cannot_be_looked_at_is_told_whatever_becomes_of_the_others(task, monkeypatch, caplog, error):
+    away = OffloadError("silver: its cold table cannot be read")
+
+    def plan(tiers, table):
+        if table.name == "silver":
+            raise away
+        return planned(tiers, table)
+
+    def submit(*_, **__):
+        assert str(away) in caplog.text, "also if nothing comes back from the job"
+        if error:
+            raise error
+
+    monkeypatch.setattr("k2_offload.work.maintenance.plan_maintenance", plan)
+    monkeypatch.setattr(task, "submit", submit)
+    with pytest.raises(AirflowException) as raised:
+        task.attempt()
+    assert str(raised.value).splitlines() == [str(away), *([str(error)] if error else [])]
+    assert isinstance(raised.value, AirflowFailException) == (error is None or isinstance(error, AirflowFailException))
