@@ -279,6 +279,7 @@ class Tidied:
     :param rewritten_days: days whose files were replaced
     :param orphans: files that were removed
     :param problems: what went wrong, and what to do; what had been done by then stays
+    :param differences: those of them that an audit has found
     """
 
     table: str
@@ -290,3 +291,4 @@ class Tidied:
     orphan_bytes: int
     seconds: float
     problems: Sequence[str] = ()
+    differences: Sequence[str] = ()

@@ -97,7 +97,7 @@ class MaintenanceJob:
             done.days = self._rewrite(planned, cold, problems, dry_run=dry_run)
         return Tidied(
             planned.table, before, storage.folder(), done.days, done.expired, done.orphans, done.orphan_bytes,
-            time.monotonic() - started, tuple(problems.all),
+            time.monotonic() - started, tuple(problems.all), tuple(problems.differences),
         )  # fmt: skip
 
     def _rewrite(self, planned: PlannedMaintenance, cold: ColdTableWriter, problems: Problems, *, dry_run: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -141,3 +142,20 @@ def test_a_table_that_cannot_be_looked_at_is_told_whatever_becomes_of_the_others
         task.attempt()
     assert str(raised.value).splitlines() == [str(away), *([str(error)] if error else [])]
     assert isinstance(raised.value, AirflowFailException) == (error is None or isinstance(error, AirflowFailException))
+
+
+def test_a_difference_fails_the_run_for_good_and_other_problems_are_tried_again(task):
+    says = task.says
+    difference = "silver 2026-03-04: the rewritten files hold 9 rows and the old ones 10"
+    other = "bronze_a: its files could not be removed"
+    task.says = lambda table: replace(says(table), problems=[other] if table == "bronze_a" else [])
+    with pytest.raises(AirflowException, match="the job has failed") as raised:
+        task.attempt()
+    assert not isinstance(raised.value, AirflowFailException)
+
+    with_other = task.says
+    found = {"problems": [difference], "differences": [difference]}
+    task.says = lambda table: replace(says(table), **found) if table == "silver" else with_other(table)
+    with pytest.raises(AirflowFailException, match=difference):
+        task.attempt()
+    assert all(len([dry for _, dry in runs if not dry]) == 2 for runs in task.ledger.runs.values()), "on record"
