@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from k2_offload.adapters.snapshot_chain import read_snapshot
 from k2_offload.adapters.table_properties import missing
 from k2_offload.core.adoption import Shape, has_windows
+from k2_offload.core.maintenance import MAX_REF_AGE
 from k2_offload.core.tables import TableSpec
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class ForeignTable:
                 days,
                 undated,
                 others,
+                self.property_of(MAX_REF_AGE),
             )
 
     def _is_daily(self, spec: PartitionSpec, column: str) -> bool:

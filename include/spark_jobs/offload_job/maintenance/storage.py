@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from k2_offload.core.errors import DamagedTable, OffloadError
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH
 from k2_offload.core.fault_points import FaultPoint, reached
-from k2_offload.core.maintenance import Folder, FoundMetadata, check_alone, expire_before
+from k2_offload.core.maintenance import MAX_REF_AGE, Folder, FoundMetadata, check_alone, expire_before
 from k2_offload.core.windows import to_micros
 from offload_job.bulk import Bulk
 from offload_job.java_errors import failures_translated, first_line, is_broken_json
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from offload_job.jvm import Jvm
 
 _MILLIS = 1000
+_OWN_REFS = "k2_"
+"""So begin the names of this package's branches and tags."""
+
 _COMMIT_SECONDS = 5
 """A commit's metadata file is written so long before the catalog names it, at most."""
 
@@ -81,6 +84,8 @@ class Storage:
             expiring = java.expireSnapshots().expireOlderThan(to_micros(before) // _MILLIS).retainLast(1)
             expiring = expiring.cleanExpiredFiles(False)
             going = {snapshot.snapshotId() for snapshot in expiring.apply()}
+            if going:
+                self._check_refs(refs)
             if going & kept:
                 raise OffloadError(
                     f"{self._name}: a branch of the cold table has a retention of its own (ALTER TABLE … RETAIN), by "
@@ -97,6 +102,20 @@ class Storage:
                         f"has gone. No file was removed. `k2 watermark rebuild {self._name}` shows what is left."
                     )
         return len(going)
+
+    def _check_refs(self, refs: Any) -> None:
+        """With snapshots, an expiry takes branches and tags away that have become too old."""
+        java, now = self._cold.java, time.time() * _MILLIS
+        for name in refs:
+            own = refs[name].maxRefAgeMs()
+            most = java.properties().get(MAX_REF_AGE) if own is None else own
+            made_at = java.snapshot(refs[name].snapshotId()).timestampMillis()
+            if name.startswith(_OWN_REFS) and most is not None and now - made_at > int(most):
+                raise OffloadError(
+                    f"{self._name}: '{name}' of the cold table would go with old snapshots, as it is older than {most} "
+                    f"ms: its property {MAX_REF_AGE}, or a RETAIN of its own. No snapshot was expired and no file was "
+                    f"removed. With Spark: ALTER TABLE {self._identifier} UNSET TBLPROPERTIES ('{MAX_REF_AGE}')."
+                )
 
     def _made_at(self, snapshot_id: int) -> datetime:
         return datetime.fromtimestamp(self._cold.java.snapshot(snapshot_id).timestampMillis() / _MILLIS, UTC)
