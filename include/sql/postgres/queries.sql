@@ -184,6 +184,11 @@ FROM k2_offload.maintenance_runs
 WHERE NOT dry_run AND problem IS NULL
 GROUP BY table_name;
 
+-- name: last_attempts
+SELECT table_name, max(ended_at)
+FROM k2_offload.maintenance_runs
+GROUP BY table_name;
+
 -- name: maintenance_since
 SELECT DISTINCT ON (table_name) table_name, files_before, files_after, bytes_before, bytes_after, rewritten_days,
        expired_snapshots, snapshots_after, orphans, orphan_bytes, seconds, problem

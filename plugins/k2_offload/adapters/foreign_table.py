@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from k2_offload.adapters.snapshot_chain import daily_specs, day_of, read_snapshot
 from k2_offload.adapters.table_properties import missing
 from k2_offload.core.adoption import Shape, has_windows
+from k2_offload.core.maintenance import MAX_REF_AGE
 from k2_offload.core.tables import TableSpec
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class ForeignTable:
                 days,
                 undated,
                 others,
+                self.property_of(MAX_REF_AGE),
             )
 
     def _sorted_by(self, field: SortField) -> str:

@@ -233,6 +233,10 @@ class Ledger:
         """When maintenance last went well, by table."""
         return dict(self._look("last_maintained"))
 
+    def last_attempts(self) -> dict[str, datetime]:
+        """When maintenance last looked at each table, by name, also to no effect."""
+        return dict(self._look("last_attempts"))
+
     def read_totals(self, now: datetime) -> dict[str, WindowTotals]:
         """What all windows of each table add up to, by name; tables without windows are missing.
 

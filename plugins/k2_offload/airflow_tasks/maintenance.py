@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow.sdk import AssetAlias, BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from k2_offload.adapters import spark_submit
 from k2_offload.adapters.retry import with_retries
@@ -18,10 +18,11 @@ from k2_offload.airflow_tasks.spark_application import SparkApplicationOperator
 from k2_offload.airflow_tasks.tell import TellsChanges
 from k2_offload.core.dag_ids import MAINTENANCE_DAG_ID
 from k2_offload.core.errors import OffloadError
+from k2_offload.core.maintenance import Tidied
 from k2_offload.core.maintenance_plan import report_from_json
 from k2_offload.core.tables import TableSpec
 from k2_offload.work.changes import Change, find_rewrites, seen_snapshots
-from k2_offload.work.maintenance import plan_all, record
+from k2_offload.work.maintenance import begin, plan_all, record
 from k2_offload.work.tiers import Tiers, open_tiers
 from k2_offload.work.verify_seals import verify_due
 
@@ -39,30 +40,42 @@ class MaintainOperator(TellsChanges, SparkApplicationOperator):
     def execute(self, context: Any) -> None:
         """Tidy every chosen table; a failure is told at the end, after what else could be done.
 
-        :raises AirflowFailException: if a table cannot be looked at; another attempt would not help
+        :raises AirflowFailException: if a table cannot be looked at, or an audit has found a difference; another
+            attempt would not help
         """
         params = context["params"]
         with open_tiers() as tiers:
             with_retries(tiers.ledger.migrate)
             chosen = chosen_tables(tiers, context)
             plan, problems = plan_all(tiers, chosen, dry_run=params["dry_run"])
+            for problem in problems:
+                log.error("%s", problem)
             before = _seen_before(tiers, [tiers.tables[planned.table] for planned in plan.tables])
+            begin(tiers, plan)
         if plan.tables:
             with tempfile.TemporaryDirectory(prefix="k2-maintenance-") as folder:
                 report = Path(folder) / "report.json"
                 try:
                     self.submit(context, plan.to_json(), short=False, report=report)
+                except Exception as error:
+                    if not problems:
+                        raise
+                    kind = AirflowFailException if isinstance(error, AirflowFailException) else AirflowException
+                    raise kind("\n".join([*problems, str(error)])) from error
                 finally:
                     if report.exists():
-                        self._record(report.read_text(), dry_run=plan.dry_run)
+                        self._record(report_from_json(report.read_text()), dry_run=plan.dry_run)
             self.tell(context, _rewritten(before))
         if problems:
             raise AirflowFailException("\n".join(problems))
 
-    def _record(self, report: str, *, dry_run: bool) -> None:
+    def _record(self, report: Sequence[Tidied], *, dry_run: bool) -> None:
         with open_tiers() as tiers:
-            for problem in record(tiers, report_from_json(report), dry_run=dry_run):
+            for problem in record(tiers, report, dry_run=dry_run):
                 log.error("%s", problem)
+        # Whatever else there is: another attempt may find nothing to rewrite, be green, and leave nobody to tell.
+        if differences := [difference for done in report for difference in done.differences]:
+            raise AirflowFailException("\n".join(differences))
 
 
 def _seen_before(tiers: Tiers, tables: Sequence[TableSpec]) -> list[tuple[TableSpec, frozenset[int]]]:

@@ -19,6 +19,7 @@ from k2_offload.core.day_comparison import DayComparison, Verdict, day_window
 from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.exactly_once import HEALED_BRANCH, PUBLISHED_BRANCH, Snapshot, WindowId
 from k2_offload.core.lake import parquet_file
+from k2_offload.core.maintenance import MAX_REF_AGE
 from k2_offload.core.schema_change import ColumnPair
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.transports import TRANSPORTS
@@ -44,6 +45,7 @@ class Shape:
     :param rows_of_days: rows of the files that are partitioned by day, by day
     :param undated_rows: rows of such files in which the partition column is NULL
     :param other_files: files that are partitioned in another way than the table file says
+    :param max_ref_age: its property :data:`~k2_offload.core.maintenance.MAX_REF_AGE`
     """
 
     name: str
@@ -53,6 +55,7 @@ class Shape:
     rows_of_days: Mapping[date, int] = field(default_factory=dict)
     undated_rows: int = 0
     other_files: int = 0
+    max_ref_age: str | None = None
 
 
 def has_windows(snapshots: Iterable[Snapshot], branches: Iterable[str]) -> bool:
@@ -84,6 +87,11 @@ def find_problems(table: TableSpec, shape: Shape, columns: Sequence[ColumnPair])
             f"{table.name}: the cold table is sorted by {', '.join(shape.sort_order)}, and files will be sorted by "
             f"{', '.join(table.sort_columns) or 'nothing'} (sort_columns). {_UNTOUCHED} With Spark: ALTER TABLE "
             f"{shape.name} WRITE UNORDERED; or correct sort_columns."
+        )
+    if shape.max_ref_age is not None:
+        problems.append(
+            f"{table.name}: by the cold table's property {MAX_REF_AGE}, an expiry would take branches and tags that "
+            f"are kept there. {_UNTOUCHED} With Spark: ALTER TABLE {shape.name} UNSET TBLPROPERTIES ('{MAX_REF_AGE}')."
         )
     if shape.other_files:
         problems.append(

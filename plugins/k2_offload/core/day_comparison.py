@@ -23,9 +23,6 @@ HEALED_WITHIN = timedelta(hours=1)
 CONTENT_EVERY = timedelta(days=1)
 """How old the last comparison of a day's content may be."""
 
-COMPARED_TOGETHER = timedelta(hours=1)
-"""A day that differs in one table is compared in all within that time, unless one cannot be."""
-
 LEFT_FOR_AT_MOST = timedelta(days=3)
 """How old it may become where there is no time for all days."""
 

@@ -34,6 +34,9 @@ from k2_offload.core.text import show_days
 REWRITE_PROPERTY = "k2.rewrite"
 """Snapshot summary key of a rewrite: the days whose files it replaced, with commas between."""
 
+MAX_REF_AGE = "history.expire.max-ref-age-ms"
+"""Property of a table: an expiry removes branches and tags of older snapshots, main excepted."""
+
 CLOSED_DAY_FILES = 4
 OPEN_DAY_FILES = 32
 """A day that has more files than that, and than its size asks for, is rewritten. Windows still come to an open day."""
@@ -275,6 +278,7 @@ class Tidied:
     :param rewritten_days: days whose files were replaced
     :param orphans: files that were removed
     :param problems: what went wrong, and what to do; what had been done by then stays
+    :param differences: those of them that an audit has found
     """
 
     table: str
@@ -286,3 +290,4 @@ class Tidied:
     orphan_bytes: int
     seconds: float
     problems: Sequence[str] = ()
+    differences: Sequence[str] = ()

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.exactly_once import FIRST_WATERMARK, watermark_of
-from k2_offload.core.maintenance import Tidied
+from k2_offload.core.maintenance import Folder, Tidied
 from k2_offload.core.maintenance_plan import MaintenancePlan, PlannedMaintenance
 from k2_offload.core.tables import TableSpec
 from k2_offload.work.tiers import Tiers
@@ -38,13 +38,13 @@ def plan_maintenance(tiers: Tiers, table: TableSpec) -> PlannedMaintenance | Non
 
 
 def plan_all(tiers: Tiers, tables: Sequence[TableSpec], *, dry_run: bool) -> tuple[MaintenancePlan, list[str]]:
-    """The plan for some tables: the one that was last tidied longest ago comes first.
+    """The plan for some tables: the one that was last tried longest ago comes first.
 
     :returns: with the problems of tables that cannot be looked at
     """
     planned, problems = [], []
-    tidied = tiers.ledger.last_maintained()
-    for table in sorted(tables, key=lambda table: tidied.get(table.name, FIRST_WATERMARK)):
+    tried = tiers.ledger.last_attempts()
+    for table in sorted(tables, key=lambda table: tried.get(table.name, FIRST_WATERMARK)):
         if not table.maintenance:
             continue
         try:
@@ -52,6 +52,19 @@ def plan_all(tiers: Tiers, tables: Sequence[TableSpec], *, dry_run: bool) -> tup
         except OffloadError as error:
             problems.append(str(error))
     return MaintenancePlan(tuple(filter(None, planned)), dry_run), problems
+
+
+def begin(tiers: Tiers, plan: MaintenancePlan) -> None:
+    """Have it on record that the first table is tried, and as yet with no more effect than a dry run.
+
+    If the task ends without a word, that table comes last the next time; else, one at which nothing ends would keep all
+    others from their turn, for good.
+    """
+    if plan.tables and not plan.dry_run:
+        table = plan.tables[0].table
+        problem = f"{table}: maintenance has begun with it, and has not come back. What was done stays done."
+        nothing = Tidied(table, Folder(0, 0, 0, 0), Folder(0, 0, 0, 0), 0, 0, 0, 0, 0.0, [problem])
+        tiers.ledger.record_maintenance(nothing, tiers.now(), dry_run=True)
 
 
 def record(tiers: Tiers, report: Sequence[Tidied], *, dry_run: bool) -> Iterator[str]:

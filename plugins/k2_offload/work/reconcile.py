@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
+from operator import itemgetter
 from typing import TypeVar
 
 from k2_offload.core import day_queries
 from k2_offload.core.day_comparison import (
-    COMPARED_TOGETHER,
     HEALED_WITHIN,
     LEFT_FOR_AT_MOST,
     DayComparison,
@@ -94,7 +94,8 @@ def reconcile(
     """Compare the days of some tables that are due, keep the results in the ledger, and plan heals.
 
     A day in which the counts of one table differ is compared in all of them: a late trade changes its candles, and
-    not their number. Days that differed the last time come first, then those whose last comparison is the oldest.
+    not their number. So is one that has been healed in one table since. Those days and the ones that differed the last
+    time come first, then those whose last comparison is the oldest.
 
     :param days: compare these instead
     :param going_rows: a person has seen so many rows of a day that would go
@@ -111,17 +112,17 @@ def reconcile(
             counted.append(found)
     differing = {day for each in counted for day in each.differing}
     healed = _healed(counted)
-    due = [
-        (each, day)
-        for each in counted
-        for day in sorted(set(days) or {*each.due, *differing.intersection(each.cold), *each.missed(healed)})
-    ]
-    due.sort(key=lambda each: (each[0].was_equal(each[1]), each[0].compared_at(each[1])))
+    due = []
+    for each in counted:
+        suspected = {*differing.intersection(each.cold), *each.missed(healed)}
+        chosen = sorted(set(days) or {*each.due, *suspected})
+        due += [(each.was_equal(day) and day not in suspected, each.compared_at(day), each, day) for day in chosen]
+    due.sort(key=itemgetter(0, 1))
     started = tiers.now()
-    for position, (each, day) in enumerate(due):
+    for position, (_, _, each, day) in enumerate(due):
         if budget is not None and tiers.now() - started > budget:
             long_ago = tiers.now() - LEFT_FOR_AT_MOST
-            overdue = sum(FIRST_WATERMARK < each.compared_at(day) < long_ago for each, day in due[position:])
+            overdue = sum(FIRST_WATERMARK < compared_at < long_ago for _, compared_at, *_ in due[position:])
             problem = (
                 f"{overdue} days have not been compared for {LEFT_FOR_AT_MOST.days} days: there is no time. Nothing is "
                 "known to be wrong with them. Raise [k2_offload] task_timeout_seconds, or compare with `k2 verify`."
@@ -154,12 +155,12 @@ class _Counted:
         return days_to_compare(days.warm, self.cold, self.known, days.is_whole, days.now)
 
     def missed(self, healed: Mapping[date, datetime]) -> list[date]:
-        """Whole days that were healed in some table and could not be compared in this one then.
+        """Whole days that were healed in some table, and whose content has not been compared in this one since.
 
         A late trade changes no number of candles: once the trade itself is healed, no count tells of it any more.
         """
         days = [day for day in self.cold if self.days.is_whole(day) and day in self.known and day in healed]
-        return [day for day in days if self.compared_at(day) < healed[day] - COMPARED_TOGETHER]
+        return [day for day in days if self.compared_at(day) <= healed[day]]
 
     @property
     def differing(self) -> list[date]:

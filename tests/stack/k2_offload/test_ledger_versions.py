@@ -192,6 +192,7 @@ def looks(ledger):
         ledger.read_tables,
         ledger.read_gaps,
         ledger.last_maintained,
+        ledger.last_attempts,
         ledger.read_comparisons,
         lambda: ledger.read_totals(NOW),
         lambda: ledger.read_days("trades"),

@@ -13,6 +13,7 @@ import pytest
 from k2_offload.core.day_comparison import day_window
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH, watermark_of
 from k2_offload.core.fault_points import FaultPoint
+from k2_offload.core.maintenance import MAX_REF_AGE
 from k2_offload.core.plan import group_plans
 from k2_offload.work.changes import find_rewrites, seen_snapshots
 from k2_offload.work.reconcile import compare_day, count_days, plan_heal
@@ -99,6 +100,7 @@ def test_a_closed_day_of_many_files_becomes_one_and_holds_the_same_rows(workbenc
     assert (would.rewritten_days, would.problems) == (1, ())
     assert files_of(workbench, table) == files
     assert table not in cycle.ledger.last_maintained(), "nothing was done"
+    assert cycle.ledger.last_attempts()[table] == started
 
     seen = seen_snapshots(cycle.tiers, cycle.tables[table])
     assert list(find_rewrites(cycle.tiers, cycle.tables[table], seen)) == []
@@ -225,6 +227,28 @@ def test_snapshots_expire_down_to_the_last_window(workbench, scattered_in_window
     assert (workbench.cold_rows(table), watermark(cycle, table)) == (rows, before)
     move(workbench, table, 21)
     workbench.check(workbench.cycle(workbench.spec(table), now=LATER), [table])
+
+
+def test_nothing_expires_where_a_property_would_take_branches_or_tags_with_it(workbench, scattered_in_windows):
+    cycle, table = scattered_in_windows
+    cold = workbench.cold_table(table)
+    held, not_held = [shot.snapshot_id for shot in cold.metadata.snapshots[:2]]
+    cold.manage_snapshots().create_tag(held, f"k2_held_{DAY}").create_tag(not_held, "somebodys").commit()
+    with cold.transaction() as change:
+        change.set_properties({MAX_REF_AGE: "1"})
+    refs = workbench.cold_table(table).metadata.refs
+    for dry_run in (True, False):
+        done = workbench.maintain(cycle, table, dry_run=dry_run, expire_before=FAR_AHEAD)
+        [problem] = done.problems
+        assert f"UNSET TBLPROPERTIES ('{MAX_REF_AGE}')" in problem
+    left = workbench.cold_table(table).metadata
+    assert {name: ref for name, ref in left.refs.items() if name != "main"} == {
+        name: ref for name, ref in refs.items() if name != "main"
+    }
+    with workbench.cold_table(table).transaction() as change:
+        change.remove_properties(MAX_REF_AGE)
+    assert workbench.maintain(cycle, table, expire_before=FAR_AHEAD).problems == ()
+    assert workbench.cold_table(table).metadata.refs.keys() == refs.keys()
 
 
 def test_nothing_expires_after_a_rollback(workbench, scattered_in_windows):

@@ -6,16 +6,19 @@ First what the model has found, each as short as it became.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from k2_offload.core.day_comparison import COMPARED_TOGETHER, TTL_MARGIN
-from k2_offload.core.errors import AuditFailed, ExpiredRows
+from k2_offload.core.day_comparison import TTL_MARGIN
+from k2_offload.core.errors import AuditFailed, ExpiredRows, OffloadError
 from k2_offload.core.exactly_once import WindowId
 from k2_offload.core.windows import Window, to_micros
+from k2_offload.work import reconcile as comparison
 from k2_offload.work.accept import find_missed
+from tests.model import world as model
 from tests.model.actors import Fate
 from tests.model.machine import Offload
 from tests.model.sealed_world import SealedWorld
@@ -35,7 +38,46 @@ def trade(world, minutes, *exchanges):
             world.trade(exchange, world.now)
 
 
-def test_a_candle_whose_table_could_not_be_compared_is_healed_when_it_can():
+def cannot_be_counted(patch):
+    refuse(patch, "count_days", lambda table: table.name)
+
+
+def is_refused(patch):
+    refuse(patch, "compare_day", lambda days: days.table.name)
+
+
+def refuse(patch, step, name_of):
+    real = getattr(comparison, step)
+
+    def refusing(tiers, of, *rest):
+        if name_of(of) == "candles_5m":
+            raise OffloadError("candles_5m: not now")
+        return real(tiers, of, *rest)
+
+    patch.setattr(comparison, step, refusing)
+
+
+def was_not_chosen(patch):
+    real = comparison.reconcile
+    patch.setattr(
+        model, "reconcile", lambda tiers, tables: real(tiers, [each for each in tables if each.name != "candles_5m"])
+    )
+
+
+def is_left_for_the_next_run(patch):
+    """Time runs out right before it."""
+
+    def reconcile(tiers, tables):
+        now, minutes = tiers.now(), [0]
+        for found in comparison.reconcile(replace(tiers, now=lambda: now + minutes[0] * MINUTE), tables, budget=MINUTE):
+            minutes[0] = 2 if found.table.name == "candles_1m" else 0
+            yield found
+
+    patch.setattr(model, "reconcile", reconcile)
+
+
+@pytest.mark.parametrize("hindrance", [cannot_be_counted, is_refused, was_not_chosen, is_left_for_the_next_run])
+def test_a_candle_that_could_not_be_compared_is_healed_by_the_next_run(monkeypatch, hindrance):
     """Its trade was healed in the tables below meanwhile, so that no count differs any more."""
     world = World(LONG)
     trade(world, 80, "bronze_a", "bronze_b")
@@ -43,12 +85,13 @@ def test_a_candle_whose_table_could_not_be_compared_is_healed_when_it_can():
         for layer in LAYERS:
             world.begin(layer).proceed()
     world.begin_heal().proceed()
-    world.now += 2 * COMPARED_TOGETHER
-    world.edit_partitions("candles_5m")
-    world.trade("bronze_a", world.now - 2 * COMPARED_TOGETHER - 45 * MINUTE)
-    world.begin_heal().proceed()
-    world.edit_partitions("candles_5m")
+    world.now += 30 * MINUTE
+    world.trade("bronze_a", world.now - 75 * MINUTE)
+    with monkeypatch.context() as patch:
+        hindrance(patch)
+        world.begin_heal().proceed()
     assert unequal(world, "bronze_a", "silver", "candles_1m", "candles_5m") == {"candles_5m"}
+    world.now += 30 * MINUTE
     world.begin_heal().proceed()
     assert not unequal(world, "candles_5m")
 

@@ -48,3 +48,10 @@ def test_a_difference_is_red_also_if_it_does_not_come_again():
     assert (days, problems) == (3, [str(differs)])
     _, days, problems = rewrite(lambda days: differs if DAYS[1] in days else None)
     assert (days, problems) == (2, [str(differs)]), "told once"
+
+
+def test_only_what_an_audit_has_found_is_a_difference():
+    problems, differs = Problems("trades"), AuditFailed("trades 2026-03-05: with another content")
+    for error in (differs, OffloadError("trades 2026-03-04: away"), differs):
+        problems.tell(error)
+    assert (len(problems.all), problems.differences) == (2, [str(differs)])

@@ -1,4 +1,4 @@
-"""The maintenance job: of each table, rewrite days of many files → expire snapshots → remove orphan files.
+"""The maintenance job: of each table, expire snapshots → remove orphan files → rewrite days of many files.
 
 It can be stopped at any time, and started again: what is done stays done. Tables are isolated from each other.
 """
@@ -86,17 +86,18 @@ class MaintenanceJob:
         before = storage.folder()
         done, problems = _Done(), Problems(planned.table)
         with problems.told():
-            done.days = self._rewrite(planned, cold, problems, dry_run=dry_run)
-        with problems.told():
             # Files go only from a table of which it is known which window came last.
             done.expired = with_retries(lambda: storage.expire(planned.expire_before, dry_run=dry_run))
             orphans = storage.orphans(self.spark, planned.orphans_before)
             if not dry_run:
                 storage.remove(orphans)
             done.orphans, done.orphan_bytes = len(orphans), sum(orphans.values())
+        # Last: a day that takes longer than the task may must not keep old snapshots for ever.
+        with problems.told():
+            done.days = self._rewrite(planned, cold, problems, dry_run=dry_run)
         return Tidied(
             planned.table, before, storage.folder(), done.days, done.expired, done.orphans, done.orphan_bytes,
-            time.monotonic() - started, tuple(problems.all),
+            time.monotonic() - started, tuple(problems.all), tuple(problems.differences),
         )  # fmt: skip
 
     def _rewrite(self, planned: PlannedMaintenance, cold: ColdTableWriter, problems: Problems, *, dry_run: bool) -> int:

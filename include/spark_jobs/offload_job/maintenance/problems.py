@@ -21,17 +21,21 @@ class Problems:
     """Of one table; each is logged at once.
 
     :param table: its name in messages
+    :ivar differences: those that an audit has found
     """
 
     def __init__(self, table: str) -> None:
         self.table = table
         self.all: list[str] = []
+        self.differences: list[str] = []
 
     def tell(self, error: OffloadError) -> None:
         """Keep one; once, if it comes again."""
         log.error("%s", error, extra=about("maintenance", self.table))
         if str(error) not in self.all:
             self.all.append(str(error))
+            if isinstance(error, AuditFailed):
+                self.differences.append(str(error))
 
     @contextmanager
     def told(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from k2_offload.core.errors import DamagedTable, OffloadError
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH
 from k2_offload.core.fault_points import FaultPoint, reached
-from k2_offload.core.maintenance import Folder, FoundMetadata, check_alone, expire_before
+from k2_offload.core.maintenance import MAX_REF_AGE, Folder, FoundMetadata, check_alone, expire_before
 from k2_offload.core.windows import to_micros
 from offload_job.bulk import Bulk
 from offload_job.java_errors import failures_translated, first_line, is_broken_json
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
     from offload_job.jvm import Jvm
 
 _MILLIS = 1000
+_OWN_REFS = "k2_"
+"""So begin the names of this package's branches and tags."""
+
+_COMMIT_SECONDS = 5
+"""A commit's metadata file is written so long before the catalog names it, at most."""
+
 _LOOKED_AT = 100
 """Of the files that were removed: Iceberg logs what it cannot remove, and says nothing."""
 
@@ -77,6 +84,8 @@ class Storage:
             expiring = java.expireSnapshots().expireOlderThan(to_micros(before) // _MILLIS).retainLast(1)
             expiring = expiring.cleanExpiredFiles(False)
             going = {snapshot.snapshotId() for snapshot in expiring.apply()}
+            if going:
+                self._check_refs(refs)
             if going & kept:
                 raise OffloadError(
                     f"{self._name}: a branch of the cold table has a retention of its own (ALTER TABLE … RETAIN), by "
@@ -94,6 +103,20 @@ class Storage:
                     )
         return len(going)
 
+    def _check_refs(self, refs: Any) -> None:
+        """With snapshots, an expiry takes branches and tags away that have become too old."""
+        java, now = self._cold.java, time.time() * _MILLIS
+        for name in refs:
+            own = refs[name].maxRefAgeMs()
+            most = java.properties().get(MAX_REF_AGE) if own is None else own
+            made_at = java.snapshot(refs[name].snapshotId()).timestampMillis()
+            if name.startswith(_OWN_REFS) and most is not None and now - made_at > int(most):
+                raise OffloadError(
+                    f"{self._name}: '{name}' of the cold table would go with old snapshots, as it is older than {most} "
+                    f"ms: its property {MAX_REF_AGE}, or a RETAIN of its own. No snapshot was expired and no file was "
+                    f"removed. With Spark: ALTER TABLE {self._identifier} UNSET TBLPROPERTIES ('{MAX_REF_AGE}')."
+                )
+
     def _made_at(self, snapshot_id: int) -> datetime:
         return datetime.fromtimestamp(self._cold.java.snapshot(snapshot_id).timestampMillis() / _MILLIS, UTC)
 
@@ -109,12 +132,20 @@ class Storage:
         if not found:
             return {}
         with failures_translated(self._cold.connection_id):
-            java = self._cold.java
-            java.refresh()
             listed = self._list()
-            last_sequence_number = java.operations().current().lastSequenceNumber()
-            check_alone(self._name, self._cold.uuid, last_sequence_number, self._other_metadata(listed))
+            try:
+                self._check_alone(listed)
+            except DamagedTable:  # of a commit that is just being made: its metadata file comes before it
+                time.sleep(_COMMIT_SECONDS)
+                self._check_alone(listed)
             return {file: listed.get(file, 0) for file in found}
+
+    def _check_alone(self, listed: Mapping[str, int]) -> None:
+        """Of the table as it is after the listing, so that what others commit meanwhile is its own."""
+        java = self._cold.java
+        java.refresh()
+        last_sequence_number = java.operations().current().lastSequenceNumber()
+        check_alone(self._name, self._cold.uuid, last_sequence_number, self._other_metadata(listed))
 
     def _list(self) -> dict[str, int]:
         """The files in the table's folder, and their sizes in bytes."""

@@ -64,6 +64,7 @@ def test_another_order_and_what_the_table_can_follow_are_no_problem():
 @pytest.mark.parametrize(
     ("problem", "found"),
     [
+        ("UNSET TBLPROPERTIES ('history.expire.max-ref-age-ms')", problems(max_ref_age="86400000")),
         ("format 1", problems(format_version=1)),
         ("is sorted by at", problems(sort_order=("at",))),
         ("3 files of the cold table are not partitioned by day", problems(other_files=3)),

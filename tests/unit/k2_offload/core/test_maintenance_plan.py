@@ -44,5 +44,7 @@ def test_a_plan_of_another_version_is_refused():
 
 
 def test_a_report_travels_as_text():
-    report = [Tidied("trades", Folder(9, 8, 7, 6), Folder(5, 4, 3, 2), 1, 2, 3, 4, 0.5, ["why"])]
+    report = [
+        Tidied("trades", Folder(9, 8, 7, 6), Folder(5, 4, 3, 2), 1, 2, 3, 4, 0.5, ["why", "differs"], ["differs"])
+    ]
     assert report_from_json(report_to_json(report)) == report

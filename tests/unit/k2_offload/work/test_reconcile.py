@@ -98,6 +98,34 @@ def test_the_oldest_comparison_comes_first(world):
     assert compared(tables)[0] == tables[-1].name
 
 
+def test_what_was_healed_in_other_tables_comes_before_what_was_compared_long_ago(monkeypatch):
+    world = World(timedelta(days=5))
+    for hours in (24, 3, 2):
+        for exchange in ("bronze_a", "bronze_b"):
+            world.trade(exchange, world.now - timedelta(hours=hours))
+    for layer in LAYERS:
+        world.begin(layer).proceed()
+    tiers, tables = world.cycle().tiers, list(world.tables.by_name.values())
+    candles = [table for table in tables if table.version_column]
+
+    def compared(chosen, days=()):
+        return [(day.table, day.scope.day) for each in reconcile(tiers, chosen, days) for day in each.days]
+
+    *_, (_, last) = compared(tables)
+    world.now += timedelta(minutes=30)
+    assert len(compared(candles, [last])) == len(candles)
+    world.trade("bronze_a", world.now - timedelta(hours=3, minutes=30) + timedelta(seconds=1))
+    trades = [table for table in tables if table not in candles]
+    monkeypatch.setattr("tests.model.world.reconcile", lambda tiers, _: reconcile(tiers, trades))
+    for _ in range(2):
+        world.now += timedelta(minutes=30)
+        world.begin_heal().proceed()
+    world.now += timedelta(days=1)
+    due = compared(tables)
+    assert due[:2] == [(table.name, last) for table in candles]
+    assert ("bronze_a", last - timedelta(days=1)) in due
+
+
 def test_a_look_is_on_no_record(world):
     tiers, tables = world.cycle().tiers, list(world.tables.by_name.values())
     before = dict(world.postgres.entries)
