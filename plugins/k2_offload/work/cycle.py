@@ -34,13 +34,13 @@ from k2_offload.core.exactly_once import (
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.gaps import Gap, GapKind, Looked, first_contact
 from k2_offload.core.plan import PlannedWindow, plan_rows
-from k2_offload.core.schema_change import check_filled, refused_by_choice, settle
+from k2_offload.core.schema_change import settle
 from k2_offload.core.skips import Skips
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import TICK, Upstream, Window, format_time, upstream_limit, window_high
 from k2_offload.work.holding import find_expired
-from k2_offload.work.schema import follow_source
+from k2_offload.work.schema import check_fits, follow_source
 from k2_offload.work.tiers import Tiers
 
 log = logging.getLogger(__name__)
@@ -73,14 +73,10 @@ def plan(
             refuse_to_recreate(table.name, entry.table_uuid)
             cold = tiers.catalog.create(table, columns)
         refuse_to_start_over(tiers, table, entry, cold)
-        changes = cold.check_source(table, columns)
-        if changes and table.schema_changes == "refuse":
-            raise refused_by_choice(table, changes)
         reached(FaultPoint.COLD_TABLE_CREATED, table.name)
-        check_cut(table.name, cold.published, table.timestamp_column)
+        changes = check_fits(table, cold, columns)
         state = _follow(tiers, table, locked, entry, cold, seen)
         follow_source(table, cold, changes, state.watermark, window_open=state.resume is not None)
-        check_filled(table, cold.columns, state.watermark)
         check_replicas(tiers.clickhouse, table)
         # By the earlier of the two clocks, as one that is ahead would reach into rows still in flight; but the TTL may
         # go by the later one.

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.core.errors import OffloadError
-from k2_offload.core.exactly_once import follow_chain, watermark_of
+from k2_offload.core.exactly_once import check_cut, follow_chain, watermark_of
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.schema_change import (
     ChangeKind,
@@ -75,6 +75,21 @@ def read_schema(tiers: Tiers, table: TableSpec) -> TableSchema:
     with collecting(unfilled):
         check_filled(table, cold.columns, watermark_of(cold.published))
     return TableSchema(table, pair_columns(table, source, cold.columns), True, window_open, tuple(unfilled))
+
+
+def check_fits(table: TableSpec, cold: ColdTable, columns: Sequence[Column]) -> Sequence[ColumnChange]:
+    """Whether windows may be cut of the table as it is: what ``plan`` refuses, and whoever says what it will do.
+
+    :param columns: of the source
+    :returns: how the cold table is to follow them
+    :raises OffloadError: if the table stops
+    """
+    changes = cold.check_source(table, columns)
+    if changes and table.schema_changes == "refuse":
+        raise refused_by_choice(table, changes)
+    check_cut(table.name, cold.published, table.timestamp_column)
+    check_filled(table, cold.columns, watermark_of(cold.published))
+    return changes
 
 
 def follow_source(

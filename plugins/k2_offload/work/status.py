@@ -11,13 +11,12 @@ from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.core import queries
 from k2_offload.core.day_comparison import first_whole_day, window_to_compare
 from k2_offload.core.errors import ChangedTable, DamagedTable, InvalidSource, OffloadError, Unreachable
-from k2_offload.core.exactly_once import FIRST_WATERMARK, check_cut, refuse_another, watermark_of
+from k2_offload.core.exactly_once import FIRST_WATERMARK, refuse_another, watermark_of
 from k2_offload.core.gaps import Gap, on_record
 from k2_offload.core.history import History
 from k2_offload.core.lag import Silence, lag, silence
 from k2_offload.core.late_rows import late_rows
 from k2_offload.core.maintenance import is_overdue
-from k2_offload.core.schema_change import refused_by_choice
 from k2_offload.core.skips import Skips
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.ttl import TimeLeft
@@ -25,6 +24,7 @@ from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import TICK, Upstream, held_back_by, upstream_limit, window_high
 from k2_offload.work.cycle import read_upstream
 from k2_offload.work.holding import read_kept
+from k2_offload.work.schema import check_fits
 from k2_offload.work.tiers import Tiers
 from k2_offload.work.ttl import read_time_left, read_waiting
 
@@ -178,10 +178,7 @@ def read_metadata(cold: ColdTable, now: datetime) -> Metadata:
 def _refusal(table: TableSpec, cold: ColdTable, columns: Sequence[Column], record: TableRecord | None) -> str | None:
     try:
         refuse_another(table.name, cold.uuid, record.table_uuid if record else None)
-        changes = cold.check_source(table, columns)
-        if changes and table.schema_changes == "refuse":
-            return str(refused_by_choice(table, changes))
-        check_cut(table.name, cold.published, table.timestamp_column)
+        check_fits(table, cold, columns)
     except (ChangedTable, DamagedTable, InvalidSource) as error:
         return str(error)
     return None

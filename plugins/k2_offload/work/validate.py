@@ -23,17 +23,16 @@ from k2_offload.adapters.replicas import check_replicas
 from k2_offload.adapters.schedule import longest_pause
 from k2_offload.adapters.settings import Settings
 from k2_offload.core.errors import ConfigurationError, OffloadError, StoreNotTrusted, Unreachable, WrittenElsewhere
-from k2_offload.core.exactly_once import check_cut, watermark_of
 from k2_offload.core.lake import parquet_file
 from k2_offload.core.queries import PROBE_ROWS, probe
 from k2_offload.core.runners import RUNNERS
-from k2_offload.core.schema_change import check_filled, refused_by_choice
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import show_duration
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.ttl import is_kept_too_short
 from k2_offload.core.windows import Window
 from k2_offload.work.retention import check_retention
+from k2_offload.work.schema import check_fits
 from k2_offload.work.tiers import Tiers, open_ledger
 from k2_offload.work.ttl import read_kept_for
 
@@ -351,11 +350,7 @@ def check_source(tiers: Tiers, table: TableSpec) -> SourceCheck:
         tiers.clickhouse.newest_row(table)
         check_replicas(tiers.clickhouse, table)
         if cold := tiers.catalog.load(table):
-            changes = cold.check_source(table, columns)
-            if changes and table.schema_changes == "refuse":
-                raise refused_by_choice(table, changes)
-            check_cut(table.name, cold.published, table.timestamp_column)
-            check_filled(table, cold.columns, watermark_of(cold.published))
+            check_fits(table, cold, columns)
         storage, kept_for = read_kept_for(tiers, table)
         problem = check_retention(tiers, table)
     except OffloadError as error:

@@ -17,6 +17,7 @@ from k2_offload.work.cold_check import check_cold
 from k2_offload.work.compare import compare_day, count_days
 from k2_offload.work.reconcile import plan_heal, reconcile
 from k2_offload.work.schema import apply, follow_source, read_schema, stop_filling
+from k2_offload.work.status import read_status
 from k2_offload.work.validate import check_source
 from k2_offload.work.watermarks import find_skip, skip
 from tests.faults.hook import Fault, Kind
@@ -309,6 +310,7 @@ def test_after_a_rollback_no_window_brings_rows_without_a_column_that_they_had(w
     with pytest.raises(OffloadError, match=again) as refused:
         cycle.plan(spec)
     assert read_schema(cycle.tiers, spec).refusals == [check_source(cycle.tiers, spec).problem] == [str(refused.value)]
+    assert read_status(cycle.tiers, spec, None, counts=False).refusal == str(refused.value)
     workbench.cold_table(table).manage_snapshots().set_current_snapshot(last).commit()
     assert cycle.plan(spec) is None
     assert values(workbench, table, "note") == notes + [None] * 100
