@@ -274,12 +274,12 @@ class ClickHouse:
             name = min(named)
             engine = self.engine(name)
         removed = removals(engine) if MERGE_TREE.match(engine) else None
-        return None if removed is None else Storage(name, (*removed, *self.column_ttls(name)))
+        return None if removed is None else Storage(name, tuple(removed))
 
-    def column_ttls(self, name: str) -> list[Removal]:
-        """The rules of a table that remove values of single columns."""
+    def column_ttls(self, name: str) -> dict[str, Removal]:
+        """The rules of a table that remove values in rows that stay, by column."""
         described = self.execute(queries.describe_columns(name))
-        return [Removal(row[_TTL_OF_COLUMN], column=row[0]) for row in described if row[_TTL_OF_COLUMN]]
+        return {row[0]: Removal(row[_TTL_OF_COLUMN]) for row in described if row[_TTL_OF_COLUMN]}
 
     def read_by(self, table: TableSpec) -> set[str]:
         """The MergeTree tables that the source is read from, as ClickHouse's plan of the query names them.

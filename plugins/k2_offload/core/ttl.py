@@ -27,12 +27,10 @@ class Removal:
 
     :param expires_sql: the time at which a row may go
     :param condition_sql: of which rows; ``None``: of all
-    :param column: whose values alone become its default; ``None``: the rows go
     """
 
     expires_sql: str
     condition_sql: str | None = None
-    column: str | None = None
 
 
 def removals(engine: str) -> list[Removal] | None:
@@ -80,16 +78,11 @@ class Storage:
     """The ClickHouse table that holds a source's rows.
 
     :param name: ``database.table``
-    :param removals: what removes them, or values of them; empty: nothing does
+    :param removals: what removes them; empty: nothing does
     """
 
     name: str
     removals: tuple[Removal, ...] = ()
-
-    @property
-    def columns_with_ttl(self) -> list[str]:
-        """Those of which ClickHouse removes values by a clock, in rows that stay."""
-        return [removal.column for removal in self.removals if removal.column is not None]
 
 
 class Urgency(IntEnum):

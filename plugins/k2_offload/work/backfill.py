@@ -116,7 +116,7 @@ def find_left_out(tiers: Tiers, table: TableSpec, low: datetime | None = None, h
 
 def _expired_before(tiers: Tiers, table: TableSpec) -> datetime | None:
     """By the source's own TTL: whoever believes a shorter one takes rows that are hidden for rows that are gone."""
-    storage, kept_for = read_kept_for_now(tiers, table, whole_rows=True)
+    storage, kept_for = read_kept_for_now(tiers, table)
     if storage is None and not table.is_proven:
         kept_for = table.warm_retention
     return None if kept_for is None else min(tiers.now(), tiers.clickhouse.now()) - kept_for + TTL_MARGIN

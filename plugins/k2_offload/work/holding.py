@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from k2_offload.core.gaps import Looked, may_have_expired, soon_expired
 from k2_offload.core.holding import NO_PARTS, Holding, Kept, Partition, Parts
 from k2_offload.core.retention import ENGINES, FAR, StoredColumn
 from k2_offload.core.tables import TableSpec
-from k2_offload.core.ttl import Storage, removals
+from k2_offload.core.ttl import removals
 from k2_offload.core.windows import Window
 from k2_offload.work.tiers import Tiers
 from k2_offload.work.ttl import read_kept_for_now
@@ -81,8 +82,7 @@ class HoldingTable:
                 )
             check_alone()
             self.clickhouse.execute(sql.create_holding(self.storage, holding.text, replace=True))
-        if rules := self.clickhouse.column_ttls(self.name):
-            column = str(rules[0].column)
+        for column in self.clickhouse.column_ttls(self.name):
             raise InvalidSource(
                 f"{self.name}: its column '{column}' has a TTL, which removes values of rows that are held. Nothing "
                 f"was moved. Take it away: {_remove_ttl(self.name, column)}."
@@ -167,32 +167,32 @@ def ttl_in_the_way(tiers: Tiers, table: TableSpec) -> str | None:
 
     :raises Overloaded, Refused, Unreachable: if ClickHouse does not answer now
     """
-    return _in_the_way(table, *read_kept_for_now(tiers, table))
+    return _in_the_way(tiers, table, *read_kept_for_now(tiers, table))
 
 
-def _in_the_way(table: TableSpec, storage: Storage | None, kept_for: timedelta | None) -> str | None:
+def _in_the_way(tiers: Tiers, table: TableSpec, storage: str | None, kept_for: timedelta | None) -> str | None:
     if storage is None:
         return (
             f"{table.name}: the TTL of {table.source} cannot be known, so rows may go before they are proven to be cold"
         )
-    if storage.columns_with_ttl:
-        [column, *_] = storage.columns_with_ttl
+    for column in tiers.clickhouse.column_ttls(storage):
         return (
-            f"{table.name}: column '{column}' of {storage.name} has a TTL of its own: ClickHouse would remove its "
-            "values from rows that are not moved, or that are held, and no count of rows shows that. With "
-            f"'retention: proven' there may be none: {_remove_ttl(storage.name, column)}"
+            f"{table.name}: column '{column}' of {storage} has a TTL of its own: ClickHouse would remove its values "
+            "from rows that are not moved, or that are held, and no count of rows shows that. With 'retention: proven' "
+            f"there may be none: {_remove_ttl(storage, column)}"
         )
     if kept_for is not None and kept_for < FAR * table.warm_retention:
         return (
-            f"{table.name}: the TTL of {storage.name} keeps some rows for {kept_for} only: an outage may lose them. "
-            f"With 'retention: proven' it has to keep them for {FAR} times warm_retention_days, or there is none: "
-            f"`ALTER TABLE {storage.name} REMOVE TTL`"
+            f"{table.name}: the TTL of {storage} keeps some rows for {kept_for} only: an outage may lose them. With "
+            f"'retention: proven' it has to keep them for {FAR} times warm_retention_days, or there is none: "
+            f"`ALTER TABLE {storage} REMOVE TTL`"
         )
     return None
 
 
 def _remove_ttl(name: str, column: str) -> str:
-    return f"`ALTER TABLE {name} MODIFY COLUMN {column} REMOVE TTL`"
+    named = column if column.isidentifier() else json.dumps(column, ensure_ascii=False)  # escapes as ClickHouse does
+    return f"`ALTER TABLE {name} MODIFY COLUMN {named} REMOVE TTL`"
 
 
 def is_any_holding(tiers: Tiers) -> bool:
@@ -221,7 +221,7 @@ def _as_seen(tiers: Tiers, table: TableSpec, holding: Holding) -> Holding:
     """What is on record, as far as the TTL of now leaves it so."""
     ttl_of, kept_for = read_kept_for_now(tiers, table)
     seen = holding.with_whole(max(tiers.now(), tiers.clickhouse.now()), kept_for)
-    is_by_clock = not table.is_proven or _in_the_way(table, ttl_of, kept_for) is not None
+    is_by_clock = not table.is_proven or _in_the_way(tiers, table, ttl_of, kept_for) is not None
     return replace(seen, whole_since=None) if is_by_clock else seen
 
 

@@ -27,17 +27,11 @@ def by_namespace(tables: Iterable[TableSpec]) -> Mapping[str, list[TableSpec]]:
 
 
 def newest_of(
-    table: TableSpec, uuid: str, recorded: Iterable[RecordedSeal], in_lake: Iterable[Seal] = ()
+    table: TableSpec, uuid: str, recorded: Iterable[RecordedSeal]
 ) -> tuple[dict[date, RecordedSeal], dict[date, str]]:
-    """The last seal of each day of one incarnation of a table, as the ledger knows it; and why a day has none.
-
-    :param in_lake: seals of any tables; those of a day have to be one chain with the ledger's
-    """
+    """The last seal of each day of one incarnation of a table, as the ledger knows it; and why a day has none."""
     by_id = {each.seal.seal_id: each for each in recorded}
-    in_ledger = [each.seal for each in by_id.values()]
-    last, *_ = newest_seals(table, uuid, in_ledger)
-    of_both = [*in_ledger, *(seal for seal in in_lake if seal.table == table.name)]
-    _, broken, _ = newest_seals(table, uuid, of_both)
+    last, broken, _ = newest_seals(table, uuid, (each.seal for each in by_id.values()))
     return {seal.day: by_id[seal.seal_id] for seal in last}, broken
 
 
@@ -61,18 +55,10 @@ def newest_seals(
     return last, broken, others
 
 
-def _is_chain(table: str, day: date, seals: Sequence[Seal]) -> bool:
-    """Whether the seals of a day are one chain."""
-    with suppress(DamagedTable):
-        newest(table, day, seals)
-        return True
-    return False
-
-
 def share_seals(tiers: Tiers, lake: LakeSeals, tables: Sequence[TableSpec]) -> list[str]:
     """Let the ledger know the lake's seals, and the lake those that only the ledger knows: either may be lost.
 
-    Nothing is copied of a day whose seals are not one chain: a foreign one would come back after somebody took it out.
+    The lake gets none of a day whose seals are not one chain: a foreign one would come back after somebody took it out.
 
     :returns: a sentence for each row of the lake that is no seal
     """
@@ -81,14 +67,17 @@ def share_seals(tiers: Tiers, lake: LakeSeals, tables: Sequence[TableSpec]) -> l
     in_lake = {seal.seal_id: seal for seal in seals if seal.table in names}
     ledger = LedgerSeals(tiers.ledger)
     in_ledger = {each.seal.seal_id: each.seal for each in ledger.read(names)}
-    by_day: dict[tuple[str, str, date], list[Seal]] = defaultdict(list)
-    for seal in (*in_lake.values(), *in_ledger.values()):
-        by_day[seal.table, seal.table_uuid, seal.day].append(seal)
-    whole = {seal.seal_id for (table, _, day), each in by_day.items() if _is_chain(table, day, each) for seal in each}
-    if lost := [seal for seal_id, seal in in_ledger.items() if seal_id in whole and seal_id not in in_lake]:
+    by_day: dict[tuple[str, str, date], dict[str, Seal]] = defaultdict(dict)
+    for seal in (*in_ledger.values(), *in_lake.values()):
+        by_day[seal.table, seal.table_uuid, seal.day][seal.seal_id] = seal
+    lost: list[Seal] = []
+    for (name, _, day), each in by_day.items():
+        with suppress(DamagedTable):  # which its readers tell
+            newest(name, day, list(each.values()))
+            lost += (seal for seal_id, seal in each.items() if seal_id not in in_lake)
+    if lost:
         log.warning("%d seals were in the ledger alone: they are written into the lake again", len(lost))
         lake.append(lost, again=True)
-    found = {seal_id: seal for seal_id, seal in in_lake.items() if seal_id in whole}
-    if any(in_ledger.get(seal_id) != seal for seal_id, seal in found.items()):
-        ledger.record(list(found.values()))
+    if any(in_ledger.get(seal_id) != seal for seal_id, seal in in_lake.items()):
+        ledger.record(list(in_lake.values()))
     return altered

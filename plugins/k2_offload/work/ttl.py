@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from k2_offload.core.errors import OffloadError, Overloaded, Refused, Unreachable
@@ -31,9 +32,11 @@ def read_time_left(tiers: Tiers, table: TableSpec, oldest: datetime | None) -> T
     try:
         storage = tiers.clickhouse.storage(table)
         if storage is not None:
-            if not storage.removals:
-                return None
-            expires_at = tiers.clickhouse.first_expiry(table, storage, oldest)
+            times = [tiers.clickhouse.first_expiry(table, storage, oldest)] if storage.removals else []
+            for rule in _rules_of_columns(tiers, table, storage.name):
+                with _what_is_known(table):
+                    times.append(tiers.clickhouse.first_expiry(table, rule, oldest))
+            expires_at = min(filter(None, times), default=None)
             return None if expires_at is None else TimeLeft(oldest, expires_at, storage.name)
     except Unreachable:
         raise
@@ -88,9 +91,9 @@ def _assumed(table: TableSpec, watermark: datetime) -> TimeLeft | None:
 
 
 def read_kept_for(tiers: Tiers, table: TableSpec) -> tuple[str | None, timedelta | None]:
-    """Which table holds a source's rows, and how long its TTL keeps one as it is.
+    """Which table holds a source's rows, and how long its TTL keeps one, and all values in it.
 
-    :returns: ``(None, None)`` if that is not known, and no time if nothing removes rows
+    :returns: ``(None, None)`` if that is not known, and no time if nothing removes any
     :raises Unreachable: if ClickHouse is down
     """
     try:
@@ -98,24 +101,46 @@ def read_kept_for(tiers: Tiers, table: TableSpec) -> tuple[str | None, timedelta
     except (Refused, Overloaded) as error:
         log.info("%s: the TTL of its rows cannot be known: %s", table.name, error)
         return None, None
-    return storage.name if storage is not None else None, kept_for
+    if storage is None:
+        return None, None
+    times = [] if kept_for is None else [kept_for]
+    for rule in _rules_of_columns(tiers, table, storage):
+        with _what_is_known(table):  # it may go by another time
+            times.append(tiers.clickhouse.kept_for(table, rule, _SHORTEST_MONTH))
+    return storage, min(times, default=None)
 
 
-def read_kept_for_now(
-    tiers: Tiers, table: TableSpec, *, whole_rows: bool = False
-) -> tuple[Storage | None, timedelta | None]:
-    """The same, for who would take what is not known for a TTL that has removed rows.
+def _rules_of_columns(tiers: Tiers, table: TableSpec, storage: str) -> list[Storage]:
+    """A rule each, of the columns that the source has; none where that cannot be known: their rows stay."""
+    with _what_is_known(table):
+        if rules := tiers.clickhouse.column_ttls(storage):
+            names = {column.name for column in tiers.clickhouse.columns(table)}
+            return [Storage(storage, (rule,)) for column, rule in rules.items() if column in names]
+    return []
 
-    :param whole_rows: whatever becomes of values in rows that stay
+
+@contextmanager
+def _what_is_known(table: TableSpec) -> Iterator[None]:
+    try:
+        yield
+    except Unreachable:
+        raise
+    except OffloadError as error:
+        log.info("%s: the TTL of a column cannot be known: %s", table.name, error)
+
+
+def read_kept_for_now(tiers: Tiers, table: TableSpec) -> tuple[str | None, timedelta | None]:
+    """The same of rows alone, for who would take what is not known for a TTL that has removed them.
+
     :raises Overloaded, Refused, Unreachable: if ClickHouse does not answer now
     """
     try:
         storage = tiers.clickhouse.storage(table)
-        if storage is not None and whole_rows:
-            storage = replace(storage, removals=tuple(each for each in storage.removals if each.column is None))
-        if storage is None or not storage.removals:
-            return storage, None
-        return storage, tiers.clickhouse.kept_for(table, storage, _SHORTEST_MONTH)
+        if storage is None:
+            return None, None
+        if not storage.removals:
+            return storage.name, None
+        return storage.name, tiers.clickhouse.kept_for(table, storage, _SHORTEST_MONTH)
     except (Unreachable, Refused, Overloaded):
         raise
     except OffloadError as error:

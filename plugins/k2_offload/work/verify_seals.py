@@ -198,18 +198,15 @@ def verify_due(tiers: Tiers, tables: Sequence[TableSpec], budget: timedelta | No
     :raises Unreachable: if a service is down
     """
     findings: list[str] = []
-    in_lake: list[Seal] = []
     for namespace, chosen in by_namespace(tables).items():
         with collecting(findings):
-            lake = tiers.catalog.seals(namespace)
-            findings += share_seals(tiers, lake, chosen)
-            in_lake += lake.known
+            findings += share_seals(tiers, tiers.catalog.seals(namespace), chosen)
     due: list[tuple[RecordedSeal, ColdTable]] = []
     for table in tables:
         with collecting(findings):
             if (cold := tiers.load_cold(table)) is not None:
                 recorded = LedgerSeals(tiers.ledger).read([table.name])
-                last, broken = newest_of(table, cold.uuid, recorded, in_lake)
+                last, broken = newest_of(table, cold.uuid, recorded)
                 findings += broken.values()
                 due += [(each, cold) for each in last.values()]
     due.sort(key=lambda each: (each[0].verified_at is not None, each[0].checked_at))

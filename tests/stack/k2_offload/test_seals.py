@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 
 from k2_offload.adapters.ledger_seals import LedgerSeals
@@ -308,7 +309,7 @@ def test_seals_that_either_side_has_lost_come_back(sealed):
     sealed.forget()
 
 
-def test_a_foreign_seal_is_gone_once_the_table_of_seals_is_rolled_back(sealed):
+def test_a_foreign_seal_that_was_taken_out_does_not_come_back(sealed):
     own, before = sealed.in_lake(), sealed.workbench.cold_catalog.load_table("cold.k2_seals").current_snapshot()
     lake = sealed.tiers.catalog.seals("cold")
     lake.read()
@@ -319,6 +320,12 @@ def test_a_foreign_seal_is_gone_once_the_table_of_seals_is_rolled_back(sealed):
         assert sealed.verify().findings[0] == finding
     seals = sealed.workbench.cold_catalog.load_table("cold.k2_seals")
     seals.manage_snapshots().rollback_to_snapshot(before.snapshot_id).commit()
+    [finding] = verify_due(sealed.tiers, [sealed.spec])
+    assert "its 2 seals are not one chain" in finding
+    assert sealed.in_lake() == own
+    [foreign] = [each.seal.seal_id for each in sealed.recorded() if each.seal not in own]
+    with psycopg.connect(sealed.workbench.stack.ledger_dsn) as connection:
+        connection.execute("DELETE FROM k2_offload.offload_seals WHERE seal_id = %s", [foreign])
     assert verify_due(sealed.tiers, [sealed.spec]) == []
     assert (sealed.in_lake(), [each.seal for each in sealed.recorded()]) == (own, own)
     assert sealed.verify().findings == []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from k2_offload.core.errors import InvalidSource
+from k2_offload.work.holding import ttl_in_the_way
 from k2_offload.work.ttl import look_at_ttl, read_kept_for, read_kept_for_now
 from k2_offload.work.validate import check_source
 
@@ -81,16 +83,33 @@ def test_the_ttl_of_a_column_is_found_and_nothing_that_looks_like_one(workbench,
         workbench.sql(f"ALTER TABLE {name} ADD COLUMN {column}")
     workbench.sql(f"ALTER TABLE {name} ADD CONSTRAINT some CHECK TTL < 5, ADD INDEX ttl TTL TYPE minmax")
     clickhouse = cycle.tiers.clickhouse
-    assert clickhouse.storage(table).removals == ()
+    assert clickhouse.column_ttls(f"k2.{name}") == {}
     workbench.sql(f"ALTER TABLE {name} MODIFY COLUMN note Nullable(String) TTL toDateTime(at) + INTERVAL 3 DAY")
     workbench.sql(f"ALTER TABLE {name} MODIFY COLUMN `my TTL ` TTL toDateTime(at) + INTERVAL 2 DAY")
-    assert clickhouse.storage(table).columns_with_ttl == ["note", "my TTL "]
+    assert list(clickhouse.column_ttls(f"k2.{name}")) == ["note", "my TTL "]
     assert read_kept_for(cycle.tiers, table) == (f"k2.{name}", 2 * DAY)
     assert "keeps some for 2 days" in check_source(cycle.tiers, table).problem
     workbench.insert_trades(name, NOW - 47.5 * HOUR, 1)
     found = look_at_ttl(cycle.tiers, table, NOW - 3 * DAY, NOW)
     assert (found.storage, found.expires_at) == (f"k2.{name}", NOW + 0.5 * HOUR)
-    assert read_kept_for_now(cycle.tiers, table, whole_rows=True)[1] is None, "no row goes"
+    assert read_kept_for_now(cycle.tiers, table)[1] is None, "no row goes"
+    workbench.sql(ttl_in_the_way(cycle.tiers, replace(table, retention="proven")).split("`")[1])
+    workbench.sql(ttl_in_the_way(cycle.tiers, replace(table, retention="proven")).split("`")[1])
+    assert clickhouse.column_ttls(f"k2.{name}") == {}
+
+
+def test_a_columns_ttl_that_nobody_can_tell_or_whose_column_is_not_read_changes_nothing(workbench, source):
+    rows = "toDateTime(at) + INTERVAL 2 DAY"
+    cycle, table, name = source(rows)
+    workbench.sql(f"ALTER TABLE {name} ADD COLUMN received DateTime, MODIFY COLUMN note TTL received + INTERVAL 1 DAY")
+    assert read_kept_for(cycle.tiers, table) == (f"k2.{name}", 2 * DAY)
+    assert "keeps some for 2 days" in check_source(cycle.tiers, table).problem
+
+    cycle, table, name = source(rows, "SELECT at, sequence, symbol, price FROM {table}")
+    workbench.sql(f"ALTER TABLE {name} MODIFY COLUMN note TTL toDateTime(at) + INTERVAL 1 DAY")
+    workbench.insert_trades(name, NOW - 23.5 * HOUR, 1)
+    assert read_kept_for(cycle.tiers, table) == (f"k2.{name}", 2 * DAY)
+    assert look_at_ttl(cycle.tiers, table, NOW - 3 * DAY, NOW).expires_at == NOW + 24.5 * HOUR
 
 
 def test_the_ttl_behind_a_view_is_found_and_what_is_not_known_is_the_table_file(workbench, source):

@@ -10,13 +10,14 @@ from types import SimpleNamespace
 import pytest
 
 from k2_offload.adapters.table_file import parse_tables
-from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, OtherRun, Overloaded, Unreachable
+from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, OtherRun, Overloaded, Refused, Unreachable
 from k2_offload.core.gaps import Looked
 from k2_offload.core.holding import Holding, Kept, Record, Step
 from k2_offload.core.retention_queries import any_holding
 from k2_offload.core.ttl import Removal, Storage
 from k2_offload.work import holding
 from k2_offload.work.holding import check_storage, find_expired, read_kept, ttl_in_the_way
+from k2_offload.work.ttl import read_kept_for
 
 ENTRY = """
   {name}:
@@ -40,10 +41,13 @@ class FakeClickHouse:
     def __init__(self, holding, kept_for):
         self.holding = holding
         self.ttl = kept_for
-        self.column = None
+        self.columns_with_ttl = {}
 
     def storage(self, table):  # noqa: ARG002
-        return Storage("k2.trades", (Removal("at", column=self.column),) if self.ttl else ())
+        return Storage("k2.trades", (Removal("at"),) if self.ttl else ())
+
+    def column_ttls(self, name):  # noqa: ARG002
+        return self.columns_with_ttl
 
     def kept_for(self, table, storage, row):  # noqa: ARG002
         return self.ttl
@@ -229,9 +233,23 @@ def test_what_clickhouse_does_not_say_now_is_not_taken_for_a_ttl():
 def test_values_that_a_clock_removes_are_proven_of_nothing_however_far_it_is():
     of = tiers(BEGUN, timedelta(days=1000))
     assert ttl_in_the_way(of, TABLES["trades"]) is None
-    of.clickhouse.column = "raw"
-    assert "`ALTER TABLE k2.trades MODIFY COLUMN raw REMOVE TTL`" in ttl_in_the_way(of, TABLES["trades"])
+    for column, named in (("raw", "raw"), ('a "b" ', r'"a \"b\" "')):
+        of.clickhouse.columns_with_ttl = {column: Removal("at")}
+        assert f"`ALTER TABLE k2.trades MODIFY COLUMN {named} REMOVE TTL`" in ttl_in_the_way(of, TABLES["trades"])
     assert read_kept(of, TABLES["trades"]).whole_since is None
+
+
+def test_who_may_not_see_the_ttls_of_columns_is_told_that_of_rows_and_has_nothing_proven():
+    of = tiers(BEGUN, timedelta(days=1000))
+
+    def refuse(_):
+        raise Refused("ClickHouse", "k2_clickhouse", "grant SHOW COLUMNS")
+
+    of.clickhouse.column_ttls = refuse
+    assert read_kept_for(of, TABLES["trades"]) == ("k2.trades", timedelta(days=1000))
+    for look in (ttl_in_the_way, read_kept):
+        with pytest.raises(Refused):
+            look(of, TABLES["trades"])
 
 
 def test_what_is_on_record_and_cannot_be_read_stops_all():

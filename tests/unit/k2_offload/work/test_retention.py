@@ -61,7 +61,7 @@ class FakeClickHouse:
         self.in_both = 0
         self.done = []
         self.known_structure = [("at", "DateTime")]
-        self.known_column_ttls = []
+        self.known_column_ttls = {}
 
     def storage(self, table):  # noqa: ARG002
         return Storage("k2.trades", ())
@@ -524,7 +524,7 @@ def test_a_holding_table_that_differs_is_made_anew_once_it_is_empty(kept, differ
 
 
 def test_a_holding_table_whose_values_a_clock_removes_takes_no_partition(kept):
-    kept.clickhouse.known_column_ttls = [Removal("at + 1", column="raw")]
+    kept.clickhouse.known_column_ttls = {"raw": Removal("at + 1")}
     kept.clickhouse.execute = lambda _: []
     with pytest.raises(OffloadError, match=rf"'raw' has a TTL.*`ALTER TABLE {HOLDING} MODIFY COLUMN raw REMOVE TTL`"):
         HoldingTable(kept.tiers, "k2.trades").prepare(Holding("k2.trades", None), lambda: None)

@@ -49,7 +49,7 @@ class Days:
     def run(self):
         self.now += timedelta(days=1)
         tiers = SimpleNamespace(
-            catalog=SimpleNamespace(seals=lambda _: SimpleNamespace(known=[])),
+            catalog=SimpleNamespace(seals=lambda _: None),
             load_cold=lambda _: SimpleNamespace(uuid="u"),
             ledger=None,
             now=lambda: self.now,
