@@ -193,7 +193,7 @@ GROUP BY table_name;
 SELECT DISTINCT ON (table_name) table_name, files_before, files_after, bytes_before, bytes_after, rewritten_days,
        expired_snapshots, snapshots_after, orphans, orphan_bytes, seconds, problem
 FROM k2_offload.maintenance_runs
-WHERE ended_at >= %(since)s
+WHERE ended_at >= %(since)s AND snapshots_after > 0  -- 0: it has only begun, and not come back
 ORDER BY table_name, run_id DESC;
 
 -- name: last_windows
@@ -246,7 +246,7 @@ WHERE planned_at >= %(start)s AND planned_at < %(end)s OR committed_at >= %(star
 SELECT table_name, files_before, files_after, bytes_before, bytes_after, rewritten_days, expired_snapshots,
        snapshots_after, orphans, orphan_bytes, seconds, problem
 FROM k2_offload.maintenance_runs
-WHERE NOT dry_run AND ended_at >= %(start)s AND ended_at < %(end)s
+WHERE NOT dry_run AND ended_at >= %(start)s AND ended_at < %(end)s AND snapshots_after > 0
 ORDER BY run_id;
 
 -- name: window_totals

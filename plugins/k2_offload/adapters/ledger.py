@@ -216,7 +216,10 @@ class Ledger:
             )  # fmt: skip
 
     def read_maintenance(self, since: datetime) -> list[MaintenanceRecord]:
-        """What the last run of maintenance since a time did to each table, dry runs included."""
+        """What the last run of maintenance since a time did to each table, dry runs included.
+
+        One that has begun with a table and not come back is none.
+        """
         return [MaintenanceRecord(*row) for row in self._look("maintenance_since", {"since": since})]
 
     def read_day(self, bounds: DayBounds) -> tuple[dict[str, list[LedgerWindow]], list[MaintenanceRecord]]:
@@ -234,7 +237,7 @@ class Ledger:
         return dict(self._look("last_maintained"))
 
     def last_attempts(self) -> dict[str, datetime]:
-        """When maintenance last looked at each table, by name, also to no effect."""
+        """When maintenance last looked at each table, or began with it, by name, also to no effect."""
         return dict(self._look("last_attempts"))
 
     def read_totals(self, now: datetime) -> dict[str, WindowTotals]:

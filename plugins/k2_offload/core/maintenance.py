@@ -291,3 +291,18 @@ class Tidied:
     seconds: float
     problems: Sequence[str] = ()
     differences: Sequence[str] = ()
+
+    @property
+    def came_back(self) -> bool:
+        """Whether it is a run, and not only the word that one has begun: a table has a snapshot at least."""
+        return self.after.snapshots > 0
+
+
+def begun(table: str) -> Tidied:
+    """What there is to say of a table from when maintenance begins with it until it comes back from it."""
+    nothing = Folder(files=0, size_bytes=0, snapshots=0, metadata_bytes=0)
+    problem = (
+        f"{table}: maintenance has begun with it, and has not come back. What was done stays done. The log says why it "
+        f"has ended; the next run goes on, and `k2 maintain {table}` does so now."
+    )
+    return Tidied(table, nothing, nothing, 0, 0, 0, 0, 0.0, (problem,))

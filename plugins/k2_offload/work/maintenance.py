@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.exactly_once import FIRST_WATERMARK, watermark_of
-from k2_offload.core.maintenance import Folder, Tidied
+from k2_offload.core.maintenance import Tidied, begun
 from k2_offload.core.maintenance_plan import MaintenancePlan, PlannedMaintenance
 from k2_offload.core.tables import TableSpec
 from k2_offload.work.tiers import Tiers
@@ -55,20 +55,18 @@ def plan_all(tiers: Tiers, tables: Sequence[TableSpec], *, dry_run: bool) -> tup
 
 
 def begin(tiers: Tiers, plan: MaintenancePlan) -> None:
-    """Have it on record that the first table is tried, and as yet with no more effect than a dry run.
+    """Have it on record that the first table is tried.
 
-    If the task ends without a word, that table comes last the next time; else, one at which nothing ends would keep all
-    others from their turn, for good.
+    The job's report says which table it was at, and that one comes last the next time. Where the report is lost, this
+    one does: else, a table at which the worker dies would keep all after it from their turn, for good.
     """
     if plan.tables and not plan.dry_run:
-        table = plan.tables[0].table
-        problem = f"{table}: maintenance has begun with it, and has not come back. What was done stays done."
-        nothing = Tidied(table, Folder(0, 0, 0, 0), Folder(0, 0, 0, 0), 0, 0, 0, 0, 0.0, [problem])
-        tiers.ledger.record_maintenance(nothing, tiers.now(), dry_run=True)
+        tiers.ledger.record_maintenance(begun(plan.tables[0].table), tiers.now(), dry_run=False)
 
 
 def record(tiers: Tiers, report: Sequence[Tidied], *, dry_run: bool) -> Iterator[str]:
-    """Keep what was done; gives what went wrong."""
+    """Keep what was done, and with which table it had begun; gives what went wrong."""
     for done in report:
-        tiers.ledger.record_maintenance(done, tiers.now(), dry_run=dry_run)
+        if done.came_back or not dry_run:
+            tiers.ledger.record_maintenance(done, tiers.now(), dry_run=dry_run)
         yield from done.problems

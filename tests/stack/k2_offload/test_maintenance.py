@@ -13,8 +13,9 @@ import pytest
 from k2_offload.core.day_comparison import day_window
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH, watermark_of
 from k2_offload.core.fault_points import FaultPoint
-from k2_offload.core.maintenance import MAX_REF_AGE
+from k2_offload.core.maintenance import MAX_REF_AGE, Folder, Tidied, begun
 from k2_offload.core.plan import group_plans
+from k2_offload.core.report import DayBounds
 from k2_offload.work.changes import find_rewrites, seen_snapshots
 from k2_offload.work.reconcile import compare_day, count_days, plan_heal
 from tests.faults.hook import EFFECTS, MAINTENANCE_POINTS, Fault, Kind
@@ -123,6 +124,22 @@ def test_a_closed_day_of_many_files_becomes_one_and_holds_the_same_rows(workbenc
     assert workbench.maintain(cycle, table).rewritten_days == 0, "twice"
     move(workbench, table, 21)
     workbench.check(workbench.cycle(workbench.spec(table), now=LATER), [table])
+
+
+def test_that_maintenance_has_begun_with_a_table_is_no_run(ledger):
+    ledger.migrate()
+    folder = Folder(files=2, size_bytes=20, snapshots=3, metadata_bytes=1)
+    ledger.record_maintenance(begun("silver"), NOON, dry_run=False)
+    assert (ledger.read_maintenance(NOON), ledger.read_day(DayBounds.of(DAY))[1]) == ([], [])
+    assert ledger.last_maintained() == {}
+    assert ledger.last_attempts() == {"silver": NOON}
+
+    ledger.record_maintenance(Tidied("silver", folder, folder, 1, 0, 0, 0, 1.0), NOON, dry_run=False)
+    ledger.record_maintenance(begun("silver"), NOON + timedelta(hours=1), dry_run=False)
+    for runs in (ledger.read_maintenance(NOON), ledger.read_day(DayBounds.of(DAY))[1]):
+        assert [(each.rewritten_days, each.problem) for each in runs] == [(1, None)], "the run before is not hidden"
+    assert ledger.last_maintained() == {"silver": NOON}
+    assert ledger.last_attempts() == {"silver": NOON + timedelta(hours=1)}
 
 
 def test_days_that_are_over_are_rewritten_in_one_snapshot(workbench, two_days_scattered):

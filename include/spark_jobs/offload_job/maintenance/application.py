@@ -23,7 +23,7 @@ from k2_offload.core.day_comparison import day_window
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.job_connections import JobConnections
-from k2_offload.core.maintenance import DayFiles, Tidied, files_wanted, together
+from k2_offload.core.maintenance import DayFiles, Tidied, begun, files_wanted, together
 from k2_offload.core.maintenance_plan import MaintenancePlan, PlannedMaintenance, report_to_json
 from k2_offload.core.text import show_days
 from offload_job.cold_table_writer import ColdTableWriter, open_catalog
@@ -177,14 +177,18 @@ def run(
 ) -> list[Tidied]:
     """Tidy every table of the plan, one after another.
 
-    :param tell: gets what was done so far, after each table
+    :param tell: gets what was done so far, and with which table it begins, before each table and after it
     :returns: what was done; a table that could not be looked at is missing
     """
-    report = []
+    report: list[Tidied] = []
     for planned in plan.tables:
-        with Problems(planned.table).told():
+        problems = Problems(planned.table)
+        with problems.told():
+            tell([*report, begun(planned.table)])
+        with problems.told():
             report.append(job.tidy(planned, dry_run=plan.dry_run))
             log.info("%s", _line(report[-1], dry_run=plan.dry_run), extra=_about(report[-1]))
+        with problems.told():
             tell(report)
     return report
 

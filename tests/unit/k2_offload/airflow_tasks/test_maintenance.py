@@ -14,9 +14,9 @@ from k2_offload.airflow_tasks import maintenance
 from k2_offload.airflow_tasks.maintenance import MaintainOperator
 from k2_offload.airflow_tasks.spark_application import with_runner
 from k2_offload.core.errors import OffloadError
-from k2_offload.core.limits import TASK_RETRIES
 from k2_offload.core.maintenance import Folder, Tidied
 from k2_offload.core.maintenance_plan import MaintenancePlan, PlannedMaintenance, report_to_json
+from offload_job.maintenance.application import run
 from tests.model.world import START, TABLES
 
 NAMES = list(TABLES.by_name)
@@ -26,7 +26,7 @@ FOLDER = Folder(files=1, size_bytes=1, snapshots=1, metadata_bytes=1)
 class Ledger:
     """What maintenance keeps there.
 
-    :param runs: table → when each run ended that has looked at it
+    :param runs: table → when each run ended that has looked at it, whether it was a dry one, and whether it came back
     """
 
     def __init__(self):
@@ -36,33 +36,47 @@ class Ledger:
         pass
 
     def record_maintenance(self, done, now, *, dry_run):
-        self.runs[done.table].append((now, dry_run))
+        self.runs[done.table].append((now, dry_run, done.came_back))
 
     def last_attempts(self):
         return {table: runs[-1][0] for table, runs in self.runs.items() if runs}
 
 
-class Maintenance:
-    """Runs of the task; the job itself is left out.
+class Killed(BaseException):
+    """The job is, at a table that never ends."""
 
-    :param says: what the job's report says of a table; ``None`` if it never comes back from it
-    :param tidied: the tables that it came back from
+
+class Maintenance:
+    """Runs of the task; of the job, only what it does to a table is left out.
+
+    :ivar says: what the job's report says of a table; ``None`` if it never comes back from it
+    :ivar planned: the tables of the last attempt, in their order
+    :ivar tidied: the tables that the last attempt came back from
     """
 
     def __init__(self):
-        self.ledger, self.now, self.tidied = Ledger(), START, set()
-        self.tiers = SimpleNamespace(tables=TABLES, ledger=self.ledger, now=lambda: self.now)
+        self.ledger, self.now, self.planned, self.tidied = Ledger(), START, [], []
+        self.tiers = SimpleNamespace(tables=TABLES, ledger=self.ledger, now=self._tick)
         self.operator = with_runner(MaintainOperator)(task_id="maintain")
         self.says = lambda table: Tidied(table, FOLDER, FOLDER, 0, 0, 0, 0, 1.0)
 
+    def _tick(self):
+        self.now += timedelta(seconds=1)
+        return self.now
+
+    def tidy(self, planned, *, dry_run):  # noqa: ARG002
+        if (tidied := self.says(planned.table)) is None:
+            raise Killed
+        self.tidied.append(planned.table)
+        return tidied
+
     def submit(self, _, plan, *, short, report):  # noqa: ARG002
-        done = []
-        for table in [planned.table for planned in MaintenancePlan.from_json(plan).tables]:
-            self.now += timedelta(minutes=1)
-            if (tidied := self.says(table)) is None:
-                raise AirflowException("the job was killed")
-            self.tidied.add(table)
-            report.write_text(report_to_json(done := [*done, tidied]))
+        plan = MaintenancePlan.from_json(plan)
+        self.planned, self.tidied = [planned.table for planned in plan.tables], []
+        try:
+            done = run(self, plan, lambda told: report.write_text(report_to_json(told)))
+        except Killed:
+            raise AirflowException("the job was killed") from None
         if any(tidied.problems for tidied in done):
             raise AirflowException("the job has failed")
 
@@ -94,28 +108,63 @@ def task(monkeypatch):
     return task
 
 
-@pytest.mark.parametrize("endless", [{"silver"}, {"bronze_a", "candles_1m"}, set(NAMES[:-1])], ids=sorted)
-@pytest.mark.parametrize("killed", [False, True], ids=["the report is kept", "the worker is killed"])
-def test_a_table_that_never_ends_keeps_no_other_from_its_turn(task, monkeypatch, endless, killed):
+ENDLESS = pytest.mark.parametrize(
+    "endless", [{"silver"}, {"bronze_a", "candles_1m"}, set(NAMES[:-1])], ids=lambda names: "+".join(sorted(names))
+)
+
+
+def killed(task, endless):
+    """The tables that one attempt has tidied, which was killed at one that is endless."""
     says = task.says
     task.says = lambda table: None if table in endless else says(table)
-    if killed:
-        monkeypatch.setattr(MaintainOperator, "_record", lambda *_, **__: None)
-    for day in range(1, 9):
-        for _ in range(1 + TASK_RETRIES):
-            with pytest.raises(AirflowException, match="the job was killed"):
-                task.attempt()
-        if day % 2 == 0:
-            assert task.tidied == set(NAMES) - endless
-            task.tidied.clear()
+    with pytest.raises(AirflowException, match="the job was killed"):
+        task.attempt()
+    task.says = says
+    return task.tidied
+
+
+@ENDLESS
+def test_a_table_that_never_ends_comes_last_wherever_it_stood(task, endless, caplog):
+    for each in range(5):
+        tidied = set()
+        for _ in endless:
+            caplog.clear()
+            tidied |= set(killed(task, endless))
+            was_at = task.planned[len(task.tidied)]
+            assert f"{was_at}: maintenance has begun with it, and has not come back" in caplog.text
+            assert max(task.ledger.last_attempts().items(), key=lambda attempt: attempt[1])[0] == was_at, "last"
+        assert each == 0 or tidied == set(NAMES) - endless, "in as many attempts as there are endless ones"
+    assert not any(came_back for table in endless for *_, came_back in task.ledger.runs[table])
+
+
+@ENDLESS
+def test_where_the_jobs_word_is_lost_each_table_has_its_turn_all_the_same(task, monkeypatch, endless):
+    monkeypatch.setattr(MaintainOperator, "_record", lambda *_, **__: None)
+    for _ in range(3):
+        assert {table for _ in NAMES for table in killed(task, endless)} == set(NAMES) - endless
+
+
+def test_a_table_that_cannot_be_looked_at_in_the_job_is_no_endless_one(task, caplog):
+    says = task.says
+
+    def say(table):
+        if table == NAMES[-1]:
+            raise OffloadError(f"{table}: the cold table was dropped")
+        return says(table)
+
+    task.says = say
+    task.attempt()
+    assert "the cold table was dropped" in caplog.text
+    assert "has not come back" not in caplog.text
+    assert task.ledger.runs[NAMES[-1]] == []
 
 
 def test_a_dry_run_changes_no_order(task):
     task.attempt(dry_run=True)
-    assert all(dry for runs in task.ledger.runs.values() for _, dry in runs)
+    assert all(dry for runs in task.ledger.runs.values() for _, dry, _ in runs)
     task.ledger.runs = {name: [] for name in NAMES}
     task.says = lambda _: None
-    with pytest.raises(AirflowException):
+    with pytest.raises(AirflowException, match="the job was killed"):
         task.attempt(dry_run=True)
     assert not task.ledger.last_attempts()
 
@@ -158,4 +207,4 @@ def test_a_difference_fails_the_run_for_good_and_other_problems_are_tried_again(
     task.says = lambda table: replace(says(table), **found) if table == "silver" else with_other(table)
     with pytest.raises(AirflowFailException, match=difference):
         task.attempt()
-    assert all(len([dry for _, dry in runs if not dry]) == 2 for runs in task.ledger.runs.values()), "on record"
+    assert all([back for *_, back in runs].count(True) == 2 for runs in task.ledger.runs.values()), "on record"
