@@ -64,17 +64,19 @@ class BackfillOperator(TellsChanges, SparkApplicationOperator):
                 raise
             except NotBegun as error:
                 if table.name in params["tables"]:
+                    log.error("%s", error)
                     problems.append(str(error))
                 else:  # asked for with all others; there is nothing to bring
                     log.info("%s", error)
             except OffloadError as error:
+                log.error("%s", error)  # here, too: what ends the attempt at a later table is raised alone
                 problems.append(str(error))
             except Exception as error:
                 if self.killed:
                     raise
                 # The TTL takes the rows of the others, too, while this one is tried again.
-                surprise = not isinstance(error, AirflowException)  # an application's words are told below
-                log.warning("%s has failed; the other tables have their turn", table.name, exc_info=surprise)
+                surprise = not isinstance(error, AirflowException)  # otherwise they are an application's words
+                log.warning("%s has failed; the other tables have their turn: %s", table.name, error, exc_info=surprise)
                 failures.append(f"{table.name}: {error}")
         if failures:
             raise AirflowException("\n".join([*failures, *problems]))

@@ -122,6 +122,16 @@ def test_what_is_not_one_tables_own_failure_ends_the_attempt(run, failure):
     assert [each for each in run.done if len(each) == 1] == ["a"]
 
 
+def test_what_ends_the_attempt_hides_nothing_of_the_tables_before(run, caplog):
+    run.failures["a"] = AirflowException("Error code is: 1.")
+    run.problems["b"] = OffloadError("b cannot be read")
+    run.problems["c"] = Unreachable("ClickHouse", "k2_clickhouse", "refused")
+    with pytest.raises(Unreachable):
+        run.execute()
+    assert "a has failed; the other tables have their turn: Error code is: 1." in caplog.messages
+    assert "b cannot be read" in caplog.messages
+
+
 def test_a_task_that_was_killed_begins_no_other_table(run):
     run.failures["a"], run.killed = AirflowException("stopped before its end"), True
     with pytest.raises(AirflowException, match=r"^stopped before its end"):
