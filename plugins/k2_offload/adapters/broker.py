@@ -94,14 +94,14 @@ class Broker:
 
     def messages(
         self, partition: Partition, wanted: Sequence[OffsetRange], until: float | None = None
-    ) -> dict[int, datetime] | None:
+    ) -> tuple[dict[int, datetime], bool]:
         """The broker's time of each message in some ranges; an offset without a message, or without a value, has none.
 
         That is the producer's time, unless the topic has ``message.timestamp.type=LogAppendTime``.
 
         :param wanted: in their order, one at least; no two overlap
         :param until: of the clock ``time.monotonic``; ``None`` takes the time that it takes
-        :returns: ``None`` if it was too late before all were read
+        :returns: with whether all were read; if not, it was too late, and these are the messages that were read by then
         """
         found: dict[int, datetime] = {}
         place, heard = 0, time.monotonic()
@@ -118,24 +118,24 @@ class Broker:
                     error = message.error()
                     if error is not None:
                         if error.code() == self._kafka.KafkaError._PARTITION_EOF:
-                            return found
+                            return found, True
                         raise _failure(error)
                     offset = message.offset()
                     if offset is None or offset > wanted[-1].last:
-                        return found
+                        return found, True
                     while wanted[place].last < offset:
                         place += 1
                     if offset >= wanted[place].first and message.value() is not None:
                         found[offset] = _time(message.timestamp()[1])
                     if offset == wanted[-1].last:
-                        return found
+                        return found, True
                     if wanted[place].first - offset > _READ_THROUGH:
                         consumer.seek(
                             self._kafka.TopicPartition(partition.topic, partition.number, wanted[place].first)
                         )
         except self._kafka.KafkaException as error:
             raise _failure(error.args[0]) from error
-        return None
+        return found, False
 
 
 def _time(millis: int) -> datetime:

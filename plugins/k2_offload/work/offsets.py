@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from k2_offload.adapters.ledger_offsets import LedgerOffsets
 from k2_offload.core import offset_queries
 from k2_offload.core.day_comparison import HEALED_WITHIN, day_window
 from k2_offload.core.errors import OffloadError, Unreachable
-from k2_offload.core.exactly_once import watermark_of
+from k2_offload.core.exactly_once import FIRST_WATERMARK, watermark_of
 from k2_offload.core.gaps import not_looked_for
 from k2_offload.core.lake import iceberg_table
 from k2_offload.core.observation import OffsetComparison
@@ -44,6 +45,8 @@ from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import Window, from_micros
 from k2_offload.work.holding import read_kept
 from k2_offload.work.tiers import WORKER, Tiers
+
+log = logging.getLogger(__name__)
 
 _ON_ITS_WAY = timedelta(minutes=5)
 """How long a message may take from the broker into bronze."""
@@ -122,6 +125,9 @@ def compare_due(
 ) -> Iterator[OffsetReport]:
     """Compare the offsets of the bronze tables among some whose turn it is, and keep in the ledger what was found.
 
+    Those come first that were compared longest ago. When the time is up, the others are left to the next run, with what
+    is on record of them.
+
     :raises Unreachable: if a service is down, or a broker that was asked before is not to be found
     :raises OffloadError: after all other tables, if some cannot be compared, or ClickHouse shows no offsets of one that
         was compared before
@@ -132,9 +138,12 @@ def compare_due(
     broker: Broker | None = None
     asked = False
     until = time.monotonic() + tiers.task_timeout.total_seconds() / 2
-    for table in (each for each in tables if each.layer == "bronze"):
+    for table in _oldest_first(tables, known, now):
         last = known.get(table.name)
         if last is not None and last.passed and timedelta(0) <= now - last.at < _COMPARED_EVERY:
+            continue
+        if time.monotonic() >= until:
+            log.warning("%s: there was no time to compare its messages; the next run begins with it", table.name)
             continue
         try:
             if not asked and _offsets_kept_since(tiers, table) is not None:
@@ -154,6 +163,19 @@ def compare_due(
         yield report
     if problems:
         raise OffloadError("\n".join(problems))
+
+
+def _oldest_first(tables: Sequence[TableSpec], known: Mapping[str, OffsetComparison], now: datetime) -> list[TableSpec]:
+    """The bronze tables: one that takes all the time of a run keeps no other from its turn, for good.
+
+    Of those that had their turn in the same run, first the ones for which there may have been too little time left.
+    """
+
+    def turn(table: TableSpec) -> tuple[datetime, bool]:
+        last = known.get(table.name)
+        return (FIRST_WATERMARK, False) if last is None or last.at > now else (last.at, last.passed)
+
+    return sorted((each for each in tables if each.layer == "bronze"), key=turn)
 
 
 def _hidden(table: TableSpec) -> str:
@@ -215,10 +237,12 @@ def compare_offsets(
     cold, not_compared, left_out = _not_cold(tiers, table, since, now)
     not_in_bronze, removed = _not_in_bronze(tiers, table, since, now)
     questions = _Questions(table, broker, known, until)
+    # First: there may be no time after the gaps, which are many where producers use transactions.
+    unread_ones = list(_unread(questions, last, seen, max(since, kept_since), kept_since, before))
     findings = [
         *_gaps(tiers, questions),
         *(strangers(last, known) if broker else ()),
-        *_unread(questions, last, seen, max(since, kept_since), kept_since, before),
+        *unread_ones,
         *_found(OffsetKind.REPEATED, _ask(tiers, offset_queries.repeated(table))),
         *not_in_bronze,
         *cold,
@@ -263,7 +287,7 @@ def _topics(tiers: Tiers, table: TableSpec) -> set[str]:
 class _Questions:
     """To the broker, as long as there is time.
 
-    :param unasked: sentences on what it was not asked
+    :param unasked: sentences on what it was not asked, or not to the end
     """
 
     table: TableSpec
@@ -273,17 +297,17 @@ class _Questions:
     unasked: list[str] = field(default_factory=list)
 
     def messages(self, partition: Partition, wanted: Sequence[OffsetRange]) -> Mapping[int, datetime]:
-        """As of the broker; nothing where it was not asked."""
+        """As of the broker; nothing where it was not asked, and where time was up, what it had given by then."""
         if self.broker is None or not wanted:
             return {}
-        found = self.broker.messages(partition, wanted, self.until)
-        if found is None:
+        found, complete = self.broker.messages(partition, wanted, self.until)
+        if not complete:
             self.unasked.append(
                 f"{partition}: there was no time to ask the broker for all of {len(wanted):,} ranges of offsets, from "
-                f"{wanted[0].first} to {wanted[-1].last}, so whether messages of them are missing is not known. `k2 "
-                f"verify --offsets {self.table.name}` takes the time that it takes."
+                f"{wanted[0].first} to {wanted[-1].last}, so whether more messages of them are missing is not known. "
+                f"`k2 verify --offsets {self.table.name}` takes the time that it takes."
             )
-        return found or {}
+        return found
 
 
 def _gaps(tiers: Tiers, questions: _Questions) -> Iterator[OffsetFinding]:

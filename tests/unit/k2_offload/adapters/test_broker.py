@@ -75,7 +75,7 @@ def test_a_time_that_no_clock_shows_is_a_time_all_the_same(monkeypatch):
     """None at all, and microseconds where milliseconds are meant."""
     sent = [1_772_625_600_000, -1, 1_772_625_600_000_000]
     messages = [message(offset, at) for offset, at in enumerate(sent)]
-    found = broker_that_says(monkeypatch, messages=messages).messages(Partition("t", 0), [OffsetRange(0, 2)])
+    found, _ = broker_that_says(monkeypatch, messages=messages).messages(Partition("t", 0), [OffsetRange(0, 2)])
     assert found[0] == datetime(2026, 3, 4, 12, tzinfo=UTC)
     assert found[1] < found[0] < found[2]
 
@@ -86,13 +86,15 @@ def test_what_lies_near_is_read_through_and_what_lies_far_is_looked_up(monkeypat
     messages = map(message, [2, 3, 5, 7, 8, 9, 90_000, 90_002])
     sought = []
     broker = broker_that_says(monkeypatch, messages=messages, seek=sought.append)
-    assert list(broker.messages(Partition("t", 0), wanted)) == [2, 7, 8, 90_000]
+    found, complete = broker.messages(Partition("t", 0), wanted)
+    assert (list(found), complete) == ([2, 7, 8, 90_000], True)
     assert sought == [("t", 0, 90_000)]
 
 
-def test_when_it_is_too_late_nothing_is_said(monkeypatch):
+def test_when_it_is_too_late_what_was_read_is_said(monkeypatch):
     messages = iter([message(0), message(1)])
     now = iter(range(100))
     monkeypatch.setattr(time, "monotonic", lambda: next(now))
     broker = broker_that_says(monkeypatch, messages=messages)
-    assert broker.messages(Partition("t", 0), [OffsetRange(0, 10)], until=3) is None
+    found, complete = broker.messages(Partition("t", 0), [OffsetRange(0, 10)], until=3)
+    assert (list(found), complete) == ([0], False)

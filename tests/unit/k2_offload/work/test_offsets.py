@@ -89,8 +89,9 @@ class Broker:
     def messages(self, _, wanted, until=None):
         self.asked.append(wanted)
         if until is not None and self.seconds is not None and until < time.monotonic() + self.seconds:
-            return None
-        return {at: self.sent[at] for each in wanted for at in range(each.first, each.last + 1) if at in self.sent}
+            return {}, False
+        offsets_wanted = [at for each in wanted for at in range(each.first, each.last + 1)]
+        return {at: self.sent[at] for at in offsets_wanted if at in self.sent}, True
 
 
 @pytest.fixture
@@ -150,7 +151,7 @@ def test_a_partition_of_many_gaps_is_asked_for_at_once():
     """As a transactional producer makes them: each commit takes an offset."""
     broker = Broker({ZERO: BrokerPartition(0, 4002)}, {3: NOW, 3999: NOW})
     report = compare_offsets(Tiers(MANY), TABLE, broker)
-    assert [len(each) for each in broker.asked] == [2000, 1]
+    assert [len(each) for each in broker.asked] == [1, 2000]
     assert [str(each.offsets) for each in report.findings] == ["3", "3999"]
 
 
@@ -162,6 +163,71 @@ def test_where_there_is_no_time_to_ask_for_all_gaps_it_says_so(seconds, passed):
     if not passed:
         [problem] = report.problems
         assert problem.startswith("t[0]: there was no time to ask the broker for all of 2,000 ranges of offsets")
+
+
+class NeverReady:
+    """A broker of two topics: reading the first takes all time, and has given one message by then."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+    def partitions(self, topic):
+        return {Partition(topic, 0): BrokerPartition(0, 10)}
+
+    def messages(self, partition, wanted, until=None):  # noqa: ARG002
+        if partition != ZERO:
+            return {}, True
+        self.now = until
+        return {4: NOW - timedelta(hours=1)}, False
+
+
+OTHER = load_tables(TABLES_FILE).by_name["bronze_trades_kraken"]
+TWO = {
+    offset_queries.kept_since(OTHER): [(int(MADE.timestamp()),)],
+    offset_queries.first_received(OTHER): [(0,)],
+    offset_queries.feeding_views(OTHER): [(1,)],
+    offset_queries.last_offsets(OTHER): [("u", 0, 9)],
+    offset_queries.delivered(TABLE): [("t", 0, 0, 2, 1), ("t", 0, 9, 9, 2)],
+    offset_queries.delivered(OTHER): [("u", 0, 0, 2, 1), ("u", 0, 9, 9, 2)],
+}
+
+
+def test_a_table_that_takes_all_the_time_keeps_no_other_from_its_turn(kept, monkeypatch, caplog):
+    compared = []
+    for half_hour in range(4):
+        broker, tiers = NeverReady(), Tiers(TWO)
+        monkeypatch.setattr(offsets, "time", broker)
+        monkeypatch.setattr(tiers, "now", lambda at=NOW + half_hour * timedelta(minutes=30): at)
+        compared.append([report.table for report in compare_due(tiers, [TABLE, OTHER], lambda broker=broker: broker)])
+    assert compared == [[TABLE.name], [OTHER.name, TABLE.name]] * 2
+    assert caplog.messages == [f"{OTHER.name}: there was no time to compare its messages; the next run begins with it"]
+    assert kept.found[OTHER.name].passed
+
+
+def test_what_was_found_before_the_time_was_up_is_told_and_on_record(kept, monkeypatch):
+    broker = NeverReady()
+    monkeypatch.setattr(offsets, "time", broker)
+    [report] = compare_due(Tiers(TWO), [TABLE], lambda: broker)
+    assert report.losses == [OffsetFinding(ZERO, OffsetRange(4, 4), OffsetKind.MISSING)]
+    assert "whether more messages of them are missing is not known" in report.problems[0]
+    assert kept.found == {TABLE.name: OffsetComparison(NOW, 1, 0, 1)}
+
+
+AGO = NOW - timedelta(hours=2)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [OffsetComparison(AGO, 0, 0, 1), OffsetComparison(NOW + timedelta(hours=5), 0, 0, 0)],
+    ids=["too little time in the same run", "by a clock that was ahead"],
+)
+def test_a_table_whose_last_comparison_says_little_comes_first(kept, last):
+    kept.found = {TABLE.name: OffsetComparison(AGO, 0, 0, 0), OTHER.name: last}
+    reports = compare_due(Tiers(TWO), [TABLE, OTHER], NeverReady)
+    assert [report.table for report in reports] == [OTHER.name, TABLE.name]
 
 
 @pytest.mark.parametrize(("first", "found"), [(0, 0), (MICROS - 7200 * 1_000_000, 1), (MICROS, 0)])
