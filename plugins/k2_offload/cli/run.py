@@ -31,6 +31,7 @@ from k2_offload.cli.console import (
     new_progress,
     number_table,
     print_json,
+    screen,
     show_error,
     show_table,
 )
@@ -39,7 +40,7 @@ from k2_offload.cli.options import JsonOption, LayerOption, TablesArgument
 from k2_offload.cli.run_log import find_reasons
 from k2_offload.cli.run_progress import RunProgress
 from k2_offload.core.tables import LAYERS, TableSpec
-from k2_offload.core.text import UNKNOWN, show_number, show_seconds, show_time, show_window
+from k2_offload.core.text import UNKNOWN, show_duration, show_number, show_seconds, show_time, show_window
 from k2_offload.core.windows import parse_time
 
 _TAIL_LINES = 15
@@ -80,6 +81,10 @@ def run(tables: TablesArgument = None, layer: LayerOption = None, as_json: JsonO
         print_json({"layers": [asdict(each) for each in ended], "tables": documents, "log": left})
     else:
         _print(states, windows)
+        if set(states.values()) == {State.NOTHING_NEW}:
+            buffer = show_duration(max(table.buffer for table in chosen))
+            waits = f"Rows younger than {buffer} wait for a later run: older ones may still come (buffer_seconds)."
+            screen.print(waits, soft_wrap=True)
     if not succeeded:
         explain(log)
         raise typer.Exit(FINDING)

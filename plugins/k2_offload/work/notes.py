@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime
 
 from k2_offload.adapters.dag_runs import ActiveRun, DagState
+from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.lag import LAG_TARGET
 from k2_offload.core.needs import MISSED, find_needs
 from k2_offload.core.observation import Records
@@ -19,7 +20,11 @@ def find_notes(line: TableStatus, now: datetime) -> Iterator[str]:
     looks = (show_failure(line), show_refusal(line), show_silence(line, now), show_ttl(line, now), show_overdue(line))
     yield from filter(None, looks)
     if line.held_back_by:
-        yield f"held back by {line.held_back_by.table} at {show_time(line.held_back_by.watermark)}."
+        below, watermark = line.held_back_by.table, line.held_back_by.watermark
+        if watermark == FIRST_WATERMARK:
+            yield f"held back by {below}, which has moved nothing yet."
+        else:
+            yield f"held back by {below} at {show_time(watermark)}."
     if line.before_first:
         yield f"{line.before_first:,} rows are of times before 2000-01-01. No cycle moves them."
     if line.future:

@@ -68,6 +68,22 @@ def test_only_what_had_nothing_new_is_said_to_have_nothing_new(monkeypatch, tmp_
     screen = CliRunner().invoke(app, ["run"], terminal_width=200).stdout
     assert shown in screen
     assert ("nothing new" in screen) == ("nothing_new" in states)
+    assert "buffer_seconds" not in screen
+
+
+def test_where_nothing_is_new_it_is_said_that_young_rows_wait(monkeypatch, tmp_path):
+    file = tmp_path / "tables.yaml"
+    file.write_text(TABLES)
+    monkeypatch.setattr(command, "load_settings", lambda: SimpleNamespace(tables_file=file))
+
+    @contextmanager
+    def runner(_layers, _tables, log: Path):
+        log.touch()
+        yield iter([LayerEnded("bronze", "success", 1), LayerEnded("silver", "success", 1)])
+
+    monkeypatch.setattr(command, "_runner", runner)
+    screen = CliRunner().invoke(app, ["run"]).stdout
+    assert "Rows younger than 5 min 00 s wait for a later run" in screen
 
 
 def test_what_a_run_says_after_it_was_interrupted_is_shown(monkeypatch, capsys):

@@ -14,7 +14,7 @@ from k2_offload.adapters.cold_table import SnapshotEntry
 from k2_offload.adapters.dag_runs import ActiveRun, DagState
 from k2_offload.adapters.ledger_records import RecordedDay
 from k2_offload.core.day_comparison import Verdict
-from k2_offload.core.exactly_once import Snapshot
+from k2_offload.core.exactly_once import FIRST_WATERMARK, Snapshot
 from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.lag import Silence
 from k2_offload.core.needs import Finding
@@ -70,6 +70,11 @@ def test_a_healthy_table_has_its_numbers_and_no_sentence():
         ),
         ({"lag": 8 * DAY}, "behind", "behind its target, and no run of k2_offload_bronze goes on"),
         ({"held_back_by": Upstream("x", NOON - HOUR, NOON), "lag": HOUR}, "held back", "held back by x at 2026-11-21"),
+        (
+            {"held_back_by": Upstream("x", FIRST_WATERMARK, NOON), "lag": HOUR},
+            "held back",
+            "x, which has moved nothing",
+        ),
         ({"lag": HOUR}, "behind", "is Airflow's scheduler up? k2 run b moves it at once."),
         (
             {"lag": HOUR, "record": record(last_successful_run=NOON - MINUTE)},
