@@ -109,10 +109,13 @@ def with_progress(doing: str, items: Sequence[Item]) -> Iterator[Item]:
 def new_progress(*more: ProgressColumn) -> Progress:
     """A bar on standard error that counts and disappears at the end; nothing where that is no terminal.
 
+    What it is at comes last: names of different lengths would move the bar.
+
     :param more: columns after the count
     """
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
-    return Progress(*columns, *more, console=errors, transient=True, disable=not errors.is_terminal)
+    doing = TextColumn("{task.description}")
+    columns = (SpinnerColumn(), BarColumn(bar_width=20), MofNCompleteColumn(), *more, doing)
+    return Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal)
 
 
 def window_document(window: Window | None) -> dict[str, str | None]:

@@ -23,8 +23,8 @@ class RunProgress:
     def __init__(self, console: Console, layers: Sequence[str]) -> None:
         columns = (
             SpinnerColumn(finished_text=PASSED),
-            TextColumn("{task.description}"),
             BarColumn(bar_width=_BAR_WIDTH),
+            TextColumn("{task.description}"),
             TextColumn("{task.fields[told]}"),
         )
         self._progress = Progress(*columns, console=console, transient=True)

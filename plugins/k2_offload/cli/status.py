@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated, NamedTuple
 
@@ -33,7 +33,7 @@ from k2_offload.core.conditions import FORMS, Condition, parse_conditions
 from k2_offload.core.dag_ids import dag_id
 from k2_offload.core.observation import Records
 from k2_offload.core.tables import Layer, TableSpec
-from k2_offload.core.text import show_bytes, show_duration, show_number, show_seconds, show_time
+from k2_offload.core.text import show_bytes, show_duration, show_number, show_time
 from k2_offload.core.windows import format_time
 from k2_offload.work.notes import describe_late, describe_records, describe_runs, find_notes
 from k2_offload.work.records import read_records
@@ -64,7 +64,7 @@ def status(
 ) -> None:
     """Show watermark, lag, last window and rows of every table.
 
-    "moved" and "took" are the last window's rows and seconds. Lag is the age of the oldest row that has not been moved.
+    "moved" and "took" are the last window's rows and time. Lag is the age of the oldest row that has not been moved.
     "silent" is for how long ClickHouse has got no row. Late rows came below the watermark: no window holds them.
     "snapshots" and "metadata" are what every load of the cold table reads. "sealed" are days.
 
@@ -223,6 +223,7 @@ def _table_of(look: Look) -> Table:
     for line in look.lines:
         record = line.record
         state = record.status if record else "initialized"
+        took = record.last_run_duration_seconds if record else None
         colour = _COLOURS.get(state, "dim")
         late, sealed = show_number(line.late_rows), look.records[line.table.name].sealed
         shown.add_row(
@@ -230,7 +231,7 @@ def _table_of(look: Look) -> Table:
             f"[{colour}]{state}[/{colour}]",
             show_time(line.watermark),
             show_number(record.rows if record else None),
-            show_seconds(record.last_run_duration_seconds if record else None),
+            show_duration(None if took is None else timedelta(seconds=took)),
             _lag(line, look.now),
             show_number(line.warm_rows),
             show_number(line.cold_rows),

@@ -213,7 +213,11 @@ def _print_findings(results: Sequence[TableComparison]) -> None:
     if any(result.expired for result in results) or not any(result.window for result in results):
         return
     if all(result.equal for result in results):
-        screen.print(f"[green]all {len(results)} tables equal[/green]" if len(results) > 1 else "[green]equal[/green]")
+        compared = sum(result.window is not None for result in results)
+        said = f"all {compared} tables equal" if len(results) > 1 else "equal"
+        if left := len(results) - compared:
+            said = f"{compared} tables equal; of {left} others, there was nothing to compare"
+        screen.print(f"[green]{said}[/green]")
 
 
 def _check_cold(

@@ -1,0 +1,37 @@
+"""What is said of all tables together after a comparison."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from k2_offload.cli import verify as command
+from k2_offload.cli.main import app
+from k2_offload.core.day_comparison import TableComparison
+from k2_offload.core.windows import Window
+
+NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("compared", "said"),
+    [((True, True), "all 2 tables equal"), ((True, False), "1 tables equal; of 1 others, there was nothing")],
+)
+def test_a_table_of_which_nothing_was_moved_is_not_called_equal(monkeypatch, compared, said):
+    window = Window(NOON - timedelta(days=1), NOON)
+    results = [TableComparison(name, window if each else None, ()) for name, each in zip("ab", compared, strict=True)]
+    tables = SimpleNamespace(select=lambda *_: [SimpleNamespace(name=each.table) for each in results])
+
+    @contextmanager
+    def tiers():
+        yield SimpleNamespace(tables=tables)
+
+    monkeypatch.setattr(command, "open_tiers", tiers)
+    monkeypatch.setattr(command, "compare", lambda _, table, *__: results["ab".index(table.name)])
+    done = CliRunner().invoke(app, ["verify"])
+    assert done.exit_code == 0, done.output
+    assert said in done.stdout
