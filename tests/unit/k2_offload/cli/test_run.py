@@ -30,6 +30,25 @@ LEFT = WindowMoved("trades", "left_out", "2000-01-01T00:00:00.000000Z", HIGH, 12
 BEGINS = "begins at 2026-03-04 12:15:00; 1,234 rows are left to `k2 backfill trades`"
 
 
+@pytest.fixture
+def happens(monkeypatch, tmp_path):
+    """Lets the next runs of two tables tell of some events."""
+
+    def tell(events):
+        file = tmp_path / "tables.yaml"
+        file.write_text(TABLES)
+        monkeypatch.setattr(command, "load_settings", lambda: SimpleNamespace(tables_file=file))
+
+        @contextmanager
+        def runner(_layers, _tables, log: Path):
+            log.touch()
+            yield iter(events)
+
+        monkeypatch.setattr(command, "_runner", runner)
+
+    return tell
+
+
 @pytest.mark.parametrize(
     ("events", "states", "rows", "shown"),
     [
@@ -50,17 +69,8 @@ BEGINS = "begins at 2026-03-04 12:15:00; 1,234 rows are left to `k2 backfill tra
          ["moved", "nothing_new"], [7, 0], "nothing new"),
     ],
 )  # fmt: skip
-def test_only_what_had_nothing_new_is_said_to_have_nothing_new(monkeypatch, tmp_path, events, states, rows, shown):
-    file = tmp_path / "tables.yaml"
-    file.write_text(TABLES)
-    monkeypatch.setattr(command, "load_settings", lambda: SimpleNamespace(tables_file=file))
-
-    @contextmanager
-    def runner(_layers, _tables, log: Path):
-        log.touch()
-        yield iter(events)
-
-    monkeypatch.setattr(command, "_runner", runner)
+def test_only_what_had_nothing_new_is_said_to_have_nothing_new(happens, events, states, rows, shown):
+    happens(events)
     result = CliRunner().invoke(app, ["run", "--json"])
     tables = json.loads(result.stdout)["tables"]
     assert [table["state"] for table in tables] == states
@@ -71,17 +81,8 @@ def test_only_what_had_nothing_new_is_said_to_have_nothing_new(monkeypatch, tmp_
     assert "buffer_seconds" not in screen
 
 
-def test_where_nothing_is_new_it_is_said_that_young_rows_wait(monkeypatch, tmp_path):
-    file = tmp_path / "tables.yaml"
-    file.write_text(TABLES)
-    monkeypatch.setattr(command, "load_settings", lambda: SimpleNamespace(tables_file=file))
-
-    @contextmanager
-    def runner(_layers, _tables, log: Path):
-        log.touch()
-        yield iter([LayerEnded("bronze", "success", 1), LayerEnded("silver", "success", 1)])
-
-    monkeypatch.setattr(command, "_runner", runner)
+def test_where_nothing_is_new_it_is_said_that_young_rows_wait(happens):
+    happens([LayerEnded("bronze", "success", 1), LayerEnded("silver", "success", 1)])
     screen = CliRunner().invoke(app, ["run"]).stdout
     assert "Rows younger than 5 min 00 s wait for a later run" in screen
 
