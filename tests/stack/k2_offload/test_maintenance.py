@@ -268,6 +268,21 @@ def test_nothing_expires_where_a_property_would_take_branches_or_tags_with_it(wo
     assert workbench.cold_table(table).metadata.refs.keys() == refs.keys()
 
 
+def test_nothing_expires_where_a_tag_of_this_project_was_given_a_retention_of_its_own(workbench, scattered_in_windows):
+    cycle, table = scattered_in_windows
+    held = workbench.cold_table(table).metadata.snapshots[0].snapshot_id
+    workbench.cold_table(table).manage_snapshots().create_tag(held, f"k2_held_{DAY}", max_ref_age_ms=1).commit()
+    before = workbench.cold_table(table).metadata.snapshots
+    [problem] = workbench.maintain(cycle, table, expire_before=FAR_AHEAD).problems
+    assert f"'k2_held_{DAY}' of the cold table would go" in problem
+    assert "RETAIN of its own" in problem
+    assert {each.snapshot_id for each in before} <= {
+        each.snapshot_id for each in workbench.cold_table(table).metadata.snapshots
+    }
+    workbench.cold_table(table).manage_snapshots().remove_tag(f"k2_held_{DAY}").commit()
+    assert workbench.maintain(cycle, table, expire_before=FAR_AHEAD).problems == ()
+
+
 def test_nothing_expires_after_a_rollback(workbench, scattered_in_windows):
     cycle, table = scattered_in_windows
     cold = workbench.cold_table(table)
