@@ -64,8 +64,8 @@ test: prometheus ## All tests: unit tests and those on an embedded stack of thei
 	@rm -rf .state/coverage
 	@$(PYTEST) $(SIDE_BY_SIDE) $(if $(ARGS),,$(MEASURED)) tests/unit tests/stack $(FIVE_SCENARIOS) $(ARGS)
 
-test-unit: prometheus ## Unit tests only: about a minute, no stack
-	@$(PYTEST) $(SIDE_BY_SIDE) tests/unit $(ARGS)
+test-unit: prometheus ## Unit tests only, without the model's searches: about a minute, no stack
+	@$(PYTEST) $(SIDE_BY_SIDE) -m "not search" tests/unit $(ARGS)
 
 test-stack: prometheus ## Tests on an embedded stack only
 	@$(PYTEST) $(SIDE_BY_SIDE) tests/stack $(FIVE_SCENARIOS) $(ARGS)

@@ -356,7 +356,7 @@ def test_a_sealing_may_lose_any_reply_and_die_at_any_write(at, fate):
     world.settle(zombies_wake=True)
 
 
-TestOffload = Offload.TestCase
+TestOffload = pytest.mark.search(Offload.TestCase)
 TestOffload.settings = settings(
     max_examples=int(os.environ.get("K2_MODEL_EXAMPLES", "150")),
     stateful_step_count=80,
@@ -364,7 +364,7 @@ TestOffload.settings = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-TestSealing = Sealing.TestCase
+TestSealing = pytest.mark.search(Sealing.TestCase)
 TestSealing.settings = settings(
     TestOffload.settings,
     max_examples=int(os.environ.get("K2_MODEL_EXAMPLES", "120")) // 4,

@@ -604,11 +604,13 @@ def test_a_short_run_with_seals_fails_without_a_guard(monkeypatch, mutation):
         seals_stay_right(OF_SEALS[mutation])
 
 
+@pytest.mark.search
 def test_the_model_passes_with_all_guards():
     """Every search begins with these runs: what is found in them is found for want of a guard."""
     run_state_machine_as_test(Offload, settings=settings(SETTINGS, max_examples=25))
 
 
+@pytest.mark.search
 @pytest.mark.parametrize(
     "mutation", [*BY_SEARCH, *(IN_SHORT_RUNS if "K2_MODEL_EXAMPLES" in os.environ else ())], ids=name_of
 )

@@ -170,6 +170,7 @@ def test_a_table_that_stands_still_says_when_its_rows_expire(tiers, monkeypatch,
         tiers.clickhouse.oldest_row = lambda _, since, before: since if before == NOW else None
         tiers.clickhouse.storage = lambda _: Storage("k2.a", (Removal("at + 7"),))
         tiers.clickhouse.first_expiry = lambda _, __, oldest: oldest + timedelta(days=7)
+        tiers.clickhouse.column_ttls = lambda _: {}
     known, unknown = seen_of(tiers).tables
     assert (known.lag_seconds, known.ttl_seconds) == (6.5 * 86400, 0.5 * 86400)
     assert (known.refused, known.silent, known.readable) == (None, None, None if read is None else False)
