@@ -132,7 +132,8 @@ class Pod:
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.ended.wait()
         for left in Path("/tmp").glob(f"{self.name}*"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+            # A second removal, of a task that was killed and ends, may be at it, too.
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 class KubernetesApi(ThreadingHTTPServer):
@@ -258,8 +259,8 @@ class _Request(BaseHTTPRequestHandler):
             return
         if "dryRun" not in query:
             self.server.created.append(pod)
-            self.server.pods[pod.name] = pod
             pod.start()
+            self.server.pods[pod.name] = pod  # only now: half of one cannot be removed
         self._json(pod.shown(), 201)
 
     def list(self, query: Mapping[str, str], _: Any) -> None:
@@ -272,8 +273,8 @@ class _Request(BaseHTTPRequestHandler):
 
     def delete(self, name: str, *_: Any) -> None:
         if pod := self._find(name):
-            del self.server.pods[name]
-            pod.remove()
+            pod.remove()  # first: who finds it gone finds its process ended
+            self.server.pods.pop(name, None)
             self._json(pod.shown())
 
     def log(self, name: str, query: Mapping[str, str], _: Any) -> None:

@@ -38,6 +38,7 @@ from k2_offload.core.errors import (
     wrong_setting,
 )
 from k2_offload.core.pods import CONTAINER, PodOptions, check_secret, pod, pod_name
+from k2_offload.core.text import first_line
 
 SERVICE = "The API server of Kubernetes"
 
@@ -153,11 +154,18 @@ def errors_told(settings: Settings) -> Iterator[None]:
         raise Unreachable(SERVICE, settings.kubernetes_conn_id, str(error)) from None
 
 
-def _refusal(settings: Settings, error: ApiException) -> OffloadError:
+def reason_of(error: ApiException | HTTPError) -> str:
+    """Why the API server refused, or does not answer, in one line; the client's own words have the reply's headers."""
+    if not isinstance(error, ApiException):
+        return first_line(error)
     try:
-        reason = str(json.loads(error.body)["message"])
+        return str(json.loads(error.body)["message"])
     except (ValueError, KeyError, TypeError):
-        reason = f"{error.status} {error.reason}"
+        return f"{error.status} {error.reason}"
+
+
+def _refusal(settings: Settings, error: ApiException) -> OffloadError:
+    reason = reason_of(error)
     help_ = "Look at the settings kubernetes_… and at the cluster"
     if error.status == _NOT_LET_IN:
         help_ = "Correct the connection's token or certificate"

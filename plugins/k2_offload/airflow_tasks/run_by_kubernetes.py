@@ -15,7 +15,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from k2_offload.adapters.connections import job_connections
-from k2_offload.adapters.kubernetes_api import errors_told, extended, open_client, pod_options
+from k2_offload.adapters.kubernetes_api import errors_told, extended, open_client, pod_options, reason_of
 from k2_offload.adapters.settings import load_settings
 from k2_offload.airflow_tasks.spark_application import LAST_LINES, SAFE, container_command, plain_variables
 from k2_offload.core.job_connections import JobConnections
@@ -167,5 +167,5 @@ class RunByKubernetes(KubernetesPodOperator):
                 self.log.warning(
                     "Pod %s may still be there, and run: a window that it moves is published once nevertheless. Remove "
                     "it with `kubectl delete pod --namespace %s %s`. Kubernetes says: %s",
-                    self._pod_name, namespace, self._pod_name, error,
+                    self._pod_name, namespace, self._pod_name, reason_of(error),
                 )  # fmt: skip
