@@ -193,9 +193,8 @@ def _with_progress(events: Iterator[Event], layers: list[str]) -> Iterator[Layer
 
 
 def _waiting(text: str, events: Iterator[Event]) -> Iterator[Event]:
-    with new_progress() if errors.is_terminal else nullcontext() as bar:
-        if bar is not None:
-            bar.add_task(text, total=None)
+    with new_progress() as bar:
+        bar.add_task(text, total=None)
         yield from events
 
 
