@@ -77,7 +77,7 @@ def test_validate_names_a_collection_of_another_bucket(lake, looked, collection)
 
 def test_validate_names_a_jar_that_is_missing(lake, monkeypatch):
     monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__SPARK_JARS", lake.stack.settings.layout.spark_jars)
-    [jars] = [check for check in check_services(load_settings()) if check.subject == "Spark jars"]
+    [jars] = [check for check in check_services(load_settings(), []) if check.subject == "Spark jars"]
     is_one_line(jars, "iceberg-aws-bundle")
 
 

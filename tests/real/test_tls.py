@@ -108,7 +108,7 @@ def planned_rows(workbench, transport="export"):
 
 def looked_at(workbench):
     """What `k2 validate` finds of the lake."""
-    found = {check.subject: check for check in check_services(load_settings())}
+    found = {check.subject: check for check in check_services(load_settings(), [])}
     if found["Iceberg catalog"].passed:
         with open_tiers(parse_tables(table_file([workbench.spec("any")]))) as tiers:
             found |= {check.subject: check for check in check_lake(tiers)}

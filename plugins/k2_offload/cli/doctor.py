@@ -11,6 +11,7 @@ from rich.markup import escape
 from k2_offload.adapters.dag_runs import read_dags
 from k2_offload.adapters.schedule import longest_pause
 from k2_offload.adapters.settings import Settings, load_settings
+from k2_offload.adapters.table_file import load_tables
 from k2_offload.cli.console import FINDING, command, number_table, print_json, screen, show_table
 from k2_offload.cli.options import JsonOption
 from k2_offload.core.dag_ids import watched_dags
@@ -58,7 +59,7 @@ def _installed(settings: Settings) -> list[Finding]:
         Finding("installation", State.OK, check.detail, check.subject)
         if check.passed
         else Finding("installation", State.RED, check.detail, check.subject, "k2 validate", page)
-        for check in check_services(settings)
+        for check in check_services(settings, load_tables(settings.tables_file).by_name.values())
     ]
 
 

@@ -50,13 +50,13 @@ def validate(as_json: JsonOption = False) -> None:
     settings = load_settings()
     tables = load_tables(settings.tables_file)
     found = f"{len(tables.by_name)} tables in {settings.tables_file}"
-    schedule = check_schedule(settings, list(tables.by_name.values()))
-    checks = [Check("table file", True, found), schedule, *check_services(settings)]
+    chosen = list(tables.by_name.values())
+    schedule = check_schedule(settings, chosen)
+    checks = [Check("table file", True, found), schedule, *check_services(settings, chosen)]
     sources = []
     if all(check.passed for check in checks if check.subject in (CLICKHOUSE, CATALOG)):
         with open_tiers(tables) as tiers:
             checks += check_lake(tiers)
-            chosen = list(tables.by_name.values())
             checks += check_other_servers(tiers)
             sources = [check_source(tiers, table) for table in with_progress("checking", chosen)]
     if as_json:

@@ -21,6 +21,7 @@ class Transport:
     :param table_properties: Iceberg properties that a cold table must have for this transport. They are set when the
         table is created; a table without them is refused
     :param clickhouse_writes: whether ClickHouse writes into the lake itself; ``k2 validate`` tries that
+    :param reads_over_http: whether Spark reads from ClickHouse's HTTP port; ``k2 validate`` asks that
     """
 
     implementation: str
@@ -29,6 +30,7 @@ class Transport:
     writes_binary: bool = False
     table_properties: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     clickhouse_writes: bool = False
+    reads_over_http: bool = False
 
     def limit_file_rows(self, wanted: int) -> int:
         """How many rows a file may hold at most.
@@ -53,6 +55,8 @@ TRANSPORTS: dict[str, Transport] = {
     # column that is text in the file and binary in the table.
     "export": Transport("offload_job.transports.export:ExportTransport", clickhouse_writes=True),
     # Spark reads and writes: one task and one file per million rows, so that a backlog keeps several tasks busy.
-    "jdbc": Transport("offload_job.transports.jdbc:JdbcTransport", 1_000_000, False, True, _SAFE_SPARK_WRITES),
+    "jdbc": Transport(
+        "offload_job.transports.jdbc:JdbcTransport", 1_000_000, False, True, _SAFE_SPARK_WRITES, reads_over_http=True
+    ),
 }
 """By the name in the table file's key ``transport``."""

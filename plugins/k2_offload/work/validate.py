@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -16,6 +16,7 @@ from typing import Any
 
 from k2_offload.adapters import webhook
 from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.adapters.clickhouse_http import check_http_ports
 from k2_offload.adapters.cold_catalog import ColdCatalog
 from k2_offload.adapters.connections import catalog_settings, clickhouse_endpoint, spark_master
 from k2_offload.adapters.java import check_java
@@ -85,10 +86,15 @@ class SourceCheck:
     kept_for: timedelta | None = None
 
 
-def check_services(settings: Settings) -> Iterator[Check]:
-    """Look at everything but the tables, one thing after the other, whatever the first ones find."""
+def check_services(settings: Settings, tables: Iterable[TableSpec]) -> Iterator[Check]:
+    """Look at everything that the next cycle needs, one thing after the other, whatever the first ones find.
+
+    :param tables: whose transports say what is needed; they themselves are not looked at
+    """
     yield _check("Postgres (ledger)", lambda: open_ledger(settings).check())
     yield _check(CLICKHOUSE, lambda: _clickhouse_version(settings))
+    if any(TRANSPORTS[table.transport].reads_over_http for table in tables):
+        yield _check("ClickHouse's HTTP", lambda: check_http_ports(clickhouse_endpoint(settings)))
     yield _check(CATALOG, lambda: _catalog_location(settings))
     try:
         checks = list(RUNNERS[settings.runner].load_checks()(settings))

@@ -104,7 +104,7 @@ def test_what_is_asked_of_replicas_is_known_to_the_engine(workbench):
 
 def test_validate_asks_every_server(workbench, servers):
     def told():
-        [check] = [check for check in check_services(load_settings()) if check.subject == "ClickHouse"]
+        [check] = [check for check in check_services(load_settings(), []) if check.subject == "ClickHouse"]
         return check
 
     port = workbench.stack.settings.ports.clickhouse_native

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -212,6 +213,18 @@ def test_validate_names_every_service_that_does_not_answer_by_its_connection(she
     assert failed.keys() == {"ClickHouse", "Postgres (ledger)", "Iceberg catalog"}
     for subject, connection in zip(failed, ("other_ledger", "other_clickhouse", "other_catalog"), strict=True):
         assert f"Airflow connection '{connection}'" in failed[subject]
+
+
+def test_validate_asks_clickhouses_http_port_where_spark_reads_from_it(shell):
+    shell.tables(shell.workbench.spec(shell.workbench.create_trades(), transport="jdbc"))
+    checks = {check["subject"]: check for check in shell.json("validate")["checks"]}
+    assert re.match(r"answers at 127\.0\.0\.1:\d+$", checks["ClickHouse's HTTP"]["detail"])
+    file = shell.workbench.stack.settings.airflow_home / "connections.json"
+    clickhouse = json.loads(file.read_text())["k2_clickhouse"]
+    clickhouse["extra_dejson"]["http_port"] = clickhouse["port"]  # the native one
+    failed = failed_checks(shell, {"CLICKHOUSE": clickhouse}, made=14)
+    assert failed.keys() == {"ClickHouse's HTTP"}
+    assert "'other_clickhouse'" in failed["ClickHouse's HTTP"]
 
 
 def test_validate_names_everything_that_keeps_spark_from_starting(shell):

@@ -35,7 +35,7 @@ def engine(tmp_path, monkeypatch):
 
 def found(**changes):
     """What the checks of the runner say, by subject; the services before them are not there."""
-    checks = {check.subject: check for check in check_services(Settings(**SETTINGS | changes))}
+    checks = {check.subject: check for check in check_services(Settings(**SETTINGS | changes), [])}
     assert not {"Java", "spark-submit", "Spark jars"} & checks.keys(), "nothing of Spark has to be on the worker"
     subjects = ("Docker engine", "Docker image", "Containers", "Spark connection")
     return {subject: (checks[subject].passed, checks[subject].detail) for subject in subjects}

@@ -44,7 +44,7 @@ def api(tmp_path, monkeypatch):
 
 def found(**changes):
     """What the checks of the runner say, by subject; the services before them are not there."""
-    checks = {check.subject: check for check in check_services(Settings(**SETTINGS | changes))}
+    checks = {check.subject: check for check in check_services(Settings(**SETTINGS | changes), [])}
     assert not {"Java", "spark-submit", "Spark jars"} & checks.keys(), "nothing of Spark has to be on the worker"
     subjects = ("Kubernetes", "Pods", "Secret", "Spark connection")
     return {subject: (checks[subject].passed, checks[subject].detail) for subject in subjects}

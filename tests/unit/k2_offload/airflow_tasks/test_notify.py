@@ -118,7 +118,7 @@ def test_validate_looks_for_the_webhook_s_address(monkeypatch, fields, told):
         monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__NOTIFY_CONN_ID", "unit_webhook")
     else:
         to_webhook(monkeypatch, **fields)
-    [check] = [each for each in check_services(load_settings()) if each.subject == "Webhook"]
+    [check] = [each for each in check_services(load_settings(), []) if each.subject == "Webhook"]
     assert (check.passed, told[1] in check.detail, SECRET in check.detail) == (told[0], True, False)
 
 
