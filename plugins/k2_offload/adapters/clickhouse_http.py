@@ -51,8 +51,8 @@ def _ask(endpoint: ClickHouseEndpoint, host: str) -> None:
         raise Refused("ClickHouse", endpoint.connection_id, f"{words or status}, at {address}")
     if status != http.client.OK or words != "1":
         raise ConfigurationError(
-            f"{port} answers {status}, and not as ClickHouse does: {words or 'nothing'}. Nothing was moved and no row is "
-            "lost. Correct 'http_port' in its extra."
+            f"{port} answers {status}, and not as ClickHouse does: {words or 'nothing'}. Nothing was moved and no row "
+            "is lost. Correct 'http_port' in its extra."
         )
 
 
