@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cache, cached_property, wraps
 from types import MappingProxyType
@@ -36,8 +35,6 @@ from k2_offload.core.exactly_once import (
     WindowId,
     find_published,
 )
-from k2_offload.core.history import History, HistoryEntry, read_history
-from k2_offload.core.maintenance import rewritten_days
 from k2_offload.core.registration import TableState
 from k2_offload.core.schema_change import (
     MARKS_PROPERTY,
@@ -75,24 +72,6 @@ def _told(
             return method(self, *arguments, **options)
 
     return wrapped
-
-
-@dataclass(frozen=True)
-class SnapshotEntry:
-    """One snapshot, for a person.
-
-    :param operation: Iceberg's: ``append``, ``replace``, ``overwrite`` or ``delete``
-    :param visible: whether it is among the ancestors of what readers see; others are staged, or were rolled back
-    :param files: data files that it added
-    :param rewritten_days: of maintenance's, which hold the rows of the one before; empty otherwise
-    """
-
-    at: datetime
-    operation: str
-    snapshot: Snapshot
-    visible: bool
-    files: int = 0
-    rewritten_days: tuple[date, ...] = ()
 
 
 class ColdTable:
@@ -328,6 +307,7 @@ class ColdTable:
             ) from None
 
     @cached_property
+    @_told
     def chain(self) -> SnapshotChain:
         """Its snapshots."""
         return SnapshotChain(self._table, self.told)
@@ -387,59 +367,9 @@ class ColdTable:
                 ) from None
 
     @_told
-    def latest_snapshots(self, limit: int) -> list[SnapshotEntry]:
-        """The snapshots that were made last, newest first.
-
-        :param limit: how many, at most
-        """
-        snapshots = sorted(self._table.metadata.snapshots, key=lambda each: each.timestamp_ms, reverse=True)
-        parents = {each.snapshot_id: each.parent_snapshot_id for each in snapshots}
-        visible, head = set(), self._table.metadata.current_snapshot_id
-        while head is not None:
-            visible.add(head)
-            head = parents.get(head)
-        return [
-            SnapshotEntry(
-                datetime.fromtimestamp(each.timestamp_ms / 1000, UTC),
-                each.summary.operation.value if each.summary else "",
-                read_snapshot(each),
-                each.snapshot_id in visible,
-                int((each.summary and each.summary.additional_properties.get("added-data-files")) or 0),
-                rewritten_days(each.summary.additional_properties if each.summary else {}),
-            )
-            for each in snapshots[:limit]
-        ]
-
-    @property
-    def snapshot_count(self) -> int:
-        """Snapshots that have not expired, staged ones included."""
-        return len(self._table.metadata.snapshots)
-
-    @_told
     def metadata_bytes(self) -> int:
         """Size of the current metadata file, which every load reads."""
         return len(self._table.io.new_input(self.metadata_location))
-
-    @_told
-    def history(self, now: datetime) -> History:
-        """What its list of snapshots says beside its windows."""
-        metadata = self._table.metadata
-        entries = {}
-        for each in metadata.snapshots:
-            summary = each.summary.additional_properties if each.summary else {}
-            files, size_bytes = summary.get("total-data-files"), summary.get("total-files-size")
-            entries[each.snapshot_id] = HistoryEntry(
-                each.parent_snapshot_id,
-                datetime.fromtimestamp(each.timestamp_ms / 1000, UTC),
-                WINDOW_PROPERTY in summary,
-                rewritten_days(summary),
-                int(summary.get("added-data-files") or 0) - int(summary.get("deleted-data-files") or 0),
-                int(summary.get("added-files-size") or 0) - int(summary.get("removed-files-size") or 0),
-                int(files) if files is not None else None,
-                int(size_bytes) if size_bytes is not None else None,
-            )
-        heads = [ref.snapshot_id for ref in metadata.refs.values()]
-        return read_history(entries, metadata.current_snapshot_id, heads, now)
 
     @property
     @_told

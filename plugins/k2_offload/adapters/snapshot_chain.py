@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from datetime import date, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from k2_offload.core.exactly_once import Snapshot, ancestors
+from k2_offload.core.exactly_once import WINDOW_PROPERTY, Snapshot, ancestors
+from k2_offload.core.history import History, HistoryEntry, read_history
+from k2_offload.core.maintenance import rewritten_days
 from k2_offload.core.seals import Step
 
 if TYPE_CHECKING:
@@ -21,8 +24,8 @@ if TYPE_CHECKING:
 
 def read_snapshot(snapshot: IcebergSnapshot) -> Snapshot:
     """What the protocol reads of a snapshot, as pyiceberg shows it."""
-    summary = snapshot.summary.additional_properties if snapshot.summary else {}
-    return Snapshot.read(snapshot.snapshot_id, snapshot.parent_snapshot_id, snapshot.sequence_number or 0, summary)
+    sequence = snapshot.sequence_number or 0
+    return Snapshot.read(snapshot.snapshot_id, snapshot.parent_snapshot_id, sequence, _summary(snapshot))
 
 
 def summary_total(table: Table | TableMetadata, key: str) -> int:
@@ -57,6 +60,24 @@ def of_day(column: str, day: date) -> str:
     return f"\"{column}\" >= '{day}T00:00:00+00:00' and \"{column}\" < '{day + timedelta(days=1)}T00:00:00+00:00'"
 
 
+@dataclass(frozen=True)
+class SnapshotEntry:
+    """One snapshot, for a person.
+
+    :param operation: Iceberg's: ``append``, ``replace``, ``overwrite`` or ``delete``
+    :param visible: whether it is among the ancestors of what readers see; others are staged, or were rolled back
+    :param files: data files that it added
+    :param rewritten_days: of maintenance's, which hold the rows of the one before; empty otherwise
+    """
+
+    at: datetime
+    operation: str
+    snapshot: Snapshot
+    visible: bool
+    files: int = 0
+    rewritten_days: tuple[date, ...] = ()
+
+
 class SnapshotChain:
     """The snapshots of a table as it was when it was loaded.
 
@@ -85,3 +106,58 @@ class SnapshotChain:
             tasks = self._table.scan(of_day(column, day), snapshot_id=snapshot.snapshot_id).plan_files()
             files = ((task.file.file_path, *sorted(each.file_path for each in task.delete_files)) for task in tasks)
             return Step(snapshot, tuple(sorted(files)))
+
+    def __len__(self) -> int:
+        """Snapshots that have not expired, staged ones included."""
+        return len(self._snapshots)
+
+    def latest(self, limit: int | None = None) -> list[SnapshotEntry]:
+        """The snapshots that were made last, newest first.
+
+        :param limit: how many, at most; all when left out
+        """
+        with self._told():
+            visible = {each.snapshot_id for each in self.ancestors()}
+            newest_first = sorted(self._table.metadata.snapshots, key=lambda each: each.timestamp_ms, reverse=True)
+            return [
+                SnapshotEntry(
+                    _made_at(each),
+                    each.summary.operation.value if each.summary else "",
+                    self._snapshots[each.snapshot_id],
+                    each.snapshot_id in visible,
+                    int(_summary(each).get("added-data-files") or 0),
+                    rewritten_days(_summary(each)),
+                )
+                for each in newest_first[:limit]
+            ]
+
+    def history(self, now: datetime) -> History:
+        """What the list of snapshots says beside the windows."""
+        with self._told():
+            metadata = self._table.metadata
+            heads = [ref.snapshot_id for ref in metadata.refs.values()]
+            entries = {each.snapshot_id: _history_entry(each) for each in metadata.snapshots}
+            return read_history(entries, metadata.current_snapshot_id, heads, now)
+
+
+def _made_at(snapshot: IcebergSnapshot) -> datetime:
+    return datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC)
+
+
+def _summary(snapshot: IcebergSnapshot) -> Mapping[str, str]:
+    return snapshot.summary.additional_properties if snapshot.summary else {}
+
+
+def _history_entry(snapshot: IcebergSnapshot) -> HistoryEntry:
+    summary = _summary(snapshot)
+    files, size_bytes = summary.get("total-data-files"), summary.get("total-files-size")
+    return HistoryEntry(
+        snapshot.parent_snapshot_id,
+        _made_at(snapshot),
+        WINDOW_PROPERTY in summary,
+        rewritten_days(summary),
+        int(summary.get("added-data-files") or 0) - int(summary.get("deleted-data-files") or 0),
+        int(summary.get("added-files-size") or 0) - int(summary.get("removed-files-size") or 0),
+        int(files) if files is not None else None,
+        int(size_bytes) if size_bytes is not None else None,
+    )

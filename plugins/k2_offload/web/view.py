@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import NamedTuple
 from urllib.parse import quote
 
-from k2_offload.adapters.cold_table import SnapshotEntry
 from k2_offload.adapters.dag_runs import DagState
 from k2_offload.adapters.ledger_records import RecordedDay, RecordedWindow
+from k2_offload.adapters.snapshot_chain import SnapshotEntry
 from k2_offload.core.dag_ids import RECONCILE_DAG_ID, dag_id
 from k2_offload.core.day_comparison import Verdict
 from k2_offload.core.lag import LAG_TARGET

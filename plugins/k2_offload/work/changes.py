@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
-from k2_offload.adapters.cold_table import ColdTable, SnapshotEntry
+from k2_offload.adapters.cold_table import ColdTable
+from k2_offload.adapters.snapshot_chain import SnapshotEntry
 from k2_offload.core.backfill import BackfillId
 from k2_offload.core.day_comparison import day_window, days_window
 from k2_offload.core.exactly_once import Published, Snapshot
@@ -87,7 +88,7 @@ def seen_snapshots(tiers: Tiers, table: TableSpec) -> frozenset[int]:
 
 def _seen(tiers: Tiers, table: TableSpec) -> Iterator[tuple[ColdTable, SnapshotEntry]]:
     if (cold := tiers.load_cold(table)) is not None:
-        yield from ((cold, each) for each in reversed(cold.latest_snapshots(cold.snapshot_count)) if each.visible)
+        yield from ((cold, each) for each in reversed(cold.chain.latest()) if each.visible)
 
 
 def _change(table: TableSpec, cold: ColdTable, kind: str, window: Window, shot: Snapshot) -> Change:

@@ -12,9 +12,9 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
-from k2_offload.adapters.cold_table import SnapshotEntry
 from k2_offload.adapters.dag_runs import DagState, read_dags, read_latest_runs
 from k2_offload.adapters.ledger_records import RecordedDay, RecordedWindow, TableRecord
+from k2_offload.adapters.snapshot_chain import SnapshotEntry
 from k2_offload.core.diagnosis import judge_runs
 from k2_offload.core.errors import OffloadError, UnsupportedType
 from k2_offload.core.exactly_once import FIRST_WATERMARK
@@ -217,7 +217,7 @@ def read_detail(tiers: Tiers, table: TableSpec) -> TableDetail:
     days = problems.without(partial(tiers.ledger.read_compared_days, names, since)) or {}
     types = problems.without(partial(tiers.clickhouse.column_types, table))
     cold = problems.without(partial(tiers.catalog.load, table))
-    history = problems.without(partial(cold.latest_snapshots, SHOWN_SNAPSHOTS)) if cold else None
+    history = problems.without(lambda: cold.chain.latest(SHOWN_SNAPSHOTS)) if cold else None
     metadata = problems.without(partial(read_metadata, cold, now)) if cold else None
     columns = problems.without(lambda: cold.columns) if cold else None
     return TableDetail(

@@ -174,7 +174,7 @@ def _healed(counted: Sequence[_Counted]) -> dict[date, datetime]:
     healed: dict[date, datetime] = {}
     for each in counted:
         cold = each.days.cold_table
-        for entry in cold.latest_snapshots(cold.snapshot_count):
+        for entry in cold.chain.latest():
             if (heal := HealId.parse(entry.snapshot.heal)) is not None:
                 healed[heal.day] = max(entry.at, healed.get(heal.day, entry.at))
     return healed

@@ -228,7 +228,7 @@ def _read_ledger(tiers: Tiers, bounds: DayBounds) -> _Ledger:
 
 
 def _chain(cold: ColdTable) -> Chain:
-    entries = [each for each in cold.latest_snapshots(cold.snapshot_count) if each.visible]
+    entries = [each for each in cold.chain.latest() if each.visible]
     return Chain(
         [
             ChainSnapshot(

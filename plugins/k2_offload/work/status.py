@@ -171,8 +171,8 @@ def read_cold_status(tiers: Tiers, table: TableSpec, record: TableRecord | None)
 
 def read_metadata(cold: ColdTable, now: datetime) -> Metadata:
     """What every load of a cold table reads."""
-    snapshots, size_bytes = cold.snapshot_count, cold.metadata_bytes()
-    return Metadata(snapshots, size_bytes, is_overdue(snapshots, size_bytes), cold.history(now))
+    snapshots, size_bytes = len(cold.chain), cold.metadata_bytes()
+    return Metadata(snapshots, size_bytes, is_overdue(snapshots, size_bytes), cold.chain.history(now))
 
 
 def _refusal(table: TableSpec, cold: ColdTable, columns: Sequence[Column], record: TableRecord | None) -> str | None:

@@ -27,7 +27,7 @@ def test_the_report_says_what_moved_was_healed_and_failed(shell, moved, tmp_path
     bench.insert_trades(moved, START + timedelta(seconds=1), 7, start_sequence=10**6)
     heals = [heal for found in reconcile(cycle.tiers, [cycle.tables[moved]]) for heal in found.heals]
     bench.publish(*heals)
-    day = str(max(each.at for each in cycle.catalog.load(cycle.tables[moved]).latest_snapshots(1)).date())
+    day = str(max(each.at for each in cycle.catalog.load(cycle.tables[moved]).chain.latest(1)).date())
     cold = shell.cold(moved)
     windows = [each for each in cold.metadata.snapshots if WINDOW_PROPERTY in each.summary.additional_properties]
 

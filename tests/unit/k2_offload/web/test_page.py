@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from k2_offload.adapters.cold_table import SnapshotEntry
 from k2_offload.adapters.dag_runs import ActiveRun, DagState
 from k2_offload.adapters.ledger_records import RecordedDay
+from k2_offload.adapters.snapshot_chain import SnapshotEntry
 from k2_offload.core.day_comparison import Verdict
 from k2_offload.core.exactly_once import FIRST_WATERMARK, Snapshot
 from k2_offload.core.gaps import Gap, GapKind

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from k2_offload.adapters.cold_table import SnapshotEntry
 from k2_offload.adapters.ledger_records import MaintenanceRecord, TableRecord
+from k2_offload.adapters.snapshot_chain import SnapshotEntry
 from k2_offload.core.errors import ConfigurationError, InvalidCondition, Unreachable
 from k2_offload.core.exactly_once import Snapshot, WindowId
 from k2_offload.core.gaps import Gap, GapKind
@@ -45,7 +45,7 @@ def fail(error):
 def tiers(monkeypatch, on_record):  # noqa: ARG001 - the ledger holds nothing
     """A table with one window on the day, in the chain alone; the ledger knows the table and nothing of the window."""
     entries = [STAGED, MOVED, OLDER]
-    cold = SimpleNamespace(snapshot_count=len(entries), latest_snapshots=lambda limit: entries[:limit])
+    cold = SimpleNamespace(chain=SimpleNamespace(latest=lambda: entries))
     ledger = SimpleNamespace(
         read_day=lambda _: ({}, []),
         read_tables=lambda: {NAME: TableRecord(NAME, NOON, "success", *[None] * 8)},
