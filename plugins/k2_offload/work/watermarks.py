@@ -12,7 +12,6 @@ from k2_offload.core.errors import ChangedTable, DamagedTable, OffloadError
 from k2_offload.core.exactly_once import (
     FIRST_WATERMARK,
     Published,
-    Stamp,
     WindowId,
     adopted,
     check_cut,
@@ -207,7 +206,7 @@ def skip(tiers: Tiers, table: TableSpec, found: Skip) -> None:
         cold = found.cold or tiers.catalog.create(table, found.columns)
         refuse_to_start_over(tiers, table, locked.entry(), cold)
         window_id = WindowId(cold.uuid, found.window)
-        decide_publish(table.name, Stamp(window_id, table.timestamp_column, "skip"), cold.uuid, cold.published)
+        decide_publish(table.name, window_id, table.timestamp_column, cold.uuid, cold.published)
         cold.adopt(window_id, table.timestamp_column, found.rows, cold.skips.skipping(found.window))
     commit(tiers, table)  # records what was skipped, as the next cycle would
     if found.watermark == FIRST_WATERMARK:
