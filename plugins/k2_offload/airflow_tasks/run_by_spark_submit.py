@@ -11,13 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from airflow.configuration import conf
-from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
 
 from k2_offload.adapters import spark_submit
 from k2_offload.adapters.connections import spark_master
 from k2_offload.adapters.java import check_java
 from k2_offload.adapters.settings import load_settings
+from k2_offload.airflow_tasks.late_module import import_late
 from k2_offload.airflow_tasks.spark_application import variables
+
+# The operator imports both wherever they are installed, which takes longer than all else, and uses the one for masters
+# k8s:// alone, the other one where OpenLineage's settings tell it to.
+import_late("airflow.providers.cncf.kubernetes.kube_client")
+import_late(
+    "airflow.providers.common.compat.openlineage.utils.spark",
+    functions=(
+        "inject_parent_job_information_into_spark_properties",
+        "inject_transport_information_into_spark_properties",
+    ),
+)
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator  # noqa: E402
 
 log = logging.getLogger(__name__)
 
