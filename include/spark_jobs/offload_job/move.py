@@ -41,7 +41,7 @@ def move(
     """
     steps = Steps(log, planned.table, window_id.window)
     reached(FaultPoint.JOB_STARTED, planned.table)
-    first = Stamp(window_id, planned.cut_on, new_attempt(), cold.skips())
+    first = Stamp(window_id, planned.cut_on, new_attempt(), cold.skips(), planned.ledger_id)
     if decide_publish(planned.table, first, cold.uuid, cold.published()) is PublishDecision.ALREADY_PUBLISHED:
         return None
     cold.check_columns(planned.columns)
