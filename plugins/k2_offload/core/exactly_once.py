@@ -15,6 +15,9 @@ By induction, main always holds contiguous windows, each once. The watermark is 
 (:func:`find_published`): the ledger follows it and never leads it (:func:`follow_chain`), so a ledger that was lost,
 restored or edited is repaired by looking, and killing any process at any point leaves one of two states: the window
 is in the chain, or it is not.
+
+All that is of one source. A second deployment's windows, from a ClickHouse of its own, would pass for this one's: so a
+snapshot says which ledger planned it, and nobody goes on in silence after another's (:func:`refuse_another_ledger`).
 """
 
 from __future__ import annotations
