@@ -66,10 +66,12 @@ Seals = Mapping[str, Mapping[str, Any]]
 class Postgres:
     """What is committed, and who holds which row.
 
+    :param ledger_id: made once, and the same in every backup
     :param seals: replaced as a whole by each transaction that changes it
     """
 
-    def __init__(self):
+    def __init__(self, ledger_id: str = "ours"):
+        self.ledger_id = ledger_id
         self.entries: dict[str, Entry] = {}
         self.seals: Seals = {}
         self.locks: dict[str, Connection] = {}
@@ -171,6 +173,9 @@ class Connection:
         if self.closed:
             raise PostgresError("the connection is gone")
         self._result = []
+        if name == "ledger_id":
+            self._result = [(self._server.ledger_id,)]
+            return
         if name in ("read_gaps", "read_tables", "look_at_table"):
             self._look(name, values)
             return
@@ -192,7 +197,7 @@ class Connection:
             if name == "lock_table" or table not in self._server.entries:
                 self._lock(table)
             if name == "lock_table":
-                self._result = [_known(self._work[table].row)]
+                self._result = [(*_known(self._work[table].row), self._server.ledger_id)]
             return
         looks = name == "open_window_of" and table not in self._work  # every other statement follows lock_table
         entry = self._server.entries.get(table, Entry()) if looks else self._work[table]
@@ -280,6 +285,10 @@ def _set_watermark(entry: Entry, values: Mapping[str, Any]) -> Entry:
     return replace(entry, row=row)
 
 
+def _forget_cold_table(entry: Entry, _: Mapping[str, Any]) -> Entry:
+    return replace(entry, row=replace(entry.row, table_uuid=None, looked_at=None, cleared_until=None))
+
+
 def _set_looked(entry: Entry, values: Mapping[str, Any]) -> Entry:
     row = replace(entry.row, looked_at=values["looked_at"], cleared_until=values["cleared_until"])
     return replace(entry, row=row)
@@ -319,6 +328,7 @@ _STATEMENTS = {
     "set_watermark": _set_watermark,
     "set_status": _set_status(None),
     "set_failed": _set_failed,
+    "forget_cold_table": _forget_cold_table,
     "set_looked": _set_looked,
     "accept_rows": _accept_rows,
     "record_gap": _record_gap,

@@ -463,3 +463,16 @@ class Offload(RuleBasedStateMachine):
             for actor in self.world.running():
                 actor.crash()
             _log.disabled = False
+
+
+class TwoDeployments(Offload):
+    """Another deployment, with a ledger of its own, works on the same cold tables."""
+
+    @rule(layer=layers, until=stops | st.none())
+    def another_deployment_runs(self, layer, until):
+        if len(self.world.running(f"{layer} elsewhere")) < _RUNS_PER_LAYER:
+            self.world.begin_elsewhere(layer).proceed((until,))
+
+    @rule()
+    def another_deployment_is_set_up_anew(self):
+        self.world.elsewhere.restore(({}, {}))

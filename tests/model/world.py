@@ -18,6 +18,7 @@ from k2_offload.core.errors import AuditFailed, DamagedTable, OffloadError, Stal
 from k2_offload.core.exactly_once import (
     BACKFILL_PROPERTY,
     FIRST_WATERMARK,
+    LEDGER_PROPERTY,
     SKIPPED_PROPERTY,
     WindowId,
 )
@@ -33,7 +34,8 @@ from k2_offload.work.accept import accept_missed, find_missed
 from k2_offload.work.backfill import find_left_out, plan_backfills
 from k2_offload.work.reconcile import reconcile
 from k2_offload.work.tiers import Tiers
-from k2_offload.work.watermarks import find_skip, skip
+from k2_offload.work.watermarks import accept as rebuild
+from k2_offload.work.watermarks import find_skip, read_cold_table, skip
 from offload_job import backfill as filling
 from offload_job import heal as healing
 from offload_job import move as job
@@ -51,7 +53,7 @@ from tests.model.iceberg import (
     SimulatedSnapshot,
     SimulatedTasks,
 )
-from tests.model.ledger import Entry, Postgres, Seals
+from tests.model.ledger import Entry, Postgres, Seals, TableRow
 from tests.support import Cycle
 
 EXCHANGES = ("bronze_a", "bronze_b")
@@ -96,7 +98,8 @@ _PLANNED_REWRITES = {
 
 
 class World:
-    """:param bronze_of: trade → its bronze table
+    """:param elsewhere: the ledger of another deployment, which works on the same cold tables
+    :param bronze_of: trade → its bronze table
     :param tables: as the table file says at the moment
     :param begun: table → when its first window was planned
     :param gaps: table → what somebody has accepted, also if the ledger that has it on record was lost since
@@ -114,6 +117,7 @@ class World:
         self.gaps: dict[str, list[Window]] = {name: [] for name in TABLES.by_name}
         self.clickhouse = Server(lambda: self.now)
         self.postgres = Postgres()
+        self.elsewhere = Postgres("another's")
         self.lakehouse = Lakehouse(lambda: self.now, self.clickhouse)
         self.actors: list[Actor] = []
         self.bronze_of: dict[int, str] = {}
@@ -128,6 +132,7 @@ class World:
         self._floors: dict[tuple[str, str], datetime] = {}
         self._skips: dict[str, tuple[int | None, Skips]] = {}
         self._last_head: dict[str, int | None] = {}
+        self._followed: dict[tuple[Postgres, str], TableRow] = {}
         self._checked_files: set[int] = set()
 
     def begin_at_the_front(self) -> None:
@@ -199,6 +204,9 @@ class World:
         """Somebody looks why a table stops, and lets it go on."""
         tiers = self.cycle().tiers
         with suppress(OffloadError):
+            if "another deployment" in (self.postgres.entries.get(name, Entry()).row.reason or ""):
+                rebuild(tiers, self.tables[name], read_cold_table(tiers, self.tables[name]))
+                self._followed.pop((self.postgres, name), None)
             missed = find_missed(tiers, self.tables[name])
             accept_missed(tiers, self.tables[name], missed)
             self.gaps[name] += [each.gap.window for each in missed]
@@ -253,15 +261,21 @@ class World:
         self.actors.append(actor)
         return actor
 
+    def begin_elsewhere(self, layer: str) -> Actor:
+        """The same of another deployment; that it has the same ClickHouse says nothing of whom a ledger follows."""
+        actor = Actor(f"{layer} elsewhere", partial(self._run, layer, timedelta(0), self.elsewhere))
+        self.actors.append(actor)
+        return actor
+
     def running(self, layer: str | None = None) -> list[Actor]:
         self.actors = [actor for actor in self.actors if not actor.dead]
         return [actor for actor in self.actors if layer in (None, actor.name)]
 
-    def cycle(self, clock_off: timedelta = timedelta(0)) -> Cycle:
+    def cycle(self, clock_off: timedelta = timedelta(0), postgres: Postgres | None = None) -> Cycle:
         """What the tasks of one run work with."""
         tiers = Tiers(
             self.tables,
-            Ledger(self.postgres.connect, "ledger"),
+            Ledger((postgres or self.postgres).connect, "ledger"),
             SimulatedClickHouse(self.clickhouse),
             SimulatedCatalog(self.lakehouse),
             "lake",
@@ -269,8 +283,8 @@ class World:
         )
         return Cycle(tiers, "model")
 
-    def _run(self, layer: str, clock_off: timedelta) -> None:
-        cycle = self.cycle(clock_off)
+    def _run(self, layer: str, clock_off: timedelta, postgres: Postgres | None = None) -> None:
+        cycle = self.cycle(clock_off, postgres)
         planned, upstream_watermarks = [], {}
         for table in self.tables.in_layer(layer):
             try:
@@ -425,20 +439,32 @@ class World:
     def check(self) -> None:
         assert not self.lakehouse.missed, f"files that a snapshot refers to were removed: {self.lakehouse.missed}"
         for table in TABLES.by_name.values():
-            self._check_ledger(table)
+            for postgres in (self.postgres, self.elsewhere):
+                self._check_ledger(table, postgres.entries.get(table.name, Entry()))
+                self._check_followed(table.name, postgres)
             state = self.head(table.name), self.clickhouse.versions[table.name]
             if self._checked.get(table.name) != state:
                 self._check_cold(table)
                 self._checked[table.name] = state
 
-    def _check_ledger(self, table: TableSpec) -> None:
-        entry = self.postgres.entries.get(table.name, Entry())
+    def _check_ledger(self, table: TableSpec, entry: Entry) -> None:
         if entry.windows:
             self.begun.setdefault(table.name, self.now)
         assert len(entry.open_windows) <= 1, f"{table.name}: two windows in the air"
         believed = entry.row.watermark
         if believed is not None and not entry.row.damaged:
             assert believed <= self.watermark(table.name), f"{table.name}: the ledger leads"
+
+    def _check_followed(self, name: str, postgres: Postgres) -> None:
+        """A ledger that knows a table goes on after its own windows alone, until a person says otherwise."""
+        row = postgres.entries.get(name, Entry()).row
+        before, self._followed[postgres, name] = self._followed.get((postgres, name), TableRow()), row
+        if row is before or row.watermark is None or before.watermark is None or before.table_uuid is None:
+            return
+        if not row.damaged and not before.damaged and row.watermark > before.watermark:
+            windows = {_window_id(each.properties.get("wap.id")): each.properties for each in self.history(name)}
+            [by] = [each[LEDGER_PROPERTY] for key, each in windows.items() if key and key.window.high == row.watermark]
+            assert by == postgres.ledger_id, f"{name}: a window of another deployment is followed in silence"
 
     def _check_cold(self, table: TableSpec) -> None:
         name, watermark = table.name, self.watermark(table.name)

@@ -105,4 +105,5 @@ def _check(
     decision = decide_backfill(planned.table, backfill_id, planned.cut_on, cold.uuid, published, skips)
     if decision is PublishDecision.ALREADY_PUBLISHED or published is None:
         return None
-    return BackfillStamp(backfill_id, published.window_id, skips.filling(backfill_id.window, rows), attempt)
+    filled = skips.filling(backfill_id.window, rows)
+    return BackfillStamp(backfill_id, published.window_id, filled, attempt, planned.ledger_id)

@@ -55,7 +55,7 @@ def heal(
     splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
     _audit(planned, heal_id, sum(split.rows for split in splits), planned.content_hash)
     with text_checked(f"{planned.table} {heal_id.day}"):
-        staged = transport.stage(clickhouse, cold, planned, splits, _stamp(heal_id, checked, new_attempt()))
+        staged = transport.stage(clickhouse, cold, planned, splits, _stamp(planned, heal_id, checked, new_attempt()))
     numbers = {"rows": staged.rows, "bytes": staged.size_bytes}
     steps.done("stage", f"staged {staged.rows} rows, {staged.size_bytes} bytes", **numbers)
     try:
@@ -69,7 +69,9 @@ def heal(
     steps.done("audit", f"audited {staged.rows} rows, by count and content", **numbers)
     reached(FaultPoint.HEAL_AUDITED, planned.table)
     for _ in range(PUBLISH_ATTEMPTS):
-        swapped = swap.stage(planned.files, heal_id, staged.snapshot_id, _stamp(heal_id, checked, new_attempt()))
+        swapped = swap.stage(
+            planned.files, heal_id, staged.snapshot_id, _stamp(planned, heal_id, checked, new_attempt())
+        )
         reached(FaultPoint.SWAP_STAGED, planned.table)
         cold.check_columns(planned.columns)
         cold.check_stored(swapped.snapshot_id)
@@ -109,9 +111,9 @@ def _check(
     return published.window_id, cold.skips(parent)
 
 
-def _stamp(heal_id: HealId, checked: tuple[WindowId, Skips], attempt: str) -> HealStamp:
+def _stamp(planned: PlannedHeal, heal_id: HealId, checked: tuple[WindowId, Skips], attempt: str) -> HealStamp:
     follows, skips = checked
-    return HealStamp(heal_id, follows, attempt, skips)
+    return HealStamp(heal_id, follows, attempt, skips, planned.ledger_id)
 
 
 def _audit(planned: PlannedHeal, heal_id: HealId, rows: int, content: int) -> None:

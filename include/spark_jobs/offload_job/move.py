@@ -44,7 +44,7 @@ def move(
     decision = decide_publish(planned.table, window_id, planned.cut_on, cold.uuid, cold.published())
     if decision is PublishDecision.ALREADY_PUBLISHED:
         return None
-    first = Stamp(window_id, planned.cut_on, new_attempt(), cold.skips())
+    first = Stamp(window_id, planned.cut_on, new_attempt(), cold.skips(), planned.ledger_id)
     cold.check_columns(planned.columns)
     splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
     with text_checked(f"{planned.table} {window_id.window}"):

@@ -22,8 +22,12 @@ SELECT version FROM k2_offload.schema_versions;
 -- name: record_version
 INSERT INTO k2_offload.schema_versions (version) VALUES (%(version)s);
 
+-- name: ledger_id
+SELECT ledger_id::text FROM k2_offload.offload_ledger;
+
 -- name: lock_table
-SELECT last_offload_timestamp, cold_table_uuid, looked_at, cleared_until, row_limit
+SELECT last_offload_timestamp, cold_table_uuid, looked_at, cleared_until, row_limit,
+       (SELECT ledger_id::text FROM k2_offload.offload_ledger)
 FROM k2_offload.offload_watermarks
 WHERE table_name = %(table)s
 FOR UPDATE;
@@ -305,7 +309,8 @@ SELECT to_regnamespace('k2_offload') IS NOT NULL OR has_database_privilege(curre
 SELECT watermarks.table_name, watermarks.last_offload_timestamp, watermarks.status,
        watermarks.last_successful_run, watermarks.last_run_duration_seconds,
        last_window.low, last_window.high, last_window.state, last_window.rows, last_window.planned_rows,
-       watermarks.cold_table_uuid, watermarks.row_limit, watermarks.reason
+       watermarks.cold_table_uuid, watermarks.row_limit, watermarks.reason,
+       (SELECT ledger_id::text FROM k2_offload.offload_ledger)
 FROM k2_offload.offload_watermarks AS watermarks
 LEFT JOIN LATERAL (
     SELECT low, high, state, rows, planned_rows

@@ -34,6 +34,7 @@ from k2_offload.core.exactly_once import (
     Snapshot,
     WindowId,
     find_published,
+    signed,
 )
 from k2_offload.core.registration import TableState
 from k2_offload.core.schema_change import (
@@ -273,6 +274,7 @@ class ColdTable:
         skipped_rows: int | None = None,
         skips: Skips = Skips(),  # noqa: B008
         properties: Mapping[str, str] = MappingProxyType({}),
+        ledger_id: str | None = None,
     ) -> None:
         """Record that the table holds a window: a snapshot without rows that carries its identity.
 
@@ -280,6 +282,7 @@ class ColdTable:
         :param skipped_rows: how many of its rows are left out for good; who reads the chain next puts that on record
         :param skips: what is left out with it, as far as that may be brought later
         :param properties: of the table, to be set with it
+        :param ledger_id: of the ledger that follows it then
         :raises StaleWindow: if another writer committed since the table was loaded; nothing has changed then
         """
         from pyiceberg.exceptions import CommitFailedException  # noqa: PLC0415
@@ -289,7 +292,7 @@ class ColdTable:
         # A retry would put the snapshot on top of what another writer has published meanwhile: unseen, and perhaps
         # beyond the window's end. Set in memory only, never in the table.
         self._table.metadata.properties[TableProperties.COMMIT_NUM_RETRIES] = "0"
-        summary = {WINDOW_PROPERTY: str(window_id), CUT_PROPERTY: cut_on} | skips.summary
+        summary = {WINDOW_PROPERTY: str(window_id), CUT_PROPERTY: cut_on} | signed(ledger_id) | skips.summary
         if skipped_rows is not None:
             summary[SKIPPED_PROPERTY] = str(skipped_rows)
         try:

@@ -17,6 +17,7 @@ class TableRecord:
     :param table_uuid: of the cold table that was followed so far
     :param row_limit: how many rows the next windows may have, since a larger one has failed
     :param reason: why the status is ``failed``
+    :param ledger_id: of the ledger that shows it
     """
 
     table: str
@@ -32,6 +33,7 @@ class TableRecord:
     table_uuid: str | None
     row_limit: int | None = None
     reason: str | None = None
+    ledger_id: str | None = None
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,15 @@ _MAX_REASON_CHARACTERS = 1000
 
 def ledger_entry(
     table_uuid: str | None, watermark: datetime | None, opened: tuple[Any, ...] | None, looked: Looked,
-    row_limit: int | None,
+    row_limit: int | None, ledger_id: str | None = None,
 ) -> LedgerEntry:  # fmt: skip
     """A table's entry, of what its row says and of its open window.
 
     :param opened: as of statement ``open_window_of``; ``None`` if there is no such window
     """
     window_id, rows, failures, planned_at = opened or (None, 0, 0, None)
-    return LedgerEntry(table_uuid, watermark, WindowId.parse(window_id), rows, failures, planned_at, looked, row_limit)
+    opened_id = WindowId.parse(window_id)
+    return LedgerEntry(table_uuid, watermark, opened_id, rows, failures, planned_at, looked, row_limit, ledger_id)
 
 
 class LockedTable:
@@ -32,6 +33,7 @@ class LockedTable:
 
     :ivar looked: what is known of rows that may have expired
     :ivar row_limit: how many rows the next windows may have, since a larger one has failed
+    :ivar ledger_id: which ledger this is; ``None`` if somebody has deleted that
     """
 
     def __init__(self, cursor: Any, table: str) -> None:
@@ -45,7 +47,7 @@ class LockedTable:
                 f"{table}: its row was deleted from the ledger just now. Nothing was recorded and no row is lost; the "
                 "next attempt adds it again."
             )
-        self._watermark, self._table_uuid, *looked, self.row_limit = row
+        self._watermark, self._table_uuid, *looked, self.row_limit, self.ledger_id = row
         self.looked = Looked(*looked)
 
     def _run(self, query: str, **values: object) -> None:
@@ -54,7 +56,8 @@ class LockedTable:
     def entry(self) -> LedgerEntry:
         """What the ledger believes of the table."""
         self._run("open_window_of")
-        return ledger_entry(self._table_uuid, self._watermark, self._cursor.fetchone(), self.looked, self.row_limit)
+        opened, limit = self._cursor.fetchone(), self.row_limit
+        return ledger_entry(self._table_uuid, self._watermark, opened, self.looked, limit, self.ledger_id)
 
     def open(
         self,

@@ -42,6 +42,7 @@ from k2_offload.core.exactly_once import (
     Snapshot,
     WindowId,
     ancestors,
+    signed,
 )
 from k2_offload.core.skips import Skips, covers
 from k2_offload.core.windows import Window, format_time, parse_time
@@ -75,12 +76,14 @@ class BackfillStamp:
     :param follows: the newest window among the snapshot's ancestors
     :param skips: as they are with it
     :param attempt: unique; names one attempt's files and its snapshot
+    :param ledger_id: of the ledger that planned it
     """
 
     backfill_id: BackfillId
     follows: WindowId
     skips: Skips
     attempt: str = field(compare=False)
+    ledger_id: str | None = None
 
     @property
     def window(self) -> Window:
@@ -95,11 +98,9 @@ class BackfillStamp:
     @property
     def summary(self) -> dict[str, str]:
         """Keys and values as they stand in the snapshot's summary."""
-        return {
-            BACKFILL_PROPERTY: str(self.backfill_id),
-            FOLLOWS_PROPERTY: str(self.follows),
-            ATTEMPT_PROPERTY: self.attempt,
-        } | self.skips.summary
+        follows, backfill_id = str(self.follows), str(self.backfill_id)
+        own = {BACKFILL_PROPERTY: backfill_id, FOLLOWS_PROPERTY: follows, ATTEMPT_PROPERTY: self.attempt}
+        return own | signed(self.ledger_id) | self.skips.summary
 
 
 def find_skips(

@@ -15,6 +15,9 @@ By induction, main always holds contiguous windows, each once. The watermark is 
 (:func:`find_published`): the ledger follows it and never leads it (:func:`follow_chain`), so a ledger that was lost,
 restored or edited is repaired by looking, and killing any process at any point leaves one of two states: the window
 is in the chain, or it is not.
+
+All that is of one source. A second deployment's windows, from a ClickHouse of its own, would pass for this one's: so a
+snapshot says which ledger planned it, and nobody goes on in silence after another's (:func:`refuse_another_ledger`).
 """
 
 from __future__ import annotations
@@ -34,6 +37,9 @@ WINDOW_PROPERTY = "wap.id"
 
 CUT_PROPERTY = "k2.cut-on"
 """Snapshot summary key that holds the column whose times the window's bounds are."""
+
+LEDGER_PROPERTY = "k2.ledger"
+"""Snapshot summary key that holds the id of the ledger that planned it, so that two deployments see each other."""
 
 SKIPPED_PROPERTY = "k2.skipped-rows"
 """Snapshot summary key of a window without rows that a person has published: how many rows it leaves out for good."""
@@ -84,6 +90,14 @@ class WindowId:
             return None
 
 
+def signed(ledger_id: str | None) -> dict[str, str]:
+    """The part of a snapshot's summary that says which ledger has planned it.
+
+    :param ledger_id: ``None`` where that is not known: then nobody has
+    """
+    return {} if ledger_id is None else {LEDGER_PROPERTY: ledger_id}
+
+
 @dataclass(frozen=True)
 class Stamp:
     """What a staged snapshot says of itself, in its summary.
@@ -91,12 +105,14 @@ class Stamp:
     :param cut_on: the column whose times the window's bounds are
     :param attempt: unique; names one attempt's files and its snapshot
     :param skips: those of the snapshot's ancestors, passed on
+    :param ledger_id: of the ledger that planned it
     """
 
     window_id: WindowId
     cut_on: str
     attempt: str
     skips: Skips = field(default_factory=Skips)
+    ledger_id: str | None = None
 
     @property
     def window(self) -> Window:
@@ -111,11 +127,8 @@ class Stamp:
     @property
     def summary(self) -> dict[str, str]:
         """Keys and values as they stand in the snapshot's summary."""
-        return {
-            WINDOW_PROPERTY: str(self.window_id),
-            CUT_PROPERTY: self.cut_on,
-            ATTEMPT_PROPERTY: self.attempt,
-        } | self.skips.summary
+        own = {WINDOW_PROPERTY: str(self.window_id), CUT_PROPERTY: self.cut_on, ATTEMPT_PROPERTY: self.attempt}
+        return own | signed(self.ledger_id) | self.skips.summary
 
 
 @dataclass(frozen=True)
@@ -134,6 +147,7 @@ class Snapshot:
     :param skips: what it says of ranges that were skipped; ``None`` where it does not say
     :param backfill: a backfill's identity, as text
     :param counted: whether it says how many rows the table holds; the Iceberg spec lets a writer leave that out
+    :param ledger_id: of the ledger that planned it; ``None`` where another writer, or an older version, wrote it
     """
 
     snapshot_id: int
@@ -151,6 +165,7 @@ class Snapshot:
     skips: Skips | None = None
     backfill: str | None = None
     counted: bool = True
+    ledger_id: str | None = None
 
     @staticmethod
     def read(snapshot_id: int, parent_id: int | None, sequence_number: int, summary: Mapping[str, str]) -> Snapshot:
@@ -177,6 +192,7 @@ class Snapshot:
             skips=Skips.read(summary),
             backfill=summary.get(BACKFILL_PROPERTY),
             counted="total-records" in summary,
+            ledger_id=summary.get(LEDGER_PROPERTY),
         )
 
     def leads_to(self, later: Snapshot) -> bool:
@@ -418,6 +434,7 @@ class LedgerEntry:
     :param planned_at: when the open window was planned
     :param looked: what is known of rows that may have expired
     :param row_limit: how many rows a window may have, since a larger one has failed; ``None`` while none has
+    :param ledger_id: which ledger this is; ``None`` where nobody asks
     """
 
     table_uuid: str | None
@@ -428,6 +445,7 @@ class LedgerEntry:
     planned_at: datetime | None = None
     looked: Looked = field(default_factory=Looked)
     row_limit: int | None = None
+    ledger_id: str | None = None
 
 
 def refuse_to_recreate(table: str, table_uuid: str | None) -> None:
@@ -460,6 +478,35 @@ def refuse_another(table: str, table_uuid: str, followed: str | None) -> None:
             f"{followed}). Nothing was changed. If that was meant, run `k2 watermark rebuild {table}`: "
             "the next cycle then starts from what the new table holds."
         )
+
+
+def refuse_another_ledger(
+    table: str, published: Published | None, ledger_id: str | None, followed: str | None, watermark: datetime | None
+) -> None:
+    """Do not go on after a window that another deployment has published: its ClickHouse may lack rows of this one.
+
+    A ledger that does not know the table (it is new, or was lost) takes over whatever is there; then it is the other
+    one that stops. A table that was rolled back is followed. Windows without an id are nobody's.
+
+    :param published: newest window of the cold table
+    :param ledger_id: which ledger this is
+    :param followed: UUID of the cold table that it has followed so far
+    :param watermark: end of the last window that it knows as published
+    :raises DamagedTable: if it is another one's, and comes after what this one knows
+    """
+    if published is None or ledger_id is None or followed is None or watermark is None:
+        return
+    other, window = published.snapshot.ledger_id, published.window_id.window
+    if other in (None, ledger_id) or window.high <= watermark:
+        return
+    raise DamagedTable(
+        f"{table}: another deployment, whose ledger has the id {other}, has published {window} into this cold table; "
+        f"this ledger ({ledger_id}) has followed it up to {format_time(watermark)}. Nothing was moved and no row is "
+        "lost, but ClickHouse's rows of that range may not all be cold. Stop the other one, or give it a catalog and a "
+        f"warehouse of its own. Then `k2 watermark rebuild {table}` goes on after what is there, and `k2 heal {table}` "
+        "brings what it lacks. If the other one is a ledger that this deployment had meanwhile, before a backup was "
+        "restored, there is nothing to stop."
+    )
 
 
 def starting_over(table: str, metadata_file: str, rows: int) -> DamagedTable:
@@ -501,9 +548,11 @@ def follow_chain(table: str, ledger: LedgerEntry, table_uuid: str, published: Pu
 
     An open window stays open for as long as it still comes next, whatever the clock says.
 
-    :raises DamagedTable: if the cold table is another one than the ledger has followed
+    :raises DamagedTable: if the cold table is another one than the ledger has followed, or its newest window is another
+        ledger's; also where that has the name of the open window
     """
     refuse_another(table, table_uuid, ledger.table_uuid)
+    refuse_another_ledger(table, published, ledger.ledger_id, ledger.table_uuid, ledger.watermark)
     watermark = watermark_of(published)
     opened = ledger.open_window
     committed = resume = abandoned = None

@@ -33,7 +33,7 @@ from datetime import date
 
 from k2_offload.core.day_comparison import day_window
 from k2_offload.core.errors import StaleWindow
-from k2_offload.core.exactly_once import ATTEMPT_PROPERTY, FOLLOWS_PROPERTY, HEAL_PROPERTY, Snapshot, WindowId
+from k2_offload.core.exactly_once import ATTEMPT_PROPERTY, FOLLOWS_PROPERTY, HEAL_PROPERTY, Snapshot, WindowId, signed
 from k2_offload.core.skips import Skips
 from k2_offload.core.windows import Window
 
@@ -66,12 +66,14 @@ class HealStamp:
     :param follows: the newest window among the snapshot's ancestors
     :param attempt: unique; names one attempt's files and its snapshot
     :param skips: those of the snapshot's ancestors, passed on
+    :param ledger_id: of the ledger that planned it
     """
 
     heal_id: HealId
     follows: WindowId
     attempt: str
     skips: Skips
+    ledger_id: str | None = None
 
     @property
     def window(self) -> Window:
@@ -86,11 +88,8 @@ class HealStamp:
     @property
     def summary(self) -> dict[str, str]:
         """Keys and values as they stand in the snapshot's summary."""
-        return {
-            HEAL_PROPERTY: str(self.heal_id),
-            FOLLOWS_PROPERTY: str(self.follows),
-            ATTEMPT_PROPERTY: self.attempt,
-        } | self.skips.summary
+        own = {HEAL_PROPERTY: str(self.heal_id), FOLLOWS_PROPERTY: str(self.follows), ATTEMPT_PROPERTY: self.attempt}
+        return own | signed(self.ledger_id) | self.skips.summary
 
 
 def check_swap(

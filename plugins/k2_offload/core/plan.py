@@ -16,7 +16,7 @@ from k2_offload.core.tables import TableSpec
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.type_mapping import Column
 
-_VERSION = 6
+_VERSION = 7
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class PlannedRows:
     :param rows_per_slot_sql: see :func:`k2_offload.core.queries.rows_per_slot`
     :param select_split_sql: see :func:`k2_offload.core.queries.select_split`
     :param column_types_sql: see :func:`k2_offload.core.queries.column_types`
+    :param ledger_id: of the ledger that planned it, see :data:`k2_offload.core.exactly_once.LEDGER_PROPERTY`
     """
 
     table: str
@@ -59,6 +60,7 @@ class PlannedRows:
     rows_per_slot_sql: str
     select_split_sql: str
     column_types_sql: str
+    ledger_id: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

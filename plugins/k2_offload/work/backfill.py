@@ -168,7 +168,7 @@ def plan_backfills(
         whole = left[-1] if newest_first else left[0]
         limit = min(max_rows or table.max_window_rows, table.max_window_rows)
         window, counts = cut_by_rows(table.name, whole, count, limit, from_end=newest_first, check=check_no_fewer_left)
-        yield _planned(found, window, counts.total)
+        yield _planned(found, window, counts.total, tiers.ledger.read_id())
         left = subtract(left, [window])
 
 
@@ -220,7 +220,7 @@ def _check_shortage(found: LeftOut, shortage: Shortage) -> None:
         )
 
 
-def _planned(found: LeftOut, window: Window, rows: int) -> PlannedBackfill:
+def _planned(found: LeftOut, window: Window, rows: int, ledger_id: str | None) -> PlannedBackfill:
     table, columns = found.table, found.columns
-    own = {"backfill_id": str(BackfillId(found.cold.uuid, window)), "rows": rows}
+    own = {"backfill_id": str(BackfillId(found.cold.uuid, window)), "rows": rows, "ledger_id": ledger_id}
     return plan_rows(PlannedBackfill, table, columns, found.cold.partition_field, queries.within(table, window), **own)

@@ -92,7 +92,7 @@ def plan(
             opened = _resume(tiers, table, locked, entry, state.resume, now, dag_run_id)
         reached(FaultPoint.WINDOW_WRITTEN, table.name)
     reached(FaultPoint.WINDOW_OPENED, table.name)
-    return _planned(table, settle(columns, cold.columns), cold, *opened) if opened else None
+    return _planned(table, settle(columns, cold.columns), cold, locked.ledger_id, *opened) if opened else None
 
 
 def commit(
@@ -248,7 +248,8 @@ def _begin_at_the_front(
 ) -> None:
     """Leave out all that a new table's first window would move, until it is brought by `k2 backfill`."""
     rows = tiers.clickhouse.count_within(table, window)
-    cold.adopt(WindowId(cold.uuid, window), table.timestamp_column, rows, Skips().skipping(window))
+    skips, ledger_id = Skips().skipping(window), locked.ledger_id
+    cold.adopt(WindowId(cold.uuid, window), table.timestamp_column, rows, skips, ledger_id=ledger_id)
     locked.set_looked(first_contact(now, table.warm_retention))
     log.warning(
         "%s: begins at %s, as the table file says; %d rows before it are left to `k2 backfill %s`",
@@ -339,8 +340,8 @@ def read_upstream(tiers: Tiers, name: str, now: datetime, watermarks: dict[str, 
 
 
 def _planned(
-    table: TableSpec, columns: Sequence[Column], cold: ColdTable, window_id: WindowId, rows: int
+    table: TableSpec, columns: Sequence[Column], cold: ColdTable, ledger_id: str | None, window_id: WindowId, rows: int
 ) -> PlannedWindow:
     condition = queries.within(table, window_id.window)
-    own = {"window_id": str(window_id), "rows": rows}
+    own = {"window_id": str(window_id), "rows": rows, "ledger_id": ledger_id}
     return plan_rows(PlannedWindow, table, columns, cold.partition_field, condition, **own)

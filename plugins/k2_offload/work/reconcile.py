@@ -36,11 +36,12 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-def plan_heal(days: TableDays, comparison: DayComparison) -> PlannedHeal:
+def plan_heal(days: TableDays, comparison: DayComparison, ledger_id: str | None = None) -> PlannedHeal:
     """All that the job must know to replace a day that was compared.
 
     :param comparison: of a day that may be replaced, see
         :meth:`~k2_offload.core.day_comparison.DayComparison.obstacle`
+    :param ledger_id: of the ledger that plans it
     """
     table, cold, scope = days.table, days.cold_table, comparison.scope
     return plan_rows(
@@ -54,6 +55,7 @@ def plan_heal(days: TableDays, comparison: DayComparison) -> PlannedHeal:
         rows=comparison.warm_rows,
         content_hash=comparison.warm_hash if comparison.export_hash is None else comparison.export_hash,
         files=tuple(cold.files_of_day(table.partition_column, scope.day)),
+        ledger_id=ledger_id,
     )
 
 
@@ -218,7 +220,7 @@ def _reconcile(tiers: Tiers, counted: TableDays, day: date, going_rows: int, *, 
         obstacle = "the new files could not be read back: [k2_offload] cold_reader is not clickhouse"
     # While columns change, a heal would leave out values that the cold table has room for in a moment.
     may_be_healed = found.differs and obstacle is None and not counted.changing
-    heals = (plan_heal(counted, found),) if may_be_healed else ()
+    heals = (plan_heal(counted, found, tiers.ledger.read_id()),) if may_be_healed else ()
     now = tiers.now()
     unequal_since = tiers.ledger.record_day(found, found.problem or obstacle, now) if keep else None
     overdue = unequal_since is not None and now - unequal_since > HEALED_WITHIN

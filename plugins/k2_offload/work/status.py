@@ -11,7 +11,7 @@ from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.core import queries
 from k2_offload.core.day_comparison import first_whole_day, window_to_compare
 from k2_offload.core.errors import ChangedTable, DamagedTable, InvalidSource, OffloadError, Unreachable
-from k2_offload.core.exactly_once import FIRST_WATERMARK, refuse_another, watermark_of
+from k2_offload.core.exactly_once import FIRST_WATERMARK, refuse_another, refuse_another_ledger, watermark_of
 from k2_offload.core.gaps import Gap, on_record
 from k2_offload.core.history import History
 from k2_offload.core.lag import Silence, lag, silence
@@ -177,7 +177,10 @@ def read_metadata(cold: ColdTable, now: datetime) -> Metadata:
 
 def _refusal(table: TableSpec, cold: ColdTable, columns: Sequence[Column], record: TableRecord | None) -> str | None:
     try:
-        refuse_another(table.name, cold.uuid, record.table_uuid if record else None)
+        if record is not None:
+            refuse_another(table.name, cold.uuid, record.table_uuid)
+            known = record.ledger_id, record.table_uuid, record.watermark
+            refuse_another_ledger(table.name, cold.published, *known)
         check_fits(table, cold, columns)
     except (ChangedTable, DamagedTable, InvalidSource) as error:
         return str(error)

@@ -16,6 +16,7 @@ from k2_offload.core.exactly_once import (
     adopted,
     check_cut,
     decide_publish,
+    refuse_another_ledger,
     watermark_of,
 )
 from k2_offload.core.gaps import first_contact
@@ -91,11 +92,11 @@ def accept(tiers: Tiers, table: TableSpec, reading: ColdReading) -> None:
 
     :raises StaleWindow: if another writer committed to the cold table meanwhile; nothing has changed then
     """
-    if reading.cold is not None and reading.adopt is not None:
-        skips = _passed_on(table, reading.cold, reading.adopt)
-        reading.cold.adopt(reading.adopt, table.timestamp_column, skips=skips)
     columns = tiers.clickhouse.columns(table) if reading.cold is None else ()
     with tiers.ledger.locked(table.name) as locked:
+        if reading.cold is not None and reading.adopt is not None:
+            skips, ledger_id = _passed_on(table, reading.cold, reading.adopt), locked.ledger_id
+            reading.cold.adopt(reading.adopt, table.timestamp_column, skips=skips, ledger_id=ledger_id)
         locked.forget_cold_table()
         if reading.cold is None:
             tiers.catalog.create(table, columns)
@@ -135,6 +136,10 @@ def difference(table: str, reading: ColdReading, record: TableRecord | None) -> 
             f"{table}: the cold table was dropped and recreated since the ledger last looked. Nothing is lost yet. If "
             f"that was meant, run `k2 watermark rebuild {table}`."
         )
+    try:
+        refuse_another_ledger(table, reading.published, record.ledger_id, record.table_uuid, record.watermark)
+    except DamagedTable as error:
+        return str(error)
     if record.watermark != watermark_of(reading.published):
         return f"{table}: the ledger says another watermark. The next cycle sets it to what the cold table holds."
     return None
@@ -207,7 +212,8 @@ def skip(tiers: Tiers, table: TableSpec, found: Skip) -> None:
         refuse_to_start_over(tiers, table, locked.entry(), cold)
         window_id = WindowId(cold.uuid, found.window)
         decide_publish(table.name, window_id, table.timestamp_column, cold.uuid, cold.published)
-        cold.adopt(window_id, table.timestamp_column, found.rows, cold.skips.skipping(found.window))
+        skips, ledger_id = cold.skips.skipping(found.window), locked.ledger_id
+        cold.adopt(window_id, table.timestamp_column, found.rows, skips, ledger_id=ledger_id)
     commit(tiers, table)  # records what was skipped, as the next cycle would
     if found.watermark == FIRST_WATERMARK:
         with tiers.ledger.locked(table.name) as locked:

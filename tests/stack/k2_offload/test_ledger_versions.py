@@ -18,7 +18,7 @@ from k2_offload.adapters.ledger_seals import LedgerSeals
 from k2_offload.adapters.ledger_sql import migrations
 from k2_offload.adapters.postgres import airflow_connect
 from k2_offload.core.errors import OldLedger
-from k2_offload.core.exactly_once import WindowId
+from k2_offload.core.exactly_once import Published, Snapshot, WindowId, follow_chain
 from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.windows import Window
 
@@ -101,6 +101,26 @@ def test_migrations_that_were_made_side_by_side_may_come_in_either_order(databas
     ledger.migrate()
     assert versions(database) == list(scripts)
     assert ledger.read_tables() == {}
+
+
+def test_a_ledger_gets_its_id_by_the_upgrade_and_keeps_what_it_knows(database, ledger, monkeypatch):
+    """The windows that it has published until then are nobody's."""
+    before = {version: script for version, script in migrations().items() if version < 16}
+    with monkeypatch.context() as patch:
+        patch.setattr("k2_offload.adapters.ledger.migrations", lambda: before)
+        ledger.migrate()
+    old_version_plans_a_window(database)
+    for look in (ledger.read_id, ledger.read_tables):
+        with pytest.raises(OldLedger, match="migration 0016 is missing"):
+            look()
+    ledger.migrate()
+    with ledger.locked("trades") as locked:
+        entry = locked.entry()
+        assert (entry.ledger_id, entry.open_window) == (ledger.read_id(), WINDOW_ID)
+        nobodys = Snapshot(1, None, 1, WINDOW_ID, 5, 9)
+        state = follow_chain("trades", entry, "uuid", Published(nobodys, WINDOW_ID))
+        assert state.committed == WINDOW_ID
+    assert entry.ledger_id is not None
 
 
 def test_why_a_table_failed_is_known_until_it_moves_again(ledger):

@@ -20,7 +20,7 @@ from k2_offload.work import reconcile as comparison
 from k2_offload.work.accept import find_missed
 from tests.model import world as model
 from tests.model.actors import Fate
-from tests.model.machine import Offload
+from tests.model.machine import Offload, TwoDeployments
 from tests.model.sealed_world import SealedWorld
 from tests.model.sealing import Sealing
 from tests.model.world import LAYERS, LONG, SHORT, World
@@ -236,6 +236,73 @@ def test_a_plan_that_is_repeated_makes_a_window_smaller_only_once():
     assert open_window(world).high < once.high
 
 
+def is_red(postgres, by):
+    """Whether bronze_a stands in a ledger as refused, because of that other ledger."""
+    row = postgres.entries["bronze_a"].row
+    return row.status == "failed" and f"another deployment, whose ledger has the id {by}," in row.reason
+
+
+def is_green(postgres):
+    return postgres.entries["bronze_a"].row.status == "success"
+
+
+@pytest.mark.parametrize("until", [None, "export", "fast-forward"])
+def test_of_two_deployments_at_one_cold_table_one_is_always_red(until):
+    """Also where a job of the first one is under way; the second one's ledger is empty."""
+    world = World()
+    trade(world, 20, "bronze_a")
+    world.begin("bronze").proceed()
+    trade(world, 20, "bronze_a")
+    slow = world.begin("bronze") if until else None
+    if slow is not None:
+        slow.proceed((until,))
+    world.begin_elsewhere("bronze").proceed()
+    assert is_green(world.elsewhere)
+    if slow is not None:
+        slow.proceed()
+    trade(world, 20, "bronze_a")
+    before = world.postgres.entries["bronze_a"].row.watermark
+    world.begin("bronze").proceed()
+    assert is_red(world.postgres, "another's")
+    assert world.postgres.entries["bronze_a"].row.watermark == before
+    world.accept("bronze_a")
+    trade(world, 20, "bronze_a")
+    world.begin("bronze").proceed()
+    assert is_green(world.postgres)
+    trade(world, 20, "bronze_a")
+    world.begin_elsewhere("bronze").proceed()
+    assert is_red(world.elsewhere, "ours")
+    world.settle(zombies_wake=True)
+
+
+def test_a_ledger_that_was_lost_takes_over_and_an_older_one_that_is_restored_waits_for_a_person():
+    world, backups = World(), [({}, {})]
+    for ledger_id, backup in (("ours", 0), ("made anew", 0), ("ours", 1)):
+        world.postgres.restore(backups[backup])
+        world.postgres.ledger_id = ledger_id
+        trade(world, 20, "bronze_a")
+        world.begin("bronze").proceed()
+        backups.append(world.postgres.copy())
+        assert is_green(world.postgres) == (backup == 0)
+    assert is_red(world.postgres, "made anew")
+    world.settle(zombies_wake=True)
+
+
+def test_a_backup_of_the_ledger_that_has_planned_what_followed_goes_on_by_itself():
+    world = World()
+    trade(world, 20, "bronze_a")
+    world.begin("bronze").proceed()
+    backup = world.postgres.copy()
+    for _ in range(2):
+        trade(world, 20, "bronze_a")
+        world.begin("bronze").proceed()
+    world.postgres.restore(backup)
+    trade(world, 20, "bronze_a")
+    world.begin("bronze").proceed()
+    assert is_green(world.postgres)
+    world.check()
+
+
 def test_an_empty_table_whose_parents_were_cleared_knows_what_is_left_out():
     world = World()
     world.begin("gold").proceed()
@@ -362,6 +429,11 @@ TestOffload.settings = settings(
     stateful_step_count=80,
     deadline=None,
     suppress_health_check=list(HealthCheck),
+)
+
+TestTwoDeployments = pytest.mark.search(TwoDeployments.TestCase)
+TestTwoDeployments.settings = settings(
+    TestOffload.settings, max_examples=int(os.environ.get("K2_MODEL_EXAMPLES", "120")) // 4
 )
 
 TestSealing = pytest.mark.search(Sealing.TestCase)

@@ -38,7 +38,7 @@ from offload_job.cold_table_writer import ColdTableWriter
 from offload_job.maintenance import rewrite
 from tests.model.actors import Fate
 from tests.model.iceberg import Lakehouse
-from tests.model.machine import Offload
+from tests.model.machine import Offload, TwoDeployments
 from tests.model.sealed_world import SealedWorld
 from tests.model.world import EXCHANGES, LAYERS, LONG, SHORT, START, World
 
@@ -88,6 +88,10 @@ def advance_the_watermark_first(patch):
 
     patch.setattr(LockedTable, "open", open_and_advance)
     believe_the_ledger(patch)
+
+
+def go_on_after_another_deployment(patch):
+    patch.setattr("k2_offload.core.exactly_once.refuse_another_ledger", lambda *_: None)
 
 
 def export_everything_below_the_window(patch):
@@ -344,6 +348,13 @@ def rows_of_a_window_that_has_failed_are_deleted(world):
     world.accept("bronze_a")
 
 
+def another_deployment_takes_a_table_over(world):
+    """Its ledger knows nothing of the tables; what it finds there is as that of one that was lost."""
+    world.begin_elsewhere("bronze").proceed()
+    world.check()
+    world.begin("bronze").proceed()
+
+
 def a_feed_stalls_and_comes_back(world):
     """With a row slightly older than its last one, and one slightly younger; another one lies far ahead."""
     world.trade("bronze_a", world.now + timedelta(days=365))
@@ -531,6 +542,7 @@ BY_SEARCH = [
     bring_what_a_lagging_replica_shows,
 ]
 IN_SHORT_RUNS = {
+    go_on_after_another_deployment: another_deployment_takes_a_table_over,
     make_windows_smaller_whatever_has_gone: rows_of_a_window_that_has_failed_are_deleted,
     believe_rows_from_the_future: a_feed_stalls_and_comes_back,
     run_past_the_last_row: a_feed_stalls_and_comes_back,
@@ -616,5 +628,6 @@ def test_the_model_passes_with_all_guards():
 )
 def test_the_model_fails_without_a_guard(monkeypatch, mutation):
     mutation(monkeypatch)
+    machine = TwoDeployments if mutation is go_on_after_another_deployment else Offload
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(Offload, settings=SETTINGS)
+        run_state_machine_as_test(machine, settings=SETTINGS)

@@ -124,8 +124,8 @@ class CutOff:
     def __getattr__(self, name):
         return getattr(self._cold, name)
 
-    def adopt(self, *what):
-        self._cold.adopt(*what)
+    def adopt(self, *what, **how):
+        self._cold.adopt(*what, **how)
         holders = "SELECT pid FROM pg_locks WHERE relation = 'k2_offload.offload_watermarks'::regclass"
         with psycopg.connect(self._dsn) as connection:
             ended = connection.execute(f"SELECT pg_terminate_backend(pid) FROM ({holders} AND granted) AS holders")

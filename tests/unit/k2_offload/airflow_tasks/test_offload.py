@@ -41,6 +41,7 @@ def window(transport="export"):
         rows_per_slot_sql="SELECT 1",
         select_split_sql="SELECT 2",
         column_types_sql="SELECT 3",
+        ledger_id=None,
     )
 
 

@@ -75,13 +75,14 @@ def test_the_audit_refuses_any_difference():
 
 def test_its_summary_names_no_window():
     skips = Skips((SKIPPED,)).filling(RANGE, 7)
-    stamp = BackfillStamp(BACKFILL, WINDOW, skips, "attempt")
+    stamp = BackfillStamp(BACKFILL, WINDOW, skips, "attempt", "mine")
     assert WINDOW_PROPERTY not in stamp.summary
     assert WindowId.parse(stamp.wap_id) is None
     assert BackfillId.parse(str(BACKFILL)) == BACKFILL
     assert BackfillId.parse(str(WINDOW)) is None
     read = Snapshot.read(1, None, 1, stamp.summary)
     assert (read.backfill, read.follows, read.skips, read.window_id) == (str(BACKFILL), WINDOW, skips, None)
+    assert read.ledger_id == "mine"
 
 
 @given(

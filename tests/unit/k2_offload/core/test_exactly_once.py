@@ -27,6 +27,7 @@ from k2_offload.core.exactly_once import (
     find_published,
     follow_chain,
     may_drop,
+    refuse_another_ledger,
     refuse_to_recreate,
     watermark_of,
 )
@@ -304,6 +305,52 @@ def test_a_window_that_was_skipped_is_neither_committed_nor_published_though_its
 def test_a_recreated_table_stops_until_a_person_accepts_it():
     with pytest.raises(DamagedTable, match="k2 watermark rebuild t"):
         follow_chain("t", LedgerEntry("old", W1.window.high, None), UUID, None)
+
+
+def published_by(ledger_id, window_id=W2):
+    return Published(replace(PUBLISHED_W1.snapshot, window_id=window_id, ledger_id=ledger_id), window_id)
+
+
+@pytest.mark.parametrize("opened", [None, W2], ids=["no window open", "the window of that name open"])
+def test_a_window_of_another_ledger_stops_a_table_that_this_one_knows(opened):
+    ledger = LedgerEntry(UUID, W1.window.high, opened, ledger_id="mine")
+    with pytest.raises(DamagedTable, match=r"^t: another deployment, .* id theirs, .*`k2 watermark rebuild t`"):
+        follow_chain("t", ledger, UUID, published_by("theirs"))
+
+
+@pytest.mark.parametrize(
+    ("ledger", "published"),
+    [
+        pytest.param(LedgerEntry(UUID, W1.window.high, W2, ledger_id="mine"), published_by("mine"), id="its own"),
+        pytest.param(LedgerEntry(UUID, W1.window.high, W2, ledger_id="mine"), published_by(None), id="nobody's"),
+        pytest.param(LedgerEntry(None, None, None, ledger_id="mine"), published_by("theirs"), id="new, or lost"),
+        pytest.param(LedgerEntry(None, W1.window.high, None, ledger_id="mine"), published_by("theirs"), id="rebuilt"),
+        pytest.param(LedgerEntry(UUID, None, None, ledger_id="mine"), published_by("theirs"), id="damaged"),
+        pytest.param(LedgerEntry(UUID, W1.window.high, None), published_by("theirs"), id="without a name"),
+        pytest.param(
+            LedgerEntry(UUID, W2.window.high, None, ledger_id="mine"), published_by("theirs"), id="taken over before"
+        ),
+        pytest.param(
+            LedgerEntry(UUID, W2.window.high, None, ledger_id="mine"), published_by("theirs", W1), id="rolled back"
+        ),
+        pytest.param(LedgerEntry(UUID, W1.window.high, None, ledger_id="mine"), None, id="rolled back to nothing"),
+    ],
+)
+def test_everything_else_is_followed_whoever_published_it(ledger, published):
+    assert follow_chain("t", ledger, UUID, published).watermark == watermark_of(published)
+
+
+def test_the_reason_fits_into_the_ledger():
+    name, ids = "a_table_of_a_long_name_indeed", ("0" * 36, "1" * 36)
+    with pytest.raises(DamagedTable) as refused:
+        refuse_another_ledger(name, published_by(ids[0]), ids[1], UUID, W1.window.high)
+    assert len(str(refused.value)) < 1000
+
+
+def test_what_is_stamped_is_read_again():
+    summary = replace(stamp(W1), ledger_id="mine").summary
+    assert Snapshot.read(1, None, 1, summary).ledger_id == "mine"
+    assert Snapshot.read(1, None, 1, stamp(W1).summary).ledger_id is None
 
 
 @dataclass

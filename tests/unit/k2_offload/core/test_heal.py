@@ -53,11 +53,11 @@ def test_an_identity_survives_text_and_is_no_windows(snapshot_id, day):
 
 def test_a_heals_snapshot_is_no_window():
     follows = WindowId(UUID, Window(NOON, NOON + timedelta(hours=1)))
-    stamp = HealStamp(HEAL, follows, "attempt", Skips())
+    stamp = HealStamp(HEAL, follows, "attempt", Skips(), "mine")
     assert stamp.summary[HEAL_PROPERTY] == str(HEAL)
     assert WINDOW_PROPERTY not in stamp.summary
     read = Snapshot.read(9, 8, 9, stamp.summary)
-    assert (read.window_id, read.follows) == (None, follows)
+    assert (read.window_id, read.follows, read.ledger_id) == (None, follows, "mine")
 
 
 @pytest.mark.parametrize("parent", [2, 3, 4, 8])

@@ -22,6 +22,7 @@ def rows(name):
         "rows_per_slot_sql": "SELECT 'ä'",
         "select_split_sql": "SELECT 1",
         "column_types_sql": "SELECT 2",
+        "ledger_id": "one",
     }
 
 

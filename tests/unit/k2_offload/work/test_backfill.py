@@ -37,7 +37,7 @@ def tiers_with(cold, gaps=(), rows=0, storage=None, kept_for=None):
         storage=lambda _: storage,
         kept_for=lambda *_: kept_for,
     )
-    ledger = SimpleNamespace(read_gaps=lambda: {"t": tuple(gaps)})
+    ledger = SimpleNamespace(read_gaps=lambda: {"t": tuple(gaps)}, read_id=lambda: "mine")
     return SimpleNamespace(load_cold=lambda _: cold, clickhouse=clickhouse, ledger=ledger, now=lambda: NOW)
 
 
