@@ -12,11 +12,15 @@ from typing import Any, TypeVar
 
 from k2_offload.core import queries
 from k2_offload.core.errors import ConfigurationError
+from k2_offload.core.replicas import longest_delay_seconds
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.type_mapping import Column
 
 _VERSION = 6
+
+_OF_REPLICAS = ("replicated", "longest_delay_seconds")
+"""Keys of rows that a job of an older version does not know; they are left out where they say nothing."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class PlannedRows:
     :param rows_per_slot_sql: see :func:`k2_offload.core.queries.rows_per_slot`
     :param select_split_sql: see :func:`k2_offload.core.queries.select_split`
     :param column_types_sql: see :func:`k2_offload.core.queries.column_types`
+    :param replicated: the replicated tables that the source is read from, as ``database.table``
+    :param longest_delay_seconds: how far behind their replicas may be on a server that the job asks
     """
 
     table: str
@@ -59,6 +65,8 @@ class PlannedRows:
     rows_per_slot_sql: str
     select_split_sql: str
     column_types_sql: str
+    replicated: tuple[str, ...] = ()
+    longest_delay_seconds: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,12 +109,19 @@ Kind = TypeVar("Kind", bound=PlannedRows)
 
 
 def plan_rows(
-    kind: type[Kind], table: TableSpec, columns: Sequence[Column], partition_field: str, condition: str, **own: Any
+    kind: type[Kind],
+    table: TableSpec,
+    columns: Sequence[Column],
+    partition_field: str,
+    condition: str,
+    replicated: Sequence[str],
+    **own: Any,
 ) -> Kind:
     """Plan rows of a table's source.
 
     :param kind: what is done with them, and ``own`` its own fields
     :param condition: which rows, in ClickHouse's SQL
+    :param replicated: the replicated tables that the source is read from
     """
     return kind(
         table=table.name,
@@ -120,6 +135,8 @@ def plan_rows(
         rows_per_slot_sql=queries.rows_per_slot(table, condition),
         select_split_sql=queries.select_split(table, columns, condition),
         column_types_sql=queries.column_types(table),
+        replicated=tuple(replicated),
+        longest_delay_seconds=longest_delay_seconds(table) if replicated else 0,
         **own,
     )
 
@@ -144,7 +161,8 @@ class Plan:
 
     def to_json(self) -> str:
         """The form in which the plan travels."""
-        return json.dumps({"version": _VERSION, **asdict(self)}, separators=(",", ":"))
+        document = asdict(self, dict_factory=_known_to_older_versions)
+        return json.dumps({"version": _VERSION, **document}, separators=(",", ":"))
 
     @staticmethod
     def from_json(text: str) -> Plan:
@@ -156,19 +174,25 @@ class Plan:
             document: dict[str, Any] = json.loads(text)
             if document["version"] != _VERSION:
                 raise ConfigurationError(f"the plan is of version {document['version']}, this job reads {_VERSION}")
-            windows = [PlannedWindow(**_with_columns(entry)) for entry in document["windows"]]
+            windows = [PlannedWindow(**_with_tuples(entry)) for entry in document["windows"]]
             heals = [
-                PlannedHeal(**_with_columns(entry) | {"files": tuple(entry["files"])}) for entry in document["heals"]
+                PlannedHeal(**_with_tuples(entry) | {"files": tuple(entry["files"])}) for entry in document["heals"]
             ]
-            backfills = [PlannedBackfill(**_with_columns(entry)) for entry in document["backfills"]]
+            backfills = [PlannedBackfill(**_with_tuples(entry)) for entry in document["backfills"]]
             refused = [RefusedTable(**entry) for entry in document["refused"]]
             return Plan(document["job_group"], tuple(windows), tuple(refused), tuple(heals), tuple(backfills))
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(f"not a plan: {error!r}") from None
 
 
-def _with_columns(entry: dict[str, Any]) -> dict[str, Any]:
-    return entry | {"columns": tuple(PlannedColumn(**column) for column in entry["columns"])}
+def _known_to_older_versions(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value for key, value in items if value or key not in _OF_REPLICAS}
+
+
+def _with_tuples(entry: dict[str, Any]) -> dict[str, Any]:
+    columns = tuple(PlannedColumn(**column) for column in entry["columns"])
+    # A plan of before replicas were asked again has no such key.
+    return entry | {"columns": columns, "replicated": tuple(entry.get("replicated", ()))}
 
 
 Outcome = PlannedWindow | PlannedHeal | PlannedBackfill | RefusedTable

@@ -77,7 +77,7 @@ def plan(
         changes = check_fits(table, cold, columns)
         state = _follow(tiers, table, locked, entry, cold, seen)
         follow_source(table, cold, changes, state.watermark, window_open=state.resume is not None)
-        check_replicas(tiers.clickhouse, table)
+        replicated = check_replicas(tiers.clickhouse, table)
         # By the earlier of the two clocks, as one that is ahead would reach into rows still in flight; but the TTL may
         # go by the later one.
         now, later = sorted((tiers.now(), tiers.clickhouse.now()))
@@ -92,7 +92,7 @@ def plan(
             opened = _resume(tiers, table, locked, entry, state.resume, now, dag_run_id)
         reached(FaultPoint.WINDOW_WRITTEN, table.name)
     reached(FaultPoint.WINDOW_OPENED, table.name)
-    return _planned(table, settle(columns, cold.columns), cold, *opened) if opened else None
+    return _planned(table, settle(columns, cold.columns), cold, replicated, *opened) if opened else None
 
 
 def commit(
@@ -339,8 +339,13 @@ def read_upstream(tiers: Tiers, name: str, now: datetime, watermarks: dict[str, 
 
 
 def _planned(
-    table: TableSpec, columns: Sequence[Column], cold: ColdTable, window_id: WindowId, rows: int
+    table: TableSpec,
+    columns: Sequence[Column],
+    cold: ColdTable,
+    replicated: Sequence[str],
+    window_id: WindowId,
+    rows: int,
 ) -> PlannedWindow:
     condition = queries.within(table, window_id.window)
     own = {"window_id": str(window_id), "rows": rows}
-    return plan_rows(PlannedWindow, table, columns, cold.partition_field, condition, **own)
+    return plan_rows(PlannedWindow, table, columns, cold.partition_field, condition, replicated, **own)

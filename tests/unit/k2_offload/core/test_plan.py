@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from k2_offload.core.errors import ConfigurationError
@@ -36,8 +39,18 @@ def planned_heal(name):
 
 
 def test_a_plan_survives_json():
-    plan = Plan("gold", (planned("a"), planned("b")), (RefusedTable("c", "no such source"),), (planned_heal("d"),))
+    replicated = replace(planned("b"), replicated=("k2.b", "k2.c"), longest_delay_seconds=300)
+    plan = Plan("gold", (planned("a"), replicated), (RefusedTable("c", "no such source"),), (planned_heal("d"),))
     assert Plan.from_json(plan.to_json()) == plan
+
+
+def test_what_has_no_replicas_can_pass_between_jobs_of_before_replicas_were_asked_again_and_of_now():
+    plan = Plan("gold", (planned("a"),), (), (planned_heal("d"),))
+    document = json.loads(plan.to_json())
+    for entry in document["windows"] + document["heals"]:
+        assert not {"replicated", "longest_delay_seconds"} & entry.keys()
+    assert document["refused"] == document["backfills"] == []
+    assert Plan.from_json(json.dumps(document)) == plan
 
 
 @pytest.mark.parametrize(
