@@ -41,13 +41,14 @@ class Unreachable(OffloadError):
     :param service: which of them, as a person would say it
     :param connection_id: the Airflow connection that points to it
     :param reason: the driver's own words, without secrets
+    :param then: the command that asks it again
     """
 
-    def __init__(self, service: str, connection_id: str, reason: str) -> None:
+    def __init__(self, service: str, connection_id: str, reason: str, then: str = "k2 validate") -> None:
         super().__init__(
             f"{service} is not reachable through Airflow connection '{connection_id}': {reason}. "
             "No row was moved and none is lost: the next attempt resumes the same window. "
-            f"Check the service and `airflow connections get {connection_id}`, then run `k2 validate`."
+            f"Check the service and `airflow connections get {connection_id}`, then run `{then}`."
         )
 
 
@@ -226,15 +227,16 @@ class Refused(ConfigurationError):
     :param service: which of them, as a person would say it
     :param connection_id: the Airflow connection that points to it
     :param reason: the service's own words, without secrets
+    :param then: the command that asks it again
     """
 
-    def __init__(self, service: str, connection_id: str, reason: str) -> None:
+    def __init__(self, service: str, connection_id: str, reason: str, then: str = "k2 validate") -> None:
         problem = certificate_problem(reason)
         told = f"{problem} ({reason.rstrip('.')})" if problem else reason.rstrip(".")
         super().__init__(
             f"{service} refuses Airflow connection '{connection_id}': {told}. "
             "Nothing was moved and no row is lost. Correct its user, password or database (for a storage: its keys and "
-            "bucket; for TLS: host and authorities), or grant the user what it needs; then run `k2 validate`."
+            f"bucket; for TLS: host and authorities), or grant the user what it needs; then run `{then}`."
         )
 
 
