@@ -155,6 +155,11 @@ def authority(host: str, port: int) -> str:
 
 def _servers(fields: ConnectionFields, usual_port: int) -> list[tuple[str, int]]:
     hosts = _host(fields)
+    if {"/", "@"} & set(hosts):  # not shown: who writes an address there has a password in it
+        raise ConfigurationError(
+            f"connection '{fields.connection_id}': host is an address; expected names of servers alone there. Nothing "
+            "was sent. The user belongs into login, the password into password, a database into schema."
+        )
     servers = []
     for text in map(str.strip, hosts.split(",")):
         host, colon, port = text.rpartition(":")
