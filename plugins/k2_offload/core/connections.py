@@ -191,6 +191,11 @@ def read_catalog(fields: ConnectionFields) -> CatalogSettings:
     extra = dict(fields.extra)
     kind = str(extra.pop("catalog_type", "rest"))
     name = str(extra.pop("catalog_name", "demo"))
+    if "." in name:
+        raise ConfigurationError(
+            f"connection '{fields.connection_id}': extra 'catalog_name' is '{name}', and Spark takes what follows a "
+            "dot for something else. Nothing was sent. Choose a name without one."
+        )
     authorities = str(extra.pop("ca_certs", None) or "")
     of_python = {key: extra.pop(key) for key in _PYTHON_ONLY if kind == "rest" and isinstance(extra.get(key), Mapping)}
     for key, value in extra.items():

@@ -20,7 +20,7 @@ from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.plan import PlannedColumn, PlannedRows
 from k2_offload.core.queries import ask_whether_text, of_split
 from k2_offload.core.splits import Split
-from k2_offload.core.sql import quote
+from k2_offload.core.sql import quote, spark_name
 from offload_job.cold_table_writer import ColdTableWriter, RowsStamp
 from offload_job.java_errors import SERVICE, certificate_words
 from offload_job.session import start_session
@@ -58,7 +58,7 @@ class JdbcTransport:
         spark.conf.set("spark.wap.id", stamp.wap_id)
         frames = (self._read(spark, planned, split, clickhouse.host) for split in splits)
         rows = reduce(lambda left, right: left.unionAll(right), frames)
-        catalog = self._connections.catalog.name
+        catalog = spark_name(self._connections.catalog.name)
         writer = rows.writeTo(f"{catalog}.{planned.target}")
         for key, value in stamp.summary.items():
             if key != WINDOW_PROPERTY:  # Iceberg's writer takes that one from the session

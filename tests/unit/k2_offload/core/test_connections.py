@@ -44,6 +44,7 @@ def test_a_rest_catalog_on_an_object_store_passes_the_stores_settings_on():
     ("build", "values", "message"),
     [
         (read_catalog, {"extra": {"catalog_type": "hadoop"}}, "'catalog_type' is 'hadoop'; expected 'rest' or 'sql'"),
+        (read_catalog, {"extra": {"catalog_name": "prod.lake"}}, "'catalog_name' is 'prod.lake'.*without one"),
         (read_catalog, {"host": None}, "connection 'c' has no host"),
         (read_clickhouse, {"host": ""}, "connection 'c' has no host"),
         (read_clickhouse, {"extra": {"http_port": "x"}}, "'http_port' must be a number"),
