@@ -247,8 +247,8 @@ def read_catalog(fields: ConnectionFields) -> CatalogSettings:
         raise ConfigurationError(
             f"connection '{fields.connection_id}': extra 'catalog_type' is '{kind}'; expected 'rest' or 'sql'"
         )
-    if common.get("warehouse", "").startswith("s3"):
-        java_side["io-impl"] = "org.apache.iceberg.aws.s3.S3FileIO"
+    if common.get("warehouse", "").startswith(("s3://", "s3a://", "s3n://")):  # a REST catalog's may be a name
+        java_side.setdefault("io-impl", "org.apache.iceberg.aws.s3.S3FileIO")
     if authorities:
         _require_tls(fields.connection_id, kind, host, common)
         python_side |= _python_trust(fields.connection_id, kind, authorities, python_side)

@@ -40,6 +40,17 @@ def test_a_rest_catalog_on_an_object_store_passes_the_stores_settings_on():
     assert settings.java["io-impl"] == "org.apache.iceberg.aws.s3.S3FileIO"
 
 
+@pytest.mark.parametrize("warehouse", ["s3://lake/w", "s3a://lake/w", "s3n://lake/w"])
+def test_a_store_s_files_are_accessed_as_the_connection_says_if_it_does(warehouse):
+    extra = {"warehouse": warehouse, "io-impl": "org.apache.iceberg.hadoop.HadoopFileIO"}
+    assert read_catalog(fields(extra=extra)).java["io-impl"] == extra["io-impl"]
+    assert read_catalog(fields(extra={"warehouse": warehouse})).java["io-impl"].endswith("S3FileIO")
+
+
+def test_a_rest_warehouse_s_name_says_nothing_of_its_files():
+    assert "io-impl" not in read_catalog(fields(extra={"warehouse": "s3-lake"})).java
+
+
 @pytest.mark.parametrize(
     ("build", "values", "message"),
     [
