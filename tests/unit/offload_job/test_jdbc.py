@@ -94,3 +94,12 @@ def stage(monkeypatch):
 @pytest.mark.parametrize(("name", "quoted"), [("demo", "demo"), ("k2-lake", "`k2-lake`")])
 def test_a_catalog_may_have_any_name(stage, name, quoted):
     assert stage(catalog_name=name).tables == [f"{quoted}.cold.t"]
+
+
+@pytest.mark.parametrize(
+    ("database", "encoded"),
+    [("k2", "k2"), ("k 2", "k%202"), ("k+2/a?b#c%20", "k%2B2%2Fa%3Fb%23c%2520"), ("ä", "%C3%A4")],
+)
+def test_the_driver_gets_the_database_encoded_as_it_decodes_it(stage, database, encoded):
+    [url] = stage(database=database).urls
+    assert url == f"jdbc:clickhouse://ch2:8123/{encoded}?ssl=false&compress=0"
