@@ -19,8 +19,8 @@ from contextlib import closing
 from itertools import groupby
 from pathlib import Path
 
-from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.log_lines import about, print_lines
+from k2_offload.adapters.replicas import open_planned
 from k2_offload.adapters.retry import with_retries
 from k2_offload.core.backfill import BackfillId
 from k2_offload.core.day_comparison import day_window
@@ -111,13 +111,13 @@ class Job:
 
     def _backfill(self, planned: PlannedBackfill, backfill_id: BackfillId) -> Snapshot | None:
         cold, transport = self._cold(planned), self._transport(planned.transport)
-        with closing(ClickHouse(self.connections.clickhouse)) as clickhouse:
+        with closing(open_planned(self.connections.clickhouse, planned)) as clickhouse:
             return backfill(planned, backfill_id, cold, clickhouse, transport, lambda: uuid.uuid4().hex)
 
     def _heal(self, planned: PlannedHeal, heal_id: HealId) -> Snapshot:
         cold = self._cold(planned)
         swap = Swap(self._jvm, cold, planned.table, planned.partition_column, [heal_id.day])
-        with closing(ClickHouse(self.connections.clickhouse)) as clickhouse:
+        with closing(open_planned(self.connections.clickhouse, planned)) as clickhouse:
             return heal(
                 planned, heal_id, cold, swap, clickhouse, self._transport(planned.transport),
                 self.connections.lake_collection, lambda: uuid.uuid4().hex,
@@ -131,7 +131,7 @@ class Job:
 
     def _move(self, planned: PlannedWindow, window_id: WindowId) -> Snapshot | None:
         cold, transport = self._cold(planned), self._transport(planned.transport)
-        with closing(ClickHouse(self.connections.clickhouse)) as clickhouse:
+        with closing(open_planned(self.connections.clickhouse, planned)) as clickhouse:
             return move(planned, window_id, cold, clickhouse, transport, lambda: uuid.uuid4().hex)
 
     def _transport(self, name: str) -> Transport:

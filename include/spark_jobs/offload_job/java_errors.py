@@ -17,7 +17,7 @@ from k2_offload.core.errors import (
     is_certificate_refusal,
     is_store_refusal,
 )
-from k2_offload.core.text import first_words
+from k2_offload.core.text import first_words, without_secrets
 
 SERVICE = "The Iceberg catalog or its storage"
 
@@ -63,7 +63,7 @@ def translate(chain: Sequence[Thrown], connection_id: str) -> OffloadError:
     :param connection_id: the Airflow connection of the catalog
     """
     # The outermost and, where there is one, the innermost: the first rarely says what happened.
-    reason = ": ".join(dict.fromkeys(map(str, [chain[0], *chain[1:][-1:]])))
+    reason = without_secrets(": ".join(dict.fromkeys(map(str, [chain[0], *chain[1:][-1:]]))))
     if any(_cannot_start(thrown) for thrown in chain):
         return ConfigurationError(
             f"{SERVICE} cannot be opened as Airflow connection '{connection_id}' describes it: {reason}. Nothing was "

@@ -15,9 +15,10 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.adapters.replicas import open_planned
 from k2_offload.core.connections import ClickHouseEndpoint
 from k2_offload.core.errors import OffloadError
+from k2_offload.core.plan import PlannedRows
 from k2_offload.files import PACKAGE
 from offload_job.export_task import Export, Exported, file_of, run_export
 
@@ -40,9 +41,10 @@ class SparkCluster:
         self._folder = tempfile.TemporaryDirectory()  # executors fetch from it as long as the job lasts
         self._starting = Lock()
 
-    def run(self, exports: Sequence[Export], written: list[str]) -> list[Exported]:
+    def run(self, planned: PlannedRows, exports: Sequence[Export], written: list[str]) -> list[Exported]:
         """Run all exports, as many at once as the application has cores; Spark repeats those of a lost executor.
 
+        :param planned: whose exports they are
         :param written: gets the files of exports that have ended, also where others fail
         :returns: the files, in the order of the exports
         :raises OffloadError: as ClickHouse's adapter does; or if the cluster fails
@@ -56,7 +58,7 @@ class SparkCluster:
 
             number = TaskContext.get().taskAttemptId()
             try:
-                with closing(ClickHouse(endpoint)) as clickhouse:
+                with closing(open_planned(endpoint, planned)) as clickhouse:
                     return file_of(export, number), run_export(export, number, clickhouse)
             except OffloadError as error:
                 return file_of(export, number), error  # raised, Spark would repeat it four times and bury it

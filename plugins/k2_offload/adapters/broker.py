@@ -15,6 +15,9 @@ BROKER_CONNECTION = "k2_broker"
 _SECONDS = 30
 _READ_THROUGH = 5000
 """Offsets between two ranges that are read: looking up a place takes the broker as long."""
+_OF_CONSUMERS = ("enable.auto.commit", "enable.partition.eof")
+"""Settings that an admin client has no use for. All others are for both: some that begin alike are those of TLS."""
+_AGAIN = "k2 verify --offsets"
 _UNKNOWN = ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "_UNKNOWN_PARTITION")
 
 
@@ -23,7 +26,7 @@ def open_broker() -> Broker | None:
 
     In a task also if Airflow's API server does not answer at the moment: Airflow does not tell the two apart.
 
-    :raises ConfigurationError: if the client library is missing
+    :raises ConfigurationError: if the connection names no server, or the client library is missing
     """
     from airflow.sdk import BaseHook  # noqa: PLC0415
     from airflow.sdk.exceptions import AirflowNotFoundException  # noqa: PLC0415
@@ -32,9 +35,17 @@ def open_broker() -> Broker | None:
         found = BaseHook.get_connection(BROKER_CONNECTION)
     except AirflowNotFoundException:
         return None
-    servers = f"{found.host}:{found.port}" if found.port else found.host
-    login = {"sasl.username": found.login, "sasl.password": found.password} if found.login else {}
-    return Broker({**found.extra_dejson, **login, "bootstrap.servers": servers})
+    settings = dict(found.extra_dejson)  # Airflow's Kafka provider has all of it there
+    if found.host:
+        settings["bootstrap.servers"] = f"{found.host}:{found.port}" if found.port else found.host
+    if not settings.get("bootstrap.servers"):
+        raise ConfigurationError(
+            f"connection '{BROKER_CONNECTION}' has neither a host nor 'bootstrap.servers' in its extra. Nothing was "
+            f"compared. Give it one of them; then run `{_AGAIN}`."
+        )
+    if found.login:
+        settings |= {"sasl.username": found.login, "sasl.password": found.password}
+    return Broker(settings)
 
 
 class Broker:
@@ -79,7 +90,7 @@ class Broker:
                         return {}
                     raise _failure(known.error)
                 client = admin.AdminClient(  # kept until it has answered
-                    {key: value for key, value in self._settings.items() if not key.startswith("enable.")}
+                    {key: value for key, value in self._settings.items() if key not in _OF_CONSUMERS}
                 )
                 [config] = client.describe_configs([resource], request_timeout=_SECONDS).values()
                 compacted = "compact" in config.result()["cleanup.policy"].value
@@ -112,7 +123,7 @@ class Broker:
                     message = consumer.poll(1)
                     if message is None:
                         if time.monotonic() > heard + _SECONDS:
-                            raise Unreachable("The broker", BROKER_CONNECTION, f"no answer for {partition}")
+                            raise Unreachable("The broker", BROKER_CONNECTION, f"no answer for {partition}", _AGAIN)
                         continue
                     heard = time.monotonic()
                     error = message.error()
@@ -149,4 +160,4 @@ def _time(millis: int) -> datetime:
 def _failure(error: Any) -> OffloadError:
     """What to raise for an error of the client library."""
     refused = "AUTHORIZATION" in error.name() or "AUTHENTICATION" in error.name()
-    return (Refused if refused else Unreachable)("The broker", BROKER_CONNECTION, str(error))
+    return (Refused if refused else Unreachable)("The broker", BROKER_CONNECTION, str(error), _AGAIN)

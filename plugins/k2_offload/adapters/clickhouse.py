@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import starmap
 from typing import Any
 
@@ -103,14 +103,21 @@ class ClickHouse:
 
     :param endpoint: where it listens
     :param clock: in place of the server's, where time is played
+    :param check: of each server that this connects to, before that is asked anything else; it may refuse it
     :raises Unreachable: by every method, if the server does not answer or drops the connection
     :raises Refused: by every method, if it does not let the user in
     :raises Overloaded: by every method, if it has too much to do
     """
 
-    def __init__(self, endpoint: ClickHouseEndpoint, clock: Callable[[], datetime] | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: ClickHouseEndpoint,
+        clock: Callable[[], datetime] | None = None,
+        check: Callable[[ClickHouse], None] | None = None,
+    ) -> None:
         self._endpoint = endpoint
         self._clock = clock
+        self._check = check
 
     @cached_property
     def _client(self) -> Any:
@@ -136,6 +143,8 @@ class ClickHouse:
             settings=_SETTINGS | limit,
         )
         _limit_greeting(client.connection, _seconds_for_each(endpoint))
+        if self._check is not None:
+            _check_first(client.connection, partial(self._check, self))
         return client
 
     @property
@@ -419,6 +428,17 @@ def _limit_greeting(connection: Any, seconds: float) -> None:
                 raise ConnectionAbortedError("closed before the server's greeting") from None
 
     connection.receive_hello = receive_hello
+
+
+def _check_first(connection: Any, check: Callable[[], None]) -> None:
+    """Check whoever is connected to: between two statements, the driver takes another server in silence."""
+    connect = connection.connect
+
+    def connect_and_check() -> None:
+        connect()
+        check()
+
+    connection.connect = connect_and_check
 
 
 def _check_exists(table: TableSpec, column: str, types: Mapping[str, str]) -> None:

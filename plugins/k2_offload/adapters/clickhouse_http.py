@@ -8,32 +8,35 @@ import ssl
 from urllib.parse import urlencode
 
 from k2_offload.adapters.authorities import check_authorities
-from k2_offload.core.connections import ClickHouseEndpoint, authority
+from k2_offload.core.connections import CatalogSettings, ClickHouseEndpoint, authority
 from k2_offload.core.errors import ConfigurationError, Refused
 from k2_offload.core.limits import CONNECT_SECONDS
 
 _LONGEST_ANSWER_BYTES = 500
 
 
-def check_http_ports(endpoint: ClickHouseEndpoint) -> str:
+def check_http_ports(endpoint: ClickHouseEndpoint, catalog: CatalogSettings | None) -> str:
     """Ask each server of a connection something over HTTP, as its user.
 
+    :param catalog: whose authorities, if it names any, the job's Java goes by where the connection has none of its own
     :returns: what was found
     :raises ConfigurationError: if one does not answer there, or answers as no ClickHouse would
     :raises Refused: if one does not let the user in, or its certificate is not accepted
     """
-    check_authorities(endpoint.connection_id, endpoint.ca_certs)
+    named_by = endpoint if endpoint.ca_certs or catalog is None else catalog
+    if endpoint.secure:
+        check_authorities(named_by.connection_id, named_by.ca_certs)
     for host, _ in endpoint.servers:
-        _ask(endpoint, host)
+        _ask(endpoint, host, named_by.ca_certs)
     return ", ".join(f"answers at {authority(host, endpoint.http_port)}" for host, _ in endpoint.servers)
 
 
-def _ask(endpoint: ClickHouseEndpoint, host: str) -> None:
+def _ask(endpoint: ClickHouseEndpoint, host: str, authorities: str) -> None:
     address = authority(host, endpoint.http_port)
     port = f"{address}, the HTTP port of connection '{endpoint.connection_id}',"
     basic = base64.b64encode(f"{endpoint.user}:{endpoint.password}".encode()).decode()
     path = f"/?{urlencode({'database': endpoint.database})}"
-    connection = _connection(endpoint, host)
+    connection = _connection(endpoint, host, authorities)
     try:
         connection.request("POST", path, "SELECT 1", {"Authorization": f"Basic {basic}"})
         answer = connection.getresponse()
@@ -56,8 +59,8 @@ def _ask(endpoint: ClickHouseEndpoint, host: str) -> None:
         )
 
 
-def _connection(endpoint: ClickHouseEndpoint, host: str) -> http.client.HTTPConnection:
+def _connection(endpoint: ClickHouseEndpoint, host: str, authorities: str) -> http.client.HTTPConnection:
     if not endpoint.secure:
         return http.client.HTTPConnection(host, endpoint.http_port, timeout=CONNECT_SECONDS)
-    context = ssl.create_default_context(cafile=endpoint.ca_certs or None)
+    context = ssl.create_default_context(cafile=authorities or None)
     return http.client.HTTPSConnection(host, endpoint.http_port, timeout=CONNECT_SECONDS, context=context)

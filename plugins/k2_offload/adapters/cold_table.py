@@ -47,6 +47,7 @@ from k2_offload.core.schema_change import (
     write_marks,
 )
 from k2_offload.core.skips import Skips
+from k2_offload.core.sql import spark_name
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 
@@ -185,7 +186,7 @@ class ColdTable:
     def rollback_statement(self, snapshot_id: int) -> str:
         """The Spark SQL that takes everything after a snapshot out of the table."""
         name = ".".join(self._table.name())
-        return f"CALL {self._table.catalog.name}.system.rollback_to_snapshot('{name}', {snapshot_id})"
+        return f"CALL {spark_name(self._table.catalog.name)}.system.rollback_to_snapshot('{name}', {snapshot_id})"
 
     @_told
     def other_in_folder(self) -> TableState | None:

@@ -12,6 +12,7 @@ from k2_offload.adapters.snapshot_chain import daily_specs, day_of, read_snapsho
 from k2_offload.adapters.table_properties import missing
 from k2_offload.core.adoption import Shape, has_windows
 from k2_offload.core.maintenance import MAX_REF_AGE
+from k2_offload.core.sql import spark_name
 from k2_offload.core.tables import TableSpec
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class ForeignTable:
                 else:
                     days[day_of(file)] += file.record_count
             return Shape(
-                ".".join((self._table.catalog.name, *self._table.name())),
+                ".".join((spark_name(self._table.catalog.name), *self._table.name())),
                 self._table.location(),
                 self._table.metadata.format_version,
                 tuple(map(self._sorted_by, self._table.sort_order().fields)),

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from k2_offload.adapters.clickhouse import MERGE_TREE, ClickHouse
 from k2_offload.core import queries
-from k2_offload.core.replicas import Replica, refuse_behind
+from k2_offload.core.connections import ClickHouseEndpoint
+from k2_offload.core.plan import PlannedBackfill, PlannedRows
+from k2_offload.core.replicas import Replica, longest_delay_seconds, refuse_behind
 from k2_offload.core.tables import TableSpec
 
 
-def check_replicas(clickhouse: ClickHouse, table: TableSpec, again: str | None = None) -> None:
+def check_replicas(clickhouse: ClickHouse, table: TableSpec, again: str | None = None) -> list[str]:
     """Refuse what this server says of a table, as long as it has not fetched what other replicas have.
 
     :param again: the command to run again, where no next run tries by itself
+    :returns: the replicated tables that the source is read from, for plans
     :raises ReplicaBehind: if a table that the source is read from is cut off, or too far behind
     """
     if replicas := read_replicas(clickhouse, table):
-        refuse_behind(table, clickhouse.host, replicas, again)
+        refuse_behind(table.name, longest_delay_seconds(table), clickhouse.host, replicas, again)
+    return [each.storage for each in replicas]
+
+
+def open_planned(endpoint: ClickHouseEndpoint, planned: PlannedRows) -> ClickHouse:
+    """A connection that refuses each server which lacks rows of a plan, as ``plan`` refuses the one that it asks.
+
+    It may be another: of the list in the connection, or behind a load balancer. The audit counts rows; it cannot see
+    that a server has an older version of them.
+    """
+    if not planned.replicated:
+        return ClickHouse(endpoint)
+    again = f"k2 backfill {planned.table}" if isinstance(planned, PlannedBackfill) else None
+
+    def check(clickhouse: ClickHouse) -> None:
+        replicas = _replicas(clickhouse, planned.replicated)
+        refuse_behind(planned.table, planned.longest_delay_seconds, clickhouse.host, replicas, again)
+
+    return ClickHouse(endpoint, check=check)
 
 
 def read_replicas(clickhouse: ClickHouse, table: TableSpec) -> list[Replica]:
@@ -33,7 +56,7 @@ def read_replicas(clickhouse: ClickHouse, table: TableSpec) -> list[Replica]:
     return _replicas(clickhouse, sorted(each for each in named if clickhouse.engine(each).startswith("Replicated")))
 
 
-def _replicas(clickhouse: ClickHouse, storages: list[str]) -> list[Replica]:
+def _replicas(clickhouse: ClickHouse, storages: Sequence[str]) -> list[Replica]:
     if not storages:
         return []
     rows = clickhouse.execute(queries.replicas(storages))

@@ -155,6 +155,11 @@ def authority(host: str, port: int) -> str:
 
 def _servers(fields: ConnectionFields, usual_port: int) -> list[tuple[str, int]]:
     hosts = _host(fields)
+    if {"/", "@"} & set(hosts):  # not shown: who writes an address there has a password in it
+        raise ConfigurationError(
+            f"connection '{fields.connection_id}': host is an address; expected names of servers alone there. Nothing "
+            "was sent. The user belongs into login, the password into password, a database into schema."
+        )
     servers = []
     for text in map(str.strip, hosts.split(",")):
         host, colon, port = text.rpartition(":")
@@ -186,6 +191,11 @@ def read_catalog(fields: ConnectionFields) -> CatalogSettings:
     extra = dict(fields.extra)
     kind = str(extra.pop("catalog_type", "rest"))
     name = str(extra.pop("catalog_name", "demo"))
+    if "." in name:
+        raise ConfigurationError(
+            f"connection '{fields.connection_id}': extra 'catalog_name' is '{name}', and Spark takes what follows a "
+            "dot for something else. Nothing was sent. Choose a name without one."
+        )
     authorities = str(extra.pop("ca_certs", None) or "")
     of_python = {key: extra.pop(key) for key in _PYTHON_ONLY if kind == "rest" and isinstance(extra.get(key), Mapping)}
     for key, value in extra.items():
@@ -237,8 +247,8 @@ def read_catalog(fields: ConnectionFields) -> CatalogSettings:
         raise ConfigurationError(
             f"connection '{fields.connection_id}': extra 'catalog_type' is '{kind}'; expected 'rest' or 'sql'"
         )
-    if common.get("warehouse", "").startswith("s3"):
-        java_side["io-impl"] = "org.apache.iceberg.aws.s3.S3FileIO"
+    if common.get("warehouse", "").startswith(("s3://", "s3a://", "s3n://")):  # a REST catalog's may be a name
+        java_side.setdefault("io-impl", "org.apache.iceberg.aws.s3.S3FileIO")
     if authorities:
         _require_tls(fields.connection_id, kind, host, common)
         python_side |= _python_trust(fields.connection_id, kind, authorities, python_side)

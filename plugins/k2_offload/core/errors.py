@@ -6,6 +6,8 @@ import copyreg
 import re
 from typing import Any
 
+from k2_offload.core.text import without_secrets
+
 
 class OffloadError(Exception):
     """An expected failure: its message is meant for the operator and needs no stack trace."""
@@ -40,14 +42,15 @@ class Unreachable(OffloadError):
 
     :param service: which of them, as a person would say it
     :param connection_id: the Airflow connection that points to it
-    :param reason: the driver's own words, without secrets
+    :param reason: the driver's own words; what may be a secret in their addresses is taken out
+    :param then: the command that asks it again
     """
 
-    def __init__(self, service: str, connection_id: str, reason: str) -> None:
+    def __init__(self, service: str, connection_id: str, reason: str, then: str = "k2 validate") -> None:
         super().__init__(
-            f"{service} is not reachable through Airflow connection '{connection_id}': {reason}. "
+            f"{service} is not reachable through Airflow connection '{connection_id}': {without_secrets(reason)}. "
             "No row was moved and none is lost: the next attempt resumes the same window. "
-            f"Check the service and `airflow connections get {connection_id}`, then run `k2 validate`."
+            f"Check the service and `airflow connections get {connection_id}`, then run `{then}`."
         )
 
 
@@ -125,14 +128,14 @@ class StoreFailed(Unreachable):
 class NoAirflowDatabase(Unreachable):
     """Airflow's own database does not answer.
 
-    :param reason: the driver's own words, without secrets
+    :param reason: the driver's own words; what may be a secret in their addresses is taken out
     """
 
     def __init__(self, reason: str) -> None:
         OffloadError.__init__(
             self,
-            f"Airflow's database does not answer: {reason}. No row was moved and none is lost. Start it, or correct "
-            "Airflow's setting `sql_alchemy_conn`; then run the command again.",
+            f"Airflow's database does not answer: {without_secrets(reason)}. No row was moved and none is lost. "
+            "Start it, or correct Airflow's setting `sql_alchemy_conn`; then run the command again.",
         )
 
 
@@ -225,16 +228,18 @@ class Refused(ConfigurationError):
 
     :param service: which of them, as a person would say it
     :param connection_id: the Airflow connection that points to it
-    :param reason: the service's own words, without secrets
+    :param reason: the service's own words; what may be a secret in their addresses is taken out
+    :param then: the command that asks it again
     """
 
-    def __init__(self, service: str, connection_id: str, reason: str) -> None:
+    def __init__(self, service: str, connection_id: str, reason: str, then: str = "k2 validate") -> None:
+        reason = without_secrets(reason)
         problem = certificate_problem(reason)
         told = f"{problem} ({reason.rstrip('.')})" if problem else reason.rstrip(".")
         super().__init__(
             f"{service} refuses Airflow connection '{connection_id}': {told}. "
             "Nothing was moved and no row is lost. Correct its user, password or database (for a storage: its keys and "
-            "bucket; for TLS: host and authorities), or grant the user what it needs; then run `k2 validate`."
+            f"bucket; for TLS: host and authorities), or grant the user what it needs; then run `{then}`."
         )
 
 

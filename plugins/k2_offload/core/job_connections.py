@@ -14,6 +14,10 @@ from k2_offload.core.text import without_secrets
 
 _WHICH_CLICKHOUSE = ("servers", "http_port", "user", "database", "secure")
 _WHICH_CATALOG = ("type", "catalog-impl", "uri", "warehouse", "jdbc.user", "s3.endpoint", "s3.region")
+_WHICH_PART = ("prefix", "client.region", "s3.access-key-id")
+"""What else leads elsewhere within a REST catalog or a store, besides its client's id and headers (a realm's name)."""
+_HEADER = "header."
+_PASSWORD_HEADER = f"{_HEADER}authorization"
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,19 @@ class JobConnections:
         clickhouse = [getattr(self.clickhouse, name) for name in _WHICH_CLICKHOUSE]
         catalog = [without_secrets(self.catalog.java.get(key, "")) for key in _WHICH_CATALOG]
         where = [clickhouse, self.catalog.name, catalog, self.lake_collection]
+        if part := self._part_of_catalog():
+            where.append(part)
         return hashlib.sha256(json.dumps(where).encode()).hexdigest()
+
+    def _part_of_catalog(self) -> list[tuple[str, str]]:
+        java = self.catalog.java
+        part = {
+            key: value
+            for key, value in java.items()
+            if key in _WHICH_PART or (key.startswith(_HEADER) and key.lower() != _PASSWORD_HEADER)
+        }
+        client_id, colon, _ = java.get("credential", "").partition(":")
+        return sorted((part | {"credential": client_id} if colon else part).items())
 
     @staticmethod
     def from_environment(variables: Mapping[str, str]) -> JobConnections:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from posixpath import relpath
-from urllib.parse import unquote, urlparse
+from urllib.parse import quote, unquote, urlparse
 
 from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.sql import literal
@@ -17,11 +17,10 @@ def parquet_file(uri: str, lake_collection: str) -> str:
     :raises ConfigurationError: for a storage that ClickHouse cannot write
     """
     parts = urlparse(uri)
-    path = unquote(parts.path)
     if parts.scheme in ("", "file"):
-        return f"file({literal(path)}, 'Parquet')"
+        return f"file({literal(unquote(parts.path))}, 'Parquet')"
     if parts.scheme in ("s3", "s3a"):
-        return f"s3({lake_collection}, filename = {literal(path.lstrip('/'))}, format = 'Parquet')"
+        return f"s3({lake_collection}, filename = {literal(_encoded(parts.path))}, format = 'Parquet')"
     raise ConfigurationError(
         f"ClickHouse cannot export to {parts.scheme}://; use a file or s3 warehouse, or 'transport: jdbc'"
     )
@@ -37,10 +36,19 @@ def iceberg_table(location: str, metadata_location: str, lake_collection: str) -
     :raises ConfigurationError: for a storage that ClickHouse cannot read
     """
     table, metadata = urlparse(location), urlparse(metadata_location)
-    pinned = literal(relpath(unquote(metadata.path), unquote(table.path)))
-    settings = f"SETTINGS iceberg_metadata_file_path = {pinned}"
     if table.scheme in ("", "file"):
-        return f"icebergLocal({literal(unquote(table.path))}, {settings})"
+        folder = unquote(table.path)
+        return f"icebergLocal({literal(folder)}, {_pinned(unquote(metadata.path), folder)})"
     if table.scheme in ("s3", "s3a"):
-        return f"icebergS3({lake_collection}, filename = {literal(unquote(table.path).lstrip('/'))}, {settings})"
+        filename = literal(_encoded(table.path))
+        return f"icebergS3({lake_collection}, filename = {filename}, {_pinned(metadata.path, table.path)})"
     raise ConfigurationError(f"ClickHouse cannot read {table.scheme}://, so the two tiers cannot be compared there")
+
+
+def _encoded(path: str) -> str:
+    """An object's key as ClickHouse wants it, as in an URL; Iceberg's libraries take what stands there as it is."""
+    return quote(path.lstrip("/"), safe="/=")
+
+
+def _pinned(metadata: str, folder: str) -> str:
+    return f"SETTINGS iceberg_metadata_file_path = {literal(relpath(metadata, folder))}"

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from k2_offload.core import queries
 from k2_offload.core.errors import ConfigurationError
+from k2_offload.core.replicas import longest_delay_seconds
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.type_mapping import Column
@@ -46,6 +47,8 @@ class PlannedRows:
     :param select_split_sql: see :func:`k2_offload.core.queries.select_split`
     :param column_types_sql: see :func:`k2_offload.core.queries.column_types`
     :param ledger_id: of the ledger that planned it, see :data:`k2_offload.core.exactly_once.LEDGER_PROPERTY`
+    :param replicated: the replicated tables that the source is read from, as ``database.table``
+    :param longest_delay_seconds: how far behind their replicas may be on a server that the job asks
     """
 
     table: str
@@ -61,6 +64,8 @@ class PlannedRows:
     select_split_sql: str
     column_types_sql: str
     ledger_id: str | None
+    replicated: tuple[str, ...]
+    longest_delay_seconds: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +108,19 @@ Kind = TypeVar("Kind", bound=PlannedRows)
 
 
 def plan_rows(
-    kind: type[Kind], table: TableSpec, columns: Sequence[Column], partition_field: str, condition: str, **own: Any
+    kind: type[Kind],
+    table: TableSpec,
+    columns: Sequence[Column],
+    partition_field: str,
+    condition: str,
+    replicated: Sequence[str],
+    **own: Any,
 ) -> Kind:
     """Plan rows of a table's source.
 
     :param kind: what is done with them, and ``own`` its own fields
     :param condition: which rows, in ClickHouse's SQL
+    :param replicated: the replicated tables that the source is read from
     """
     return kind(
         table=table.name,
@@ -122,6 +134,8 @@ def plan_rows(
         rows_per_slot_sql=queries.rows_per_slot(table, condition),
         select_split_sql=queries.select_split(table, columns, condition),
         column_types_sql=queries.column_types(table),
+        replicated=tuple(replicated),
+        longest_delay_seconds=longest_delay_seconds(table) if replicated else 0,
         **own,
     )
 
@@ -158,19 +172,20 @@ class Plan:
             document: dict[str, Any] = json.loads(text)
             if document["version"] != _VERSION:
                 raise ConfigurationError(f"the plan is of version {document['version']}, this job reads {_VERSION}")
-            windows = [PlannedWindow(**_with_columns(entry)) for entry in document["windows"]]
+            windows = [PlannedWindow(**_with_tuples(entry)) for entry in document["windows"]]
             heals = [
-                PlannedHeal(**_with_columns(entry) | {"files": tuple(entry["files"])}) for entry in document["heals"]
+                PlannedHeal(**_with_tuples(entry) | {"files": tuple(entry["files"])}) for entry in document["heals"]
             ]
-            backfills = [PlannedBackfill(**_with_columns(entry)) for entry in document["backfills"]]
+            backfills = [PlannedBackfill(**_with_tuples(entry)) for entry in document["backfills"]]
             refused = [RefusedTable(**entry) for entry in document["refused"]]
             return Plan(document["job_group"], tuple(windows), tuple(refused), tuple(heals), tuple(backfills))
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(f"not a plan: {error!r}") from None
 
 
-def _with_columns(entry: dict[str, Any]) -> dict[str, Any]:
-    return entry | {"columns": tuple(PlannedColumn(**column) for column in entry["columns"])}
+def _with_tuples(entry: dict[str, Any]) -> dict[str, Any]:
+    columns = tuple(PlannedColumn(**column) for column in entry["columns"])
+    return entry | {"columns": columns, "replicated": tuple(entry["replicated"])}
 
 
 Outcome = PlannedWindow | PlannedHeal | PlannedBackfill | RefusedTable

@@ -22,6 +22,11 @@ def qualified(name: str) -> str:
     return ".".join(map(quote, name.split(".", 1)))
 
 
+def spark_name(catalog: str) -> str:
+    """A catalog's name in Spark's SQL, which quotes in another way: in backquotes where it needs them."""
+    return catalog if re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", catalog) else f"`{catalog.replace('`', '``')}`"
+
+
 def literal(text: str) -> str:
     """A string literal."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")

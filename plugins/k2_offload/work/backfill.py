@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -36,6 +36,7 @@ class LeftOut:
     :param shortages: where it shows fewer rows than were skipped
     :param missed: the same where all has been brought that was there
     :param nulls: what would come with NULL in a column of the cold table that was filled then, by column
+    :param replicated: the replicated tables that the source is read from
     """
 
     table: TableSpec
@@ -47,6 +48,7 @@ class LeftOut:
     shortages: tuple[Shortage, ...] = ()
     missed: tuple[Shortage, ...] = ()
     nulls: Mapping[str, tuple[Window, ...]] = field(default_factory=dict)
+    replicated: Sequence[str] = ()
 
     @property
     def may_have_expired(self) -> bool:
@@ -92,7 +94,7 @@ def find_left_out(tiers: Tiers, table: TableSpec, low: datetime | None = None, h
             "not followed yet, so that what was left out of it cannot be brought. Nothing was changed and no row is "
             f"lost. `{command}` lets it follow; then `k2 backfill {table.name}` brings it."
         )
-    check_replicas(tiers.clickhouse, table, f"k2 backfill {table.name}")
+    replicated = check_replicas(tiers.clickhouse, table, f"k2 backfill {table.name}")
     asked = Window(low, high)
     ranges = intersect(cold.skips.left_out, asked)
     count = partial(tiers.clickhouse.count_within, table)
@@ -111,6 +113,7 @@ def find_left_out(tiers: Tiers, table: TableSpec, low: datetime | None = None, h
         tuple(shortages),
         tuple(each for each in missed if each.rows is not None),
         find_nulls(cold.columns, ranges),
+        replicated,
     )
 
 
@@ -221,6 +224,8 @@ def _check_shortage(found: LeftOut, shortage: Shortage) -> None:
 
 
 def _planned(found: LeftOut, window: Window, rows: int, ledger_id: str | None) -> PlannedBackfill:
-    table, columns = found.table, found.columns
+    table, condition = found.table, queries.within(found.table, window)
     own = {"backfill_id": str(BackfillId(found.cold.uuid, window)), "rows": rows, "ledger_id": ledger_id}
-    return plan_rows(PlannedBackfill, table, columns, found.cold.partition_field, queries.within(table, window), **own)
+    return plan_rows(
+        PlannedBackfill, table, found.columns, found.cold.partition_field, condition, found.replicated, **own
+    )

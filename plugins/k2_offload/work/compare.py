@@ -49,6 +49,7 @@ class TableDays:
     :param cold: rows that the cold tier holds, by day; ``None`` if some of its files are not partitioned by day
     :param unmoved: days of which the warm tier shows rows that no window has moved, though they may be long over:
         where partitions are days of another column; and whether a window is still to come for them
+    :param replicated: the replicated tables that the source is read from
     :param kept: with ``retention: proven``: which older days the warm tier holds, and which it does not
     """
 
@@ -63,6 +64,7 @@ class TableDays:
     changing: bool = False
     kept: Kept = field(default_factory=Kept)
     unmoved: Mapping[date, bool] = field(default_factory=dict)
+    replicated: Sequence[str] = ()
 
     @property
     def whole_from(self) -> date:
@@ -85,7 +87,7 @@ def count_days(tiers: Tiers, table: TableSpec, since: date | None = None) -> Tab
     if cold is None or cold.published is None:
         return None
     check_cut(table.name, cold.published, table.timestamp_column)
-    check_replicas(tiers.clickhouse, table)
+    replicated = check_replicas(tiers.clickhouse, table)
     columns = tiers.clickhouse.columns(table)
     changing = bool(cold.check_source(table, columns))
     columns = settle(columns, cold.columns)
@@ -103,7 +105,7 @@ def count_days(tiers: Tiers, table: TableSpec, since: date | None = None) -> Tab
     if table.longest_interval:
         found = tiers.clickhouse.execute(day_queries.unmoved_days(table, below, left_out))
         unmoved = {day: bool(to_come) for day, to_come in found}
-    return TableDays(table, cold, columns, below, left_out, now, warm, in_cold, changing, kept, unmoved)
+    return TableDays(table, cold, columns, below, left_out, now, warm, in_cold, changing, kept, unmoved, replicated)
 
 
 def compare(

@@ -7,7 +7,7 @@ Between the two runs the Spark job (``include/spark_jobs/offload.py``). The rule
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -37,7 +37,6 @@ from k2_offload.core.plan import PlannedWindow, plan_rows
 from k2_offload.core.schema_change import settle
 from k2_offload.core.skips import Skips
 from k2_offload.core.tables import TableSpec
-from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import TICK, Upstream, Window, format_time, upstream_limit, window_high
 from k2_offload.work.holding import find_expired
 from k2_offload.work.schema import check_fits, follow_source
@@ -77,7 +76,7 @@ def plan(
         changes = check_fits(table, cold, columns)
         state = _follow(tiers, table, locked, entry, cold, seen)
         follow_source(table, cold, changes, state.watermark, window_open=state.resume is not None)
-        check_replicas(tiers.clickhouse, table)
+        replicated = check_replicas(tiers.clickhouse, table)
         # By the earlier of the two clocks, as one that is ahead would reach into rows still in flight; but the TTL may
         # go by the later one.
         now, later = sorted((tiers.now(), tiers.clickhouse.now()))
@@ -92,7 +91,13 @@ def plan(
             opened = _resume(tiers, table, locked, entry, state.resume, now, dag_run_id)
         reached(FaultPoint.WINDOW_WRITTEN, table.name)
     reached(FaultPoint.WINDOW_OPENED, table.name)
-    return _planned(table, settle(columns, cold.columns), cold, locked.ledger_id, *opened) if opened else None
+    if opened is None:
+        return None
+    window_id, rows = opened
+    own = {"window_id": str(window_id), "rows": rows, "ledger_id": locked.ledger_id}
+    condition = queries.within(table, window_id.window)
+    columns = settle(columns, cold.columns)
+    return plan_rows(PlannedWindow, table, columns, cold.partition_field, condition, replicated, **own)
 
 
 def commit(
@@ -337,11 +342,3 @@ def read_upstream(tiers: Tiers, name: str, now: datetime, watermarks: dict[str, 
     watermark = watermarks[name]
     newest_row, before = tiers.clickhouse.newest_row, now + table.future + TICK
     return Upstream(name, watermark, newest_row(table, watermark, before) or newest_row(table, before=before))
-
-
-def _planned(
-    table: TableSpec, columns: Sequence[Column], cold: ColdTable, ledger_id: str | None, window_id: WindowId, rows: int
-) -> PlannedWindow:
-    condition = queries.within(table, window_id.window)
-    own = {"window_id": str(window_id), "rows": rows, "ledger_id": ledger_id}
-    return plan_rows(PlannedWindow, table, columns, cold.partition_field, condition, **own)

@@ -202,6 +202,7 @@ def _open_as_before(ledger: LedgerOffsets, open_broker: Callable[[], Broker | No
             "Airflow does not find this connection now, and an earlier comparison has asked the broker, so messages "
             "were not compared. If you have deleted the connection on purpose, run DELETE FROM "
             "k2_offload.offload_broker in the ledger's database",
+            "k2 verify --offsets",
         )
     return broker
 

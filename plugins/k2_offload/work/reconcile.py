@@ -50,6 +50,7 @@ def plan_heal(days: TableDays, comparison: DayComparison, ledger_id: str | None 
         days.columns,
         cold.partition_field,
         day_queries.in_scope(table, scope),
+        days.replicated,
         heal_id=str(HealId(cold.uuid, scope.day, comparison.snapshot_id)),
         partition_column=table.partition_column,
         rows=comparison.warm_rows,

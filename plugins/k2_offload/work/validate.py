@@ -94,7 +94,7 @@ def check_services(settings: Settings, tables: Iterable[TableSpec]) -> Iterator[
     yield _check("Postgres (ledger)", lambda: open_ledger(settings).check())
     yield _check(CLICKHOUSE, lambda: _clickhouse_version(settings))
     if any(TRANSPORTS[table.transport].reads_over_http for table in tables):
-        yield _check("ClickHouse's HTTP", lambda: check_http_ports(clickhouse_endpoint(settings)))
+        yield _check("ClickHouse's HTTP", lambda: _clickhouse_http(settings))
     yield _check(CATALOG, lambda: _catalog_location(settings))
     try:
         checks = list(RUNNERS[settings.runner].load_checks()(settings))
@@ -105,6 +105,14 @@ def check_services(settings: Settings, tables: Iterable[TableSpec]) -> Iterator[
             yield _check(subject, look)
     if settings.notify_conn_id:
         yield _check("Webhook", lambda: _webhook(settings.notify_conn_id))
+
+
+def _clickhouse_http(settings: Settings) -> str:
+    try:
+        catalog = catalog_settings(settings)
+    except ConfigurationError:
+        catalog = None  # its own check says what is wrong with it
+    return check_http_ports(clickhouse_endpoint(settings), catalog)
 
 
 def spark_checks(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:

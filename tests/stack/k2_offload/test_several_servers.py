@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from types import SimpleNamespace
@@ -94,6 +95,33 @@ def test_rows_that_a_replica_had_not_yet_are_late_rows(workbench, servers):
     servers.first.kill()
     found = compare_day(cycle.tiers, count_days(cycle.tiers, cycle.tables[table]), NOON.date())
     assert (found.verdict, found.late_rows, found.gone_rows) == (Verdict.LATE_ROWS, 7, 0)
+
+
+def test_a_server_with_as_many_rows_and_other_values_is_not_believed(workbench, servers):
+    with servers.on_first():
+        export, jdbc = (workbench.create_trades(suffix) for suffix in ("export", "jdbc"))
+        for table in (export, jdbc):
+            workbench.insert_trades(table, NOON, 300)
+    for table, suffix in ((export, "export"), (jdbc, "jdbc")):
+        workbench.create_trades(suffix)
+        workbench.insert_trades(table, NOON, 300, start_sequence=10**6)  # as before the newest part of a candle came
+    cycle = workbench.cycle(workbench.spec(export), workbench.spec(jdbc, transport="jdbc"), now=NOW)
+    planned = [
+        replace(cycle.plan(cycle.tables[table]), replicated=(f"k2.{table}",), longest_delay_seconds=300)
+        for table in (export, jdbc)
+    ]
+    servers.first.kill()
+
+    code, output = workbench.run_job(*planned)  # the engine has no Keeper, so that the second one lists no replica
+    assert code == 1
+    for table in (export, jdbc):
+        assert f"ERROR {table}: on server {HOST}, the replica of k2.{table} is read-only" in output
+        assert not workbench.cold_rows(table)
+
+    without = [replace(each, replicated=()) for each in planned]
+    code, output = workbench.run_job(*without)
+    assert code == 0, output
+    assert workbench.cold_rows(export), "the audit alone counts rows, and sees nothing"
 
 
 def test_what_is_asked_of_replicas_is_known_to_the_engine(workbench):

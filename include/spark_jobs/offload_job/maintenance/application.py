@@ -25,6 +25,7 @@ from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.maintenance import DayFiles, Tidied, begun, files_wanted, together
 from k2_offload.core.maintenance_plan import MaintenancePlan, PlannedMaintenance, report_to_json
+from k2_offload.core.sql import spark_name
 from k2_offload.core.text import show_days
 from offload_job.cold_table_writer import ColdTableWriter, open_catalog
 from offload_job.jvm import Jvm, end_with_parent, start_jvm
@@ -77,7 +78,7 @@ class MaintenanceJob:
         started = time.monotonic()
         settings = self._catalog_settings
         cold = ColdTableWriter(self._jvm, self._catalog, planned.target, planned.table, settings.connection_id)
-        storage = Storage(self._jvm, cold, planned.table, f"{settings.name}.{planned.target}")
+        storage = Storage(self._jvm, cold, planned.table, f"{spark_name(settings.name)}.{planned.target}")
         if cold.uuid != planned.table_uuid:
             raise OffloadError(
                 f"{planned.table}: the cold table was dropped and made anew since this run was planned. Nothing was "

@@ -37,7 +37,7 @@ class Storage:
     """One table's snapshots and files.
 
     :param name: the table's name in messages
-    :param identifier: ``catalog.namespace.table`` as Spark knows it
+    :param identifier: ``catalog.namespace.table`` as it stands in Spark's SQL
     """
 
     def __init__(self, jvm: Jvm, cold: ColdTableWriter, name: str, identifier: str) -> None:
@@ -173,10 +173,10 @@ class Storage:
         return self._cold.location.startswith(("file:", "/"))
 
     def _find_orphans(self, spark: SparkSession, before: datetime) -> set[str]:
-        names = [f"`{name}`" for name in self._identifier.split(".")]
+        catalog = self._identifier.partition(".")[0]
         try:
             rows = spark.sql(
-                f"CALL {names[0]}.system.remove_orphan_files(table => '{'.'.join(names)}', dry_run => true, "
+                f"CALL {catalog}.system.remove_orphan_files(table => '{self._identifier}', dry_run => true, "
                 f"older_than => TIMESTAMP '{before.astimezone(UTC):%Y-%m-%d %H:%M:%S}', "
                 f"prefix_listing => {not self._is_on_disk})"
             ).collect()

@@ -10,6 +10,7 @@ from typing import Any
 
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.log_lines import about
+from k2_offload.adapters.replicas import open_planned
 from k2_offload.core.connections import is_cluster
 from k2_offload.core.exactly_once import Snapshot
 from k2_offload.core.fault_points import FaultPoint, reached
@@ -73,7 +74,7 @@ class ExportTransport:
             return cold.data_file(exported.uri, planned.partition_field, split.day)
 
         def export_and_register(split: Split, export: Export) -> Any:
-            with closing(ClickHouse(self._connections.clickhouse)) as own:
+            with closing(open_planned(self._connections.clickhouse, planned)) as own:
                 exported = run_export(export, 0, own)
             log.info("%s: %s", planned.table, exported, extra=about("export", planned.table))
             return register(split, exported)
@@ -81,7 +82,7 @@ class ExportTransport:
         at_once = min(planned.parallel_exports, len(splits))
         # The two small files of a window across midnight are not worth a Spark context.
         if self._cluster is not None and sum(split.rows for split in splits) > planned.max_file_rows:
-            exported = self._cluster.run(exports, written)
+            exported = self._cluster.run(planned, exports, written)
             for each in exported:
                 log.info("%s: %s", planned.table, each, extra=about("export", planned.table))
             with ThreadPoolExecutor(_PARALLEL_FOOTERS) as pool:

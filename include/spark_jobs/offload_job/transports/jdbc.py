@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import reduce
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote as url_quote
 
 from k2_offload.adapters.clickhouse import ALL_OR_AN_ERROR, ClickHouse
 from k2_offload.core.connections import authority
@@ -20,7 +21,7 @@ from k2_offload.core.job_connections import JobConnections
 from k2_offload.core.plan import PlannedColumn, PlannedRows
 from k2_offload.core.queries import ask_whether_text, of_split
 from k2_offload.core.splits import Split
-from k2_offload.core.sql import quote
+from k2_offload.core.sql import quote, spark_name
 from offload_job.cold_table_writer import ColdTableWriter, RowsStamp
 from offload_job.java_errors import SERVICE, certificate_words
 from offload_job.session import start_session
@@ -58,7 +59,7 @@ class JdbcTransport:
         spark.conf.set("spark.wap.id", stamp.wap_id)
         frames = (self._read(spark, planned, split, clickhouse.host) for split in splits)
         rows = reduce(lambda left, right: left.unionAll(right), frames)
-        catalog = self._connections.catalog.name
+        catalog = spark_name(self._connections.catalog.name)
         writer = rows.writeTo(f"{catalog}.{planned.target}")
         for key, value in stamp.summary.items():
             if key != WINDOW_PROPERTY:  # Iceberg's writer takes that one from the session
@@ -86,7 +87,8 @@ class JdbcTransport:
         select = of_split(planned.select_split_sql, split)
         names = ", ".join(f"{_portable(column)} AS {_ALIAS}{n}" for n, column in enumerate(planned.columns))
         endpoint = self._connections.clickhouse
-        address = f"{authority(host, endpoint.http_port)}/{endpoint.database}"  # of the server that has counted
+        server = authority(host, endpoint.http_port)  # the one that has counted
+        database = url_quote(endpoint.database, safe="")
         properties = {
             "driver": "com.clickhouse.jdbc.ClickHouseDriver",
             "user": endpoint.user,
@@ -96,7 +98,7 @@ class JdbcTransport:
         }
         try:
             frame = spark.read.jdbc(
-                url=f"jdbc:clickhouse://{address}?ssl={str(endpoint.secure).lower()}&compress=0",
+                url=f"jdbc:clickhouse://{server}/{database}?ssl={str(endpoint.secure).lower()}&compress=0",
                 table=f"(SELECT {names} FROM ({select})) AS k2_rows",
                 properties=properties,
             )

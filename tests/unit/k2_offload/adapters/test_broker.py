@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -9,15 +10,15 @@ from types import SimpleNamespace
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from k2_offload.adapters.broker import Broker
-from k2_offload.core.errors import Refused, Unreachable
+from k2_offload.adapters.broker import Broker, open_broker
+from k2_offload.core.errors import ConfigurationError, Refused, Unreachable
 from k2_offload.core.offsets import OffsetRange, Partition
 
 UNKNOWN_TOPIC, AUTHENTICATION = -188, -169
 """librdkafka's own codes."""
 
 
-def broker_that_says(monkeypatch, error=None, raised=None, settings=None, messages=(), seek=None):
+def broker_that_says(monkeypatch, error=None, raised=None, settings=None, messages=(), seek=None, own=()):
     def list_topics(topic, **_):
         if raised is not None:
             raise KafkaException(raised)
@@ -28,7 +29,7 @@ def broker_that_says(monkeypatch, error=None, raised=None, settings=None, messag
             settings.update(given)
         return consumer
 
-    broker = Broker({"bootstrap.servers": "127.0.0.1:1"})
+    broker = Broker({"bootstrap.servers": "127.0.0.1:1", **dict(own)})
     left = iter(messages)
     consumer = SimpleNamespace(
         list_topics=list_topics, close=lambda: None, assign=lambda _: None, poll=lambda _: next(left), seek=seek
@@ -42,6 +43,55 @@ def broker_that_says(monkeypatch, error=None, raised=None, settings=None, messag
 
 def message(offset, at=0):
     return SimpleNamespace(error=lambda: None, offset=lambda: offset, value=lambda: b"", timestamp=lambda: (1, at))
+
+
+TLS = {
+    "security.protocol": "SASL_SSL",
+    "ssl.ca.location": "/ca.pem",
+    "enable.ssl.certificate.verification": "false",
+    "enable.sasl.oauthbearer.unsecure.jwt": "true",
+}
+
+
+def test_both_clients_of_the_broker_get_the_settings_of_tls(monkeypatch):
+    given, of_admin = {}, {}
+
+    def admin(settings):
+        of_admin.update(settings)
+        config = SimpleNamespace(result=lambda: {"cleanup.policy": SimpleNamespace(value="delete")})
+        return SimpleNamespace(describe_configs=lambda asked, **_: dict.fromkeys(asked, config))
+
+    monkeypatch.setattr("confluent_kafka.admin.AdminClient", admin)
+    broker_that_says(monkeypatch, settings=given, own=TLS).partitions("t")
+    assert TLS.items() <= given.items()
+    assert TLS.items() <= of_admin.items()
+    assert given.keys() - of_admin.keys() == {"enable.auto.commit", "enable.partition.eof"}
+
+
+@pytest.mark.parametrize(
+    ("connection", "servers"),
+    [
+        ({"host": "b", "port": 9092}, "b:9092"),
+        ({"host": "b1:1,b2:2", "extra": {"bootstrap.servers": "other:1"}}, "b1:1,b2:2"),
+        ({"extra": {"bootstrap.servers": "b1:1,b2:2", "ssl.ca.location": "/ca.pem"}}, "b1:1,b2:2"),
+        ({"extra": {"bootstrap.servers": "b:1"}, "port": 9092}, "b:1"),
+    ],
+)
+def test_servers_may_be_in_the_host_or_where_airflow_s_kafka_provider_has_them(monkeypatch, connection, servers):
+    settings = {}
+    monkeypatch.setenv("AIRFLOW_CONN_K2_BROKER", json.dumps({"conn_type": "kafka"} | connection))
+    monkeypatch.setattr(Broker, "__init__", lambda _, given: settings.update(given))
+    open_broker()
+    assert settings == connection.get("extra", {}) | {"bootstrap.servers": servers}
+
+
+def test_a_connection_without_servers_says_so(monkeypatch):
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_K2_BROKER", json.dumps({"conn_type": "kafka", "login": "me", "password": "geheim"})
+    )
+    with pytest.raises(ConfigurationError, match=r"'k2_broker' has neither a host nor .*`k2 verify --offsets`") as told:
+        open_broker()
+    assert "geheim" not in str(told.value)
 
 
 @pytest.mark.parametrize("code", [KafkaError.UNKNOWN_TOPIC_OR_PART, UNKNOWN_TOPIC])
@@ -61,7 +111,7 @@ def test_only_a_topic_that_the_broker_does_not_know_holds_nothing(monkeypatch, c
 )
 @pytest.mark.parametrize("how", ["error", "raised"])
 def test_any_other_error_is_raised(monkeypatch, code, kind, how):
-    with pytest.raises(kind, match="k2_broker"):
+    with pytest.raises(kind, match=r"k2_broker.*then run `k2 verify --offsets`\.$"):
         broker_that_says(monkeypatch, **{how: KafkaError(code)}).partitions("t")
 
 

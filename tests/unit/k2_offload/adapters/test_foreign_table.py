@@ -71,6 +71,15 @@ def test_rows_are_counted_by_day_and_those_of_none_apart(catalog, foreign):
     assert cold.foreign.last_commit.tzinfo is UTC
 
 
+@pytest.mark.parametrize(("name", "quoted"), [("demo", "demo"), ("k2-lake", "`k2-lake`"), ("8`", "`8```")])
+def test_statements_for_spark_quote_the_catalog_s_name_where_it_needs_that(catalog, foreign, lake, name, quoted):
+    foreign(DayTransform())
+    cold = catalog.load(TABLE)
+    lake.name = name
+    assert cold.rollback_statement(7) == f"CALL {quoted}.system.rollback_to_snapshot('cold.trades', 7)"
+    assert cold.foreign.shape("at").name == f"{quoted}.cold.trades"
+
+
 @pytest.mark.parametrize("transform", [MonthTransform(), None], ids=["month", "none"])
 def test_files_of_other_partitions_are_told_also_after_the_table_was_changed(catalog, foreign, transform):
     table = foreign(transform)

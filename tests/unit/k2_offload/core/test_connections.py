@@ -40,10 +40,22 @@ def test_a_rest_catalog_on_an_object_store_passes_the_stores_settings_on():
     assert settings.java["io-impl"] == "org.apache.iceberg.aws.s3.S3FileIO"
 
 
+@pytest.mark.parametrize("warehouse", ["s3://lake/w", "s3a://lake/w", "s3n://lake/w"])
+def test_a_store_s_files_are_accessed_as_the_connection_says_if_it_does(warehouse):
+    extra = {"warehouse": warehouse, "io-impl": "org.apache.iceberg.hadoop.HadoopFileIO"}
+    assert read_catalog(fields(extra=extra)).java["io-impl"] == extra["io-impl"]
+    assert read_catalog(fields(extra={"warehouse": warehouse})).java["io-impl"].endswith("S3FileIO")
+
+
+def test_a_rest_warehouse_s_name_says_nothing_of_its_files():
+    assert "io-impl" not in read_catalog(fields(extra={"warehouse": "s3-lake"})).java
+
+
 @pytest.mark.parametrize(
     ("build", "values", "message"),
     [
         (read_catalog, {"extra": {"catalog_type": "hadoop"}}, "'catalog_type' is 'hadoop'; expected 'rest' or 'sql'"),
+        (read_catalog, {"extra": {"catalog_name": "prod.lake"}}, "'catalog_name' is 'prod.lake'.*without one"),
         (read_catalog, {"host": None}, "connection 'c' has no host"),
         (read_clickhouse, {"host": ""}, "connection 'c' has no host"),
         (read_clickhouse, {"extra": {"http_port": "x"}}, "'http_port' must be a number"),

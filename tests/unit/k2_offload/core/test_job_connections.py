@@ -51,18 +51,47 @@ def test_connections_that_lead_elsewhere_are_refused(other):
         JobConnections.from_environment(given(other, job().servers))
 
 
+def rest(login="alice", password="p", **extra):  # noqa: S107 - made up
+    of_rest = {"warehouse": "s3://lake/w", "s3.access-key-id": "a", "s3.secret-access-key": "s", "prefix": "prod"}
+    extra = of_rest | {"client.region": "eu-1", "header.Polaris-Realm": "prod"} | extra
+    return job(catalog={"host": "https://rest", "login": login, "password": password, "extra": extra})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        rest(login="bob"),
+        rest(prefix="test"),
+        rest(**{"header.Polaris-Realm": "test"}),
+        rest(**{"header.X-Tenant": "7"}),
+        rest(**{"client.region": "eu-2"}),
+        rest(**{"s3.access-key-id": "b"}),
+        rest(login=None, password=None, credential="bob:p"),
+    ],
+)
+def test_other_users_and_other_parts_of_a_rest_catalog_and_of_a_store_are_elsewhere(other):
+    with pytest.raises(ConfigurationError, match=r"leads to other servers.*Nothing was moved"):
+        JobConnections.from_environment(given(other, rest().servers))
+
+
+def test_secrets_of_a_rest_catalog_and_of_a_store_are_not_in_the_digest():
+    secrets = {"s3.secret-access-key": "n", "s3.session-token": "n", "token": "n", "header.Authorization": "Basic n"}
+    assert rest(password="new", **secrets).servers == rest().servers
+    assert rest(login=None, password=None, credential="n").servers == rest(login=None, password=None).servers
+
+
 def test_the_digest_of_servers_does_not_depend_on_passwords():
     changed = job(clickhouse={"password": "new"}, catalog={"password": "new"})
     assert changed != job()
     assert changed.servers == job().servers
 
-    def rest(password):
+    def in_address(password):
         return job(
             catalog={"login": None, "password": None, "extra": {}, "host": f"https://me:{password}@rest/?t={password}"}
         )
 
-    assert rest("old") != rest("new")
-    assert rest("old").servers == rest("new").servers
+    assert in_address("old") != in_address("new")
+    assert in_address("old").servers == in_address("new").servers
 
 
 def test_a_longer_limit_leads_to_no_other_server():

@@ -8,9 +8,21 @@ from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.lake import iceberg_table, parquet_file
 
 
-def test_a_file_on_s3_is_written_through_the_named_collection():
-    assert parquet_file("s3://lake/cold/t/data/a%20b.parquet", "k2_lake") == (
-        "s3(k2_lake, filename = 'cold/t/data/a b.parquet', format = 'Parquet')"
+@pytest.mark.parametrize(
+    ("key", "encoded"),
+    [
+        ("t/data/at_day=2026-03-04/ab-0-1.parquet", "t/data/at_day=2026-03-04/ab-0-1.parquet"),
+        ("a%20b.parquet", "a%2520b.parquet"),
+        ("a b.parquet", "a%20b.parquet"),
+        ("ä's+.parquet", "%C3%A4%27s%2B.parquet"),
+    ],
+)
+def test_a_key_on_s3_is_taken_as_it_is_and_clickhouse_is_told_it_encoded(key, encoded):
+    assert parquet_file(f"s3://lake/cold/{key}", "k2_lake") == (
+        f"s3(k2_lake, filename = 'cold/{encoded}', format = 'Parquet')"
+    )
+    assert iceberg_table(f"s3://lake/cold/{key}", f"s3://lake/cold/{key}/metadata/7%20.json", "k2_lake") == (
+        f"icebergS3(k2_lake, filename = 'cold/{encoded}', SETTINGS iceberg_metadata_file_path = 'metadata/7%20.json')"
     )
 
 

@@ -23,6 +23,8 @@ def rows(name):
         "select_split_sql": "SELECT 1",
         "column_types_sql": "SELECT 2",
         "ledger_id": "one",
+        "replicated": ("k2.b", "k2.c"),
+        "longest_delay_seconds": 300,
     }
 
 

@@ -48,7 +48,7 @@ def cold_with(skips, *columns):
 
 @pytest.fixture
 def up_to_date(monkeypatch):
-    monkeypatch.setattr(backfill, "check_replicas", lambda *_: None)
+    monkeypatch.setattr(backfill, "check_replicas", lambda *_: [])
 
 
 @pytest.mark.parametrize(

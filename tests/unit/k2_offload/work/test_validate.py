@@ -25,6 +25,7 @@ from k2_offload.work.validate import (
     check_other_servers,
     check_python,
     check_schedule,
+    check_services,
 )
 
 TABLE = "tables: {{trades: {{layer: bronze, source: k2.t, target: cold.t, timestamp_column: at, transport: {}}}}}"
@@ -218,3 +219,18 @@ def test_a_pause_that_is_long_beside_the_retention_is_found():
     found = check_schedule(Settings(schedule="0 */8 * * *"), tables)
     assert not found.passed
     assert "trades" in found.detail
+
+
+@pytest.mark.parametrize("catalog", [CatalogSettings("k2_iceberg", "demo", {}, {}, "/ca.pem"), None])
+def test_clickhouse_s_http_port_is_asked_as_the_job_would(monkeypatch, catalog):
+    def refuse(*_):
+        raise ConfigurationError("no such connection")
+
+    for name in ("open_ledger", "ClickHouse"):
+        monkeypatch.setattr(validate, name, refuse)
+    monkeypatch.setattr(validate, "clickhouse_endpoint", lambda _: "endpoint")
+    monkeypatch.setattr(validate, "catalog_settings", lambda _: catalog or refuse())
+    monkeypatch.setattr(validate, "check_http_ports", lambda *asked: f"asked {asked}")
+    checks = check_services(None, parse_tables(TABLE.format("jdbc")).by_name.values())
+    [found] = [check for check, _ in zip(checks, range(3), strict=False) if check.subject == "ClickHouse's HTTP"]
+    assert found.detail == f"asked {('endpoint', catalog)}"
