@@ -101,14 +101,14 @@ def read_status(
     counts: bool,
     gaps: Sequence[Gap] = (),
     *,
-    holder: bool = True,
+    below: dict[str, Upstream] | None = None,
 ) -> TableStatus:
     """Look at one table; what is wrong with it alone becomes its ``problem``, beside what waits and for how long.
 
     :param record: what the ledger says of it
     :param gaps: what the ledger has on record of it
     :param counts: whether to count warm and late rows
-    :param holder: whether to look for the table that holds it back
+    :param below: to look for the table that holds it back: see :func:`find_holder`
     :raises Unreachable: if a service is down
     """
     watermark = None
@@ -139,7 +139,7 @@ def read_status(
             early,
             future,
             on_record(gaps, cold.skips) if cold else gaps,
-            find_holder(tiers, table, watermark or FIRST_WATERMARK, now) if holder else None,
+            None if below is None else find_holder(tiers, table, watermark or FIRST_WATERMARK, now, below),
             read_time_left(tiers, table, oldest_waiting),
             skips=cold.skips if cold else None,
         )
@@ -184,8 +184,14 @@ def _refusal(table: TableSpec, cold: ColdTable, columns: Sequence[Column], recor
     return None
 
 
-def find_holder(tiers: Tiers, table: TableSpec, watermark: datetime, now: datetime) -> Upstream | None:
-    """The table that holds this one back, if one does: see :func:`k2_offload.core.windows.held_back_by`."""
+def find_holder(
+    tiers: Tiers, table: TableSpec, watermark: datetime, now: datetime, below: dict[str, Upstream]
+) -> Upstream | None:
+    """The table that holds this one back, if one does: see :func:`k2_offload.core.windows.held_back_by`.
+
+    :param below: tables of the layer below, filled and read here: one look shares it, so that it reads each of them
+        once, however many tables are made from it
+    """
     if not table.upstream:
         return None
     high = window_high(
@@ -196,8 +202,10 @@ def find_holder(tiers: Tiers, table: TableSpec, watermark: datetime, now: dateti
         idle_after=table.idle_after,
         limit=None,
     )
-    upstreams = [read_upstream(tiers, name, now, {}) for name in table.upstream]
-    return held_back_by(upstream_limit(upstreams, now, table.idle_after), high)
+    for name in table.upstream:
+        if name not in below:
+            below[name] = read_upstream(tiers, name, now, {})
+    return held_back_by(upstream_limit([below[name] for name in table.upstream], now, table.idle_after), high)
 
 
 def _find_late_rows(tiers: Tiers, table: TableSpec, cold: ColdTable | None) -> dict[date, int] | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 
 from k2_offload.adapters.ledger_records import TableRecord
+from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.errors import UnreadableTable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.work.status import find_holder, read_status
@@ -17,7 +19,7 @@ from tests.model.world import TABLES, World
 
 def holder_of(world, name):
     cycle = world.cycle()
-    return find_holder(cycle.tiers, cycle.tables[name], world.watermark(name), world.now)
+    return find_holder(cycle.tiers, cycle.tables[name], world.watermark(name), world.now, {})
 
 
 def test_a_table_at_its_first_watermark_holds_back_what_is_made_of_it_by_name(caplog):
@@ -48,6 +50,30 @@ def test_what_is_as_far_as_the_last_cycle_is_not_held_back():
     assert holder_of(world, "silver") is None
 
 
+def test_a_look_reads_each_table_once_that_others_are_made_from():
+    layers = {"b": "bronze", "s": "silver"}
+    names = {f"{name}{number}": layer for name, layer in layers.items() for number in range(10)}
+    tables = parse_tables(
+        "tables:\n"
+        + "".join(
+            f"  {name}: {{layer: {layer}, source: k2.{name}, target: cold.{name}, timestamp_column: at}}\n"
+            for name, layer in names.items()
+        )
+    )
+    loaded = Counter()
+    now = datetime(2026, 3, 4, tzinfo=UTC)
+    tiers = SimpleNamespace(
+        tables=tables,
+        catalog=SimpleNamespace(load=lambda table: loaded.update([table.name])),
+        clickhouse=SimpleNamespace(newest_row=lambda *_, **__: now),
+    )
+    below = {}
+    for table in tables.by_name.values():
+        holder = find_holder(tiers, table, now - timedelta(days=1), now, below)
+        assert (holder is None) == (table.layer == "bronze")
+    assert loaded == {f"b{number}": 1 for number in range(10)}
+
+
 @pytest.mark.parametrize("watermark", [datetime(2026, 3, 1, tzinfo=UTC), FIRST_WATERMARK, None])
 def test_a_table_that_is_unreadable_says_what_waits_as_far_as_the_ledger_knows(watermark):
     table, now = TABLES["bronze_a"], datetime(2026, 3, 4, tzinfo=UTC)
@@ -74,6 +100,6 @@ def test_lag_is_told_by_the_clock_that_is_not_behind():
     for clock_off in (timedelta(0), -timedelta(hours=2)):
         cycle = world.cycle(clock_off)
         cycle.tiers.clickhouse.oldest_row = lambda *_, before: traded if traded < before else None
-        found = read_status(cycle.tiers, cycle.tables["bronze_a"], None, counts=False, holder=False)
+        found = read_status(cycle.tiers, cycle.tables["bronze_a"], None, counts=False)
         assert found.problem is None
         assert found.lag == timedelta(hours=2)
