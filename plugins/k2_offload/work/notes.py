@@ -25,6 +25,9 @@ def find_notes(line: TableStatus, now: datetime) -> Iterator[str]:
             yield f"held back by {below}, which has moved nothing yet."
         else:
             yield f"held back by {below} at {show_time(watermark)}."
+    if line.unreadable_below:
+        below = ", ".join(line.unreadable_below)
+        yield f"what it is made from cannot be read: {below}. No new window of it begins until it can."
     if line.before_first:
         yield f"{line.before_first:,} rows are of times before 2000-01-01. No cycle moves them."
     if line.future:

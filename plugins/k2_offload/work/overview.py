@@ -24,9 +24,8 @@ from k2_offload.core.observation import Records
 from k2_offload.core.schema_change import ColdColumn, widens
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import map_column
-from k2_offload.core.windows import Upstream
 from k2_offload.work.records import AllRecords, read_records
-from k2_offload.work.status import Metadata, TableStatus, read_metadata, read_status
+from k2_offload.work.status import Below, Metadata, TableStatus, read_metadata, read_status
 from k2_offload.work.tiers import Tiers
 
 log = logging.getLogger(__name__)
@@ -175,7 +174,7 @@ def read_overview(tiers: Tiers, dag_ids: Mapping[str, str], upkeep: Sequence[str
     wrong = [each for run in runs if run for each in judge_runs(run, dags[run.dag_id].paused, now)]
     counts = problems.without(partial(tiers.clickhouse.known_counts, tables))
     ledger, up, shown = known or _Ledger(), counts is not None, []
-    below: dict[str, Upstream] = {}
+    below: Below = {}
     for table in tables:
         record, gaps = ledger.records.get(table.name), ledger.gaps.get(table.name, ())
         look = partial(read_status, tiers, table, record, counts=False, gaps=gaps, below=below)

@@ -28,6 +28,9 @@ from k2_offload.work.schema import check_fits
 from k2_offload.work.tiers import Tiers
 from k2_offload.work.ttl import read_time_left, read_waiting
 
+Below = dict[str, Upstream | None]
+"""What one look has read of the tables that others are made from, by name; ``None`` is one that cannot be read."""
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -59,6 +62,7 @@ class TableStatus:
     :param future: rows from the future, which wait for their time
     :param gaps: what the table has missed, on record
     :param held_back_by: the table whose watermark this one must not pass, if it waits for that
+    :param unreadable_below: tables that it is made from and that cannot be read: no new window of it begins
     :param expiry: when the TTL may remove the first row that has not been moved, if it may and there is one
     :param problem: why the table could not be looked at; what is not known is ``None`` then, and what waits is told by
         the ledger's watermark if the cold table cannot say
@@ -82,6 +86,7 @@ class TableStatus:
     expiry: TimeLeft | None = None
     problem: str | None = None
     skips: Skips | None = None
+    unreadable_below: Sequence[str] = ()
 
     @property
     def silent(self) -> bool:
@@ -101,7 +106,7 @@ def read_status(
     counts: bool,
     gaps: Sequence[Gap] = (),
     *,
-    below: dict[str, Upstream] | None = None,
+    below: Below | None = None,
 ) -> TableStatus:
     """Look at one table; what is wrong with it alone becomes its ``problem``, beside what waits and for how long.
 
@@ -142,6 +147,7 @@ def read_status(
             None if below is None else find_holder(tiers, table, watermark or FIRST_WATERMARK, now, below),
             read_time_left(tiers, table, oldest_waiting),
             skips=cold.skips if cold else None,
+            unreadable_below=[] if below is None else [name for name in table.upstream if below[name] is None],
         )
     except Unreachable:
         raise
@@ -184,13 +190,12 @@ def _refusal(table: TableSpec, cold: ColdTable, columns: Sequence[Column], recor
     return None
 
 
-def find_holder(
-    tiers: Tiers, table: TableSpec, watermark: datetime, now: datetime, below: dict[str, Upstream]
-) -> Upstream | None:
+def find_holder(tiers: Tiers, table: TableSpec, watermark: datetime, now: datetime, below: Below) -> Upstream | None:
     """The table that holds this one back, if one does: see :func:`k2_offload.core.windows.held_back_by`.
 
     :param below: tables of the layer below, filled and read here: one look shares it, so that it reads each of them
-        once, however many tables are made from it
+        once, however many tables are made from it. One that cannot be read holds nothing back here
+    :raises Unreachable: if a service is down
     """
     if not table.upstream:
         return None
@@ -204,8 +209,19 @@ def find_holder(
     )
     for name in table.upstream:
         if name not in below:
-            below[name] = read_upstream(tiers, name, now, {})
-    return held_back_by(upstream_limit([below[name] for name in table.upstream], now, table.idle_after), high)
+            below[name] = _read_below(tiers, name, now)
+    readable = [found for name in table.upstream if (found := below[name]) is not None]
+    return held_back_by(upstream_limit(readable, now, table.idle_after), high)
+
+
+def _read_below(tiers: Tiers, name: str, now: datetime) -> Upstream | None:
+    """``None`` if it cannot be read: its own line says why, and what is made from it can be looked at all the same."""
+    try:
+        return read_upstream(tiers, name, now, {})
+    except Unreachable:
+        raise
+    except OffloadError:
+        return None
 
 
 def _find_late_rows(tiers: Tiers, table: TableSpec, cold: ColdTable | None) -> dict[date, int] | None:

@@ -49,7 +49,9 @@ def test_a_table_whose_windows_have_been_made_smaller_says_so():
 def test_what_tables_are_made_from_is_read_once_for_all_of_them(monkeypatch):
     names = ("t", "u")
     entries = (f"{name}: {{layer: bronze, source: k2.t, target: cold.{name}, timestamp_column: at}}" for name in names)
-    monkeypatch.setattr("tests.unit.k2_offload.cli.test_status.TABLES", parse_tables(f"tables: {{{', '.join(entries)}}}"))
+    monkeypatch.setattr(
+        "tests.unit.k2_offload.cli.test_status.TABLES", parse_tables(f"tables: {{{', '.join(entries)}}}")
+    )
     shared = []
 
     def read_status(_, table, *__, below):

@@ -9,10 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.errors import UnreadableTable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
+from k2_offload.work import status
+from k2_offload.work.notes import explain
 from k2_offload.work.status import find_holder, read_status
 from tests.model.world import TABLES, World
 
@@ -72,6 +75,39 @@ def test_a_look_reads_each_table_once_that_others_are_made_from():
         holder = find_holder(tiers, table, now - timedelta(days=1), now, below)
         assert (holder is None) == (table.layer == "bronze")
     assert loaded == {f"b{number}": 1 for number in range(10)}
+
+
+def test_what_cannot_be_read_below_leaves_a_table_readable_and_is_named(monkeypatch):
+    world = World()
+    for _ in range(30):
+        world.now += timedelta(minutes=1)
+        for bronze in ("bronze_a", "bronze_b"):
+            world.trade(bronze, world.now)
+    world.settle(zombies_wake=False)
+    cycle, moved = world.cycle(), world.watermark("silver")
+    load, tried = cycle.tiers.catalog.load, Counter()
+
+    def load_all_but_one(table):
+        tried.update([table.name])
+        if table.name == "bronze_a":
+            raise UnreadableTable(table.name, "k2_iceberg", "gone")
+        return load(table)
+
+    cycle.tiers.catalog.load = load_all_but_one
+    cycle.tiers.clickhouse.oldest_row = lambda *_, **__: None
+    for simulated_nowhere in ("read_metadata", "read_time_left", "_refusal"):
+        monkeypatch.setattr(status, simulated_nowhere, lambda *_: None)
+    monkeypatch.setattr(ColdTable, "total_rows", 30)
+    below = {}
+    for name in ("silver", "silver"):
+        found = read_status(cycle.tiers, cycle.tables[name], None, counts=False, below=below)
+        assert (found.problem, found.watermark, list(found.unreadable_below)) == (None, moved, ["bronze_a"])
+        assert found.cold_rows == 30
+        said = "what it is made from cannot be read: bronze_a. No new window of it begins until it can."
+        assert said in explain(found, world.now, "k2_offload_silver", None)
+    assert tried["bronze_a"] == 1, "another table made from it waits for it again"
+    with pytest.raises(UnreadableTable):
+        cycle.plan(cycle.tables["silver"])
 
 
 @pytest.mark.parametrize("watermark", [datetime(2026, 3, 1, tzinfo=UTC), FIRST_WATERMARK, None])
