@@ -208,6 +208,7 @@ def _seen(tiers: Tiers, found: TableStatus, ledger: _LedgerView, *, readable: bo
         table.name,
         table.layer,
         table.transport,
+        table.buffer,
         readable=readable,
         problem=found.problem or found.refusal,
         refused=found.refusal is not None if looked_at else None,

@@ -64,6 +64,7 @@ class TableStatus:
     :param held_back_by: the table whose watermark this one must not pass, if it waits for that
     :param unreadable_below: tables that it is made from and that cannot be read: no new window of it begins
     :param expiry: when the TTL may remove the first row that has not been moved, if it may and there is one
+    :param rests: whether the next window would end at or before the watermark, whatever waits: no cycle moves it yet
     :param problem: why the table could not be looked at; what is not known is ``None`` then, and what waits is told by
         the ledger's watermark if the cold table cannot say
     :param skips: what the cold table says of ranges that were skipped
@@ -87,6 +88,7 @@ class TableStatus:
     problem: str | None = None
     skips: Skips | None = None
     unreadable_below: Sequence[str] = ()
+    rests: bool = False
 
     @property
     def silent(self) -> bool:
@@ -123,9 +125,9 @@ def read_status(
         columns = tiers.clickhouse.columns(table)
         now = max(tiers.now(), tiers.clickhouse.now())  # one that is behind would make the lag too small
         before = now + table.future + TICK
-        newest_row = tiers.clickhouse.newest_row(table, watermark, before) if watermark else None
-        if newest_row is None:
-            newest_row = tiers.clickhouse.newest_row(table, before=before)
+        last_row = tiers.clickhouse.newest_row(table, watermark, before) if watermark else None
+        newest_row = last_row or tiers.clickhouse.newest_row(table, before=before)
+        high = _next_high(table, last_row, now)
         oldest_waiting = tiers.clickhouse.oldest_row(table, watermark or FIRST_WATERMARK, before=now)
         early, future = (None, None)
         if counts:
@@ -147,6 +149,7 @@ def read_status(
             None if below is None else find_holder(tiers, table, watermark or FIRST_WATERMARK, now, below),
             read_time_left(tiers, table, oldest_waiting),
             skips=cold.skips if cold else None,
+            rests=high is not None and watermark is not None and high <= watermark,
             unreadable_below=[] if below is None else [name for name in table.upstream if below[name] is None],
         )
     except Unreachable:
@@ -199,19 +202,24 @@ def find_holder(tiers: Tiers, table: TableSpec, watermark: datetime, now: dateti
     """
     if not table.upstream:
         return None
-    high = window_high(
-        now=now,
-        buffer=table.buffer,
-        last_row=tiers.clickhouse.newest_row(table, watermark, before=now + table.future + TICK),
-        out_of_order=table.out_of_order,
-        idle_after=table.idle_after,
-        limit=None,
-    )
+    high = _next_high(table, tiers.clickhouse.newest_row(table, watermark, before=now + table.future + TICK), now)
     for name in table.upstream:
         if name not in below:
             below[name] = _read_below(tiers, name, now)
     readable = [found for name in table.upstream if (found := below[name]) is not None]
     return held_back_by(upstream_limit(readable, now, table.idle_after), high)
+
+
+def _next_high(table: TableSpec, last_row: datetime | None, now: datetime) -> datetime | None:
+    """Where its next window would end if no other table held it back."""
+    return window_high(
+        now=now,
+        buffer=table.buffer,
+        last_row=last_row,
+        out_of_order=table.out_of_order,
+        idle_after=table.idle_after,
+        limit=None,
+    )
 
 
 def _read_below(tiers: Tiers, name: str, now: datetime) -> Upstream | None:

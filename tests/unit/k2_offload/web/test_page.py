@@ -92,6 +92,16 @@ def test_what_does_not_move_says_why(changes, word, sentence):
     assert sentence in Page(page(table(replace(GOOD, **changes)), path="/tables/b")).text
 
 
+@pytest.mark.parametrize("over", [False, True])
+def test_who_has_a_longer_buffer_has_a_later_target(over):
+    patient = replace(TABLES["b"], buffer_seconds=3600)
+    status = replace(GOOD, table=patient, lag=80 * MINUTE + over * MINUTE / 60)
+    assert f"1 {'behind' if over else 'up to date'}" in Page(page(table(status))).text
+    shown = Page(page(table(status), path="/tables/b")).text
+    assert "target 1 h 20 min" in shown
+    assert ("what waits is moved by the next cycle" in shown) is not over
+
+
 @pytest.mark.parametrize(
     ("status", "word"),
     [({"record": record("running")}, "running"), ({"watermark": None, "record": None}, "not started"), ({}, "up to")],

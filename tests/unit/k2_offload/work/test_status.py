@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.errors import UnreadableTable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
+from k2_offload.core.skips import Skips
 from k2_offload.work import status
 from k2_offload.work.notes import explain
 from k2_offload.work.status import find_holder, read_status
@@ -108,6 +110,34 @@ def test_what_cannot_be_read_below_leaves_a_table_readable_and_is_named(monkeypa
     assert tried["bronze_a"] == 1, "another table made from it waits for it again"
     with pytest.raises(UnreadableTable):
         cycle.plan(cycle.tables["silver"])
+
+
+def test_the_last_rows_of_a_feed_that_may_still_send_wait_for_silence_and_no_scheduler_is_blamed(monkeypatch):
+    now, table = datetime(2026, 3, 4, tzinfo=UTC), TABLES["bronze_a"]
+    last = now - timedelta(minutes=90)
+    watermark = last - table.out_of_order
+    clickhouse = SimpleNamespace(
+        columns=lambda _: (),
+        now=lambda: now,
+        newest_row=lambda *_, **__: last,
+        oldest_row=lambda *_, **__: last,
+    )
+    cold = SimpleNamespace(published=True, total_rows=30, skips=Skips())
+    tiers = SimpleNamespace(load_cold=lambda _: cold, clickhouse=clickhouse, now=lambda: now)
+    monkeypatch.setattr(status, "watermark_of", lambda _: watermark)
+    for not_asked in ("read_metadata", "read_time_left", "_refusal"):
+        monkeypatch.setattr(status, not_asked, lambda *_: None)
+
+    def says(**changes):
+        found = read_status(tiers, replace(table, **changes), None, counts=False)
+        assert (found.problem, found.lag) == (None, timedelta(minutes=90))
+        return explain(replace(found, silence=None), now, "k2_offload_bronze", None)
+
+    assert says(idle_after_seconds=7200) == [
+        "its last rows wait until the feed has been silent for longer than `idle_after_seconds`."
+    ]
+    assert "is Airflow's scheduler up?" in says(idle_after_seconds=3600)[0]
+    assert "is Airflow's scheduler up?" in says(idle_after_seconds=7200, out_of_order_seconds=9)[0]
 
 
 @pytest.mark.parametrize("watermark", [datetime(2026, 3, 1, tzinfo=UTC), FIRST_WATERMARK, None])
