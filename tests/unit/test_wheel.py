@@ -18,6 +18,14 @@ def files_below(folder: str) -> set[str]:
     return {str(Path(line).relative_to(folder)) for line in listed.splitlines() if (ROOT / line).exists()}
 
 
+def named_by_messages() -> set[str]:
+    """Files of the repository that a person is told to look at, or to apply, as they are called below ``INCLUDE``."""
+    texts = (file.read_text() for file in (ROOT / "plugins/k2_offload").rglob("*.py"))
+    named = {name for text in texts for name in re.findall(r"\b(?:docker|include|requirements)/[\w./-]+\.\w+", text)}
+    assert "docker/clickhouse/80_message_offsets.sql" in named
+    return {name.removeprefix("include/") for name in named}
+
+
 def test_it_holds_the_package_and_what_stands_below_include_and_is_the_same_wherever_it_is_built(tmp_path):
     here = build_wheel(ROOT, tmp_path / "here")
     elsewhere = build_wheel(copy_sources(tmp_path / "copy"), tmp_path / "elsewhere")
@@ -32,6 +40,8 @@ def test_it_holds_the_package_and_what_stands_below_include_and_is_the_same_wher
     expected |= {f"k2_offload/include/{name}" for name in files_below("include")}
     expected |= {f"k2_offload/include/requirements/{name}" for name in ("spark.txt", "jars.xml", "jars.sha256")}
     expected |= {f"k2_offload/include/requirements/{name}" for name in ("lake_jars.xml", "lake_jars.sha256")}
+    monitoring = {"docker/prometheus/k2_offload.yml", "docker/grafana/dashboards/k2_offload.json"}
+    expected |= {f"k2_offload/include/{name}" for name in named_by_messages() | monitoring}
     assert found >= expected | {"k2_plugin.py"}
     assert "[airflow.plugins]\nk2_offload = k2_plugin:K2Plugin" in entry_points
     assert not [name for name in found - expected if not (ROOT / "plugins" / name).exists()], "only what is in the tree"

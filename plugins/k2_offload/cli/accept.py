@@ -31,7 +31,7 @@ def accept(
         missed = find_missed(tiers, spec)
         if not as_json:
             screen.print(_explain(table, missed), soft_wrap=True)
-        accepted = bool(missed) and not dry_run and (yes or confirmed("Accept that?"))
+        accepted = bool(missed) and not dry_run and (yes or confirmed("Accept that?", as_json=as_json))
         if accepted:
             accept_missed(tiers, spec, missed)
     if as_json:

@@ -62,7 +62,7 @@ def adopt(
         if not as_json:
             _print(found)
         possible = found.window_id is not None and not refusals
-        adopted = possible and not dry_run and (yes or confirmed("Take it over?"))
+        adopted = possible and not dry_run and (yes or confirmed("Take it over?", as_json=as_json))
         if adopted:
             adoption.adopt(tiers, found, keep_duplicates=keep_duplicates)
     if as_json:

@@ -46,4 +46,4 @@ def class_archive(as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"file": str(file), "size_bytes": size_bytes})
     else:
-        screen.print(f"{file}: {size_bytes / 2**20:.0f} MiB", soft_wrap=True)
+        screen.print(f"{file}: {size_bytes / 2**20:.0f} MiB", markup=False, soft_wrap=True)

@@ -71,14 +71,17 @@ def print_json(value: object) -> None:
 
 
 def number_table(names: Sequence[str], numbers: Sequence[str], names_after: Sequence[str] = ()) -> Table:
-    """A table whose columns of numbers are aligned to the right, between columns of text."""
+    """A table whose columns of numbers are aligned to the right, between columns of text.
+
+    Headings are text; what is added to its rows is rich's markup, as marks and colours are.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in names:
-        table.add_column(name, no_wrap=True)
+        table.add_column(escape(name), no_wrap=True)
     for number in numbers:
-        table.add_column(number, justify="right", no_wrap=True)
+        table.add_column(escape(number), justify="right", no_wrap=True)
     for name in names_after:
-        table.add_column(name, no_wrap=True)
+        table.add_column(escape(name), no_wrap=True)
     return table
 
 
@@ -94,7 +97,7 @@ def with_progress(doing: str, items: Sequence[Item]) -> Iterator[Item]:
         with new_progress() as bar:
             task = bar.add_task(doing, total=len(items))
             for item in items:
-                bar.update(task, description=f"{doing} {item}")
+                bar.update(task, description=escape(f"{doing} {item}"))
                 yield item
                 bar.advance(task)
         return
@@ -102,7 +105,7 @@ def with_progress(doing: str, items: Sequence[Item]) -> Iterator[Item]:
     for position, item in enumerate(items, start=1):
         if time.monotonic() - told > _QUIET_SECONDS:
             told = time.monotonic()
-            errors.print(f"{doing} {item} ({position} of {len(items)})", soft_wrap=True)
+            errors.print(escape(f"{doing} {item} ({position} of {len(items)})"), soft_wrap=True)
         yield item
 
 

@@ -57,7 +57,7 @@ def heal(
     before = {(day.table, day.scope.day): str(day.verdict) for table in found for day in table.days}
     if not as_json:
         _show(found)
-    healed = bool(heals) and not dry_run and (yes or confirmed(f"Replace {len(heals)} days?"))
+    healed = bool(heals) and not dry_run and (yes or confirmed(f"Replace {len(heals)} days?", as_json=as_json))
     if healed:
         _run(found, days, going)
         found = _compare(tables or [], [each.scope.day for table in found for each in table.days])

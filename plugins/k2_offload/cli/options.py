@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from k2_offload.cli.console import FINDING, errors
+from k2_offload.core.errors import InvalidCondition
 from k2_offload.core.tables import Layer
 from k2_offload.core.windows import parse_instant
 
@@ -53,11 +54,15 @@ def parse_day(text: str | date) -> date:
     return day
 
 
-def confirmed(question: str) -> bool:
+def confirmed(question: str, *, as_json: bool) -> bool:
     """Whether a person agrees.
 
-    :raises typer.Exit: otherwise, or if there is nobody to ask
+    :param as_json: whether what the question is about was not shown, so that it must not be asked
+    :raises InvalidCondition: then
+    :raises typer.Exit: if the person does not agree, or there is nobody to ask
     """
+    if as_json:
+        raise InvalidCondition(f"--json asks nobody ({question}): --yes answers in advance. Nothing was changed.")
     try:
         agreed = typer.confirm(question, err=True)
     except typer.Abort:

@@ -65,7 +65,7 @@ def register(
         findings = [each.finding for each in found if each.finding is not None]
         if not as_json:
             _print(found)
-        agreed = bool(chosen) and not dry_run and (yes or confirmed("Register what is marked with →?"))
+        agreed = bool(chosen) and not dry_run and (yes or confirmed("Register what is marked with →?", as_json=as_json))
         registered: set[str] = set()
         for each in chosen if agreed else ():
             try:

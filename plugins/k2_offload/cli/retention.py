@@ -8,6 +8,7 @@ from datetime import date
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from k2_offload.cli.console import FINDING, command, number_table, print_json, screen, show_error, show_table
 from k2_offload.cli.options import JsonOption, TablesArgument, parse_day
@@ -85,5 +86,6 @@ def _document(state: PartitionState) -> dict[str, object]:
 def _print(states: Sequence[PartitionState]) -> None:
     shown = number_table(["storage", "days", "partition"], ["rows"], ["state", "why it does not go on now"])
     for each in states:
-        shown.add_row(each.storage, each.days, each.partition_id, show_number(each.rows), each.state, each.reason)
+        names = map(escape, (each.storage, each.days, each.partition_id))
+        shown.add_row(*names, show_number(each.rows), each.state, escape(each.reason))
     show_table(shown)

@@ -280,4 +280,4 @@ def explain(log: Path) -> None:
         for line in text.splitlines()[-_TAIL_LINES:]:
             errors.print(f"  {escape(line)}", soft_wrap=True)
     errors.print("What was published stays; the next run resumes the rest.")
-    errors.print(f"Airflow's log of this run: {log}", soft_wrap=True)
+    errors.print(f"Airflow's log of this run: {log}", markup=False, soft_wrap=True)

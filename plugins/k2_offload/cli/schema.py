@@ -85,7 +85,8 @@ def _stop(tiers: Tiers, table: str, column: str, *, yes: bool, quiet: bool) -> N
     if not yes:
         confirmed(
             f"{table}: '{column}' will be NULL in all rows from now on, for good; rows that are cold keep their "
-            "values, and their days can no longer be healed. Go on?"
+            "values, and their days can no longer be healed. Go on?",
+            as_json=quiet,
         )
     stopped = stop_filling(tiers, tiers.tables[table], column)
     if not quiet:

@@ -37,7 +37,7 @@ from k2_offload.core.text import show_bytes, show_duration, show_number, show_ti
 from k2_offload.core.windows import format_time
 from k2_offload.work.notes import describe_late, describe_records, describe_runs, find_notes
 from k2_offload.work.records import read_records
-from k2_offload.work.status import TableStatus, read_status
+from k2_offload.work.status import Below, TableStatus, read_status
 from k2_offload.work.tiers import open_tiers, wall_clock
 
 NAMES = ("table", "status", "watermark (UTC)")
@@ -129,9 +129,9 @@ def _look(
     with open_tiers() as tiers:
         chosen = tiers.tables.select(tables, layer)
         records, gaps = tiers.ledger.read_tables(), tiers.ledger.read_gaps()
-        recorded = read_records(tiers.ledger)
+        recorded, below = read_records(tiers.ledger), Below()
         lines = [
-            read_status(tiers, table, records.get(table.name), counts, gaps.get(table.name, ()))
+            read_status(tiers, table, records.get(table.name), counts, gaps.get(table.name, ()), below=below)
             for table in one_by_one(chosen)
         ]
         now = tiers.now()

@@ -18,7 +18,7 @@ from k2_offload.cli.console import (
     show_table,
     window_document,
 )
-from k2_offload.core.errors import OffloadError
+from k2_offload.core.errors import InvalidCondition
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import show_number
 from k2_offload.work.offsets import OffsetReport, compare_offsets
@@ -31,7 +31,7 @@ def verify_offsets(tiers: Tiers, chosen: Sequence[TableSpec], as_json: bool) -> 
     """Compare and print the bronze tables among those that were chosen; whether no message is missing."""
     bronze = [table for table in chosen if table.layer == "bronze"]
     if not bronze:
-        raise OffloadError("--offsets looks at bronze tables, and none was chosen. Nothing was compared.")
+        raise InvalidCondition("--offsets looks at bronze tables, and none was chosen. Nothing was compared.")
     broker = open_broker()
     kept = LedgerOffsets(tiers.ledger)
     reports = [compare_offsets(tiers, table, broker, kept.read_ends(table.name)) for table in bronze]

@@ -57,7 +57,7 @@ def accept_sealed(tiers: Tiers, table: TableSpec, day: date, as_json: bool, *, y
         shown.add_row("sealed", f"{before.sealed_at:%Y-%m-%d %H:%M}", show_number(before.rows), _hash(before))
         shown.add_row("now", UNKNOWN, show_number(now.rows), _hash(now))
         show_table(shown)
-    if yes or confirmed(f"Seal {day} of {table.name} with the {now.rows:,} rows that it holds now?"):
+    if yes or confirmed(f"Seal {day} of {table.name} with the {now.rows:,} rows that it holds now?", as_json=as_json):
         accept_changed_day(tiers, table, changed)
     if as_json:
         seals = {"sealed": before, "accepted": now}

@@ -75,7 +75,7 @@ def rebuild(
         if not as_json:
             _print(found, tiers.ledger.read_tables().get(table))
             screen.print(_explain(found), soft_wrap=True)
-        if not dry_run and (yes or confirmed("Accept that?")):
+        if not dry_run and (yes or confirmed("Accept that?", as_json=as_json)):
             accept(tiers, spec, found)
         if as_json:
             print_json(_document(table, found, tiers.ledger.read_tables().get(table)))

@@ -44,7 +44,7 @@ def set_watermark(
         found = find_skip(tiers, spec, time)
         if not as_json:
             screen.print(_explain(spec, found, time), soft_wrap=True)
-        changed = found.window is not None and not dry_run and (yes or confirmed("Set it?"))
+        changed = found.window is not None and not dry_run and (yes or confirmed("Set it?", as_json=as_json))
         if changed:
             skip(tiers, spec, found)
     if as_json:

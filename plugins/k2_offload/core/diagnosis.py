@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from k2_offload.core.failure_kinds import failure_kind
-from k2_offload.core.lag import USUAL_PAUSE, lag_target
+from k2_offload.core.lag import USUAL_PAUSE, lag_target, later_by
 from k2_offload.core.needs import (
     COMPARED_WITHIN,
     DIFFERENCES,
@@ -181,17 +181,17 @@ def _failure(table: TableObservation, _: datetime) -> Finding | None:
     return _red("last attempt", failure_kind(table.failure), table.name, f"k2 status {table.name}", page)
 
 
-def _late(pause: timedelta) -> timedelta:
-    return max(HOUR, HOUR + pause - USUAL_PAUSE)
+def _late(table: TableObservation, pause: timedelta) -> timedelta:
+    return HOUR + later_by(table.buffer, pause)
 
 
 def _lag(table: TableObservation, _: datetime, pause: timedelta) -> Finding | None:
     if table.lag_seconds is None:
         return _unknown("lag", table)
     lag = timedelta(seconds=table.lag_seconds)
-    if lag <= lag_target(pause):
+    if lag <= lag_target(table.buffer, pause):
         return None
-    state = State.RED if lag > _late(pause) else State.WARNING
+    state = State.RED if lag > _late(table, pause) else State.WARNING
     return Finding("lag", state, show_duration(lag), table.name, "k2 run", "performance.md#cold-lag-is-high")
 
 
@@ -201,7 +201,7 @@ def _ttl(table: TableObservation, _: datetime, pause: timedelta) -> Finding | No
     if (
         table.ttl_seconds is None
         or table.ttl_seconds >= DAY.total_seconds()
-        or table.lag_seconds <= _late(pause).total_seconds()
+        or table.lag_seconds <= _late(table, pause).total_seconds()
     ):
         return None
     left = timedelta(seconds=table.ttl_seconds)

@@ -14,10 +14,22 @@ minutes by default), waits a quarter of an hour for the next cycle, and that tak
 USUAL_PAUSE = timedelta(minutes=15)
 """Between the beginnings of two cycles, where no schedule is set."""
 
+USUAL_BUFFER = timedelta(minutes=5)
+"""``buffer_seconds`` where the table file says nothing."""
 
-def lag_target(pause: timedelta) -> timedelta:
-    """The same, where the longest pause between two cycles is another one; never less than what alerts have."""
-    return max(LAG_TARGET, LAG_TARGET + pause - USUAL_PAUSE)
+
+def later_by(buffer: timedelta, pause: timedelta = USUAL_PAUSE) -> timedelta:
+    """How much longer than usual a row may wait, never less: alerts have no less either.
+
+    :param buffer: of its table
+    :param pause: the longest one between two cycles
+    """
+    return max(timedelta(0), buffer - USUAL_BUFFER) + max(timedelta(0), pause - USUAL_PAUSE)
+
+
+def lag_target(buffer: timedelta, pause: timedelta = USUAL_PAUSE) -> timedelta:
+    """:data:`LAG_TARGET`, where buffer and pause are other ones."""
+    return LAG_TARGET + later_by(buffer, pause)
 
 
 def lag(oldest_waiting: datetime | None, now: datetime) -> timedelta:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from k2_offload.core.gaps import Gap
 from k2_offload.core.history import History
+from k2_offload.core.lag import USUAL_BUFFER
 from k2_offload.core.skips import Skips
 
 SERVICES = ("clickhouse", "catalog", "ledger", "airflow")
@@ -163,6 +164,7 @@ class Records:
 class TableObservation:
     """One table, in all places that could be looked at.
 
+    :param buffer: how far behind now the offload stays
     :param readable: whether it could be looked at; ``None`` while a service that it needs is away
     :param problem: why it could not be looked at, or will be refused
     :param refused: whether the next cycle will refuse it
@@ -183,6 +185,7 @@ class TableObservation:
     name: str
     layer: str
     transport: str
+    buffer: timedelta = USUAL_BUFFER
     readable: bool | None = None
     problem: str | None = None
     refused: bool | None = None

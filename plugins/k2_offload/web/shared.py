@@ -30,12 +30,19 @@ class Look(Generic[Value]):
     :param age_seconds: of the value
     :param pending_seconds: how long the look has taken that goes on now; zero if none does
     :param problem: why the last look failed
+    :param last_seconds: how long the look took that ended last; zero before the first
     """
 
     value: Value | None = None
     age_seconds: float = 0.0
     pending_seconds: float = 0.0
     problem: str | None = None
+    last_seconds: float = 0.0
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a look goes on for so long that a service may not answer: not if the one before took as long."""
+        return self.pending_seconds > 2 * max(PAGE_SECONDS, self.last_seconds)
 
 
 class Shared(Generic[Value]):
@@ -59,6 +66,7 @@ class Shared(Generic[Value]):
         self._ended = threading.Event()
         self._value: Value | None = None
         self._read_at = 0.0
+        self._last_seconds = 0.0
         self._problem: str | None = None
         self._started_at: float | None = None
         self._next = float("-inf")
@@ -85,7 +93,7 @@ class Shared(Generic[Value]):
         with self._lock:
             now = self._clock()
             pending = now - self._started_at if self._started_at is not None else 0.0
-            return Look(self._value, now - self._read_at, pending, self._problem)
+            return Look(self._value, now - self._read_at, pending, self._problem, self._last_seconds)
 
     def _run(self) -> None:
         value, problem, began = None, None, self._clock()
@@ -101,5 +109,5 @@ class Shared(Generic[Value]):
             self._next = max(began + PAGE_SECONDS, ended + LOOK_REST * (ended - began))
             if problem is None:
                 self._value, self._read_at = value, ended
-            self._problem, self._started_at = problem, None
+            self._problem, self._started_at, self._last_seconds = problem, None, ended - began
         self._ended.set()

@@ -15,7 +15,7 @@ from k2_offload.adapters.ledger_records import RecordedDay, RecordedWindow
 from k2_offload.adapters.snapshot_chain import SnapshotEntry
 from k2_offload.core.dag_ids import RECONCILE_DAG_ID, dag_id
 from k2_offload.core.day_comparison import Verdict
-from k2_offload.core.lag import LAG_TARGET
+from k2_offload.core.lag import lag_target
 from k2_offload.core.needs import DIFFERENCES, MESSAGES, MISSED, SEALS, Finding, find_needs
 from k2_offload.core.needs import State as Urgency
 from k2_offload.core.tables import LAYERS, TableSpec
@@ -114,7 +114,12 @@ class TableView:
     def is_behind(self) -> bool:
         """Whether a row waits for longer than the target."""
         lag = self.overview.status.lag
-        return lag is not None and lag > LAG_TARGET
+        return lag is not None and lag > self.lag_target
+
+    @property
+    def lag_target(self) -> timedelta:
+        """How long a row may wait, with the buffer of its table."""
+        return lag_target(self.table.buffer)
 
     @property
     def expires(self) -> timedelta | None:

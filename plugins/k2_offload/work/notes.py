@@ -7,7 +7,7 @@ from datetime import date, datetime
 
 from k2_offload.adapters.dag_runs import ActiveRun, DagState
 from k2_offload.core.exactly_once import FIRST_WATERMARK
-from k2_offload.core.lag import LAG_TARGET
+from k2_offload.core.lag import lag_target
 from k2_offload.core.needs import MISSED, find_needs
 from k2_offload.core.observation import Records
 from k2_offload.core.text import show_bytes, show_duration, show_time, show_window
@@ -25,6 +25,9 @@ def find_notes(line: TableStatus, now: datetime) -> Iterator[str]:
             yield f"held back by {below}, which has moved nothing yet."
         else:
             yield f"held back by {below} at {show_time(watermark)}."
+    if line.unreadable_below:
+        below = ", ".join(line.unreadable_below)
+        yield f"what it is made from cannot be read: {below}. No new window of it begins until it can."
     if line.before_first:
         yield f"{line.before_first:,} rows are of times before 2000-01-01. No cycle moves them."
     if line.future:
@@ -71,12 +74,15 @@ def explain(line: TableStatus, now: datetime, dag_id: str, dag: DagState | None)
         return sentences
     if not line.lag:
         return ["everything has moved."]
-    if line.lag <= LAG_TARGET:
+    target = lag_target(line.table.buffer)
+    if line.lag <= target:
         return ["what waits is moved by the next cycle."]
+    if line.rests:
+        return ["its last rows wait until the feed has been silent for longer than `idle_after_seconds`."]
     if dag is not None and dag.runs:
         return [f"behind its target; {dag_id}: {describe_runs(dag.runs, now)}"]
     moved_at = line.record.last_successful_run if line.record else None
-    if moved_at is not None and now - moved_at <= LAG_TARGET:
+    if moved_at is not None and now - moved_at <= target:
         ago = show_duration(now - moved_at)
         return [f"behind its target; a window was moved {ago} ago, and the next cycle moves more."]
     return [

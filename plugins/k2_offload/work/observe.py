@@ -181,7 +181,7 @@ def _look_at(tiers: Tiers, table: TableSpec, record: TableRecord | None, up: dic
         return None
     if not up["clickhouse"]:
         return read_cold_status(tiers, table, record)
-    found = read_status(tiers, table, record, counts=False, holder=False)
+    found = read_status(tiers, table, record, counts=False)
     if found.problem is None:
         return found
     # What is wrong may be the source alone.
@@ -208,6 +208,7 @@ def _seen(tiers: Tiers, found: TableStatus, ledger: _LedgerView, *, readable: bo
         table.name,
         table.layer,
         table.transport,
+        table.buffer,
         readable=readable,
         problem=found.problem or found.refusal,
         refused=found.refusal is not None if looked_at else None,

@@ -25,7 +25,7 @@ from k2_offload.core.schema_change import ColdColumn, widens
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import map_column
 from k2_offload.work.records import AllRecords, read_records
-from k2_offload.work.status import Metadata, TableStatus, read_metadata, read_status
+from k2_offload.work.status import Below, Metadata, TableStatus, read_metadata, read_status
 from k2_offload.work.tiers import Tiers
 
 log = logging.getLogger(__name__)
@@ -174,9 +174,10 @@ def read_overview(tiers: Tiers, dag_ids: Mapping[str, str], upkeep: Sequence[str
     wrong = [each for run in runs if run for each in judge_runs(run, dags[run.dag_id].paused, now)]
     counts = problems.without(partial(tiers.clickhouse.known_counts, tables))
     ledger, up, shown = known or _Ledger(), counts is not None, []
+    below: Below = {}
     for table in tables:
         record, gaps = ledger.records.get(table.name), ledger.gaps.get(table.name, ())
-        look = partial(read_status, tiers, table, record, counts=False, gaps=gaps)
+        look = partial(read_status, tiers, table, record, counts=False, gaps=gaps, below=below)
         status = problems.without(look) if up else None
         if up and status is None:  # a service that is down is waited for once, a table that is slow hides no other
             up = problems.answers(tiers.clickhouse.now) and problems.answers(tiers.catalog.ping)

@@ -200,7 +200,7 @@ def read_report(tiers: Tiers, tables: Sequence[TableSpec], bounds: DayBounds) ->
         chain = None if no_cold else chain
         record = ledger.records.get(table.name) if ledger else None
         gaps = ledger.gaps.get(table.name, ()) if ledger else ()
-        look = partial(read_status, tiers, table, record, counts=True, gaps=gaps, holder=False)
+        look = partial(read_status, tiers, table, record, counts=True, gaps=gaps)
         status, no_status = _without(look)
         problem = no_ledger or no_cold or no_chain or no_status
         if ledger is None:

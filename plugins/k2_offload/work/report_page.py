@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment
 
 from k2_offload.core.errors import ConfigurationError
-from k2_offload.core.lag import LAG_TARGET
+from k2_offload.core.lag import LAG_TARGET, lag_target
 from k2_offload.work.report import LEDGER_ALONE, Report, summary, title
 from k2_offload.work.templates import open_templates
 
@@ -38,4 +38,4 @@ def write(report: Report, file: Path) -> None:
 
 @cache
 def _templates() -> Environment:
-    return open_templates(ledger_alone=LEDGER_ALONE, target=LAG_TARGET)
+    return open_templates(ledger_alone=LEDGER_ALONE, target=LAG_TARGET, lag_target=lag_target)

@@ -28,6 +28,9 @@ from k2_offload.work.schema import check_fits
 from k2_offload.work.tiers import Tiers
 from k2_offload.work.ttl import read_time_left, read_waiting
 
+Below = dict[str, Upstream | None]
+"""What one look has read of the tables that others are made from, by name; ``None`` is one that cannot be read."""
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -59,7 +62,9 @@ class TableStatus:
     :param future: rows from the future, which wait for their time
     :param gaps: what the table has missed, on record
     :param held_back_by: the table whose watermark this one must not pass, if it waits for that
+    :param unreadable_below: tables that it is made from and that cannot be read: no new window of it begins
     :param expiry: when the TTL may remove the first row that has not been moved, if it may and there is one
+    :param rests: whether the next window would end at or before the watermark, whatever waits: no cycle moves it yet
     :param problem: why the table could not be looked at; what is not known is ``None`` then, and what waits is told by
         the ledger's watermark if the cold table cannot say
     :param skips: what the cold table says of ranges that were skipped
@@ -82,6 +87,8 @@ class TableStatus:
     expiry: TimeLeft | None = None
     problem: str | None = None
     skips: Skips | None = None
+    unreadable_below: Sequence[str] = ()
+    rests: bool = False
 
     @property
     def silent(self) -> bool:
@@ -101,14 +108,14 @@ def read_status(
     counts: bool,
     gaps: Sequence[Gap] = (),
     *,
-    holder: bool = True,
+    below: Below | None = None,
 ) -> TableStatus:
     """Look at one table; what is wrong with it alone becomes its ``problem``, beside what waits and for how long.
 
     :param record: what the ledger says of it
     :param gaps: what the ledger has on record of it
     :param counts: whether to count warm and late rows
-    :param holder: whether to look for the table that holds it back
+    :param below: to look for the table that holds it back: see :func:`find_holder`
     :raises Unreachable: if a service is down
     """
     watermark = None
@@ -118,9 +125,9 @@ def read_status(
         columns = tiers.clickhouse.columns(table)
         now = max(tiers.now(), tiers.clickhouse.now())  # one that is behind would make the lag too small
         before = now + table.future + TICK
-        newest_row = tiers.clickhouse.newest_row(table, watermark, before) if watermark else None
-        if newest_row is None:
-            newest_row = tiers.clickhouse.newest_row(table, before=before)
+        last_row = tiers.clickhouse.newest_row(table, watermark, before) if watermark else None
+        newest_row = last_row or tiers.clickhouse.newest_row(table, before=before)
+        high = _next_high(table, last_row, now)
         oldest_waiting = tiers.clickhouse.oldest_row(table, watermark or FIRST_WATERMARK, before=now)
         early, future = (None, None)
         if counts:
@@ -139,9 +146,11 @@ def read_status(
             early,
             future,
             on_record(gaps, cold.skips) if cold else gaps,
-            find_holder(tiers, table, watermark or FIRST_WATERMARK, now) if holder else None,
+            None if below is None else find_holder(tiers, table, watermark or FIRST_WATERMARK, now, below),
             read_time_left(tiers, table, oldest_waiting),
             skips=cold.skips if cold else None,
+            rests=high is not None and watermark is not None and high <= watermark,
+            unreadable_below=[] if below is None else [name for name in table.upstream if below[name] is None],
         )
     except Unreachable:
         raise
@@ -187,20 +196,43 @@ def _refusal(table: TableSpec, cold: ColdTable, columns: Sequence[Column], recor
     return None
 
 
-def find_holder(tiers: Tiers, table: TableSpec, watermark: datetime, now: datetime) -> Upstream | None:
-    """The table that holds this one back, if one does: see :func:`k2_offload.core.windows.held_back_by`."""
+def find_holder(tiers: Tiers, table: TableSpec, watermark: datetime, now: datetime, below: Below) -> Upstream | None:
+    """The table that holds this one back, if one does: see :func:`k2_offload.core.windows.held_back_by`.
+
+    :param below: tables of the layer below, filled and read here: one look shares it, so that it reads each of them
+        once, however many tables are made from it. One that cannot be read holds nothing back here
+    :raises Unreachable: if a service is down
+    """
     if not table.upstream:
         return None
-    high = window_high(
+    high = _next_high(table, tiers.clickhouse.newest_row(table, watermark, before=now + table.future + TICK), now)
+    for name in table.upstream:
+        if name not in below:
+            below[name] = _read_below(tiers, name, now)
+    readable = [found for name in table.upstream if (found := below[name]) is not None]
+    return held_back_by(upstream_limit(readable, now, table.idle_after), high)
+
+
+def _next_high(table: TableSpec, last_row: datetime | None, now: datetime) -> datetime | None:
+    """Where its next window would end if no other table held it back."""
+    return window_high(
         now=now,
         buffer=table.buffer,
-        last_row=tiers.clickhouse.newest_row(table, watermark, before=now + table.future + TICK),
+        last_row=last_row,
         out_of_order=table.out_of_order,
         idle_after=table.idle_after,
         limit=None,
     )
-    upstreams = [read_upstream(tiers, name, now, {}) for name in table.upstream]
-    return held_back_by(upstream_limit(upstreams, now, table.idle_after), high)
+
+
+def _read_below(tiers: Tiers, name: str, now: datetime) -> Upstream | None:
+    """``None`` if it cannot be read: its own line says why, and what is made from it can be looked at all the same."""
+    try:
+        return read_upstream(tiers, name, now, {})
+    except Unreachable:
+        raise
+    except OffloadError:
+        return None
 
 
 def _find_late_rows(tiers: Tiers, table: TableSpec, cold: ColdTable | None) -> dict[date, int] | None:

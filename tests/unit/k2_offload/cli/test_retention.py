@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 
@@ -67,6 +68,14 @@ def test_a_look_changes_nothing_and_apply_goes_on(fake):
     assert fake.asked[-2:] == ["migrate", (1, False, None)]
     fake.found = Retention()
     assert "No partition is held or waits" in k2().stdout
+
+
+def test_a_reason_is_shown_as_it_is_whatever_brackets_it_has(fake):
+    reasons = ["a mutation is not done: DELETE WHERE match(symbol, '^[a-z]+$')", "DELETE WHERE path LIKE '%[/tmp]%'"]
+    fake.found = Retention([replace(HELD, reason=each) for each in reasons])
+    shown = k2()
+    assert shown.exit_code == 0, shown.output
+    assert all(each in shown.stdout for each in reasons)
 
 
 def test_a_day_of_one_table_is_brought_back(fake):

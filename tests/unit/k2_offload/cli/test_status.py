@@ -33,7 +33,7 @@ def limited(monkeypatch, on_record):  # noqa: ARG001 - the ledger holds nothing
 
     monkeypatch.setattr(status, "open_tiers", open_tiers)
     monkeypatch.setattr(status, "read_active_runs", lambda _: [])
-    monkeypatch.setattr(status, "read_status", lambda _, table, *__: TableStatus(table, record))
+    monkeypatch.setattr(status, "read_status", lambda _, table, *__, **___: TableStatus(table, record))
 
 
 @pytest.mark.usefixtures("limited")
@@ -43,3 +43,22 @@ def test_a_table_whose_windows_have_been_made_smaller_says_so():
     assert "its windows have been made smaller, since a larger one has failed twice: about 1,234 rows" in shown.output
     [document] = json.loads(CliRunner().invoke(app, ["status", "--json"]).output)
     assert document["row_limit"] == 1234
+
+
+@pytest.mark.usefixtures("limited")
+def test_what_tables_are_made_from_is_read_once_for_all_of_them(monkeypatch):
+    names = ("t", "u")
+    entries = (f"{name}: {{layer: bronze, source: k2.t, target: cold.{name}, timestamp_column: at}}" for name in names)
+    monkeypatch.setattr(
+        "tests.unit.k2_offload.cli.test_status.TABLES", parse_tables(f"tables: {{{', '.join(entries)}}}")
+    )
+    shared = []
+
+    def read_status(_, table, *__, below):
+        shared.append(below)
+        return TableStatus(table, None)
+
+    monkeypatch.setattr(status, "read_status", read_status)
+    assert CliRunner().invoke(app, ["status"]).exit_code == 0
+    first, second = shared
+    assert first is second

@@ -241,6 +241,22 @@ def test_a_calmer_schedule_has_later_limits(hours):
     assert states(longest + 3600, NOW - 2 * pause - timedelta(seconds=1)) == {"lag": "red", "runs": "red"}
 
 
+@pytest.mark.parametrize("buffer", [timedelta(minutes=30), HOUR])
+def test_a_longer_buffer_has_later_limits_for_its_table_alone(buffer):
+    longest = (buffer + timedelta(minutes=20)).total_seconds()
+
+    def states(lag, **changes):
+        patient = replace(WELL, name="patient", buffer=buffer, lag_seconds=lag, **changes)
+        usual = replace(WELL, lag_seconds=1501.0, ttl_seconds=None)
+        found = diagnose(replace(ALL_WELL, tables=[patient, usual]), NOT_PAUSED)
+        return {(each.check, each.subject): str(each.state) for each in found if each.state is not State.OK}
+
+    others = {("lag", WELL.name): "warning"}
+    assert states(longest, ttl_seconds=3 * 3600.0) == others
+    assert states(longest + 1) == others | {("lag", "patient"): "warning"}
+    assert states(longest + 35 * 60 + 1) == others | {("lag", "patient"): "red"}
+
+
 def test_a_fresher_schedule_leaves_the_limits_as_the_alerts_have_them():
     assert not [each for each in diagnose(ALL_WELL, NOT_PAUSED, timedelta(minutes=1)) if each.state is not State.OK]
     late = replace(ALL_WELL, tables=[replace(WELL, lag_seconds=1500.0)])

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_offload.core.lag import Silence, lag, silence
+from k2_offload.core.lag import LAG_TARGET, USUAL_BUFFER, Silence, lag, lag_target, silence
+from k2_offload.core.tables import TableOptions
 from k2_offload.core.windows import TICK
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -23,6 +24,12 @@ def test_a_row_that_waits_grows_older_with_the_clock_whether_others_follow_it_or
 
 def test_nothing_that_waits_is_no_lag_and_a_clock_that_is_behind_makes_none_below_zero():
     assert lag(None, NOON) == lag(NOON + IDLE, NOON) == timedelta(0)
+
+
+def test_a_longer_buffer_makes_the_target_later_and_a_shorter_one_not_earlier():
+    assert timedelta(seconds=TableOptions().buffer_seconds) == USUAL_BUFFER
+    assert lag_target(USUAL_BUFFER) == lag_target(timedelta(0)) == LAG_TARGET
+    assert lag_target(timedelta(hours=1)) == LAG_TARGET + timedelta(minutes=55)
 
 
 @given(times, durations)

@@ -92,6 +92,16 @@ def test_what_does_not_move_says_why(changes, word, sentence):
     assert sentence in Page(page(table(replace(GOOD, **changes)), path="/tables/b")).text
 
 
+@pytest.mark.parametrize("over", [False, True])
+def test_who_has_a_longer_buffer_has_a_later_target(over):
+    patient = replace(TABLES["b"], buffer_seconds=3600)
+    status = replace(GOOD, table=patient, lag=80 * MINUTE + over * MINUTE / 60)
+    assert f"1 {'behind' if over else 'up to date'}" in Page(page(table(status))).text
+    shown = Page(page(table(status), path="/tables/b")).text
+    assert "target 1 h 20 min" in shown
+    assert ("what waits is moved by the next cycle" in shown) is not over
+
+
 @pytest.mark.parametrize(
     ("status", "word"),
     [({"record": record("running")}, "running"), ({"watermark": None, "record": None}, "not started"), ({}, "up to")],
@@ -238,6 +248,15 @@ def test_before_the_first_answer_the_page_says_so_and_asks_again_soon():
     assert "are being asked" in get(Look(), path="/tables/b").text
 
 
+@pytest.mark.parametrize("path", ["/", "/tables/b"])
+def test_a_first_look_that_is_slow_blames_no_service_and_points_at_nothing(path):
+    shown = Page(get(Look(pending_seconds=95), path).text).text
+    assert "this one has taken 95 seconds so far" in shown
+    assert "does not answer. What" not in shown
+    assert "below" not in shown
+    assert "95 seconds" not in Page(get(Look(overview(), pending_seconds=95, last_seconds=60), path).text).text
+
+
 def test_a_look_that_failed_or_hangs_stands_above_what_was_known():
     known = overview()
     assert "k2_ledger' does not exist" in Page(get(Look(problem="connection 'k2_ledger' does not exist")).text).text
@@ -297,7 +316,7 @@ def test_details_that_are_old_failed_or_hang_say_so():
     failed = Look(TableDetail(NOON - HOUR), problem="went wrong")
     assert "went wrong" in Page(get(Look(overview()), "/tables/b", failed).text).text
     assert (
-        "has gone on for 180 seconds" in Page(get(Look(overview()), "/tables/b", Look(pending_seconds=180)).text).text
+        "has taken 180 seconds so far" in Page(get(Look(overview()), "/tables/b", Look(pending_seconds=180)).text).text
     )
 
 

@@ -15,11 +15,12 @@ class Reads:
     """Counts looks; each ends when :meth:`finish` runs it, as a thread would."""
 
     def __init__(self):
-        self.now, self.count, self.waiting, self.error = 100.0, 0, [], None
+        self.now, self.count, self.waiting, self.error, self.takes = 100.0, 0, [], None, 0.0
         self.shared = Shared(self.read, clock=lambda: self.now, start=self.waiting.append)
 
     def read(self):
         self.count += 1
+        self.now += self.takes
         if self.error:
             raise self.error
         return self.count
@@ -56,6 +57,30 @@ def test_a_look_that_hangs_is_not_begun_again_and_says_for_how_long():
     seen = reads.look()
     assert (seen.value, seen.pending_seconds, seen.age_seconds) == (1, 500, 500 + PAGE_SECONDS)
     assert len(reads.waiting) == 1
+
+
+def test_a_look_that_takes_as_long_as_the_one_before_is_not_stuck():
+    reads = Reads()
+    reads.look()
+    assert not reads.look().is_stuck
+    reads.now += 95
+    assert reads.look().is_stuck, "nothing is known of how long a look takes"
+    reads.takes = 95
+    reads.finish()
+    assert (reads.look().last_seconds, reads.look().is_stuck) == (95, False)
+    reads.now += 3 * 95
+    reads.look()
+    for seconds, stuck in ((2 * 95, False), (1, True)):
+        reads.now += seconds
+        assert reads.look().is_stuck is stuck
+    quick = Reads()
+    quick.look()
+    quick.finish()
+    quick.now += PAGE_SECONDS
+    quick.look()
+    for seconds, stuck in ((2 * PAGE_SECONDS, False), (1, True)):
+        quick.now += seconds
+        assert quick.look().is_stuck is stuck
 
 
 @pytest.mark.parametrize(

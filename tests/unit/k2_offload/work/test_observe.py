@@ -73,6 +73,12 @@ def test_everything_answers(tiers):
     assert seen.dags == [DAG]
 
 
+def test_the_buffer_of_each_table_is_seen(tiers):
+    patient = {name: replace(table, buffer_seconds=3600) for name, table in TABLES.by_name.items()}
+    tiers.tables = SimpleNamespace(by_name=patient)
+    assert {table.buffer for table in seen_of(tiers).tables} == {timedelta(hours=1)}
+
+
 def test_only_dags_that_the_table_file_makes_are_looked_at(tiers, monkeypatch):
     monkeypatch.setattr(module, "open_tiers", lambda **_: nullcontext(tiers))
     monkeypatch.setattr(module, "read_latest_runs", lambda dag_id, _: replace(DAG, dag_id=dag_id))

@@ -53,6 +53,19 @@ def test_all_that_answers_is_shown(tiers):
     assert {(each.looked_at, each.warm_rows, each.status.watermark) for each in found.tables} == {(True, 7, NOON)}
 
 
+def test_what_tables_are_made_from_is_read_once_for_all_of_them(tiers, monkeypatch):
+    shared = []
+
+    def read_status(_, table, record, *, below, **__):
+        shared.append(below)
+        return TableStatus(table, record, NOON)
+
+    monkeypatch.setattr(overview, "read_status", read_status)
+    read_overview(tiers, {})
+    assert len(shared) == len(TABLES.by_name)
+    assert all(each is shared[0] for each in shared)
+
+
 def test_the_windows_of_a_day_are_shown_however_many_they_are(tiers):
     windows = [
         RecordedWindow(at, at + HOUR / 60, "committed", "run", 1, 7, 7, 9, at, at)

@@ -68,6 +68,16 @@ def test_what_moved_is_read_off_the_chain_and_what_was_only_staged_is_not(tiers)
     )
 
 
+@pytest.mark.parametrize(("buffer_seconds", "late"), [(300, True), (1800, False)])
+def test_a_lag_is_late_by_the_buffer_of_its_table(tiers, buffer_seconds, late):
+    opened = WindowId("u", Window(NOON - timedelta(minutes=45), NOON - timedelta(minutes=30)))
+    tiers.entries[1] = replace(MOVED, snapshot=replace(MOVED.snapshot, window_id=opened))
+    table = replace(TABLES[NAME], buffer_seconds=buffer_seconds)
+    html = render(read_report(tiers, [table], DAY))
+    assert ('<td data-name="Lag p99" class="number warn">45 min 00 s</td>' in html) is late
+    assert ('<td data-name="Lag p99" class="number">45 min 00 s</td>' in html) is not late
+
+
 def test_a_day_without_runs_says_so_only_if_all_is_known(tiers):
     tiers.entries[:2] = []
     sentence = "No run moved, healed or tidied anything on that day."
