@@ -41,9 +41,10 @@ def move(
     """
     steps = Steps(log, planned.table, window_id.window)
     reached(FaultPoint.JOB_STARTED, planned.table)
-    first = Stamp(window_id, planned.cut_on, new_attempt(), cold.skips(), planned.ledger_id)
-    if decide_publish(planned.table, first, cold.uuid, cold.published()) is PublishDecision.ALREADY_PUBLISHED:
+    decision = decide_publish(planned.table, window_id, planned.cut_on, cold.uuid, cold.published())
+    if decision is PublishDecision.ALREADY_PUBLISHED:
         return None
+    first = Stamp(window_id, planned.cut_on, new_attempt(), cold.skips(), planned.ledger_id)
     cold.check_columns(planned.columns)
     splits = split_days(clickhouse.rows_per_slot(planned.rows_per_slot_sql), planned.max_file_rows)
     with text_checked(f"{planned.table} {window_id.window}"):
@@ -71,8 +72,9 @@ def _publish(
     """
     table = planned.table
     for _ in range(PUBLISH_ATTEMPTS):
-        ancestors = cold.published(cold.parent_of(snapshot_id))
-        if decide_publish(table, stamp, cold.uuid, ancestors) is PublishDecision.ALREADY_PUBLISHED:
+        below = cold.published(cold.parent_of(snapshot_id))
+        decision = decide_publish(table, stamp.window_id, stamp.cut_on, cold.uuid, below)
+        if decision is PublishDecision.ALREADY_PUBLISHED:
             return False
         cold.check_columns(planned.columns)
         cold.check_stored(snapshot_id)

@@ -377,14 +377,18 @@ class ColdTable:
     @property
     @_told
     def total_rows(self) -> int:
-        """Rows that readers see, from the current snapshot's summary."""
-        return summary_total(self._table, "total-records")
+        """Rows in the files that readers see; delete files are not looked into."""
+        total = summary_total(self._table, "total-records")
+        return total if total is not None else sum(task.file.record_count for task in self._table.scan().plan_files())
 
     @property
     @_told
     def delete_files(self) -> int:
         """Delete files of other writers in what readers see."""
-        return summary_total(self._table, "total-delete-files")
+        total = summary_total(self._table, "total-delete-files")
+        if total is not None:
+            return total
+        return len({each.file_path for task in self._table.scan().plan_files() for each in task.delete_files})
 
     @_told
     def check_source(self, table: TableSpec, columns: Sequence[Column]) -> tuple[ColumnChange, ...]:

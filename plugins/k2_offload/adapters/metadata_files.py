@@ -58,7 +58,7 @@ def state_of(metadata: TableMetadata, file: str) -> TableState:
         metadata.location,
         0 if metadata.format_version == 1 else metadata.last_sequence_number,
         datetime.fromtimestamp(metadata.last_updated_ms / 1000, UTC),
-        summary_total(metadata, "total-records"),
+        summary_total(metadata, "total-records") or 0,
         _watermark(metadata),
         frozenset(file_name(entry.metadata_file) for entry in metadata.metadata_log),
     )

@@ -28,10 +28,13 @@ def read_snapshot(snapshot: IcebergSnapshot) -> Snapshot:
     return Snapshot.read(snapshot.snapshot_id, snapshot.parent_snapshot_id, sequence, _summary(snapshot))
 
 
-def summary_total(table: Table | TableMetadata, key: str) -> int:
-    """A total of what readers see, as the current snapshot's summary has it; 0 if it has none."""
+def summary_total(table: Table | TableMetadata, key: str) -> int | None:
+    """A total of what readers see; ``None`` if the current snapshot's summary leaves it out, as the spec lets it."""
     snapshot = table.current_snapshot()
-    return int(snapshot.summary[key] or 0) if snapshot and snapshot.summary else 0
+    if snapshot is None:
+        return 0
+    total = _summary(snapshot).get(key)
+    return int(total) if total is not None else None
 
 
 def partitioned_by(table: Table, spec: PartitionSpec) -> list[tuple[str | None, Transform[Any, Any]]]:

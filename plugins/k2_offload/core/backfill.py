@@ -124,12 +124,7 @@ def find_skips(
     if published is None or oldest is None:
         return Skips()
     healed = snapshot_of(branches[HEALED_BRANCH]) if HEALED_BRANCH in branches else None
-    leads = (
-        healed is not None
-        and healed.follows == published.window_id
-        and healed.sequence_number < oldest.sequence_number
-        and healed.rows_after == oldest.rows_before
-    )
+    leads = healed is not None and healed.follows == published.window_id and healed.leads_to(oldest)
     last = healed if healed is not None and leads else published.snapshot
     return last.skips or Skips()
 

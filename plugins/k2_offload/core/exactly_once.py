@@ -146,6 +146,7 @@ class Snapshot:
     :param skipped_rows: how many its window leaves out, by a person's decision; ``None`` where it leaves out none
     :param skips: what it says of ranges that were skipped; ``None`` where it does not say
     :param backfill: a backfill's identity, as text
+    :param counted: whether it says how many rows the table holds; the Iceberg spec lets a writer leave that out
     :param ledger_id: of the ledger that planned it; ``None`` where another writer, or an older version, wrote it
     """
 
@@ -163,6 +164,7 @@ class Snapshot:
     skipped_rows: int | None = None
     skips: Skips | None = None
     backfill: str | None = None
+    counted: bool = True
     ledger_id: str | None = None
 
     @staticmethod
@@ -189,8 +191,14 @@ class Snapshot:
             skipped_rows=int(skipped) if skipped is not None else None,
             skips=Skips.read(summary),
             backfill=summary.get(BACKFILL_PROPERTY),
+            counted="total-records" in summary,
             ledger_id=summary.get(LEDGER_PROPERTY),
         )
+
+    def leads_to(self, later: Snapshot) -> bool:
+        """Whether a later snapshot may have found just the rows that this one left."""
+        counted = self.counted and later.counted
+        return counted and self.sequence_number < later.sequence_number and self.rows_after == later.rows_before
 
 
 @dataclass(frozen=True)
@@ -238,30 +246,38 @@ def find_published(
     :param branches: the snapshots that the table's branches point at
     :param snapshot_of: the snapshot of an id, ``None`` once expired
     :returns: ``None`` if the chain is whole, holds no window and the table no rows
-    :raises DamagedTable: if the chain is cut and nothing says what the missing part held, or if the table holds rows
-        that no window brought (a copy of another table): moving the first window might bring them a second time
+    :raises DamagedTable: if the chain is cut and nothing says what the missing part held; if the table may hold rows
+        that no window brought (a copy of another table): moving the first window might bring them a second time; or if
+        it was replaced, which keeps its identity and its branches, and hides all windows
     """
-    newest = snapshot_of(head) if head is not None else None
     left: list[Snapshot] = []
-    current, cut = head, False
-    while current is not None:
-        snapshot = snapshot_of(current)
-        if snapshot is None:
-            cut = True
-            break
+    for snapshot in ancestors(head, snapshot_of):
         if snapshot.window_id is not None and snapshot.window_id.table_uuid == table_uuid:
             return Published(snapshot, snapshot.window_id)
         left.append(snapshot)
-        current = snapshot.parent_id
+    if head is None and PUBLISHED_BRANCH in branches:
+        raise DamagedTable(
+            f"{table}: the cold table shows no snapshot, and branch '{PUBLISHED_BRANCH}' still has its last window: "
+            "somebody has replaced it (CREATE OR REPLACE TABLE). Nothing was changed and no row is lost. "
+            f"`k2 register {table} --from FILE` brings all rows back, with its metadata file from before that "
+            "(docs/disaster.md). Only if it is to be filled anew from what ClickHouse still has: "
+            f"ALTER TABLE … DROP BRANCH {PUBLISHED_BRANCH}."
+        )
+    expired_below = left[-1].parent_id if left else head
     marker = snapshot_of(branches[PUBLISHED_BRANCH]) if PUBLISHED_BRANCH in branches else None
     is_younger = left and marker is not None and marker.sequence_number < left[-1].sequence_number
-    if cut or is_younger or (left and left[-1].rows_before > 0):
-        return _published_before(table, table_uuid, left, branches, snapshot_of)
-    if newest is not None and newest.rows_after > 0:
+    if expired_below is not None or is_younger or (left and left[-1].rows_before > 0):
+        healed = snapshot_of(branches[HEALED_BRANCH]) if HEALED_BRANCH in branches else None
+        return _published_before(table, table_uuid, left, marker, healed)
+    if left and (left[0].rows_after > 0 or not left[0].counted):
+        found = (
+            f"holds {left[0].rows_after} rows that no offloaded window brought"
+            if left[0].counted
+            else "does not say how many rows it holds, and no offloaded window brought them (if it is empty, drop it)"
+        )
         raise DamagedTable(
-            f"{table}: the cold table holds {newest.rows_after} rows that no offloaded window brought. Nothing was "
-            f"changed and no row is lost. `k2 adopt {table}` looks for rows that are there twice, and takes the table "
-            "over: the next cycle then goes on after the newest of them."
+            f"{table}: the cold table {found}. Nothing was changed and no row is lost. `k2 adopt {table}` looks for "
+            "rows that are there twice, and takes the table over: the next cycle then goes on after the newest of them."
         )
     return None
 
@@ -270,11 +286,9 @@ def _published_before(
     table: str,
     table_uuid: str,
     left: Sequence[Snapshot],
-    branches: Mapping[str, int],
-    snapshot_of: Callable[[int], Snapshot | None],
-) -> Published | None:
-    marker = snapshot_of(branches[PUBLISHED_BRANCH]) if PUBLISHED_BRANCH in branches else None
-    healed = snapshot_of(branches[HEALED_BRANCH]) if HEALED_BRANCH in branches else None
+    marker: Snapshot | None,
+    healed: Snapshot | None,
+) -> Published:
     if marker is not None and left:
         window_id = marker.window_id
         if window_id is not None and window_id.table_uuid == table_uuid and _comes_before(left, marker, healed):
@@ -298,11 +312,7 @@ def _comes_before(left: Sequence[Snapshot], marker: Snapshot, healed: Snapshot |
     if any(snapshot.follows is not None for snapshot in left):
         return all(snapshot.follows in (None, marker.window_id) for snapshot in left)
     last = healed if healed is not None and healed.follows == marker.window_id else marker
-    oldest = left[-1]
-    return any(
-        each.sequence_number < oldest.sequence_number and each.rows_after == oldest.rows_before
-        for each in (last, marker)
-    )
+    return last.leads_to(left[-1]) or marker.leads_to(left[-1])
 
 
 def check_cut(table: str, published: Published | None, timestamp_column: str) -> None:
@@ -339,15 +349,19 @@ class PublishDecision(Enum):
     ALREADY_PUBLISHED = "already published"
 
 
-def decide_publish(table: str, stamp: Stamp, table_uuid: str, published: Published | None) -> PublishDecision:
+def decide_publish(
+    table: str, window_id: WindowId, cut_on: str, table_uuid: str, published: Published | None
+) -> PublishDecision:
     """Whether a window may follow what a chain of snapshots already holds.
 
-    :param stamp: of the staged snapshot; whether its rows are those of its window is the audit's business
+    Whether the staged rows are those of the window is the audit's business.
+
+    :param cut_on: the column whose times the window's bounds are
     :param table_uuid: of the table as it is now
     :param published: newest window among the ancestors of the staged snapshot
     :raises StaleWindow: if another window has taken its place; it would leave a gap or an overlap
     """
-    window_id, window = stamp.window_id, stamp.window_id.window
+    window = window_id.window
     if table_uuid != window_id.table_uuid:
         raise StaleWindow(
             f"{table} {window}: the cold table was dropped and recreated after this window was planned. "
@@ -360,9 +374,9 @@ def decide_publish(table: str, stamp: Stamp, table_uuid: str, published: Publish
             f"{table} {window}: the cold table ends at {format_time(watermark_of(published))}. "
             "Nothing was published and no row is lost; the next cycle plans from there."
         )
-    if published is not None and published.snapshot.cut_on not in (None, stamp.cut_on):
+    if published is not None and published.snapshot.cut_on not in (None, cut_on):
         raise StaleWindow(
-            f"{table} {window}: this window was cut on '{stamp.cut_on}', and those in the cold table are by now cut on "
+            f"{table} {window}: this window was cut on '{cut_on}', and those in the cold table are by now cut on "
             f"'{published.snapshot.cut_on}'. Nothing was published and no row is lost; the next cycle plans anew."
         )
     return PublishDecision.PUBLISH

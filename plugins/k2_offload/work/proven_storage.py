@@ -1,4 +1,4 @@
-"""Moves the partitions of one storage: into its holding table, back, or away.
+"""Goes on with the partitions of one storage that are on record or held: back into it, or away.
 
 Why nothing is forgotten that is not proven is in :mod:`k2_offload.core.retention`; this module does the I/O around it.
 """
@@ -7,38 +7,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 
 from k2_offload.adapters.ledger_retention import LedgerRetention
-from k2_offload.core import day_queries
 from k2_offload.core import retention_queries as sql
-from k2_offload.core.day_comparison import first_whole_day
-from k2_offload.core.errors import DamagedTable, InvalidSource, OffloadError, StaleWindow
-from k2_offload.core.exactly_once import FIRST_WATERMARK
+from k2_offload.core.errors import DamagedTable
 from k2_offload.core.fault_points import FaultPoint, reached
-from k2_offload.core.holding import NO_PARTS, Holding, Partition, Parts, Record, Step
+from k2_offload.core.holding import NO_PARTS, Holding, Parts, Record, Step
 from k2_offload.core.retention import (
-    LONGEST_COMMENT,
     TAG_PREFIX,
     Next,
-    Reader,
     is_all,
     is_back,
     is_doubled,
     is_due,
     next_step,
-    obstacle,
     seals_obstacle,
 )
 from k2_offload.core.tables import TableSpec
 from k2_offload.work import held_tags
-from k2_offload.work.holding import HoldingTable, ttl_in_the_way
+from k2_offload.work.holding import HoldingTable
 from k2_offload.work.problems import collecting
-from k2_offload.work.removal_proof import Proof, seals_of
+from k2_offload.work.removal_proof import Proof
 from k2_offload.work.tiers import Tiers
-from k2_offload.work.ttl import read_kept_for_now
 
 log = logging.getLogger(__name__)
 
@@ -106,22 +99,25 @@ class ProvenStorage:
             yield ProvenStorage(tiers, name, tables, done, check_alone, dry_run, holding, now)
 
     @property
-    def _proof(self) -> Proof:
+    def proof(self) -> Proof:
+        """Of what its tables show, as of now."""
         return Proof(self.tiers, self.name, self.tables, self.now, self.check_alone)
 
     @property
-    def _table(self) -> HoldingTable:
+    def table(self) -> HoldingTable:
+        """Where its partitions are held."""
         return HoldingTable(self.tiers, self.name)
 
-    def _write(self, holding: Holding) -> None:
+    def write(self, holding: Holding) -> None:
+        """Put on record what is done, or about to be done."""
         self.check_alone()
-        self._table.write(holding)
+        self.table.write(holding)
         self.holding = holding
 
     @property
     def held(self) -> dict[str, Parts]:
         """What the holding table has, by partition, whether that is on record or not."""
-        return self._table.parts(self._table.name)
+        return self.table.parts(self.table.name)
 
     def go_on(self) -> None:
         """With all that is on record or held.
@@ -132,14 +128,14 @@ class ProvenStorage:
             self._check_not_gone()
             return
         held = self.held
-        in_source = self._table.parts(self.name)
+        in_source = self.table.parts(self.name)
         records = self.holding.records
         for record in records:
             with collecting(self.done.problems):
                 if self.dry_run:
                     self._look_at(record)
                 else:
-                    self._go_on_with(record)
+                    self.go_on_with(record)
         for partition_id in sorted(held.keys() - {record.partition_id for record in records}):
             with collecting(self.done.problems):
                 self._take_in(partition_id, held[partition_id].digests, in_source=partition_id in in_source)
@@ -148,7 +144,7 @@ class ProvenStorage:
         for table in self.tables:
             if days := held_tags.days_held(self.tiers, table):
                 raise DamagedTable(
-                    f"{self.name}: there is no {self._table.name}, and the cold table of {table.name} has tags of "
+                    f"{self.name}: there is no {self.table.name}, and the cold table of {table.name} has tags of "
                     f"{len(days)} days that are held there, from {days[0]} to {days[-1]}: somebody has dropped or "
                     f"renamed it, or {self.name}, or 'source' was another table then. Nothing was moved. Give it its "
                     "name back (or `k2 retention --restore` these days with the old source). If it is gone, the cold "
@@ -165,7 +161,7 @@ class ProvenStorage:
         self._tell(record, "missing")
         raise DamagedTable(
             f"{self.name}: partition {record.partition_id} ({record.text}) is on record as {record.step.value}, and "
-            f"its rows are neither in {self._table.name} nor in {self.name} as they should be. Nothing was changed. "
+            f"its rows are neither in {self.table.name} nor in {self.name} as they should be. Nothing was changed. "
             f"`k2 retention {self.tables[0].name} --apply` verifies its seals, and says what to do."
         )
 
@@ -177,7 +173,7 @@ class ProvenStorage:
             return
         if in_source:
             raise DamagedTable(
-                f"{self._table.name}: partition {partition_id} is not on record, and {self.name} has rows of it. "
+                f"{self.table.name}: partition {partition_id} is not on record, and {self.name} has rows of it. "
                 f"{SAFE} docs/retention.md says how to find out whether they are the same."
             )
         self.restore(record, "it was not on record")
@@ -185,10 +181,14 @@ class ProvenStorage:
     def next_step(self, record: Record) -> tuple[Next, Parts]:
         """By what is there now; and what is held."""
         held = self.held.get(record.partition_id, NO_PARTS)
-        in_source = self._table.parts(self.name).get(record.partition_id, NO_PARTS)
+        in_source = self.table.parts(self.name).get(record.partition_id, NO_PARTS)
         return next_step(record, held, in_source, self._shown(record)), held
 
-    def _go_on_with(self, record: Record, seen: Collection[str] | None = None) -> None:
+    def go_on_with(self, record: Record, seen: Collection[str] | None = None) -> None:
+        """With one partition, by what is there now.
+
+        :param seen: mutations that are known not to have missed its rows; those from before its record when left out
+        """
         step, held = self.next_step(record)
         if step is Next.DECIDE and not held.digests:
             raise DamagedTable(
@@ -199,7 +199,7 @@ class ProvenStorage:
             )
         if step is Next.DECIDE:
             raise DamagedTable(
-                f"{self._table.name}: partition {record.partition_id} ({record.text}) is not what was moved there. "
+                f"{self.table.name}: partition {record.partition_id} ({record.text}) is not what was moved there. "
                 f"{SAFE} {self._how_to_restore(record)} brings it back; if it is less than was moved, as days that are "
                 "gone."
             )
@@ -212,9 +212,9 @@ class ProvenStorage:
         elif step is Next.RESTORE:
             self.restore(record, "rows of these days came in, or parts were merged, before it was dropped")
         elif step is Next.COMPARE:
-            self._check_mutations(record, seen if seen is not None else self._proof.mutations(record.at))
+            self._check_mutations(record, seen if seen is not None else self.proof.mutations(record.at))
             held_since = replace(record, step=Step.HELD, at=self.now)
-            self._write(self.known.with_record(held_since))
+            self.write(self.known.with_record(held_since))
             self._keep_on_record(held_since, "held")
             reached(FaultPoint.REMOVAL_HELD, self.name)
             self._tell(held_since, "held")
@@ -222,7 +222,7 @@ class ProvenStorage:
             self._drop_if_due(record)
 
     def _check_mutations(self, record: Record, seen: Collection[str]) -> None:
-        mutation = self._proof.find_mutation(seen)
+        mutation = self.proof.find_mutation(seen)
         if mutation is None:
             return
         self.restore(record, "a mutation was given while it was moved")
@@ -240,7 +240,7 @@ class ProvenStorage:
     def _drop_if_due(self, record: Record) -> None:
         if (reason := self._find_broken(record)) is not None:
             raise DamagedTable(
-                f"{self.name} {record.text}: it is held in {self._table.name} and was not dropped: {reason} No row is "
+                f"{self.name} {record.text}: it is held in {self.table.name} and was not dropped: {reason} No row is "
                 f"lost. {self._how_to_restore(record)} brings it back; k2_reconcile then heals the day."
             )
         days = max(table.holding_days for table in self.tables)
@@ -249,7 +249,7 @@ class ProvenStorage:
             return
         if record.step is not Step.DROPPING:
             record = replace(record, step=Step.DROPPING)
-            self._write(self.known.with_record(record))
+            self.write(self.known.with_record(record))
             reached(FaultPoint.DROP_RECORDED, self.name)
         if self.next_step(record)[0] is not Next.DROP:  # verifying takes minutes
             self._tell(record, "held", "rows came in, or what is held was changed, while it was verified")
@@ -261,15 +261,15 @@ class ProvenStorage:
 
     def _find_broken(self, record: Record) -> str | None:
         """Why the cold tier may not hold what was moved."""
-        readers = self._proof.readers([record.days])
-        table = self._table
+        readers = self.proof.readers([record.days])
+        table = self.table
         later = set(table.columns_of(self.name)) - set(table.columns_of(table.name))
-        return seals_obstacle(record, readers, later) or self._proof.find_broken(record, readers)
+        return seals_obstacle(record, readers, later) or self.proof.find_broken(record, readers)
 
     def _end_lost(self, record: Record) -> None:
         """A partition of which nothing is there, and which no run has dropped."""
         lost = (
-            f"{self.name}: partition {record.partition_id} ({record.text}) is neither in {self._table.name} nor in "
+            f"{self.name}: partition {record.partition_id} ({record.text}) is neither in {self.table.name} nor in "
             f"{self.name}, and no run has dropped it"
         )
         if not record.days:
@@ -303,12 +303,12 @@ class ProvenStorage:
                 f"snapshots keep their tags k2_held_…: {broken} Remove them there when that is decided."
             )
         self._keep_on_record(record, state, reason)
-        self._write(self.known.with_gone(record) if gone else self.known.without(record.partition_id))
+        self.write(self.known.with_gone(record) if gone else self.known.without(record.partition_id))
         reached(FaultPoint.REMOVAL_ENDED, self.name)
         self._tell(record, state, reason)
 
     def _why_tags_stay(self, record: Record) -> str | None:
-        in_source = self._table.parts(self.name).get(record.partition_id, NO_PARTS)
+        in_source = self.table.parts(self.name).get(record.partition_id, NO_PARTS)
         if not record.seals or is_back(record, in_source):
             return None
         try:
@@ -320,10 +320,10 @@ class ProvenStorage:
         """Move a partition back into the storage."""
         partition_id = record.partition_id
         held = self.held.get(partition_id, NO_PARTS)
-        in_source = self._table.parts(self.name).get(partition_id, NO_PARTS)
+        in_source = self.table.parts(self.name).get(partition_id, NO_PARTS)
         if is_doubled(record, held.digests):
             raise DamagedTable(
-                f"{self.name} {record.text}: {self._table.name} has parts of partition {partition_id} more often than "
+                f"{self.name} {record.text}: {self.table.name} has parts of partition {partition_id} more often than "
                 f"they were moved there: it was not moved back, which could double their rows. {SAFE} "
                 "docs/retention.md says how to decide."
             )
@@ -331,7 +331,7 @@ class ProvenStorage:
             [(both,)] = self.tiers.clickhouse.execute(sql.count_in_both(self.name, partition_id))
             if both:
                 raise DamagedTable(
-                    f"{self.name} {record.text}: {both:,} rows of partition {partition_id} are in {self._table.name} "
+                    f"{self.name} {record.text}: {both:,} rows of partition {partition_id} are in {self.table.name} "
                     f"and in {self.name}: it was not moved back, which could double them. {SAFE} docs/retention.md "
                     "says how to decide."
                 )
@@ -339,7 +339,7 @@ class ProvenStorage:
         is_whole = is_all(record, held, in_source)
         known = self.known if is_whole else self.known.with_gone(record)
         back = replace(record, step=Step.RESTORING, at=self.now)
-        self._write(known.with_record(back))
+        self.write(known.with_record(back))
         reached(FaultPoint.RETURN_RECORDED, self.name)
         self.check_alone()
         self.tiers.clickhouse.execute(sql.move_back(self.name, partition_id))
@@ -356,130 +356,7 @@ class ProvenStorage:
     def end_whole(self) -> None:
         """Old days are not whole any more: a TTL may remove rows of them."""
         if self.holding is not None and self.holding.whole_since is not None and not self.dry_run:
-            self._write(replace(self.holding, whole_since=None))
-
-    def move_proven(self, is_late: Callable[[], bool]) -> None:
-        """Compare partitions that may go, and move those that are proven."""
-        in_the_way = [problem for table in self.tables if (problem := ttl_in_the_way(self.tiers, table))]
-        if in_the_way:
-            self.done.problems += [f"{problem}. {SAFE}" for problem in in_the_way]
-            self.end_whole()
-            return
-        columns = [table.partition_column for table in self.tables]
-        if missing := set(columns) - set(self._table.columns_of(self.name)):
-            raise InvalidSource(
-                f"{self.name}: partition_column {min(missing)} of a view on it is no column of it, so which days a "
-                f"partition holds is not known. {SAFE} Set 'retention: ttl' for the tables that read it."
-            )
-        if not self.dry_run:
-            self._begin()
-        not_whole = {record.partition_id for record in self.known.records} | self.held.keys()
-        partitions = self._table.partitions(columns)
-        readers = self._proof.readers([partition.days for partition in partitions])
-        compared = 0
-        for partition in partitions:
-            if partition.partition_id in not_whole:
-                continue
-            with collecting(self.done.problems):
-                reason = obstacle(partition, partitions, readers, self.known)
-                if reason is None and compared and is_late():
-                    reason = "there was no time to compare it; the next run does"
-                if reason is None and len(self.known.text) > LONGEST_COMMENT:
-                    reason = f"{self._table.name} has too much on record: what is held has to be dropped first"
-                if reason is not None and any(reason in reader.broken.values() for reader in readers):
-                    self.done.problems.append(reason)
-                if reason is None and not self.dry_run:
-                    self.check_alone()
-                    compared += 1
-                    reason = self._move(partition, readers)
-                    if reason is None:
-                        continue
-                self._wait(partition, reason or "")
-
-    def _begin(self) -> None:
-        """Let there be a holding table that says which days are whole."""
-        before = self.holding
-        holding = self._table.prepare(before, self.check_alone)
-        if holding.whole_since is None:
-            holding = replace(holding, whole_since=max(map(self._whole_since, self.tables)))
-        self.holding = self._with_whole(holding)
-        if self.holding != holding or holding != before:
-            self._write(self.holding)
-
-    def _whole_since(self, table: TableSpec) -> date:
-        """The first day of which no row is gone yet: by the clock, and as far as the cold tier knows of other rows.
-
-        The TTL of before may have kept less than the table file says, and may have taken rows that nobody has moved.
-        """
-        since, first = first_whole_day(self.now, table.warm_retention), FIRST_WATERMARK.date()
-        cold = self.tiers.load_cold(table)
-        in_cold = cold.rows_per_day(table.partition_column, first) if cold is not None else {}
-        if in_cold is None:
-            return max(since, self.now.date())
-        warm = self.tiers.clickhouse.rows_per_day(day_queries.rows_per_day_since(table, first))
-        shrunk = [day for day, rows in in_cold.items() if rows > warm.get(day, 0)]
-        if not shrunk:
-            return since
-        left = min((day + timedelta(days=1) for day in warm if day > max(shrunk)), default=self.now.date())
-        return max(since, left)
-
-    def _with_whole(self, holding: Holding) -> Holding:
-        later = max(self.tiers.now(), self.tiers.clickhouse.now())
-        found = [read_kept_for_now(self.tiers, table) for table in self.tables]
-        if any(storage is None for storage, _ in found):
-            raise InvalidSource(f"{self.name}: its TTL cannot be known now. {SAFE}")
-        shortest = min((time for _, time in found if time is not None), default=None)
-        return replace(holding.with_whole(later, shortest), kept_for=shortest)
-
-    def _move(self, partition: Partition, readers: Sequence[Reader]) -> str | None:
-        """Compare one partition, and move it if it is proven; why it was not."""
-        seen = self._proof.mutations()
-        verified, reason = self._proof.prove(partition, readers)
-        if reason is not None:
-            return reason
-        reached(FaultPoint.REMOVAL_PROVEN, self.name)
-        seals = {each.table.name: seals_of(each, partition) for each in readers}
-        record = Record(
-            partition.partition_id,
-            Step.MOVING,
-            partition.parts,
-            partition.rows,
-            partition.days,
-            {name: {seal.day: seal.seal_id for seal in some} for name, some in seals.items()},
-            self.now,
-            {name: sum(seal.rows for seal in some) for name, some in seals.items()},
-        )
-        self._write(self.known.with_record(record))
-        reached(FaultPoint.REMOVAL_RECORDED, self.name)
-        try:
-            for reader in readers:
-                if some := seals[reader.table.name]:
-                    snapshot_id = verified[reader.table.name].snapshot_id
-                    held_tags.hold(self.tiers, reader.table, [seal.day for seal in some], snapshot_id)
-            reached(FaultPoint.REMOVAL_TAGGED, self.name)
-            if partition.partition_id in self.held:
-                reason = f"{self._table.name} has parts of it that are not on record"
-            elif (mutation := self._proof.find_mutation(seen)) is not None:
-                reason = f"a mutation has just been given: {mutation}"
-        except StaleWindow as stale:
-            reason = str(stale)
-        except OffloadError:
-            self._take_back(record)
-            raise
-        if reason is not None:
-            self._take_back(record)
-            return reason
-        self.check_alone()
-        self.tiers.clickhouse.execute(sql.move(self.name, partition.partition_id))
-        reached(FaultPoint.REMOVAL_MOVED, self.name)
-        self._go_on_with(record, seen)
-        return None
-
-    def _take_back(self, record: Record) -> None:
-        """Nothing of it was moved yet: as if it had never been on record."""
-        with suppress(OffloadError):  # tags that stay are set anew when it goes
-            self.done.problems += held_tags.release(self.tiers, record)
-        self._write(self.known.without(record.partition_id))
+            self.write(replace(self.holding, whole_since=None))
 
     def _shown(self, record: Record) -> dict[str, int]:
         """Rows of its days that each table shows."""
@@ -495,9 +372,4 @@ class ProvenStorage:
     def _tell(self, record: Record, state: str, reason: str = "") -> None:
         self.done.states.append(
             PartitionState(self.name, record.partition_id, record.text, record.rows, state, reason, record.at)
-        )
-
-    def _wait(self, partition: Partition, reason: str) -> None:
-        self.done.states.append(
-            PartitionState(self.name, partition.partition_id, partition.text, partition.rows, "waits", reason)
         )

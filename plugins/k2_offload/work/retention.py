@@ -16,6 +16,7 @@ from k2_offload.core.tables import TableSpec
 from k2_offload.work.holding import HoldingTable, check_storage, end_whole, remember_ttl, ttl_in_the_way
 from k2_offload.work.known_seals import by_namespace, share_seals
 from k2_offload.work.problems import collecting
+from k2_offload.work.proven_moves import move_proven
 from k2_offload.work.proven_storage import SAFE, ProvenStorage, Retention
 from k2_offload.work.tiers import Tiers
 
@@ -47,7 +48,7 @@ def remove_proven(
             try:
                 with ProvenStorage.opened(tiers, storage, readers, done, dry_run=dry_run) as opened:
                     opened.go_on()
-                    opened.move_proven(lambda: budget is not None and tiers.now() - started > budget)
+                    move_proven(opened, lambda: budget is not None and tiers.now() - started > budget)
             except OtherRun as other:
                 done.problems.append(str(other))
     return done

@@ -12,7 +12,6 @@ from k2_offload.core.errors import ChangedTable, DamagedTable, OffloadError
 from k2_offload.core.exactly_once import (
     FIRST_WATERMARK,
     Published,
-    Stamp,
     WindowId,
     adopted,
     check_cut,
@@ -212,7 +211,7 @@ def skip(tiers: Tiers, table: TableSpec, found: Skip) -> None:
         cold = found.cold or tiers.catalog.create(table, found.columns)
         refuse_to_start_over(tiers, table, locked.entry(), cold)
         window_id = WindowId(cold.uuid, found.window)
-        decide_publish(table.name, Stamp(window_id, table.timestamp_column, "skip"), cold.uuid, cold.published)
+        decide_publish(table.name, window_id, table.timestamp_column, cold.uuid, cold.published)
         skips, ledger_id = cold.skips.skipping(found.window), locked.ledger_id
         cold.adopt(window_id, table.timestamp_column, found.rows, skips, ledger_id=ledger_id)
     commit(tiers, table)  # records what was skipped, as the next cycle would

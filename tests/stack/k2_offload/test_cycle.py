@@ -11,6 +11,8 @@ from clickhouse_driver import Client
 from k2_offload.adapters.clickhouse import ALL_OR_AN_ERROR
 from k2_offload.core.errors import InvalidSource, OffloadError, Unreachable, UnsupportedType
 from k2_offload.core.exactly_once import FIRST_WATERMARK, Published, watermark_of
+from k2_offload.core.queries import expiry_of
+from k2_offload.core.windows import to_micros
 from tests.support.ledger import change_ledger
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -45,6 +47,19 @@ def test_every_setting_that_makes_an_answer_smaller_in_silence_is_fixed(workbenc
     assert {name for (name,) in cut_off} - known <= ALL_OR_AN_ERROR.keys()
 
 
+def under_profile(workbench, monkeypatch, table, profile):
+    """Both tiers for a user with a profile: first without this project's own settings, and then with them."""
+    made = Client.__init__
+    fixed = False
+
+    def making(self, *arguments, settings=None, **options):
+        made(self, *arguments, settings={**profile, **((settings or {}) if fixed else {})}, **options)
+
+    monkeypatch.setattr(Client, "__init__", making)
+    for fixed in (False, True):
+        yield fixed, workbench.cycle(workbench.spec(table), now=LATER).tiers
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -65,15 +80,7 @@ def test_no_profile_changes_an_answer(workbench, monkeypatch, settings):
         f"WHERE l.sequence IN (SELECT sequence FROM {table})"
     )
     profile = {name: str(value).replace("TABLE", table) for name, value in settings.items()}
-    made = Client.__init__
-    fixed = None
-
-    def under_profile(self, *arguments, settings=None, **options):
-        made(self, *arguments, settings={**profile, **((settings or {}) if fixed else {})}, **options)
-
-    monkeypatch.setattr(Client, "__init__", under_profile)
-    for fixed in (False, True):
-        tiers = workbench.cycle(workbench.spec(table), now=LATER).tiers
+    for fixed, tiers in under_profile(workbench, monkeypatch, table, profile):
         try:
             [(rows,)] = tiers.clickhouse.execute(f"SELECT count() FROM k2.{table}_view")
         except OffloadError as error:
@@ -81,6 +88,39 @@ def test_no_profile_changes_an_answer(workbench, monkeypatch, settings):
             assert "exceeded" in str(error)  # noqa: PT017
         else:
             assert (rows == 199_999) is fixed, rows
+
+
+@pytest.mark.parametrize("profile", [{"apply_patch_parts": 0}, {"final": 1}], ids=lambda profile: next(iter(profile)))
+def test_no_profile_says_which_rows_are_current(workbench, monkeypatch, profile):
+    table = f"{workbench.name}_versions"
+    workbench.sql(
+        f"CREATE TABLE {table} (at DateTime64(6, 'UTC'), sequence UInt64, symbol String) "
+        "ENGINE = ReplacingMergeTree ORDER BY at "
+        "SETTINGS enable_block_number_column = 1, enable_block_offset_column = 1"
+    )
+    for sequence in (1, 2):
+        workbench.sql(f"INSERT INTO {table} VALUES ('2026-03-02 12:00:00', {sequence}, 'old')")
+    workbench.sql(f"UPDATE {table} SET symbol = 'new' WHERE 1 SETTINGS allow_experimental_lightweight_update = 1")
+    for fixed, tiers in under_profile(workbench, monkeypatch, table, profile):
+        rows = tiers.clickhouse.execute(f"SELECT sequence, symbol FROM k2.{table} ORDER BY sequence")
+        assert (rows == [(1, "new"), (2, "new")]) is fixed, rows
+
+
+def test_no_profile_moves_the_midnight_of_a_ttl(workbench, monkeypatch):
+    table = f"{workbench.name}_expiring"
+    workbench.sql(
+        f"CREATE TABLE {table} (at DateTime64(6, 'UTC'), sequence UInt64, symbol String) "
+        "ENGINE = MergeTree ORDER BY at TTL toDate(at) + INTERVAL 30 DAY"
+    )
+    profile = {"session_timezone": "America/Los_Angeles"}
+    expires = []
+    for _, tiers in under_profile(workbench, monkeypatch, table, profile):
+        spec = tiers.tables.by_name[table]
+        expires += tiers.clickhouse.execute(expiry_of(spec, tiers.clickhouse.storage(spec), to_micros(NOON)))
+    monkeypatch.undo()
+    tiers = workbench.cycle(workbench.spec(table), now=LATER).tiers
+    expires += tiers.clickhouse.execute(expiry_of(spec, tiers.clickhouse.storage(spec), to_micros(NOON)))
+    assert expires[0] != expires[1] == expires[2]
 
 
 def test_no_profile_makes_an_answer_to_jdbc_smaller(workbench):

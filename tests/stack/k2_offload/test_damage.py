@@ -80,10 +80,13 @@ class Damaged:
 
     def rebuild(self, name):
         """Run the command that the error names; returns what it says."""
+        return self.run("watermark", "rebuild", self.tables[name])
+
+    def run(self, *command):
         file = self.workbench.folder / "tables.yaml"
         file.write_text(table_file(self.specs))
         environment = {**self.workbench.stack.environment, "AIRFLOW__K2_OFFLOAD__TABLES_FILE": str(file)}
-        command = ["k2", "watermark", "rebuild", self.tables[name], "--yes", "--json"]
+        command = ["k2", *command, "--yes", "--json"]
         result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
         assert result.returncode == 0, result.stdout + result.stderr
         return json.loads(result.stdout)
@@ -159,6 +162,21 @@ def test_what_befalls_the_cold_table_is_repaired_or_stops_that_table_with_the_co
         damaged.rebuild(name)
     damaged.move(names=["recreated", "cut", "copied"])
     damaged.check(*names)
+
+
+def test_a_cold_table_that_was_replaced_is_not_filled_anew_but_comes_back(workbench):
+    damaged = Damaged(workbench, ["replaced"])
+    table, catalog = damaged.tables["replaced"], workbench.cold_catalog.name
+    before = damaged.cold("replaced").metadata_location
+    workbench.spark.ask("sql", f"CREATE OR REPLACE TABLE {catalog}.cold.{table} (at timestamp) USING iceberg")
+    assert damaged.cold("replaced").metadata.metadata_log[-1].metadata_file == before
+    damaged.add_rows(2)
+    cycle = damaged.cycle()
+    with pytest.raises(DamagedTable, match=f"somebody has replaced it.*`k2 register {table} --from FILE`"):
+        cycle.plan(cycle.tables[table])
+    damaged.run("register", table, "--from", before)
+    damaged.move()
+    damaged.check("replaced")
 
 
 def test_a_copied_cold_table_without_a_ledger_is_not_filled_a_second_time(workbench):

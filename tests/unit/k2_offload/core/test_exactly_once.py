@@ -99,6 +99,28 @@ def test_rows_that_no_window_brought_stop_the_table():
     assert find_published("t", UUID, 2, {}, chain(copied, emptied)) is None
 
 
+def test_rows_that_nobody_has_counted_stop_the_table_too():
+    """The spec lets a writer leave totals out (DuckDB does); those after it then leave them out as well."""
+    uncounted = Snapshot.read(1, None, 1, {"operation": "append"})
+    with pytest.raises(DamagedTable, match=r"does not say how many rows it holds.*if it is empty, drop it.*k2 adopt t"):
+        find_published("t", UUID, 1, {}, chain(uncounted))
+
+
+def test_totals_that_nobody_has_counted_lead_nowhere():
+    """Main was rolled back past the last window, compacted, and the rest expired: with totals that is refused."""
+    marker, compacted = snapshot(5, 4, W2), snapshot(6, 3)
+    for uncounted in ((marker, replace(compacted, counted=False)), (replace(marker, counted=False), compacted)):
+        with pytest.raises(DamagedTable, match="does not say which that was"):
+            find_published("t", UUID, 6, {PUBLISHED_BRANCH: 5}, chain(*uncounted))
+
+
+def test_a_table_that_was_replaced_is_not_a_new_one():
+    """Iceberg's CREATE OR REPLACE TABLE keeps identity, snapshots and branches, and takes main away."""
+    words = r"somebody has replaced it.*k2 register t --from FILE.*DROP BRANCH k2_published"
+    with pytest.raises(DamagedTable, match=words):
+        find_published("t", UUID, None, {PUBLISHED_BRANCH: 1}, chain(snapshot(1, None, W1)))
+
+
 def test_a_window_of_another_incarnation_is_not_ours():
     other = replace(W1, table_uuid="other")
     assert find_published("t", UUID, 1, {}, chain(snapshot(1, None, other))) is None
@@ -164,7 +186,7 @@ def test_a_cut_chain_without_an_older_marker_stops_the_table(marker):
     ],
 )
 def test_a_window_follows_where_the_chain_ends(window_id, published, decision):
-    assert decide_publish("t", stamp(window_id), UUID, published) is decision
+    assert decide_publish("t", window_id, "at", UUID, published) is decision
 
 
 @pytest.mark.parametrize(
@@ -177,12 +199,12 @@ def test_a_window_follows_where_the_chain_ends(window_id, published, decision):
 )
 def test_a_window_that_would_leave_a_gap_or_an_overlap_is_refused(window_id, published):
     with pytest.raises(StaleWindow, match="no row is lost"):
-        decide_publish("t", stamp(window_id), UUID, published)
+        decide_publish("t", window_id, "at", UUID, published)
 
 
 def test_a_recreated_table_refuses_the_old_ones_window():
     with pytest.raises(StaleWindow, match="recreated"):
-        decide_publish("t", stamp(W1), "new-uuid", None)
+        decide_publish("t", W1, "at", "new-uuid", None)
 
 
 def test_the_audit_refuses_any_difference():
@@ -209,9 +231,9 @@ def test_windows_cut_on_another_column_are_not_gone_on_from():
 
 def test_a_forgotten_job_that_cut_on_another_column_publishes_nothing():
     by_at = Published(snapshot(1, None, W1, "at"), W1)
-    assert decide_publish("t", stamp(W2, "at"), UUID, by_at) is PublishDecision.PUBLISH
+    assert decide_publish("t", W2, "at", UUID, by_at) is PublishDecision.PUBLISH
     with pytest.raises(StaleWindow, match=r"cut on 'ingested_at'.*by now cut on 'at'"):
-        decide_publish("t", stamp(W2, "ingested_at"), UUID, by_at)
+        decide_publish("t", W2, "ingested_at", UUID, by_at)
 
 
 def test_a_snapshot_says_what_it_is_stamped_with():
@@ -276,8 +298,8 @@ def test_a_window_that_was_skipped_is_neither_committed_nor_published_though_its
     state = follow_chain("t", LedgerEntry(UUID, FIRST_WATERMARK, W1), UUID, skipped)
     assert (state.committed, state.resume, state.abandoned) == (None, None, W1)
     with pytest.raises(StaleWindow, match="the cold table ends at"):
-        decide_publish("t", stamp(W1), UUID, skipped)
-    assert decide_publish("t", stamp(W1), UUID, PUBLISHED_W1) is PublishDecision.ALREADY_PUBLISHED
+        decide_publish("t", W1, "at", UUID, skipped)
+    assert decide_publish("t", W1, "at", UUID, PUBLISHED_W1) is PublishDecision.ALREADY_PUBLISHED
 
 
 def test_a_recreated_table_stops_until_a_person_accepts_it():
@@ -389,7 +411,7 @@ class Protocol(RuleBasedStateMachine):
     @rule(one=staged)
     def publish(self, one):
         try:
-            decision = decide_publish("t", stamp(one.window_id), UUID, self.table.published(one.parent_id))
+            decision = decide_publish("t", one.window_id, "at", UUID, self.table.published(one.parent_id))
         except StaleWindow:
             return
         if decision is PublishDecision.PUBLISH:

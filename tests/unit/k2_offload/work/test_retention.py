@@ -25,8 +25,9 @@ from k2_offload.core.holding import Holding, Partition, Parts, Record, Step
 from k2_offload.core.retention import Reader
 from k2_offload.core.seals import Seal
 from k2_offload.core.ttl import Removal, Storage
-from k2_offload.work import held_tags, holding, proven_storage, retention
+from k2_offload.work import held_tags, holding, proven_moves, proven_storage, retention
 from k2_offload.work.holding import HoldingTable
+from k2_offload.work.proven_moves import move_proven
 from k2_offload.work.proven_storage import ProvenStorage, Retention
 from k2_offload.work.retention import remove_proven, restore_day
 
@@ -150,12 +151,12 @@ class Kept:
             find_mutation=lambda seen: next((each for each in self.mutations if each not in seen), None),
         )
         monkeypatch.setattr(proven_storage, "Proof", lambda *_: self.proof)
-        monkeypatch.setattr(proven_storage, "ttl_in_the_way", lambda *_: "not looked at")
+        monkeypatch.setattr(proven_moves, "ttl_in_the_way", lambda *_: "not looked at")
 
     def move_proven(self, monkeypatch, holding=None):
         """Nothing is in the way of moving the one partition of the storage."""
-        monkeypatch.setattr(proven_storage, "ttl_in_the_way", lambda *_: None)
-        monkeypatch.setattr(proven_storage, "obstacle", lambda *_: None)
+        monkeypatch.setattr(proven_moves, "ttl_in_the_way", lambda *_: None)
+        monkeypatch.setattr(proven_moves, "obstacle", lambda *_: None)
         monkeypatch.setattr(proven_storage.HoldingTable, "prepare", lambda _, holding, *__: holding)
         monkeypatch.setattr(proven_storage.HoldingTable, "partitions", lambda *_: [PARTITION])
         self.clickhouse.holding = Holding("k2.trades", date(2026, 3, 1))
@@ -255,7 +256,7 @@ def test_days_stay_whole_while_clickhouse_does_not_answer(kept, monkeypatch):
     def overloaded(*_):
         raise Overloaded(202, "too many queries")
 
-    monkeypatch.setattr(proven_storage, "ttl_in_the_way", overloaded)
+    monkeypatch.setattr(proven_moves, "ttl_in_the_way", overloaded)
     kept.clickhouse.holding = Holding("k2.trades", date(2026, 3, 1))
     kept.clickhouse.tables = {"k2.trades": {"a": 10}, HOLDING: {}}
     assert "too many queries" in kept.remove()[1][0]
@@ -281,7 +282,7 @@ def test_who_only_looks_sees_that_a_partition_is_missing(kept, there):
 
 
 def test_nothing_is_moved_while_the_comment_is_long(kept, monkeypatch):
-    monkeypatch.setattr(proven_storage, "LONGEST_COMMENT", 10)
+    monkeypatch.setattr(proven_moves, "LONGEST_COMMENT", 10)
     [waits], _ = kept.move_proven(monkeypatch)
     assert waits == ("waits", f"{HOLDING} has too much on record: what is held has to be dropped first")
 
@@ -344,7 +345,7 @@ def test_a_mutation_that_missed_moved_rows_is_told(kept, monkeypatch):
     kept.mutations = ["mutation_1.txt"]
     moved = FaultPoint.REMOVAL_MOVED
     monkeypatch.setattr(
-        proven_storage, "reached", lambda point, _: kept.mutations.append("mutation_2.txt") if point is moved else None
+        proven_moves, "reached", lambda point, _: kept.mutations.append("mutation_2.txt") if point is moved else None
     )
     [(state, _)], [problem] = kept.move_proven(monkeypatch)
     assert (state, kept.clickhouse.done, kept.tags) == ("moved back", ["moved", "moved back"], [])
@@ -502,9 +503,9 @@ def test_days_are_whole_since_the_cold_tier_knows_of_no_other_rows(kept, monkeyp
     table = replace(TRADES, warm_retention_days=15)
     monkeypatch.setattr(proven_storage.HoldingTable, "prepare", lambda *_: Holding("k2.trades", None))
     monkeypatch.setattr(proven_storage.HoldingTable, "partitions", lambda *_: [])
-    monkeypatch.setattr(proven_storage, "ttl_in_the_way", lambda *_: None)
+    monkeypatch.setattr(proven_moves, "ttl_in_the_way", lambda *_: None)
     storage = ProvenStorage(kept.tiers, "k2.trades", [table], Retention(), lambda: None, False, None, NOW)
-    storage.move_proven(lambda: False)
+    move_proven(storage, lambda: False)
     assert kept.clickhouse.holding.whole_since == date(2026, 3, since)
 
 
