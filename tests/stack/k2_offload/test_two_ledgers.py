@@ -29,9 +29,13 @@ HOUR = timedelta(hours=1)
 
 
 def elsewhere(cycle, ledger):
-    """A copy of the deployment: all is the same, but for its ledger."""
+    """A copy of the deployment, with a ledger of its own."""
     ledger.migrate()
     return Cycle(replace(cycle.tiers, ledger=ledger), "elsewhere")
+
+
+def heals(cycle, table):
+    return [heal for found in reconcile(cycle.tiers, [cycle.tables[table]]) for heal in found.heals]
 
 
 def refusal_of(cycle, table):
@@ -49,8 +53,11 @@ def test_the_other_deployments_window_stops_the_table_until_a_person_has_decided
     open_here = workbench.cycle(spec, now=NOON + 2 * HOUR)
     planned = open_here.plan(open_here.tables[table])
 
-    theirs = elsewhere(workbench.cycle(spec, now=NOON + 2 * HOUR), ledger)
-    assert "published 300 rows" in workbench.move(theirs, table)
+    copy = workbench.create_trades("of_the_copy")
+    workbench.sql(f"INSERT INTO {copy} SELECT * FROM {table} WHERE sequence NOT BETWEEN 1100 AND 1199")
+    source = f"k2.{copy}"
+    theirs = elsewhere(workbench.cycle(workbench.spec(table, source=source), now=NOON + 2 * HOUR), ledger)
+    assert "published 200 rows" in workbench.move(theirs, table)
     their_id, our_id = ledger.read_id(), ours.ledger.read_id()
     assert their_id != our_id
 
@@ -75,6 +82,8 @@ def test_the_other_deployments_window_stops_the_table_until_a_person_has_decided
 
     workbench.insert_trades(table, NOON + 2 * HOUR, 300, start_sequence=2000)
     assert "published 300 rows" in workbench.move(ours, table)
+    later = workbench.cycle(spec, now=NOON + 20 * HOUR)
+    workbench.publish(*heals(later, table))
     workbench.check(ours, [table])
     with pytest.raises(DamagedTable, match=f"has the id {our_id}"):
         theirs.plan(theirs.tables[table])
@@ -93,8 +102,7 @@ def test_whatever_is_published_says_which_ledger_planned_it(workbench, transport
     workbench.publish(*plan_backfills(cycle.tiers, find_left_out(cycle.tiers, cycle.tables[table])))
     workbench.insert_trades(table, NOON - HOUR, 3, start_sequence=10**6)
     later = workbench.cycle(spec, now=NOON + 20 * HOUR)
-    heals = [heal for found in reconcile(later.tiers, [later.tables[table]]) for heal in found.heals]
-    workbench.publish(*heals)
+    workbench.publish(*heals(later, table))
     reading = read_cold_table(later.tiers, later.tables[table])
     accept(later.tiers, later.tables[table], replace(reading, adopt=reading.published.window_id))
 

@@ -29,6 +29,9 @@ PLANNED = PlannedWindow(
     rows_per_slot_sql="",
     select_split_sql=f"SELECT {placeholder('split_low')} {placeholder('split_high')}",
     column_types_sql="",
+    ledger_id=None,
+    replicated=(),
+    longest_delay_seconds=0,
     window_id="",
 )
 

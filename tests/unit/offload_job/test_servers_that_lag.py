@@ -44,6 +44,7 @@ ROWS = {
     "rows_per_slot_sql": "SELECT slots",
     "select_split_sql": f"SELECT rows {placeholder('split_low')} {placeholder('split_high')}",
     "column_types_sql": "SELECT types",
+    "ledger_id": None,
     "replicated": ("k2.ohlcv_1m",),
     "longest_delay_seconds": 300,
 }

@@ -14,6 +14,7 @@ from pyiceberg.types import DecimalType, NestedField, StringType, TimestamptzTyp
 from k2_offload.core.adoption import ADOPTED_PROPERTY, deduplication
 from k2_offload.core.day_comparison import Verdict
 from k2_offload.core.errors import DamagedTable, OffloadError, StaleWindow
+from k2_offload.core.exactly_once import LEDGER_PROPERTY
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.windows import TICK, format_time
 from k2_offload.work.adoption import adopt, look
@@ -166,6 +167,7 @@ def test_it_is_taken_over_as_it_was_seen_or_not_at_all(shell, noon):
     assert run_task("adopt", fault, table_file([spec]), [table], datetime.now(UTC)) == -9
     assert cycle.ledger.read_tables()[table].table_uuid is None, "it died before the ledger knew"
     assert look(tiers, entry).window_id is None, "it is taken over"
+    assert load_cold_table(table).current_snapshot().summary[LEDGER_PROPERTY] == cycle.ledger.read_id()
     with pytest.raises(OffloadError, match="nothing that can be taken over"):
         adopt(tiers, look(tiers, entry))
     workbench.move(cycle, table)

@@ -42,6 +42,8 @@ def window(transport="export"):
         select_split_sql="SELECT 2",
         column_types_sql="SELECT 3",
         ledger_id=None,
+        replicated=(),
+        longest_delay_seconds=0,
     )
 
 

@@ -40,7 +40,7 @@ def test_a_table_of_which_nothing_was_moved_is_not_called_equal(monkeypatch, com
 def test_a_column_of_any_name_and_value_is_shown_as_it_is(capsys):
     day = SimpleNamespace(table="t", scope=SimpleNamespace(day=NOON.date()), late_rows=1, gone_rows=0)
     row = SimpleNamespace(kind="late row", times=1, values=["[red]", "[/x]"])
-    command._print_rows(day, ["price[usd]", "a[/b]"], [row])
+    command.print_rows(day, ["price[usd]", "a[/b]"], [row])
     heading, line = capsys.readouterr().out.splitlines()[-2:]
     assert heading.split() == ["row", "times", "price[usd]", "a[/b]"]
     assert line.split() == ["late", "row", "1", "[red]", "[/x]"]
