@@ -132,7 +132,7 @@ def _compare(
         }
         for result in results:
             for day in result.differing:
-                print_rows(day, columns.get(result.table, []), rows.get((result.table, day.scope.day), []))
+                _print_rows(day, columns.get(result.table, []), rows.get((result.table, day.scope.day), []))
         _print_findings(results)
     return all(result.equal for result in results)
 
@@ -178,8 +178,7 @@ def _print(results: Sequence[TableComparison]) -> None:
     show_table(shown)
 
 
-def print_rows(day: DayComparison, columns: Sequence[str], rows: Sequence[DifferingRow]) -> None:
-    """The rows of a day that differ, as text, whatever their values and columns hold."""
+def _print_rows(day: DayComparison, columns: Sequence[str], rows: Sequence[DifferingRow]) -> None:
     if not rows:
         return
     shown = number_table(["row"], ["times"], columns)

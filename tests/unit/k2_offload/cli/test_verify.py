@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -37,10 +37,24 @@ def test_a_table_of_which_nothing_was_moved_is_not_called_equal(monkeypatch, com
     assert said in done.stdout
 
 
-def test_a_column_of_any_name_and_value_is_shown_as_it_is(capsys):
-    day = SimpleNamespace(table="t", scope=SimpleNamespace(day=NOON.date()), late_rows=1, gone_rows=0)
+def test_a_column_of_any_name_and_value_is_shown_as_it_is(monkeypatch):
+    day = SimpleNamespace(table="t", scope=SimpleNamespace(day=NOON.date()), late_rows=1, gone_rows=0, obstacle=str)
+    counted = {"warm_rows": 2, "cold_rows": 1, "warm_hash": 1, "cold_hash": 2, "equal": False}
+    result = SimpleNamespace(
+        table="t", window=Window(NOON - timedelta(days=1), NOON), differing=[day], expired=(), problem=None, **counted
+    )
+    table = SimpleNamespace(name="t")
+    tiers = SimpleNamespace(tables=SimpleNamespace(select=lambda *_: [table]))
     row = SimpleNamespace(kind="late row", times=1, values=["[red]", "[/x]"])
-    command.print_rows(day, ["price[usd]", "a[/b]"], [row])
-    heading, line = capsys.readouterr().out.splitlines()[-2:]
+    columns = [SimpleNamespace(name=name) for name in ("price[usd]", "a[/b]")]
+    monkeypatch.setattr(command, "open_tiers", lambda: nullcontext(tiers))
+    monkeypatch.setattr(command, "compare", lambda *_: result)
+    monkeypatch.setattr(command, "read_differing", lambda *_: [row])
+    monkeypatch.setattr(command, "compared_columns", lambda *_: columns)
+    monkeypatch.setattr(command, "describe", lambda *_: "it differs")
+    done = CliRunner().invoke(app, ["verify", "--deep"])
+    assert done.exit_code == 1, done.output
+    assert "it differs" in done.stderr
+    heading, line = done.stdout.splitlines()[-2:]
     assert heading.split() == ["row", "times", "price[usd]", "a[/b]"]
     assert line.split() == ["late", "row", "1", "[red]", "[/x]"]
