@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -13,6 +13,8 @@ import pytest
 from airflow.sdk import BaseHook
 
 from embedded.stack.settings import HOST
+from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.adapters.connections import clickhouse_endpoint
 from k2_offload.adapters.settings import load_settings
 from k2_offload.core import queries
 from k2_offload.core.day_comparison import Verdict
@@ -122,6 +124,19 @@ def test_a_server_with_as_many_rows_and_other_values_is_not_believed(workbench, 
     code, output = workbench.run_job(*without)
     assert code == 0, output
     assert workbench.cold_rows(export), "the audit alone counts rows, and sees nothing"
+
+
+def test_each_server_is_checked_before_it_is_asked_also_where_the_driver_takes_it_in_silence(servers):
+    checked = []
+
+    def check(clickhouse):
+        checked.append((clickhouse.host, clickhouse.execute("SELECT 'check'")))
+
+    with closing(ClickHouse(clickhouse_endpoint(load_settings()), check=check)) as clickhouse:
+        assert [clickhouse.execute(f"SELECT {n}") for n in (1, 2)] == [[(1,)], [(2,)]]
+        servers.first.kill()
+        assert clickhouse.execute("SELECT 3") == [(3,)]
+    assert checked == [(FIRST_HOST, [("check",)]), (HOST, [("check",)])]
 
 
 def test_what_is_asked_of_replicas_is_known_to_the_engine(workbench):
