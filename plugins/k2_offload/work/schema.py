@@ -84,11 +84,12 @@ def check_fits(table: TableSpec, cold: ColdTable, columns: Sequence[Column]) -> 
     :returns: how the cold table is to follow them
     :raises OffloadError: if the table stops
     """
+    published = cold.published  # first: a table that was replaced may have other columns and partitions as well
     changes = cold.check_source(table, columns)
     if changes and table.schema_changes == "refuse":
         raise refused_by_choice(table, changes)
-    check_cut(table.name, cold.published, table.timestamp_column)
-    check_filled(table, cold.columns, watermark_of(cold.published))
+    check_cut(table.name, published, table.timestamp_column)
+    check_filled(table, cold.columns, watermark_of(published))
     return changes
 
 

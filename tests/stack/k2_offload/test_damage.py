@@ -164,11 +164,21 @@ def test_what_befalls_the_cold_table_is_repaired_or_stops_that_table_with_the_co
     damaged.check(*names)
 
 
-def test_a_cold_table_that_was_replaced_is_not_filled_anew_but_comes_back(workbench):
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "(at timestamp) USING iceberg",
+        "(at timestamp, sequence decimal(20, 0), symbol string, price decimal(38, 18), note string) USING iceberg "
+        "PARTITIONED BY (days(at))",
+    ],
+    ids=["otherwise", "alike"],
+)
+def test_a_replaced_cold_table_comes_back(workbench, definition):
     damaged = Damaged(workbench, ["replaced"])
     table, catalog = damaged.tables["replaced"], workbench.cold_catalog.name
     before = damaged.cold("replaced").metadata_location
-    workbench.spark.ask("sql", f"CREATE OR REPLACE TABLE {catalog}.cold.{table} (at timestamp) USING iceberg")
+    name = f"{catalog}.cold.{table}"
+    workbench.spark.ask("sql", f"CREATE OR REPLACE TABLE {name} {definition}")
     assert damaged.cold("replaced").metadata.metadata_log[-1].metadata_file == before
     damaged.add_rows(2)
     cycle = damaged.cycle()
