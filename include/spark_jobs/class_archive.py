@@ -19,7 +19,7 @@ from k2_offload.core.exactly_once import Stamp, WindowId
 from k2_offload.core.windows import Window
 from offload_job.cold_table_writer import ColdTableWriter
 from offload_job.jvm import Jvm, java_map, start_jvm
-from offload_job.publishing import fast_forward
+from offload_job.publishing import publish_window
 
 _DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -52,7 +52,7 @@ def publish_a_file(jvm: Jvm, warehouse: Path) -> None:
     for attempt in ("first", "second"):
         cold.published()
         staged = cold.stage_files([cold.data_file(uri, "at_day", _DAY.date())], Stamp(window_id, "at", attempt))
-        fast_forward(cold, staged.snapshot_id)
+        publish_window(cold, staged.snapshot_id)
 
 
 def knock(jvm: Jvm) -> None:

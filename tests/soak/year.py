@@ -162,7 +162,7 @@ def move_all(cycle, run, note=lambda *_: None):
             run(Plan("year", tuple(planned)).to_json())
             moved = True
         for table in tables:
-            note(table.name, cycle.commit(table)[1])
+            note(table.name, cycle.commit(table))
     return moved
 
 

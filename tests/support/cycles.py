@@ -13,7 +13,6 @@ from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.cold_catalog import ColdCatalog
 from k2_offload.adapters.ledger import Ledger
 from k2_offload.adapters.table_file import parse_tables
-from k2_offload.core.exactly_once import Published
 from k2_offload.core.plan import PlannedWindow
 from k2_offload.core.tables import Tables, TableSpec
 from k2_offload.work import cycle
@@ -46,7 +45,7 @@ class Cycle:
     def plan(self, table: TableSpec, upstream_watermarks: dict[str, datetime] | None = None) -> PlannedWindow | None:
         return cycle.plan(self.tiers, table, self.dag_run_id, upstream_watermarks)
 
-    def commit(self, table: TableSpec) -> tuple[Published | None, datetime | None]:
+    def commit(self, table: TableSpec) -> datetime | None:
         return cycle.commit(self.tiers, table)
 
     def mark_failed(self, table: TableSpec, reason: str) -> None:

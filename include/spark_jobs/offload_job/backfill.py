@@ -14,7 +14,7 @@ from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.limits import PUBLISH_ATTEMPTS
 from k2_offload.core.plan import PlannedBackfill
 from k2_offload.core.splits import split_days
-from offload_job.publishing import MAIN, publish_staged
+from offload_job.publishing import MAIN, publish_between
 from offload_job.steps import Steps
 from offload_job.transport import check_source, text_checked
 
@@ -75,7 +75,7 @@ def backfill(
             return None
         cold.check_columns(planned.columns)
         reached(FaultPoint.BACKFILL_CHECKED, planned.table)
-        if checked == stamp and publish_staged(cold, staged.snapshot_id, (MAIN, HEALED_BRANCH), FaultPoint.BACKFILLED):
+        if checked == stamp and publish_between(cold, staged.snapshot_id, (MAIN, HEALED_BRANCH), FaultPoint.BACKFILLED):
             return staged
         latest = _check(planned, backfill_id, cold, cold.head, counted, new_attempt())
         if latest is None:

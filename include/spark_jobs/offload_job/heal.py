@@ -15,7 +15,7 @@ from k2_offload.core.heal import HealId, HealStamp, audit_heal, check_swap
 from k2_offload.core.limits import PUBLISH_ATTEMPTS
 from k2_offload.core.plan import PlannedHeal
 from k2_offload.core.splits import split_days
-from offload_job.publishing import MAIN, publish_staged
+from offload_job.publishing import MAIN, publish_between
 from offload_job.steps import Steps
 from offload_job.transport import check_source, text_checked
 
@@ -76,7 +76,7 @@ def heal(
         cold.check_columns(planned.columns)
         cold.check_stored(swapped.snapshot_id)
         said, checked = checked, _check(planned, heal_id, cold, swap, cold.parent_of(swapped.snapshot_id))
-        if said == checked and publish_staged(cold, swapped.snapshot_id, (MAIN, HEALED_BRANCH), FaultPoint.HEALED):
+        if said == checked and publish_between(cold, swapped.snapshot_id, (MAIN, HEALED_BRANCH), FaultPoint.HEALED):
             return swapped
     raise OffloadError(
         f"{planned.table} {heal_id.day}: other writers committed to the cold table {PUBLISH_ATTEMPTS} times in a row "

@@ -13,7 +13,7 @@ from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.limits import PUBLISH_ATTEMPTS
 from k2_offload.core.plan import PlannedWindow
 from k2_offload.core.splits import split_days
-from offload_job.publishing import fast_forward
+from offload_job.publishing import publish_window
 from offload_job.steps import Steps
 from offload_job.transport import check_source, text_checked
 
@@ -79,7 +79,7 @@ def _publish(
         cold.check_columns(planned.columns)
         cold.check_stored(snapshot_id)
         reached(FaultPoint.ANCESTORS_CHECKED, table)
-        if cold.skips(cold.parent_of(snapshot_id)) == stamp.skips and fast_forward(cold, snapshot_id):
+        if cold.skips(cold.parent_of(snapshot_id)) == stamp.skips and publish_window(cold, snapshot_id):
             return True
         stamp = replace(stamp, attempt=new_attempt(), skips=cold.skips())
         snapshot_id = cold.stage_again(snapshot_id, stamp)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MAIN = "main"
 
 
-def fast_forward(cold: ColdTableWriter, snapshot_id: int) -> bool:
+def publish_window(cold: ColdTableWriter, snapshot_id: int) -> bool:
     """Move main, and the marker of the last published window, to a staged snapshot.
 
     :returns: ``False`` if main is no longer an ancestor of it, or another commit came between: stage again
@@ -41,7 +41,7 @@ def fast_forward(cold: ColdTableWriter, snapshot_id: int) -> bool:
     return True
 
 
-def publish_staged(cold: ColdTableWriter, snapshot_id: int, branches: Sequence[str], point: FaultPoint) -> bool:
+def publish_between(cold: ColdTableWriter, snapshot_id: int, branches: Sequence[str], point: FaultPoint) -> bool:
     """Move main from a staged snapshot's parent to the snapshot.
 
     :param branches: to move with it: of a heal or a backfill, also the branch of the last of those

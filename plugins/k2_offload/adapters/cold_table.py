@@ -268,7 +268,7 @@ class ColdTable:
         return (task.file for task in self._table.scan(row_filter).plan_files())
 
     @_told
-    def adopt(
+    def publish_without_rows(
         self,
         window_id: WindowId,
         cut_on: str,
@@ -277,7 +277,7 @@ class ColdTable:
         properties: Mapping[str, str] = MappingProxyType({}),
         ledger_id: str | None = None,
     ) -> None:
-        """Record that the table holds a window: a snapshot without rows that carries its identity.
+        """Publish a window by a snapshot without rows that carries its identity: they are there, or are left out.
 
         :param cut_on: the column whose times the window's bounds are
         :param skipped_rows: how many of its rows are left out for good; who reads the chain next puts that on record

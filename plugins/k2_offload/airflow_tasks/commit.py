@@ -54,7 +54,7 @@ class CommitWatermarkOperator(TellsChanges, BaseOperator):
             for table in tiers.tables.in_layer(self.layer):
                 found: dict[int, Change] = {}
                 try:
-                    _, watermark = with_retries(partial(commit, tiers, table, seen=remember(found, table)))
+                    watermark = with_retries(partial(commit, tiers, table, seen=remember(found, table)))
                 except OffloadError as error:
                     log.error("%s", error)
                     failures.append(error)

@@ -163,7 +163,7 @@ def adopt(tiers: Tiers, seen: Look, *, keep_duplicates: bool = False) -> None:
     properties = cold.foreign.missing_properties(table) | {ADOPTED_PROPERTY: record}
     with tiers.ledger.locked(table.name) as locked:
         follow_chain(table.name, locked.entry(), cold.uuid, None)
-        cold.adopt(window_id, table.timestamp_column, properties=properties, ledger_id=locked.ledger_id)
+        cold.publish_without_rows(window_id, table.timestamp_column, properties=properties, ledger_id=locked.ledger_id)
     commit(tiers, table)
 
 

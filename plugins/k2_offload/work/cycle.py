@@ -102,19 +102,19 @@ def plan(
 
 def commit(
     tiers: Tiers, table: TableSpec, *, may_start_over: bool = False, seen: Seen = lambda *_: None
-) -> tuple[Published | None, datetime | None]:
+) -> datetime | None:
     """Record what the cold table holds.
 
     :param may_start_over: see :func:`refuse_to_start_over`
     :param seen: as of :func:`plan`; it counts once this has returned
-    :returns: the window that was open and is now known as published, if any; and the watermark, if there is one
+    :returns: the watermark, if there is one
     :raises OffloadError: if the cold table cannot be read, or is not the one the ledger has followed
     """
     reached(FaultPoint.COMMIT_STARTED, table.name)
     with tiers.ledger.locked(table.name) as locked:
         cold = tiers.catalog.load(table)
         if cold is None:
-            return None, None
+            return None
         entry = locked.entry()
         if not may_start_over:
             refuse_to_start_over(tiers, table, entry, cold)
@@ -127,7 +127,7 @@ def commit(
             )
         reached(FaultPoint.WATERMARK_WRITTEN, table.name)
     reached(FaultPoint.COMMITTED, table.name)
-    return (cold.published if state.committed else None), state.watermark
+    return state.watermark
 
 
 def refuse_to_start_over(tiers: Tiers, table: TableSpec, entry: LedgerEntry, cold: ColdTable) -> None:
@@ -254,7 +254,7 @@ def _begin_at_the_front(
     """Leave out all that a new table's first window would move, until it is brought by `k2 backfill`."""
     rows = tiers.clickhouse.count_within(table, window)
     skips, ledger_id = Skips().skipping(window), locked.ledger_id
-    cold.adopt(WindowId(cold.uuid, window), table.timestamp_column, rows, skips, ledger_id=ledger_id)
+    cold.publish_without_rows(WindowId(cold.uuid, window), table.timestamp_column, rows, skips, ledger_id=ledger_id)
     locked.set_looked(first_contact(now, table.warm_retention))
     log.warning(
         "%s: begins at %s, as the table file says; %d rows before it are left to `k2 backfill %s`",

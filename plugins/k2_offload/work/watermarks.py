@@ -96,7 +96,7 @@ def accept(tiers: Tiers, table: TableSpec, reading: ColdReading) -> None:
     with tiers.ledger.locked(table.name) as locked:
         if reading.cold is not None and reading.adopt is not None:
             skips, ledger_id = _passed_on(table, reading.cold, reading.adopt), locked.ledger_id
-            reading.cold.adopt(reading.adopt, table.timestamp_column, skips=skips, ledger_id=ledger_id)
+            reading.cold.publish_without_rows(reading.adopt, table.timestamp_column, skips=skips, ledger_id=ledger_id)
         locked.forget_cold_table()
         if reading.cold is None:
             tiers.catalog.create(table, columns)
@@ -213,7 +213,7 @@ def skip(tiers: Tiers, table: TableSpec, found: Skip) -> None:
         window_id = WindowId(cold.uuid, found.window)
         decide_publish(table.name, window_id, table.timestamp_column, cold.uuid, cold.published)
         skips, ledger_id = cold.skips.skipping(found.window), locked.ledger_id
-        cold.adopt(window_id, table.timestamp_column, found.rows, skips, ledger_id=ledger_id)
+        cold.publish_without_rows(window_id, table.timestamp_column, found.rows, skips, ledger_id=ledger_id)
     commit(tiers, table)  # records what was skipped, as the next cycle would
     if found.watermark == FIRST_WATERMARK:
         with tiers.ledger.locked(table.name) as locked:

@@ -32,7 +32,7 @@ from k2_offload.core.windows import Window
 from k2_offload.work.verify_seals import read_content
 from offload_job.cold_table_writer import ColdTableWriter, open_catalog
 from offload_job.move import move
-from offload_job.publishing import fast_forward
+from offload_job.publishing import publish_window
 from offload_job.transports.export import ExportTransport
 from tests.model.actors import Blocked
 from tests.model.iceberg import SIMULATED_JVM, SimulatedColdTable
@@ -248,7 +248,7 @@ def test_a_staged_snapshot_is_seen_by_no_reader_until_it_is_published(lab):
     assert (staged.rows, staged.rows_before, staged.rows_after) == (3, 0, 3)
     assert (lab.head, lab.rows) == (None, 0)
     assert lab.snapshot(staged.snapshot_id) is not None
-    assert fast_forward(cold, staged.snapshot_id)
+    assert publish_window(cold, staged.snapshot_id)
     assert (lab.head, lab.rows) == (staged.snapshot_id, 3)
     assert lab.metadata.refs[PUBLISHED_BRANCH].snapshot_id == staged.snapshot_id
 
@@ -270,7 +270,7 @@ def test_fast_forward_is_refused_when_main_has_moved(lab):
     slow = lab.job_table()
     staged = lab.stage(slow, planned)
     head = lab.publish()
-    assert not fast_forward(slow, staged.snapshot_id)
+    assert not publish_window(slow, staged.snapshot_id)
     assert (lab.head, lab.rows) == (head, 2)
     assert lab.metadata.refs[PUBLISHED_BRANCH].snapshot_id == head
 
@@ -280,8 +280,8 @@ def test_another_staged_snapshot_does_not_hinder_fast_forward(lab):
     planned = lab.plan()
     tables = [lab.job_table() for _ in range(2)]
     first, second = (lab.stage(cold, planned) for cold in tables)
-    assert fast_forward(tables[0], first.snapshot_id)
-    assert not fast_forward(tables[1], second.snapshot_id)
+    assert publish_window(tables[0], first.snapshot_id)
+    assert not publish_window(tables[1], second.snapshot_id)
     assert lab.head == first.snapshot_id
 
 
@@ -359,7 +359,7 @@ def test_compaction_moves_main_and_keeps_the_rows_and_the_window_is_staged_again
     head = lab.head
     assert head != first
     assert lab.rows == 2
-    assert not fast_forward(cold, staged.snapshot_id)
+    assert not publish_window(cold, staged.snapshot_id)
     compacted = lab.snapshot(head)
     assert compacted.parent_snapshot_id == first
     counts = compacted.summary.additional_properties
@@ -370,7 +370,7 @@ def test_compaction_moves_main_and_keeps_the_rows_and_the_window_is_staged_again
     assert (on_top.snapshot_id, on_top.parent_id) == (again, head)
     assert (on_top.rows, on_top.rows_before, on_top.rows_after) == (1, 2, 3)
     assert cold.parent_of(again) == head
-    assert fast_forward(cold, again)
+    assert publish_window(cold, again)
     assert lab.rows == 3
 
 

@@ -12,7 +12,7 @@ from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.limits import PUBLISH_ATTEMPTS
 from k2_offload.core.maintenance import RewriteStamp, audit_rewrite
 from k2_offload.core.text import show_days
-from offload_job.publishing import MAIN, publish_staged
+from offload_job.publishing import MAIN, publish_between
 
 if TYPE_CHECKING:
     from k2_offload.core.exactly_once import Snapshot
@@ -79,7 +79,7 @@ def rewrite_days(
     reached(FaultPoint.REWRITE_AUDITED, planned.table)
     for _ in range(PUBLISH_ATTEMPTS):
         cold.check_stored(staged.snapshot_id)
-        if publish_staged(cold, staged.snapshot_id, (MAIN,), FaultPoint.REWRITE_PUBLISHED):
+        if publish_between(cold, staged.snapshot_id, (MAIN,), FaultPoint.REWRITE_PUBLISHED):
             return staged
         staged = swap.stage_rewrite(removed, added, old.base, RewriteStamp(old.days, new_attempt()))
         reached(FaultPoint.REWRITE_STAGED_AGAIN, planned.table)

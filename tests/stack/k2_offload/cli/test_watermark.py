@@ -124,8 +124,8 @@ class CutOff:
     def __getattr__(self, name):
         return getattr(self._cold, name)
 
-    def adopt(self, *what, **how):
-        self._cold.adopt(*what, **how)
+    def publish_without_rows(self, *what, **how):
+        self._cold.publish_without_rows(*what, **how)
         holders = "SELECT pid FROM pg_locks WHERE relation = 'k2_offload.offload_watermarks'::regclass"
         with psycopg.connect(self._dsn) as connection:
             ended = connection.execute(f"SELECT pg_terminate_backend(pid) FROM ({holders} AND granted) AS holders")
@@ -196,13 +196,13 @@ def test_a_snapshot_without_rows_is_never_put_on_top_of_what_was_not_seen(shell,
         transaction.update_snapshot().fast_append().commit()
     refs = shell.cold(moved).metadata.refs
     with pytest.raises(StaleWindow, match="another writer committed"):
-        seen.adopt(seen.published.window_id, "at")
+        seen.publish_without_rows(seen.published.window_id, "at")
     after = shell.cold(moved).metadata
     assert after.refs == refs
     assert "commit.retry.num-retries" not in after.properties
 
     now = cycle.catalog.load(cycle.tables[moved])
-    now.adopt(now.published.window_id, "at")
+    now.publish_without_rows(now.published.window_id, "at")
     after = shell.cold(moved).metadata
     assert after.refs[PUBLISHED_BRANCH].snapshot_id == after.current_snapshot_id
     assert "commit.retry.num-retries" not in after.properties
