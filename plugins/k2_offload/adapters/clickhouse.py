@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, timedelta
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import starmap
 from typing import Any
 
@@ -118,6 +118,7 @@ class ClickHouse:
         self._endpoint = endpoint
         self._clock = clock
         self._check = check
+        self._checking = False
 
     @cached_property
     def _client(self) -> Any:
@@ -144,13 +145,13 @@ class ClickHouse:
         )
         _limit_greeting(client.connection, _seconds_for_each(endpoint))
         if self._check is not None:
-            _check_first(client.connection, partial(self._check, self))
+            _connect_only_if(client.connection, lambda: self._checking)
         return client
 
     @property
     def host(self) -> str:
         """The server that this is connected to; the first one before that."""
-        return str(self._client.connection.host or self._endpoint.host)
+        return str(getattr(self._client.connection, "host", None) or self._endpoint.host)
 
     @property
     def address(self) -> str:
@@ -176,7 +177,7 @@ class ClickHouse:
         from clickhouse_driver import errors  # noqa: PLC0415 - see above
 
         try:
-            rows: list[tuple[Any, ...]] = client.execute(sql)
+            rows: list[tuple[Any, ...]] = self._ask(client, sql)
         except (OSError, EOFError, errors.NetworkError, errors.SocketTimeoutError) as error:
             client.disconnect()
             reason = str(error) or type(error).__name__
@@ -197,6 +198,28 @@ class ClickHouse:
                 raise (StoreRefused if is_store_refusal(message) else StoreFailed)(message) from error
             raise OffloadError(f"ClickHouse refused a query (code {error.code}): {message}") from error
         return rows
+
+    def _ask(self, client: Any, sql: str) -> Any:
+        if self._check is None or self._checking:
+            return client.execute(sql)
+        self._connect_checked(client, self._check)
+        try:
+            return client.execute(sql)
+        except _NotConnectedError:  # any more; nothing was sent
+            self._connect_checked(client, self._check)
+            return client.execute(sql)
+
+    def _connect_checked(self, client: Any, check: Callable[[ClickHouse], None]) -> None:
+        if client.connection.connected:
+            return
+        self._checking = True
+        try:
+            check(self)
+        except BaseException:
+            client.disconnect()
+            raise
+        finally:
+            self._checking = False
 
     def close(self) -> None:
         """End the connection."""
@@ -430,15 +453,19 @@ def _limit_greeting(connection: Any, seconds: float) -> None:
     connection.receive_hello = receive_hello
 
 
-def _check_first(connection: Any, check: Callable[[], None]) -> None:
-    """Check whoever is connected to: between two statements, the driver takes another server in silence."""
+class _NotConnectedError(ConnectionError):
+    """The connection was lost between two statements, where the driver would take another server in silence."""
+
+
+def _connect_only_if(connection: Any, may_connect: Callable[[], bool]) -> None:
     connect = connection.connect
 
-    def connect_and_check() -> None:
+    def connect_if() -> None:
+        if not may_connect():
+            raise _NotConnectedError("the connection was lost")
         connect()
-        check()
 
-    connection.connect = connect_and_check
+    connection.connect = connect_if
 
 
 def _check_exists(table: TableSpec, column: str, types: Mapping[str, str]) -> None:

@@ -130,9 +130,11 @@ def test_each_server_is_checked_before_it_is_asked_also_where_the_driver_takes_i
     checked = []
 
     def check(clickhouse):
-        checked.append((clickhouse.host, clickhouse.execute("SELECT 'check'")))
+        answer = clickhouse.execute("SELECT 'check'")
+        checked.append((clickhouse.host, answer))
 
     with closing(ClickHouse(clickhouse_endpoint(load_settings()), check=check)) as clickhouse:
+        assert clickhouse.host == FIRST_HOST
         assert [clickhouse.execute(f"SELECT {n}") for n in (1, 2)] == [[(1,)], [(2,)]]
         servers.first.kill()
         assert clickhouse.execute("SELECT 3") == [(3,)]

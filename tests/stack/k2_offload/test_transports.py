@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from airflow.sdk import BaseHook
 
+from k2_offload.adapters.settings import load_settings
 from k2_offload.core.errors import InvalidTablesFile
 from k2_offload.core.transports import TRANSPORTS
 from tests.stack.k2_offload import copied_transport
@@ -48,3 +51,19 @@ def test_a_table_that_lacks_what_it_needs_is_refused(workbench, copied):
 def test_nobody_else_knows_it(workbench):
     with pytest.raises(InvalidTablesFile, match=r"'transport': expected one of export, jdbc$"):
         workbench.cycle(workbench.spec("any", transport="copied"))
+
+
+def test_jdbc_writes_into_a_catalog_whose_name_has_a_hyphen(workbench, monkeypatch):
+    real = BaseHook.get_connection(load_settings().catalog_conn_id)
+    fields = {key: getattr(real, key) for key in ("conn_type", "host", "port", "login", "password", "schema")}
+    extra = real.extra_dejson | {"catalog_name": "k2-lake"}
+    monkeypatch.setenv("AIRFLOW_CONN_WITH_A_HYPHEN", json.dumps(fields | {"extra": extra}))
+    monkeypatch.setenv("AIRFLOW__K2_OFFLOAD__CATALOG_CONN_ID", "with_a_hyphen")
+    table = workbench.create_trades()
+    workbench.insert_trades(table, NOON, 100)
+    cycle = workbench.cycle(workbench.spec(table, transport="jdbc"), now=LATER)
+    code, output = workbench.run_job(cycle.plan(cycle.tables[table]))
+    assert code == 0, output
+    cycle.commit(cycle.tables[table])
+    workbench.check(cycle, [table])
+    assert cycle.catalog.load(cycle.tables[table]).rollback_statement(7).startswith("CALL `k2-lake`.system.")

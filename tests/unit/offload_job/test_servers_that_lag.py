@@ -62,7 +62,7 @@ class Servers:
     """
 
     def __init__(self, *delays: int | None):
-        self.delays, self.asked = list(delays), []
+        self.delays, self.asked, self.closes = list(delays), [], False
 
     def client(self, **_) -> Client:
         return Client(self)
@@ -73,7 +73,7 @@ class Client:
 
     def __init__(self, servers: Servers):
         self._servers, self.connection = servers, self
-        self.host, self.delay = None, None
+        self.host, self.delay, self.connected, self.lost, self.busy = None, None, False, False, False
 
     def receive_hello(self):
         pass
@@ -81,13 +81,22 @@ class Client:
     def connect(self):
         number = len({host for host, _ in self._servers.asked}) + 1
         self.host, self.delay = f"ch{number}", self._servers.delays[0]
+        self.connected, self.lost = True, False
         if len(self._servers.delays) > 1:
             self._servers.delays.pop(0)
 
     def execute(self, sql: str):
-        if self.host is None:
-            self.connection.connect()
+        assert not self.busy, "the driver refuses a query within another, also while it connects"
+        self.busy = True
+        if not self.connected or self.lost:
+            try:
+                self.connection.connect()  # in silence
+            except Exception:
+                self.disconnect()
+                raise
+        self.busy = False
         self._servers.asked.append((self.host, sql))
+        self.lost = self._servers.closes
         if sql == "SELECT break":
             raise EOFError("gone")
         if "FROM system.replicas" in sql:
@@ -95,7 +104,7 @@ class Client:
         return [(1,)]
 
     def disconnect(self):
-        self.host = None
+        self.connected = self.busy = False
 
 
 @pytest.fixture
@@ -106,6 +115,28 @@ def servers(monkeypatch):
         return servers
 
     return answering
+
+
+def test_a_connection_that_was_lost_between_two_statements_is_no_way_around(servers):
+    answering = servers(0, 0, 7200)
+    clickhouse = open_planned(ENDPOINT, WINDOW)
+    clickhouse.execute("SELECT 1")
+    answering.closes = True
+    clickhouse.execute("SELECT 2")
+    answering.closes = False
+    clickhouse.execute("SELECT 3")
+    answering.closes = True
+    clickhouse.execute("SELECT 4")
+    with pytest.raises(ReplicaBehind, match="on server ch3"):
+        clickhouse.execute("SELECT 5")
+    assert [sql for host, sql in answering.asked if host == "ch2" and "replicas" not in sql] == ["SELECT 3", "SELECT 4"]
+
+
+def test_who_closes_each_connection_at_once_is_away(servers):
+    answering = servers(0)
+    answering.closes = True
+    with pytest.raises(Unreachable, match="the connection was lost"):
+        open_planned(ENDPOINT, WINDOW).execute("SELECT 1")
 
 
 def test_a_server_is_asked_once_and_each_one_that_takes_its_place(servers):
@@ -138,9 +169,12 @@ def test_a_server_is_asked_once_and_each_one_that_takes_its_place(servers):
 )
 @pytest.mark.parametrize(("delay", "how"), [(301, "is 301 s behind, and 300 s are the most"), (None, "is read-only")])
 def test_what_is_said_is_what_plan_says(servers, planned, then, delay, how):
-    servers(delay)
-    with pytest.raises(ReplicaBehind, match=f"{how}.*Nothing was moved and no row is lost.*{then}"):
-        open_planned(ENDPOINT, planned).execute("SELECT 1")
+    asked = servers(delay).asked
+    clickhouse = open_planned(ENDPOINT, planned)
+    for _ in range(2):  # it is no better known the second time
+        with pytest.raises(ReplicaBehind, match=f"{how}.*Nothing was moved and no row is lost.*{then}"):
+            clickhouse.execute("SELECT 1")
+    assert "SELECT 1" not in [sql for _, sql in asked]
 
 
 def test_a_source_without_replicas_and_a_plan_of_before_cost_no_query(servers):
