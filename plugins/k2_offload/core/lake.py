@@ -46,8 +46,11 @@ def iceberg_table(location: str, metadata_location: str, lake_collection: str) -
 
 
 def _encoded(path: str) -> str:
-    """An object's key as ClickHouse wants it, as in an URL; Iceberg's libraries take what stands there as it is."""
-    return quote(path.lstrip("/"), safe="/=")
+    """An object's key as ClickHouse wants it, as in an URL; Iceberg's libraries take what stands there as it is.
+
+    Braces stay: a file's name may hold a placeholder, see :func:`k2_offload.core.sql.placeholder`.
+    """
+    return quote(path.lstrip("/"), safe="/={}")
 
 
 def _pinned(metadata: str, folder: str) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from k2_offload.core.errors import ConfigurationError
 from k2_offload.core.lake import iceberg_table, parquet_file
+from k2_offload.core.sql import fill, placeholder
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,12 @@ def test_a_local_table_is_pinned_to_one_metadata_file():
     assert reader == (
         "icebergLocal('/lake/cold/t', SETTINGS iceberg_metadata_file_path = 'metadata/00002-ab.metadata.json')"
     )
+
+
+@pytest.mark.parametrize("store", ["s3://lake/cold/t", "s3a://lake/cold/t", "file:///lake/cold/t", "/lake/cold/t"])
+def test_a_placeholder_in_a_files_name_can_be_filled(store):
+    written = parquet_file(f"{store}/data/at_day=2026-03-04/a-{placeholder('try')}.parquet", "k2_lake")
+    assert "t/data/at_day=2026-03-04/a-7.parquet" in fill(written, **{"try": 7})
 
 
 def test_a_table_on_s3_is_read_through_the_named_collection():
