@@ -217,7 +217,7 @@ class Connection:
             ]
         else:
             entries = filter(None, [self._server.entries.get(values["table"])])
-            self._result = [_known(entry.row) for entry in entries]
+            self._result = [(*_known(entry.row), self._server.ledger_id) for entry in entries]
 
     def _execute_on_seals(self, name: str, values: Mapping[str, Any]):
         if name == "has_seals":

@@ -33,7 +33,8 @@ WHERE table_name = %(table)s
 FOR UPDATE;
 
 -- name: look_at_table
-SELECT last_offload_timestamp, cold_table_uuid, looked_at, cleared_until, row_limit
+SELECT last_offload_timestamp, cold_table_uuid, looked_at, cleared_until, row_limit,
+       (SELECT ledger_id::text FROM k2_offload.offload_ledger)
 FROM k2_offload.offload_watermarks
 WHERE table_name = %(table)s;
 

@@ -60,18 +60,14 @@ ALL_OR_AN_ERROR = {
     "additional_table_filters": "{}",
     "apply_deleted_mask": 1,
     "apply_patch_parts": 1,
-    "final": 0,
     "use_query_cache": 0,
     "limit": 0,
     "offset": 0,
 }
-"""Whatever the user's profile says: an answer with less than all rows, with deleted ones or of before is none.
+"""Whatever the user's profile says: an answer with less than all rows, with deleted ones or of before is none."""
 
-Whether rows are merged while they are read (``final``) is the table file's to say.
-"""
-
-_SETTINGS = {**ALL_OR_AN_ERROR, "s3_retry_attempts": STORE_ATTEMPTS, "session_timezone": ""}
-"""By default ClickHouse asks a store 500 times, longer than a task lives. A TTL goes by the server's time zone."""
+_SETTINGS = {**ALL_OR_AN_ERROR, "s3_retry_attempts": STORE_ATTEMPTS}
+"""By default ClickHouse asks a store 500 times, longer than a task lives."""
 
 _REFUSED = {81, 192, 193, 497, 516}
 """Codes for: no such database, no such user, wrong password, not granted, authentication failed."""

@@ -127,10 +127,10 @@ class Ledger:
     def read_entry(self, table: str) -> LedgerEntry:
         """What the ledger believes of a table, for who only looks."""
         values = {"table": table}
-        [known] = self._look("look_at_table", values) or [(None,) * 5]
+        [known] = self._look("look_at_table", values) or [(None,) * 6]
         [opened] = self._look("open_window_of", values) or [None]
-        watermark, table_uuid, looked_at, cleared_until, row_limit = known
-        return ledger_entry(table_uuid, watermark, opened, Looked(looked_at, cleared_until), row_limit)
+        watermark, table_uuid, looked_at, cleared_until, row_limit, ledger_id = known
+        return ledger_entry(table_uuid, watermark, opened, Looked(looked_at, cleared_until), row_limit, ledger_id)
 
     def read_gaps(self) -> dict[str, list[Gap]]:
         """What each table has missed, by name; tables without gaps are missing."""

@@ -198,13 +198,11 @@ def _lag(table: TableObservation, _: datetime, pause: timedelta) -> Finding | No
 def _ttl(table: TableObservation, _: datetime, pause: timedelta) -> Finding | None:
     if table.lag_seconds is None:
         return _unknown("TTL", table)
-    if (
-        table.ttl_seconds is None
-        or table.ttl_seconds >= DAY.total_seconds()
-        or table.lag_seconds <= _late(table, pause).total_seconds()
-    ):
+    if table.ttl_seconds is None or table.ttl_seconds >= DAY.total_seconds():
         return None
     left = timedelta(seconds=table.ttl_seconds)
+    if table.lag_seconds <= (HOUR if left < HOUR else _late(table, pause)).total_seconds():
+        return None
     state, found = (State.RED if left < HOUR else State.WARNING), f"{show_duration(left)} left for the oldest row"
     page = "watermark.md#rows-are-about-to-expire"
     return Finding("TTL", state, found, table.name, "SYSTEM STOP TTL MERGES, in ClickHouse; then k2 run", page)

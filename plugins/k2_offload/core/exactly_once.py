@@ -256,13 +256,7 @@ def find_published(
             return Published(snapshot, snapshot.window_id)
         left.append(snapshot)
     if head is None and PUBLISHED_BRANCH in branches:
-        raise DamagedTable(
-            f"{table}: the cold table shows no snapshot, and branch '{PUBLISHED_BRANCH}' still has its last window: "
-            "somebody has replaced it (CREATE OR REPLACE TABLE). Nothing was changed and no row is lost. "
-            f"`k2 register {table} --from FILE` brings all rows back, with its metadata file from before that "
-            "(docs/disaster.md). Only if it is to be filled anew from what ClickHouse still has: "
-            f"ALTER TABLE … DROP BRANCH {PUBLISHED_BRANCH}."
-        )
+        raise _replaced(table)
     expired_below = left[-1].parent_id if left else head
     marker = snapshot_of(branches[PUBLISHED_BRANCH]) if PUBLISHED_BRANCH in branches else None
     is_younger = left and marker is not None and marker.sequence_number < left[-1].sequence_number
@@ -282,6 +276,16 @@ def find_published(
     return None
 
 
+def _replaced(table: str) -> DamagedTable:
+    return DamagedTable(
+        f"{table}: the cold table's history begins anew, and branch '{PUBLISHED_BRANCH}' still has its last window: "
+        "somebody has replaced it (CREATE OR REPLACE TABLE). Nothing was changed and no row is lost. "
+        f"`k2 register {table} --from FILE` brings all rows back, with its metadata file from before that "
+        "(docs/disaster.md). Only if the rows from before are to go for good, beside those that ClickHouse still has: "
+        f"ALTER TABLE … DROP BRANCH {PUBLISHED_BRANCH}."
+    )
+
+
 def _published_before(
     table: str,
     table_uuid: str,
@@ -293,6 +297,10 @@ def _published_before(
         window_id = marker.window_id
         if window_id is not None and window_id.table_uuid == table_uuid and _comes_before(left, marker, healed):
             return Published(marker, window_id)
+        oldest = left[-1]
+        begins_anew = oldest.parent_id is None and oldest.counted and oldest.rows_before == 0
+        if begins_anew and marker.sequence_number < oldest.sequence_number:
+            raise _replaced(table)
     raise DamagedTable(
         f"{table}: the cold table's snapshots were expired past its last offloaded window, and branch "
         f"'{PUBLISHED_BRANCH}' does not say which that was. Nothing was changed and no row is lost. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import ClassVar
@@ -16,8 +17,8 @@ _WHICH_CLICKHOUSE = ("servers", "http_port", "user", "database", "secure")
 _WHICH_CATALOG = ("type", "catalog-impl", "uri", "warehouse", "jdbc.user", "s3.endpoint", "s3.region")
 _WHICH_PART = ("prefix", "client.region", "s3.access-key-id")
 """What else leads elsewhere within a REST catalog or a store, besides its client's id and headers (a realm's name)."""
-_HEADER = "header."
-_PASSWORD_HEADER = f"{_HEADER}authorization"
+_HEADER = re.compile(r"header\.(?!.*(?:auth|key|token|secret|cookie))", re.IGNORECASE)
+"""Of a REST catalog: a name, such as a realm's, and no password, as far as its own name tells."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,7 @@ class JobConnections:
 
     def _part_of_catalog(self) -> list[tuple[str, str]]:
         java = self.catalog.java
-        part = {
-            key: value
-            for key, value in java.items()
-            if key in _WHICH_PART or (key.startswith(_HEADER) and key.lower() != _PASSWORD_HEADER)
-        }
+        part = {key: value for key, value in java.items() if key in _WHICH_PART or _HEADER.match(key)}
         client_id, colon, _ = java.get("credential", "").partition(":")
         return sorted((part | {"credential": client_id} if colon else part).items())
 

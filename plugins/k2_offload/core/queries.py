@@ -119,6 +119,10 @@ def oldest_row(table: TableSpec, since_micros: int, before_micros: int) -> str:
     )
 
 
+_IN_THE_SERVERS_ZONE = " SETTINGS session_timezone = ''"
+"""A date is the midnight of the server's zone for a TTL, whatever that of the user's profile is."""
+
+
 def first_expiry(table: TableSpec, storage: Storage, since_micros: int) -> str:
     """One row: the times, in microseconds since 1970, at which each rule may remove the first row from a time on.
 
@@ -127,7 +131,7 @@ def first_expiry(table: TableSpec, storage: Storage, since_micros: int) -> str:
     firsts = (f"minOrNullIf({_expiry(removal)}, {removal.condition_sql or '1'})" for removal in storage.removals)
     return (
         f"SELECT {', '.join(firsts)} FROM {qualified(storage.name)} AS {SOURCE} "
-        f"WHERE {source_column(table.timestamp_column)} >= {instant(since_micros)}"
+        f"WHERE {source_column(table.timestamp_column)} >= {instant(since_micros)}{_IN_THE_SERVERS_ZONE}"
     )
 
 
@@ -135,11 +139,11 @@ def expiry_of(table: TableSpec, storage: Storage, micros: int) -> str:
     """One row: when each rule may remove a row of a time, whatever its condition; fails if it needs other columns."""
     times = dict.fromkeys((table.timestamp_column, table.partition_column))
     row = ", ".join(f"{instant(micros)} AS {quote(column)}" for column in times)
-    return f"SELECT {', '.join(map(_expiry, storage.removals))} FROM (SELECT {row})"
+    return f"SELECT {', '.join(map(_expiry, storage.removals))} FROM (SELECT {row}){_IN_THE_SERVERS_ZONE}"
 
 
 def _expiry(removal: Removal) -> str:
-    # Without a time zone: a date is the midnight of the server's, as it is for the TTL.
+    # Without a time zone: see _IN_THE_SERVERS_ZONE.
     return f"toUnixTimestamp64Micro(toDateTime64({removal.expires_sql}, 6))"
 
 

@@ -22,6 +22,7 @@ from k2_offload.core.skips import intersect, merge, subtract
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import Window, format_time
+from k2_offload.work.cycle import planning_ledger
 from k2_offload.work.tiers import Tiers
 from k2_offload.work.ttl import read_kept_for_now
 
@@ -167,11 +168,12 @@ def plan_backfills(
     if found.nulls and not accept_null:
         raise OffloadError(describe_nulls(found))
     count = partial(tiers.clickhouse.rows_per_step, table)
+    ledger_id = planning_ledger(tiers, table, found.cold)
     while left:
         whole = left[-1] if newest_first else left[0]
         limit = min(max_rows or table.max_window_rows, table.max_window_rows)
         window, counts = cut_by_rows(table.name, whole, count, limit, from_end=newest_first, check=check_no_fewer_left)
-        yield _planned(found, window, counts.total, tiers.ledger.read_id())
+        yield _planned(found, window, counts.total, ledger_id)
         left = subtract(left, [window])
 
 

@@ -27,6 +27,7 @@ from k2_offload.core.exactly_once import (
     WindowId,
     check_cut,
     follow_chain,
+    refuse_another_ledger,
     refuse_to_recreate,
     starting_over,
     watermark_of,
@@ -128,6 +129,16 @@ def commit(
         reached(FaultPoint.WATERMARK_WRITTEN, table.name)
     reached(FaultPoint.COMMITTED, table.name)
     return state.watermark
+
+
+def planning_ledger(tiers: Tiers, table: TableSpec, cold: ColdTable) -> str | None:
+    """Which ledger plans what comes between windows: a heal, or a backfill.
+
+    :raises DamagedTable: if another deployment's window is the newest one; a person decides which of the two goes on
+    """
+    entry = tiers.ledger.read_entry(table.name)
+    refuse_another_ledger(table.name, cold.published, entry.ledger_id, entry.table_uuid, entry.watermark)
+    return entry.ledger_id
 
 
 def refuse_to_start_over(tiers: Tiers, table: TableSpec, entry: LedgerEntry, cold: ColdTable) -> None:

@@ -29,6 +29,7 @@ from k2_offload.core.plan import PlannedHeal, plan_rows
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import first_line
 from k2_offload.work.compare import TableDays, compare_day, count_days, describe
+from k2_offload.work.cycle import planning_ledger
 from k2_offload.work.tiers import WORKER, Tiers
 
 log = logging.getLogger(__name__)
@@ -221,7 +222,9 @@ def _reconcile(tiers: Tiers, counted: TableDays, day: date, going_rows: int, *, 
         obstacle = "the new files could not be read back: [k2_offload] cold_reader is not clickhouse"
     # While columns change, a heal would leave out values that the cold table has room for in a moment.
     may_be_healed = found.differs and obstacle is None and not counted.changing
-    heals = (plan_heal(counted, found, tiers.ledger.read_id()),) if may_be_healed else ()
+    heals: tuple[PlannedHeal, ...] = ()
+    if may_be_healed:
+        heals = (plan_heal(counted, found, planning_ledger(tiers, counted.table, counted.cold_table)),)
     now = tiers.now()
     unequal_since = tiers.ledger.record_day(found, found.problem or obstacle, now) if keep else None
     overdue = unequal_since is not None and now - unequal_since > HEALED_WITHIN

@@ -11,7 +11,7 @@ from clickhouse_driver import Client
 from k2_offload.adapters.clickhouse import ALL_OR_AN_ERROR
 from k2_offload.core.errors import InvalidSource, OffloadError, Unreachable, UnsupportedType
 from k2_offload.core.exactly_once import FIRST_WATERMARK, Published, watermark_of
-from k2_offload.core.queries import expiry_of
+from k2_offload.core.queries import expiry_of, first_expiry
 from k2_offload.core.windows import to_micros
 from tests.support.ledger import change_ledger
 
@@ -90,18 +90,17 @@ def test_no_profile_changes_an_answer(workbench, monkeypatch, settings):
             assert (rows == 199_999) is fixed, rows
 
 
-@pytest.mark.parametrize("profile", [{"apply_patch_parts": 0}, {"final": 1}], ids=lambda profile: next(iter(profile)))
-def test_no_profile_says_which_rows_are_current(workbench, monkeypatch, profile):
+def test_no_profile_shows_rows_as_they_were_before_an_update(workbench, monkeypatch):
     table = f"{workbench.name}_versions"
     workbench.sql(
         f"CREATE TABLE {table} (at DateTime64(6, 'UTC'), sequence UInt64, symbol String) "
-        "ENGINE = ReplacingMergeTree ORDER BY at "
+        "ENGINE = MergeTree ORDER BY at "
         "SETTINGS enable_block_number_column = 1, enable_block_offset_column = 1"
     )
     for sequence in (1, 2):
         workbench.sql(f"INSERT INTO {table} VALUES ('2026-03-02 12:00:00', {sequence}, 'old')")
     workbench.sql(f"UPDATE {table} SET symbol = 'new' WHERE 1 SETTINGS allow_experimental_lightweight_update = 1")
-    for fixed, tiers in under_profile(workbench, monkeypatch, table, profile):
+    for fixed, tiers in under_profile(workbench, monkeypatch, table, {"apply_patch_parts": 0}):
         rows = tiers.clickhouse.execute(f"SELECT sequence, symbol FROM k2.{table} ORDER BY sequence")
         assert (rows == [(1, "new"), (2, "new")]) is fixed, rows
 
@@ -112,15 +111,15 @@ def test_no_profile_moves_the_midnight_of_a_ttl(workbench, monkeypatch):
         f"CREATE TABLE {table} (at DateTime64(6, 'UTC'), sequence UInt64, symbol String) "
         "ENGINE = MergeTree ORDER BY at TTL toDate(at) + INTERVAL 30 DAY"
     )
-    profile = {"session_timezone": "America/Los_Angeles"}
-    expires = []
-    for _, tiers in under_profile(workbench, monkeypatch, table, profile):
+    noon = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
+    workbench.sql(f"INSERT INTO {table} VALUES", [(noon, 1, "")])
+    midnight = to_micros(noon.replace(hour=0) + timedelta(days=30))
+    for _, tiers in under_profile(workbench, monkeypatch, table, {"session_timezone": "America/Los_Angeles"}):
         spec = tiers.tables.by_name[table]
-        expires += tiers.clickhouse.execute(expiry_of(spec, tiers.clickhouse.storage(spec), to_micros(NOON)))
-    monkeypatch.undo()
-    tiers = workbench.cycle(workbench.spec(table), now=LATER).tiers
-    expires += tiers.clickhouse.execute(expiry_of(spec, tiers.clickhouse.storage(spec), to_micros(NOON)))
-    assert expires[0] != expires[1] == expires[2]
+        for ask in (expiry_of, first_expiry):
+            asked = ask(spec, tiers.clickhouse.storage(spec), to_micros(noon))
+            assert tiers.clickhouse.execute(asked) == [(midnight,)]
+            assert tiers.clickhouse.execute(asked.partition(" SETTINGS ")[0]) != [(midnight,)], "by the profile's zone"
 
 
 def test_no_profile_makes_an_answer_to_jdbc_smaller(workbench):
@@ -174,7 +173,7 @@ def test_an_empty_source_starts_no_spark(workbench):
     table = workbench.create_trades()
     cycle = workbench.cycle(workbench.spec(table), now=LATER)
     assert cycle.plan(cycle.tables[table]) is None
-    assert cycle.commit(cycle.tables[table]) == (None, FIRST_WATERMARK)
+    assert cycle.commit(cycle.tables[table]) == FIRST_WATERMARK
 
 
 def test_a_source_with_nothing_new_starts_no_spark_and_leaves_the_cold_table_alone(workbench):
@@ -187,7 +186,7 @@ def test_a_source_with_nothing_new_starts_no_spark_and_leaves_the_cold_table_alo
     cycle = workbench.cycle(workbench.spec(table, idle_after_seconds=0), now=LATER)
     watermark = watermark_of(cycle.catalog.load(cycle.tables[table]).published)
     assert cycle.plan(cycle.tables[table]) is None
-    assert cycle.commit(cycle.tables[table]) == (None, watermark)
+    assert cycle.commit(cycle.tables[table]) == watermark
     assert workbench.cold_table(table).metadata == before
 
 

@@ -170,15 +170,16 @@ def test_what_befalls_the_cold_table_is_repaired_or_stops_that_table_with_the_co
         "(at timestamp) USING iceberg",
         "(at timestamp, sequence decimal(20, 0), symbol string, price decimal(38, 18), note string) USING iceberg "
         "PARTITIONED BY (days(at))",
+        "USING iceberg PARTITIONED BY (days(at)) AS SELECT * FROM {} WHERE sequence < 1000",
     ],
-    ids=["otherwise", "alike"],
+    ids=["otherwise", "alike", "of_itself"],
 )
 def test_a_replaced_cold_table_comes_back(workbench, definition):
     damaged = Damaged(workbench, ["replaced"])
     table, catalog = damaged.tables["replaced"], workbench.cold_catalog.name
     before = damaged.cold("replaced").metadata_location
     name = f"{catalog}.cold.{table}"
-    workbench.spark.ask("sql", f"CREATE OR REPLACE TABLE {name} {definition}")
+    workbench.spark.ask("sql", f"CREATE OR REPLACE TABLE {name} {definition.format(name)}")
     assert damaged.cold("replaced").metadata.metadata_log[-1].metadata_file == before
     damaged.add_rows(2)
     cycle = damaged.cycle()

@@ -72,6 +72,12 @@ def test_the_other_deployments_window_stops_the_table_until_a_person_has_decided
     assert (after.watermark, after.state, after.reason) == (before.watermark, "open", str(refused.value))
     assert (refusal_of(ours, table), refusal_of(theirs, table)) == (str(refused.value), None)
 
+    ours = workbench.cycle(spec, now=NOON + 20 * HOUR)
+    compared = [each for each in reconcile(ours.tiers, [ours.tables[table]]) if each.problems or each.heals]
+    assert compared
+    assert all(f"has the id {their_id}" in each.problems[0] and not each.heals for each in compared)
+    ours = workbench.cycle(spec, now=NOON + 3 * HOUR)
+
     file = workbench.folder / "tables.yaml"
     file.write_text(table_file([spec]))
     environment = {"AIRFLOW__K2_OFFLOAD__TABLES_FILE": str(file)}

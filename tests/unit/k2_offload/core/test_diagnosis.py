@@ -147,6 +147,11 @@ def test_what_is_wrong_is_found_and_nothing_else(changes, check, state, words):
     assert all(words in text for _, text in found.values())
 
 
+def test_the_last_hour_before_the_ttl_is_red_however_long_the_buffer_is():
+    found = findings(buffer=timedelta(days=1), lag_seconds=89_600.0, ttl_seconds=600.0)
+    assert found["TTL"][0] is State.RED
+
+
 def test_little_time_before_the_ttl_is_found_beside_the_lag():
     for left, state in ((HOUR - timedelta(seconds=1), State.RED), (23 * HOUR, State.WARNING), (25 * HOUR, None)):
         found = findings(lag_seconds=4000.0, ttl_seconds=left.total_seconds())

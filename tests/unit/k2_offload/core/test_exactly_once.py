@@ -117,8 +117,12 @@ def test_totals_that_nobody_has_counted_lead_nowhere():
 def test_a_table_that_was_replaced_is_not_a_new_one():
     """Iceberg's CREATE OR REPLACE TABLE keeps identity, snapshots and branches, and takes main away."""
     words = r"somebody has replaced it.*k2 register t --from FILE.*DROP BRANCH k2_published"
+    window = replace(snapshot(1, None, W1), rows_after=5)
     with pytest.raises(DamagedTable, match=words):
-        find_published("t", UUID, None, {PUBLISHED_BRANCH: 1}, chain(snapshot(1, None, W1)))
+        find_published("t", UUID, None, {PUBLISHED_BRANCH: 1}, chain(window))
+    as_select = replace(snapshot(2, None), rows_after=3)
+    with pytest.raises(DamagedTable, match=words):
+        find_published("t", UUID, 3, {PUBLISHED_BRANCH: 1}, chain(window, as_select, snapshot(3, 2)))
 
 
 def test_a_window_of_another_incarnation_is_not_ours():

@@ -75,7 +75,8 @@ def test_other_users_and_other_parts_of_a_rest_catalog_and_of_a_store_are_elsewh
 
 
 def test_secrets_of_a_rest_catalog_and_of_a_store_are_not_in_the_digest():
-    secrets = {"s3.secret-access-key": "n", "s3.session-token": "n", "token": "n", "header.Authorization": "Basic n"}
+    headers = {"header.Authorization": "Basic n", "header.X-Api-Key": "n"}
+    secrets = {"s3.secret-access-key": "n", "s3.session-token": "n", "token": "n"} | headers
     assert rest(password="new", **secrets).servers == rest().servers
     assert rest(login=None, password=None, credential="n").servers == rest(login=None, password=None).servers
 

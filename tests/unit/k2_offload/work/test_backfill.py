@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from k2_offload.core.errors import NotBegun, OffloadError, ReplicaBehind
-from k2_offload.core.exactly_once import FIRST_WATERMARK, Published, Snapshot, WindowId
+from k2_offload.core.exactly_once import FIRST_WATERMARK, LedgerEntry, Published, Snapshot, WindowId
 from k2_offload.core.gaps import Gap, GapKind, Shortage
 from k2_offload.core.schema_change import ColdColumn, Mark
 from k2_offload.core.skips import Skips
@@ -37,7 +37,8 @@ def tiers_with(cold, gaps=(), rows=0, storage=None, kept_for=None):
         storage=lambda _: storage,
         kept_for=lambda *_: kept_for,
     )
-    ledger = SimpleNamespace(read_gaps=lambda: {"t": tuple(gaps)}, read_id=lambda: "mine")
+    entry = LedgerEntry(None, None, None, ledger_id="mine")
+    ledger = SimpleNamespace(read_gaps=lambda: {"t": tuple(gaps)}, read_entry=lambda _: entry)
     return SimpleNamespace(load_cold=lambda _: cold, clickhouse=clickhouse, ledger=ledger, now=lambda: NOW)
 
 
