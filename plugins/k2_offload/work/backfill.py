@@ -168,7 +168,7 @@ def plan_backfills(
     if found.nulls and not accept_null:
         raise OffloadError(describe_nulls(found))
     count = partial(tiers.clickhouse.rows_per_step, table)
-    ledger_id = planning_ledger(tiers, table, found.cold)
+    ledger_id = planning_ledger(tiers, table, found.cold) if left else None
     while left:
         whole = left[-1] if newest_first else left[0]
         limit = min(max_rows or table.max_window_rows, table.max_window_rows)
