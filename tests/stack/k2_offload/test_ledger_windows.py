@@ -111,7 +111,7 @@ def test_totals_are_those_of_all_windows_whatever_has_changed_them(ledger, datab
 
 
 def test_an_upgrade_adds_up_the_windows_that_are_there(ledger, database, monkeypatch):
-    scripts = {number: script for number, script in migrations().items() if number < 15}
+    scripts = {number: script for number, script in migrations().items() if number != 15}
     with monkeypatch.context() as patch:
         patch.setattr("k2_offload.adapters.ledger.migrations", lambda: scripts)
         ledger.migrate()
