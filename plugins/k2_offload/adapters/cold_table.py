@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime
-from functools import cache, cached_property, wraps
+from functools import cached_property, wraps
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
@@ -18,7 +18,6 @@ from k2_offload.adapters.snapshot_chain import (
     day_of,
     of_day,
     partitioned_by,
-    read_snapshot,
     summary_total,
 )
 from k2_offload.adapters.table_properties import DELTA_ENCODINGS
@@ -31,7 +30,6 @@ from k2_offload.core.exactly_once import (
     SKIPPED_PROPERTY,
     WINDOW_PROPERTY,
     Published,
-    Snapshot,
     WindowId,
     find_published,
     signed,
@@ -127,7 +125,7 @@ class ColdTable:
 
         :raises DamagedTable: if the table cannot say
         """
-        return self._published_in(self._table.metadata.current_snapshot_id, self._branches)
+        return self._published_in(self._table.metadata.current_snapshot_id, self._refs)
 
     @cached_property
     @_told
@@ -136,19 +134,14 @@ class ColdTable:
 
         :raises DamagedTable: if the table cannot say
         """
-        return find_skips(self._table.metadata.current_snapshot_id, self.published, self._branches, self._snapshot_of)
+        return find_skips(self._table.metadata.current_snapshot_id, self.published, self._refs, self.chain.snapshot_of)
 
     @property
-    def _branches(self) -> dict[str, int]:
+    def _refs(self) -> dict[str, int]:
         return {name: branch.snapshot_id for name, branch in self._table.metadata.refs.items()}
 
-    @cached_property
-    def _snapshot_of(self) -> Callable[[int], Snapshot | None]:
-        snapshots = {snapshot.snapshot_id: snapshot for snapshot in self._table.metadata.snapshots}
-        return cache(lambda each: read_snapshot(snapshots[each]) if each in snapshots else None)
-
     def _published_in(self, head: int | None, branches: Mapping[str, int]) -> Published | None:
-        return find_published(self._name, self.uuid, head, branches, self._snapshot_of)
+        return find_published(self._name, self.uuid, head, branches, self.chain.snapshot_of)
 
     @_told
     def newest_row(self, column: str) -> datetime | None:

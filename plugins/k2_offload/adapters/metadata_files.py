@@ -7,7 +7,7 @@ from gzip import BadGzipFile
 from typing import TYPE_CHECKING
 
 from k2_offload.adapters.cold_storage import file_names
-from k2_offload.adapters.snapshot_chain import read_snapshot, summary_total
+from k2_offload.adapters.snapshot_chain import snapshots_of, summary_total
 from k2_offload.core.errors import DamagedTable
 from k2_offload.core.exactly_once import find_published
 from k2_offload.core.registration import TableState, file_name, version_of
@@ -81,10 +81,10 @@ def _read_if_whole(io: FileIO, file: str) -> TableState | None:
 
 
 def _watermark(metadata: TableMetadata) -> datetime | None:
-    snapshots = {each.snapshot_id: read_snapshot(each) for each in metadata.snapshots}
     branches = {name: branch.snapshot_id for name, branch in metadata.refs.items()}
     try:
-        published = find_published("", str(metadata.table_uuid), metadata.current_snapshot_id, branches, snapshots.get)
+        head, snapshot_of = metadata.current_snapshot_id, snapshots_of(metadata)
+        published = find_published("", str(metadata.table_uuid), head, branches, snapshot_of)
     except DamagedTable:
         return None
     return published.window_id.window.high if published is not None else None

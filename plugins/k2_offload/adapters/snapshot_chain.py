@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from k2_offload.core.exactly_once import WINDOW_PROPERTY, Snapshot, ancestors
@@ -26,6 +27,12 @@ def read_snapshot(snapshot: IcebergSnapshot) -> Snapshot:
     """What the protocol reads of a snapshot, as pyiceberg shows it."""
     sequence = snapshot.sequence_number or 0
     return Snapshot.read(snapshot.snapshot_id, snapshot.parent_snapshot_id, sequence, _summary(snapshot))
+
+
+def snapshots_of(metadata: TableMetadata) -> Callable[[int], Snapshot | None]:
+    """A table's snapshots by id, each read when it is first asked for; ``None`` once expired."""
+    known = {snapshot.snapshot_id: snapshot for snapshot in metadata.snapshots}
+    return cache(lambda each: read_snapshot(known[each]) if each in known else None)
 
 
 def summary_total(table: Table | TableMetadata, key: str) -> int | None:
@@ -85,12 +92,13 @@ class SnapshotChain:
     """The snapshots of a table as it was when it was loaded.
 
     :param told: translates what the library raises
+    :ivar snapshot_of: the snapshot of an id, ``None`` once expired
     """
 
     def __init__(self, table: Table, told: Callable[[], AbstractContextManager[None]]) -> None:
         self._table = table
         self._told = told
-        self._snapshots = {each.snapshot_id: read_snapshot(each) for each in table.metadata.snapshots}
+        self.snapshot_of = snapshots_of(table.metadata)
 
     def ancestors(self, snapshot_id: int | None = None) -> list[Snapshot]:
         """A snapshot and those below it, newest first, as far as they have not expired.
@@ -98,7 +106,7 @@ class SnapshotChain:
         :param snapshot_id: what readers see when left out
         """
         current = snapshot_id if snapshot_id is not None else self._table.metadata.current_snapshot_id
-        return list(ancestors(current, self._snapshots.get))
+        return list(ancestors(current, self.snapshot_of))
 
     def step(self, snapshot: Snapshot, column: str, day: date) -> Step:
         """A snapshot, with the data files and delete files that may hold rows of a day.
@@ -112,7 +120,7 @@ class SnapshotChain:
 
     def __len__(self) -> int:
         """Snapshots that have not expired, staged ones included."""
-        return len(self._snapshots)
+        return len(self._table.metadata.snapshots)
 
     def latest(self, limit: int | None = None) -> list[SnapshotEntry]:
         """The snapshots that were made last, newest first.
@@ -126,7 +134,7 @@ class SnapshotChain:
                 SnapshotEntry(
                     _made_at(each),
                     each.summary.operation.value if each.summary else "",
-                    self._snapshots[each.snapshot_id],
+                    read_snapshot(each),
                     each.snapshot_id in visible,
                     int(_summary(each).get("added-data-files") or 0),
                     rewritten_days(_summary(each)),

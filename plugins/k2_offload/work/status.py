@@ -125,9 +125,9 @@ def read_status(
         columns = tiers.clickhouse.columns(table)
         now = max(tiers.now(), tiers.clickhouse.now())  # one that is behind would make the lag too small
         before = now + table.future + TICK
-        last_row = tiers.clickhouse.newest_row(table, watermark, before) if watermark else None
+        last_row = tiers.clickhouse.newest_row(table, watermark or FIRST_WATERMARK, before)
         newest_row = last_row or tiers.clickhouse.newest_row(table, before=before)
-        high = _next_high(table, last_row, now)
+        high = next_high(table, last_row, now)
         oldest_waiting = tiers.clickhouse.oldest_row(table, watermark or FIRST_WATERMARK, before=now)
         early, future = (None, None)
         if counts:
@@ -146,7 +146,7 @@ def read_status(
             early,
             future,
             on_record(gaps, cold.skips) if cold else gaps,
-            None if below is None else find_holder(tiers, table, watermark or FIRST_WATERMARK, now, below),
+            None if below is None else find_holder(tiers, table, high, now, below),
             read_time_left(tiers, table, oldest_waiting),
             skips=cold.skips if cold else None,
             rests=high is not None and watermark is not None and high <= watermark,
@@ -196,16 +196,16 @@ def _refusal(table: TableSpec, cold: ColdTable, columns: Sequence[Column], recor
     return None
 
 
-def find_holder(tiers: Tiers, table: TableSpec, watermark: datetime, now: datetime, below: Below) -> Upstream | None:
+def find_holder(tiers: Tiers, table: TableSpec, high: datetime | None, now: datetime, below: Below) -> Upstream | None:
     """The table that holds this one back, if one does: see :func:`k2_offload.core.windows.held_back_by`.
 
+    :param high: see :func:`next_high`
     :param below: tables of the layer below, filled and read here: one look shares it, so that it reads each of them
         once, however many tables are made from it. One that cannot be read holds nothing back here
     :raises Unreachable: if a service is down
     """
     if not table.upstream:
         return None
-    high = _next_high(table, tiers.clickhouse.newest_row(table, watermark, before=now + table.future + TICK), now)
     for name in table.upstream:
         if name not in below:
             below[name] = _read_below(tiers, name, now)
@@ -213,8 +213,11 @@ def find_holder(tiers: Tiers, table: TableSpec, watermark: datetime, now: dateti
     return held_back_by(upstream_limit(readable, now, table.idle_after), high)
 
 
-def _next_high(table: TableSpec, last_row: datetime | None, now: datetime) -> datetime | None:
-    """Where its next window would end if no other table held it back."""
+def next_high(table: TableSpec, last_row: datetime | None, now: datetime) -> datetime | None:
+    """Where its next window would end if no other table held it back.
+
+    :param last_row: the newest one at or above its watermark
+    """
     return window_high(
         now=now,
         buffer=table.buffer,

@@ -16,23 +16,32 @@ from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.errors import UnreadableTable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.skips import Skips
+from k2_offload.core.windows import TICK
 from k2_offload.work import status
 from k2_offload.work.notes import explain
-from k2_offload.work.status import find_holder, read_status
+from k2_offload.work.status import find_holder, next_high, read_status
 from tests.model.world import TABLES, World
 
 
 def holder_of(world, name):
     cycle = world.cycle()
-    return find_holder(cycle.tiers, cycle.tables[name], world.watermark(name), world.now, {})
+    table = cycle.tables[name]
+    last_row = cycle.tiers.clickhouse.newest_row(table, world.watermark(name), before=world.now + table.future + TICK)
+    return find_holder(cycle.tiers, table, next_high(table, last_row, world.now), world.now, {})
 
 
-def test_a_table_at_its_first_watermark_holds_back_what_is_made_of_it_by_name(caplog):
+def half_an_hour_of_trades():
+    """A world in which nothing was moved yet."""
     world = World()
     for _ in range(30):
         world.now += timedelta(minutes=1)
         for bronze in ("bronze_a", "bronze_b"):
             world.trade(bronze, world.now)
+    return world
+
+
+def test_a_table_at_its_first_watermark_holds_back_what_is_made_of_it_by_name(caplog):
+    world = half_an_hour_of_trades()
     cycle = world.cycle()
     cycle.plan(cycle.tables["bronze_a"])
     with caplog.at_level(logging.INFO):
@@ -45,11 +54,7 @@ def test_a_table_at_its_first_watermark_holds_back_what_is_made_of_it_by_name(ca
 
 
 def test_what_is_as_far_as_the_last_cycle_is_not_held_back():
-    world = World()
-    for _ in range(30):
-        world.now += timedelta(minutes=1)
-        for bronze in ("bronze_a", "bronze_b"):
-            world.trade(bronze, world.now)
+    world = half_an_hour_of_trades()
     world.settle(zombies_wake=False)
     assert world.watermark("silver") > FIRST_WATERMARK
     assert holder_of(world, "silver") is None
@@ -74,17 +79,13 @@ def test_a_look_reads_each_table_once_that_others_are_made_from():
     )
     below = {}
     for table in tables.by_name.values():
-        holder = find_holder(tiers, table, now - timedelta(days=1), now, below)
+        holder = find_holder(tiers, table, next_high(table, now, now), now, below)
         assert (holder is None) == (table.layer == "bronze")
     assert loaded == {f"b{number}": 1 for number in range(10)}
 
 
 def test_what_cannot_be_read_below_leaves_a_table_readable_and_is_named(monkeypatch):
-    world = World()
-    for _ in range(30):
-        world.now += timedelta(minutes=1)
-        for bronze in ("bronze_a", "bronze_b"):
-            world.trade(bronze, world.now)
+    world = half_an_hour_of_trades()
     world.settle(zombies_wake=False)
     cycle, moved = world.cycle(), world.watermark("silver")
     load, tried = cycle.tiers.catalog.load, Counter()
