@@ -9,7 +9,6 @@ import typer
 from rich.markup import escape
 
 from k2_offload.adapters.dag_runs import read_dags
-from k2_offload.adapters.schedule import longest_pause
 from k2_offload.adapters.settings import Settings, load_settings
 from k2_offload.adapters.table_file import load_tables
 from k2_offload.cli.console import FINDING, command, number_table, print_json, screen, show_table
@@ -36,7 +35,7 @@ def doctor(as_json: JsonOption = False) -> None:
     Example: [bold]k2 doctor[/bold]
     """
     settings = load_settings()
-    findings = [*_installed(settings), *_seen(settings)]
+    findings = [*_installed(settings), *_seen()]
     if as_json:
         print_json([asdict(each) for each in findings])
     else:
@@ -63,10 +62,10 @@ def _installed(settings: Settings) -> list[Finding]:
     ]
 
 
-def _seen(settings: Settings) -> list[Finding]:
+def _seen() -> list[Finding]:
     seen = look(watched_dags, time.monotonic)
     try:
         paused = {name: dag.paused for name, dag in read_dags([dag.dag_id for dag in seen.dags]).items()}
     except NoAirflowDatabase:  # it is one of the services
         paused = {}
-    return list(diagnose(seen, paused, longest_pause(settings.schedule)))
+    return list(diagnose(seen, paused))

@@ -37,11 +37,10 @@ STAGED_SNAPSHOTS = 20
 _Judge = Callable[[TableObservation, datetime], Finding | None]
 
 
-def diagnose(seen: Observation, paused: Mapping[str, bool | None], pause: timedelta = USUAL_PAUSE) -> Iterator[Finding]:
+def diagnose(seen: Observation, paused: Mapping[str, bool | None]) -> Iterator[Finding]:
     """Judge services, clocks, disk, runs and tables; each check has at least one finding.
 
     :param paused: whether each DAG is, by id; ``None`` if Airflow does not know it. Empty if its database is away
-    :param pause: the longest one between two cycles; a longer one than usual makes what depends on it later
     """
     for service, up in seen.up.items():
         if up:
@@ -55,9 +54,9 @@ def diagnose(seen: Observation, paused: Mapping[str, bool | None], pause: timede
     yield _clock(seen.clock_seconds)
     yield _disk(seen)
     for dag in seen.dags:
-        wrong = list(judge_runs(dag, paused.get(dag.dag_id), seen.at, pause))
+        wrong = list(judge_runs(dag, paused.get(dag.dag_id), seen.at, seen.pause))
         yield from wrong or [Finding("runs", State.OK, "as scheduled", dag.dag_id)]
-    for check, judge in _table_checks(pause).items():
+    for check, judge in _table_checks(seen.pause).items():
         concerned = [table for table in seen.tables if _concerns(check, table)]
         found = [judge(table, seen.at) for table in concerned if not _explained(check, table, seen)]
         if seen.tables and not concerned:
@@ -128,7 +127,7 @@ def judge_runs(
     """What is wrong with the runs of one DAG; the page says it, too.
 
     :param paused: ``None`` if Airflow does not know the DAG
-    :param pause: as in :func:`diagnose`
+    :param pause: the longest one between two cycles; a longer one than usual makes what depends on it later
     """
     page, layer = "offload-failure.md#no-run-starts", dag.dag_id.startswith("k2_offload_")
     if paused is None:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 
+from k2_offload.core.dag_ids import dag_id
 from k2_offload.core.failure_kinds import FAILURE_KINDS, failure_kind
 from k2_offload.core.gaps import GapKind, count_missed
+from k2_offload.core.lag import lag_target
 from k2_offload.core.observation import (
     SERVICES,
     DagObservation,
@@ -21,6 +23,7 @@ from k2_offload.core.observation import (
     TableObservation,
     UnequalDay,
 )
+from k2_offload.core.tables import LAYERS
 
 
 class Kind(StrEnum):
@@ -172,6 +175,8 @@ def _age(since: datetime | None, now: datetime) -> float:
     return 0.0 if since is None else max(now - since, timedelta(0)).total_seconds()
 
 
+_LAYER_DAGS = frozenset(map(dag_id, LAYERS))
+
 METRICS: tuple[Metric, ...] = (
     _metric("k2_observation_timestamp_seconds", "When everything was looked at last.", lambda seen: _seconds(seen.at)),
     _metric("k2_observation_duration_seconds", "How long that took.", lambda seen: seen.seconds),
@@ -215,6 +220,13 @@ METRICS: tuple[Metric, ...] = (
         "Age of the oldest row that ClickHouse holds and no window has moved, or of the watermark if it cannot say. "
         "0 if none waits.",
         lambda table: table.lag_seconds,
+    ),
+    Metric(
+        "k2_lag_target_seconds",
+        Kind.GAUGE,
+        "How long a row may wait: 25 minutes, more with a longer buffer_seconds or a calmer schedule than usual.",
+        ("table",),
+        lambda seen: (((table.name,), lag_target(table.buffer, seen.pause).total_seconds()) for table in seen.tables),
     ),
     _of_tables(
         "k2_publication_lag_p50_seconds",
@@ -425,6 +437,13 @@ METRICS: tuple[Metric, ...] = (
         "k2_oldest_staged_snapshot_timestamp_seconds",
         "When the oldest of these was made. Missing if there is none.",
         lambda table: _seconds(table.history.oldest_staged) if table.history else None,
+    ),
+    Metric(
+        "k2_longest_pause_seconds",
+        Kind.GAUGE,
+        "The longest time between the beginnings of two runs of a layer's DAG, by the schedule.",
+        ("dag",),
+        lambda seen: (((dag.dag_id,), seen.pause.total_seconds()) for dag in seen.dags if dag.dag_id in _LAYER_DAGS),
     ),
     _of_dags(
         "k2_run_active_seconds",

@@ -11,7 +11,7 @@ from datetime import date, datetime, timedelta
 
 from k2_offload.core.gaps import Gap
 from k2_offload.core.history import History
-from k2_offload.core.lag import USUAL_BUFFER
+from k2_offload.core.lag import USUAL_BUFFER, USUAL_PAUSE
 from k2_offload.core.skips import Skips
 
 SERVICES = ("clickhouse", "catalog", "ledger", "airflow")
@@ -255,6 +255,7 @@ class Observation:
     :param disk: ``None`` for a lake in an object store
     :param clock_seconds: by how much ClickHouse's clock is ahead of this machine's; ``None`` while it is away
     :param old_ledger: what a person should know if an older version has made the ledger, so that it cannot be read
+    :param pause: the longest one between the beginnings of two cycles
     """
 
     at: datetime
@@ -265,3 +266,4 @@ class Observation:
     disk: Disk | None = None
     clock_seconds: float | None = None
     old_ledger: str | None = None
+    pause: timedelta = USUAL_PAUSE

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable
-from datetime import timedelta
 from functools import cache, partial
 from typing import Annotated
 
@@ -16,7 +15,6 @@ from markupsafe import Markup
 
 from k2_offload.core import text
 from k2_offload.core.dag_ids import MAINTENANCE_DAG_ID, RECONCILE_DAG_ID, dag_id
-from k2_offload.core.lag import LAG_TARGET
 from k2_offload.core.limits import PAGE_SECONDS
 from k2_offload.core.tables import LAYERS
 from k2_offload.files import TEMPLATES
@@ -102,7 +100,6 @@ def _templates() -> Environment:
         script=Markup(_asset("page.js")),  # noqa: S704 - a file of this package
         view=view,
         show_window=text.show_window,
-        target=f"{LAG_TARGET // timedelta(minutes=1)} min",
         reconcile=RECONCILE_DAG_ID,
         fresh_seconds=PAGE_SECONDS,
     )

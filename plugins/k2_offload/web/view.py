@@ -41,12 +41,14 @@ class TableView:
 
     :param dag: of its layer; ``None`` if Airflow's database did not answer
     :param ledger: whether the ledger could be read
+    :param lag_target: how long a row may wait
     """
 
     overview: TableOverview
     dag: DagState | None
     now: datetime
     ledger: bool
+    lag_target: timedelta
 
     @property
     def table(self) -> TableSpec:
@@ -117,11 +119,6 @@ class TableView:
         return lag is not None and lag > self.lag_target
 
     @property
-    def lag_target(self) -> timedelta:
-        """How long a row may wait, with the buffer of its table."""
-        return lag_target(self.table.buffer)
-
-    @property
     def expires(self) -> timedelta | None:
         """When the warm tier drops the oldest row that waits; where nobody looked, as if one at the watermark did."""
         status = self.overview.status
@@ -156,7 +153,7 @@ class TableView:
     def notes(self) -> list[str]:
         """Why it moves, or does not."""
         status = self.overview.status if self.is_known else replace(self.overview.status, lag=None)
-        found = explain(status, self.now, self.dag_id, self.dag)
+        found = explain(status, self.now, self.dag_id, self.dag, self.lag_target)
         healing = bool(self.late_rows) and DIFFERENCES not in self._red
         needs = [
             need.sentence
@@ -228,7 +225,13 @@ def dag_path(name: str = RECONCILE_DAG_ID) -> str:
 def table_views(overview: Overview, layers: Collection[str]) -> dict[str, TableView]:
     """The tables of some layers, by name, in the order in which they move."""
     views = [
-        TableView(each, overview.dags.get(each.status.table.layer), overview.now, overview.ledger)
+        TableView(
+            each,
+            overview.dags.get(each.status.table.layer),
+            overview.now,
+            overview.ledger,
+            lag_target(each.status.table.buffer, overview.pause),
+        )
         for layer in LAYERS
         if layer in layers
         for each in overview.tables
@@ -257,6 +260,13 @@ def count_states(layers: Sequence[LayerView]) -> list[tuple[State, int]]:
         counts[view.state] = counts.get(view.state, 0) + 1
     urgency = ("bad", "warn", "busy", "quiet", "ok")
     return sorted(counts.items(), key=lambda each: urgency.index(each[0].kind))
+
+
+def describe_targets(layers: Sequence[LayerView]) -> str:
+    """How long a row may wait: of all tables, or the least and the most."""
+    targets = sorted({view.lag_target for layer in layers for view in layer.tables})
+    shown = [show_duration(each).removesuffix(" 00 s") for each in targets]
+    return f"target {shown[0]}" if len(shown) == 1 else f"targets {shown[0]} to {shown[-1]}"
 
 
 class DayCell(NamedTuple):

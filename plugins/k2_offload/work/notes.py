@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 from k2_offload.adapters.dag_runs import ActiveRun, DagState
 from k2_offload.core.exactly_once import FIRST_WATERMARK
-from k2_offload.core.lag import lag_target
+from k2_offload.core.lag import LAG_TARGET
 from k2_offload.core.needs import MISSED, find_needs
 from k2_offload.core.observation import Records
 from k2_offload.core.text import show_bytes, show_duration, show_time, show_window
@@ -59,12 +59,15 @@ def describe_records(table: str, records: Records, now: datetime) -> Iterator[st
             yield need.sentence
 
 
-def explain(line: TableStatus, now: datetime, dag_id: str, dag: DagState | None) -> list[str]:
+def explain(
+    line: TableStatus, now: datetime, dag_id: str, dag: DagState | None, target: timedelta = LAG_TARGET
+) -> list[str]:
     """Why the table does not move, or that it does: the sentences of ``k2 status``, and what its DAG has to do with it.
 
     :param line: of a table that could be looked at, or has a ``problem``
     :param dag_id: of the table's layer
     :param dag: ``None`` if that is not known
+    :param target: how long a row of the table may wait
     """
     sentences = [] if line.problem is None else [line.problem]
     if dag is not None:
@@ -74,7 +77,6 @@ def explain(line: TableStatus, now: datetime, dag_id: str, dag: DagState | None)
         return sentences
     if not line.lag:
         return ["everything has moved."]
-    target = lag_target(line.table.buffer)
     if line.lag <= target:
         return ["what waits is moved by the next cycle."]
     if line.rests:

@@ -76,7 +76,7 @@ def observe(tiers: Tiers, dags_of: Mapping[str, Collection[str]], seconds: Calla
     clock_seconds = _ping(tiers, up)
     tables = [_observe_table(tiers, table, ledger, up) for table in tiers.tables.by_name.values()]
     disk = _ask(up, "catalog", lambda: _disk(tiers))
-    return Observation(at, seconds() - began, up, tables, dags, disk, clock_seconds, old_ledger)
+    return Observation(at, seconds() - began, up, tables, dags, disk, clock_seconds, old_ledger, tiers.pause)
 
 
 def _ask(up: dict[str, bool], service: str, question: Callable[[], Result]) -> Result | None:

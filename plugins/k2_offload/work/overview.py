@@ -19,6 +19,7 @@ from k2_offload.core.diagnosis import judge_runs
 from k2_offload.core.errors import OffloadError, UnsupportedType
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.gaps import Gap
+from k2_offload.core.lag import USUAL_PAUSE
 from k2_offload.core.needs import Finding
 from k2_offload.core.observation import Records
 from k2_offload.core.schema_change import ColdColumn, widens
@@ -62,6 +63,7 @@ class Overview:
     :param ledger: whether the ledger could be read
     :param problems: of services, each a sentence
     :param upkeep: what is wrong with the runs of the DAGs that compare, heal and tidy
+    :param pause: the longest one between the beginnings of two cycles
     """
 
     now: datetime
@@ -70,6 +72,7 @@ class Overview:
     ledger: bool
     problems: Sequence[str]
     upkeep: Sequence[Finding] = ()
+    pause: timedelta = USUAL_PAUSE
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,7 @@ def read_overview(tiers: Tiers, dag_ids: Mapping[str, str], upkeep: Sequence[str
             )
         )
     by_layer = {layer: dags[dag_id] for layer, dag_id in dag_ids.items() if dag_id in dags}
-    return Overview(now, shown, by_layer, known is not None, problems.found, wrong)
+    return Overview(now, shown, by_layer, known is not None, problems.found, wrong, tiers.pause)
 
 
 def _watermark(record: TableRecord | None) -> datetime | None:

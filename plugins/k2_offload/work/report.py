@@ -13,6 +13,7 @@ from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger_records import MaintenanceRecord, TableRecord
 from k2_offload.core.errors import InvalidCondition, OffloadError
 from k2_offload.core.gaps import Gap
+from k2_offload.core.lag import USUAL_PAUSE
 from k2_offload.core.needs import Finding, find_needs, new_on
 from k2_offload.core.report import Chain, ChainSnapshot, DayBounds, DayFigures, LedgerWindow, figures_of
 from k2_offload.core.tables import TableSpec
@@ -92,11 +93,13 @@ class Report:
     """All tables on one day.
 
     :param made_at: when it was made; before the end of the day, it is of the day so far
+    :param pause: the longest one between the beginnings of two cycles
     """
 
     bounds: DayBounds
     made_at: datetime
     tables: Sequence[TableReport]
+    pause: timedelta = USUAL_PAUSE
 
     @property
     def day(self) -> date:
@@ -211,7 +214,7 @@ def read_report(tiers: Tiers, tables: Sequence[TableSpec], bounds: DayBounds) ->
         figures = figures_of(bounds, ledger.windows.get(table.name, ()), chain)
         maintenance = [each for each in ledger.maintenance if each.table == table.name]
         found.append(TableReport(table, figures, status, maintenance, list(needs), problem))
-    return Report(bounds, now, found)
+    return Report(bounds, now, found, tiers.pause)
 
 
 class _Ledger(NamedTuple):

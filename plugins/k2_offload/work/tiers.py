@@ -13,9 +13,11 @@ from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.connections import catalog_settings, clickhouse_endpoint, get_connection
 from k2_offload.adapters.ledger import Ledger
 from k2_offload.adapters.postgres import airflow_connect
+from k2_offload.adapters.schedule import longest_pause
 from k2_offload.adapters.settings import Settings, load_settings
 from k2_offload.adapters.table_file import load_tables
 from k2_offload.core.exactly_once import refuse_to_recreate
+from k2_offload.core.lag import USUAL_PAUSE
 from k2_offload.core.limits import TASK_SECONDS
 from k2_offload.core.tables import Tables, TableSpec
 
@@ -33,6 +35,7 @@ class Tiers:
     :param now: the clock; returns an aware UTC time
     :param task_timeout: how long a task may take
     :param cold_reader: who reads the cold tier for comparisons: ``clickhouse`` or :data:`WORKER`
+    :param pause: the longest one between the beginnings of two cycles, by the schedule
     """
 
     tables: Tables
@@ -43,6 +46,7 @@ class Tiers:
     now: Callable[[], datetime]
     task_timeout: timedelta = timedelta(seconds=TASK_SECONDS)
     cold_reader: str = "clickhouse"
+    pause: timedelta = USUAL_PAUSE
 
     def load_cold(self, table: TableSpec) -> ColdTable | None:
         """The cold table as it is now; ``None`` if there never was one.
@@ -88,5 +92,5 @@ def open_tiers(
         closing(ColdCatalog(catalog_settings(settings))) as catalog,
     ):
         task_timeout = timedelta(seconds=settings.task_timeout_seconds)
-        collection, reader = settings.lake_collection, settings.cold_reader
-        yield Tiers(tables, ledger, clickhouse, catalog, collection, clock or wall_clock, task_timeout, reader)
+        collection, reader, pause = settings.lake_collection, settings.cold_reader, longest_pause(settings.schedule)
+        yield Tiers(tables, ledger, clickhouse, catalog, collection, clock or wall_clock, task_timeout, reader, pause)

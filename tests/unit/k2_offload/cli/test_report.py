@@ -14,6 +14,7 @@ from k2_offload.airflow_tasks import report as task
 from k2_offload.cli import report as command
 from k2_offload.cli.main import app
 from k2_offload.core.errors import OffloadError, OldLedger, Unreachable
+from k2_offload.core.lag import USUAL_PAUSE
 from k2_offload.work import report
 from k2_offload.work.status import TableStatus
 from tests.model.world import TABLES
@@ -49,7 +50,9 @@ def services(monkeypatch, on_record, tmp_path):  # noqa: ARG001 - the ledger hol
 
     @contextmanager
     def open_tiers():
-        yield SimpleNamespace(tables=TABLES, ledger=found.ledger, now=lambda: NOW, load_cold=lambda _: None)
+        yield SimpleNamespace(
+            tables=TABLES, ledger=found.ledger, now=lambda: NOW, load_cold=lambda _: None, pause=USUAL_PAUSE
+        )
 
     def read_status(_, table, record, **__):
         if found.status is not None:

@@ -236,9 +236,12 @@ def test_a_calmer_schedule_has_later_limits(hours):
 
     def states(lag, start, **changes):
         seen = replace(
-            ALL_WELL, tables=[replace(WELL, lag_seconds=lag, **changes)], dags=[replace(RUNNING, last_start=start)]
+            ALL_WELL,
+            tables=[replace(WELL, lag_seconds=lag, **changes)],
+            dags=[replace(RUNNING, last_start=start)],
+            pause=pause,
         )
-        return {each.check: str(each.state) for each in diagnose(seen, NOT_PAUSED, pause) if each.state is not State.OK}
+        return {each.check: str(each.state) for each in diagnose(seen, NOT_PAUSED) if each.state is not State.OK}
 
     assert states(longest, NOW - pause) == {}
     assert states(longest, NOW - pause, ttl_seconds=3 * 3600.0) == {}
@@ -263,6 +266,6 @@ def test_a_longer_buffer_has_later_limits_for_its_table_alone(buffer):
 
 
 def test_a_fresher_schedule_leaves_the_limits_as_the_alerts_have_them():
-    assert not [each for each in diagnose(ALL_WELL, NOT_PAUSED, timedelta(minutes=1)) if each.state is not State.OK]
-    late = replace(ALL_WELL, tables=[replace(WELL, lag_seconds=1500.0)])
-    assert not [each for each in diagnose(late, NOT_PAUSED, timedelta(minutes=1)) if each.state is not State.OK]
+    for lag in (WELL.lag_seconds, 1500.0):
+        seen = replace(ALL_WELL, tables=[replace(WELL, lag_seconds=lag)], pause=timedelta(minutes=1))
+        assert not [each for each in diagnose(seen, NOT_PAUSED) if each.state is not State.OK]

@@ -113,6 +113,8 @@ def test_labels_have_the_values_that_their_names_promise():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
+        ("k2_lag_target_seconds", {("trades",): 1500.0}),
+        ("k2_longest_pause_seconds", {("k2_offload_bronze",): 900.0}),
         ("k2_moved_rows", {("trades",): 900}),
         ("k2_windows", {("trades", "committed"): 3, ("trades", "abandoned"): 1}),
         ("k2_watermark_timestamp_seconds", {("trades",): (NOW - QUARTER).timestamp()}),
@@ -139,6 +141,13 @@ def test_a_value_is_what_was_seen(name, expected):
     assert samples(SEEN, name) == expected
 
 
+def test_the_target_of_lag_follows_the_buffer_of_its_table_and_the_schedule():
+    patient = replace(TABLE, name="patient", buffer=timedelta(hours=1))
+    seen = replace(SEEN, tables=[TABLE, patient], pause=timedelta(hours=6))
+    assert samples(seen, "k2_lag_target_seconds") == {("trades",): 22_200.0, ("patient",): 25_500.0}
+    assert samples(seen, "k2_longest_pause_seconds") == {("k2_offload_bronze",): 21_600.0}
+
+
 def test_what_is_not_known_has_no_sample():
     unknown = TableObservation("trades", "bronze", "export")
     seen = Observation(NOW, 0.5, dict.fromkeys(SERVICES, False), [unknown])
@@ -148,6 +157,7 @@ def test_what_is_not_known_has_no_sample():
         "k2_observation_duration_seconds",
         "k2_service_up",
         "k2_table_info",
+        "k2_lag_target_seconds",
     }
 
 

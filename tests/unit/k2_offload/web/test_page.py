@@ -102,6 +102,14 @@ def test_who_has_a_longer_buffer_has_a_later_target(over):
     assert ("what waits is moved by the next cycle" in shown) is not over
 
 
+@pytest.mark.parametrize("over", [False, True])
+def test_a_calmer_schedule_has_a_later_target(over):
+    patient = table(replace(GOOD, table=replace(TABLES["s"], buffer_seconds=3600), lag=0 * MINUTE))
+    shown = Page(page(table(replace(GOOD, lag=70 * MINUTE + over * MINUTE / 60)), patient, pause=60 * MINUTE)).text
+    assert (f"{1 + (not over)} up to date" in shown, "1 behind" in shown) == (True, over)
+    assert "targets 1 h 10 min to 2 h 05 min" in shown
+
+
 @pytest.mark.parametrize(
     ("status", "word"),
     [({"record": record("running")}, "running"), ({"watermark": None, "record": None}, "not started"), ({}, "up to")],

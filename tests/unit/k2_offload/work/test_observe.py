@@ -52,7 +52,8 @@ def tiers():
     )
     catalog = SimpleNamespace(ping=lambda: None, storage=lambda _: None)
     clickhouse = SimpleNamespace(now=lambda: NOW)
-    return SimpleNamespace(tables=TABLES, ledger=ledger, catalog=catalog, clickhouse=clickhouse, now=lambda: NOW)
+    services = {"ledger": ledger, "catalog": catalog, "clickhouse": clickhouse}
+    return SimpleNamespace(tables=TABLES, now=lambda: NOW, pause=timedelta(hours=6), **services)
 
 
 @pytest.fixture(autouse=True)
@@ -73,10 +74,11 @@ def test_everything_answers(tiers):
     assert seen.dags == [DAG]
 
 
-def test_the_buffer_of_each_table_is_seen(tiers):
+def test_the_buffer_of_each_table_and_the_schedule_are_seen(tiers):
     patient = {name: replace(table, buffer_seconds=3600) for name, table in TABLES.by_name.items()}
     tiers.tables = SimpleNamespace(by_name=patient)
-    assert {table.buffer for table in seen_of(tiers).tables} == {timedelta(hours=1)}
+    seen = seen_of(tiers)
+    assert ({table.buffer for table in seen.tables}, seen.pause) == ({timedelta(hours=1)}, timedelta(hours=6))
 
 
 def test_only_dags_that_the_table_file_makes_are_looked_at(tiers, monkeypatch):

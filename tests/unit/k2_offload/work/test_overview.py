@@ -44,12 +44,14 @@ def tiers(monkeypatch, on_record):  # noqa: ARG001 - the ledger holds nothing
     monkeypatch.setattr(overview, "read_dags", lambda names: {name: DagState(False) for name in names})
     monkeypatch.setattr(overview, "read_status", lambda _, table, record, **__: TableStatus(table, record, NOON))
     catalog = SimpleNamespace(ping=lambda: None)
-    return SimpleNamespace(tables=TABLES, ledger=ledger, clickhouse=clickhouse, catalog=catalog, now=lambda: NOON)
+    services = {"ledger": ledger, "clickhouse": clickhouse, "catalog": catalog}
+    return SimpleNamespace(tables=TABLES, now=lambda: NOON, pause=6 * HOUR, **services)
 
 
 def test_all_that_answers_is_shown(tiers):
     found = read_overview(tiers, {"bronze": "dag"})
     assert (found.ledger, list(found.problems), found.dags) == (True, [], {"bronze": DagState(False)})
+    assert found.pause == 6 * HOUR
     assert {(each.looked_at, each.warm_rows, each.status.watermark) for each in found.tables} == {(True, 7, NOON)}
 
 

@@ -14,6 +14,7 @@ from k2_offload.adapters.snapshot_chain import SnapshotEntry
 from k2_offload.core.errors import ConfigurationError, InvalidCondition, Unreachable
 from k2_offload.core.exactly_once import Snapshot, WindowId
 from k2_offload.core.gaps import Gap, GapKind
+from k2_offload.core.lag import USUAL_PAUSE
 from k2_offload.core.observation import Comparisons, OffsetComparison, SealedDays, UnequalDay
 from k2_offload.core.report import DayBounds
 from k2_offload.core.windows import Window
@@ -53,7 +54,8 @@ def tiers(monkeypatch, on_record):  # noqa: ARG001 - the ledger holds nothing
         read_comparisons=dict,
     )
     monkeypatch.setattr(report, "read_status", lambda _, table, record, **__: TableStatus(table, record, late={}))
-    return SimpleNamespace(load_cold=lambda _: cold, ledger=ledger, now=lambda: MADE_AT, entries=entries)
+    services = {"load_cold": lambda _: cold, "ledger": ledger}
+    return SimpleNamespace(**services, now=lambda: MADE_AT, pause=USUAL_PAUSE, entries=entries)
 
 
 def read(tiers):
@@ -68,8 +70,12 @@ def test_what_moved_is_read_off_the_chain_and_what_was_only_staged_is_not(tiers)
     )
 
 
-@pytest.mark.parametrize(("buffer_seconds", "late"), [(300, True), (1800, False)])
-def test_a_lag_is_late_by_the_buffer_of_its_table(tiers, buffer_seconds, late):
+@pytest.mark.parametrize(
+    ("buffer_seconds", "pause", "late"),
+    [(300, USUAL_PAUSE, True), (1800, USUAL_PAUSE, False), (300, timedelta(hours=1), False)],
+)
+def test_a_lag_is_late_by_the_buffer_of_its_table_and_the_schedule(tiers, buffer_seconds, pause, late):
+    tiers.pause = pause
     opened = WindowId("u", Window(NOON - timedelta(minutes=45), NOON - timedelta(minutes=30)))
     tiers.entries[1] = replace(MOVED, snapshot=replace(MOVED.snapshot, window_id=opened))
     table = replace(TABLES[NAME], buffer_seconds=buffer_seconds)
