@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from k2_offload.adapters.clickhouse import MERGE_TREE, ClickHouse
+from k2_offload.adapters.clickhouse_connection import ClickHouseConnection
 from k2_offload.core import queries
 from k2_offload.core.connections import ClickHouseEndpoint
 from k2_offload.core.plan import PlannedBackfill, PlannedRows
@@ -34,7 +35,7 @@ def open_planned(endpoint: ClickHouseEndpoint, planned: PlannedRows) -> ClickHou
         return ClickHouse(endpoint)
     again = f"k2 backfill {planned.table}" if isinstance(planned, PlannedBackfill) else None
 
-    def check(clickhouse: ClickHouse) -> None:
+    def check(clickhouse: ClickHouseConnection) -> None:
         replicas = _replicas(clickhouse, planned.replicated)
         refuse_behind(planned.table, planned.longest_delay_seconds, clickhouse.host, replicas, again)
 
@@ -56,7 +57,7 @@ def read_replicas(clickhouse: ClickHouse, table: TableSpec) -> list[Replica]:
     return _replicas(clickhouse, sorted(each for each in named if clickhouse.engine(each).startswith("Replicated")))
 
 
-def _replicas(clickhouse: ClickHouse, storages: Sequence[str]) -> list[Replica]:
+def _replicas(clickhouse: ClickHouseConnection, storages: Sequence[str]) -> list[Replica]:
     if not storages:
         return []
     rows = clickhouse.execute(queries.replicas(storages))

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from clickhouse_driver import Client
 
-from k2_offload.adapters.clickhouse import ALL_OR_AN_ERROR
+from k2_offload.adapters.clickhouse_connection import ALL_OR_AN_ERROR
 from k2_offload.core.errors import InvalidSource, OffloadError, Unreachable, UnsupportedType
 from k2_offload.core.exactly_once import FIRST_WATERMARK, Published, watermark_of
 from k2_offload.core.queries import expiry_of, first_expiry

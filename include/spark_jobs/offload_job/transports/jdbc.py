@@ -12,7 +12,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote as url_quote
 
-from k2_offload.adapters.clickhouse import ALL_OR_AN_ERROR, ClickHouse
+from k2_offload.adapters.clickhouse import ClickHouse
+from k2_offload.adapters.clickhouse_connection import ALL_OR_AN_ERROR
 from k2_offload.core.connections import authority
 from k2_offload.core.errors import Refused, is_certificate_refusal
 from k2_offload.core.exactly_once import WINDOW_PROPERTY, Snapshot
