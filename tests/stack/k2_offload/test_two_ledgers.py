@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -23,6 +24,7 @@ from k2_offload.work.status import read_status
 from k2_offload.work.watermarks import accept, find_skip, read_cold_table, skip
 from tests.support import Cycle, table_file
 from tests.support.commands import run_k2
+from tests.support.pages import DOCS
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -93,6 +95,24 @@ def test_the_other_deployments_window_stops_the_table_until_a_person_has_decided
     workbench.check(ours, [table])
     with pytest.raises(DamagedTable, match=f"has the id {our_id}"):
         theirs.plan(theirs.tables[table])
+
+
+def test_the_copy_of_a_ledger_is_told_apart_once_it_has_an_id_of_its_own(workbench, database, ledger):
+    [statement] = re.findall(r"`(UPDATE k2_offload\.offload_ledger [^`]+)`", (DOCS / "production.md").read_text())
+    table = workbench.create_trades()
+    spec = workbench.spec(table)
+    workbench.insert_trades(table, NOON, 300)
+    ours = workbench.cycle(spec, now=NOON + HOUR)
+    workbench.move(ours, table)
+    workbench.insert_trades(table, NOON + HOUR, 300, start_sequence=1000)
+    theirs = elsewhere(workbench.cycle(spec, now=NOON + 2 * HOUR), ledger)
+    with psycopg.connect(database) as connection:
+        connection.execute("UPDATE k2_offload.offload_ledger SET ledger_id = %s", [ours.ledger.read_id()])
+        connection.execute(statement)
+    assert "published 300 rows" in workbench.move(theirs, table)
+    ours = workbench.cycle(spec, now=NOON + 3 * HOUR)
+    with pytest.raises(DamagedTable, match=f"has the id {theirs.ledger.read_id()}"):
+        ours.plan(ours.tables[table])
 
 
 @pytest.mark.parametrize("transport", ["export", "jdbc"])
