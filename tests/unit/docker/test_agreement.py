@@ -66,10 +66,10 @@ OF_IMAGES = {
     "catalog": (),
     "grafana": ("GF_",),
     "feed": (),
-    "spark-master": ("SPARK_",),
-    "spark-worker": ("SPARK_",),
+    "spark-master": ("SPARK_", "PYSPARK_"),
+    "spark-worker": ("SPARK_", "PYSPARK_"),
     **{f"airflow-{name}": ("AIRFLOW_",) for name in ("init", "api-server", "dag-processor", "triggerer")},
-    "airflow-scheduler": ("AIRFLOW_", "SPARK_"),
+    "airflow-scheduler": ("AIRFLOW_", "SPARK_", "PYSPARK_"),
 }
 IN_THE_IMAGE = {DOCKER / "airflow" / name for name in ("k2", "with_spark_secret")}
 
@@ -183,6 +183,32 @@ def test_the_scheduler_has_all_connections_others_those_that_they_ask_and_nobody
     assert page == {variable: text for variable, text in tasks.items() if variable not in only_tasks}
     assert notices == {variable: tasks[variable] for variable in ("AIRFLOW_CONN_K2_LEDGER",)}
     assert not any(given.values()), given
+
+
+@pytest.mark.parametrize("service", ["spark-master", "spark-worker"])
+def test_the_script_that_a_cluster_is_started_with_finds_spark_beside_airflow(
+    service: str, session_settings: StackSettings
+) -> None:
+    program, *_ = services()[service]["command"]
+    of_image = {
+        f"/opt/{name}-venv/": f"{getattr(session_settings.layout, name).path}/" for name in ("airflow", "spark")
+    }
+
+    def here(text: str) -> str:
+        for there, path in of_image.items():
+            text = text.replace(there, path)
+        return text
+
+    [path] = re.findall(r" PATH=(.*):\$PATH ", DOCKERFILE)
+    given = {name: here(value) for name, value in environment(service).items()}
+    looked = subprocess.run(
+        ["/bin/bash", "-c", '. "$(dirname "$0")/find-spark-home"; echo "$SPARK_HOME"', here(program)],
+        env={**given, "PATH": f"{here(path)}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert Path(looked.stdout.strip(), "bin", "spark-submit").is_file(), looked.stdout + looked.stderr
 
 
 def test_connections_are_such_as_the_package_reads() -> None:
