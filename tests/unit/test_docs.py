@@ -253,7 +253,7 @@ def test_airflow_commands_exist(page: Path) -> None:
 def test_going_back_takes_airflows_database_back_before_the_older_airflow_comes() -> None:
     page = (ROOT / "docs/operations.md").read_text()
     section = page.partition("### If Airflow itself is older\n")[2].partition("\n## ")[0]
-    order = ("pg_dumpall", "docker compose stop", "airflow db downgrade --to-version", "git checkout", "up --build")
+    order = ("pg_dumpall", "docker compose stop", "airflow db downgrade --to-version", "git reset --keep", "up --build")
     places = [section.index(command) for command in order]
     assert places == sorted(places)
     assert "(operations.md#if-airflow-itself-is-older)" in (ROOT / "docs/production.md").read_text()

@@ -16,7 +16,7 @@ from k2_offload.core.failure_kinds import FAILURE_KINDS
 from k2_offload.core.maintenance import MAX_METADATA_BYTES, MAX_SNAPSHOTS
 from k2_offload.core.metrics import METRICS
 from tests.support import runbooks
-from tests.support.pages import DOCS, table_of
+from tests.support.pages import DOCS, section_of, table_of
 from tests.support.prometheus import RULES as RULES_FILE
 from tests.support.prometheus import program, shorten
 from tests.unit.docker.compose import mounted_files
@@ -79,8 +79,10 @@ def test_every_metric_is_documented_as_it_is() -> None:
     }
 
 
-def test_every_kind_of_failure_is_documented() -> None:
+def test_every_kind_of_failure_is_documented_and_has_a_place_in_its_runbook() -> None:
     assert set(table_of(PAGE, "Kinds of failures")) == {f"`{kind}`" for kind in FAILURE_KINDS}
+    section = section_of((DOCS / "runbooks/offload-failure.md").read_text(), "A table does not move")
+    assert {kind for kind in FAILURE_KINDS if f"`{kind}`" not in section} == set()
 
 
 def test_queries_of_the_documentation_ask_for_what_is_there() -> None:
@@ -180,7 +182,7 @@ def test_durations_of_rules_are_shortened_and_thresholds_are_not() -> None:
     by_name = {rule["alert"]: rule for rule in group["rules"] if "alert" in rule}
     assert by_name["K2RowsExpireSoon"]["for"] == "1000ms"
     assert by_name["K2RowsExpireSoon"]["expr"] == ALERTS["K2RowsExpireSoon"]["expr"]
-    assert by_name["K2RowsMissed"]["expr"] == "k2:gaps:max - last_over_time(k2:gaps:max[288000ms] offset 12000ms) > 0"
+    assert by_name["K2RowsMissed"]["expr"] == "k2:gaps:max - last_over_time(k2:gaps:max[4320000ms] offset 12000ms) > 0"
     assert "offset 48000ms" in by_name["K2ComparisonOverdue"]["expr"]
 
 
@@ -188,7 +190,8 @@ def test_each_alert_fires_when_it_should_and_none_in_normal_operation() -> None:
     cases = ROOT / "tests/data/alerts.yml"
     tested = set(re.findall(r'alertname="(K2\w+)"', cases.read_text()))
     assert tested == set(ALERTS)
-    command = [program("promtool"), "test", "rules", cases, ROOT / "tests/data/services.yml"]
+    others = [ROOT / "tests/data" / name for name in ("outages.yml", "services.yml")]
+    command = [program("promtool"), "test", "rules", cases, *others]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

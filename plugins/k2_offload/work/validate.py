@@ -322,7 +322,7 @@ def check_jars(jars: Sequence[Path], catalog: Mapping[str, str]) -> str:
             "none of them has AWS's classes, which a warehouse on S3 needs; add iceberg-aws-bundle to [k2_offload] "
             "spark_jars (lake_jars.xml in docker, in the wheel in include/requirements, names its version)"
         )
-    return f"{len(jars)} found"
+    return ", ".join(jar.name for jar in jars)
 
 
 def _holds(jar: Path, name: str) -> bool:

@@ -278,7 +278,7 @@ def test_the_documented_upgrade_gives_new_files_to_containers_whose_definition_i
     of_one_file = {name for name in services() if any(path.is_file() for path in mounted_files(name).values())}
     assert of_one_file - one_shots() > {"clickhouse", "catalog", "prometheus", "alertmanager", "grafana"}
     section = (ROOT / "docs/production.md").read_text().partition("\n## Upgrade\n")[2].partition("\n## ")[0]
-    [commands] = re.findall(r"^```sh\ngit pull\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    [commands] = re.findall(r"^```sh\ngit fetch && git merge [^\n]*\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
     assert commands.splitlines()[-1] == "docker compose up --build --detach --force-recreate"
 
 

@@ -186,8 +186,8 @@ def test_a_warehouse_on_s3_needs_amazons_classes(tmp_path):
     ):
         with zipfile.ZipFile(jar, "w") as archive:
             archive.writestr(f"{name}.class", b"")
-    assert check_jars(jars, S3_JAVA) == "2 found"
-    assert check_jars(jars[:1], {}) == "1 found"
+    assert check_jars(jars, S3_JAVA) == ", ".join(jar.name for jar in jars)
+    assert check_jars(jars[:1], {}) == jars[0].name
     with pytest.raises(ConfigurationError, match=r"add iceberg-aws-bundle .*\(lake_jars\.xml in docker, in the wheel"):
         check_jars(jars[:1], S3_JAVA)
     with pytest.raises(ConfigurationError, match=r"add iceberg-spark-runtime .*\(requirements/jars\.xml"):
