@@ -29,7 +29,7 @@ _DAGS = Path(__file__).with_name("minute_dags.py")
 _LAYER_DAGS = [f"k2_offload_{layer}" for layer in LAYERS]
 
 _WINDOWS = """
-SELECT count(*), percentile_disc(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY date_part('epoch', committed_at - low))
+SELECT count(*), percentile_disc(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY date_part('epoch', committed_at - first_row))
 FROM k2_offload.offload_windows
 WHERE state = 'committed' AND rows > 0 AND committed_at > now() - %s AND low > '2001-01-01'
 """

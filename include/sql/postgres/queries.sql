@@ -49,14 +49,14 @@ WHERE table_name = %(table)s AND state = 'open';
 
 -- name: open_window
 INSERT INTO k2_offload.offload_windows
-    (window_id, table_name, low, high, state, dag_run_id, planned_rows, max_sequence, planned_at, failures)
+    (window_id, table_name, low, high, state, dag_run_id, planned_rows, max_sequence, first_row, planned_at, failures)
 VALUES
-    (%(window_id)s, %(table)s, %(low)s, %(high)s, 'open', %(dag_run_id)s, %(rows)s, %(max_sequence)s, %(now)s,
-     %(failures)s)
+    (%(window_id)s, %(table)s, %(low)s, %(high)s, 'open', %(dag_run_id)s, %(rows)s, %(max_sequence)s, %(first_row)s,
+     %(now)s, %(failures)s)
 ON CONFLICT (window_id) DO UPDATE SET
     state = 'open', dag_run_id = excluded.dag_run_id, attempts = offload_windows.attempts + 1,
-    planned_rows = excluded.planned_rows, max_sequence = excluded.max_sequence, planned_at = excluded.planned_at,
-    failures = excluded.failures;
+    planned_rows = excluded.planned_rows, max_sequence = excluded.max_sequence, first_row = excluded.first_row,
+    planned_at = excluded.planned_at, failures = excluded.failures;
 
 -- name: resume_window
 UPDATE k2_offload.offload_windows
@@ -242,7 +242,7 @@ WHERE table_name = ANY(%(tables)s) AND day >= %(since)s
 ORDER BY table_name, day;
 
 -- name: windows_of_day
-SELECT table_name, window_id, low, high, state, failures, planned_at, committed_at, rows, size_bytes
+SELECT table_name, window_id, low, high, state, failures, planned_at, committed_at, rows, size_bytes, first_row
 FROM k2_offload.offload_windows
 WHERE planned_at >= %(start)s AND planned_at < %(end)s OR committed_at >= %(start)s AND committed_at < %(end)s
     OR planned_at < %(start)s AND (state = 'open' OR state = 'committed' AND committed_at >= %(end)s);
@@ -259,7 +259,7 @@ WITH recent AS (
     SELECT table_name,
            percentile_disc(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY date_part('epoch', committed_at - planned_at))
                AS durations,
-           percentile_disc(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY date_part('epoch', committed_at - low))
+           percentile_disc(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY date_part('epoch', committed_at - coalesce(first_row, low)))
                FILTER (WHERE rows > 0 AND low > %(first)s) AS lags
     FROM k2_offload.offload_windows
     WHERE state = 'committed' AND committed_at > %(since)s

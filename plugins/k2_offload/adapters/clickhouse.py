@@ -219,13 +219,13 @@ class ClickHouse(ClickHouseConnection):
 
     def rows_per_step(self, table: TableSpec, window: Window, step: timedelta) -> Counts:
         """How many rows the window holds, by steps of a length."""
-        rows, sequences = {}, {}
-        for micros, count, sequence in self.execute(queries.rows_per_step(table, window, step)):
+        rows, sequences, oldest = {}, {}, {}
+        for micros, count, sequence, first in self.execute(queries.rows_per_step(table, window, step)):
             start = from_micros(micros)
-            rows[start] = count
+            rows[start], oldest[start] = count, from_micros(first)
             if sequence is not None:
                 sequences[start] = int(sequence)
-        return Counts(rows, sequences)
+        return Counts(rows, sequences, oldest)
 
     def count_within(self, table: TableSpec, window: Window) -> int:
         """How many rows the window holds."""

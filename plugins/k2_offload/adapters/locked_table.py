@@ -66,18 +66,20 @@ class LockedTable:
         dag_run_id: str,
         rows: int,
         max_sequence: int | None,
+        first_row: datetime | None,
         now: datetime,
         failures: int = 0,
     ) -> None:
         """Record a new window as planned.
 
         :param rows: how many the source holds in it now
+        :param first_row: the oldest timestamp of those
         :param failures: 1 if it takes the place of a larger one that has failed
         """
         window = window_id.window
         self._run(
             "open_window", window_id=str(window_id), low=window.low, high=window.high, dag_run_id=dag_run_id,
-            rows=rows, max_sequence=max_sequence, now=now, failures=failures,
+            rows=rows, max_sequence=max_sequence, first_row=first_row, now=now, failures=failures,
         )  # fmt: skip
         self.set_status("running")
 

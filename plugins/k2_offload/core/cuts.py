@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from k2_offload.core.exactly_once import check_not_fewer
@@ -15,20 +15,31 @@ CUT_STEPS = (timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1), tim
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows of a window by the step (its start, UTC) that their timestamps lie in, and the highest sequence by step."""
+    """Rows of a window by the step (its start, UTC) that their timestamps lie in.
+
+    :param max_sequence: the highest sequence by step
+    :param oldest: the oldest timestamp by step
+    """
 
     rows: Mapping[datetime, int]
     max_sequence: Mapping[datetime, int]
+    oldest: Mapping[datetime, datetime] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
         """Rows of all steps."""
         return sum(self.rows.values())
 
+    @property
+    def first_row(self) -> datetime | None:
+        """The oldest timestamp of all steps; ``None`` if there is no row."""
+        return min(self.oldest.values(), default=None)
+
     def within(self, window: Window, length: timedelta) -> Counts:
         """Those of the steps of that length that have times in a window."""
         rows = {step: rows for step, rows in self.rows.items() if window.low - length < step < window.high}
-        return Counts(rows, {step: sequence for step, sequence in self.max_sequence.items() if step in rows})
+        sequences = {step: sequence for step, sequence in self.max_sequence.items() if step in rows}
+        return Counts(rows, sequences, {step: oldest for step, oldest in self.oldest.items() if step in rows})
 
 
 def cut_by_rows(

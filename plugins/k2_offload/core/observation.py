@@ -27,7 +27,7 @@ class WindowTotals:
     :param open_failures: the same, of the window that is open
     :param duration_p50: seconds from plan to commit, the median of the last day's windows
     :param duration_p99: the same, of all but the hundredth that took longest
-    :param lag_p50: seconds from the beginning of a window to its commit, the median of the last day's windows with
+    :param lag_p50: seconds from the first row of a window to its commit, the median of the last day's windows with
         rows; no row of such a window waited longer. The first window of a table, which begins in 2000, is left out
     :param lag_p99: the same, of all but the hundredth that waited longest
     :param last_rows: rows of the last window that was committed

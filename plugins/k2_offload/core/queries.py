@@ -177,13 +177,14 @@ def known_counts(tables: Sequence[TableSpec]) -> str:
 
 
 def rows_per_step(table: TableSpec, window: Window, step: timedelta) -> str:
-    """Rows ``(start of the step in microseconds since 1970, rows, highest sequence or NULL)``; empty steps are missing.
+    """Rows ``(start of the step, rows, highest sequence or NULL, oldest timestamp)``; empty steps are missing.
 
-    Steps are counted from 1970 on the timestamp column.
+    Steps are counted from 1970 on the timestamp column; times are in microseconds since then.
     """
     sequence = f"max({source_column(table.sequence_column)})" if table.sequence_column else "NULL"
     return (
-        f"SELECT {_step(table.timestamp_column, step)} AS step, count(), {sequence} FROM {source_of(table)} "
+        f"SELECT {_step(table.timestamp_column, step)} AS step, count(), {sequence}, "
+        f"min({_micros(table.timestamp_column)}) FROM {source_of(table)} "
         f"WHERE {within(table, window)} GROUP BY step"
     )
 
@@ -271,8 +272,11 @@ def source_of(table: TableSpec) -> str:
 
 
 def _step(column: str, step: timedelta) -> str:
-    time = f"toUnixTimestamp64Micro(CAST({source_column(column)}, 'DateTime64(6, \\'UTC\\')'))"
-    return f"{time} - positiveModulo({time}, {step // TICK})"
+    return f"{_micros(column)} - positiveModulo({_micros(column)}, {step // TICK})"
+
+
+def _micros(column: str) -> str:
+    return f"toUnixTimestamp64Micro(CAST({source_column(column)}, 'DateTime64(6, \\'UTC\\')'))"
 
 
 def _day(table: TableSpec) -> str:

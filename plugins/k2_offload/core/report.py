@@ -38,6 +38,7 @@ class LedgerWindow:
     :param state: ``open``, ``committed`` or ``abandoned``
     :param failures: how often it was planned and not published
     :param rows: published with it; ``None`` until then, as ``size_bytes``
+    :param first_row: its oldest timestamp when it was planned; ``None`` if an older version has planned it
     """
 
     window_id: str
@@ -48,6 +49,7 @@ class LedgerWindow:
     committed_at: datetime | None
     rows: int | None
     size_bytes: int | None
+    first_row: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,8 @@ class DayWindow:
     """A window that was published on the day.
 
     :param at: when its snapshot was made, right before readers saw it; where that has expired, when the ledger knew it
-    :param lag: from its beginning to that; no row of it waited longer. ``None`` for the first window of a table, which
-        begins in 2000, and for one without rows
+    :param lag: from its first row, or its beginning where that is not known, to that; no row of it waited longer.
+        ``None`` for the first window of a table, which begins in 2000, and for one without rows
     """
 
     at: datetime
@@ -183,14 +185,17 @@ def figures_of(bounds: DayBounds, ledger: Sequence[LedgerWindow], chain: Chain |
     )
     if chain is None or not chain.covers(bounds.start):
         windows = [
-            _window(each.committed_at or bounds.start, each.window, each.rows or 0, each.size_bytes or 0)
+            _window(
+                each.committed_at or bounds.start, each.window, each.rows or 0, each.size_bytes or 0, each.first_row
+            )
             for each in recorded
         ]
         unknown = (None, None, None, None, None, None)
         return DayFigures(False, _ordered(windows), *unknown, len(planned), failures, 0, waiting)
     of_day = [each for each in chain.snapshots if bounds.has(each.made_at)]
+    first_rows = {each.window_id: each.first_row for each in ledger}
     windows = [
-        _window(each.made_at, each.window, each.rows, each.size_bytes)
+        _window(each.made_at, each.window, each.rows, each.size_bytes, first_rows.get(each.window_id))
         for each in of_day
         if each.window is not None and each.window_id is not None
     ]
@@ -213,9 +218,9 @@ def figures_of(bounds: DayBounds, ledger: Sequence[LedgerWindow], chain: Chain |
     )
 
 
-def _window(at: datetime, window: Window, rows: int, size_bytes: int) -> DayWindow:
+def _window(at: datetime, window: Window, rows: int, size_bytes: int, first_row: datetime | None) -> DayWindow:
     counts = rows > 0 and window.low > FIRST_WATERMARK
-    return DayWindow(at, window, rows, size_bytes, at - window.low if counts else None)
+    return DayWindow(at, window, rows, size_bytes, at - (first_row or window.low) if counts else None)
 
 
 def _ordered(windows: Sequence[DayWindow]) -> tuple[DayWindow, ...]:

@@ -317,7 +317,15 @@ def _record_open(
     locked: LockedTable, window_id: WindowId, counts: Counts, now: datetime, dag_run_id: str, failures: int = 0
 ) -> None:
     highest = max((each for each in counts.max_sequence.values() if abs(each) < _LARGEST_SEQUENCE), default=None)
-    locked.open(window_id, dag_run_id=dag_run_id, rows=counts.total, max_sequence=highest, now=now, failures=failures)
+    locked.open(
+        window_id,
+        dag_run_id=dag_run_id,
+        rows=counts.total,
+        max_sequence=highest,
+        first_row=counts.first_row,
+        now=now,
+        failures=failures,
+    )
 
 
 def _check_expired(tiers: Tiers, table: TableSpec, looked: Looked, watermark: datetime, now: datetime) -> None:

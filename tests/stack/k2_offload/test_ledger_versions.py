@@ -138,7 +138,7 @@ def test_why_a_table_failed_is_known_until_it_moves_again(ledger):
         locked.set_failed("x" * 5000)
     assert shown() == ("failed", "x" * 1000)
     with ledger.locked("trades") as locked:
-        locked.open(WINDOW_ID, dag_run_id="run", rows=5, max_sequence=None, now=NOW)
+        locked.open(WINDOW_ID, dag_run_id="run", rows=5, max_sequence=None, first_row=None, now=NOW)
     assert shown() == ("running", None)
     with ledger.locked("trades") as locked:
         locked.set_failed("three", keep=True)

@@ -10,17 +10,18 @@ import pytest
 from k2_offload.adapters.ledger_sql import migrations, statements
 from k2_offload.core.errors import OldLedger
 from k2_offload.core.exactly_once import FIRST_WATERMARK, Published, Snapshot, WindowId
+from k2_offload.core.report import DayBounds
 from k2_offload.core.windows import Window
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 
 
-def plan(ledger, table, at):
+def plan(ledger, table, at, first_row=None):
     """Opens a window at a time, and returns it."""
     window_id = WindowId(table, Window(at - 2 * MINUTE, at - MINUTE))
     with ledger.locked(table) as locked:
-        locked.open(window_id, dag_run_id="run", rows=5, max_sequence=None, now=at)
+        locked.open(window_id, dag_run_id="run", rows=5, max_sequence=None, first_row=first_row, now=at)
     return window_id
 
 
@@ -51,6 +52,17 @@ def test_the_windows_since_a_time_are_all_of_it_and_back_to_one_that_was_not_giv
         "lost": [NOW],
         "unknown": [],
     }
+
+
+def test_lag_is_counted_from_the_first_row_of_a_window_and_from_its_beginning_where_that_is_not_known(ledger):
+    ledger.migrate()
+    at, candle = NOW - 3 * MINUTE, NOW - 20 * MINUTE
+    commit(ledger, "candles", plan(ledger, "candles", at, first_row=candle))
+    commit(ledger, "planned_before", plan(ledger, "planned_before", at))
+    lags = {table: (each.lag_p50, each.lag_p99) for table, each in ledger.read_totals(NOW).items()}
+    assert lags == {"candles": (1200, 1200), "planned_before": (300, 300)}
+    windows, _ = ledger.read_day(DayBounds.of(NOW.date()))
+    assert {table: each.first_row for table, [each] in windows.items()} == {"candles": candle, "planned_before": None}
 
 
 def added_up(database):

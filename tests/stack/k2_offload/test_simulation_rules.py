@@ -451,7 +451,7 @@ def test_a_second_open_window_is_refused(lab):
 
 def open_window(locked: LockedTable, window_id: WindowId) -> None:
     locked.entry()
-    locked.open(window_id, dag_run_id="test", rows=1, max_sequence=None, now=LATER)
+    locked.open(window_id, dag_run_id="test", rows=1, max_sequence=None, first_row=None, now=LATER)
 
 
 def test_bounds_are_half_open(lab):
@@ -465,6 +465,8 @@ def test_bounds_are_half_open(lab):
     assert clickhouse.rows_per_step(table, Window(at[0], at[2]), HOUR).rows == {NOON: 2}
     assert clickhouse.rows_per_step(table, Window(at[1], at[2] + SECOND), HOUR).rows == {NOON: 1, at[2]: 1}
     assert clickhouse.rows_per_step(table, Window(at[2] + SECOND, LATER), HOUR).rows == {}
+    assert clickhouse.rows_per_step(table, Window(NOON - HOUR, LATER), HOUR).first_row == at[0]
+    assert clickhouse.rows_per_step(table, Window(at[0] + SECOND, LATER), HOUR).first_row == at[1]
     for step in CUT_STEPS[1:]:
         expected = {NOON: 2, at[2]: 1} if step > 10 * SECOND else dict.fromkeys(at, 1)
         assert clickhouse.rows_per_step(table, Window(at[0], LATER), step).rows == expected

@@ -85,11 +85,15 @@ def test_a_busy_hour_is_counted_by_the_minute_and_a_quiet_one_is_not():
     assert quiet.steps == list(CUT_STEPS[:1])
 
 
-def test_the_highest_sequence_is_that_of_the_part_that_is_taken():
+def test_the_highest_sequence_and_the_first_row_are_those_of_the_part_that_is_taken():
     hours = [START.replace(minute=0, second=0, microsecond=0) + timedelta(hours=each) for each in range(2)]
-    found = Counts({hours[0]: 2, hours[1]: 2}, {hours[0]: 7, hours[1]: 9})
+    firsts = {hour: hour + MINUTE for hour in hours}
+    found = Counts({hours[0]: 2, hours[1]: 2}, {hours[0]: 7, hours[1]: 9}, firsts)
     _, counts = cut_by_rows("t", Window(START, hours[1] + MINUTE), lambda *_: found, 3)
-    assert counts == Counts({hours[0]: 2}, {hours[0]: 7})
+    assert counts == Counts({hours[0]: 2}, {hours[0]: 7}, {hours[0]: firsts[hours[0]]})
+    assert counts.first_row == firsts[hours[0]]
+    _, counts = cut_by_rows("t", Window(START, hours[1] + timedelta(hours=1)), lambda *_: found, 3, from_end=True)
+    assert counts.first_row == firsts[hours[1]]
 
 
 @pytest.mark.parametrize("vanishes_at", [1, 2, 3])

@@ -111,6 +111,13 @@ def test_the_first_window_and_one_without_rows_have_no_lag():
     assert figures_of(DAY, [], chain).lag(0.99) is None
 
 
+@pytest.mark.parametrize("chain", [Chain([published(NOON)], whole=True), None])
+def test_lag_is_counted_from_the_first_row_that_the_ledger_knows(chain):
+    """A window of candles begins long before its first row."""
+    windows = [recorded(NOON, committed_at=NOON, first_row=NOON - 7 * MINUTE)]
+    assert figures_of(DAY, windows, chain).lag(0.99) == 7 * MINUTE
+
+
 @given(st.lists(st.integers(min_value=6, max_value=600), min_size=1, max_size=200), st.sampled_from([0.01, 0.5, 0.99]))
 def test_no_window_of_a_share_waited_longer_than_its_lag(minutes, share):
     chain = Chain(
