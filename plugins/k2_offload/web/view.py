@@ -262,11 +262,10 @@ def count_states(layers: Sequence[LayerView]) -> list[tuple[State, int]]:
     return sorted(counts.items(), key=lambda each: urgency.index(each[0].kind))
 
 
-def describe_targets(layers: Sequence[LayerView]) -> str:
-    """How long a row may wait: of all tables, or the least and the most."""
-    targets = sorted({view.lag_target for layer in layers for view in layer.tables})
-    shown = [show_duration(each).removesuffix(" 00 s") for each in targets]
-    return f"target {shown[0]}" if len(shown) == 1 else f"targets {shown[0]} to {shown[-1]}"
+def describe_target(layers: Sequence[LayerView]) -> str:
+    """How long a row may wait, if that is the same for all tables; the page of each has its own."""
+    targets = {view.lag_target for layer in layers for view in layer.tables}
+    return "by table" if len(targets) > 1 else show_duration(targets.pop()).removesuffix(" 00 s")
 
 
 class DayCell(NamedTuple):

@@ -107,7 +107,9 @@ def test_a_calmer_schedule_has_a_later_target(over):
     patient = table(replace(GOOD, table=replace(TABLES["s"], buffer_seconds=3600), lag=0 * MINUTE))
     shown = Page(page(table(replace(GOOD, lag=70 * MINUTE + over * MINUTE / 60)), patient, pause=60 * MINUTE)).text
     assert (f"{1 + (not over)} up to date" in shown, "1 behind" in shown) == (True, over)
-    assert "targets 1 h 10 min to 2 h 05 min" in shown
+    assert "(target by table)" in shown
+    alone = Page(page(pause=60 * MINUTE)).text
+    assert "(target 1 h 10 min)" in alone
 
 
 @pytest.mark.parametrize(
