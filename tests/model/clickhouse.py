@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -116,8 +116,10 @@ class Server:
             return [(max((row.at for row in rows), default=None), 0)]
         if "AS step, count()" in sql:
             [length] = map(int, re.findall(r"positiveModulo\(.*, (\d+)\) AS step", sql))
-            steps = Counter(row.at // length * length for row in rows)
-            return [(step, count, None) for step, count in steps.items()]
+            steps = defaultdict(list)
+            for row in rows:
+                steps[row.at // length * length].append(row.at)
+            return [(step, len(times), None, min(times)) for step, times in steps.items()]
         if self.lagging and ("AS slot, count()" in sql or sql.startswith("INSERT")):
             self.lagging -= 1
             rows = rows[: -self.hidden_rows]
