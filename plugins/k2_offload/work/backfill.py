@@ -126,6 +126,12 @@ def _expired_before(tiers: Tiers, table: TableSpec) -> datetime | None:
     return None if kept_for is None else min(tiers.now(), tiers.clickhouse.now()) - kept_for + TTL_MARGIN
 
 
+def brought_since(found: LeftOut, time: datetime) -> bool:
+    """Whether the cold table's snapshots say that any backfill of it was published since."""
+    changes = found.cold.chain.latest()
+    return any(each.visible and each.snapshot.backfill is not None and each.at >= time for each in changes)
+
+
 def check_all_came(found: LeftOut) -> None:
     """Do not end well where fewer rows came than were left out, though nothing is left to bring.
 
