@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -55,11 +55,8 @@ def on_record(gaps: Sequence[Gap], skips: Skips) -> tuple[Gap, ...]:
     """
     skipped = _skipped(gaps, skips)
     standing = [gap for gap in skipped if intersect(skips.left_out, gap.window)]
-    for filled in skips.filled:
-        brought = [gap for gap in skipped if covers([filled], gap.window)]
-        if (missing := sum(gap.rows or 0 for gap in brought) - filled.rows) > 0:
-            window = Window(min(gap.window.low for gap in brought), max(gap.window.high for gap in brought))
-            standing.append(Gap(window, GapKind.FEWER_ROWS, missing, brought[-1].accepted_at))
+    for short, accepted_at in _brought_short(skipped, skips):
+        standing.append(Gap(short.window, GapKind.FEWER_ROWS, (short.rows or 0) - short.found, accepted_at))
     others = (gap for gap in gaps if gap.kind is not GapKind.SKIPPED)
     return tuple(sorted((*others, *standing), key=lambda gap: gap.window))
 
@@ -86,6 +83,26 @@ class Shortage:
     window: Window
     rows: int | None
     found: int
+
+
+def find_brought_short(gaps: Iterable[Gap], skips: Skips, window: Window) -> list[Shortage]:
+    """What was skipped, and brought as a whole with fewer rows: that is over, whatever is still left out beside it.
+
+    :param gaps: all that the ledger has of the table
+    :param skips: of the cold table's chain
+    :param window: look at what was skipped together with this range
+    """
+    short = (each for each, _ in _brought_short(_skipped(gaps, skips), skips))
+    return [each for each in short if intersect([each.window], window)]
+
+
+def _brought_short(skipped: Sequence[Gap], skips: Skips) -> Iterator[tuple[Shortage, datetime]]:
+    """Each with the time of its record; what touches was brought together."""
+    for filled in skips.filled:
+        brought = [gap for gap in skipped if covers([filled], gap.window)]
+        if (rows := sum(gap.rows or 0 for gap in brought)) > filled.rows:
+            window = Window(brought[0].window.low, brought[-1].window.high)
+            yield Shortage(window, rows, filled.rows), brought[-1].accepted_at
 
 
 def find_shortages(

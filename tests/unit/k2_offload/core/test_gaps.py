@@ -14,6 +14,7 @@ from k2_offload.core.gaps import (
     GapKind,
     Looked,
     Shortage,
+    find_brought_short,
     find_shortages,
     may_have_expired,
     not_looked_for,
@@ -100,6 +101,13 @@ def test_two_that_touch_are_short_together():
     records, skips = [skipped(0, 2), skipped(2, 4)], LEFT_OUT.filling(hours(0, 2), 4)
     assert on_record(records, skips) == (Gap(hours(0, 2), GapKind.FEWER_ROWS, 1, NOW), records[1])
     assert on_record(records, skips.filling(hours(2, 4), 5)) == (Gap(hours(0, 4), GapKind.FEWER_ROWS, 1, NOW),)
+
+
+def test_what_was_brought_short_is_known_while_another_range_that_touches_it_is_left_out():
+    records, skips = [skipped(0, 2), skipped(2, 4)], LEFT_OUT.filling(hours(0, 2), 4)
+    assert find_brought_short(records, skips, hours(0, 2)) == [Shortage(hours(0, 2), 5, 4)]
+    assert find_brought_short(records, skips, hours(2, 4)) == []
+    assert find_brought_short(records, LEFT_OUT.filling(hours(0, 2), 5), hours(0, 4)) == []
 
 
 @pytest.mark.parametrize(
