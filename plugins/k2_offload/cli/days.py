@@ -48,12 +48,12 @@ def describe_unsure(table: str, days: Iterable[DayComparison]) -> Iterator[str]:
     found = [day.verdict for day in days]
     if expired := found.count(Verdict.EXPIRED):
         yield (
-            f"{table}: {expired:,} days hold more rows in the cold tier, and the TTL may have reached them in ClickHouse. "
-            "That is as it should be; whether they hold the right ones cannot be said any more."
+            f"{table}: {expired:,} days hold more rows in the cold tier, and the TTL may have reached them in "
+            "ClickHouse. That is as it should be; whether they hold the right ones cannot be said any more."
         )
     if left_out := found.count(Verdict.LEFT_OUT):
         yield (
-            f"{table}: {left_out:,} days hold rows in the cold tier that were not compared, of times that were skipped on "
-            "purpose or that no window holds. Whether these are the right ones cannot be said; the rest of these days is "
-            "equal."
+            f"{table}: {left_out:,} days hold rows in the cold tier that were not compared, of times that were skipped "
+            "on purpose or that no window holds. Whether these are the right ones cannot be said; the rest of these "
+            "days is equal."
         )

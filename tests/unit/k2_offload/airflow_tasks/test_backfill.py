@@ -182,7 +182,7 @@ def short_in_the_first_attempt(run):
 
 def test_a_table_that_came_short_in_an_earlier_attempt_is_red(short_in_the_first_attempt):
     run = short_in_the_first_attempt
-    with pytest.raises(AirflowFailException, match="^a: not all rows came"):
+    with pytest.raises(AirflowFailException, match=r"^a: not all rows came"):
         run.execute()
     assert run.done.count("a") == 1
     assert run.done.count("b") == 1
@@ -194,7 +194,7 @@ def test_a_table_that_came_short_in_an_earlier_attempt_is_red(short_in_the_first
 def test_a_run_that_is_cleared_after_its_end_is_the_same_run(short_in_the_first_attempt):
     run = short_in_the_first_attempt
     run.dag_run.start_date, run.dag_run.clear_number = run.now + timedelta(hours=1), 1
-    with pytest.raises(AirflowFailException, match="^a: not all rows came"):
+    with pytest.raises(AirflowFailException, match=r"^a: not all rows came"):
         run.execute()
 
 
