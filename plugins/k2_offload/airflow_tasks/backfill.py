@@ -156,7 +156,8 @@ def _began(context: Any) -> datetime:
     ended and is cleared for one that begins then; it was meant to at ``run_after``.
     """
     run = context["dag_run"]
-    return run.run_after if run.clear_number or run.start_date is None else run.start_date
+    began: datetime = run.run_after if run.clear_number or run.start_date is None else run.start_date
+    return began
 
 
 def _time(text: str) -> datetime | None:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from k2_offload.core.day_comparison import TTL_MARGIN
-from k2_offload.core.skips import Skips, covers, intersect, merge
+from k2_offload.core.skips import GivenUp, Skips, covers, intersect, merge, subtract
 from k2_offload.core.windows import Window
 
 
@@ -19,7 +19,8 @@ class GapKind(StrEnum):
     """The TTL was faster than the offload."""
 
     FEWER_ROWS = "fewer rows"
-    """The source showed fewer rows than when the window was planned."""
+    """The source showed fewer rows than when the window was planned, or skipped; or rows that were skipped were given
+    up."""
 
     SKIPPED = "skipped"
     """A person let the table go on at a later time."""
@@ -47,7 +48,8 @@ def on_record(gaps: Sequence[Gap], skips: Skips) -> tuple[Gap, ...]:
     """Those that are gaps in a cold table as it is now.
 
     Of what was skipped, the table's chain of snapshots says whether it is. Whatever of that is not in the chain was
-    undone: main was rolled back below it, or the table begun anew. What was brought is no gap any more, unless fewer
+    undone: main was rolled back below it, or the table begun anew; or it was given up, and has a record of its own
+    (:func:`find_given_up`). What was brought is no gap any more, unless fewer
     rows came than were skipped: then the rest is one.
 
     :param gaps: all that the ledger has of the table, the oldest record last among those that overlap
@@ -103,6 +105,29 @@ def _brought_short(skipped: Sequence[Gap], skips: Skips) -> Iterator[tuple[Short
         if (rows := sum(gap.rows or 0 for gap in brought)) > filled.rows:
             window = Window(brought[0].window.low, brought[-1].window.high)
             yield Shortage(window, rows, filled.rows), brought[-1].accepted_at
+
+
+def find_given_up(gaps: Sequence[Gap], before: Skips, after: Skips, dropped: Sequence[Window]) -> tuple[GivenUp, ...]:
+    """What would be on record no longer once a chain says something else of what was skipped, though no row came.
+
+    :param gaps: all that the ledger has of the table
+    :param before: what the chain says
+    :param after: what it will say
+    :param dropped: of what is left out before, what is not left out after, and moved by no window
+    """
+    skipped, found = _skipped(gaps, before), []
+    for gap in skipped:
+        parts = [part for each in merge(dropped) for part in intersect([each], gap.window)]
+        if parts and gap.rows != 0:
+            brought = sum(each.rows for each in before.filled if covers([gap.window], each))
+            is_all = not subtract(intersect(before.left_out, gap.window), parts)
+            rows = (gap.rows or 0) - brought if is_all else 0
+            found.append(GivenUp(parts[0].low, parts[-1].high, rows if rows > 0 else None))
+    found += [GivenUp(each.low, each.high, None) for each in subtract(dropped, [gap.window for gap in skipped])]
+    still = [short for short, _ in _brought_short(_skipped(gaps, after), after)]
+    short = (each for each, _ in _brought_short(skipped, before) if each not in still)
+    found += [GivenUp(each.window.low, each.window.high, (each.rows or 0) - each.found) for each in short]
+    return tuple(sorted(found, key=lambda each: (each.low, each.high)))
 
 
 def find_shortages(

@@ -50,6 +50,7 @@ from k2_offload.core.errors import (
 )
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH, WindowId, adopted, watermark_of
 from k2_offload.core.schema_change import changed
+from k2_offload.core.skips import GivenUp
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.type_mapping import map_column
 from k2_offload.core.windows import Window
@@ -188,6 +189,24 @@ def test_an_adopted_window_is_the_newest_and_has_its_branch(catalog, lake):
     assert PUBLISHED_BRANCH in lake.load_table("cold.trades").refs()
     assert again.published_until(NOON) is None
     assert again.published_until(window_id.window.high).window_id == window_id
+
+
+def test_what_is_given_up_stands_in_its_snapshot(catalog, lake):
+    catalog.create(TABLE, COLUMNS)
+    fill(lake, NOON)
+    cold, given_up = catalog.load(TABLE), (GivenUp(DAY, NOON, 3), GivenUp(NOON, NOON + timedelta(hours=1), None))
+    cold.publish_without_rows(adopted(cold.uuid, NOON), "at", given_up=given_up)
+    assert catalog.load(TABLE).published.snapshot.given_up == given_up
+
+
+def test_whether_it_holds_rows_of_a_range_is_read_from_its_rows(catalog, lake):
+    catalog.create(TABLE, COLUMNS)
+    fill(lake, DAY, NOON)
+    cold, tick = catalog.load(TABLE), timedelta(microseconds=1)
+    assert not cold.holds_rows("at", Window(DAY + tick, NOON))
+    assert cold.holds_rows("at", Window(DAY + tick, NOON + tick))
+    assert cold.holds_rows("at", Window(DAY, DAY + tick))
+    assert not cold.holds_rows("at", Window(DAY.replace(year=2000), DAY))
 
 
 def test_adopting_refuses_a_table_to_which_another_writer_has_committed_meanwhile(catalog, lake):
