@@ -171,11 +171,11 @@ class ColdTable:
         return max((time.astimezone(UTC) for time in newest if time is not None), default=None)
 
     @_told
-    def holds_rows(self, column: str, window: Window) -> bool:
-        """Whether it holds any row of a range of times, read from the data as far as bounds of files do not tell."""
+    def rows_within(self, column: str, window: Window) -> int:
+        """How many rows it holds of a range of times, read from the data of files whose bounds leave that open."""
         row_filter = f"\"{column}\" >= '{window.low.isoformat()}' and \"{column}\" < '{window.high.isoformat()}'"
         batches = self._table.scan(row_filter, selected_fields=(column,)).to_arrow_batch_reader()
-        return any(batch.num_rows for batch in batches)
+        return sum(batch.num_rows for batch in batches)
 
     @_told
     def published_until(self, time: datetime) -> Published | None:

@@ -148,7 +148,7 @@ def find_remembered(
     return [*left, *sorted(before, key=lambda each: each.sequence_number, reverse=True)]
 
 
-def keep_left_out(told: Skips, window: Window, holds_rows: Callable[[Window], bool]) -> Skips:
+def keep_left_out(told: Skips, window: Window, count: Callable[[Window], int]) -> Skips:
     """What may be brought after a person has taken a table as it is, because its history cannot say what it holds.
 
     Of a range that the table holds no row of, none can be brought twice, whatever has become of the snapshot that says
@@ -156,9 +156,9 @@ def keep_left_out(told: Skips, window: Window, holds_rows: Callable[[Window], bo
 
     :param told: on the column that windows are cut on
     :param window: what the table is taken to hold; whatever lies above it is moved by the next windows
-    :param holds_rows: whether the table holds any row of a range
+    :param count: how many rows the table holds of a range
     """
-    return Skips(tuple(each for each in intersect(told.left_out, window) if not holds_rows(each)), told.filled)
+    return Skips(tuple(each for each in intersect(told.left_out, window) if not count(each)), told.filled)
 
 
 def decide_backfill(

@@ -130,6 +130,29 @@ def find_given_up(gaps: Sequence[Gap], before: Skips, after: Skips, dropped: Seq
     return tuple(sorted(found, key=lambda each: (each.low, each.high)))
 
 
+def count_anew(
+    gaps: Sequence[Gap], window: Window, count: Callable[[Window], int]
+) -> tuple[tuple[Window, ...], tuple[GivenUp, ...]]:
+    """What is missing of all that was ever skipped, by the rows of a cold table of which no snapshot says it.
+
+    :param gaps: all that the ledger has of the table
+    :param window: what the table is taken to hold; whatever lies above it is moved by the next windows
+    :param count: how many rows the table has in a range
+    :returns: ranges of which it holds no row, which are left out; and those of which it holds some, and not all
+    """
+    left_out, given_up = [], []
+    skipped = [gap.window for gap in gaps if gap.kind is GapKind.SKIPPED]
+    for gap in _skipped(gaps, Skips(merge(skipped))):
+        for part in intersect([gap.window], window):
+            if not (rows := count(part)):
+                left_out.append(part)
+            elif part != gap.window:
+                given_up.append(GivenUp(part.low, part.high, None))
+            elif (missing := (gap.rows or 0) - rows) > 0:
+                given_up.append(GivenUp(part.low, part.high, missing))
+    return merge(left_out), tuple(given_up)
+
+
 def find_shortages(
     gaps: Iterable[Gap], skips: Skips, of: Sequence[Window], count: Callable[[Window], int]
 ) -> list[Shortage]:

@@ -21,7 +21,7 @@ from k2_offload.core.exactly_once import (
     refuse_another_ledger,
     watermark_of,
 )
-from k2_offload.core.gaps import find_given_up, first_contact
+from k2_offload.core.gaps import count_anew, find_given_up, first_contact
 from k2_offload.core.schema_change import find_nulls
 from k2_offload.core.skips import GivenUp, Skips, intersect, subtract
 from k2_offload.core.tables import TableSpec
@@ -110,24 +110,27 @@ def _without_rows(tiers: Tiers, table: TableSpec, cold: ColdTable, error: Change
 def _by_newest_row(tiers: Tiers, table: TableSpec, cold: ColdTable, newest: datetime, problem: str) -> ColdReading:
     adopt = window_to_adopt(tiers, table, cold, newest)
     cut_on, told, late = _so_far(tiers, table, cold, adopt)
+    gaps, count = tiers.ledger.read_gaps().get(table.name, ()), partial(cold.rows_within, table.timestamp_column)
+    if told is None:
+        left_out, given_up = count_anew(gaps, adopt.window, count)
+        return ColdReading(cold, None, adopt, problem, late, Skips(left_out), given_up=given_up)
     if cut_on == table.timestamp_column:
-        skips = keep_left_out(told, adopt.window, partial(cold.holds_rows, cut_on))
+        skips = keep_left_out(told, adopt.window, count)
         dropped = subtract(intersect(told.left_out, adopt.window), skips.left_out)
     else:  # its times mean nothing on the new one
         skips, dropped = Skips(), told.left_out
-    gaps = tiers.ledger.read_gaps().get(table.name, ())
     given_up = find_given_up(gaps, told, skips, dropped)
     return ColdReading(cold, None, adopt, problem, late, skips, given_up=given_up)
 
 
-def _so_far(tiers: Tiers, table: TableSpec, cold: ColdTable, adopt: WindowId) -> tuple[str, Skips, int | None]:
+def _so_far(tiers: Tiers, table: TableSpec, cold: ColdTable, adopt: WindowId) -> tuple[str, Skips | None, int | None]:
     """The column that windows were cut on, what was skipped, and :attr:`ColdReading.late`: as far as history tells."""
     try:
         published, told = cold.published, cold.skips
     except DamagedTable:
-        told = next((each.skips for each in cold.remembered if each.skips is not None), Skips())
+        said = next((each.skips for each in cold.remembered if each.skips is not None), None)
         cut_on = next((each.cut_on for each in cold.remembered if each.cut_on is not None), None)
-        return cut_on or table.timestamp_column, told, None
+        return cut_on or table.timestamp_column, said, None
     cut_on = published.snapshot.cut_on if published is not None else None
     if cut_on is None:
         return table.timestamp_column, told, None

@@ -199,14 +199,14 @@ def test_what_is_given_up_stands_in_its_snapshot(catalog, lake):
     assert catalog.load(TABLE).published.snapshot.given_up == given_up
 
 
-def test_whether_it_holds_rows_of_a_range_is_read_from_its_rows(catalog, lake):
+def test_the_rows_of_a_range_are_counted(catalog, lake):
     catalog.create(TABLE, COLUMNS)
-    fill(lake, DAY, NOON)
+    fill(lake, DAY, NOON, NOON)
     cold, tick = catalog.load(TABLE), timedelta(microseconds=1)
-    assert not cold.holds_rows("at", Window(DAY + tick, NOON))
-    assert cold.holds_rows("at", Window(DAY + tick, NOON + tick))
-    assert cold.holds_rows("at", Window(DAY, DAY + tick))
-    assert not cold.holds_rows("at", Window(DAY.replace(year=2000), DAY))
+    assert cold.rows_within("at", Window(DAY + tick, NOON)) == 0
+    assert cold.rows_within("at", Window(DAY + tick, NOON + tick)) == 2
+    assert cold.rows_within("at", Window(DAY, DAY + tick)) == 1
+    assert cold.rows_within("at", Window(DAY.replace(year=2000), DAY)) == 0
 
 
 def test_adopting_refuses_a_table_to_which_another_writer_has_committed_meanwhile(catalog, lake):

@@ -165,7 +165,7 @@ def test_what_is_left_out_is_passed_on_where_the_table_holds_no_row_of_it():
     first, second = Window(NOON, NOON + HOUR), Window(NOON + 2 * HOUR, NOON + 4 * HOUR)
     told = Skips((first, second)).filling(Window(NOON + 2 * HOUR, NOON + 3 * HOUR), 7)
     whole = Window(NOON - HOUR, NOON + 9 * HOUR)
-    assert keep_left_out(told, whole, lambda _: False) == told
-    assert keep_left_out(told, whole, lambda each: each == first) == Skips(told.left_out[1:], told.filled)
+    assert keep_left_out(told, whole, lambda _: 0) == told
+    assert keep_left_out(told, whole, lambda each: 3 if each == first else 0) == Skips(told.left_out[1:], told.filled)
     below = Window(NOON - HOUR, NOON + HOUR / 2)
-    assert keep_left_out(told, below, lambda _: False).left_out == (Window(NOON, NOON + HOUR / 2),)
+    assert keep_left_out(told, below, lambda _: 0).left_out == (Window(NOON, NOON + HOUR / 2),)

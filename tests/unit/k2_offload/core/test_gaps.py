@@ -14,6 +14,7 @@ from k2_offload.core.gaps import (
     GapKind,
     Looked,
     Shortage,
+    count_anew,
     find_brought_short,
     find_given_up,
     find_shortages,
@@ -174,3 +175,25 @@ def test_what_is_given_up_is_named_with_its_rows(before, after, dropped, given_u
 
 def test_what_had_no_rows_when_it_was_skipped_is_nothing_to_give_up():
     assert find_given_up([skipped(0, 2, 0)], TWO, Skips(), [hours(0, 2)]) == ()
+
+
+@pytest.mark.parametrize(
+    ("rows", "below", "left_out", "given_up"),
+    [
+        pytest.param({}, 9, [(0, 2), (4, 8)], [], id="it holds none"),
+        pytest.param({(0, 2): 5, (4, 8): 10}, 9, [], [], id="it holds all, and late ones"),
+        pytest.param({(0, 2): 3}, 9, [(4, 8)], [(0, 2, 2)], id="it holds some"),
+        pytest.param({(4, 6): 3}, 6, [(0, 2)], [(4, 6, None)], id="some of what lies below the watermark"),
+        pytest.param({}, 6, [(0, 2), (4, 6)], [], id="none of that"),
+    ],
+)
+def test_what_no_snapshot_says_is_counted_in_the_table(rows, below, left_out, given_up):
+    counts = {hours(*bounds): found for bounds, found in rows.items()}
+    found = count_anew([EXPIRED, *RECORDS], hours(-1, below), lambda window: counts.get(window, 0))
+    ranges = tuple(GivenUp(hours(low, high).low, hours(low, high).high, missing) for low, high, missing in given_up)
+    assert found == (tuple(hours(*bounds) for bounds in left_out), ranges)
+
+
+def test_what_was_skipped_twice_is_counted_once():
+    records = [skipped(0, 4, 5), skipped(0, 6, 7, recorded=1)]
+    assert count_anew(records, hours(-1, 9), lambda _: 4)[1] == (GivenUp(hours(0, 6).low, hours(0, 6).high, 3),)

@@ -88,14 +88,14 @@ class Cold:
 
     :param newest: time of its newest row by the timestamp column; ``None`` if it has none
     :param published: ``None`` where its history cannot say
-    :param holds: ranges of which it holds rows
+    :param holds: rows of ranges of which it holds any
     """
 
     uuid = "uuid"
 
-    def __init__(self, newest, published=BEGUN, remembered=(), *, rows=0, holds=()):
+    def __init__(self, newest, published=BEGUN, remembered=(), *, rows=0, holds=None):
         self.newest, self._published, self.remembered = newest, published, [REWRITE, *remembered]
-        self.total_rows, self._holds, self.made = rows, holds, []
+        self.total_rows, self._holds, self.made = rows, holds or {}, []
 
     @property
     def published(self):
@@ -110,8 +110,8 @@ class Cold:
     def newest_row(self, _):
         return self.newest
 
-    def holds_rows(self, _, window):
-        return window in self._holds
+    def rows_within(self, _, window):
+        return self._holds.get(window, 0)
 
     def publish_without_rows(self, window_id, cut_on, skipped_rows, skips, **how):
         said = {"cut_on": cut_on, "skipped_rows": skipped_rows, "skips": skips, "given_up": how["given_up"]}
@@ -159,11 +159,13 @@ def test_what_is_left_out_by_the_times_of_another_column_is_given_up_on_record(r
 @pytest.mark.parametrize(
     ("cold", "passed_on", "given_up"),
     [
-        pytest.param({}, (), (), id="nothing says what was left out"),
+        pytest.param({}, (BEHIND,), (), id="nothing says what was left out, and it has no row of that"),
+        pytest.param({"holds": {BEHIND: 1_000_000}}, (), (2_000_000,), id="it has some rows of that"),
+        pytest.param({"holds": {BEHIND: 3_000_000}}, (), (), id="it has all rows of that"),
         pytest.param({"remembered": [replace(BEGUN, cut_on="at")]}, (BEHIND,), (), id="a branch says it"),
-        pytest.param({"remembered": [BEGUN]}, (), (BEHIND,), id="by the times of another column"),
+        pytest.param({"remembered": [BEGUN]}, (), (3_000_000,), id="by the times of another column"),
         pytest.param(
-            {"remembered": [replace(BEGUN, cut_on="at")], "holds": [BEHIND]}, (), (BEHIND,), id="it has rows of that"
+            {"remembered": [replace(BEGUN, cut_on="at")], "holds": {BEHIND: 9}}, (), (3_000_000,), id="which is not so"
         ),
     ],
 )
@@ -171,9 +173,7 @@ def test_what_branches_say_is_passed_on_where_the_chain_is_cut(rebuild, cold, pa
     cold = Cold(NOON + timedelta(hours=1), None, rows=9, **cold)
     found = rebuild(cold, [ON_RECORD])
     assert (found.late, found.skips.left_out) == (None, passed_on)
-    assert [(each.low, each.high, each.rows) for each in found.given_up] == [
-        (each.low, each.high, 3_000_000) for each in given_up
-    ]
+    assert found.given_up == tuple(GivenUp(BEHIND.low, BEHIND.high, rows) for rows in given_up)
     assert (cold.made[0].skips, cold.made[0].given_up) == (found.skips, found.given_up)
 
 
