@@ -49,8 +49,8 @@ def on_record(gaps: Sequence[Gap], skips: Skips) -> tuple[Gap, ...]:
 
     Of what was skipped, the table's chain of snapshots says whether it is. Whatever of that is not in the chain was
     undone: main was rolled back below it, or the table begun anew; or it was given up, and has a record of its own
-    (:func:`find_given_up`). What was brought is no gap any more, unless fewer
-    rows came than were skipped: then the rest is one.
+    (:func:`find_given_up`). What was brought is no gap any more, unless fewer rows came than were skipped: then the
+    rest is one.
 
     :param gaps: all that the ledger has of the table, the oldest record last among those that overlap
     :param skips: of the chain
