@@ -338,8 +338,8 @@ def test_what_branches_keep_is_known_after_a_rebuild(workbench, skipped):
     cycle, table = skipped
     first, _ = plan(cycle, table)
     workbench.publish(first)
-    workbench.cold_catalog.load_table(f"cold.{table}").delete("at < '2026-03-04T09:30:00+00:00'")
-    workbench.sql(f"ALTER TABLE {table} DELETE WHERE at < '2026-03-04 09:30:00' SETTINGS mutations_sync = 2")
+    workbench.cold_catalog.load_table(f"cold.{table}").delete("at < '2026-03-04T09:00:40+00:00'")
+    workbench.sql(f"ALTER TABLE {table} DELETE WHERE at < '2026-03-04 09:00:40' SETTINGS mutations_sync = 2")
     workbench.compact(table)
     expire(workbench, cycle, table)
     spec = cycle.tables[table]
