@@ -207,9 +207,17 @@ class ClickHouse(ClickHouseConnection):
         [(early, late)] = self.execute(queries.count_outside(table, to_micros(before), to_micros(future)))
         return int(early), int(late)
 
-    def count_left_out(self, table: TableSpec, old_column: str, since: datetime, below: datetime) -> int:
-        """Rows at or above one time on the column that windows were cut on, and below another on the one of now."""
-        [(rows,)] = self.execute(queries.count_left_out(table, old_column, to_micros(since), to_micros(below)))
+    def count_left_out(
+        self, table: TableSpec, old_column: str, since: datetime, left_out: Sequence[Window], below: datetime
+    ) -> int:
+        """Rows that no window has moved by the column that windows were cut on, and none will by the one of now.
+
+        :param since: the watermark, on the old column
+        :param left_out: ranges below it that were skipped
+        :param below: the watermark, on the timestamp column
+        """
+        query = queries.count_left_out(table, old_column, to_micros(since), left_out, to_micros(below))
+        [(rows,)] = self.execute(query)
         return int(rows)
 
     def count(self, table: TableSpec) -> int:

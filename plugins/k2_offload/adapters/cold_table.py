@@ -21,7 +21,7 @@ from k2_offload.adapters.snapshot_chain import (
     summary_total,
 )
 from k2_offload.adapters.table_properties import DELTA_ENCODINGS
-from k2_offload.core.backfill import find_skips
+from k2_offload.core.backfill import find_remembered, find_skips
 from k2_offload.core.data_files import RegisteredFile
 from k2_offload.core.errors import ChangedTable, DamagedTable, InvalidSource, StaleWindow
 from k2_offload.core.exactly_once import (
@@ -30,6 +30,7 @@ from k2_offload.core.exactly_once import (
     SKIPPED_PROPERTY,
     WINDOW_PROPERTY,
     Published,
+    Snapshot,
     WindowId,
     find_published,
     signed,
@@ -44,10 +45,11 @@ from k2_offload.core.schema_change import (
     read_marks,
     write_marks,
 )
-from k2_offload.core.skips import Skips
+from k2_offload.core.skips import GivenUp, Skips
 from k2_offload.core.sql import spark_name
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
+from k2_offload.core.windows import Window
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -136,6 +138,12 @@ class ColdTable:
         """
         return find_skips(self._table.metadata.current_snapshot_id, self.published, self._refs, self.chain.snapshot_of)
 
+    @cached_property
+    @_told
+    def remembered(self) -> list[Snapshot]:
+        """See :func:`k2_offload.core.backfill.find_remembered`."""
+        return find_remembered(self._table.metadata.current_snapshot_id, self._refs, self.chain.snapshot_of)
+
     @property
     def _refs(self) -> dict[str, int]:
         return {name: branch.snapshot_id for name, branch in self._table.metadata.refs.items()}
@@ -161,6 +169,13 @@ class ColdTable:
         batches = self._table.scan(selected_fields=(column,)).to_arrow_batch_reader()
         newest = (pyarrow.compute.max(batch.column(0)).as_py() for batch in batches)
         return max((time.astimezone(UTC) for time in newest if time is not None), default=None)
+
+    @_told
+    def rows_within(self, column: str, window: Window) -> int:
+        """How many rows it holds of a range of times, read from the data of files whose bounds leave that open."""
+        row_filter = f"\"{column}\" >= '{window.low.isoformat()}' and \"{column}\" < '{window.high.isoformat()}'"
+        batches = self._table.scan(row_filter, selected_fields=(column,)).to_arrow_batch_reader()
+        return sum(batch.num_rows for batch in batches)
 
     @_told
     def published_until(self, time: datetime) -> Published | None:
@@ -269,6 +284,7 @@ class ColdTable:
         skips: Skips = Skips(),  # noqa: B008
         properties: Mapping[str, str] = MappingProxyType({}),
         ledger_id: str | None = None,
+        given_up: Sequence[GivenUp] = (),
     ) -> None:
         """Publish a window by a snapshot without rows that carries its identity: they are there, or are left out.
 
@@ -277,6 +293,7 @@ class ColdTable:
         :param skips: what is left out with it, as far as that may be brought later
         :param properties: of the table, to be set with it
         :param ledger_id: of the ledger that follows it then
+        :param given_up: what was left out before and cannot be brought any more; who reads the chain next records it
         :raises StaleWindow: if another writer committed since the table was loaded; nothing has changed then
         """
         from pyiceberg.exceptions import CommitFailedException  # noqa: PLC0415
@@ -286,7 +303,8 @@ class ColdTable:
         # A retry would put the snapshot on top of what another writer has published meanwhile: unseen, and perhaps
         # beyond the window's end. Set in memory only, never in the table.
         self._table.metadata.properties[TableProperties.COMMIT_NUM_RETRIES] = "0"
-        summary = {WINDOW_PROPERTY: str(window_id), CUT_PROPERTY: cut_on} | signed(ledger_id) | skips.summary
+        summary = {WINDOW_PROPERTY: str(window_id), CUT_PROPERTY: cut_on, **GivenUp.write(given_up)}
+        summary |= signed(ledger_id) | skips.summary
         if skipped_rows is not None:
             summary[SKIPPED_PROPERTY] = str(skipped_rows)
         try:

@@ -22,7 +22,14 @@ from k2_offload.core.plan import PlannedBackfill, group_plans
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import show_seconds
 from k2_offload.core.windows import parse_instant
-from k2_offload.work.backfill import LeftOut, check_all_came, find_left_out, plan_backfills, record_nulls
+from k2_offload.work.backfill import (
+    LeftOut,
+    brought_since,
+    check_all_came,
+    find_left_out,
+    plan_backfills,
+    record_nulls,
+)
 from k2_offload.work.changes import Change, find_changes
 from k2_offload.work.combined_view import renew_views
 from k2_offload.work.tiers import open_tiers
@@ -92,8 +99,10 @@ class BackfillOperator(TellsChanges, SparkApplicationOperator):
                 found = find_left_out(tiers, table, low, high)
                 if not found.ranges:
                     log.info("%s: nothing is left out in that range", table.name)
-                    # What was short in an earlier run fails only who asks for this table.
-                    if (total is not None or table.name in params["tables"]) and not params["accept_fewer"]:
+                    # What was short in an earlier run fails only who asks for this table; in an earlier attempt of this
+                    # run, it fails this one, too.
+                    asked = table.name in params["tables"] or total is not None
+                    if not params["accept_fewer"] and (asked or brought_since(found, _began(context))):
                         check_all_came(found)
                     return
                 windows = plan_backfills(
@@ -138,6 +147,17 @@ class BackfillOperator(TellsChanges, SparkApplicationOperator):
 def _filled(table: TableSpec, planned: Sequence[PlannedBackfill]) -> Iterator[Change]:
     with open_tiers() as tiers:
         yield from find_changes(tiers, table, {each.backfill_id for each in planned})
+
+
+def _began(context: Any) -> datetime:
+    """When the run began of which this is an attempt.
+
+    An application takes seconds to start, so that clocks that differ by less do no harm. Airflow takes a run that has
+    ended and is cleared for one that begins then; it was meant to at ``run_after``.
+    """
+    run = context["dag_run"]
+    began: datetime = run.run_after if run.clear_number or run.start_date is None else run.start_date
+    return began
 
 
 def _time(text: str) -> datetime | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from k2_offload.cli.console import FAILED, PASSED, number_table, show_table
-from k2_offload.core.day_comparison import DayComparison
+from k2_offload.core.day_comparison import DayComparison, Verdict
 from k2_offload.core.text import UNKNOWN, show_number
 from k2_offload.core.windows import format_time
 
@@ -41,3 +41,19 @@ def show_days(days: Iterable[DayComparison]) -> None:
             FAILED if day.differs else PASSED,
         )
     show_table(shown)
+
+
+def describe_unsure(table: str, days: Iterable[DayComparison]) -> Iterator[str]:
+    """What cannot be said of a table's days though nothing is to be done about them: nobody may call these equal."""
+    found = [day.verdict for day in days]
+    if expired := found.count(Verdict.EXPIRED):
+        yield (
+            f"{table}: {expired:,} days hold more rows in the cold tier, and the TTL may have reached them in "
+            "ClickHouse. That is as it should be; whether they hold the right ones cannot be said any more."
+        )
+    if left_out := found.count(Verdict.LEFT_OUT):
+        yield (
+            f"{table}: {left_out:,} days hold rows in the cold tier that were not compared, of times that were skipped "
+            "on purpose or that no window holds. Whether these are the right ones cannot be said; the rest of these "
+            "days is equal."
+        )

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from k2_offload.cli.console import FINDING, command, errors, print_json, screen, show_error
-from k2_offload.cli.days import day_document, show_days
+from k2_offload.cli.days import day_document, describe_unsure, show_days
 from k2_offload.cli.options import DryRunOption, JsonOption, TablesArgument, YesOption, confirmed, parse_day
 from k2_offload.cli.run import explain, run_dag
 from k2_offload.core.dag_ids import RECONCILE_DAG_ID
@@ -41,8 +41,8 @@ def heal(
 
     Without --day, the days that are due: whose counts differ, that were not equal the last time, or that have not been
     compared for a day. A day in which cold rows would go is left alone, unless it is named and --allow-shrink is given.
-    The DAG k2_reconcile does the same every half hour, without --allow-shrink. Exit code 0 only if all days are equal
-    in the end, or none is due.
+    The DAG k2_reconcile does the same every half hour, without --allow-shrink. Exit code 0 only if no day differs in
+    the end, or none is due. Of days that the TTL has reached in ClickHouse, it says that nobody can know.
 
     Example: [bold]k2 heal silver_trades --day 2026-03-01 --dry-run[/bold]
     """
@@ -81,6 +81,17 @@ def heal(
     if problems:
         raise typer.Exit(FINDING)
     if not as_json:
+        _conclude(found)
+
+
+def _conclude(found: Sequence[Found]) -> None:
+    """Nothing is to be done; that is not to say that all days are equal."""
+    days = [day for table in found for day in table.days]
+    names = dict.fromkeys(day.table for day in days)
+    unsure = [each for name in names for each in describe_unsure(name, (day for day in days if day.table == name))]
+    for sentence in unsure:
+        screen.print(sentence, markup=False, soft_wrap=True)
+    if not unsure:
         none_due = "no day is due: the counts agree, and each day was equal when it was last compared"
         screen.print("[green]all days equal[/green]" if found else none_due)
 

@@ -24,7 +24,7 @@ from k2_offload.cli.console import (
     window_document,
     with_progress,
 )
-from k2_offload.cli.days import day_document
+from k2_offload.cli.days import day_document, describe_unsure
 from k2_offload.cli.options import JsonOption, LayerOption, TablesArgument, YesOption, parse_day
 from k2_offload.cli.verify_offsets import verify_offsets
 from k2_offload.cli.verify_sealed import accept_sealed, check_sealed
@@ -203,14 +203,10 @@ def _print_findings(results: Sequence[TableComparison]) -> None:
             show_error(result.problem)
         for day in result.differing:
             show_error(describe(day, day.obstacle()))
-        if result.expired:
-            screen.print(
-                f"{result.table}: {len(result.expired):,} days hold more rows in the cold tier, and the TTL may have "
-                "reached them in ClickHouse. That is as it should be; whether they hold the right ones cannot be said "
-                "any more.",
-                soft_wrap=True,
-            )
-    if any(result.expired for result in results) or not any(result.window for result in results):
+    unsure = [sentence for result in results for sentence in describe_unsure(result.table, result.days)]
+    for sentence in unsure:
+        screen.print(sentence, markup=False, soft_wrap=True)
+    if unsure or not any(result.window for result in results):
         return
     if all(result.equal for result in results):
         compared = sum(result.window is not None for result in results)

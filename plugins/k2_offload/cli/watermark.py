@@ -15,6 +15,7 @@ from k2_offload.cli.console import (
     screen,
     show_error,
     show_table,
+    window_document,
 )
 from k2_offload.cli.options import DryRunOption, JsonOption, TableArgument, YesOption, confirmed
 from k2_offload.cli.watermark_set import set_watermark
@@ -74,7 +75,7 @@ def rebuild(
         found = _read(tiers, spec)
         if not as_json:
             _print(found, tiers.ledger.read_tables().get(table))
-            screen.print(_explain(found), soft_wrap=True)
+            screen.print(_explain(table, found), soft_wrap=True)
         if not dry_run and (yes or confirmed("Accept that?", as_json=as_json)):
             accept(tiers, spec, found)
         if as_json:
@@ -88,28 +89,52 @@ def _read(tiers: Tiers, table: TableSpec) -> ColdReading:
         return read_cold_table(tiers, table)
 
 
-def _explain(found: ColdReading) -> str:
+def _explain(table: str, found: ColdReading) -> str:
     if found.cold is None:
         return (
             "There is no cold table. It is made now, and the next cycle moves everything that ClickHouse has. Files of "
             "an older one in its folder would pass for orphans."
         )
-    if found.adopt is not None and found.late:
+    if found.adopt is not None and found.skipped_rows is not None:
+        return (
+            "The cold table holds no row, so nothing can come twice: by the new timestamp column, too, the next cycle "
+            f"goes on at {format_time(found.watermark)}. [bold]{found.skipped_rows:,} rows[/bold] in ClickHouse that "
+            f"lie below it by that are left out, and `k2 backfill {table}` brings them. {_given_up(table, found)}"
+            "A snapshot without rows records that."
+        )
+    if found.adopt is not None and found.late is not None:
         return (
             f"The next cycle goes on at {format_time(found.watermark)} by the new timestamp column. "
             f"[bold]{found.late:,} rows[/bold] in ClickHouse that were not moved lie below it: no window moves them. "
-            "They count as late rows, as all that was skipped before: k2_reconcile heals days that ClickHouse holds "
-            "as a whole, and `k2 status` counts the others. A snapshot without rows records where the table ends."
+            "k2_reconcile heals those of days that ClickHouse holds as a whole; nothing brings the others, and `k2 "
+            f"status` does not count them as late. {_given_up(table, found)}A snapshot without rows records where the "
+            "table ends."
         )
     if found.adopt is not None:
         return (
             "The cold table's history does not say what it holds, so its newest row does: the next cycle goes on at "
-            f"{format_time(found.watermark)}. A snapshot without rows records that. Rows that are there twice are not "
-            "looked for: where another system has filled the table, use `k2 adopt`."
+            f"{format_time(found.watermark)}. A snapshot without rows records that. {_given_up(table, found)}Rows that "
+            "are there twice are not looked for: where another system has filled the table, use `k2 adopt`."
         )
     if found.published is None:
         return "The cold table is empty. The next cycle moves everything that ClickHouse has."
     return f"The next cycle goes on at {format_time(found.watermark)}."
+
+
+def _given_up(table: str, found: ColdReading) -> str:
+    """What `k2 backfill` cannot bring any more then, if anything; with a space behind it."""
+    if not found.given_up:
+        return ""
+    ranges = "; ".join(
+        f"{show_number(each.rows) if each.rows is not None else 'an unknown number of'} rows in "
+        f"{show_window(each.low, each.high)}"
+        for each in found.given_up
+    )
+    before = f"To bring them before, put the old column back and run `k2 backfill {table}`. "
+    return (
+        f"[bold]{ranges}[/bold], left out on purpose, cannot be brought by `k2 backfill {table}` any more, and stay on "
+        f"record as missed. {before if found.late is not None else ''}"
+    )
 
 
 def _document(table: str, found: ColdReading, record: TableRecord | None) -> dict[str, object]:
@@ -124,6 +149,7 @@ def _document(table: str, found: ColdReading, record: TableRecord | None) -> dic
         "ledger_table_uuid": record.table_uuid if record else None,
         "open_window_low": format_time(opened.low) if opened and opened.low else None,
         "open_window_high": format_time(opened.high) if opened and opened.high else None,
+        "given_up": [{**window_document(each), "rows": each.rows} for each in found.given_up],
     }
 
 

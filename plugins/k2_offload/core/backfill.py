@@ -22,6 +22,10 @@ time, or a new table began at the front. A *backfill window* brings the rows of 
 6. *Publish.* One atomic commit moves main from its snapshot's parent to it, and from nowhere else. If main has moved,
    it is staged anew on top, and steps 1 and 4 are taken again.
 
+Where a person has taken the table as it is (``k2 watermark rebuild``), the snapshot without rows that says so passes on
+what is left out, of ranges that the table holds no row of (:func:`keep_left_out`); a heal that was compared before is
+refused after it. The rest is given up, and on record for good (:func:`k2_offload.core.gaps.find_given_up`).
+
 By induction, the table holds each row of each filled range once. A rollback takes the rows away together with the note
 that they were brought, so the next run brings them again.
 """
@@ -37,6 +41,7 @@ from k2_offload.core.exactly_once import (
     BACKFILL_PROPERTY,
     FOLLOWS_PROPERTY,
     HEALED_BRANCH,
+    PUBLISHED_BRANCH,
     PublishDecision,
     Published,
     Snapshot,
@@ -44,7 +49,7 @@ from k2_offload.core.exactly_once import (
     ancestors,
     signed,
 )
-from k2_offload.core.skips import Skips, covers
+from k2_offload.core.skips import Skips, covers, intersect
 from k2_offload.core.windows import Window, format_time, parse_time
 
 
@@ -127,6 +132,33 @@ def find_skips(
     leads = healed is not None and healed.follows == published.window_id and healed.leads_to(oldest)
     last = healed if healed is not None and leads else published.snapshot
     return last.skips or Skips()
+
+
+def find_remembered(
+    head: int | None, branches: Mapping[str, int], snapshot_of: Callable[[int], Snapshot | None]
+) -> list[Snapshot]:
+    """The snapshots that may tell what is left out of a table whose history cannot say what it holds, newest first.
+
+    What is left of the chain, and then what branches keep from before that. The latter may have been rolled back before
+    the chain was cut, so what they tell is not believed without a look at the rows (:func:`keep_left_out`).
+    """
+    left = list(ancestors(head, snapshot_of))
+    kept = [snapshot_of(branches[name]) for name in (HEALED_BRANCH, PUBLISHED_BRANCH) if name in branches]
+    before = [each for each in kept if each is not None and left and each.sequence_number < left[-1].sequence_number]
+    return [*left, *sorted(before, key=lambda each: each.sequence_number, reverse=True)]
+
+
+def keep_left_out(told: Skips, window: Window, count: Callable[[Window], int]) -> Skips:
+    """What may be brought after a person has taken a table as it is, because its history cannot say what it holds.
+
+    Of a range that the table holds no row of, none can be brought twice, whatever has become of the snapshot that says
+    so. All other ranges are dropped.
+
+    :param told: on the column that windows are cut on
+    :param window: what the table is taken to hold; whatever lies above it is moved by the next windows
+    :param count: how many rows the table holds of a range
+    """
+    return Skips(tuple(each for each in intersect(told.left_out, window) if not count(each)), told.filled)
 
 
 def decide_backfill(

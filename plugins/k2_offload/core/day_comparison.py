@@ -235,11 +235,6 @@ class TableComparison:
         return [day for day in self.days if day.differs]
 
     @property
-    def expired(self) -> list[DayComparison]:
-        """The days of which the warm tier holds too little to say whether they are right."""
-        return [day for day in self.days if day.verdict is Verdict.EXPIRED]
-
-    @property
     def equal(self) -> bool:
         """Whether nothing is."""
         return self.problem is None and not self.differing

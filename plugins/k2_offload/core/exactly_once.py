@@ -29,7 +29,7 @@ from enum import Enum
 
 from k2_offload.core.errors import AuditFailed, ChangedTable, DamagedTable, StaleWindow
 from k2_offload.core.gaps import Looked
-from k2_offload.core.skips import Skips
+from k2_offload.core.skips import GivenUp, Skips
 from k2_offload.core.windows import TICK, Window, format_time, parse_time
 
 WINDOW_PROPERTY = "wap.id"
@@ -148,6 +148,7 @@ class Snapshot:
     :param backfill: a backfill's identity, as text
     :param counted: whether it says how many rows the table holds; the Iceberg spec lets a writer leave that out
     :param ledger_id: of the ledger that planned it; ``None`` where another writer, or an older version, wrote it
+    :param given_up: of its window, what was skipped before and cannot be brought any more
     """
 
     snapshot_id: int
@@ -166,6 +167,7 @@ class Snapshot:
     backfill: str | None = None
     counted: bool = True
     ledger_id: str | None = None
+    given_up: tuple[GivenUp, ...] = ()
 
     @staticmethod
     def read(snapshot_id: int, parent_id: int | None, sequence_number: int, summary: Mapping[str, str]) -> Snapshot:
@@ -193,6 +195,7 @@ class Snapshot:
             backfill=summary.get(BACKFILL_PROPERTY),
             counted="total-records" in summary,
             ledger_id=summary.get(LEDGER_PROPERTY),
+            given_up=GivenUp.read(summary),
         )
 
     def leads_to(self, later: Snapshot) -> bool:

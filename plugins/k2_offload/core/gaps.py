@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from k2_offload.core.day_comparison import TTL_MARGIN
-from k2_offload.core.skips import Skips, covers, intersect, merge
+from k2_offload.core.skips import GivenUp, Skips, covers, intersect, merge, subtract
 from k2_offload.core.windows import Window
 
 
@@ -19,7 +19,8 @@ class GapKind(StrEnum):
     """The TTL was faster than the offload."""
 
     FEWER_ROWS = "fewer rows"
-    """The source showed fewer rows than when the window was planned."""
+    """The source showed fewer rows than when the window was planned, or skipped; or rows that were skipped were given
+    up."""
 
     SKIPPED = "skipped"
     """A person let the table go on at a later time."""
@@ -47,19 +48,17 @@ def on_record(gaps: Sequence[Gap], skips: Skips) -> tuple[Gap, ...]:
     """Those that are gaps in a cold table as it is now.
 
     Of what was skipped, the table's chain of snapshots says whether it is. Whatever of that is not in the chain was
-    undone: main was rolled back below it, or the table begun anew. What was brought is no gap any more, unless fewer
-    rows came than were skipped: then the rest is one.
+    undone: main was rolled back below it, or the table begun anew; or it was given up, and has a record of its own
+    (:func:`find_given_up`). What was brought is no gap any more, unless fewer rows came than were skipped: then the
+    rest is one.
 
     :param gaps: all that the ledger has of the table, the oldest record last among those that overlap
     :param skips: of the chain
     """
     skipped = _skipped(gaps, skips)
     standing = [gap for gap in skipped if intersect(skips.left_out, gap.window)]
-    for filled in skips.filled:
-        brought = [gap for gap in skipped if covers([filled], gap.window)]
-        if (missing := sum(gap.rows or 0 for gap in brought) - filled.rows) > 0:
-            window = Window(min(gap.window.low for gap in brought), max(gap.window.high for gap in brought))
-            standing.append(Gap(window, GapKind.FEWER_ROWS, missing, brought[-1].accepted_at))
+    for short, accepted_at in _brought_short(skipped, skips):
+        standing.append(Gap(short.window, GapKind.FEWER_ROWS, (short.rows or 0) - short.found, accepted_at))
     others = (gap for gap in gaps if gap.kind is not GapKind.SKIPPED)
     return tuple(sorted((*others, *standing), key=lambda gap: gap.window))
 
@@ -86,6 +85,72 @@ class Shortage:
     window: Window
     rows: int | None
     found: int
+
+
+def find_brought_short(gaps: Iterable[Gap], skips: Skips, window: Window) -> list[Shortage]:
+    """What was skipped, and brought as a whole with fewer rows: that is over, whatever is still left out beside it.
+
+    :param gaps: all that the ledger has of the table
+    :param skips: of the cold table's chain
+    :param window: look at what was skipped together with this range
+    """
+    short = (each for each, _ in _brought_short(_skipped(gaps, skips), skips))
+    return [each for each in short if intersect([each.window], window)]
+
+
+def _brought_short(skipped: Sequence[Gap], skips: Skips) -> Iterator[tuple[Shortage, datetime]]:
+    """Each with the time of its record; what touches was brought together."""
+    for filled in skips.filled:
+        brought = [gap for gap in skipped if covers([filled], gap.window)]
+        if (rows := sum(gap.rows or 0 for gap in brought)) > filled.rows:
+            window = Window(brought[0].window.low, brought[-1].window.high)
+            yield Shortage(window, rows, filled.rows), brought[-1].accepted_at
+
+
+def find_given_up(gaps: Sequence[Gap], before: Skips, after: Skips, dropped: Sequence[Window]) -> tuple[GivenUp, ...]:
+    """What would be on record no longer once a chain says something else of what was skipped, though no row came.
+
+    :param gaps: all that the ledger has of the table
+    :param before: what the chain says
+    :param after: what it will say
+    :param dropped: of what is left out before, what is not left out after, and moved by no window
+    """
+    skipped, found = _skipped(gaps, before), []
+    for gap in skipped:
+        parts = [part for each in merge(dropped) for part in intersect([each], gap.window)]
+        if parts and gap.rows != 0:
+            brought = sum(each.rows for each in before.filled if covers([gap.window], each))
+            is_all = not subtract(intersect(before.left_out, gap.window), parts)
+            rows = (gap.rows or 0) - brought if is_all else 0
+            found.append(GivenUp(parts[0].low, parts[-1].high, rows if rows > 0 else None))
+    found += [GivenUp(each.low, each.high, None) for each in subtract(dropped, [gap.window for gap in skipped])]
+    still = [short for short, _ in _brought_short(_skipped(gaps, after), after)]
+    short = (each for each, _ in _brought_short(skipped, before) if each not in still)
+    found += [GivenUp(each.window.low, each.window.high, (each.rows or 0) - each.found) for each in short]
+    return tuple(sorted(found, key=lambda each: (each.low, each.high)))
+
+
+def count_anew(
+    gaps: Sequence[Gap], window: Window, count: Callable[[Window], int]
+) -> tuple[tuple[Window, ...], tuple[GivenUp, ...]]:
+    """What is missing of all that was ever skipped, by the rows of a cold table of which no snapshot says it.
+
+    :param gaps: all that the ledger has of the table
+    :param window: what the table is taken to hold; whatever lies above it is moved by the next windows
+    :param count: how many rows the table has in a range
+    :returns: ranges of which it holds no row, which are left out; and those of which it holds some, and not all
+    """
+    left_out, given_up = [], []
+    skipped = [gap.window for gap in gaps if gap.kind is GapKind.SKIPPED]
+    for gap in _skipped(gaps, Skips(merge(skipped))):
+        for part in intersect([gap.window], window):
+            if not (rows := count(part)):
+                left_out.append(part)
+            elif part != gap.window:
+                given_up.append(GivenUp(part.low, part.high, None))
+            elif (missing := (gap.rows or 0) - rows) > 0:
+                given_up.append(GivenUp(part.low, part.high, missing))
+    return merge(left_out), tuple(given_up)
 
 
 def find_shortages(

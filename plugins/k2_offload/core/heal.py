@@ -10,7 +10,8 @@ that B holds of that day, by name, and adds new ones. So:
    so that row totals lead from one to the other when expiry has removed what lies between.
 2. *B is an ancestor of H* (:func:`check_swap`). Everything that was committed between them is in H's chain and can be
    looked at: later windows, which begin at or above B's watermark and so hold no row of the heal, as long as they are
-   cut on the same column; other heals and compactions, which matter only if they have removed one of B's files.
+   cut on the same column, and no person has taken the table as it is (that window begins before all others); other
+   heals and compactions, which matter only if they have removed one of B's files.
 3. *No heal of that day lies between, and all of B's files of the day are still there*, in H's parent. If one has gone,
    the day was replaced or compacted meanwhile: nothing is done, and the day is compared anew. So a heal that is done
    twice, at the same time or by a forgotten process, changes nothing the second time, also where B holds no file of the
@@ -33,7 +34,15 @@ from datetime import date
 
 from k2_offload.core.day_comparison import day_window
 from k2_offload.core.errors import StaleWindow
-from k2_offload.core.exactly_once import ATTEMPT_PROPERTY, FOLLOWS_PROPERTY, HEAL_PROPERTY, Snapshot, WindowId, signed
+from k2_offload.core.exactly_once import (
+    ATTEMPT_PROPERTY,
+    FIRST_WATERMARK,
+    FOLLOWS_PROPERTY,
+    HEAL_PROPERTY,
+    Snapshot,
+    WindowId,
+    signed,
+)
 from k2_offload.core.skips import Skips
 from k2_offload.core.windows import Window
 
@@ -123,6 +132,8 @@ def check_swap(
         healed = HealId.parse(snapshot.heal)
         if healed is not None and healed.day == heal_id.day:
             raise _stale(table, heal_id, "this day was healed meanwhile")
+        if snapshot.window_id is not None and snapshot.window_id.window.low <= FIRST_WATERMARK:
+            raise _stale(table, heal_id, "a person has taken the table as it is meanwhile")
         if snapshot.window_id is not None and snapshot.cut_on not in (None, cut_on):
             raise _stale(table, heal_id, f"windows are cut on '{snapshot.cut_on}' by now")
         current = snapshot.parent_id

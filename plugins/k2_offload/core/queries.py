@@ -154,10 +154,17 @@ def count_outside(table: TableSpec, before_micros: int, future_micros: int) -> s
     return f"SELECT countIf({early}), countIf({late}) FROM {source_of(table)} WHERE {early} OR {late}"
 
 
-def count_left_out(table: TableSpec, old_column: str, since_micros: int, below_micros: int) -> str:
-    """One row: how many rows lie at or above one time on the old column, and below another on the timestamp column."""
+def count_left_out(
+    table: TableSpec, old_column: str, since_micros: int, left_out: Sequence[Window], below_micros: int
+) -> str:
+    """One row: how many rows lie at or above a time on the old column, or in a range of it, and below another one now.
+
+    :param below_micros: that time, on the timestamp column
+    """
+    old = source_column(old_column)
+    not_moved = [f"{old} >= {instant(since_micros)}", *(between(old, each) for each in left_out)]
     return (
-        f"SELECT count() FROM {source_of(table)} WHERE {source_column(old_column)} >= {instant(since_micros)} "
+        f"SELECT count() FROM {source_of(table)} WHERE ({' OR '.join(not_moved)}) "
         f"AND {source_column(table.timestamp_column)} < {instant(below_micros)}"
     )
 

@@ -15,6 +15,11 @@ FILLED_PROPERTY = "k2.filled"
 """Snapshot summary key: the ranges that were skipped, and brought later, with the rows that came."""
 
 
+GIVEN_UP_PROPERTY = "k2.given-up"
+"""Snapshot summary key of a window without rows that a person has published: what of those ranges its snapshot does not
+pass on, with the rows that are missing, see :class:`GivenUp`."""
+
+
 @dataclass(frozen=True, order=True)
 class Filled(Window):
     """A range that was brought.
@@ -23,6 +28,29 @@ class Filled(Window):
     """
 
     rows: int
+
+
+@dataclass(frozen=True, order=True)
+class GivenUp(Window):
+    """A range of which rows were skipped that cannot be brought any more, though ClickHouse may have them.
+
+    :param rows: how many; ``None`` where nobody knows
+    """
+
+    rows: int | None
+
+    @staticmethod
+    def write(ranges: Iterable[GivenUp]) -> dict[str, str]:
+        """Key and value as they stand in a snapshot's summary; nothing if there are none."""
+        return {GIVEN_UP_PROPERTY: text} if (text := _format(ranges)) else {}
+
+    @staticmethod
+    def read(summary: Mapping[str, str]) -> tuple[GivenUp, ...]:
+        """The inverse of :meth:`write`; none where the summary does not say."""
+        try:
+            return tuple(GivenUp(low, high, rows) for low, high, rows in _parse(summary.get(GIVEN_UP_PROPERTY) or ""))
+        except (ValueError, TypeError):  # not ours
+            return ()
 
 
 def merge(ranges: Iterable[Window]) -> tuple[Window, ...]:
@@ -109,22 +137,21 @@ class Skips:
         try:
             return Skips(
                 tuple(Window(low, high) for low, high, _ in _parse(left_out)),
-                tuple(Filled(low, high, rows) for low, high, rows in _parse(filled)),
+                tuple(Filled(low, high, rows or 0) for low, high, rows in _parse(filled)),
             )
         except (ValueError, TypeError):  # not ours
             return None
 
 
 def _format(ranges: Iterable[Window]) -> str:
-    return ",".join(
-        "/".join(
-            [format_time(each.low), format_time(each.high), *([str(each.rows)] if isinstance(each, Filled) else [])]
-        )
-        for each in ranges
-    )
+    return ",".join("/".join([format_time(each.low), format_time(each.high), *_rows(each)]) for each in ranges)
 
 
-def _parse(text: str) -> Iterable[tuple[datetime, datetime, int]]:
+def _rows(window: Window) -> list[str]:
+    return [str(window.rows)] if isinstance(window, Filled | GivenUp) and window.rows is not None else []
+
+
+def _parse(text: str) -> Iterable[tuple[datetime, datetime, int | None]]:
     for each in filter(None, text.split(",")):
         low, high, *rows = each.split("/")
-        yield parse_time(low), parse_time(high), int(*rows)
+        yield parse_time(low), parse_time(high), int(*rows) if rows else None

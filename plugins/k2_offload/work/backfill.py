@@ -15,7 +15,7 @@ from k2_offload.core.cuts import cut_by_rows
 from k2_offload.core.day_comparison import TTL_MARGIN
 from k2_offload.core.errors import NotBegun, OffloadError
 from k2_offload.core.exactly_once import FIRST_WATERMARK, check_cut, watermark_of
-from k2_offload.core.gaps import Shortage, find_shortages
+from k2_offload.core.gaps import Shortage, find_brought_short, find_shortages
 from k2_offload.core.plan import PlannedBackfill, plan_rows
 from k2_offload.core.schema_change import accept_nulls, find_nulls, settle
 from k2_offload.core.skips import intersect, merge, subtract
@@ -35,7 +35,7 @@ class LeftOut:
     :param rows: how many the source holds in them now
     :param expired_before: older rows may have gone from the source, by its TTL; ``None`` if no clock removes rows
     :param shortages: where it shows fewer rows than were skipped
-    :param missed: the same where all has been brought that was there
+    :param missed: where all has been brought that was there, and was less
     :param nulls: what would come with NULL in a column of the cold table that was filled then, by column
     :param replicated: the replicated tables that the source is read from
     """
@@ -102,8 +102,6 @@ def find_left_out(tiers: Tiers, table: TableSpec, low: datetime | None = None, h
     rows = sum(map(count, ranges))
     gaps = tiers.ledger.read_gaps().get(table.name, ())
     shortages = find_shortages(gaps, cold.skips, ranges, count)
-    brought = [each for each in cold.skips.all if not intersect(cold.skips.left_out, each)]
-    missed = find_shortages(gaps, cold.skips, [part for each in brought for part in intersect([each], asked)], count)
     return LeftOut(
         table,
         cold,
@@ -112,7 +110,7 @@ def find_left_out(tiers: Tiers, table: TableSpec, low: datetime | None = None, h
         rows,
         _expired_before(tiers, table),
         tuple(shortages),
-        tuple(each for each in missed if each.rows is not None),
+        tuple(find_brought_short(gaps, cold.skips, asked)),
         find_nulls(cold.columns, ranges),
         replicated,
     )
@@ -124,6 +122,12 @@ def _expired_before(tiers: Tiers, table: TableSpec) -> datetime | None:
     if storage is None and not table.is_proven:
         kept_for = table.warm_retention
     return None if kept_for is None else min(tiers.now(), tiers.clickhouse.now()) - kept_for + TTL_MARGIN
+
+
+def brought_since(found: LeftOut, time: datetime) -> bool:
+    """Whether the cold table's snapshots say that any backfill of it was published since."""
+    changes = found.cold.chain.latest()
+    return any(each.visible and each.snapshot.backfill is not None and each.at >= time for each in changes)
 
 
 def check_all_came(found: LeftOut) -> None:

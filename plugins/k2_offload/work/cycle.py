@@ -193,6 +193,12 @@ def _follow(
     if published is not None and (skipped := published.snapshot.skipped_rows) is not None:
         # Also where whoever skipped them did not live to see it, and once however often it is seen.
         locked.record_gap(Gap(published.window_id.window, GapKind.SKIPPED, skipped, tiers.now()))
+    if published is not None and published.snapshot.given_up:
+        known = {(gap.kind, gap.window, gap.rows) for gap in tiers.ledger.read_gaps().get(table.name, ())}
+        for each in published.snapshot.given_up:
+            gap = Gap(Window(each.low, each.high), GapKind.FEWER_ROWS, each.rows, tiers.now())
+            if (gap.kind, gap.window, gap.rows) not in known:
+                locked.record_gap(gap)
     if state.abandoned is not None:
         locked.abandon(state.abandoned)
         locked.set_status("initialized")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.replicas import check_replicas
+from k2_offload.core.backfill import keep_left_out
 from k2_offload.core.errors import ChangedTable, DamagedTable, OffloadError
 from k2_offload.core.exactly_once import (
     FIRST_WATERMARK,
@@ -19,9 +21,9 @@ from k2_offload.core.exactly_once import (
     refuse_another_ledger,
     watermark_of,
 )
-from k2_offload.core.gaps import first_contact
+from k2_offload.core.gaps import count_anew, find_given_up, first_contact
 from k2_offload.core.schema_change import find_nulls
-from k2_offload.core.skips import Skips, intersect
+from k2_offload.core.skips import GivenUp, Skips, intersect, subtract
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.type_mapping import Column
 from k2_offload.core.windows import Window, format_time
@@ -37,15 +39,21 @@ class ColdReading:
     :param published: its newest window
     :param adopt: the window it holds all the same, where its history cannot say
     :param problem: why its history cannot say
-    :param late: rows in ClickHouse that were not moved and that no window will move, where windows were cut on another
-        column so far: late rows, as others
+    :param late: where windows were cut on another column so far: rows in ClickHouse that were not moved and that no
+        window will move
+    :param skips: what is left out of ``adopt``, and may be brought
+    :param skipped_rows: how many rows ClickHouse has in ``adopt``, if all of it is left out
+    :param given_up: what was left out so far, or was missing of it, and cannot be brought any more
     """
 
     cold: ColdTable | None
     published: Published | None = None
     adopt: WindowId | None = None
     problem: str | None = None
-    late: int = 0
+    late: int | None = None
+    skips: Skips = field(default_factory=Skips)
+    skipped_rows: int | None = None
+    given_up: tuple[GivenUp, ...] = ()
 
     @property
     def watermark(self) -> datetime:
@@ -67,10 +75,67 @@ def read_cold_table(tiers: Tiers, table: TableSpec) -> ColdReading:
     except (ChangedTable, DamagedTable) as error:
         tiers.clickhouse.columns(table)  # refuses a timestamp column that is none
         newest = cold.newest_row(table.timestamp_column)
-        if newest is None:
-            return ColdReading(cold, problem=str(error))
-        adopt = window_to_adopt(tiers, table, cold, newest)
-        return ColdReading(cold, None, adopt, str(error), _late(tiers, table, cold, adopt))
+        if newest is not None:
+            return _by_newest_row(tiers, table, cold, newest, str(error))
+        if isinstance(error, ChangedTable):
+            return _without_rows(tiers, table, cold, error)
+        return ColdReading(cold, problem=str(error))
+
+
+def _without_rows(tiers: Tiers, table: TableSpec, cold: ColdTable, error: ChangedTable) -> ColdReading:
+    """Where windows were cut on another column, and none has brought a row: all of them together are left out anew.
+
+    The table holds no row of any time, on whatever column, and all that its windows have left out is left out still.
+
+    :raises ChangedTable: if it has rows that lack the column
+    """
+    published = cold.published
+    if published is None:
+        raise error
+    if cold.total_rows:
+        raise ChangedTable(
+            f"{table.name}: no row of the cold table has a value in '{table.timestamp_column}', so nothing says where "
+            f"it ends by that. Nothing was changed and no row is lost. Put the old column back: timestamp_column: "
+            f"{published.snapshot.cut_on}."
+        )
+    check_replicas(tiers.clickhouse, table, f"k2 watermark rebuild {table.name}")
+    window = Window(min(FIRST_WATERMARK, published.window_id.window.low), watermark_of(published))
+    rows = tiers.clickhouse.count_within(table, window)
+    skips = Skips().skipping(window)
+    given_up = find_given_up(tiers.ledger.read_gaps().get(table.name, ()), cold.skips, skips, ())
+    adopt = WindowId(cold.uuid, window)
+    return ColdReading(cold, None, adopt, str(error), skips=skips, skipped_rows=rows, given_up=given_up)
+
+
+def _by_newest_row(tiers: Tiers, table: TableSpec, cold: ColdTable, newest: datetime, problem: str) -> ColdReading:
+    adopt = window_to_adopt(tiers, table, cold, newest)
+    cut_on, told, late = _so_far(tiers, table, cold, adopt)
+    gaps, count = tiers.ledger.read_gaps().get(table.name, ()), partial(cold.rows_within, table.timestamp_column)
+    if told is None:
+        left_out, given_up = count_anew(gaps, adopt.window, count)
+        return ColdReading(cold, None, adopt, problem, late, Skips(left_out), given_up=given_up)
+    if cut_on == table.timestamp_column:
+        skips = keep_left_out(told, adopt.window, count)
+        dropped = subtract(intersect(told.left_out, adopt.window), skips.left_out)
+    else:  # its times mean nothing on the new one
+        skips, dropped = Skips(), told.left_out
+    given_up = find_given_up(gaps, told, skips, dropped)
+    return ColdReading(cold, None, adopt, problem, late, skips, given_up=given_up)
+
+
+def _so_far(tiers: Tiers, table: TableSpec, cold: ColdTable, adopt: WindowId) -> tuple[str, Skips | None, int | None]:
+    """The column that windows were cut on, what was skipped, and :attr:`ColdReading.late`: as far as history tells."""
+    try:
+        published, told = cold.published, cold.skips
+    except DamagedTable:
+        said = next((each.skips for each in cold.remembered if each.skips is not None), None)
+        cut_on = next((each.cut_on for each in cold.remembered if each.cut_on is not None), None)
+        return cut_on or table.timestamp_column, said, None
+    cut_on = published.snapshot.cut_on if published is not None else None
+    if cut_on is None:
+        return table.timestamp_column, told, None
+    watermark, below = watermark_of(published), adopt.window.high
+    return cut_on, told, tiers.clickhouse.count_left_out(table, cut_on, watermark, told.left_out, below)
 
 
 def window_to_adopt(tiers: Tiers, table: TableSpec, cold: ColdTable, newest: datetime) -> WindowId:
@@ -95,32 +160,14 @@ def accept(tiers: Tiers, table: TableSpec, reading: ColdReading) -> None:
     columns = tiers.clickhouse.columns(table) if reading.cold is None else ()
     with tiers.ledger.locked(table.name) as locked:
         if reading.cold is not None and reading.adopt is not None:
-            skips, ledger_id = _passed_on(table, reading.cold, reading.adopt), locked.ledger_id
-            reading.cold.publish_without_rows(reading.adopt, table.timestamp_column, skips=skips, ledger_id=ledger_id)
+            reading.cold.publish_without_rows(
+                reading.adopt, table.timestamp_column, reading.skipped_rows, reading.skips,
+                ledger_id=locked.ledger_id, given_up=reading.given_up,
+            )  # fmt: skip
         locked.forget_cold_table()
         if reading.cold is None:
             tiers.catalog.create(table, columns)
     commit(tiers, table, may_start_over=True)
-
-
-def _passed_on(table: TableSpec, cold: ColdTable, adopt: WindowId) -> Skips:
-    """What is left out below the adopted watermark, as far as the chain says; times of another column mean nothing."""
-    snapshots = cold.chain.ancestors()
-    cut_on = next((each.cut_on for each in snapshots if each.cut_on is not None), table.timestamp_column)
-    skips = next((each.skips for each in snapshots if each.skips is not None), Skips())
-    if cut_on != table.timestamp_column:
-        return Skips()
-    return Skips(intersect(skips.left_out, adopt.window), skips.filled)
-
-
-def _late(tiers: Tiers, table: TableSpec, cold: ColdTable, adopt: WindowId) -> int:
-    try:
-        published = cold.published
-    except DamagedTable:
-        return 0
-    if published is None or published.snapshot.cut_on is None:
-        return 0
-    return tiers.clickhouse.count_left_out(table, published.snapshot.cut_on, watermark_of(published), adopt.window.high)
 
 
 def difference(table: str, reading: ColdReading, record: TableRecord | None) -> str | None:

@@ -9,10 +9,11 @@ import pytest
 
 from k2_offload.core.backfill import BackfillId
 from k2_offload.core.day_comparison import Verdict
-from k2_offload.core.errors import OffloadError
+from k2_offload.core.errors import ChangedTable, DamagedTable, OffloadError
 from k2_offload.core.fault_points import FaultPoint
 from k2_offload.core.gaps import GapKind
 from k2_offload.core.plan import group_plans
+from k2_offload.core.skips import GivenUp
 from k2_offload.work.backfill import check_all_came, find_left_out, plan_backfills
 from k2_offload.work.changes import find_changes
 from k2_offload.work.compare import compare_day, count_days
@@ -174,9 +175,12 @@ def test_an_error_leaves_all_or_nothing(workbench, point):
     workbench.check(cycle, [table])
 
 
-def begin_at_the_front(workbench, name="trades"):
-    """A new table of 100 rows, all of them left to a backfill."""
-    table = workbench.create_trades(name)
+def begin_at_the_front(workbench, name="trades", **options):
+    """A new table of 100 rows, all of them left to a backfill.
+
+    :param options: of the table in ClickHouse
+    """
+    table = workbench.create_trades(name, **options)
     workbench.insert_trades(table, NOON, 100)
     cycle = workbench.cycle(workbench.spec(table, history="backfill"), now=LATER)
     assert cycle.plan(cycle.tables[table]) is None
@@ -327,6 +331,68 @@ def test_what_is_left_out_is_known_after_a_rebuild(workbench, skipped):
     assert find_left_out(cycle.tiers, spec).rows == 100
     workbench.publish(*plan(cycle, table))
     workbench.check(cycle, [table])
+
+
+def test_what_branches_keep_is_known_after_a_rebuild(workbench, skipped):
+    """Another writer has removed rows, so that no row total leads to the rewrite that is all that is left."""
+    cycle, table = skipped
+    first, _ = plan(cycle, table)
+    workbench.publish(first)
+    workbench.cold_catalog.load_table(f"cold.{table}").delete("at < '2026-03-04T09:00:40+00:00'")
+    workbench.sql(f"ALTER TABLE {table} DELETE WHERE at < '2026-03-04 09:00:40' SETTINGS mutations_sync = 2")
+    workbench.compact(table)
+    expire(workbench, cycle, table)
+    spec = cycle.tables[table]
+    with pytest.raises(DamagedTable, match="expired past its last offloaded window"):
+        cycle.plan(spec)
+    accept(cycle.tiers, spec, read_cold_table(cycle.tiers, spec))
+    assert find_left_out(cycle.tiers, spec).rows == 100
+    workbench.publish(*plan(cycle, table))
+    workbench.check(cycle, [table])
+
+
+INGESTED = {"extra": ", ingested_at DateTime64(6, 'UTC') DEFAULT at + INTERVAL 2 SECOND"}
+
+
+def edited(workbench, table):
+    """Somebody has edited the table file."""
+    spec = workbench.spec(table, timestamp_column="ingested_at", partition_column="at", history="backfill")
+    return workbench.cycle(spec, now=LATER + timedelta(hours=1))
+
+
+def test_what_is_left_out_by_another_column_is_given_up_on_record(workbench):
+    """Also where all that the chain still has is a backfill, which does not say what its ranges are times of."""
+    table, _ = begin_at_the_front(workbench, **INGESTED)
+    workbench.insert_trades(table, LATER, 40, start_sequence=1000)
+    later = workbench.cycle(workbench.spec(table, history="backfill"), now=LATER + timedelta(hours=1))
+    workbench.move(later, table)
+    workbench.publish(plan(later, table, max_rows=60)[0])
+    workbench.compact(table)
+    expire(workbench, later, table)
+    [left_out] = find_left_out(later.tiers, later.tables[table]).ranges
+    cycle = edited(workbench, table)
+    spec = cycle.tables[table]
+    found = read_cold_table(cycle.tiers, spec)
+    assert (found.late, found.given_up) == (40, (GivenUp(left_out.low, left_out.high, 40),))
+    accept(cycle.tiers, spec, found)
+    cycle.commit(spec)
+    assert gaps(cycle, table) == [(GapKind.FEWER_ROWS, 40)]
+    assert find_left_out(cycle.tiers, spec).ranges == ()
+
+
+def test_the_column_may_be_edited_before_any_row_is_cold(workbench):
+    table, _ = begin_at_the_front(workbench, **INGESTED)
+    cycle = edited(workbench, table)
+    spec = cycle.tables[table]
+    with pytest.raises(ChangedTable, match=f"`k2 watermark rebuild {table}`"):
+        cycle.plan(spec)
+    accept(cycle.tiers, spec, read_cold_table(cycle.tiers, spec))
+    assert gaps(cycle, table) == [(GapKind.SKIPPED, find_left_out(cycle.tiers, spec).rows)]
+    workbench.insert_trades(table, LATER, 40, start_sequence=1000)
+    assert workbench.move(cycle, table)
+    workbench.publish(*plan(cycle, table))
+    workbench.check(cycle, [table])
+    assert gaps(cycle, table) == []
 
 
 def test_what_is_above_the_watermark_is_refused(skipped):

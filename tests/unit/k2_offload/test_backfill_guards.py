@@ -10,9 +10,10 @@ from datetime import timedelta
 import pytest
 
 from k2_offload.core.backfill import find_skips
-from k2_offload.core.exactly_once import PublishDecision, Stamp
+from k2_offload.core.exactly_once import PublishDecision, Stamp, adopted
+from k2_offload.core.gaps import GapKind, on_record
 from k2_offload.core.heal import HealStamp
-from k2_offload.core.skips import Skips
+from k2_offload.core.skips import GivenUp, Skips
 from k2_offload.work import compare
 from offload_job import backfill as filling
 from tests.model.world import LONG, World
@@ -141,6 +142,19 @@ def test_a_cut_chain_is_known_by_the_branch_that_a_backfill_moves():
     world = skipped()
     the_chain_is_cut_after_a_backfill(world)
     assert world.cycle().catalog.load(world.tables[TABLE]).skips == world.skips(TABLE)
+
+
+def test_what_a_rebuild_gives_up_is_on_record_once():
+    world = skipped()
+    tiers, table = world.cycle().tiers, world.tables[TABLE]
+    cold = tiers.catalog.load(table)
+    [left_out] = cold.skips.left_out
+    given_up = (GivenUp(left_out.low, left_out.high, 6),)
+    cold.publish_without_rows(adopted(cold.uuid, world.now), "at", given_up=given_up)
+    for _ in range(2):
+        world.cycle().commit(table)
+    gaps = on_record(tiers.ledger.read_gaps()[TABLE], tiers.catalog.load(table).skips)
+    assert [(gap.kind, gap.window, gap.rows) for gap in gaps] == [(GapKind.FEWER_ROWS, left_out, 6)]
 
 
 def happens(world, meanwhile):

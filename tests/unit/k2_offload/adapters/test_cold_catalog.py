@@ -50,6 +50,7 @@ from k2_offload.core.errors import (
 )
 from k2_offload.core.exactly_once import PUBLISHED_BRANCH, WindowId, adopted, watermark_of
 from k2_offload.core.schema_change import changed
+from k2_offload.core.skips import GivenUp, Skips
 from k2_offload.core.transports import TRANSPORTS
 from k2_offload.core.type_mapping import map_column
 from k2_offload.core.windows import Window
@@ -188,6 +189,38 @@ def test_an_adopted_window_is_the_newest_and_has_its_branch(catalog, lake):
     assert PUBLISHED_BRANCH in lake.load_table("cold.trades").refs()
     assert again.published_until(NOON) is None
     assert again.published_until(window_id.window.high).window_id == window_id
+
+
+def test_what_is_given_up_stands_in_its_snapshot(catalog, lake):
+    catalog.create(TABLE, COLUMNS)
+    fill(lake, NOON)
+    cold, given_up = catalog.load(TABLE), (GivenUp(DAY, NOON, 3), GivenUp(NOON, NOON + timedelta(hours=1), None))
+    cold.publish_without_rows(adopted(cold.uuid, NOON), "at", given_up=given_up)
+    assert catalog.load(TABLE).published.snapshot.given_up == given_up
+
+
+def test_a_branch_remembers_what_the_chain_does_not(catalog, lake):
+    """Another writer's rows lie between the last window and what is left of the chain."""
+    cold, skips = catalog.create(TABLE, COLUMNS), Skips().skipping(Window(DAY, NOON))
+    cold.publish_without_rows(WindowId(cold.uuid, Window(DAY, NOON)), "at", 3, skips)
+    for _ in range(2):
+        fill(lake, NOON)
+    table = lake.load_table("cold.trades")
+    table.maintenance.expire_snapshots().by_id(table.metadata.snapshots[1].snapshot_id).commit()
+    cold = catalog.load(TABLE)
+    with pytest.raises(DamagedTable, match="expired past its last offloaded window"):
+        _ = cold.published
+    assert [(each.skips, each.cut_on) for each in cold.remembered] == [(None, None), (skips, "at")]
+
+
+def test_the_rows_of_a_range_are_counted(catalog, lake):
+    catalog.create(TABLE, COLUMNS)
+    fill(lake, DAY, NOON, NOON)
+    cold, tick = catalog.load(TABLE), timedelta(microseconds=1)
+    assert cold.rows_within("at", Window(DAY + tick, NOON)) == 0
+    assert cold.rows_within("at", Window(DAY + tick, NOON + tick)) == 2
+    assert cold.rows_within("at", Window(DAY, DAY + tick)) == 1
+    assert cold.rows_within("at", Window(DAY.replace(year=2000), DAY)) == 0
 
 
 def test_adopting_refuses_a_table_to_which_another_writer_has_committed_meanwhile(catalog, lake):

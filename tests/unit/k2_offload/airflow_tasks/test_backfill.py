@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -29,11 +29,16 @@ class Run:
     :ivar short: tables of which fewer rows came than were left out
     :ivar failures: what becomes of a table's application, by the table's name
     :ivar killed: whether Airflow has ended the task by the time an application fails
+    :ivar now: moves on with each application
+    :ivar dag_run: as Airflow shows it to each attempt
+    :ivar snapshots: those of backfills, by table
     """
 
     def __init__(self, monkeypatch):
         self.problems, self.done, self.short = {}, [], set()
         self.failures, self.killed = {}, False
+        self.now, self.snapshots = NOON, {}
+        self.begin()
         self.tables = [SimpleNamespace(name=name, job_group="bronze") for name in "abc"]
         tiers = SimpleNamespace(tables=SimpleNamespace(select=self._select))
         monkeypatch.setattr(backfill, "open_tiers", lambda: nullcontext(tiers))
@@ -44,6 +49,11 @@ class Run:
         monkeypatch.setattr(backfill, "record_nulls", lambda _, found: self.done.append(f"nulls of {found.table.name}"))
         monkeypatch.setattr(backfill, "check_all_came", self._check)
 
+    def begin(self):
+        """Another run; what it does until the next one are attempts of this one."""
+        self.now += timedelta(minutes=5)
+        self.dag_run = SimpleNamespace(start_date=self.now, run_after=self.now - timedelta(minutes=1), clear_number=0)
+
     def _select(self, names, _layer):
         return [table for table in self.tables if not names or table.name in names]
 
@@ -51,7 +61,8 @@ class Run:
         if table.name in self.problems:
             raise self.problems[table.name]
         ranges = () if table.name in self.done else (Window(NOON, NOON.replace(hour=13)),)
-        return SimpleNamespace(table=table, ranges=ranges, rows=len(ranges), may_have_expired=False)
+        cold = SimpleNamespace(chain=SimpleNamespace(latest=lambda: self.snapshots.get(table.name, [])))
+        return SimpleNamespace(table=table, ranges=ranges, rows=len(ranges), may_have_expired=False, cold=cold)
 
     def _check(self, found):
         if found.table.name in self.short:
@@ -69,9 +80,15 @@ class Run:
             task.killed = self.killed
             if plan in self.failures:
                 raise self.failures[plan]
+            self.now += timedelta(minutes=1)
+            self.snapshots[plan] = [snapshot(self.now, "k2-backfill/…")]
 
         task.submit = submit
-        task.execute({"params": PARAMS | {"tables": list(tables)} | params})
+        task.execute({"params": PARAMS | {"tables": list(tables)} | params, "dag_run": self.dag_run})
+
+
+def snapshot(at, backfill, *, visible=True):
+    return SimpleNamespace(at=at, snapshot=SimpleNamespace(backfill=backfill), visible=visible)
 
 
 @pytest.fixture
@@ -144,10 +161,56 @@ def test_a_table_of_which_fewer_rows_came_is_red(run):
     with pytest.raises(AirflowFailException, match="a: not all rows came"):
         run.execute()
     assert run.done.count("a") == 1
+    run.begin()
     run.execute()  # it was told; b and c have nothing to do with it
     with pytest.raises(AirflowFailException, match="a: not all rows came"):
         run.execute("a")
     run.execute("a", accept_fewer=True)
+
+
+@pytest.fixture
+def short_in_the_first_attempt(run):
+    """All of a was brought, and came short, in an attempt that ended with a failure of b."""
+    run.short.add("a")
+    run.failures["b"] = AirflowException("Error code is: 1.")
+    with pytest.raises(AirflowException, match=r"b: Error code is: 1\.\na: not all rows came"):
+        run.execute()
+    run.failures.clear()
+    run.done.remove("b")
+    return run
+
+
+def test_a_table_that_came_short_in_an_earlier_attempt_is_red(short_in_the_first_attempt):
+    run = short_in_the_first_attempt
+    with pytest.raises(AirflowFailException, match=r"^a: not all rows came"):
+        run.execute()
+    assert run.done.count("a") == 1
+    assert run.done.count("b") == 1
+    run.execute(accept_fewer=True)
+    run.begin()
+    run.execute()
+
+
+def test_a_run_that_is_cleared_after_its_end_is_the_same_run(short_in_the_first_attempt):
+    run = short_in_the_first_attempt
+    run.dag_run.start_date, run.dag_run.clear_number = run.now + timedelta(hours=1), 1
+    with pytest.raises(AirflowFailException, match=r"^a: not all rows came"):
+        run.execute()
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        pytest.param(lambda began: [snapshot(began, None)], id="a window"),
+        pytest.param(lambda began: [snapshot(began, "k2-backfill/…", visible=False)], id="staged, or rolled back"),
+        pytest.param(lambda began: [snapshot(began - timedelta(seconds=1), "k2-backfill/…")], id="of an earlier run"),
+    ],
+)
+def test_what_the_run_has_not_brought_is_not_its_own(run, entries):
+    run.done += ["a", "b", "c"]
+    run.short.add("a")
+    run.snapshots["a"] = entries(run.dag_run.start_date)
+    run.execute()
 
 
 def test_a_dry_run_keeps_nothing(run):

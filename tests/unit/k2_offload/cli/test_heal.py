@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -81,10 +82,29 @@ def test_a_day_that_may_shrink_and_has_not_is_not_called_equal(fake, arguments):
     assert "It may be healed, and has not been" in shown.stderr
 
 
+EXPIRED = replace(EQUAL, whole=False, warm_rows=0, cold_rows=41_000, gone_rows=41_000)
+OTHERS = replace(EQUAL, other_rows=3)
+
+
 def test_what_is_equal_is_called_so(fake):
-    fake.days = [EQUAL, replace(EQUAL, whole=False, cold_rows=9, gone_rows=4)]  # the TTL has taken four
+    fake.days = [EQUAL, EQUAL]
     shown = k2()
     assert (shown.exit_code, shown.stdout.splitlines()[-1]) == (0, "all days equal")
+
+
+@pytest.mark.parametrize(
+    ("day", "words"),
+    [
+        (EXPIRED, r"bronze_a: 1 days hold more rows in the cold tier, .* right ones cannot be said any more\.$"),
+        (OTHERS, r"bronze_a: 1 days hold rows in the cold tier that were not compared, .* cannot be said; the rest of"),
+    ],
+    ids=["expired", "left out"],
+)
+def test_a_day_of_which_nobody_can_say_is_not_called_equal(fake, day, words):
+    fake.days = [EQUAL, day]
+    shown = k2("bronze_a", "--day", "2026-03-04")
+    assert (shown.exit_code, "all days equal" in shown.stdout) == (0, False)
+    assert re.search(words, shown.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize("arguments", [(), ("bronze_a", "--day", "2026-03-04")])

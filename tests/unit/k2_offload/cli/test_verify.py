@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from k2_offload.cli import verify as command
 from k2_offload.cli.main import app
-from k2_offload.core.day_comparison import TableComparison
+from k2_offload.core.day_comparison import DayComparison, DayScope, TableComparison
 from k2_offload.core.windows import Window
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -41,7 +41,7 @@ def test_a_column_of_any_name_and_value_is_shown_as_it_is(monkeypatch):
     day = SimpleNamespace(table="t", scope=SimpleNamespace(day=NOON.date()), late_rows=1, gone_rows=0, obstacle=str)
     counted = {"warm_rows": 2, "cold_rows": 1, "warm_hash": 1, "cold_hash": 2, "equal": False}
     result = SimpleNamespace(
-        table="t", window=Window(NOON - timedelta(days=1), NOON), differing=[day], expired=(), problem=None, **counted
+        table="t", window=Window(NOON - timedelta(days=1), NOON), differing=[day], days=(), problem=None, **counted
     )
     table = SimpleNamespace(name="t")
     tiers = SimpleNamespace(tables=SimpleNamespace(select=lambda *_: [table]))
@@ -58,3 +58,25 @@ def test_a_column_of_any_name_and_value_is_shown_as_it_is(monkeypatch):
     heading, line = done.stdout.splitlines()[-2:]
     assert heading.split() == ["row", "times", "price[usd]", "a[/b]"]
     assert line.split() == ["late", "row", "1", "[red]", "[/x]"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"whole": False, "gone_rows": 4}, "whether they hold the right ones cannot be said any more"),
+        ({"other_rows": 4}, "Whether these are the right ones cannot be said"),
+        ({}, "equal"),
+    ],
+    ids=["expired", "left out", "equal"],
+)
+def test_a_day_of_which_nobody_can_say_is_not_called_equal(monkeypatch, changes, said):
+    scope = DayScope(NOON.date(), NOON)
+    day = DayComparison("t", scope, 1, **{"whole": True, "warm_rows": 5, "warm_hash": 7, "cold_rows": 5, **changes})
+    result = TableComparison("t", Window(NOON - timedelta(days=1), NOON), (day,))
+    tiers = SimpleNamespace(tables=SimpleNamespace(select=lambda *_: [SimpleNamespace(name="t")]))
+    monkeypatch.setattr(command, "open_tiers", lambda: nullcontext(tiers))
+    monkeypatch.setattr(command, "compare", lambda *_: result)
+    done = CliRunner().invoke(app, ["verify"])
+    assert done.exit_code == 0, done.output
+    assert said in done.stdout
+    assert (done.stdout.splitlines()[-1] == "equal") == (not changes)

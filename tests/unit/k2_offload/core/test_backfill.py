@@ -9,10 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_offload.core.backfill import BackfillId, BackfillStamp, audit_backfill, decide_backfill, find_skips
+from k2_offload.core.backfill import (
+    BackfillId,
+    BackfillStamp,
+    audit_backfill,
+    decide_backfill,
+    find_remembered,
+    find_skips,
+    keep_left_out,
+)
 from k2_offload.core.errors import AuditFailed, StaleWindow
 from k2_offload.core.exactly_once import (
     HEALED_BRANCH,
+    PUBLISHED_BRANCH,
     WINDOW_PROPERTY,
     PublishDecision,
     Published,
@@ -131,3 +140,32 @@ def test_a_backfill_that_was_rolled_back_does_not_count():
 def test_a_table_of_versions_before_has_nothing_to_bring():
     old = Published(replace(PUBLISHED.snapshot, skips=None, skipped_rows=7), WINDOW)
     assert find_skips(1, old, {}, {1: old.snapshot}.get) == Skips()
+
+
+@pytest.mark.parametrize(
+    ("branches", "remembered"),
+    [
+        pytest.param({}, [7, 6], id="no branch"),
+        pytest.param({PUBLISHED_BRANCH: 3, HEALED_BRANCH: 4}, [7, 6, 4, 3], id="both"),
+        pytest.param({PUBLISHED_BRANCH: 4, HEALED_BRANCH: 3}, [7, 6, 4, 3], id="in the other order"),
+        pytest.param({PUBLISHED_BRANCH: 3, HEALED_BRANCH: 9}, [7, 6, 3], id="one has expired"),
+        pytest.param({PUBLISHED_BRANCH: 3, HEALED_BRANCH: 8}, [7, 6, 3], id="one came after the oldest that is left"),
+        pytest.param({PUBLISHED_BRANCH: 7, HEALED_BRANCH: 6}, [7, 6], id="both are in the chain"),
+    ],
+)
+def test_branches_tell_what_an_expired_chain_does_not(branches, remembered):
+    """Rewrites 6 and 7 are left; 8 was rolled back."""
+    parents = {3: 2, 4: 3, 6: 5, 7: 6, 8: 6}
+    chain = {each: Snapshot(each, parent, each, None, 0, 0) for each, parent in parents.items()}
+    assert [each.snapshot_id for each in find_remembered(7, branches, chain.get)] == remembered
+    assert find_remembered(None, branches, chain.get) == []
+
+
+def test_what_is_left_out_is_passed_on_where_the_table_holds_no_row_of_it():
+    first, second = Window(NOON, NOON + HOUR), Window(NOON + 2 * HOUR, NOON + 4 * HOUR)
+    told = Skips((first, second)).filling(Window(NOON + 2 * HOUR, NOON + 3 * HOUR), 7)
+    whole = Window(NOON - HOUR, NOON + 9 * HOUR)
+    assert keep_left_out(told, whole, lambda _: 0) == told
+    assert keep_left_out(told, whole, lambda each: 3 if each == first else 0) == Skips(told.left_out[1:], told.filled)
+    below = Window(NOON - HOUR, NOON + HOUR / 2)
+    assert keep_left_out(told, below, lambda _: 0).left_out == (Window(NOON, NOON + HOUR / 2),)

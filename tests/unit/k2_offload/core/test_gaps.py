@@ -14,12 +14,15 @@ from k2_offload.core.gaps import (
     GapKind,
     Looked,
     Shortage,
+    count_anew,
+    find_brought_short,
+    find_given_up,
     find_shortages,
     may_have_expired,
     not_looked_for,
     on_record,
 )
-from k2_offload.core.skips import Skips
+from k2_offload.core.skips import GivenUp, Skips
 from k2_offload.core.windows import Window
 
 NOW = datetime(2026, 3, 20, tzinfo=UTC)
@@ -102,6 +105,13 @@ def test_two_that_touch_are_short_together():
     assert on_record(records, skips.filling(hours(2, 4), 5)) == (Gap(hours(0, 4), GapKind.FEWER_ROWS, 1, NOW),)
 
 
+def test_what_was_brought_short_is_known_while_another_range_that_touches_it_is_left_out():
+    records, skips = [skipped(0, 2), skipped(2, 4)], LEFT_OUT.filling(hours(0, 2), 4)
+    assert find_brought_short(records, skips, hours(0, 2)) == [Shortage(hours(0, 2), 5, 4)]
+    assert find_brought_short(records, skips, hours(2, 4)) == []
+    assert find_brought_short(records, LEFT_OUT.filling(hours(0, 2), 5), hours(0, 4)) == []
+
+
 @pytest.mark.parametrize(
     ("skips", "there", "short"),
     [
@@ -137,3 +147,53 @@ def test_what_was_brought_is_looked_for_however_few_rows_came(skips, ranges):
     assert not_looked_for([skipped(0, 4)], skips) == ranges
     fewer = Gap(hours(6, 7), GapKind.FEWER_ROWS, 2, NOW)
     assert not_looked_for([skipped(0, 4), fewer, EXPIRED], skips) == (hours(0, 4), hours(6, 7))
+
+
+TWO = Skips((hours(0, 2), hours(4, 8)))
+RECORDS = [skipped(0, 2, 5), skipped(4, 8, 9)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "dropped", "given_up"),
+    [
+        pytest.param(TWO, TWO, (), [], id="all of it is passed on"),
+        pytest.param(TWO, Skips(), TWO.left_out, [(0, 2, 5), (4, 8, 9)], id="all of it"),
+        pytest.param(TWO, Skips((hours(4, 8),)), [hours(0, 2)], [(0, 2, 5)], id="one of two"),
+        pytest.param(TWO, Skips((hours(4, 5),)), [hours(5, 8)], [(5, 8, None)], id="a part of it"),
+        pytest.param(TWO.filling(hours(4, 6), 7), Skips(), [hours(6, 8)], [(6, 8, 2)], id="brought in part"),
+        pytest.param(TWO.filling(hours(4, 6), 9), Skips(), [hours(6, 8)], [(6, 8, None)], id="late ones were brought"),
+        pytest.param(TWO.filling(hours(0, 2), 5), Skips(), (), [], id="brought"),
+        pytest.param(TWO.filling(hours(0, 2), 3), Skips(), (), [(0, 2, 2)], id="brought short"),
+        pytest.param(TWO.filling(hours(0, 2), 3), TWO.filling(hours(0, 2), 3), (), [], id="that is passed on"),
+        pytest.param(Skips((hours(9, 10),)), Skips(), [hours(9, 10)], [(9, 10, None)], id="not in the ledger"),
+    ],
+)
+def test_what_is_given_up_is_named_with_its_rows(before, after, dropped, given_up):
+    found = find_given_up(RECORDS, before, after, dropped)
+    assert found == tuple(GivenUp(hours(low, high).low, hours(low, high).high, rows) for low, high, rows in given_up)
+
+
+def test_what_had_no_rows_when_it_was_skipped_is_nothing_to_give_up():
+    assert find_given_up([skipped(0, 2, 0)], TWO, Skips(), [hours(0, 2)]) == ()
+
+
+@pytest.mark.parametrize(
+    ("rows", "below", "left_out", "given_up"),
+    [
+        pytest.param({}, 9, [(0, 2), (4, 8)], [], id="it holds none"),
+        pytest.param({(0, 2): 5, (4, 8): 10}, 9, [], [], id="it holds all, and late ones"),
+        pytest.param({(0, 2): 3}, 9, [(4, 8)], [(0, 2, 2)], id="it holds some"),
+        pytest.param({(4, 6): 3}, 6, [(0, 2)], [(4, 6, None)], id="some of what lies below the watermark"),
+        pytest.param({}, 6, [(0, 2), (4, 6)], [], id="none of that"),
+    ],
+)
+def test_what_no_snapshot_says_is_counted_in_the_table(rows, below, left_out, given_up):
+    counts = {hours(*bounds): found for bounds, found in rows.items()}
+    found = count_anew([EXPIRED, *RECORDS], hours(-1, below), lambda window: counts.get(window, 0))
+    ranges = tuple(GivenUp(hours(low, high).low, hours(low, high).high, missing) for low, high, missing in given_up)
+    assert found == (tuple(hours(*bounds) for bounds in left_out), ranges)
+
+
+def test_what_was_skipped_twice_is_counted_once():
+    records = [skipped(0, 4, 5), skipped(0, 6, 7, recorded=1)]
+    assert count_anew(records, hours(-1, 9), lambda _: 4)[1] == (GivenUp(hours(0, 6).low, hours(0, 6).high, 3),)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from k2_offload.core.errors import StaleWindow
-from k2_offload.core.exactly_once import HEAL_PROPERTY, WINDOW_PROPERTY, Snapshot, WindowId
+from k2_offload.core.exactly_once import HEAL_PROPERTY, WINDOW_PROPERTY, Snapshot, WindowId, adopted
 from k2_offload.core.heal import HealId, HealStamp, audit_heal, check_swap
 from k2_offload.core.skips import Skips
 from k2_offload.core.windows import Window
@@ -34,6 +34,7 @@ CHAIN = {
     6: snapshot(6, 4, window=True, cut_on="other"),
     7: snapshot(7, 4, heal=HealId(UUID, DAY, 4)),
     8: snapshot(8, 4, heal=HealId(UUID, DAY + timedelta(days=1), 4)),
+    9: Snapshot(9, 4, 9, adopted(UUID, NOON), 0, 0, cut_on="at"),
 }
 
 
@@ -73,6 +74,7 @@ def test_a_heal_may_follow_the_snapshot_it_was_compared_with_and_later_windows(p
         ({"parent": None}, "no ancestor"),
         ({"parent": 4, "chain": {4: CHAIN[4]}}, "no ancestor"),
         ({"parent": 6}, "cut on 'other'"),
+        ({"parent": 9}, "taken the table as it is"),
         ({"parent": 7}, "was healed meanwhile"),
         ({"parent": 7, "files": (), "parent_files": ()}, "was healed meanwhile"),
         ({"parent": 4, "parent_files": ("a", "c")}, "replaced meanwhile"),

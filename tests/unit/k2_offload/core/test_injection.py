@@ -64,7 +64,7 @@ def statements(table: TableSpec, column_names: list[str], uri: str) -> list[str]
         queries.newest_row(table, 0, 1),
         queries.oldest_row(table, 0, 1),
         queries.count_outside(table, 0, 1),
-        queries.count_left_out(table, column_names[0], 0, 1),
+        queries.count_left_out(table, column_names[0], 0, [WINDOW], 1),
         queries.count(table),
         queries.select_all(table),
         queries.first_expiry(table, STORAGE, 0),

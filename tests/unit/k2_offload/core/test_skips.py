@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from k2_offload.core.skips import Skips, covers, intersect, merge, subtract
+from k2_offload.core.skips import GivenUp, Skips, covers, intersect, merge, subtract
 from k2_offload.core.windows import TICK, Window
 
 START = datetime(2026, 3, 4, tzinfo=UTC)
@@ -55,6 +55,14 @@ def test_what_is_left_out_and_what_was_filled_share_no_time_and_are_kept(steps):
     assert ticks(skips.all) == ticks((*skips.left_out, *skips.filled))
     assert sum(each.rows for each in skips.filled) == brought
     assert Skips.read(skips.summary) == skips
+
+
+@given(st.lists(st.tuples(windows, st.none() | st.integers(0, 9))))
+def test_what_is_given_up_survives_a_summary(ranges):
+    given_up = tuple(GivenUp(each.low, each.high, rows) for each, rows in ranges)
+    assert GivenUp.read(GivenUp.write(given_up)) == given_up
+    assert bool(GivenUp.write(given_up)) == bool(given_up)
+    assert GivenUp.read({"k2.given-up": "yesterday/today/1"}) == ()
 
 
 def test_a_summary_that_says_nothing_or_nonsense_is_none():

@@ -138,6 +138,18 @@ def test_what_was_brought_short_outside_of_what_is_asked_for_is_not_told():
     assert not find_left_out(tiers, table_spec(), high=NOON).missed
 
 
+@pytest.mark.usefixtures("up_to_date")
+def test_a_range_that_was_brought_short_does_not_end_well_though_one_that_touches_it_is_left_out():
+    first, second = Window(NOON - timedelta(hours=1), NOON), SKIPPED
+    skips = Skips().skipping(first).skipping(second).filling(first, 6)
+    gaps = [Gap(each, GapKind.SKIPPED, 10, NOON) for each in (first, second)]
+    found = find_left_out(tiers_with(cold_with(skips), gaps, rows=10), table_spec(), high=NOON)
+    assert (found.ranges, found.shortages) == ((), ())
+    with pytest.raises(OffloadError, match=r"4 of 10 rows in .* stays on record"):
+        check_all_came(found)
+    check_all_came(find_left_out(tiers_with(cold_with(skips), gaps, rows=10), table_spec(), low=NOON))
+
+
 def test_a_replica_that_lags_is_not_believed(monkeypatch):
     def check(_, table, again):
         raise ReplicaBehind(f"{table.name} is behind. Then: `{again}`")
