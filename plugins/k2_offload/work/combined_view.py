@@ -83,6 +83,7 @@ def plan_view(tiers: Tiers, table: TableSpec, *, by_person: bool = False, accept
         valid_until(table, found.first_warm, days.kept, days.now),
         {day.isoformat(): rows for day, rows in found.unsealed.items()},
         tuple(map(str, found.missed)),
+        tuple(map(str, found.skipped)),
     )
     reader = iceberg_table(cold.location, cold.metadata_location, tiers.lake_collection)
     may_be_null = {column.name for column in cold.columns if column.nullable}
