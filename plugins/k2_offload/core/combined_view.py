@@ -98,6 +98,7 @@ class KnownDays:
     :param below: the watermark
     :param unmoved: days of which ClickHouse shows rows that no window has moved, where that cannot be told by their
         times; and whether a window is still to come for them
+    :param doubled: rows that days hold more than once, where the table was taken over with them
     """
 
     warm: Mapping[date, int]
@@ -110,6 +111,7 @@ class KnownDays:
     whole_from: date
     below: datetime
     unmoved: Mapping[date, bool] = field(default_factory=dict)
+    doubled: Mapping[date, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,8 @@ def find_boundary(
     if new_days and not accept:
         lost = [f"{day} had {accepted[day.isoformat()]:,} rows then" for day in new_days if day.isoformat() in accepted]
         since = f" Some were accepted, and have changed since: {', '.join(lost[:3])}." if lost else ""
+        twice = [f"{day} has {known.doubled[day]:,}" for day in new_days if day in known.doubled]
+        since += f" It was taken over with rows that are there more than once: {', '.join(twice[:3])}." if twice else ""
         raise OffloadError(
             f"{table.name}: {len(new_days)} days from {new_days[0]} on were never sealed, and ClickHouse does not hold "
             f"them as a whole any more.{since} Rows may be in neither tier: `k2 status {table.name}` shows what is on "
@@ -207,7 +211,11 @@ def _missed_before(table: TableSpec, known: KnownDays) -> list[Window]:
 
 
 def _check_old_days(table: TableSpec, known: KnownDays) -> dict[date, int]:
-    """The days without a seal among those that can only be read cold; before the first seal there is none to miss."""
+    """The days without a seal among those that can only be read cold, as far as something may be wrong with them.
+
+    A table begins before its first seal: with what ClickHouse held in part, or what another system has left. That is
+    all there is, and nobody can say that it lacks a row; but that system may have left some rows twice.
+    """
     first = min(known.sealed)
     unsealed = {}
     for day in sorted({*known.cold, *known.sealed, *known.broken}):
@@ -216,7 +224,7 @@ def _check_old_days(table: TableSpec, known: KnownDays) -> dict[date, int]:
         if day in known.broken:
             raise DamagedTable(f"{known.broken[day]} The view of {table.name} was not changed.")
         if day not in known.sealed:
-            if day > first:
+            if day > first or day in known.doubled:
                 unsealed[day] = known.cold.get(day, 0)
         elif known.cold.get(day, 0) != known.sealed[day]:
             raise DamagedTable(

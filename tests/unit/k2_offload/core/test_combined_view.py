@@ -143,6 +143,20 @@ def test_a_day_that_a_person_has_accepted_is_cold_as_long_as_it_holds_as_many_ro
         find_boundary(SPEC, replace(known, broken={day(2): "broken"}), accept=True)
 
 
+def test_history_that_was_taken_over_is_cold_unless_it_has_rows_twice():
+    """Day 1 is from before the first seal; nobody knows of a row that it lacks."""
+    assert find_boundary(SPEC, KNOWN).unsealed == {}
+    doubled = replace(KNOWN, doubled={day(1): 1234, day(3): 9})
+    with pytest.raises(OffloadError, match=r"1 days from 2026-03-01 on .*more than once: 2026-03-01 has 1,234\. .*acc"):
+        find_boundary(SPEC, doubled)
+    accepted = find_boundary(SPEC, doubled, accept=True)
+    assert accepted.unsealed == {day(1): 10}, "day 3 was sealed, once healed"
+    assert find_boundary(SPEC, doubled, accepting(accepted)) == accepted
+    less = replace(doubled, cold=doubled.cold | {day(1): 9})
+    with pytest.raises(OffloadError, match="2026-03-01 had 10 rows then"):
+        find_boundary(SPEC, less, accepting(accepted))
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
