@@ -125,24 +125,27 @@ def is_number(clickhouse_type: str) -> bool:
     return bool(_INTEGER.match(bare) or _DECIMAL.match(bare))
 
 
-def misfit(clickhouse_type: str, value: str) -> str | None:
-    """SQL of which values of a column's Iceberg form its ClickHouse type does not have; ``None`` if it has them all.
+def narrowed(clickhouse_type: str, value: str) -> tuple[str, str] | None:
+    """A value of a column's Iceberg form as its ClickHouse type has it; ``None`` if that has them all.
 
     The column may have had another type of the same form before: ``Int32`` and ``UInt16`` are both an ``int``.
 
-    :param value: SQL of a value as ClickHouse reads it from Iceberg; of one that is NULL, the answer is not true
+    :param value: SQL of the value as ClickHouse reads it from Iceberg
+    :returns: SQL of what is to be cast to the type, and of whether it is another value; NULL is none
     """
     bare, _ = _unwrap(clickhouse_type)
     if bare.startswith(("Enum8(", "Enum16(")):
-        return f"isNotNull({value}) AND {value} NOT IN ({', '.join(_QUOTED.findall(bare))})"
-    if bare in ("UUID", "IPv4", "IPv6"):
-        return f"isNotNull({value}) AND isNull(to{bare}OrNull({value}))"
+        return value, f"isNotNull({value}) AND {value} NOT IN ({', '.join(_QUOTED.findall(bare))})"
     if bare == "UInt64":  # whose cast fails without a word of what to do
-        return f"{value} < 0 OR {value} > {2**64 - 1}"
+        return value, f"{value} < 0 OR {value} > {2**64 - 1}"
+    if bare in ("UUID", "IPv4", "IPv6"):
+        parsed = f"accurateCastOrNull({value}, {literal(bare)})"
+        return parsed, f"isNotNull({value}) AND isNull({parsed})"
     of_time = _DATETIME64.match(bare)
     is_coarse = _DATETIME.match(bare) or (of_time and int(of_time[1]) < MAX_TIME_PRECISION)
     if is_coarse or (bare in _SIMPLE and _SIMPLE[bare][1] not in (bare, "String")):
-        return f"CAST({value}, {literal(f'Nullable({bare})')}) != {value}"
+        cast = f"CAST({value}, {literal(f'Nullable({bare})')})"
+        return cast, f"{cast} != {value}"
     return None
 
 

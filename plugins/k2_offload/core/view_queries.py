@@ -9,7 +9,7 @@ from k2_offload.core.combined_view import ViewState
 from k2_offload.core.queries import source_of
 from k2_offload.core.sql import RESERVED, instant, is_named, literal, qualified, quote, source_column
 from k2_offload.core.tables import TableSpec
-from k2_offload.core.type_mapping import MAX_TIME_PRECISION, Column, is_time, misfit
+from k2_offload.core.type_mapping import MAX_TIME_PRECISION, Column, is_time, narrowed
 from k2_offload.core.windows import to_micros
 
 _TIME = re.compile(r"\bDateTime(?:64)?(?:\((\d)?(?:, )?('[^']*')?\))?")
@@ -47,9 +47,10 @@ def create_view(
         kind = view_type(column.source_type, nullable=nullable, finest=finest)
         is_same = kind == column.source_type
         warm.append(f"{source if is_same else _cast(source, kind)} AS {name}")
-        if not finest and (wrong := misfit(column.source_type, value)) is not None:
+        if not finest and (narrow := narrowed(column.source_type, value)) is not None:
             text = _misfit_text(table, column.name, column.source_type)
-            cold.append(f"{_cast(f'if(throwIf({wrong}, {literal(text)}), {value}, {value})', kind)} AS {name}")
+            fitting, is_other = narrow
+            cold.append(f"{_cast(f'if(throwIf({is_other}, {literal(text)}), {fitting}, {fitting})', kind)} AS {name}")
         else:
             cold.append(f"{value if is_same and column.expression == source else _cast(value, kind)} AS {name}")
     boundary, time = instant(to_micros(state.boundary)), table.partition_column
