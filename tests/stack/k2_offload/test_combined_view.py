@@ -378,7 +378,8 @@ def test_a_value_that_the_type_of_now_lacks_is_never_shown_as_another(workbench)
         if fitting is not None:  # ClickHouse would refuse the other type
             update = f"UPDATE {name} = {fitting} WHERE sequence = 0 SETTINGS mutations_sync = 2"
             viewed.ask(f"ALTER TABLE {{source}} {update}")
-        viewed.ask(f"ALTER TABLE {{source}} MODIFY COLUMN {name} {kind} DEFAULT NULL SETTINGS mutations_sync = 2")
+        viewed.ask(f"ALTER TABLE {{source}} MODIFY COLUMN {name} REMOVE DEFAULT")
+        viewed.ask(f"ALTER TABLE {{source}} MODIFY COLUMN {name} {kind} SETTINGS mutations_sync = 2")
     viewed.renew()
     assert viewed.boundary == viewed.today
     assert viewed.ask("SELECT count(), sum(sequence), max(at) FROM {view}") == viewed.ask(
@@ -390,7 +391,7 @@ def test_a_value_that_the_type_of_now_lacks_is_never_shown_as_another(workbench)
                 with pytest.raises(ServerException) as failed:
                     viewed.ask(question, session_timezone=zone)
                 told = f"k2: column {name} of cold.{viewed.table} has values that its type in k2.{viewed.table}, {kind}"
-                assert told in failed.value.message.replace("\\", ""), (name, zone)
+                assert told.replace("\\", "") in failed.value.message.replace("\\", ""), (name, zone)
                 assert f"run: k2 view {viewed.table} --apply" in failed.value.message
     fitting = "SELECT * FROM {0} WHERE at >= '{1:%Y-%m-%d}' ORDER BY sequence"
     shown, held = (
