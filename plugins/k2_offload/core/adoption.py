@@ -262,3 +262,16 @@ def write_record(window_id: WindowId, rows: int, kept: Iterable[DayRows]) -> str
             "duplicates_kept": {day.day.isoformat(): day.surplus for day in kept},
         }
     )
+
+
+def read_kept_duplicates(record: str | None) -> dict[date, int]:
+    """How many rows too many were left in which days; none where there is no record.
+
+    :param record: what :func:`write_record` wrote
+    :raises ValueError: if it is something else
+    """
+    try:
+        kept = json.loads(record)["duplicates_kept"] if record is not None else {}
+        return {date.fromisoformat(day): int(rows) for day, rows in kept.items()}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"no record of a table that was taken over: {record}") from error

@@ -22,8 +22,9 @@ from k2_offload.core.day_comparison import TTL_MARGIN, Verdict, day_window
 from k2_offload.core.errors import DamagedTable, OffloadError
 from k2_offload.core.holding import Kept
 from k2_offload.core.seals import is_over
+from k2_offload.core.skips import covers
 from k2_offload.core.tables import LONGEST_CANDLE, TableSpec
-from k2_offload.core.windows import Window, format_time, parse_time
+from k2_offload.core.windows import Window, format_time, parse_time, parse_window
 
 _DAY = timedelta(days=1)
 
@@ -38,6 +39,7 @@ class ViewState:
     :param valid_until: from then on the view is an error
     :param accepted_days: days without a seal that a person has accepted as the cold table had them: how many rows
     :param accepted_missed: ranges that the cold table lacks, and that a person has accepted
+    :param accepted_skipped: those of them of which it had no row, as they were left out on purpose
     """
 
     table: str
@@ -49,6 +51,7 @@ class ViewState:
     valid_until: datetime
     accepted_days: Mapping[str, int] = field(default_factory=dict)
     accepted_missed: tuple[str, ...] = ()
+    accepted_skipped: tuple[str, ...] = ()
 
     @property
     def comment(self) -> str:
@@ -65,9 +68,19 @@ class ViewState:
         try:
             values = json.loads(comment)
             read = {name: parse_time(values[name]) for name in ("boundary", "valid_until")}
-            return ViewState(**(values | read | {"accepted_missed": tuple(values.get("accepted_missed", ()))}))
+            ranges = {name: tuple(values.get(name, ())) for name in ("accepted_missed", "accepted_skipped")}
+            state = ViewState(**(values | read | ranges))
+            state.skipped_then()
+            return state
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(str(error)) from None
+
+    def skipped_then(self) -> list[Window]:
+        """What was left out when a person accepted that it was missed, as far as it was not brought since.
+
+        :raises ValueError: if the view was not made here
+        """
+        return [parse_window(text) for text in self.accepted_skipped]
 
 
 @dataclass(frozen=True)
@@ -85,6 +98,7 @@ class KnownDays:
     :param below: the watermark
     :param unmoved: days of which ClickHouse shows rows that no window has moved, where that cannot be told by their
         times; and whether a window is still to come for them
+    :param doubled: rows that days hold more than once, where the table was taken over with them
     """
 
     warm: Mapping[date, int]
@@ -97,6 +111,7 @@ class KnownDays:
     whole_from: date
     below: datetime
     unmoved: Mapping[date, bool] = field(default_factory=dict)
+    doubled: Mapping[date, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,12 +123,14 @@ class Boundary:
     :param unsealed: cold days that nothing proves to be complete, and that ClickHouse does not hold any more: how many
         rows each has
     :param missed: ranges of such days that the cold table lacks
+    :param skipped: those of them of which it has no row
     """
 
     first_warm: date
     held_by: str
     unsealed: Mapping[date, int] = field(default_factory=dict)
     missed: tuple[Window, ...] = ()
+    skipped: tuple[Window, ...] = ()
 
 
 def find_boundary(
@@ -144,6 +161,8 @@ def find_boundary(
     if new_days and not accept:
         lost = [f"{day} had {accepted[day.isoformat()]:,} rows then" for day in new_days if day.isoformat() in accepted]
         since = f" Some were accepted, and have changed since: {', '.join(lost[:3])}." if lost else ""
+        twice = [f"{day} has {known.doubled[day]:,}" for day in new_days if day in known.doubled]
+        since += f" It was taken over with rows that are there more than once: {', '.join(twice[:3])}." if twice else ""
         raise OffloadError(
             f"{table.name}: {len(new_days)} days from {new_days[0]} on were never sealed, and ClickHouse does not hold "
             f"them as a whole any more.{since} Rows may be in neither tier: `k2 status {table.name}` shows what is on "
@@ -151,7 +170,7 @@ def find_boundary(
             f"{_UNCHANGED}"
         )
     missed = _missed_before(table, known)
-    new = [each for each in missed if before is None or str(each) not in before.accepted_missed]
+    new = [each for each in missed if before is None or not _is_accepted(each, known, before)]
     if new and not accept:
         ranges = f"{new[0]} and {len(new) - 1} more ranges" if len(new) > 1 else new[0]
         raise OffloadError(
@@ -163,13 +182,21 @@ def find_boundary(
     while (held_by := _held_by(table, known, last + _DAY)) is None:
         last += _DAY
     _check_warm_days(table, known, last + _DAY)
-    return Boundary(last + _DAY, held_by, unsealed, tuple(missed))
+    skipped = tuple(each for each in missed if each in known.skipped)
+    return Boundary(last + _DAY, held_by, unsealed, tuple(missed), skipped)
 
 
 _RENEWED = timedelta(days=1)
 """How long a view reads days that are older than the retention, if nobody renews it; it is renewed every half hour."""
 
 _UNCHANGED = "The view was not changed and no row is lost."
+
+
+def _is_accepted(missed: Window, known: KnownDays, before: ViewState) -> bool:
+    """Whether a person has accepted that a range is missed, or that all of a longer one is, of which the rest came."""
+    if str(missed) in before.accepted_missed:
+        return True
+    return missed in known.skipped and covers(before.skipped_then(), missed)
 
 
 def _missed_before(table: TableSpec, known: KnownDays) -> list[Window]:
@@ -184,7 +211,11 @@ def _missed_before(table: TableSpec, known: KnownDays) -> list[Window]:
 
 
 def _check_old_days(table: TableSpec, known: KnownDays) -> dict[date, int]:
-    """The days without a seal among those that can only be read cold; before the first seal there is none to miss."""
+    """The days without a seal among those that can only be read cold, as far as something may be wrong with them.
+
+    A table begins before its first seal: with what ClickHouse held in part, or what another system has left. That is
+    all there is, and nobody can say that it lacks a row; but that system may have left some rows twice.
+    """
     first = min(known.sealed)
     unsealed = {}
     for day in sorted({*known.cold, *known.sealed, *known.broken}):
@@ -193,7 +224,7 @@ def _check_old_days(table: TableSpec, known: KnownDays) -> dict[date, int]:
         if day in known.broken:
             raise DamagedTable(f"{known.broken[day]} The view of {table.name} was not changed.")
         if day not in known.sealed:
-            if day > first:
+            if day > first or day in known.doubled:
                 unsealed[day] = known.cold.get(day, 0)
         elif known.cold.get(day, 0) != known.sealed[day]:
             raise DamagedTable(

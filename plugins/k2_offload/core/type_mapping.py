@@ -43,7 +43,9 @@ _INTEGER = re.compile(r"^U?Int\d+$")
 _DATETIME = re.compile(r"^DateTime(?:\('[^']*'\))?$")
 _DATETIME64 = re.compile(r"^DateTime64\((\d)(?:, '[^']*')?\)$")
 _MAX_DECIMAL_PRECISION = 38
-_MAX_TIME_PRECISION = 6
+_QUOTED = re.compile(r"'(?:\\.|[^'\\])*'")
+MAX_TIME_PRECISION = 6
+"""Digits of a second that Iceberg keeps."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,30 @@ def is_number(clickhouse_type: str) -> bool:
     return bool(_INTEGER.match(bare) or _DECIMAL.match(bare))
 
 
+def narrowed(clickhouse_type: str, value: str) -> tuple[str, str] | None:
+    """A value of a column's Iceberg form as its ClickHouse type has it; ``None`` if that has them all.
+
+    The column may have had another type of the same form before: ``Int32`` and ``UInt16`` are both an ``int``.
+
+    :param value: SQL of the value as ClickHouse reads it from Iceberg
+    :returns: SQL of what is to be cast to the type, and of whether it is another value; NULL is none
+    """
+    bare, _ = _unwrap(clickhouse_type)
+    if bare.startswith(("Enum8(", "Enum16(")):
+        return value, f"isNotNull({value}) AND {value} NOT IN ({', '.join(_QUOTED.findall(bare))})"
+    if bare == "UInt64":  # whose cast fails without a word of what to do
+        return value, f"{value} < 0 OR {value} > {2**64 - 1}"
+    if bare in ("UUID", "IPv4", "IPv6"):
+        parsed = f"accurateCastOrNull({value}, {literal(bare)})"
+        return parsed, f"isNotNull({value}) AND isNull({parsed})"
+    of_time = _DATETIME64.match(bare)
+    is_coarse = _DATETIME.match(bare) or (of_time and int(of_time[1]) < MAX_TIME_PRECISION)
+    if is_coarse or (bare in _SIMPLE and _SIMPLE[bare][1] not in (bare, "String")):
+        cast = f"CAST({value}, {literal(f'Nullable({bare})')})"
+        return cast, f"{cast} != {value}"
+    return None
+
+
 def _unwrap(clickhouse_type: str) -> tuple[str, bool]:
     bare, nullable = clickhouse_type, False
     while True:
@@ -143,7 +169,7 @@ def _target(table: str, name: str, clickhouse_type: str, bare: str) -> tuple[str
     if _DATETIME.match(bare):
         return "timestamptz", _TIMESTAMP
     if match := _DATETIME64.match(bare):
-        if int(match[1]) <= _MAX_TIME_PRECISION:
+        if int(match[1]) <= MAX_TIME_PRECISION:
             return "timestamptz", _TIMESTAMP
         raise _refusal(table, name, clickhouse_type, "Iceberg keeps microseconds", "toDateTime64(…, 6, 'UTC')")
     if match := _FIXED_STRING.match(bare):

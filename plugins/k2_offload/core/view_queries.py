@@ -9,14 +9,17 @@ from k2_offload.core.combined_view import ViewState
 from k2_offload.core.queries import source_of
 from k2_offload.core.sql import RESERVED, instant, is_named, literal, qualified, quote, source_column
 from k2_offload.core.tables import TableSpec
-from k2_offload.core.type_mapping import Column
+from k2_offload.core.type_mapping import MAX_TIME_PRECISION, Column, is_time, narrowed
 from k2_offload.core.windows import to_micros
 
-_NO_ZONE = re.compile(r"(.*\b)?(DateTime)(?:64\((\d)\))?(\)*)")
+_TIME = re.compile(r"\bDateTime(?:64)?(?:\((\d)?(?:, )?('[^']*')?\))?")
 _AGGREGATE = re.compile(r"SimpleAggregateFunction\([^,]+, (.*)\)")
 _DICTIONARY = re.compile(r"LowCardinality\((.*)\)")
 _COLD = f"{RESERVED}cold"
 """What the view's query calls the cold table."""
+
+_LONG_TYPE = 60
+"""So many characters of a type's name are told: an Enum's may be thousands."""
 
 _PRUNES_IN_UTC = 2609
 """The first ClickHouse, 26.9, that finds the partitions of a time whatever the session's time zone is."""
@@ -32,17 +35,24 @@ def create_view(
     :param cold_table: a table function that reads it
     """
     cold, warm, types = [], [], []
+    times = {table.timestamp_column, table.partition_column}  # no guard: it would hide from ClickHouse what to prune
     for column in columns:
-        name, source, cold_column = quote(column.name), source_column(column.name), f"{_COLD}.{quote(column.name)}"
+        name, source, value = quote(column.name), source_column(column.name), f"{_COLD}.{quote(column.name)}"
         if column.source_type is None:
-            cold.append(cold_column)
+            cold.append(value)
             warm.append(f"{column.expression} AS {name}")
             continue
         types.append((source, column.source_type))
-        kind = view_type(column.source_type, nullable=column.name in may_be_null)
+        nullable, finest = column.name in may_be_null, column.name in times
+        kind = view_type(column.source_type, nullable=nullable, finest=finest)
         is_same = kind == column.source_type
         warm.append(f"{source if is_same else _cast(source, kind)} AS {name}")
-        cold.append(f"{cold_column if is_same and column.expression == source else _cast(cold_column, kind)} AS {name}")
+        if not finest and (narrow := narrowed(column.source_type, value)) is not None:
+            text = _misfit_text(table, column.name, column.source_type)
+            fitting, is_other = narrow
+            cold.append(f"{_cast(f'if(throwIf({is_other}, {literal(text)}), {fitting}, {fitting})', kind)} AS {name}")
+        else:
+            cold.append(f"{value if is_same and column.expression == source else _cast(value, kind)} AS {name}")
     boundary, time = instant(to_micros(state.boundary)), table.partition_column
     guard = _guard(table, state)
     as_made = f"[{', '.join(f'toTypeName({source})' for source, _ in types)}]"
@@ -69,15 +79,15 @@ def read_all_views() -> str:
     return "SELECT comment FROM system.tables WHERE engine = 'View' AND startsWith(comment, '{\"table\": ')"
 
 
-def view_type(source_type: str, *, nullable: bool) -> str:
+def view_type(source_type: str, *, nullable: bool, finest: bool = False) -> str:
     """The type of a column of the view: its source's. A time without a zone gets UTC: a view knows no session's zone.
 
     :param nullable: whether the cold tier may hold NULL
+    :param finest: of a time, whether it has Iceberg's precision, whatever its source has
     """
     kind = source_type
-    if "'" not in kind and (found := _NO_ZONE.fullmatch(kind)):
-        before, name, precision, after = found.groups()
-        kind = f"{before or ''}{name}{f'64({precision}, ' if precision else '('}'UTC'){after}"
+    if is_time(kind):
+        kind = _TIME.sub(lambda found: _time_type(found[1], found[2] or "'UTC'", finest=finest), kind)
     if not nullable or kind.startswith(("Nullable(", "LowCardinality(Nullable(")):
         return kind
     if found := _AGGREGATE.fullmatch(kind):
@@ -85,6 +95,21 @@ def view_type(source_type: str, *, nullable: bool) -> str:
     if found := _DICTIONARY.fullmatch(kind):
         return f"LowCardinality(Nullable({found[1]}))"
     return f"Nullable({kind})"
+
+
+def _time_type(precision: str | None, zone: str, *, finest: bool) -> str:
+    if finest or precision is not None:
+        return f"DateTime64({MAX_TIME_PRECISION if finest else precision}, {zone})"
+    return f"DateTime({zone})"
+
+
+def _misfit_text(table: TableSpec, name: str, source_type: str) -> str:
+    kind = source_type if len(source_type) <= _LONG_TYPE else f"{source_type[:_LONG_TYPE]}…"
+    return (
+        f"k2: column {name} of {table.target} has values that its type in {table.source}, {kind}, does not have; no "
+        f"row is lost, and none is shown with another value. Read {table.target} itself; or let source be a view that "
+        f"gives the column a wider type, and run: k2 view {table.name} --apply"
+    )
 
 
 def _cast(expression: str, kind: str) -> str:

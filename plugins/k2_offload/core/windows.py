@@ -77,6 +77,17 @@ def parse_time(text: str) -> datetime:
     return datetime.fromisoformat(text)  # several times as fast as strptime: a chain has thousands of them
 
 
+def parse_window(text: str) -> Window:
+    """The inverse of a window's text.
+
+    :raises ValueError: if it is none
+    """
+    if not (text.startswith("[") and text.endswith(")")):
+        raise ValueError(f"'{text}' is no window as it is written here")
+    low, _, high = text[1:-1].partition(", ")
+    return Window(parse_time(low), parse_time(high))
+
+
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:\d\d)?)?", re.ASCII)
 
 

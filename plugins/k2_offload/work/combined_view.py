@@ -11,8 +11,10 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 
+from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger_retention import LedgerRetention
 from k2_offload.adapters.ledger_seals import LedgerSeals
+from k2_offload.core.adoption import ADOPTED_PROPERTY, read_kept_duplicates
 from k2_offload.core.combined_view import (
     Boundary,
     KnownDays,
@@ -83,6 +85,7 @@ def plan_view(tiers: Tiers, table: TableSpec, *, by_person: bool = False, accept
         valid_until(table, found.first_warm, days.kept, days.now),
         {day.isoformat(): rows for day, rows in found.unsealed.items()},
         tuple(map(str, found.missed)),
+        tuple(map(str, found.skipped)),
     )
     reader = iceberg_table(cold.location, cold.metadata_location, tiers.lake_collection)
     may_be_null = {column.name for column in cold.columns if column.nullable}
@@ -191,5 +194,17 @@ def _find_boundary(tiers: Tiers, days: TableDays, before: ViewState | None, *, a
         days.kept.all_from(days.whole_from),
         days.below,
         days.unmoved,
+        _read_doubled(table, cold),
     )
     return find_boundary(table, known, before, accept=accept)
+
+
+def _read_doubled(table: TableSpec, cold: ColdTable) -> dict[date, int]:
+    try:
+        return read_kept_duplicates(cold.foreign.property_of(ADOPTED_PROPERTY))
+    except ValueError:
+        raise DamagedTable(
+            f"{table.name}: the cold table's property {ADOPTED_PROPERTY} is not as `k2 adopt` wrote it, so nothing "
+            "says which days hold rows twice. The view was not changed and no row is lost. Set it to what the "
+            "table's earlier metadata files say."
+        ) from None

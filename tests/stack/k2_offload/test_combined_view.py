@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections import Counter
@@ -15,9 +16,11 @@ from urllib.parse import unquote, urlparse
 import pytest
 from clickhouse_driver.errors import ServerException
 
+from k2_offload.core.adoption import ADOPTED_PROPERTY
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.lake import iceberg_table
 from k2_offload.core.view_queries import create_view
+from k2_offload.work.backfill import find_left_out, plan_backfills
 from k2_offload.work.combined_view import apply_view, plan_view, renew_views
 from k2_offload.work.compare import compare_day, count_days
 from k2_offload.work.reconcile import plan_heal, reconcile
@@ -84,6 +87,12 @@ class Viewed:
         with self.workbench.stack.clickhouse_client(settings=settings) as client:
             return client.execute(sql.format(view=self.view, source=self.table))
 
+    def look_through(self, expressions):
+        """Let the source be another view of the table, and make the view anew."""
+        self.ask(f"CREATE OR REPLACE VIEW {{source}}_source AS SELECT * REPLACE ({expressions}) FROM {{source}}")
+        self.spec = replace(self.spec, source=f"k2.{self.table}_source")
+        self.renew()
+
     def put(self, **changes):
         """Make the view anew with another state than the right one."""
         days = count_days(self.tiers, self.spec)
@@ -131,7 +140,11 @@ def test_rows_that_the_ttl_takes_stay_in_the_view(viewed):
     assert viewed.ask("SELECT * FROM {view} ORDER BY ALL") == before
 
 
-def test_both_sides_are_pruned(viewed):
+@pytest.mark.parametrize("at", [None, "at::DateTime64(3, 'UTC')", "toDateTime(at, 'UTC')"])
+def test_both_sides_are_pruned(viewed, at):
+    if at is not None:
+        viewed.look_through(f"{at} AS at")
+
     def cost(condition):
         events = (f"sumIf(value, event = '{name}')" for name in ("EngineFileLikeReadFiles", "SelectedParts"))
         read = f"SELECT {', '.join(events)} FROM system.events"
@@ -336,6 +349,142 @@ def test_types_are_those_of_the_source(workbench):
     [(rows, old, new)] = viewed.ask(count)
     assert (rows, rows - old) == (300, new)
     assert apply_view(viewed.tiers, viewed.spec, plan_view(viewed.tiers, viewed.spec)) is None
+
+
+NARROWED = {
+    # column: (type, of most rows, of the oldest, for which it is set to before, type of now)
+    "a": ("Int32", "7", "70000", None, "UInt16"),
+    "b": ("Int64", "7", "-1", None, "UInt32"),
+    "c": ("Decimal(20, 0)", "7", "-1", "0", "UInt64"),
+    "d": ("Date32", "'2026-03-01'", "'1950-01-01'", None, "Date"),
+    "e": (
+        "DateTime64(6, 'UTC')",
+        "'2026-03-01 00:00:01.002'",
+        "'2026-03-01 00:00:01.0025'",
+        None,
+        "DateTime64(3, 'UTC')",
+    ),
+    "f": ("DateTime64(6, 'UTC')", "'2026-03-01 00:00:01'", "'1960-01-01'", None, "DateTime('UTC')"),
+    "g": ("Enum8('old' = 1, 'it\\'s' = 2)", "'it\\'s'", "'old'", "'it\\'s'", "Enum8('it\\'s' = 2)"),
+    "h": ("Nullable(String)", "NULL", "'none'", "NULL", "Nullable(UUID)"),
+    "i": ("LowCardinality(String)", "'1.2.3.4'", "'none'", "'1.2.3.4'", "IPv4"),
+}
+
+
+def test_a_value_that_the_type_of_now_lacks_is_never_shown_as_another(workbench):
+    """Each of these types has the form of the other in Iceberg, so the cold table's columns do not change."""
+    columns = [
+        f", {name} {kind} DEFAULT if(sequence = 0, {oldest}, {most})"
+        for name, (kind, most, oldest, _, _) in NARROWED.items()
+    ]
+    viewed = Viewed(workbench, "".join(columns))
+    everything = "SELECT * FROM {view} ORDER BY sequence"
+    before = viewed.ask(everything)
+    for name, (_, _, _, fitting, kind) in NARROWED.items():
+        if fitting is not None:  # ClickHouse would refuse the other type
+            update = f"UPDATE {name} = {fitting} WHERE sequence = 0 SETTINGS mutations_sync = 2"
+            viewed.ask(f"ALTER TABLE {{source}} {update}")
+        viewed.ask(f"ALTER TABLE {{source}} MODIFY COLUMN {name} REMOVE DEFAULT")
+        viewed.ask(f"ALTER TABLE {{source}} MODIFY COLUMN {name} {kind} SETTINGS mutations_sync = 2")
+    viewed.renew()
+    assert viewed.boundary == viewed.today
+    assert viewed.ask("SELECT count(), sum(sequence), max(at) FROM {view}") == viewed.ask(
+        "SELECT count(), sum(sequence), max(at) FROM {source}"
+    )
+    for name, (*_, kind) in NARROWED.items():
+        for zone in ZONES:
+            for question in (f"SELECT {name} FROM {{view}}", f"SELECT count() FROM {{view}} WHERE {name} = {name}"):
+                with pytest.raises(ServerException) as failed:
+                    viewed.ask(question, session_timezone=zone)
+                told = f"k2: column {name} of cold.{viewed.table} has values that its type in k2.{viewed.table}, {kind}"
+                assert told.replace("\\", "") in failed.value.message.replace("\\", ""), (name, zone)
+                assert f"run: k2 view {viewed.table} --apply" in failed.value.message
+    fitting = "SELECT * FROM {0} WHERE at >= '{1:%Y-%m-%d}' ORDER BY sequence"
+    shown, held = (
+        viewed.ask(fitting.format(name, viewed.today - timedelta(days=2))) for name in (viewed.view, viewed.table)
+    )
+    assert len(shown) > 100
+    assert str(shown) == str(held)
+    viewed.look_through(", ".join(f"{name}::{kind} AS {name}" for name, (kind, *_) in NARROWED.items()))
+    assert str(viewed.ask(everything)) == str(before), "as the message says"
+
+
+class FineTimes(Viewed):
+    """As the first, with microseconds."""
+
+    def insert(self, after, start_sequence, count=20):
+        super().insert(after + timedelta(microseconds=123_456), start_sequence, count)
+
+    def fill(self):
+        super().fill()
+        self.insert(timedelta(days=-3), 5000)
+
+
+@pytest.mark.parametrize("at", ["at::DateTime64(3, 'UTC')", "toDateTime(at, 'Europe/Berlin')"])
+def test_times_of_old_rows_are_shown_as_they_were(workbench, at):
+    viewed = FineTimes(workbench)
+    old_rows = f"at < toDateTime64('{viewed.today:%Y-%m-%d}', 6, 'UTC')"
+    old = f"SELECT toUnixTimestamp64Micro(at) FROM {{0}} WHERE {old_rows} ORDER BY sequence, at"
+    before = viewed.ask(old.format(viewed.table))
+    viewed.look_through(f"{at} AS at")
+    assert viewed.ask(old.format(viewed.view)) == before
+
+
+class LongAgo(Viewed):
+    """As the first, with rows from before the first day that ClickHouse holds as a whole."""
+
+    def fill(self):
+        super().fill()
+        for hours in range(3):
+            self.insert(timedelta(days=-12, hours=hours), 5000 + 100 * hours)
+
+    def check(self):
+        """Whether the view shows all rows that the cold table has now."""
+        rows = self.cold.scan(selected_fields=("sequence",)).to_arrow()["sequence"].to_pylist()
+        assert self.ask("SELECT count(), sum(sequence) FROM {view}") == [(len(rows), sum(rows))]
+
+
+def test_history_with_rows_twice_is_shown_to_those_who_have_accepted_it(workbench):
+    viewed = LongAgo(workbench)
+    day = (viewed.today - timedelta(days=12)).date()
+    record = {"watermark": "", "rows": 1, "duplicates_kept": {}}
+    for kept, reason in (({}, None), ({str(day): 2}, f"more than once: {day} has 2")):
+        with viewed.cold.transaction() as change:
+            change.set_properties({ADOPTED_PROPERTY: json.dumps(record | {"duplicates_kept": kept})})
+        problems = renew_views(viewed.tiers, [viewed.spec])
+        assert problems == [] if reason is None else reason in problems[0]
+    apply_view(viewed.tiers, viewed.spec, plan_view(viewed.tiers, viewed.spec, accept_unsealed=True))
+    viewed.renew()
+    with viewed.cold.transaction() as change:
+        change.set_properties({ADOPTED_PROPERTY: "1"})
+    assert f"property {ADOPTED_PROPERTY} is not as" in renew_views(viewed.tiers, [viewed.spec])[0]
+
+
+class LeftOut(LongAgo):
+    """What is from before the first whole day was left out, and a person has accepted that the view lacks it."""
+
+    def move(self):
+        skip(self.tiers, self.spec, find_skip(self.tiers, self.spec, self.today - timedelta(days=11)))
+        super().move()
+
+    def renew(self):
+        [problem] = renew_views(self.tiers, [self.spec])
+        assert "the cold table lacks rows of" in problem
+        apply_view(self.tiers, self.spec, plan_view(self.tiers, self.spec, accept_unsealed=True))
+        super().renew()
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_view_goes_on_beside_a_backfill(workbench, newest_first):
+    viewed = LeftOut(workbench)
+    viewed.check()
+    left_out = find_left_out(viewed.tiers, viewed.spec)
+    planned = list(plan_backfills(viewed.tiers, left_out, max_rows=20, newest_first=newest_first))
+    assert [each.rows for each in planned] == [20, 20, 20]
+    for each in planned:
+        viewed.workbench.publish(each)
+        Viewed.renew(viewed)
+        viewed.check()
 
 
 class Spark:

@@ -20,6 +20,7 @@ from k2_offload.core.adoption import (
     find_surplus,
     has_windows,
     healed_from,
+    read_kept_duplicates,
     write_record,
 )
 from k2_offload.core.day_comparison import DayComparison, DayScope
@@ -117,11 +118,21 @@ def test_rows_too_many_are_decided_about_unless_clickhouse_has_just_the_same():
     assert "6 rows of the cold table are there more than once: 2026-03-02 (2), 2026-03-03 (4)." in refusal
     assert [day.day.day for day in find_surplus(days, [compared(4, other_rows=1)])] == [2, 3, 4]
     window_id = adopted("a-uuid", datetime(2026, 3, 4, tzinfo=UTC))
-    assert json.loads(write_record(window_id, 36, found)) == {
+    record = write_record(window_id, 36, found)
+    assert read_kept_duplicates(record) == {date(2026, 3, 2): 2, date(2026, 3, 3): 4}
+    assert json.loads(record) == {
         "watermark": "2026-03-04T00:00:00.000001Z",
         "rows": 36,
         "duplicates_kept": {"2026-03-02": 2, "2026-03-03": 4},
     }
+
+
+def test_what_was_kept_twice_is_read_as_it_was_written_or_not_at_all():
+    assert read_kept_duplicates(None) == {}
+    assert read_kept_duplicates('{"duplicates_kept": {}}') == {}
+    for damaged in ("", "1", "{}", '{"duplicates_kept": [1]}', '{"duplicates_kept": {"monday": 1}}'):
+        with pytest.raises(ValueError, match=r"."):
+            read_kept_duplicates(damaged)
 
 
 def test_no_heal_takes_the_values_of_a_column_that_only_cold_has():

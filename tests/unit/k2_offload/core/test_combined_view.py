@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -119,7 +120,8 @@ STATE = ViewState("t", "uuid", "at", at(8), 2**62, "file:///metadata.json", at(1
 def accepting(found):
     """What the view remembers of a boundary that a person has accepted."""
     days = {each.isoformat(): rows for each, rows in found.unsealed.items()}
-    return replace(STATE, accepted_days=days, accepted_missed=tuple(map(str, found.missed)))
+    missed, skipped = (tuple(map(str, ranges)) for ranges in (found.missed, found.skipped))
+    return replace(STATE, accepted_days=days, accepted_missed=missed, accepted_skipped=skipped)
 
 
 def test_a_day_that_a_person_has_accepted_is_cold_as_long_as_it_holds_as_many_rows():
@@ -139,6 +141,20 @@ def test_a_day_that_a_person_has_accepted_is_cold_as_long_as_it_holds_as_many_ro
         assert find_boundary(SPEC, changed, accepting(again)).first_warm == day(8)
     with pytest.raises(DamagedTable):
         find_boundary(SPEC, replace(known, broken={day(2): "broken"}), accept=True)
+
+
+def test_history_that_was_taken_over_is_cold_unless_it_has_rows_twice():
+    """Day 1 is from before the first seal; nobody knows of a row that it lacks."""
+    assert find_boundary(SPEC, KNOWN).unsealed == {}
+    doubled = replace(KNOWN, doubled={day(1): 1234, day(3): 9})
+    with pytest.raises(OffloadError, match=r"1 days from 2026-03-01 on .*more than once: 2026-03-01 has 1,234\. .*acc"):
+        find_boundary(SPEC, doubled)
+    accepted = find_boundary(SPEC, doubled, accept=True)
+    assert accepted.unsealed == {day(1): 10}, "day 3 was sealed, once healed"
+    assert find_boundary(SPEC, doubled, accepting(accepted)) == accepted
+    less = replace(doubled, cold=doubled.cold | {day(1): 9})
+    with pytest.raises(OffloadError, match="2026-03-01 had 10 rows then"):
+        find_boundary(SPEC, less, accepting(accepted))
 
 
 @pytest.mark.parametrize(
@@ -195,7 +211,15 @@ def test_clickhouse_has_all_days_after_the_last_that_is_gone():
 
 def test_a_comment_says_what_the_view_shows():
     state = replace(STATE, accepted_days={"2026-03-03": 10}, accepted_missed=(str(MISSED),))
+    state = replace(state, accepted_skipped=(str(MISSED),))
     assert ViewState.read(state.comment) == state
+    assert state.skipped_then() == [MISSED]
+    before = json.loads(state.comment)
+    del before["accepted_skipped"]  # as the version before wrote it
+    assert ViewState.read(json.dumps(before)) == replace(state, accepted_skipped=())
+    for skipped in ("mine", str(MISSED)[:-1], "[2026-03-01, 2026-03-02)"):
+        with pytest.raises(ValueError, match=r"."):
+            ViewState.read(replace(state, accepted_skipped=(skipped,)).comment)
     for text in ("", "mine", "1", "[]", "{}", state.comment.replace("snapshot_id", "other")):
         with pytest.raises(ValueError, match=r"."):
             ViewState.read(text)
@@ -214,6 +238,42 @@ def test_what_the_cold_table_lacks_of_days_that_only_it_has_is_accepted_by_a_per
     more = replace(lacking, missed=(*lacking.missed, Window(MISSED.low, MISSED.low + timedelta(hours=1))))
     with pytest.raises(OffloadError, match=r"lacks rows of \[2026-03-02T13:00"):
         find_boundary(SPEC, more, accepting(accepted))
+
+
+def leaving_out(*skipped, gaps=()):
+    return replace(KNOWN, skipped=skipped, missed=(*skipped, *gaps))
+
+
+WHOLE = Window(at(1) - timedelta(days=9000), at(2))
+"""What was left out before the table began."""
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        [Window(at(1) - timedelta(days=90), WHOLE.high)],
+        [Window(WHOLE.low, at(1))],
+        [Window(WHOLE.low, at(1) - timedelta(days=90)), Window(at(1), WHOLE.high)],
+        [],
+    ],
+)
+def test_a_view_goes_on_while_what_it_lacked_is_brought(left):
+    accepted = find_boundary(SPEC, leaving_out(WHOLE), accept=True)
+    less = find_boundary(SPEC, leaving_out(*left), accepting(accepted))
+    assert (less.first_warm, less.missed, less.skipped) == (day(8), tuple(left), tuple(left))
+    with pytest.raises(OffloadError, match="lacks rows of"):
+        find_boundary(SPEC, leaving_out(WHOLE), accepting(less))  # a rollback has taken it away again
+
+
+def test_what_else_is_missed_is_not_accepted_with_a_range_around_it():
+    inside = Window(at(1), at(1) + timedelta(hours=1))
+    accepted = accepting(find_boundary(SPEC, leaving_out(WHOLE), accept=True))
+    for known in (leaving_out(WHOLE, gaps=[inside]), leaving_out(gaps=[inside]), leaving_out(Window(WHOLE.low, at(3)))):
+        with pytest.raises(OffloadError, match="lacks rows of"):
+            find_boundary(SPEC, known, accepted)
+    few = accepting(find_boundary(SPEC, leaving_out(gaps=[WHOLE]), accept=True))
+    with pytest.raises(OffloadError, match="lacks rows of"):
+        find_boundary(SPEC, leaving_out(inside), few)  # few rows of the range were missed then, and all of this one now
 
 
 @pytest.mark.parametrize("hours", [0, 12])

@@ -6,7 +6,7 @@ import pytest
 
 from k2_offload.core.errors import UnsupportedType
 from k2_offload.core.sql import quote
-from k2_offload.core.type_mapping import is_time, map_column
+from k2_offload.core.type_mapping import is_time, map_column, narrowed
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,38 @@ def test_what_has_no_faithful_type_is_refused_with_a_way_out(clickhouse_type):
 )
 def test_windows_are_cut_on_times_only(clickhouse_type, expected):
     assert is_time(clickhouse_type) is expected
+
+
+@pytest.mark.parametrize(
+    ("clickhouse_type", "condition"),
+    [
+        ("UInt16", "CAST(v, 'Nullable(UInt16)') != v"),
+        ("LowCardinality(Nullable(Int8))", "CAST(v, 'Nullable(Int8)') != v"),
+        ("UInt32", "CAST(v, 'Nullable(UInt32)') != v"),
+        ("SimpleAggregateFunction(sum, UInt64)", "v < 0 OR v > 18446744073709551615"),
+        ("Date", "CAST(v, 'Nullable(Date)') != v"),
+        ("DateTime", "CAST(v, 'Nullable(DateTime)') != v"),
+        ("DateTime64(3, 'Europe/Berlin')", r"CAST(v, 'Nullable(DateTime64(3, \'Europe/Berlin\'))') != v"),
+        (r"Enum8('x\'y' = 1, '' = -2)", r"isNotNull(v) AND v NOT IN ('x\'y', '')"),
+        ("IPv4", "isNotNull(v) AND isNull(accurateCastOrNull(v, 'IPv4'))"),
+        ("Nullable(UUID)", "isNotNull(v) AND isNull(accurateCastOrNull(v, 'UUID'))"),
+    ],
+)
+def test_a_type_that_lacks_values_of_its_iceberg_form_says_which(clickhouse_type, condition):
+    fitting, is_other = narrowed(clickhouse_type, "v")
+    assert is_other == condition
+    assert fitting in condition
+
+
+@pytest.mark.parametrize(
+    "clickhouse_type",
+    [
+        "Bool", "Int32", "Int64", "Float32", "Float64", "Decimal(9, 2)", "Date32", "DateTime64(6)",
+        "DateTime64(6, 'Asia/Tokyo')", "String", "LowCardinality(Nullable(String))", "FixedString(3)",
+    ],
+)  # fmt: skip
+def test_a_type_that_has_all_values_of_its_iceberg_form_says_so(clickhouse_type):
+    assert narrowed(clickhouse_type, "v") is None
 
 
 def test_quoted_names_cannot_break_out():
