@@ -181,7 +181,7 @@ def test_an_adopted_window_is_the_newest_and_has_its_branch(catalog, lake):
     fill(lake, NOON)
     cold = catalog.load(TABLE)
     window_id = adopted(cold.uuid, NOON)
-    cold.publish_without_rows(window_id, "at", skipped_rows=3)
+    cold.publish_without_rows(window_id, "at", skipped_rows=3, ledger_id=None)
     again = catalog.load(TABLE)
     assert again.published.window_id == window_id
     assert again.published.snapshot.skipped_rows == 3
@@ -194,7 +194,7 @@ def test_adopting_refuses_a_table_to_which_another_writer_has_committed_meanwhil
     cold = catalog.create(TABLE, COLUMNS)
     fill(lake, NOON)
     with pytest.raises(StaleWindow, match="another writer committed"):
-        cold.publish_without_rows(WindowId(cold.uuid, Window(DAY, NOON)), "at")
+        cold.publish_without_rows(WindowId(cold.uuid, Window(DAY, NOON)), "at", ledger_id=None)
     with pytest.raises(DamagedTable):
         watermark_of(catalog.load(TABLE).published)
 
