@@ -191,34 +191,6 @@ def test_an_adopted_window_is_the_newest_and_has_its_branch(catalog, lake):
     assert again.published_until(window_id.window.high).window_id == window_id
 
 
-def test_tags_are_changed_together_or_not_at_all(catalog, lake, monkeypatch):
-    catalog.create(TABLE, COLUMNS)
-    fill(lake, NOON)
-    head = lake.load_table("cold.trades").current_snapshot().snapshot_id
-    tags, manage = catalog.tags(TABLE), Table.manage_snapshots
-
-    def meanwhile(act):
-        def manage_late(table):
-            monkeypatch.setattr(Table, "manage_snapshots", manage)
-            act()
-            return manage(table)
-
-        monkeypatch.setattr(Table, "manage_snapshots", manage_late)
-
-    meanwhile(lambda: tags.hold({"b": head}))
-    with pytest.raises(StaleWindow, match="No tag was changed"):
-        tags.hold({"a": head, "b": head})
-    assert tags.names() == ["b"]
-    tags.hold({"a": head, "b": head})
-    assert tags.names() == ["a", "b"]
-    meanwhile(lambda: tags.release(["b"]))
-    with pytest.raises(StaleWindow, match="No tag was changed"):
-        tags.release(["a", "b"])
-    assert tags.names() == ["a"]
-    tags.release(["a", "b"])
-    assert tags.names() == []
-
-
 def test_adopting_refuses_a_table_to_which_another_writer_has_committed_meanwhile(catalog, lake):
     cold = catalog.create(TABLE, COLUMNS)
     fill(lake, NOON)
@@ -444,3 +416,31 @@ def test_waiting_for_a_catalog_in_postgres_has_limits():
             cold_catalog.ColdCatalog(settings).ping()
     assert connected["uri"].startswith("postgresql+psycopg://u:p@h:1/d?connect_timeout=10&")
     assert "tcp_user_timeout=60000" in connected["uri"]
+
+
+def test_tags_are_changed_together_or_not_at_all(catalog, lake, monkeypatch):
+    catalog.create(TABLE, COLUMNS)
+    fill(lake, NOON)
+    head = lake.load_table("cold.trades").current_snapshot().snapshot_id
+    tags, manage = catalog.tags(TABLE), Table.manage_snapshots
+
+    def meanwhile(act):
+        def manage_late(table):
+            monkeypatch.setattr(Table, "manage_snapshots", manage)
+            act()
+            return manage(table)
+
+        monkeypatch.setattr(Table, "manage_snapshots", manage_late)
+
+    meanwhile(lambda: tags.hold({"b": head}))
+    with pytest.raises(StaleWindow, match="No tag was changed"):
+        tags.hold({"a": head, "b": head})
+    assert tags.names() == ["b"]
+    tags.hold({"a": head, "b": head})
+    assert tags.names() == ["a", "b"]
+    meanwhile(lambda: tags.release(["b"]))
+    with pytest.raises(StaleWindow, match="No tag was changed"):
+        tags.release(["a", "b"])
+    assert tags.names() == ["a"]
+    tags.release(["a", "b"])
+    assert tags.names() == []
