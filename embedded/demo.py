@@ -81,10 +81,7 @@ def main() -> int:
             )
         _enter(settings)
         show(Demo(), datetime.now(UTC))
-    except StackError as error:
-        screen.print(f"[red]✗[/red] {error}", soft_wrap=True)
-        return 1
-    except DemoFailedError as error:
+    except (StackError, DemoFailedError) as error:
         screen.print(f"[red]✗[/red] {error}", soft_wrap=True)
         return 1
     screen.print(

@@ -173,9 +173,6 @@ class Connection:
         if self.closed:
             raise PostgresError("the connection is gone")
         self._result = []
-        if name == "ledger_id":
-            self._result = [(self._server.ledger_id,)]
-            return
         if name in ("read_gaps", "read_tables", "look_at_table"):
             self._look(name, values)
             return

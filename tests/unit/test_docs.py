@@ -33,7 +33,11 @@ PUBLISHED = "as published"
 ROWS = r"[\d,]+ rows(?: and [\d,]+ rows)?"
 CHANGES = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
 # What is said to operators while it runs names commands too.
-MESSAGES = [*sorted((ROOT / "plugins").rglob("*.py")), *sorted((ROOT / "plugins").rglob("*.md"))]
+MESSAGES = [
+    *sorted((ROOT / "plugins").rglob("*.py")),
+    *sorted((ROOT / "plugins").rglob("*.md")),
+    *sorted((ROOT / "include").rglob("*.py")),
+]
 
 
 def name_of(path: Path) -> str:
@@ -84,6 +88,12 @@ def k2_commands(text: str) -> Iterator[str]:
             yield through_make[1]
         elif direct := re.search(r"(?:^|[ /])k2 ([a-z-].*)", code):
             yield direct[1]
+
+
+def told_bare(text: str) -> list[str]:
+    """Commands that are a string of their own, and the examples of --help."""
+    found = re.findall(r'"k2 ([a-z][^"]*)"', text) + re.findall(r"\[bold\]k2 ([^\[]*)\[/bold\]", text)
+    return [each.partition(" | ")[0] for each in found]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -215,12 +225,18 @@ def test_k2_commands_are_found_at_all() -> None:
         "run --json",
         "status",
     ]
+    assert told_bare('then: str = "k2 status"\nExample: [bold]k2 kubernetes-secret | kubectl apply[/bold]') == [
+        "status",
+        "kubernetes-secret",
+    ]
+    assert sum(len(told_bare(file.read_text())) for file in MESSAGES) > 50
     assert sum(1 for page in PAGES for _ in k2_commands(page.read_text())) > 10
 
 
 @pytest.mark.parametrize("page", [*PAGES, *MESSAGES], ids=name_of)
 def test_k2_commands_exist(page: Path) -> None:
-    for line in k2_commands(page.read_text()):
+    text = page.read_text()
+    for line in [*k2_commands(text), *told_bare(text)]:
         command = command_line()
         words = line.split()
         while hasattr(command, "commands") and words and not words[0].startswith("-"):
@@ -320,7 +336,7 @@ def test_example_of_a_further_table_is_valid() -> None:
     assert "bronze_trades_coinbase" in tables["silver_trades"].upstream
 
 
-def test_example_connections_are_valid() -> None:
+def test_example_connections_that_this_package_reads_are_valid() -> None:
     examples = [json.loads(block) for block in blocks(CONFIGURATION, "json")]
     examples += [json.loads(text) for text in re.findall(r"--conn-json '(.*?)'", README.read_text(), re.DOTALL)]
     read = {
@@ -340,9 +356,13 @@ def test_example_connections_are_valid() -> None:
         "http": 1,
     }
     for example in examples:
-        if reader := read.get(example["conn_type"]):
+        kind, extra = example["conn_type"], example.get("extra", {})
+        if reader := read.get(kind):
             fields = (example.get(key) for key in ("host", "port", "login", "password", "schema"))
-            reader(ConnectionFields("example", *fields, example.get("extra", {})))
+            reader(ConnectionFields("example", *fields, extra))
+        elif kind == "spark":
+            host, port, deploy_mode = example.get("host"), example.get("port"), extra.get("deploy-mode")
+            connections.read_spark_master("example", kind, host, port, deploy_mode)
 
 
 def test_example_plan_is_valid() -> None:

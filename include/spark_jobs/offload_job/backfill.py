@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from k2_offload.core.backfill import BackfillId, BackfillStamp, audit_backfill, decide_backfill
@@ -81,7 +80,7 @@ def backfill(
         if latest is None:
             return None
         stamp = latest
-        staged = replace(staged, snapshot_id=cold.stage_again(staged.snapshot_id, stamp))
+        staged = cold.stage_again(staged.snapshot_id, stamp)
         reached(FaultPoint.BACKFILL_STAGED_AGAIN, planned.table)
     raise OffloadError(
         f"{planned.table} {backfill_id.window}: other writers committed to the cold table {PUBLISH_ATTEMPTS} times in "

@@ -308,12 +308,12 @@ class ColdTableWriter:
         except Exception as error:  # noqa: BLE001
             log.warning("%s: files of a failed attempt are left to maintenance: %s", self.name, error)
 
-    def stage_again(self, snapshot_id: int, stamp: RowsStamp) -> int:
+    def stage_again(self, snapshot_id: int, stamp: RowsStamp) -> Snapshot:
         """Stage the files of a staged snapshot once more, on top of the head as it is now."""
         staged = self.staged(snapshot_id)
         with failures_translated(self.connection_id):
             files = staged.addedDataFiles(self.java.io())
-        return self.stage_files(files, stamp).snapshot_id
+        return self.stage_files(files, stamp)
 
     def staged_by(self, attempt: str) -> Snapshot:
         """The snapshot that an attempt has staged."""

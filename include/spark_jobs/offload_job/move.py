@@ -60,29 +60,30 @@ def move(
         raise
     steps.done("audit", f"audited {staged.rows} rows", **numbers)
     reached(FaultPoint.AUDITED, planned.table)
-    return staged if _publish(planned, first, cold, staged.snapshot_id, new_attempt) else None
+    return _publish(planned, first, cold, staged, new_attempt)
 
 
 def _publish(
-    planned: PlannedWindow, stamp: Stamp, cold: ColdTableWriter, snapshot_id: int, new_attempt: Callable[[], str]
-) -> bool:
+    planned: PlannedWindow, stamp: Stamp, cold: ColdTableWriter, staged: Snapshot, new_attempt: Callable[[], str]
+) -> Snapshot | None:
     """Check the staged snapshot's ancestors and move main to it; where main has moved on, stage again on top.
 
-    :returns: ``False`` if the cold table held the window already
+    :returns: the one that was published; ``None`` if the cold table held the window already
     """
     table = planned.table
     for _ in range(PUBLISH_ATTEMPTS):
-        below = cold.published(cold.parent_of(snapshot_id))
+        below = cold.published(cold.parent_of(staged.snapshot_id))
         decision = decide_publish(table, stamp.window_id, stamp.cut_on, cold.uuid, below)
         if decision is PublishDecision.ALREADY_PUBLISHED:
-            return False
+            return None
         cold.check_columns(planned.columns)
-        cold.check_stored(snapshot_id)
+        cold.check_stored(staged.snapshot_id)
         reached(FaultPoint.ANCESTORS_CHECKED, table)
-        if cold.skips(cold.parent_of(snapshot_id)) == stamp.skips and publish_window(cold, snapshot_id):
-            return True
+        same_skips = cold.skips(cold.parent_of(staged.snapshot_id)) == stamp.skips
+        if same_skips and publish_window(cold, staged.snapshot_id):
+            return staged
         stamp = replace(stamp, attempt=new_attempt(), skips=cold.skips())
-        snapshot_id = cold.stage_again(snapshot_id, stamp)
+        staged = cold.stage_again(staged.snapshot_id, stamp)
         reached(FaultPoint.STAGED_AGAIN, table)
     raise OffloadError(
         f"{table} {stamp.window_id.window}: other writers committed to the cold table {PUBLISH_ATTEMPTS} times in a "

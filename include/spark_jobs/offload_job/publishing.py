@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from k2_offload.core.exactly_once import HEALED_BRANCH, PUBLISHED_BRANCH
@@ -31,13 +31,7 @@ def publish_window(cold: ColdTableWriter, snapshot_id: int) -> bool:
         refs.fastForwardBranch(MAIN, PUBLISHED_BRANCH).commit()
         reached(FaultPoint.PUBLISHED, cold.name)
     except java_errors() as error:
-        with failures_translated(cold.connection_id):
-            cold.java.refresh()
-            if cold.head == snapshot_id:
-                return True  # the reply was lost, not the commit
-            if is_conflict(error):
-                return False
-            raise
+        return _took_effect(cold, error, lambda: cold.head == snapshot_id)
     return True
 
 
@@ -63,14 +57,22 @@ def publish_between(cold: ColdTableWriter, snapshot_id: int, branches: Sequence[
         operations.commit(base, builder.build())
         reached(point, cold.name)
     except Py4JJavaError as error:
-        with failures_translated(cold.connection_id):
-            cold.java.refresh()
-            if _is_published(cold, snapshot_id):
-                return True  # the reply was lost, not the commit
-            if is_conflict(error):
-                return False
-            raise
+        return _took_effect(cold, error, lambda: _is_published(cold, snapshot_id))
     return True
+
+
+def _took_effect(cold: ColdTableWriter, error: Exception, is_there: Callable[[], bool]) -> bool:
+    """Whether a commit that has failed is there all the same: then the reply was lost. ``False`` if another came first.
+
+    :param is_there: asked of the table as it is now
+    """
+    with failures_translated(cold.connection_id):
+        cold.java.refresh()
+        if is_there():
+            return True
+        if is_conflict(error):
+            return False
+        raise error
 
 
 def _is_published(cold: ColdTableWriter, snapshot_id: int) -> bool:

@@ -22,9 +22,6 @@ SELECT version FROM k2_offload.schema_versions;
 -- name: record_version
 INSERT INTO k2_offload.schema_versions (version) VALUES (%(version)s);
 
--- name: ledger_id
-SELECT ledger_id::text FROM k2_offload.offload_ledger;
-
 -- name: lock_table
 SELECT last_offload_timestamp, cold_table_uuid, looked_at, cleared_until, row_limit,
        (SELECT ledger_id::text FROM k2_offload.offload_ledger)

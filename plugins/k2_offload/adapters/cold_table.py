@@ -283,7 +283,8 @@ class ColdTable:
         skipped_rows: int | None = None,
         skips: Skips = Skips(),  # noqa: B008
         properties: Mapping[str, str] = MappingProxyType({}),
-        ledger_id: str | None = None,
+        *,
+        ledger_id: str | None,
         given_up: Sequence[GivenUp] = (),
     ) -> None:
         """Publish a window by a snapshot without rows that carries its identity: they are there, or are left out.

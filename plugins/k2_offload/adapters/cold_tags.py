@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from k2_offload.core.errors import StaleWindow
@@ -11,6 +11,7 @@ from k2_offload.core.errors import StaleWindow
 if TYPE_CHECKING:
     from pyiceberg.catalog import Catalog
     from pyiceberg.table import Table
+    from pyiceberg.table.update.snapshot import ManageSnapshots
 
 
 class ColdTags:
@@ -40,26 +41,21 @@ class ColdTags:
 
         :raises StaleWindow: if another writer committed meanwhile; nothing has changed then
         """
-        from pyiceberg.exceptions import CommitFailedException  # noqa: PLC0415
-
         with self._told():
             table = self._catalog.load_table(self._target)
             found = _tags(table)
             if all(found.get(tag) == snapshot_id for tag, snapshot_id in snapshots.items()):
                 return
-            try:
-                with table.manage_snapshots() as manage:
-                    for tag, snapshot_id in snapshots.items():
-                        manage.create_tag(snapshot_id, tag)
-            except CommitFailedException:
-                raise self._stale() from None
+            with self._one_commit(table) as manage:
+                for tag, snapshot_id in snapshots.items():
+                    manage.create_tag(snapshot_id, tag)
 
     def release(self, tags: Collection[str]) -> None:
         """Remove tags, those that are there.
 
         :raises StaleWindow: if another writer committed meanwhile; nothing has changed then
         """
-        from pyiceberg.exceptions import CommitFailedException, NoSuchTableError  # noqa: PLC0415
+        from pyiceberg.exceptions import NoSuchTableError  # noqa: PLC0415
 
         with self._told():
             try:
@@ -69,18 +65,22 @@ class ColdTags:
             there = _tags(table).keys() & set(tags)
             if not there:
                 return
-            try:
-                with table.manage_snapshots() as manage:
-                    for tag in sorted(there):
-                        manage.remove_tag(tag)
-            except CommitFailedException:
-                raise self._stale() from None
+            with self._one_commit(table) as manage:
+                for tag in sorted(there):
+                    manage.remove_tag(tag)
 
-    def _stale(self) -> StaleWindow:
-        return StaleWindow(
-            f"{self._target}: another writer committed to the cold table meanwhile. No tag was changed and no row is "
-            "lost; the next run looks at it anew."
-        )
+    @contextmanager
+    def _one_commit(self, table: Table) -> Iterator[ManageSnapshots]:
+        from pyiceberg.exceptions import CommitFailedException  # noqa: PLC0415
+
+        try:
+            with table.manage_snapshots() as manage:
+                yield manage
+        except CommitFailedException:
+            raise StaleWindow(
+                f"{self._target}: another writer committed to the cold table meanwhile. No tag was changed and no row "
+                "is lost; the next run looks at it anew."
+            ) from None
 
 
 def _tags(table: Table) -> dict[str, int]:

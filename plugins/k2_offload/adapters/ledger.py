@@ -115,11 +115,6 @@ class Ledger:
         with self.transaction() as cursor:
             yield LockedTable(cursor, table)
 
-    def read_id(self) -> str | None:
-        """Which ledger this is, for what is planned without a table's lock."""
-        [(ledger_id,)] = self._look("ledger_id") or [(None,)]
-        return str(ledger_id) if ledger_id is not None else None
-
     def read_tables(self) -> dict[str, TableRecord]:
         """Every table the ledger knows, by name."""
         return {row[0]: TableRecord(*row) for row in self._look("read_tables")}

@@ -15,7 +15,7 @@ _MAX_REASON_CHARACTERS = 1000
 
 def ledger_entry(
     table_uuid: str | None, watermark: datetime | None, opened: tuple[Any, ...] | None, looked: Looked,
-    row_limit: int | None, ledger_id: str | None = None,
+    row_limit: int | None, ledger_id: str | None,
 ) -> LedgerEntry:  # fmt: skip
     """A table's entry, of what its row says and of its open window.
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any
-
-from airflow.sdk import AssetAlias, BaseOperator
+from typing import TYPE_CHECKING
 
 from k2_offload.adapters.retry import with_retries
-from k2_offload.airflow_tasks.tell import TellsChanges
-from k2_offload.core.dag_ids import dag_id
+from k2_offload.airflow_tasks.tell import LayerOperator
 from k2_offload.core.errors import OffloadError
 from k2_offload.core.windows import format_time
 from k2_offload.work.changes import Change, remember
@@ -23,18 +20,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class CommitWatermarkOperator(TellsChanges, BaseOperator):
+class CommitWatermarkOperator(LayerOperator):
     """Advances the watermarks to what the cold tables hold, and emits an asset event for each window it sees published.
 
     Runs whatever became of ``offload``: what was published counts, what was not stays open for the next attempt.
 
     :param layer: whose tables to commit
     """
-
-    def __init__(self, *, layer: str, **kwargs: Any) -> None:
-        self.layer = layer
-        self.alias = AssetAlias(dag_id(layer))
-        super().__init__(outlets=[self.alias], **kwargs)
 
     def execute(self, context: Context) -> dict[str, str]:
         """Commit every table of the layer.

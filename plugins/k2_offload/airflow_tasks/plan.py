@@ -5,15 +5,12 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
-
-from airflow.sdk import AssetAlias, BaseOperator
+from typing import TYPE_CHECKING
 
 from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.retry import with_retries
 from k2_offload.airflow_tasks.params import chosen_tables
-from k2_offload.airflow_tasks.tell import TellsChanges
-from k2_offload.core.dag_ids import dag_id
+from k2_offload.airflow_tasks.tell import LayerOperator
 from k2_offload.core.errors import OffloadError, Unreachable
 from k2_offload.core.exactly_once import FIRST_WATERMARK, WindowId
 from k2_offload.core.plan import PlannedWindow, RefusedTable, group_plans
@@ -30,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class PlanOffloadOperator(TellsChanges, BaseOperator):
+class PlanOffloadOperator(LayerOperator):
     """Opens one window per table in the ledger, or resumes the one that is open.
 
     Tables are isolated: one that cannot be planned is part of the plan as refused, and its ``offload`` task fails with
@@ -39,11 +36,6 @@ class PlanOffloadOperator(TellsChanges, BaseOperator):
     :param layer: whose tables to plan; the run's parameter ``tables`` may choose some of them
     :returns: arguments of the mapped ``offload`` task, one per Spark application; no secrets
     """
-
-    def __init__(self, *, layer: str, **kwargs: Any) -> None:
-        self.layer = layer
-        self.alias = AssetAlias(dag_id(layer))
-        super().__init__(outlets=[self.alias], **kwargs)
 
     def execute(self, context: Context) -> list[dict[str, str]]:
         """Plan every table; a service that is down fails the task, which is then retried."""

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import Asset, AssetAlias
+from airflow.sdk import Asset, AssetAlias, BaseOperator
 
 from k2_offload.adapters.connections import catalog_settings, clickhouse_endpoint
 from k2_offload.adapters.settings import load_settings
+from k2_offload.core.dag_ids import dag_id
 from k2_offload.core.lineage import DatasetName, name_in_catalog, name_of_location, name_of_source
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import format_time
@@ -86,6 +87,18 @@ class TellsChanges:
             if written := [change for change in changes if change.kind != "seal"]:
                 outputs.append(_output(written, names[table].in_catalog))
         return OperatorLineage(inputs=inputs, outputs=outputs)
+
+
+class LayerOperator(TellsChanges, BaseOperator):
+    """A task of one layer's DAG.
+
+    :param layer: whose tables it is about
+    """
+
+    def __init__(self, *, layer: str, **kwargs: Any) -> None:
+        self.layer = layer
+        self.alias = AssetAlias(dag_id(layer))
+        super().__init__(outlets=[self.alias], **kwargs)
 
 
 def _lineage_is_wanted() -> bool:

@@ -20,7 +20,7 @@ from k2_offload.cli.console import (
     show_table,
     with_progress,
 )
-from k2_offload.cli.days import day_document, show_days
+from k2_offload.cli.days import day_document, show_comparisons
 from k2_offload.cli.options import DryRunOption, JsonOption, TableArgument, YesOption, confirmed
 from k2_offload.core.adoption import ADOPTED_PROPERTY, DayRows, Repeated
 from k2_offload.core.text import show_number, show_time
@@ -90,7 +90,7 @@ def _print(found: Look) -> None:
     for day in found.surplus[:_SHOWN_DAYS]:
         screen.print(escape(f"{day.day}, with Spark: {found.deduplication(day.day)}"), soft_wrap=True)
     if found.compared:
-        show_days(found.compared)
+        show_comparisons(found.compared)
     for note in (*_follow_up(found), *found.notes):
         screen.print(escape(note), soft_wrap=True)
 

@@ -26,7 +26,7 @@ def day_document(day: DayComparison) -> dict[str, object]:
     }
 
 
-def show_days(days: Iterable[DayComparison]) -> None:
+def show_comparisons(days: Iterable[DayComparison]) -> None:
     """A table with a line for each day."""
     shown = number_table(["table", "day"], ["warm rows", "cold rows", "only warm", "only cold"], ["result", "equal"])
     for day in days:

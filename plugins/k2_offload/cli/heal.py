@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from k2_offload.cli.console import FINDING, command, errors, print_json, screen, show_error
-from k2_offload.cli.days import day_document, describe_unsure, show_days
+from k2_offload.cli.days import day_document, describe_unsure, show_comparisons
 from k2_offload.cli.options import DryRunOption, JsonOption, TablesArgument, YesOption, confirmed, parse_day
 from k2_offload.cli.run import explain, run_dag
 from k2_offload.core.dag_ids import RECONCILE_DAG_ID
@@ -138,4 +138,4 @@ def _run(found: Sequence[Found], days: Sequence[date], going_rows: int) -> None:
 
 
 def _show(found: Sequence[Found]) -> None:
-    show_days(day for table in found for day in table.days)
+    show_comparisons(day for table in found for day in table.days)

@@ -88,7 +88,7 @@ class BackfillStamp:
     follows: WindowId
     skips: Skips
     attempt: str = field(compare=False)
-    ledger_id: str | None = None
+    ledger_id: str | None
 
     @property
     def window(self) -> Window:

@@ -82,7 +82,7 @@ class HealStamp:
     follows: WindowId
     attempt: str
     skips: Skips
-    ledger_id: str | None = None
+    ledger_id: str | None
 
     @property
     def window(self) -> Window:

@@ -105,7 +105,20 @@ def count_days(tiers: Tiers, table: TableSpec, since: date | None = None) -> Tab
     if table.longest_interval:
         found = tiers.clickhouse.execute(day_queries.unmoved_days(table, below, left_out))
         unmoved = {day: bool(to_come) for day, to_come in found}
-    return TableDays(table, cold, columns, below, left_out, now, warm, in_cold, changing, kept, unmoved, replicated)
+    return TableDays(
+        table,
+        cold,
+        columns,
+        below=below,
+        left_out=left_out,
+        now=now,
+        warm=warm,
+        cold=in_cold,
+        changing=changing,
+        kept=kept,
+        unmoved=unmoved,
+        replicated=replicated,
+    )
 
 
 def compare(

@@ -225,7 +225,8 @@ def compare_offsets(
     if began is None:
         return OffsetReport(table.name, kept=False)
     last = {
-        Partition(topic, number): offset for topic, number, offset in _ask(tiers, offset_queries.last_offsets(table))
+        Partition(topic, number): offset
+        for topic, number, offset in tiers.clickhouse.execute(offset_queries.last_offsets(table))
     }
     known: dict[Partition, BrokerPartition] = {}
     if broker is not None:
@@ -244,7 +245,7 @@ def compare_offsets(
         *_gaps(tiers, questions),
         *(strangers(last, known) if broker else ()),
         *unread_ones,
-        *_found(OffsetKind.REPEATED, _ask(tiers, offset_queries.repeated(table))),
+        *_found(OffsetKind.REPEATED, tiers.clickhouse.execute(offset_queries.repeated(table))),
         *not_in_bronze,
         *cold,
     ]
@@ -256,16 +257,16 @@ def compare_offsets(
 
 
 def _offsets_kept_since(tiers: Tiers, table: TableSpec) -> datetime | None:
-    made = _ask(tiers, offset_queries.kept_since(table))
+    made = tiers.clickhouse.execute(offset_queries.kept_since(table))
     if not made:
         return None
-    [(first,)] = _ask(tiers, offset_queries.first_received(table))
+    [(first,)] = tiers.clickhouse.execute(offset_queries.first_received(table))
     made_at = made[0][0] * 1_000_000
     return from_micros(min(made_at, first) if first > 0 else made_at)
 
 
 def _nothing_to_look_at(tiers: Tiers, table: TableSpec, partitions: int) -> Iterator[str]:
-    [(views,)] = _ask(tiers, offset_queries.feeding_views(table))
+    [(views,)] = tiers.clickhouse.execute(offset_queries.feeding_views(table))
     if not views:
         yield (
             f"No view writes the offsets of its messages into {offset_queries.OFFSETS_TABLE}, so messages are not "
@@ -280,7 +281,7 @@ def _nothing_to_look_at(tiers: Tiers, table: TableSpec, partitions: int) -> Iter
 
 def _topics(tiers: Tiers, table: TableSpec) -> set[str]:
     """Those that the queue of the table reads, also if nothing has come from them."""
-    found = _ask(tiers, offset_queries.queue_topics(table))
+    found = tiers.clickhouse.execute(offset_queries.queue_topics(table))
     return {topic.strip() for (topics,) in found for topic in topics.split(",") if topic.strip()}
 
 
@@ -313,7 +314,7 @@ class _Questions:
 
 def _gaps(tiers: Tiers, questions: _Questions) -> Iterator[OffsetFinding]:
     delivered: dict[Partition, list[Delivered]] = {}
-    for topic, number, first, last, micros in _ask(tiers, offset_queries.delivered(questions.table)):
+    for topic, number, first, last, micros in tiers.clickhouse.execute(offset_queries.delivered(questions.table)):
         found = Delivered(OffsetRange(first, last), from_micros(micros))
         delivered.setdefault(Partition(topic, number), []).append(found)
     for partition, parts in delivered.items():
@@ -349,7 +350,7 @@ def _not_in_bronze(
     removed = _removed(tiers, table, since, now)
     while True:
         missing = offset_queries.without_rows(table, table.source, since, now - _ON_ITS_WAY, left_out=removed)
-        found = list(_found(OffsetKind.NOT_IN_BRONZE, _ask(tiers, missing)))
+        found = list(_found(OffsetKind.NOT_IN_BRONZE, tiers.clickhouse.execute(missing)))
         before, removed = removed, _removed(tiers, table, since, now)
         if not found or removed == before:  # otherwise a day may have been moved away while ClickHouse looked
             return found, before
@@ -386,14 +387,9 @@ def _not_cold(
         if since < watermark:
             left_out = intersect(left_out, Window(since, watermark))
         missing = offset_queries.without_rows(table, reader, since, now - HEALED_WITHIN, watermark, left_out)
-        return list(_found(OffsetKind.NOT_COLD, _ask(tiers, missing))), [], left_out
+        return list(_found(OffsetKind.NOT_COLD, tiers.clickhouse.execute(missing))), [], left_out
     except OffloadError as error:
         return [], [f"Iceberg was not compared: {error}"], ()
-
-
-def _ask(tiers: Tiers, sql: str) -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = tiers.clickhouse.execute(sql)
-    return rows
 
 
 def _found(kind: OffsetKind, rows: Iterable[tuple[Any, ...]]) -> Iterator[OffsetFinding]:

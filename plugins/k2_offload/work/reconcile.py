@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-def plan_heal(days: TableDays, comparison: DayComparison, ledger_id: str | None = None) -> PlannedHeal:
+def plan_heal(days: TableDays, comparison: DayComparison, ledger_id: str | None) -> PlannedHeal:
     """All that the job must know to replace a day that was compared.
 
     :param comparison: of a day that may be replaced, see

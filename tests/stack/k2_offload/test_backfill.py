@@ -195,7 +195,7 @@ def test_a_window_and_a_heal_meanwhile_lose_nothing(workbench, skipped):
     backfills = plan(cycle, table)
     workbench.insert_trades(table, NOON - timedelta(hours=2.9), 3, start_sequence=10**6)
     days = count_days(cycle.tiers, cycle.tables[table])
-    heal = plan_heal(days, compare(cycle, table))
+    heal = plan_heal(days, compare(cycle, table), ledger_id=None)
     workbench.insert_trades(table, LATER, 10, start_sequence=10**7)
     later = workbench.cycle(workbench.spec(table), now=LATER + timedelta(hours=1))
     window = later.plan(later.tables[table])

@@ -70,7 +70,7 @@ class Viewed:
 
     def heal(self, day):
         days = count_days(self.tiers, self.spec)
-        self.workbench.publish(plan_heal(days, compare_day(self.tiers, days, day)))
+        self.workbench.publish(plan_heal(days, compare_day(self.tiers, days, day), ledger_id=None))
 
     def renew(self):
         assert renew_views(self.tiers, [self.spec]) == []

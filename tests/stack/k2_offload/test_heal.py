@@ -50,7 +50,7 @@ def planned_heal(cycle, table, day=DAY):
     days = count_days(cycle.tiers, cycle.tables[table])
     comparison = compare_day(cycle.tiers, days, day)
     assert comparison.obstacle() is None
-    return plan_heal(days, comparison)
+    return plan_heal(days, comparison, ledger_id=None)
 
 
 def below_watermark(workbench, cycle, table):
@@ -251,7 +251,7 @@ def test_a_day_that_cannot_be_read_is_told_of_after_the_ttl_has_reached_it(workb
 def skip(cycle, table, window):
     """Let the chain of snapshots say that a range was skipped, whatever the table holds of it."""
     cold = cycle.catalog.load(cycle.tables[table])
-    cold.publish_without_rows(cold.published.window_id, "at", skips=cold.skips.skipping(window))
+    cold.publish_without_rows(cold.published.window_id, "at", skips=cold.skips.skipping(window), ledger_id=None)
 
 
 def test_what_was_skipped_is_left_alone(workbench, moved):

@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -110,13 +111,13 @@ def test_a_ledger_gets_its_id_by_the_upgrade_and_keeps_what_it_knows(database, l
         patch.setattr("k2_offload.adapters.ledger.migrations", lambda: before)
         ledger.migrate()
     old_version_plans_a_window(database)
-    for look in (ledger.read_id, ledger.read_tables):
+    for look in (partial(ledger.read_entry, "trades"), ledger.read_tables):
         with pytest.raises(OldLedger, match="migration 0016 is missing"):
             look()
     ledger.migrate()
     with ledger.locked("trades") as locked:
         entry = locked.entry()
-        assert (entry.ledger_id, entry.open_window) == (ledger.read_id(), WINDOW_ID)
+        assert (entry.ledger_id, entry.open_window) == (ledger.read_entry("trades").ledger_id, WINDOW_ID)
         nobodys = Snapshot(1, None, 1, WINDOW_ID, 5, 9)
         state = follow_chain("trades", entry, "uuid", Published(nobodys, WINDOW_ID))
         assert state.committed == WINDOW_ID

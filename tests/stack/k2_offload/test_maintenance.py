@@ -190,11 +190,11 @@ def test_a_day_healed_while_it_is_rewritten_stays_healed(workbench, scattered):
     cycle, table = scattered
     workbench.insert_trades(table, NOON + timedelta(minutes=30), 3, start_sequence=10**6)
     days = count_days(cycle.tiers, cycle.tables[table])
-    planned = plan_heal(days, compare_day(cycle.tiers, days, DAY))
+    planned = plan_heal(days, compare_day(cycle.tiers, days, DAY), ledger_id=None)
     workbench.maintain(cycle, table)
     assert "files of that day were replaced meanwhile" in workbench.publish(planned)
     days = count_days(cycle.tiers, cycle.tables[table])
-    workbench.publish(plan_heal(days, compare_day(cycle.tiers, days, DAY)))
+    workbench.publish(plan_heal(days, compare_day(cycle.tiers, days, DAY), ledger_id=None))
     workbench.check(cycle, [table])
 
 

@@ -79,7 +79,7 @@ def test_a_new_column_is_cold_from_the_next_window_on(workbench):
     days = count_days(cycle.tiers, cycle.tables[table])
     found = compare_day(cycle.tiers, days, NOON.date())
     assert (found.verdict, found.late_rows) == (Verdict.LATE_ROWS, 3)
-    workbench.publish(plan_heal(days, found))
+    workbench.publish(plan_heal(days, found, ledger_id=None))
     assert day(cycle, table).verdict is Verdict.EQUAL
     assert workbench.cold_rows(table) == in_cold_order(workbench, table), "the heal brought what ClickHouse says"
 

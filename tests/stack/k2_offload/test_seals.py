@@ -74,7 +74,7 @@ class Sealed:
 
     def heal(self):
         days = count_days(self.tiers, self.spec)
-        self.workbench.publish(plan_heal(days, compare_day(self.tiers, days, DAY)))
+        self.workbench.publish(plan_heal(days, compare_day(self.tiers, days, DAY), ledger_id=None))
 
     def recorded(self):
         return sorted(LedgerSeals(self.tiers.ledger).read([self.table]), key=lambda each: in_order(each.seal))

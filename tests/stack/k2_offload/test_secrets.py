@@ -71,7 +71,7 @@ def heal_and_backfill(workbench):
     days = count_days(cycle.tiers, cycle.tables[table])
     assert cycle.plan(cycle.tables[newcomer]) is None
     backfills = plan_backfills(cycle.tiers, find_left_out(cycle.tiers, cycle.tables[newcomer]))
-    return [plan_heal(days, compare_day(cycle.tiers, days, FIRST.date())), *backfills]
+    return [plan_heal(days, compare_day(cycle.tiers, days, FIRST.date()), ledger_id=None), *backfills]
 
 
 def test_no_secret_is_in_event_log_driver_log_or_process_list(workbench, marked, whole_log, tmp_path):

@@ -365,7 +365,7 @@ def test_compaction_moves_main_and_keeps_the_rows_and_the_window_is_staged_again
     counts = compacted.summary.additional_properties
     assert WINDOW_PROPERTY not in counts
     assert [counts[f"{what}-records"] for what in ("added", "deleted", "total")] == ["2", "2", "2"]
-    again = cold.stage_again(staged.snapshot_id, replace(stamp_of(planned), attempt="again"))
+    again = cold.stage_again(staged.snapshot_id, replace(stamp_of(planned), attempt="again")).snapshot_id
     on_top = cold.staged_by("again")
     assert (on_top.snapshot_id, on_top.parent_id) == (again, head)
     assert (on_top.rows, on_top.rows_before, on_top.rows_after) == (1, 2, 3)

@@ -60,7 +60,7 @@ def test_the_other_deployments_window_stops_the_table_until_a_person_has_decided
     source = f"k2.{copy}"
     theirs = elsewhere(workbench.cycle(workbench.spec(table, source=source), now=NOON + 2 * HOUR), ledger)
     assert "published 200 rows" in workbench.move(theirs, table)
-    their_id, our_id = ledger.read_id(), ours.ledger.read_id()
+    their_id, our_id = (each.read_entry(table).ledger_id for each in (ledger, ours.ledger))
     assert their_id != our_id
 
     assert "already published" in workbench.publish(planned), "the other one's window has the same bounds"
@@ -107,11 +107,12 @@ def test_the_copy_of_a_ledger_is_told_apart_once_it_has_an_id_of_its_own(workben
     workbench.insert_trades(table, NOON + HOUR, 300, start_sequence=1000)
     theirs = elsewhere(workbench.cycle(spec, now=NOON + 2 * HOUR), ledger)
     with psycopg.connect(database) as connection:
-        connection.execute("UPDATE k2_offload.offload_ledger SET ledger_id = %s", [ours.ledger.read_id()])
+        our_id = ours.ledger.read_entry(table).ledger_id
+        connection.execute("UPDATE k2_offload.offload_ledger SET ledger_id = %s", [our_id])
         connection.execute(statement)
     assert "published 300 rows" in workbench.move(theirs, table)
     ours = workbench.cycle(spec, now=NOON + 3 * HOUR)
-    with pytest.raises(DamagedTable, match=f"has the id {theirs.ledger.read_id()}"):
+    with pytest.raises(DamagedTable, match=f"has the id {theirs.ledger.read_entry(table).ledger_id}"):
         ours.plan(ours.tables[table])
 
 
@@ -135,12 +136,14 @@ def test_whatever_is_published_says_which_ledger_planned_it(workbench, transport
     found = [shot.summary.additional_properties for shot in workbench.cold_table(table).snapshots()]
     for kind in (WINDOW_PROPERTY, SKIPPED_PROPERTY, HEAL_PROPERTY, BACKFILL_PROPERTY):
         assert any(kind in summary for summary in found), kind
-    assert {summary.get(LEDGER_PROPERTY) for summary in found} == {cycle.ledger.read_id()}
+    assert {summary.get(LEDGER_PROPERTY) for summary in found} == {cycle.ledger.read_entry(table).ledger_id}
 
 
 def test_a_ledger_is_the_same_for_ever_and_no_other_is(database, ledger):
     ledger.migrate()
-    made = ledger.read_id()
+    with ledger.locked("trades") as locked:
+        made = locked.ledger_id
+    assert made is not None
     ledger.migrate()
     with ledger.locked("trades") as locked:
         assert (locked.ledger_id, locked.entry().ledger_id) == (made, made)
@@ -150,6 +153,7 @@ def test_a_ledger_is_the_same_for_ever_and_no_other_is(database, ledger):
             connection.execute("INSERT INTO k2_offload.offload_ledger DEFAULT VALUES")
         connection.rollback()
         connection.execute("DROP SCHEMA k2_offload CASCADE")
-    assert ledger.read_id() is None
+    assert ledger.read_entry("trades").ledger_id is None
     ledger.migrate()
-    assert ledger.read_id() not in (None, made)
+    with ledger.locked("trades") as locked:
+        assert locked.ledger_id not in (None, made)

@@ -50,7 +50,7 @@ class Moved:
     def heal(self):
         cycle = self.cycle()
         days = count_days(cycle.tiers, self.spec)
-        self.workbench.publish(plan_heal(days, compare_day(cycle.tiers, days, DAY)))
+        self.workbench.publish(plan_heal(days, compare_day(cycle.tiers, days, DAY), ledger_id=None))
 
 
 @pytest.fixture
@@ -152,6 +152,6 @@ def test_a_file_that_is_registered_twice_and_a_key_with_two_rows_are_named(workb
     assert "the new files could not be read back: [k2_offload] cold_reader is not clickhouse" in found.problems[0]
 
     assert doubled.obstacle(doubled.going_rows) is None
-    workbench.publish(plan_heal(count_days(cycle.tiers, cycle.tables[table]), doubled))
+    workbench.publish(plan_heal(count_days(cycle.tiers, cycle.tables[table]), doubled, ledger_id=None))
     assert compare(cycle.tiers, cycle.tables[table]).equal
     assert check_cold(cycle.tiers, cycle.tables[table]).findings == [finding]

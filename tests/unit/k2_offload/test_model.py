@@ -236,6 +236,22 @@ def test_a_plan_that_is_repeated_makes_a_window_smaller_only_once():
     assert open_window(world).high < once.high
 
 
+def test_a_move_says_what_it_has_published_also_where_it_had_to_stage_again(monkeypatch):
+    said, move = [], model.job.move
+    monkeypatch.setattr(model.job, "move", lambda *about: said.append(move(*about)))
+    world = World()
+    trade(world, 20, "bronze_a")
+    world.begin("bronze").proceed()
+    trade(world, 20, "bronze_a")
+    job = world.begin("bronze")
+    job.proceed(("fast-forward",))
+    world.lakehouse.compact("cold.bronze_a")
+    job.proceed()
+    [last] = said[1:]
+    assert last.snapshot_id == world.lakehouse.tables["cold.bronze_a"].current_snapshot_id
+    world.check()
+
+
 def is_red(postgres, by):
     """Whether bronze_a stands in a ledger as refused, because of that other ledger."""
     row = postgres.entries["bronze_a"].row

@@ -167,7 +167,8 @@ def test_it_is_taken_over_as_it_was_seen_or_not_at_all(shell, noon):
     assert run_task("adopt", fault, table_file([spec]), [table], datetime.now(UTC)) == -9
     assert cycle.ledger.read_tables()[table].table_uuid is None, "it died before the ledger knew"
     assert look(tiers, entry).window_id is None, "it is taken over"
-    assert load_cold_table(table).current_snapshot().summary[LEDGER_PROPERTY] == cycle.ledger.read_id()
+    snapshot, ledger = load_cold_table(table).current_snapshot(), cycle.ledger.read_entry(table)
+    assert snapshot.summary[LEDGER_PROPERTY] == ledger.ledger_id
     with pytest.raises(OffloadError, match="nothing that can be taken over"):
         adopt(tiers, look(tiers, entry))
     workbench.move(cycle, table)

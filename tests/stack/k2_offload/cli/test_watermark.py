@@ -196,13 +196,13 @@ def test_a_snapshot_without_rows_is_never_put_on_top_of_what_was_not_seen(shell,
         transaction.update_snapshot().fast_append().commit()
     refs = shell.cold(moved).metadata.refs
     with pytest.raises(StaleWindow, match="another writer committed"):
-        seen.publish_without_rows(seen.published.window_id, "at")
+        seen.publish_without_rows(seen.published.window_id, "at", ledger_id=None)
     after = shell.cold(moved).metadata
     assert after.refs == refs
     assert "commit.retry.num-retries" not in after.properties
 
     now = cycle.catalog.load(cycle.tables[moved])
-    now.publish_without_rows(now.published.window_id, "at")
+    now.publish_without_rows(now.published.window_id, "at", ledger_id=None)
     after = shell.cold(moved).metadata
     assert after.refs[PUBLISHED_BRANCH].snapshot_id == after.current_snapshot_id
     assert "commit.retry.num-retries" not in after.properties

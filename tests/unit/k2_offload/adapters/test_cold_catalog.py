@@ -23,6 +23,7 @@ from pyiceberg.exceptions import (
     TooManyRequestsError,
     UnauthorizedError,
 )
+from pyiceberg.table import Table
 from pyiceberg.transforms import (
     BucketTransform,
     DayTransform,
@@ -182,7 +183,7 @@ def test_an_adopted_window_is_the_newest_and_has_its_branch(catalog, lake):
     fill(lake, NOON)
     cold = catalog.load(TABLE)
     window_id = adopted(cold.uuid, NOON)
-    cold.publish_without_rows(window_id, "at", skipped_rows=3)
+    cold.publish_without_rows(window_id, "at", skipped_rows=3, ledger_id=None)
     again = catalog.load(TABLE)
     assert again.published.window_id == window_id
     assert again.published.snapshot.skipped_rows == 3
@@ -227,7 +228,7 @@ def test_adopting_refuses_a_table_to_which_another_writer_has_committed_meanwhil
     cold = catalog.create(TABLE, COLUMNS)
     fill(lake, NOON)
     with pytest.raises(StaleWindow, match="another writer committed"):
-        cold.publish_without_rows(WindowId(cold.uuid, Window(DAY, NOON)), "at")
+        cold.publish_without_rows(WindowId(cold.uuid, Window(DAY, NOON)), "at", ledger_id=None)
     with pytest.raises(DamagedTable):
         watermark_of(catalog.load(TABLE).published)
 
@@ -448,3 +449,31 @@ def test_waiting_for_a_catalog_in_postgres_has_limits():
             cold_catalog.ColdCatalog(settings).ping()
     assert connected["uri"].startswith("postgresql+psycopg://u:p@h:1/d?connect_timeout=10&")
     assert "tcp_user_timeout=60000" in connected["uri"]
+
+
+def test_tags_are_changed_together_or_not_at_all(catalog, lake, monkeypatch):
+    catalog.create(TABLE, COLUMNS)
+    fill(lake, NOON)
+    head = lake.load_table("cold.trades").current_snapshot().snapshot_id
+    tags, manage = catalog.tags(TABLE), Table.manage_snapshots
+
+    def meanwhile(act):
+        def manage_late(table):
+            monkeypatch.setattr(Table, "manage_snapshots", manage)
+            act()
+            return manage(table)
+
+        monkeypatch.setattr(Table, "manage_snapshots", manage_late)
+
+    meanwhile(lambda: tags.hold({"b": head}))
+    with pytest.raises(StaleWindow, match="No tag was changed"):
+        tags.hold({"a": head, "b": head})
+    assert tags.names() == ["b"]
+    tags.hold({"a": head, "b": head})
+    assert tags.names() == ["a", "b"]
+    meanwhile(lambda: tags.release(["b"]))
+    with pytest.raises(StaleWindow, match="No tag was changed"):
+        tags.release(["a", "b"])
+    assert tags.names() == ["a"]
+    tags.release(["a", "b"])
+    assert tags.names() == []

@@ -114,7 +114,7 @@ def test_what_it_lacks_is_set_in_the_commit_that_takes_it_over(catalog, foreign)
         "commit.retry.num-retries": "0",
     }
     window_id = adopted(cold.uuid, NOON)
-    cold.publish_without_rows(window_id, "at", properties={ADOPTED_PROPERTY: "1"})
+    cold.publish_without_rows(window_id, "at", properties={ADOPTED_PROPERTY: "1"}, ledger_id=None)
     after = catalog.load(TABLE)
     assert after.published.window_id == window_id
     assert after.foreign.has_windows

@@ -201,7 +201,7 @@ def files(lake):
 def test_a_commit_that_succeeded_and_is_denied_keeps_its_files(denying):
     lake, catalog = denying(this_writer)
     cold, window = catalog.load(TABLE), Window(EPOCH, NOON)
-    cold.publish_without_rows(WindowId(cold.uuid, window), "at")
+    cold.publish_without_rows(WindowId(cold.uuid, window), "at", ledger_id=None)
     assert watermark_of(catalog.load(TABLE).published) == NOON
     assert {shot.manifest_list for shot in lake.load_table("cold.trades").snapshots()} == files(lake)
 
@@ -228,5 +228,5 @@ def test_a_commit_that_another_writer_has_come_before_leaves_nothing(denying):
     lake, catalog = denying(another_writer)
     cold = catalog.load(TABLE)
     with pytest.raises(StaleWindow):
-        cold.publish_without_rows(WindowId(cold.uuid, Window(EPOCH, NOON)), "at")
+        cold.publish_without_rows(WindowId(cold.uuid, Window(EPOCH, NOON)), "at", ledger_id=None)
     assert (lake.load_table("cold.trades").snapshots(), files(lake)) == ([], set())

@@ -58,7 +58,7 @@ def test_a_row_that_comes_after_the_count_is_in_one_split_too(times, max_file_ro
 
 
 @given(partition_times, st.integers(1, 20))
-def test_files_are_as_large_as_they_may_be(times, max_file_rows):
+def test_files_are_no_larger_than_they_may_be_and_one_where_one_will_do(times, max_file_rows):
     slots = count_by_slot(times)
     for split in (splits := split_days(slots, max_file_rows)):
         counted = [rows for start, rows in slots.items() if split.low <= start < split.high]
