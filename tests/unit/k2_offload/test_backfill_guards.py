@@ -150,7 +150,7 @@ def test_what_a_rebuild_gives_up_is_on_record_once():
     cold = tiers.catalog.load(table)
     [left_out] = cold.skips.left_out
     given_up = (GivenUp(left_out.low, left_out.high, 6),)
-    cold.publish_without_rows(adopted(cold.uuid, world.now), "at", given_up=given_up)
+    cold.publish_without_rows(adopted(cold.uuid, world.now), "at", given_up=given_up, ledger_id=None)
     for _ in range(2):
         world.cycle().commit(table)
     gaps = on_record(tiers.ledger.read_gaps()[TABLE], tiers.catalog.load(table).skips)

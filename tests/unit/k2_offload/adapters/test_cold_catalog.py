@@ -196,14 +196,14 @@ def test_what_is_given_up_stands_in_its_snapshot(catalog, lake):
     catalog.create(TABLE, COLUMNS)
     fill(lake, NOON)
     cold, given_up = catalog.load(TABLE), (GivenUp(DAY, NOON, 3), GivenUp(NOON, NOON + timedelta(hours=1), None))
-    cold.publish_without_rows(adopted(cold.uuid, NOON), "at", given_up=given_up)
+    cold.publish_without_rows(adopted(cold.uuid, NOON), "at", given_up=given_up, ledger_id=None)
     assert catalog.load(TABLE).published.snapshot.given_up == given_up
 
 
 def test_a_branch_remembers_what_the_chain_does_not(catalog, lake):
     """Another writer's rows lie between the last window and what is left of the chain."""
     cold, skips = catalog.create(TABLE, COLUMNS), Skips().skipping(Window(DAY, NOON))
-    cold.publish_without_rows(WindowId(cold.uuid, Window(DAY, NOON)), "at", 3, skips)
+    cold.publish_without_rows(WindowId(cold.uuid, Window(DAY, NOON)), "at", 3, skips, ledger_id=None)
     for _ in range(2):
         fill(lake, NOON)
     table = lake.load_table("cold.trades")
