@@ -31,6 +31,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from itertools import pairwise
 
 from k2_offload.core.holding import Holding, Partition, Parts, Record, Step, days_of
 from k2_offload.core.seals import Seal
@@ -132,6 +133,24 @@ def obstacle(
     return None
 
 
+def find_shared_day(table: TableSpec, storage: str, partitions: Iterable[Partition]) -> str | None:
+    """A sentence on a day that never goes because it lies in several partitions; ``None`` if there is none.
+
+    :param table: one that reads the storage
+    """
+    column = table.partition_column
+    for before, after in pairwise(sorted(partitions, key=lambda each: each.days[column])):
+        first = after.days[column][0]
+        if first <= before.days[column][1]:
+            return (
+                f"{table.name}: rows of {first} lie in partitions {before.partition_id} and {after.partition_id} of "
+                f"{storage}: a day that lies in several partitions never goes, and days are those of UTC. With "
+                f"'retention: proven' a partition has to hold whole days: PARTITION BY toDate({column}, 'UTC'), which "
+                "needs another table"
+            )
+    return None
+
+
 def _obstacle_of_day(reader: Reader, day: date) -> str | None:
     name, seal = reader.table.name, reader.seals.get(day)
     if day in reader.broken:
@@ -228,7 +247,7 @@ def next_step(record: Record, held: Parts, in_source: Parts, shown: Mapping[str,
         if not in_source.digests:
             return Next.GONE if is_dropping else Next.LOST
         may_be_merged = record.step in (Step.MOVING, Step.RESTORING)
-        is_there = is_back(record, in_source) or (may_be_merged and _shows_all(record, in_source, shown))
+        is_there = is_back(record, in_source) or (may_be_merged and shows_all(record, in_source, shown))
         return Next.FORGET if is_there else Next.DECIDE
     if record.step is Step.RESTORING:
         return Next.RESTORE
@@ -246,7 +265,13 @@ def is_back(record: Record, in_source: Parts) -> bool:
     return bool(record.parts) and _lacks_none(record.parts, in_source.digests)
 
 
-def _shows_all(record: Record, in_source: Parts, shown: Mapping[str, int]) -> bool:
+def shows_all(record: Record, in_source: Parts, shown: Mapping[str, int]) -> bool:
+    """Whether as much is shown of a partition that is in the storage as when it was compared.
+
+    Its parts may have been merged meanwhile; those of an ``AggregatingMergeTree`` have fewer rows then.
+
+    :param shown: rows that each table shows of its days
+    """
     if not record.shown:  # it was never compared
         return in_source.rows >= record.rows
     return all(shown.get(name, 0) >= rows for name, rows in record.shown.items())
@@ -256,10 +281,17 @@ def _lacks_none(digests: Iterable[str], of: Iterable[str]) -> bool:
     return not Counter(digests) - Counter(of)
 
 
-def is_all(record: Record, held: Parts, in_source: Parts) -> bool:
-    """Whether what is held and what the storage has are all rows that were to be moved."""
+def is_all(record: Record, held: Parts, in_source: Parts) -> bool | None:
+    """Whether what is held and what the storage has are all rows that were to be moved.
+
+    :returns: ``None`` if only what is shown of it can tell, once it is back: see :func:`shows_all`
+    """
     if _lacks_none(record.parts, [*held.digests, *in_source.digests]):
         return True
+    if record.step in (Step.MOVING, Step.RESTORING) and record.shown:
+        return None
+    if record.step is Step.HELD:  # what the source has came later
+        return held.rows >= record.rows
     return record.step is not Step.DROPPING and held.rows + in_source.rows >= record.rows
 
 
