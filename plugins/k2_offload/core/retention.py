@@ -7,11 +7,12 @@ that holds a source's rows, also behind views) goes like this:
    are read from ClickHouse by no view over both tiers, and are sealed in every table of the table file that reads this
    storage. The holding table has nothing of it.
 2. *It is compared.* Every seal is verified in the snapshot that readers see now; every source shows of each day exactly
-   what was sealed; and together the sources show all rows of the partition (:func:`hides_rows`). The parts were the
-   same before and after, and a part never changes: so this is a statement about these parts.
+   what was sealed; and together the sources show all rows of the partition (:func:`hides_rows`), none of them as of
+   other days. The parts were the same before and after, and a part never changes: so this is a statement about these
+   parts.
 3. *It is moved* into the holding table, where nobody inserts. What was moved must be these very parts, by the digests
    of their files, and no source may show a row of these days any more. Otherwise (a row came in between, or parts were
-   merged) the partition is moved back at once.
+   merged) the partition is moved back at once; if less is shown of it then than was compared, its days count as gone.
 4. *It is held* for ``holding_days``. A late row that comes meanwhile brings the partition back, so that the day is
    whole and can be healed. Each run verifies the seals again; while one is broken, nothing is dropped.
 5. *It is dropped*, after the seals were verified once more: the same seals that it was compared with, of every table
