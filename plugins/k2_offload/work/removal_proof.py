@@ -173,7 +173,8 @@ class Proof:
             if shown != of_days:
                 return (
                     f"{view.source} shows {shown - of_days:,} rows of it as of other days than its own: its "
-                    f"{view.partition_column} is not that of {self.storage}"
+                    f"{view.partition_column} is not that of {self.storage}, or it is a view with SQL SECURITY "
+                    "DEFINER, of which that cannot be known"
                 )
         return None
 
