@@ -16,7 +16,9 @@ from k2_offload.core.windows import Window
 _NO_MERGES = {
     "max_bytes_to_merge_at_max_space_in_pool": 1,
     "max_bytes_to_merge_at_min_space_in_pool": 1,
-    "min_age_to_force_merge_seconds": 0,  # the storage may have another: before 26.2 it merges what these two do not
+    # The storage may have another one, and before 26.2 it merges whatever the two above say. From then on, if
+    # enable_max_bytes_limit_for_min_age_to_force_merge is off.
+    "min_age_to_force_merge_seconds": 0,
 }
 """So that the parts that are held stay those that were compared."""
 
