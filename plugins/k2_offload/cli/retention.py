@@ -36,8 +36,9 @@ def retention(
 ) -> None:
     """Show old partitions of ClickHouse: which are held before they are dropped, and which wait, and why.
 
-    Only of tables with 'retention: proven'; a partition without a reason would be compared now. The DAG k2_maintenance
-    does the same as --apply once a day. A day that was brought back goes again when it is proven anew.
+    Only of tables with 'retention: proven', and what is still held of others; a partition without a reason would be
+    compared now. The DAG k2_maintenance does the same as --apply once a day. A day that was brought back goes again
+    when it is proven anew.
 
     Example: [bold]k2 retention silver_trades --restore 2026-03-01[/bold]
     """

@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Any
 
 from k2_offload.core.day_comparison import first_whole_day
+from k2_offload.core.tables import TableSpec
 from k2_offload.core.text import show_days
 
 DayRange = tuple[date, date]
@@ -85,7 +86,19 @@ class Record:
 
     def covers(self, column: str, day: date) -> bool:
         """Whether a day of a partition column is one of its days."""
-        return column in self.days and self.days[column][0] <= day <= self.days[column][1]
+        return any(first <= day <= last for first, last in self.days_of(column))
+
+    def days_of(self, column: str) -> list[DayRange]:
+        """Its days by a partition column; if that was none when it was moved, by all that were."""
+        return _days({name: (days,) for name, days in self.days.items()}, column)
+
+    def how_to_restore(self, table: TableSpec) -> str:
+        """The command that brings it back.
+
+        :param table: one that reads its storage
+        """
+        first = min((first for first, _ in self.days_of(table.partition_column)), default="DAY")
+        return f"`k2 retention {table.name} --restore {first}`"
 
     @property
     def text(self) -> str:
@@ -184,8 +197,8 @@ class Holding:
 
         Of one that was no partition column then, all days count that other columns had.
         """
-        held = [_days({name: (days,) for name, days in record.days.items()}, column) for record in self.records]
-        gone = merge_days([*_days(self.gone, column), *chain.from_iterable(held)])
+        held = chain.from_iterable(record.days_of(column) for record in self.records)
+        gone = merge_days([*_days(self.gone, column), *held])
         return Kept(self.whole_since, gone, self.kept_for)
 
     @property

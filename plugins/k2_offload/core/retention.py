@@ -7,11 +7,12 @@ that holds a source's rows, also behind views) goes like this:
    are read from ClickHouse by no view over both tiers, and are sealed in every table of the table file that reads this
    storage. The holding table has nothing of it.
 2. *It is compared.* Every seal is verified in the snapshot that readers see now; every source shows of each day exactly
-   what was sealed; and together the sources show all rows of the partition (:func:`hides_rows`). The parts were the
-   same before and after, and a part never changes: so this is a statement about these parts.
+   what was sealed; and together the sources show all rows of the partition (:func:`hides_rows`), none of them as of
+   other days. The parts were the same before and after, and a part never changes: so this is a statement about these
+   parts.
 3. *It is moved* into the holding table, where nobody inserts. What was moved must be these very parts, by the digests
    of their files, and no source may show a row of these days any more. Otherwise (a row came in between, or parts were
-   merged) the partition is moved back at once.
+   merged) the partition is moved back at once; if less is shown of it then than was compared, its days count as gone.
 4. *It is held* for ``holding_days``. A late row that comes meanwhile brings the partition back, so that the day is
    whole and can be healed. Each run verifies the seals again; while one is broken, nothing is dropped.
 5. *It is dropped*, after the seals were verified once more: the same seals that it was compared with, of every table
@@ -31,6 +32,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from itertools import pairwise
 
 from k2_offload.core.holding import Holding, Partition, Parts, Record, Step, days_of
 from k2_offload.core.seals import Seal
@@ -132,6 +134,24 @@ def obstacle(
     return None
 
 
+def find_shared_day(table: TableSpec, storage: str, partitions: Iterable[Partition]) -> str | None:
+    """A sentence on a day that never goes because it lies in several partitions; ``None`` if there is none.
+
+    :param table: one that reads the storage
+    """
+    column = table.partition_column
+    for before, after in pairwise(sorted(partitions, key=lambda each: each.days[column])):
+        first = after.days[column][0]
+        if first <= before.days[column][1]:
+            return (
+                f"{table.name}: rows of {first} lie in partitions {before.partition_id} and {after.partition_id} of "
+                f"{storage}: a day that lies in several partitions never goes, and days are those of UTC. With "
+                f"'retention: proven' a partition has to hold whole days: PARTITION BY toDate({column}, 'UTC'), which "
+                "needs another table"
+            )
+    return None
+
+
 def _obstacle_of_day(reader: Reader, day: date) -> str | None:
     name, seal = reader.table.name, reader.seals.get(day)
     if day in reader.broken:
@@ -228,7 +248,7 @@ def next_step(record: Record, held: Parts, in_source: Parts, shown: Mapping[str,
         if not in_source.digests:
             return Next.GONE if is_dropping else Next.LOST
         may_be_merged = record.step in (Step.MOVING, Step.RESTORING)
-        is_there = is_back(record, in_source) or (may_be_merged and _shows_all(record, in_source, shown))
+        is_there = is_back(record, in_source) or (may_be_merged and shows_all(record, in_source, shown))
         return Next.FORGET if is_there else Next.DECIDE
     if record.step is Step.RESTORING:
         return Next.RESTORE
@@ -246,7 +266,13 @@ def is_back(record: Record, in_source: Parts) -> bool:
     return bool(record.parts) and _lacks_none(record.parts, in_source.digests)
 
 
-def _shows_all(record: Record, in_source: Parts, shown: Mapping[str, int]) -> bool:
+def shows_all(record: Record, in_source: Parts, shown: Mapping[str, int]) -> bool:
+    """Whether as much is shown of a partition that is in the storage as when it was compared.
+
+    Its parts may have been merged meanwhile; those of an ``AggregatingMergeTree`` have fewer rows then.
+
+    :param shown: rows that each table shows of its days
+    """
     if not record.shown:  # it was never compared
         return in_source.rows >= record.rows
     return all(shown.get(name, 0) >= rows for name, rows in record.shown.items())
@@ -256,10 +282,17 @@ def _lacks_none(digests: Iterable[str], of: Iterable[str]) -> bool:
     return not Counter(digests) - Counter(of)
 
 
-def is_all(record: Record, held: Parts, in_source: Parts) -> bool:
-    """Whether what is held and what the storage has are all rows that were to be moved."""
+def is_all(record: Record, held: Parts, in_source: Parts) -> bool | None:
+    """Whether what is held and what the storage has are all rows that were to be moved.
+
+    :returns: ``None`` if only what is shown of it can tell, once it is back: see :func:`shows_all`
+    """
     if _lacks_none(record.parts, [*held.digests, *in_source.digests]):
         return True
+    if record.step in (Step.MOVING, Step.RESTORING) and record.shown:
+        return None
+    if record.step is Step.HELD:  # what the source has came later
+        return held.rows >= record.rows
     return record.step is not Step.DROPPING and held.rows + in_source.rows >= record.rows
 
 

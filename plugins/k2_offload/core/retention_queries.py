@@ -13,7 +13,13 @@ from k2_offload.core.sql import SOURCE, between, is_named, literal, qualified, s
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import Window
 
-_NO_MERGES = {"max_bytes_to_merge_at_max_space_in_pool": 1, "max_bytes_to_merge_at_min_space_in_pool": 1}
+_NO_MERGES = {
+    "max_bytes_to_merge_at_max_space_in_pool": 1,
+    "max_bytes_to_merge_at_min_space_in_pool": 1,
+    # The storage may have another one, and before 26.2 it merges whatever the two above say. From then on, if
+    # enable_max_bytes_limit_for_min_age_to_force_merge is off.
+    "min_age_to_force_merge_seconds": 0,
+}
 """So that the parts that are held stay those that were compared."""
 
 
@@ -142,6 +148,15 @@ def count_source(table: TableSpec, days: DayRange) -> str:
     return f"SELECT count() FROM {_of_days(table, days)}"
 
 
+def count_shown(table: TableSpec, storage: str, partition_id: str, days: DayRange) -> str:
+    """One row: how many rows a view shows of one partition of its storage, and how many of them are of some days."""
+    only = f"{{{literal(storage)}: {literal(f'_partition_id = {literal(partition_id)}')}}}"
+    return (
+        f"SELECT count(), countIf({_are_of(table, days)}) FROM {source_of(table)} "
+        f"SETTINGS additional_table_filters = {only}"
+    )
+
+
 def measure_storage(storage: str, partition_id: str, covered: Coverage, sorting_key: Sequence[str]) -> str:
     """One row of what a partition holds: see :func:`k2_offload.core.retention.hides_rows`.
 
@@ -178,8 +193,12 @@ def _of_partition(storage: str, partition_id: str) -> str:
 
 
 def _of_days(table: TableSpec, days: DayRange) -> str:
+    return f"{source_of(table)} WHERE {_are_of(table, days)}"
+
+
+def _are_of(table: TableSpec, days: DayRange) -> str:
     window = Window(day_window(days[0]).low, day_window(days[1]).high)
-    return f"{source_of(table)} WHERE {between(source_column(table.partition_column), window)}"
+    return between(source_column(table.partition_column), window)
 
 
 def _digest(values: Sequence[str]) -> str:

@@ -39,7 +39,7 @@ from k2_offload.core.schema_change import settle
 from k2_offload.core.skips import Skips
 from k2_offload.core.tables import TableSpec
 from k2_offload.core.windows import TICK, Upstream, Window, format_time, upstream_limit, window_high
-from k2_offload.work.holding import find_expired
+from k2_offload.work.holding import find_expired, what_is_held
 from k2_offload.work.schema import check_fits, follow_source
 from k2_offload.work.tiers import Tiers
 
@@ -344,12 +344,12 @@ def _check_expired(tiers: Tiers, table: TableSpec, looked: Looked, watermark: da
     gap = find_expired(tiers, table, watermark, looked, now)
     if gap is not None:
         hours = (gap.high - gap.low) / timedelta(hours=1)
-        held = f"What `k2 retention {table.name}` still holds of it: bring that back first. " if table.is_proven else ""
+        held = what_is_held(tiers, table)
         raise ExpiredRows(
             f"{table.name}: rows in {gap} ({hours:,.1f} hours) may have expired in ClickHouse before they were moved: "
             f"it keeps {table.warm_retention_text}, and nobody has looked there since. Nothing was moved, and what is "
-            f"still there is not lost. {held}`k2 accept {table.name}` shows how many rows are left in that range and "
-            "goes on with them; the gap stays on record."
+            f"still there is not lost. {held}`k2 accept {table.name}` shows how many rows are left "
+            "in that range and goes on with them; the gap stays on record."
         )
 
 

@@ -195,6 +195,21 @@ def _remove_ttl(name: str, column: str) -> str:
     return f"`ALTER TABLE {name} MODIFY COLUMN {named} REMOVE TTL`"
 
 
+def partitions_of(tiers: Tiers, storage: str, tables: Iterable[TableSpec]) -> list[Partition]:
+    """The partitions of a storage, with the days that they have by the partition columns of some tables that read it.
+
+    :raises InvalidSource: if a partition column is none of the storage's
+    """
+    table, columns = HoldingTable(tiers, storage), {each.partition_column for each in tables}
+    if missing := columns - set(table.columns_of(storage)):
+        raise InvalidSource(
+            f"{storage}: partition_column {min(missing)} of a view on it is no column of it, so which days a partition "
+            "holds is not known. Nothing was dropped and no row is lost. Set 'retention: ttl' for the tables that read "
+            "it."
+        )
+    return table.partitions(columns)
+
+
 def is_any_holding(tiers: Tiers) -> bool:
     """Whether a table of any storage may be there that holds, or has held, its partitions."""
     return tiers.clickhouse.execute(sql.any_holding()) != [(0,)]
@@ -230,6 +245,26 @@ def remember_ttl(tiers: Tiers, table: TableSpec) -> None:
     if is_any_holding(tiers):
         for name in _read_by(tiers, table):
             _put_on_record(tiers, name, partial(_as_seen, tiers, table))
+
+
+def read_held(tiers: Tiers, table: TableSpec) -> list[Holding]:
+    """What is on record of storages that a table reads and of which something is held, whatever its retention is.
+
+    :raises DamagedTable: if a table that has the name of a holding table is none
+    """
+    if not is_any_holding(tiers):
+        return []
+    read = (HoldingTable(tiers, name).read() for name in _read_by(tiers, table))
+    return [holding for holding in read if holding is not None and holding.records]
+
+
+def what_is_held(tiers: Tiers, table: TableSpec) -> str:
+    """A sentence on what can be brought back of what a table reads; empty if nothing is held."""
+    for holding in read_held(tiers, table):
+        first, count = holding.records[0], len(holding.records)
+        also = "" if count == 1 else f", the first of {count} partitions"
+        return f"{first.text} is still held{also}: first, {first.how_to_restore(table)} brings it back. "
+    return ""
 
 
 def end_whole(tiers: Tiers, table: TableSpec) -> None:

@@ -14,10 +14,10 @@ from k2_offload.core.errors import InvalidSource, OffloadError, StaleWindow
 from k2_offload.core.exactly_once import FIRST_WATERMARK
 from k2_offload.core.fault_points import FaultPoint, reached
 from k2_offload.core.holding import Holding, Partition, Record, Step
-from k2_offload.core.retention import LONGEST_COMMENT, Reader, obstacle
+from k2_offload.core.retention import LONGEST_COMMENT, Reader, find_shared_day, obstacle
 from k2_offload.core.tables import TableSpec
 from k2_offload.work import held_tags
-from k2_offload.work.holding import ttl_in_the_way
+from k2_offload.work.holding import partitions_of, ttl_in_the_way
 from k2_offload.work.problems import collecting
 from k2_offload.work.proven_storage import SAFE, PartitionState, ProvenStorage
 from k2_offload.work.removal_proof import seals_of
@@ -31,26 +31,20 @@ def move_proven(storage: ProvenStorage, is_late: Callable[[], bool]) -> None:
         storage.done.problems += [f"{problem}. {SAFE}" for problem in in_the_way]
         storage.end_whole()
         return
-    columns = [table.partition_column for table in storage.tables]
-    if missing := set(columns) - set(storage.table.columns_of(storage.name)):
-        raise InvalidSource(
-            f"{storage.name}: partition_column {min(missing)} of a view on it is no column of it, so which days a "
-            f"partition holds is not known. {SAFE} Set 'retention: ttl' for the tables that read it."
-        )
+    partitions = partitions_of(storage.tiers, storage.name, storage.tables)
+    by_column = {table.partition_column: table for table in storage.tables}
+    shared = [find_shared_day(table, storage.name, partitions) for table in by_column.values()]
+    storage.done.problems += [f"{problem}. {SAFE}" for problem in shared if problem is not None]
     if not storage.dry_run:
-        _begin(
-            storage,
-        )
+        _begin(storage)
     not_whole = {record.partition_id for record in storage.known.records} | storage.held.keys()
-    partitions = storage.table.partitions(columns)
     readers = storage.proof.readers([partition.days for partition in partitions])
-    compared = 0
     for partition in partitions:
         if partition.partition_id in not_whole:
             continue
         with collecting(storage.done.problems):
             reason = obstacle(partition, partitions, readers, storage.known)
-            if reason is None and compared and is_late():
+            if reason is None and storage.done.compared and is_late():
                 reason = "there was no time to compare it; the next run does"
             if reason is None and len(storage.known.text) > LONGEST_COMMENT:
                 reason = f"{storage.table.name} has too much on record: what is held has to be dropped first"
@@ -58,7 +52,7 @@ def move_proven(storage: ProvenStorage, is_late: Callable[[], bool]) -> None:
                 storage.done.problems.append(reason)
             if reason is None and not storage.dry_run:
                 storage.check_alone()
-                compared += 1
+                storage.done.compared += 1
                 reason = _move(storage, partition, readers)
                 if reason is None:
                     continue

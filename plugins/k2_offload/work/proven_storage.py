@@ -25,6 +25,7 @@ from k2_offload.core.retention import (
     is_due,
     next_step,
     seals_obstacle,
+    shows_all,
 )
 from k2_offload.core.tables import TableSpec
 from k2_offload.work import held_tags
@@ -64,10 +65,12 @@ class Retention:
     """What became of the partitions of some storages.
 
     :param problems: what a person has to look at
+    :param compared: how many partitions were compared
     """
 
     states: list[PartitionState] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    compared: int = 0
 
 
 @dataclass
@@ -287,7 +290,7 @@ class ProvenStorage:
         raise DamagedTable(f"{lost}. Its seals were verified: the cold tier holds its rows. Its days count as gone.")
 
     def _how_to_restore(self, record: Record) -> str:
-        return f"`k2 retention {self.tables[0].name} --restore {min(record.days.values())[0]}`"
+        return record.how_to_restore(self.tables[0])
 
     def end(self, record: Record, state: str, reason: str = "", *, gone: bool, verified: bool = False) -> None:
         """Take out the tags that were set for a partition, and then its record.
@@ -337,7 +340,7 @@ class ProvenStorage:
                 )
         all_there = is_back(record, Parts((*held.digests, *in_source.digests)))
         is_whole = is_all(record, held, in_source)
-        known = self.known if is_whole else self.known.with_gone(record)
+        known = self.known.with_gone(record) if is_whole is False else self.known
         back = replace(record, step=Step.RESTORING, at=self.now)
         self.write(known.with_record(back))
         reached(FaultPoint.RETURN_RECORDED, self.name)
@@ -345,7 +348,10 @@ class ProvenStorage:
         self.tiers.clickhouse.execute(sql.move_back(self.name, partition_id))
         reached(FaultPoint.RETURNED, self.name)
         log.warning("%s %s: moved back: %s", self.name, record.text, reason)
-        self.end(back, "moved back", reason, gone=False, verified=all_there)
+        if is_whole is None:  # killed before this, the next run decides alike: see next_step
+            in_source = self.table.parts(self.name).get(partition_id, NO_PARTS)
+            is_whole = shows_all(back, in_source, self._shown(back))
+        self.end(back, "moved back", reason, gone=not is_whole, verified=all_there)
         if not is_whole:
             raise DamagedTable(
                 f"{self.name} {record.text}: it was moved back, but not all of the {record.rows:,} rows that were "

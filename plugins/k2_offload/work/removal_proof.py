@@ -146,7 +146,7 @@ class Proof:
             if shown != readable:
                 return "the tables that read it do not show all of its rows"
         if own:
-            return None
+            return self._find_elsewhere(partition, [reader.table for reader in readers if reader.table not in own])
         columns = HoldingTable(self.tiers, self.storage).stored_columns
         covered = coverage(columns, readers)
         if isinstance(covered, str):
@@ -160,6 +160,23 @@ class Proof:
                 for table in (reader.table for reader in readers)
             ],
         )
+
+    def _find_elsewhere(self, partition: Partition, views: Sequence[TableSpec]) -> str | None:
+        """Why a view may show rows of a partition as of days that were not compared; ``None`` if none does.
+
+        A view may call another column by the name of its partition column. It need not show all rows.
+        """
+        for view in views:
+            days = partition.days[view.partition_column]
+            count = sql.count_shown(view, self.storage, partition.partition_id, days)
+            [(shown, of_days)] = self.tiers.clickhouse.execute(count)
+            if shown != of_days:
+                return (
+                    f"{view.source} shows {shown - of_days:,} rows of it as of other days than its own: its "
+                    f"{view.partition_column} is not that of {self.storage}, or it is a view with SQL SECURITY "
+                    "DEFINER, of which that cannot be known"
+                )
+        return None
 
     def verify(self, cold: ColdTable, seal: Seal) -> str | None:
         """Why a sealed day may not be relied on yet; ``None`` if it may.

@@ -5,19 +5,26 @@ Why nothing is forgotten that is not proven is in :mod:`k2_offload.core.retentio
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timedelta
 
 from k2_offload.core.errors import InvalidSource, OffloadError, OtherRun, Overloaded, Refused, Unreachable
-from k2_offload.core.holding import Record
-from k2_offload.core.retention import Next
+from k2_offload.core.holding import Holding, Record
+from k2_offload.core.retention import Next, find_shared_day
 from k2_offload.core.retention_queries import holding_of
 from k2_offload.core.tables import TableSpec
-from k2_offload.work.holding import HoldingTable, check_storage, end_whole, remember_ttl, ttl_in_the_way
+from k2_offload.work.holding import (
+    check_storage,
+    end_whole,
+    partitions_of,
+    read_held,
+    remember_ttl,
+    ttl_in_the_way,
+)
 from k2_offload.work.known_seals import by_namespace, share_seals
 from k2_offload.work.problems import collecting
 from k2_offload.work.proven_moves import move_proven
-from k2_offload.work.proven_storage import SAFE, ProvenStorage, Retention
+from k2_offload.work.proven_storage import SAFE, PartitionState, ProvenStorage, Retention
 from k2_offload.work.tiers import Tiers
 
 
@@ -27,31 +34,43 @@ def remove_proven(
     """Go on with every partition of the storages of some tables that is held, and move away those that are proven.
 
     :param tables: of those with ``retention: ttl``, or whose rows may go by a clock, old days do not count as whole any
-        more
+        more; what is still held of the former is a problem
     :param dry_run: only look: what would be compared is not, and nothing is changed, in the ledger neither
-    :param budget: no other partition is compared so long after the first
+    :param budget: one partition is compared in any case, of all storages together, and no other one so long after the
+        run has begun
     :raises Unreachable: if a service is down; what is wrong with one storage alone becomes a problem
     """
     done = Retention()
     started = tiers.now()
     storages: dict[str, list[TableSpec]] = {}
-    for table in () if dry_run else tables:
+    for table in tables:
         with collecting(done.problems):
-            remember_ttl(tiers, table)
+            if not dry_run:
+                remember_ttl(tiers, table)
+            if not table.is_proven:
+                _tell_held(tiers, table, done)
     with collecting(done.problems):
         storages = _storages(tiers, tables, done.problems, dry_run=dry_run)
-    for storage, readers in storages.items():
-        for namespace, some in by_namespace(() if dry_run else readers).items():
-            with collecting(done.problems):
-                done.problems += share_seals(tiers, tiers.catalog.seals(namespace), some)
+    all_readers = [table for readers in storages.values() for table in readers]
+    for namespace, some in by_namespace(() if dry_run else all_readers).items():
+        with collecting(done.problems):
+            done.problems += share_seals(tiers, tiers.catalog.seals(namespace), some)
+    for storage in in_turn(storages, started):
         with collecting(done.problems):
             try:
-                with ProvenStorage.opened(tiers, storage, readers, done, dry_run=dry_run) as opened:
+                with ProvenStorage.opened(tiers, storage, storages[storage], done, dry_run=dry_run) as opened:
                     opened.go_on()
                     move_proven(opened, lambda: budget is not None and tiers.now() - started > budget)
             except OtherRun as other:
                 done.problems.append(str(other))
     return done
+
+
+def in_turn(storages: Iterable[str], now: datetime) -> list[str]:
+    """In an order that begins with another one each day: a run that is ended by its timeout reaches not all of them."""
+    ordered = sorted(storages)
+    first = now.toordinal() % len(ordered) if ordered else 0
+    return [*ordered[first:], *ordered[:first]]
 
 
 def restore_day(tiers: Tiers, table: TableSpec, day: date) -> Record:
@@ -61,14 +80,14 @@ def restore_day(tiers: Tiers, table: TableSpec, day: date) -> Record:
     :raises OffloadError: if none is held, or it cannot be moved back
     """
     done = Retention()
-    storage = tiers.clickhouse.storage(table)
+    storage = _storage_of(tiers, table, day)
     if storage is None:
         raise InvalidSource(f"{table.name}: which table holds the rows of {table.source} is not known. {SAFE}")
     try:
-        readers = [each for each, _ in _readers(tiers, [storage.name])[storage.name]]
+        readers = [each for each, _ in _readers(tiers, [storage])[storage]]
     except InvalidSource:
         readers = [table]
-    with ProvenStorage.opened(tiers, storage.name, readers, done, dry_run=False) as opened:
+    with ProvenStorage.opened(tiers, storage, readers, done, dry_run=False) as opened:
         for record in opened.holding.records if opened.holding is not None else ():
             if record.covers(table.partition_column, day):
                 step, held = opened.next_step(record)
@@ -79,7 +98,7 @@ def restore_day(tiers: Tiers, table: TableSpec, day: date) -> Record:
         unknown = sorted(opened.held.keys() - {record.partition_id for record in opened.known.records})
     if unknown:
         raise OffloadError(
-            f"{table.name} {day}: its rows are not on record as held, and {holding_of(storage.name)} has rows of "
+            f"{table.name} {day}: its rows are not on record as held, and {holding_of(storage)} has rows of "
             f"partition {', '.join(unknown)}, which are not on record. {SAFE} `k2 retention {table.name} --apply` "
             "brings them back, or says why not."
         )
@@ -89,25 +108,54 @@ def restore_day(tiers: Tiers, table: TableSpec, day: date) -> Record:
     )
 
 
+def _storage_of(tiers: Tiers, table: TableSpec, day: date) -> str | None:
+    """Of several that a table reads, or of one whose TTL groups rows: the one of which that day is held."""
+    if (storage := tiers.clickhouse.storage(table)) is not None:
+        return storage.name
+    for holding in read_held(tiers, table):
+        if any(record.covers(table.partition_column, day) for record in holding.records):
+            return holding.storage
+    return None
+
+
 def check_retention(tiers: Tiers, table: TableSpec) -> str | None:
     """What is wrong with a table's ``retention``; ``None`` if nothing is.
 
     :raises OffloadError: if its source does not allow it
     """
     if not table.is_proven:
-        storage = tiers.clickhouse.storage(table)
-        holding = HoldingTable(tiers, storage.name) if storage is not None else None
-        if holding is None or (held := holding.read()) is None or not held.records:
-            return None
-        return (
-            f"{table.name}: 'retention: ttl' is set, and {holding.name} still holds {held.records[0].text}, which "
-            f"nobody looks after then. No row is lost. `k2 retention {table.name} --restore DAY` brings a day back."
-        )
+        return next((_still_held(table, holding) for holding in read_held(tiers, table)), None)
     name = check_storage(tiers, table)
     for other, alone in _readers(tiers, [name])[name]:
         if not (alone and other.is_proven):
             return shared_with(other, name)
-    return ttl_in_the_way(tiers, table)
+    in_the_way = ttl_in_the_way(tiers, table)
+    return in_the_way or find_shared_day(table, name, partitions_of(tiers, name, [table]))
+
+
+def _tell_held(tiers: Tiers, table: TableSpec, done: Retention) -> None:
+    """Of a table with ``retention: ttl``: no run goes on with what is held of it."""
+    told = {state.storage for state in done.states}
+    for holding in read_held(tiers, table):
+        if holding.storage not in told:
+            done.problems.append(_still_held(table, holding))
+            done.states += (
+                PartitionState(
+                    holding.storage, record.partition_id, record.text, record.rows, record.step.value,
+                    f"'retention: ttl' is set: {record.how_to_restore(table)} brings it back", record.at,
+                )
+                for record in holding.records
+            )  # fmt: skip
+
+
+def _still_held(table: TableSpec, holding: Holding) -> str:
+    first, count = holding.records[0], len(holding.records)
+    return (
+        f"{table.name}: 'retention: ttl' is set, and {holding_of(holding.storage)} still holds {count} "
+        f"{'partition' if count == 1 else 'partitions'}, which nobody looks after then: {first.text}"
+        f"{'' if count == 1 else ' and others'}. No row is lost, and their days are neither compared nor healed. "
+        f"{first.how_to_restore(table)} brings {'it' if count == 1 else 'the first'} back."
+    )
 
 
 def _storages(

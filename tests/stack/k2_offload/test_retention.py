@@ -312,6 +312,8 @@ def test_a_cold_table_that_was_rolled_back_keeps_all_days(workbench, proven):
     assert "was not dropped" in problem
     assert "main was rolled back below the sealed snapshot" in problem
     assert f"`k2 retention {proven.storage} --restore {DAY}`" in problem
+    with pytest.raises(ExpiredRows, match=f"is still held: first, `k2 retention {proven.storage} --restore {DAY}`"):
+        proven.cycle.plan(proven.tables[0])
     restore_day(proven.tiers, proven.tables[0], DAY)
     assert proven.where[:2] == (40, 0)
     [problem] = proven.remove().problems
@@ -376,6 +378,7 @@ def test_candles_go_when_all_lengths_are_sealed(workbench):
         "trades SimpleAggregateFunction(sum, UInt64)) ENGINE = AggregatingMergeTree PARTITION BY toDate(at) "
         "ORDER BY (seconds, at, until, symbol)"
     )
+    workbench.sql(f"SYSTEM STOP MERGES {storage}")
     views = [f"{storage}_{seconds}" for seconds in (60, 3600)]
     for name in views:
         workbench.sql(
@@ -393,6 +396,20 @@ def test_candles_go_when_all_lengths_are_sealed(workbench):
     assert proven.states(later)["20260304"] == "moved back"
     fault_points.arm(None)
     assert sorted(proven.seal(later)) == [2, 22]
+
+    of_day = f"WHERE active AND table = '{storage}' AND partition_id = '20260304'"
+    [(before,)] = workbench.sql(f"SELECT sum(rows) FROM system.parts {of_day}")
+
+    def merge():
+        workbench.sql(f"SYSTEM START MERGES {storage}")
+        workbench.sql(f"OPTIMIZE TABLE {storage} PARTITION ID '20260304' FINAL")
+
+    proven.at(FaultPoint.REMOVAL_TAGGED, merge)
+    assert proven.states()["20260304"] == "moved back", "no day is gone that has fewer rows for as many candles"
+    fault_points.arm(None)
+    assert [(24,)] == workbench.sql(f"SELECT sum(rows) FROM system.parts {of_day}") != [(before,)]
+    assert HoldingTable(proven.tiers, f"k2.{storage}").read().gone == {}
+    assert proven.day().whole
     assert proven.states()["20260304"] == "held"
     assert proven.states(later + timedelta(days=3))["20260304"] == "dropped"
     proven.late()
@@ -412,6 +429,42 @@ def test_rows_that_no_table_shows_keep_their_partition(workbench):
     [problem] = remove_proven(other.tiers, [other.tables[view]]).problems
     assert problem.startswith(f"{storage}: it reads k2.{storage}, too, and 'retention: proven' is not set for it")
     assert check_retention(other.tiers, other.tables[view]) in problem
+
+
+@pytest.mark.parametrize(
+    ("shown", "sealed", "reason"),
+    [
+        ("at, sequence, symbol, price, note FROM {} WHERE symbol = 'BTC/USDT'", [20, 40], None),
+        ("taken_at AS at, sequence, symbol, price, note FROM {}", [40], "shows 40 rows of it as of other days"),
+    ],
+    ids=["less", "as of other days"],
+)
+def test_a_view_beside_its_storage_shows_rows_as_of_their_days(workbench, shown, sealed, reason):
+    """It may show less of them; as of another day, they would go before they are moved."""
+    storage = workbench.create_trades(extra=", taken_at DateTime64(6, 'UTC') DEFAULT at + INTERVAL 1 DAY")
+    workbench.sql(f"CREATE VIEW {storage}_v AS SELECT {shown.format(storage)}")
+    proven = Proven(workbench, storage, [storage, f"{storage}_v"])
+    assert sorted(proven.seal(SEALED)) == sealed
+    for _ in range(5):
+        state = proven.remove(OLD).states[0]
+    assert state.state == ("held" if reason is None else "waits")
+    assert (reason or "until") in state.reason
+    assert proven.where[:2] == ((0, 40) if reason is None else (40, 0))
+
+
+def test_days_of_another_time_zone_are_told(workbench):
+    storage = f"{workbench.name}_local"
+    workbench.sql(
+        f"CREATE TABLE {storage} (at DateTime64(6, 'Europe/Berlin'), sequence UInt64, symbol String, "
+        "price Decimal(38, 18), note Nullable(String)) ENGINE = MergeTree PARTITION BY toDate(at) ORDER BY (symbol, at)"
+    )
+    proven = Proven(workbench, storage)
+    assert check_retention(proven.tiers, proven.tables[0]) is None
+    proven.insert(NOON + timedelta(hours=11.5), 20, 10**6)
+    problem = check_retention(proven.tiers, proven.tables[0])
+    assert f"{storage}: rows of {DAY} lie in partitions 20260304 and 20260305 of k2.{storage}" in problem
+    assert proven.remove(OLD).problems == [f"{problem}. Nothing was dropped and no row is lost."]
+    assert proven.where == (60, 0, 40)
 
 
 def test_a_day_waits_for_what_people_and_views_do_to_it(workbench, proven):
@@ -444,6 +497,9 @@ def test_a_day_waits_for_what_people_and_views_do_to_it(workbench, proven):
 
     by_clock = replace(proven.tables[0], retention="ttl", warm_retention_days=30)
     assert count_days(proven.tiers, by_clock).kept.is_gone(DAY), "whatever the table file says now"
+    look = remove_proven(proven.tiers, [by_clock], dry_run=True)
+    assert look.problems == [check_retention(proven.tiers, by_clock)]
+    assert [(state.partition_id, state.state, state.rows) for state in look.states] == [("20260304", "held", 40)]
     workbench.sql(f"ALTER TABLE {holding} DROP PARTITION ID '20260304'")
     done = proven.remove()
     assert ([state.state for state in done.states], proven.tags()) == (["gone", "waits"], [])

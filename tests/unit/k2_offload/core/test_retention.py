@@ -19,6 +19,7 @@ from k2_offload.core.retention import (
     Reader,
     StoredColumn,
     coverage,
+    find_shared_day,
     hides_rows,
     is_all,
     is_doubled,
@@ -26,6 +27,7 @@ from k2_offload.core.retention import (
     next_step,
     obstacle,
     seals_obstacle,
+    shows_all,
 )
 from k2_offload.core.seals import Seal
 
@@ -99,6 +101,27 @@ def test_a_partition_goes_when_all_its_days_are_old_and_sealed():
 def test_why_a_partition_may_not_go(chosen, others, readers, holding, reason):
     found = obstacle(chosen, [chosen, *others], readers, holding)
     assert found is None if reason is None else reason in found
+
+
+@pytest.mark.parametrize(
+    ("spans", "shared"),
+    [
+        ([(1, 1), (2, 2), (3, 5)], None),
+        ([], None),
+        ([(2, 3), (1, 1), (3, 4)], (3, "p0", "p2")),
+        ([(0, 9), (1, 1)], (1, "p0", "p1")),
+        ([(0, 9), (10, 10), (11, 11)], None),
+        ([(0, 1), (2, 2), (2, 2)], (2, "p1", "p2")),
+    ],
+)
+def test_a_day_that_lies_in_several_partitions_is_found(spans, shared):
+    found = find_shared_day(SPEC, "k2.trades", [partition(f"p{number}", *span) for number, span in enumerate(spans)])
+    if shared is None:
+        assert found is None
+    else:
+        number, one, other = shared
+        assert f"trades: rows of {day(number)} lie in partitions {one} and {other} of k2.trades" in found
+        assert "PARTITION BY toDate(at, 'UTC')" in found
 
 
 DAYS = st.integers(0, 15)
@@ -231,6 +254,34 @@ def test_what_comes_back_is_all_or_counts_as_gone(step, held, in_source, rows, e
 
 
 @pytest.mark.parametrize(
+    ("step", "held", "expected"),
+    [
+        (Step.MOVING, "ab", True),
+        (Step.MOVING, "c", None),
+        (Step.RESTORING, "c", None),
+        (Step.HELD, "a", False),
+        (Step.HELD, "c", False),
+        (Step.DROPPING, "c", False),
+    ],
+)
+def test_what_may_have_been_merged_is_all_if_all_is_shown_of_it(step, held, expected):
+    record = replace(RECORD, step=step, shown={"trades": 10})
+    assert is_all(record, Parts(tuple(held), 7), NO_PARTS) is expected
+    back = Parts(tuple(held), 7)
+    assert shows_all(record, back, {"trades": 10})
+    assert not shows_all(record, back, {"trades": 9})
+    assert not shows_all(record, back, {}), "it reads the storage no more, or by other days"
+
+
+def test_rows_that_came_later_do_not_stand_for_those_that_are_held_no_more():
+    """Otherwise a heal would take the rest out of the cold table: nobody else has it."""
+    late = Parts(("c",), 50)
+    assert is_all(replace(RECORD, step=Step.HELD), Parts(("a",), 5), late) is False
+    assert is_all(replace(RECORD, step=Step.HELD, shown={"trades": 10}), Parts(("a",), 5), late) is False
+    assert is_all(replace(RECORD, step=Step.HELD), Parts(("a",), 5), Parts(("b",), 5)) is True, "back by hand"
+
+
+@pytest.mark.parametrize(
     ("held", "expected"), [("ab", False), ("aab", True), ("aabb", True), ("abcc", False), ("a", False)]
 )
 def test_parts_that_are_held_twice_are_seen(held, expected):
@@ -284,6 +335,19 @@ def test_all_rows_of_a_partition_must_be_shown():
     assert "do not show all" in hides_rows((10, 7, 1, 0), [(4, 1), (6, 7)]), "as many, and others"
     assert "look alike" in hides_rows((10, 7, 2, 0), [(10, 7)])
     assert "zero in 3 rows" in hides_rows((10, 7, 1, 3), [(10, 7)])
+
+
+def test_a_day_is_brought_back_by_the_partition_column_of_the_table_that_is_named():
+    record = replace(RECORD, days={"at": (day(4), day(4)), "taken_at": (day(1), day(2))})
+    by = {column: replace(SPEC, partition_column=column) for column in ("at", "taken_at", "new")}
+    told = {column: record.how_to_restore(table) for column, table in by.items()}
+    assert told == {
+        "at": f"`k2 retention trades --restore {day(4)}`",
+        "taken_at": f"`k2 retention trades --restore {day(1)}`",
+        "new": f"`k2 retention trades --restore {day(1)}`",
+    }
+    covered = {column: [each for each in range(6) if record.covers(column, day(each))] for column in by}
+    assert covered == {"at": [4], "taken_at": [1, 2], "new": [1, 2, 4]}, "one that was none then: all days count"
 
 
 def test_a_partition_is_held_for_days():

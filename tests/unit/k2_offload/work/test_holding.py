@@ -16,7 +16,7 @@ from k2_offload.core.holding import Holding, Kept, Record, Step
 from k2_offload.core.retention_queries import any_holding
 from k2_offload.core.ttl import Removal, Storage
 from k2_offload.work import holding
-from k2_offload.work.holding import check_storage, find_expired, read_kept, ttl_in_the_way
+from k2_offload.work.holding import check_storage, find_expired, read_kept, ttl_in_the_way, what_is_held
 from k2_offload.work.ttl import read_kept_for
 
 ENTRY = """
@@ -132,6 +132,17 @@ def test_a_day_that_was_removed_above_the_watermark_is_missed(holding, table, hi
     assert expired(holding, watermark, Looked(looked_at=NOW), table) == (watermark, high), "whatever was seen once"
     assert expired(holding, high, table=table) is None
     assert expired(holding, watermark, Looked(cleared_until=high), table) is None, "a person has accepted it"
+
+
+def test_what_is_held_is_told_before_a_gap_is_accepted_whatever_the_retention_is():
+    other = replace(RECORD, partition_id="20260305", days={"at": (date(2026, 3, 5), date(2026, 3, 5))})
+    for table in (TABLES["trades"], TTL):
+        assert what_is_held(tiers(None), table) == what_is_held(tiers(BEGUN.with_gone(RECORD)), table) == ""
+        assert what_is_held(tiers(BEGUN.with_record(RECORD)), table) == (
+            "2026-03-04 is still held: first, `k2 retention trades --restore 2026-03-04` brings it back. "
+        )
+        two = what_is_held(tiers(BEGUN.with_record(RECORD).with_record(other)), table)
+        assert two.startswith("2026-03-04 is still held, the first of 2 partitions: first, `k2 retention trades")
 
 
 def test_what_the_last_resort_has_taken_is_missed():

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from k2_offload.adapters.table_file import parse_tables
+from k2_offload.core import retention_queries as sql
 from k2_offload.core.combined_view import ViewState
 from k2_offload.core.holding import Partition, Record, Step
 from k2_offload.core.plan import PlannedColumn
@@ -85,6 +86,34 @@ def test_all_that_its_files_hold_can_be_read(why, clickhouse):
     assert why() is None
     clickhouse.mutations.append(("mutation_2.txt", "UPDATE venue = 1 WHERE 1", 0, 10**6))
     assert "a mutation that is not done yet: mutation_2.txt (UPDATE venue = 1 WHERE 1)" in why()
+
+
+ENTRY = "{}: {{layer: bronze, source: k2.{}, target: cold.{}, timestamp_column: at, retention: proven}}"
+VIEWED = parse_tables(f"tables: {{{ENTRY.format(*['trades'] * 3)}, {ENTRY.format('viewed', 'v', 'v')}}}")
+
+
+@pytest.mark.parametrize(
+    ("shown", "why"),
+    [
+        ((10, 10), None),
+        ((4, 4), None),
+        ((0, 0), None),
+        ((10, 0), "k2.v shows 10 rows of it as of other days than its own: its at is not that of k2.trades"),
+        ((4, 3), "k2.v shows 1 rows of it as of other days"),
+    ],
+    ids=["all", "some", "none", "of other days", "one of another day"],
+)
+def test_rows_that_a_view_beside_its_storage_shows_as_of_other_days_keep_their_partition(shown, why):
+    """Nothing of those days was compared in the cold table of the view."""
+    asked = {
+        sql.count_source(VIEWED["trades"], (DAY, DAY)): [(10,)],
+        sql.count_shown(VIEWED["viewed"], "k2.trades", "20260304", (DAY, DAY)): [shown],
+    }
+    proof = Proof(SimpleNamespace(clickhouse=SimpleNamespace(execute=asked.pop)), "k2.trades", [], NOW, lambda: None)
+    readers = [replace(READER, table=table) for table in VIEWED.by_name.values()]
+    found = proof.find_hidden(PARTITION, readers, 10)
+    assert found is None if why is None else why in found
+    assert asked == {}
 
 
 def test_mutations_that_nobody_has_seen_are_found(clickhouse):

@@ -25,11 +25,12 @@ from k2_offload.core.holding import Holding, Partition, Parts, Record, Step
 from k2_offload.core.retention import Reader
 from k2_offload.core.seals import Seal
 from k2_offload.core.ttl import Removal, Storage
-from k2_offload.work import held_tags, holding, proven_moves, proven_storage, retention
+from k2_offload.work import held_tags, holding, known_seals, proven_moves, proven_storage, retention
 from k2_offload.work.holding import HoldingTable
+from k2_offload.work.known_seals import share_seals
 from k2_offload.work.proven_moves import move_proven
 from k2_offload.work.proven_storage import ProvenStorage, Retention
-from k2_offload.work.retention import remove_proven, restore_day
+from k2_offload.work.retention import check_retention, remove_proven, restore_day
 
 ENTRY = """
 tables:
@@ -62,6 +63,7 @@ class FakeClickHouse:
         self.in_both = 0
         self.done = []
         self.known_structure = [("at", "DateTime")]
+        self.shown = None
         self.known_column_ttls = {}
 
     def storage(self, table):  # noqa: ARG002
@@ -88,8 +90,9 @@ class FakeClickHouse:
             return self.known_structure
         if statement == sql.count_in_both("k2.trades", ID):
             return [(self.in_both,)]
-        if statement == sql.count_source(TRADES, (DAY, DAY)):
-            return [(sum(self.tables["k2.trades"].values()),)]
+        if statement.startswith(sql.count_source(TRADES, (DAY, DAY)).partition(" WHERE ")[0]):
+            rows = sum(self.tables["k2.trades"].values())
+            return [(rows if self.shown is None else min(rows, self.shown),)]
         if statement == sql.move_back("k2.trades", ID):
             self.tables["k2.trades"] |= self.tables[HOLDING]
             self.tables[HOLDING] = {}
@@ -153,14 +156,15 @@ class Kept:
         monkeypatch.setattr(proven_storage, "Proof", lambda *_: self.proof)
         monkeypatch.setattr(proven_moves, "ttl_in_the_way", lambda *_: "not looked at")
 
-    def move_proven(self, monkeypatch, holding=None):
+    def move_proven(self, monkeypatch, holding=None, parts=(("a", 10),)):
         """Nothing is in the way of moving the one partition of the storage."""
+        partition = replace(PARTITION, parts=tuple(name for name, _ in parts), rows=sum(rows for _, rows in parts))
         monkeypatch.setattr(proven_moves, "ttl_in_the_way", lambda *_: None)
         monkeypatch.setattr(proven_moves, "obstacle", lambda *_: None)
         monkeypatch.setattr(proven_storage.HoldingTable, "prepare", lambda _, holding, *__: holding)
-        monkeypatch.setattr(proven_storage.HoldingTable, "partitions", lambda *_: [PARTITION])
+        monkeypatch.setattr(proven_storage.HoldingTable, "partitions", lambda *_: [partition])
         self.clickhouse.holding = Holding("k2.trades", date(2026, 3, 1))
-        self.clickhouse.tables = {"k2.trades": {"a": 10}, HOLDING: holding or {}}
+        self.clickhouse.tables = {"k2.trades": dict(parts), HOLDING: holding or {}}
         done = remove_proven(self.tiers, [TRADES])
         return [(state.state, state.reason) for state in done.states], done.problems
 
@@ -339,6 +343,65 @@ def test_what_is_merged_where_it_was_is_no_days_loss(kept, step):
         kept.clickhouse.tables = {"k2.trades": {"merged": shown}, HOLDING: {}}
         assert kept.remove()[0] == states
     assert (kept.clickhouse.holding.records, kept.clickhouse.holding.gone) == ((), {})
+
+
+@pytest.fixture
+def merged(kept, monkeypatch):
+    """Moves candles whose two parts are merged after they were compared: one part with so many rows, fewer than both.
+
+    Then nothing else is moved.
+    """
+
+    def move(rows):
+        def merge(_):
+            kept.clickhouse.tables["k2.trades"] = {"ab": rows}
+
+        kept.clickhouse.shown = 10
+        kept.tiers.catalog.tags = lambda _: SimpleNamespace(release=kept.release, hold=merge)
+        try:
+            states, problems = kept.move_proven(monkeypatch, parts=(("a", 8), ("b", 6)))
+        finally:
+            monkeypatch.setattr(proven_moves, "ttl_in_the_way", lambda *_: "not looked at")
+        assert kept.clickhouse.holding.records == ()
+        return [state for state, _ in states], problems
+
+    return move
+
+
+def test_candles_that_were_merged_before_they_were_moved_are_known_by_what_is_shown(kept, merged):
+    assert merged(10) == (["moved back"], [])
+    assert (kept.clickhouse.done, kept.clickhouse.tables["k2.trades"]) == (["moved", "moved back"], {"ab": 10})
+    assert kept.clickhouse.holding.gone == {}
+    states, [problem] = merged(9)
+    assert "it was moved back, but not all of the 14 rows" in problem
+    assert (states, kept.clickhouse.holding.gone) == (["moved back"], {"at": ((DAY, DAY),)})
+
+
+@pytest.mark.parametrize("point", [FaultPoint.RETURN_RECORDED, FaultPoint.RETURNED])
+@pytest.mark.parametrize("rows", [10, 9])
+def test_nor_are_they_gone_if_the_run_dies_before_that_is_known(kept, merged, monkeypatch, point, rows):
+    def kill(reached, _):
+        if reached is point:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(proven_storage, "reached", kill)
+        with pytest.raises(KeyboardInterrupt):
+            merged(rows)
+    assert (kept.clickhouse.holding.records[0].step, kept.clickhouse.holding.gone) == (Step.RESTORING, {})
+    states, problems = kept.remove()
+    assert kept.clickhouse.tables == {"k2.trades": {"ab": rows}, HOLDING: {}}
+    assert (problems == []) is (rows == 10)
+    assert kept.clickhouse.holding.kept("at").is_gone(DAY) is (rows == 9)
+    assert (
+        states
+        == {
+            (10, FaultPoint.RETURN_RECORDED): ["moved back"],
+            (10, FaultPoint.RETURNED): ["is where it was"],
+            (9, FaultPoint.RETURN_RECORDED): ["moved back"],
+            (9, FaultPoint.RETURNED): [],  # a person decides
+        }[rows, point]
+    )
 
 
 def test_a_mutation_that_missed_moved_rows_is_told(kept, monkeypatch):
@@ -547,6 +610,159 @@ def test_a_holding_table_is_made_by_who_has_the_lock(kept):
 
 def test_a_setting_that_only_begins_alike_is_set():
     first, second = "max_bytes_to_merge_at_max_space_in_pool = 1", "max_bytes_to_merge_at_min_space_in_pool = 1"
-    assert sql.prepare_holding("k2.trades", f"MergeTree SETTINGS {first}, {second}", has_ttl=False) == []
-    [changed] = sql.prepare_holding("k2.trades", f"MergeTree SETTINGS {first}0, {second}", has_ttl=False)
+    others = f"{second}, min_age_to_force_merge_seconds = 0"
+    assert sql.prepare_holding("k2.trades", f"MergeTree SETTINGS {first}, {others}", has_ttl=False) == []
+    [changed] = sql.prepare_holding("k2.trades", f"MergeTree SETTINGS {first}0, {others}", has_ttl=False)
     assert changed.endswith(f"MODIFY SETTING {first}")
+
+
+def test_what_is_held_is_not_merged_however_old_it_is():
+    """Nor by a setting of the storage, which the holding table is made with."""
+    both = "max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1"
+    own = "min_age_to_force_merge_on_partition_only = 1, min_age_to_force_merge_seconds = 3600"
+    [changed] = sql.prepare_holding("k2.trades", f"MergeTree SETTINGS {both}, {own}", has_ttl=False)
+    assert changed.endswith("MODIFY SETTING min_age_to_force_merge_seconds = 0")
+
+
+BY_CLOCK = parse_tables(ENTRY.replace("retention: proven", "retention: ttl"))
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_what_is_held_of_a_table_that_is_proven_no_more_is_told_until_it_is_back(kept, dry_run):
+    kept.tiers.tables = BY_CLOCK
+    trades = BY_CLOCK["trades"]
+    done = remove_proven(kept.tiers, [trades, replace(trades, name="the_same_source")], dry_run=dry_run)
+    [problem], [state] = done.problems, done.states
+    assert (state.storage, state.partition_id, state.state, state.rows) == ("k2.trades", ID, "held", 10)
+    told = "`k2 retention trades --restore 2026-03-04` brings it back"
+    assert state.reason == f"'retention: ttl' is set: {told}"
+    assert f"{HOLDING} still holds 1 partition, which nobody looks after then: 2026-03-04. No row is lost" in problem
+    assert problem == check_retention(kept.tiers, trades)
+    assert told in problem
+    assert kept.clickhouse.done == []
+
+    restore_day(kept.tiers, trades, DAY)
+    assert remove_proven(kept.tiers, [trades], dry_run=dry_run) == Retention()
+    assert check_retention(kept.tiers, trades) is None
+    assert (kept.clickhouse.done, kept.tags) == (["moved back"], [])
+
+
+def test_what_is_held_comes_back_whatever_its_table_reads_by_then(kept):
+    """A TTL that groups rows, or a view that reads another table, too."""
+    kept.tiers.tables = BY_CLOCK
+    kept.clickhouse.storage = lambda _: None
+    kept.clickhouse.reads = lambda _: ({"k2.trades"}, set())
+    kept.clickhouse.read_by = lambda _: {"k2.trades"}
+    [problem] = remove_proven(kept.tiers, [BY_CLOCK["trades"]]).problems
+    assert "`k2 retention trades --restore 2026-03-04` brings it back" in problem
+    with pytest.raises(InvalidSource, match=r"which table holds the rows of k2\.trades is not known"):
+        restore_day(kept.tiers, BY_CLOCK["trades"], DAY + timedelta(days=1))
+    restore_day(kept.tiers, BY_CLOCK["trades"], DAY)
+    assert kept.clickhouse.done == ["moved back"]
+
+
+def test_the_command_that_is_told_brings_the_partition_back(kept):
+    """Where its days by two columns differ, and where the partition column is another one now."""
+    later = DAY + timedelta(days=1)
+    record = replace(RECORD, days={"taken_at": (later, later), "at": (DAY, DAY)})
+    kept.clickhouse.holding = Holding("k2.trades", date(2026, 3, 1)).with_record(record)
+    kept.tiers.tables = parse_tables(ENTRY.replace("timestamp_column: at", "timestamp_column: taken_at"))
+    kept.while_verified = lambda: "it was healed since it was sealed."
+    done = remove_proven(kept.tiers, [kept.tiers.tables["trades"]])
+    assert any(f"`k2 retention trades --restore {later}` brings it back" in each for each in done.problems)
+    with pytest.raises(OffloadError, match="its rows are not held"):
+        restore_day(kept.tiers, kept.tiers.tables["trades"], DAY)
+    restore_day(kept.tiers, kept.tiers.tables["trades"], later)
+    assert kept.clickhouse.done == ["moved back"]
+
+
+def test_a_day_comes_back_although_the_partition_column_is_another_one_now(kept):
+    kept.tiers.tables = parse_tables(f"{ENTRY}    partition_column: other\n")
+    restore_day(kept.tiers, kept.tiers.tables["trades"], DAY)
+    assert (kept.clickhouse.done, kept.clickhouse.holding.gone) == (["moved back"], {})
+
+
+@pytest.fixture
+def two(kept, monkeypatch):
+    """Two storages of one namespace, each with a partition that may be compared, and is not what was sealed."""
+    kept.tiers.tables = parse_tables(ENTRY + ENTRY.partition("tables:")[2].replace("trades", "quotes"))
+    kept.clickhouse.storage = lambda table: Storage(table.source, ())
+    kept.asked = []
+
+    @contextmanager
+    def opened(tiers, name, tables, done, *, dry_run):
+        kept.asked.append(name)
+        yield SimpleNamespace(
+            tiers=tiers, name=name, tables=tables, done=done, dry_run=dry_run, known=Holding(name, DAY),
+            held={}, go_on=lambda: None, check_alone=lambda: None, proof=kept.proof, holding=Holding(name, DAY),
+            table=SimpleNamespace(prepare=lambda before, _: before), write=lambda _: None, now=NOW,
+        )  # fmt: skip
+
+    kept.proof.prove = lambda *_: ({}, "it is not what was sealed")
+    monkeypatch.setattr(ProvenStorage, "opened", opened)
+    monkeypatch.setattr(proven_moves, "ttl_in_the_way", lambda *_: None)
+    monkeypatch.setattr(proven_moves, "obstacle", lambda *_: None)
+    monkeypatch.setattr(proven_moves, "partitions_of", lambda *_: [PARTITION])
+    monkeypatch.setattr(retention, "remember_ttl", lambda *_: None)
+    return kept
+
+
+def test_seals_are_read_once_for_all_storages_of_a_namespace(two, monkeypatch):
+    read = []
+    lake = SimpleNamespace(read=lambda: read.append("the lake") or ([], []))
+    two.tiers.catalog.seals = lambda namespace: read.append(namespace) or lake
+    monkeypatch.setattr(retention, "share_seals", share_seals)
+    monkeypatch.setattr(
+        known_seals, "LedgerSeals", lambda _: SimpleNamespace(read=lambda names: read.append(names) or [])
+    )
+    remove_proven(two.tiers, two.tiers.tables.select([]), dry_run=True)
+    assert (sorted(two.asked), read) == (["k2.quotes", "k2.trades"], [])
+    remove_proven(two.tiers, two.tiers.tables.select([]))
+    assert read == ["cold", "the lake", ["trades", "quotes"]]
+
+
+def test_the_time_to_compare_is_that_of_all_storages(two):
+    times = (NOW + timedelta(seconds=number) for number in range(100))
+    two.tiers.now = lambda: next(times)
+    done = remove_proven(two.tiers, two.tiers.tables.select([]), budget=timedelta(0))
+    assert [state.reason for state in done.states] == [
+        "it is not what was sealed",
+        "there was no time to compare it; the next run does",
+    ]
+
+
+def test_another_storage_comes_first_each_day(two):
+    first = []
+    for number in range(3):
+        two.tiers.now = lambda: NOW + timedelta(days=number)  # noqa: B023 - called at once
+        two.asked.clear()
+        remove_proven(two.tiers, two.tiers.tables.select([]), dry_run=True)
+        assert sorted(two.asked) == ["k2.quotes", "k2.trades"]
+        first.append(two.asked[0])
+    assert first[0] == first[2] != first[1]
+
+
+def test_days_that_lie_in_several_partitions_are_told(kept, monkeypatch):
+    other = replace(PARTITION, partition_id="20260305", days={"at": (DAY, DAY + timedelta(days=1))})
+    monkeypatch.setattr(HoldingTable, "prepare", lambda _, holding, *__: holding)
+    kept.clickhouse.holding = Holding("k2.trades", date(2026, 3, 1))
+    kept.clickhouse.tables = {"k2.trades": {"a": 10}, HOLDING: {}}
+    told = f"trades: rows of {DAY} lie in partitions {ID} and 20260305 of k2.trades"
+    monkeypatch.setattr(HoldingTable, "partitions", lambda *_: [PARTITION, other])
+    monkeypatch.setattr(retention, "ttl_in_the_way", lambda *_: None)
+    assert told in check_retention(kept.tiers, TRADES)
+    monkeypatch.setattr(proven_moves, "ttl_in_the_way", lambda *_: None)
+    for dry_run in (True, False):
+        [problem] = remove_proven(kept.tiers, [TRADES], dry_run=dry_run).problems
+        assert told in problem
+        assert problem.endswith("which needs another table. Nothing was dropped and no row is lost.")
+    monkeypatch.setattr(HoldingTable, "partitions", lambda *_: [PARTITION])
+    assert check_retention(kept.tiers, TRADES) is None
+    assert remove_proven(kept.tiers, [TRADES], dry_run=True).problems == []
+
+
+def test_a_partition_column_that_the_storage_has_not_got_is_told(kept, monkeypatch):
+    table = parse_tables(f"{ENTRY}    partition_column: other\n")["trades"]
+    monkeypatch.setattr(retention, "ttl_in_the_way", lambda *_: None)
+    with pytest.raises(InvalidSource, match="partition_column other of a view on it is no column of it"):
+        check_retention(kept.tiers, table)
