@@ -100,5 +100,5 @@ def test_maintenance_whose_commit_is_denied(lake, workbench, scattered, denied):
     assert (lost.fired, done.problems, done.after.files) == (1, (), 2)
     assert workbench.cold_rows(table) == rows
     assert workbench.files_referred_to(table) <= workbench.files_on_disk(table)
-    move(workbench, table, 21, 10**6)
+    move(workbench, table, 21)
     workbench.check(workbench.cycle(workbench.spec(table), now=LATER), [table])

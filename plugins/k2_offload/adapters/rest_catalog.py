@@ -13,7 +13,9 @@ from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import CommitTableResponse
 from pyiceberg.table.update import AddSnapshotUpdate
+from requests import ConnectionError as RequestFailed
 from requests import PreparedRequest, Response, Session
+from urllib3.exceptions import ProtocolError
 
 from k2_offload.core.limits import CATALOG_SECONDS, CONNECT_SECONDS
 
@@ -68,4 +70,12 @@ def _send(
 ) -> Response:
     # A file of the connection's; requests would prefer one that REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names.
     trust = {"verify": session.verify} if isinstance(session.verify, str) else {}
-    return send(request, **options | trust | {"timeout": (CONNECT_SECONDS, CATALOG_SECONDS)})
+    options |= trust | {"timeout": (CONNECT_SECONDS, CATALOG_SECONDS)}
+    try:
+        return send(request, **options)
+    except RequestFailed as error:
+        # A proxy closes a connection on which nothing was asked for a minute, while ClickHouse compares, say. A question
+        # may be asked again over a new one; a commit may have been heard.
+        if request.method != "GET" or not any(isinstance(each, ProtocolError) for each in error.args):
+            raise
+        return send(request, **options)

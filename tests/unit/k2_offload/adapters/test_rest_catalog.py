@@ -19,6 +19,7 @@ from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.schema import Schema
 from pyiceberg.table import CommitTableRequest
 from pyiceberg.types import NestedField, TimestamptzType
+from requests import ConnectionError as RequestFailed
 from requests.adapters import HTTPAdapter
 
 from k2_offload.adapters import rest_catalog
@@ -98,6 +99,44 @@ class EmptyCatalog(BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         pass
+
+
+class ImpatientCatalog(EmptyCatalog):
+    """One that keeps connections, and closes each when something else is asked on it."""
+
+    protocol_version = "HTTP/1.1"
+    asked: list[str]
+
+    def handle_one_request(self):
+        if getattr(self, "is_used", False):
+            self.rfile.peek(1)
+            self.close_connection = True
+            return
+        self.is_used = True
+        super().handle_one_request()
+
+    def do_GET(self):
+        self.asked.append(self.path)
+        super().do_GET()
+
+    def do_POST(self):
+        self.asked.append(self.path)
+        self.close_connection = True
+
+
+def test_a_question_on_a_connection_that_was_closed_meanwhile_is_asked_again_and_a_commit_is_not(monkeypatch):
+    monkeypatch.setattr(ImpatientCatalog, "asked", [], raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), ImpatientCatalog) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"http://127.0.0.1:{server.server_port}"
+        catalog = rest_catalog.LimitedRestCatalog("lake", uri=host)
+        catalog.list_namespaces()
+        catalog.list_namespaces()
+        asked = len(ImpatientCatalog.asked)
+        with pytest.raises(RequestFailed):
+            catalog.create_namespace("cold")
+        assert len(ImpatientCatalog.asked) == asked
+        server.shutdown()
 
 
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
