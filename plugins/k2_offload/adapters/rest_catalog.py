@@ -74,8 +74,8 @@ def _send(
     try:
         return send(request, **options)
     except RequestFailed as error:
-        # A proxy closes a connection on which nothing was asked for a minute, while ClickHouse compares, say. A question
-        # may be asked again over a new one; a commit may have been heard.
+        # A proxy closes a connection on which nothing was asked for a minute, as while ClickHouse compares.
+        # A question may be asked again over a new one; a commit may have been heard.
         if request.method != "GET" or not any(isinstance(each, ProtocolError) for each in error.args):
             raise
         return send(request, **options)
