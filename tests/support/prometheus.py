@@ -39,7 +39,7 @@ def program(name: str) -> str:
 
 
 def shorten(rules: str, divisor: int) -> str:
-    """The same rules, for which less time has to pass: ``for``, ranges, offsets and Alertmanager's waits are divided.
+    """The same rules, for which less time has to pass: ``for``, ranges, offsets, intervals and Alertmanager's waits.
 
     :param rules: a file of Prometheus or Alertmanager
     """
@@ -48,7 +48,7 @@ def shorten(rules: str, divisor: int) -> str:
         milliseconds = max(int(found[2]) * _SECONDS[found[3]] * 1000 // divisor, 1000)
         return f"{found[1]}{milliseconds}ms"
 
-    return re.sub(r"(\bfor: |\bgroup_\w+: |\[|\boffset )(\d+)([smhd])\b", divided, rules)
+    return re.sub(r"(\bfor: |\binterval: |\bgroup_\w+: |\[|\boffset )(\d+)([smhd])\b", divided, rules)
 
 
 class Prometheus:

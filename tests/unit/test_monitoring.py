@@ -176,12 +176,17 @@ def test_each_scenario_goes_by_a_section_of_the_runbooks() -> None:
 
 def test_durations_of_rules_are_shortened_and_thresholds_are_not() -> None:
     rules = yaml.safe_load(shorten(RULES_FILE.read_text(), 300))
-    [group] = [group for group in rules["groups"] if group["name"] == "k2_offload_rows"]
-    by_name = {rule["alert"]: rule for rule in group["rules"] if "alert" in rule}
+    by_name = {rule["alert"]: rule for group in rules["groups"] for rule in group["rules"] if "alert" in rule}
     assert by_name["K2RowsExpireSoon"]["for"] == "1000ms"
     assert by_name["K2RowsExpireSoon"]["expr"] == ALERTS["K2RowsExpireSoon"]["expr"]
     assert by_name["K2RowsMissed"]["expr"] == "k2:gaps:max - last_over_time(k2:gaps:max[4320000ms] offset 12000ms) > 0"
     assert "offset 48000ms" in by_name["K2ComparisonOverdue"]["expr"]
+
+
+def test_what_reads_the_samples_of_days_is_not_asked_at_every_scrape() -> None:
+    for group in RULES["groups"]:
+        days = [int(found) for rule in group["rules"] for found in re.findall(r"\[(\d+)d\]", rule["expr"])]
+        assert max(days, default=0) <= 1 or group["interval"] == "5m", group["name"]
 
 
 def test_each_alert_fires_when_it_should_and_none_in_normal_operation() -> None:

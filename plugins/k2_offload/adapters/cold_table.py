@@ -173,7 +173,12 @@ class ColdTable:
     @_told
     def rows_within(self, column: str, window: Window) -> int:
         """How many rows it holds of a range of times, read from the data of files whose bounds leave that open."""
-        row_filter = f"\"{column}\" >= '{window.low.isoformat()}' and \"{column}\" < '{window.high.isoformat()}'"
+        from pyiceberg.expressions import And, GreaterThanOrEqual, LessThan, Reference  # noqa: PLC0415
+        from pyiceberg.expressions.literals import literal  # noqa: PLC0415
+
+        # No text: its parser does not know all names.
+        time, low, high = Reference(column), literal(window.low.isoformat()), literal(window.high.isoformat())
+        row_filter = And(GreaterThanOrEqual(term=time, value=low), LessThan(term=time, value=high))
         batches = self._table.scan(row_filter, selected_fields=(column,)).to_arrow_batch_reader()
         return sum(batch.num_rows for batch in batches)
 

@@ -61,7 +61,8 @@ class LimitedRestCatalog(RestCatalog):
 
 
 def _limit(session: Session) -> None:
-    for adapter in session.adapters.values():
+    new = (each for each in session.adapters.values() if not isinstance(each.send, partial))
+    for adapter in new:
         adapter.send = partial(_send, adapter.send, session)  # type: ignore[method-assign]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 _INTERVAL = re.compile(r"(\d+) ?(s|m|h)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -12,6 +13,8 @@ _FIELDS = 5
 _LOOKED_AT = 200
 _FEW, _WEEKS = 12, timedelta(days=9)
 _SOME_DAY = datetime(2026, 1, 1, tzinfo=UTC)
+
+MANY = 3
 
 FORMS = (
     "a cron expression of five fields, as */5 * * * *, or an interval of whole minutes that divides an hour, or of "
@@ -52,6 +55,17 @@ def shortest_pause(cron: str) -> timedelta:
     return min(_pauses(cron, _LOOKED_AT, timedelta(0)))
 
 
+def missed_cycles(cron: str, since: datetime, now: datetime) -> int:
+    """How many cycles should have begun in ``(since, now]``; :data:`MANY` stands for that and more."""
+    from croniter import croniter  # noqa: PLC0415
+
+    times, missed = croniter(cron, since), 0
+    while missed < MANY and times.get_next(datetime) <= now:
+        missed += 1
+    return missed
+
+
+@cache
 def longest_pause(cron: str) -> timedelta:
     """The most time between the beginnings of two cycles, of the first weeks of some year: nights, and days off."""
     return max(_pauses(cron, _FEW, _WEEKS))

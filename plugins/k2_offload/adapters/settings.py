@@ -30,6 +30,10 @@ backend, too."""
 _OLDEST_AIRFLOW = (3, 3)
 
 
+USUAL_SCHEDULE = "*/15 * * * *"
+"""A cycle every quarter of an hour."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Section ``[k2_offload]`` of ``airflow.cfg`` (or ``AIRFLOW__K2_OFFLOAD__…``); see docs/configuration.md.
@@ -67,7 +71,7 @@ class Settings:
     cold_reader: str = "clickhouse"
     parallel_tables: int = 4
     task_timeout_seconds: int = TASK_SECONDS
-    schedule: str = "*/15 * * * *"
+    schedule: str = USUAL_SCHEDULE
     report_folder: str = ""
     log_format: str = "text"
     notify_conn_id: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typer
+from rich.markup import escape
 
 from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.cli.console import (
@@ -102,10 +103,12 @@ def _explain(table: str, found: ColdReading) -> str:
             f"lie below it by that are left out, and `k2 backfill {table}` brings them. {_given_up(table, found)}"
             "A snapshot without rows records that."
         )
-    if found.adopt is not None and found.late is not None:
+    if found.adopt is not None and found.old_column is not None:
+        unknown = f"An unknown number of rows, as {escape(found.old_column)} has gone from the source,"
+        late = unknown if found.late is None else f"[bold]{found.late:,} rows[/bold]"
         return (
             f"The next cycle goes on at {format_time(found.watermark)} by the new timestamp column. "
-            f"[bold]{found.late:,} rows[/bold] in ClickHouse that were not moved lie below it: no window moves them. "
+            f"{late} in ClickHouse that were not moved lie below it: no window moves them. "
             "k2_reconcile heals those of days that ClickHouse holds as a whole; nothing brings the others, and `k2 "
             f"status` does not count them as late. {_given_up(table, found)}A snapshot without rows records where the "
             "table ends."

@@ -49,7 +49,7 @@ from k2_offload.core.exactly_once import (
     ancestors,
     signed,
 )
-from k2_offload.core.skips import Skips, covers, intersect
+from k2_offload.core.skips import Skips, covers, intersect, merge
 from k2_offload.core.windows import Window, format_time, parse_time
 
 
@@ -152,13 +152,15 @@ def keep_left_out(told: Skips, window: Window, count: Callable[[Window], int]) -
     """What may be brought after a person has taken a table as it is, because its history cannot say what it holds.
 
     Of a range that the table holds no row of, none can be brought twice, whatever has become of the snapshot that says
-    so. All other ranges are dropped.
+    so: neither of one that was left out, nor of one that was brought and rolled back. All other ranges are dropped.
 
     :param told: on the column that windows are cut on
     :param window: what the table is taken to hold; whatever lies above it is moved by the next windows
     :param count: how many rows the table holds of a range
     """
-    return Skips(tuple(each for each in intersect(told.left_out, window) if not count(each)), told.filled)
+    emptied = [each for each in told.filled if each.rows and not count(each)]
+    left_out = merge(each for each in intersect([*told.left_out, *emptied], window) if not count(each))
+    return Skips(left_out, tuple(each for each in told.filled if each not in emptied))
 
 
 def decide_backfill(

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime, timedelta
 
 from k2_offload.core.day_comparison import TTL_MARGIN, Verdict, day_window
@@ -69,7 +69,8 @@ class ViewState:
             values = json.loads(comment)
             read = {name: parse_time(values[name]) for name in ("boundary", "valid_until")}
             ranges = {name: tuple(values.get(name, ())) for name in ("accepted_missed", "accepted_skipped")}
-            state = ViewState(**(values | read | ranges))
+            known = {each.name for each in fields(ViewState)}  # a newer version may keep more
+            state = ViewState(**{name: value for name, value in (values | read | ranges).items() if name in known})
             state.skipped_then()
             return state
         except (AttributeError, KeyError, TypeError) as error:

@@ -23,6 +23,10 @@ def dag_id(layer: str) -> str:
     return f"k2_offload_{layer}"
 
 
+LAYER_DAGS = frozenset(map(dag_id, LAYERS))
+"""Those that move rows, by the schedule of the settings."""
+
+
 def attempt_seconds(dag: str, task_seconds: int) -> int:
     """How long one attempt of a task of this DAG may take.
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from k2_offload.core.failure_kinds import failure_kind
-from k2_offload.core.lag import USUAL_PAUSE, lag_target, later_by
+from k2_offload.core.lag import lag_target, later_by
 from k2_offload.core.needs import (
     COMPARED_WITHIN,
     DIFFERENCES,
@@ -54,7 +54,7 @@ def diagnose(seen: Observation, paused: Mapping[str, bool | None]) -> Iterator[F
     yield _clock(seen.clock_seconds)
     yield _disk(seen)
     for dag in seen.dags:
-        wrong = list(judge_runs(dag, paused.get(dag.dag_id), seen.at, seen.pause))
+        wrong = list(judge_runs(dag, paused.get(dag.dag_id), seen.at))
         yield from wrong or [Finding("runs", State.OK, "as scheduled", dag.dag_id)]
     for check, judge in _table_checks(seen.pause).items():
         concerned = [table for table in seen.tables if _concerns(check, table)]
@@ -121,20 +121,17 @@ def _disk(seen: Observation) -> Finding:
     return Finding("disk", state, found, "", "make room, then k2 maintain", "maintenance.md#the-disk-is-full")
 
 
-def judge_runs(
-    dag: DagObservation, paused: bool | None, now: datetime, pause: timedelta = USUAL_PAUSE
-) -> Iterator[Finding]:
+def judge_runs(dag: DagObservation, paused: bool | None, now: datetime) -> Iterator[Finding]:
     """What is wrong with the runs of one DAG; the page says it, too.
 
     :param paused: ``None`` if Airflow does not know the DAG
-    :param pause: the longest one between two cycles; a longer one than usual makes what depends on it later
     """
     page, layer = "offload-failure.md#no-run-starts", dag.dag_id.startswith("k2_offload_")
     if paused is None:
         yield _red("runs", "Airflow does not know it", dag.dag_id, "airflow dags list-import-errors", page)
     elif paused:
         yield _red("runs", "paused", dag.dag_id, f"airflow dags unpause {dag.dag_id}", page)
-    elif layer and (dag.last_start is None or now - dag.last_start > max(2 * pause, HOUR / 2)):
+    elif layer and (dag.last_start is None or (now - dag.last_start > HOUR / 2 and dag.missed not in (0, 1))):
         ago = "never" if dag.last_start is None else f"{show_duration(now - dag.last_start)} ago"
         yield _red("runs", f"the last run began {ago}", dag.dag_id, "is the scheduler up? k2 run", page)
     if layer and dag.active_since is not None and now - dag.active_since > timedelta(minutes=10):

@@ -121,7 +121,9 @@ def find_given_up(gaps: Sequence[Gap], before: Skips, after: Skips, dropped: Seq
         if parts and gap.rows != 0:
             brought = sum(each.rows for each in before.filled if covers([gap.window], each))
             is_all = not subtract(intersect(before.left_out, gap.window), parts)
-            rows = (gap.rows or 0) - brought if is_all else 0
+            crossing = (each for each in before.filled if not covers([gap.window], each))
+            is_known = is_all and not any(intersect([each], gap.window) for each in crossing)
+            rows = (gap.rows or 0) - brought if is_known else 0
             found.append(GivenUp(parts[0].low, parts[-1].high, rows if rows > 0 else None))
     found += [GivenUp(each.low, each.high, None) for each in subtract(dropped, [gap.window for gap in skipped])]
     still = [short for short, _ in _brought_short(_skipped(gaps, after), after)]

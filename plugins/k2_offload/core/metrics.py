@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 
-from k2_offload.core.dag_ids import dag_id
 from k2_offload.core.failure_kinds import FAILURE_KINDS, failure_kind
 from k2_offload.core.gaps import GapKind, count_missed
 from k2_offload.core.lag import lag_target
@@ -23,7 +22,6 @@ from k2_offload.core.observation import (
     TableObservation,
     UnequalDay,
 )
-from k2_offload.core.tables import LAYERS
 
 
 class Kind(StrEnum):
@@ -174,8 +172,6 @@ def _maintained(table: TableObservation) -> float | None:
 def _age(since: datetime | None, now: datetime) -> float:
     return 0.0 if since is None else max(now - since, timedelta(0)).total_seconds()
 
-
-_LAYER_DAGS = frozenset(map(dag_id, LAYERS))
 
 METRICS: tuple[Metric, ...] = (
     _metric("k2_observation_timestamp_seconds", "When everything was looked at last.", lambda seen: _seconds(seen.at)),
@@ -438,12 +434,10 @@ METRICS: tuple[Metric, ...] = (
         "When the oldest of these was made. Missing if there is none.",
         lambda table: _seconds(table.history.oldest_staged) if table.history else None,
     ),
-    Metric(
-        "k2_longest_pause_seconds",
-        Kind.GAUGE,
-        "The longest time between the beginnings of two runs of a layer's DAG, by the schedule.",
-        ("dag",),
-        lambda seen: (((dag.dag_id,), seen.pause.total_seconds()) for dag in seen.dags if dag.dag_id in _LAYER_DAGS),
+    _of_dags(
+        "k2_runs_missed",
+        "How many runs of a layer's DAG should have begun since its newest one, by the schedule; 3 stands for more.",
+        lambda dag, _: dag.missed,
     ),
     _of_dags(
         "k2_run_active_seconds",

@@ -226,6 +226,8 @@ class DagObservation:
     :param last_success: when the newest of its runs that succeeded ended
     :param last_seconds: how long the newest run that has ended took
     :param failures: how many runs have failed since one succeeded, among the latest ones
+    :param missed: how many runs should have begun since the newest one did, 3 or more as 3; ``None`` of a DAG that does
+        not move rows, or never ran
     """
 
     dag_id: str
@@ -235,6 +237,7 @@ class DagObservation:
     last_success: datetime | None
     last_seconds: float | None
     failures: int
+    missed: int | None = None
 
 
 @dataclass(frozen=True)

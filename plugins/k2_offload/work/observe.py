@@ -13,11 +13,14 @@ from urllib.parse import unquote, urlparse
 
 from k2_offload.adapters.dag_runs import read_latest_runs
 from k2_offload.adapters.ledger_records import TableRecord
+from k2_offload.adapters.schedule import missed_cycles
+from k2_offload.core.dag_ids import LAYER_DAGS
 from k2_offload.core.errors import OffloadError, OldLedger, Unreachable
 from k2_offload.core.gaps import Gap, on_record
 from k2_offload.core.limits import LOOK_REST, OBSERVE_EVERY_SECONDS, OBSERVE_QUERY_SECONDS, SCRAPE_SECONDS
 from k2_offload.core.observation import (
     SERVICES,
+    DagObservation,
     Disk,
     Observation,
     Records,
@@ -75,8 +78,16 @@ def observe(tiers: Tiers, dags_of: Mapping[str, Collection[str]], seconds: Calla
     dags = _ask(up, "airflow", lambda: [read_latest_runs(dag_id, of) for dag_id, of in dags_of.items()]) or []
     clock_seconds = _ping(tiers, up)
     tables = [_observe_table(tiers, table, ledger, up) for table in tiers.tables.by_name.values()]
+    dags = [_with_missed_runs(dag, tiers.schedule, at) for dag in dags]
     disk = _ask(up, "catalog", lambda: _disk(tiers))
     return Observation(at, seconds() - began, up, tables, dags, disk, clock_seconds, old_ledger, tiers.pause)
+
+
+def _with_missed_runs(dag: DagObservation, schedule: str, now: datetime) -> DagObservation:
+    """The schedule is that of the layers' DAGs."""
+    if dag.dag_id not in LAYER_DAGS or dag.last_start is None:
+        return dag
+    return replace(dag, missed=missed_cycles(schedule, dag.last_start, now))
 
 
 def _ask(up: dict[str, bool], service: str, question: Callable[[], Result]) -> Result | None:

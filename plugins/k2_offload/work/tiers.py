@@ -14,10 +14,9 @@ from k2_offload.adapters.connections import catalog_settings, clickhouse_endpoin
 from k2_offload.adapters.ledger import Ledger
 from k2_offload.adapters.postgres import airflow_connect
 from k2_offload.adapters.schedule import longest_pause
-from k2_offload.adapters.settings import Settings, load_settings
+from k2_offload.adapters.settings import USUAL_SCHEDULE, Settings, load_settings
 from k2_offload.adapters.table_file import load_tables
 from k2_offload.core.exactly_once import refuse_to_recreate
-from k2_offload.core.lag import USUAL_PAUSE
 from k2_offload.core.limits import TASK_SECONDS
 from k2_offload.core.tables import Tables, TableSpec
 
@@ -35,7 +34,7 @@ class Tiers:
     :param now: the clock; returns an aware UTC time
     :param task_timeout: how long a task may take
     :param cold_reader: who reads the cold tier for comparisons: ``clickhouse`` or :data:`WORKER`
-    :param pause: the longest one between the beginnings of two cycles, by the schedule
+    :param schedule: when cycles begin, a cron expression
     """
 
     tables: Tables
@@ -46,7 +45,12 @@ class Tiers:
     now: Callable[[], datetime]
     task_timeout: timedelta = timedelta(seconds=TASK_SECONDS)
     cold_reader: str = "clickhouse"
-    pause: timedelta = USUAL_PAUSE
+    schedule: str = USUAL_SCHEDULE
+
+    @property
+    def pause(self) -> timedelta:
+        """The longest one between the beginnings of two cycles."""
+        return longest_pause(self.schedule)
 
     def load_cold(self, table: TableSpec) -> ColdTable | None:
         """The cold table as it is now; ``None`` if there never was one.
@@ -92,5 +96,5 @@ def open_tiers(
         closing(ColdCatalog(catalog_settings(settings))) as catalog,
     ):
         task_timeout = timedelta(seconds=settings.task_timeout_seconds)
-        collection, reader, pause = settings.lake_collection, settings.cold_reader, longest_pause(settings.schedule)
-        yield Tiers(tables, ledger, clickhouse, catalog, collection, clock or wall_clock, task_timeout, reader, pause)
+        own = settings.lake_collection, clock or wall_clock, task_timeout, settings.cold_reader, settings.schedule
+        yield Tiers(tables, ledger, clickhouse, catalog, *own)

@@ -39,8 +39,9 @@ class ColdReading:
     :param published: its newest window
     :param adopt: the window it holds all the same, where its history cannot say
     :param problem: why its history cannot say
-    :param late: where windows were cut on another column so far: rows in ClickHouse that were not moved and that no
-        window will move
+    :param old_column: what windows were cut on so far, if that is another column than now
+    :param late: rows in ClickHouse that were not moved then, and that no window will move; ``None`` if there is no such
+        column, or it has gone from ClickHouse
     :param skips: what is left out of ``adopt``, and may be brought
     :param skipped_rows: how many rows ClickHouse has in ``adopt``, if all of it is left out
     :param given_up: what was left out so far, or was missing of it, and cannot be brought any more
@@ -50,6 +51,7 @@ class ColdReading:
     published: Published | None = None
     adopt: WindowId | None = None
     problem: str | None = None
+    old_column: str | None = None
     late: int | None = None
     skips: Skips = field(default_factory=Skips)
     skipped_rows: int | None = None
@@ -113,14 +115,17 @@ def _by_newest_row(tiers: Tiers, table: TableSpec, cold: ColdTable, newest: date
     gaps, count = tiers.ledger.read_gaps().get(table.name, ()), partial(cold.rows_within, table.timestamp_column)
     if told is None:
         left_out, given_up = count_anew(gaps, adopt.window, count)
-        return ColdReading(cold, None, adopt, problem, late, Skips(left_out), given_up=given_up)
+        return ColdReading(cold, None, adopt, problem, None, late, Skips(left_out), given_up=given_up)
     if cut_on == table.timestamp_column:
         skips = keep_left_out(told, adopt.window, count)
         dropped = subtract(intersect(told.left_out, adopt.window), skips.left_out)
+        lost = [(each, each.rows - count(each)) for each in skips.filled]  # a part that was brought and rolled back
+        given_up = tuple(GivenUp(each.low, each.high, rows) for each, rows in lost if rows > 0)
     else:  # its times mean nothing on the new one
-        skips, dropped = Skips(), told.left_out
-    given_up = find_given_up(gaps, told, skips, dropped)
-    return ColdReading(cold, None, adopt, problem, late, skips, given_up=given_up)
+        skips, dropped, given_up = Skips(), told.left_out, ()
+    given_up = tuple(sorted((*given_up, *find_given_up(gaps, told, skips, dropped)), key=lambda each: each.low))
+    old_column = cut_on if cut_on != table.timestamp_column else None
+    return ColdReading(cold, None, adopt, problem, old_column, late, skips, given_up=given_up)
 
 
 def _so_far(tiers: Tiers, table: TableSpec, cold: ColdTable, adopt: WindowId) -> tuple[str, Skips | None, int | None]:
@@ -134,6 +139,8 @@ def _so_far(tiers: Tiers, table: TableSpec, cold: ColdTable, adopt: WindowId) ->
     cut_on = published.snapshot.cut_on if published is not None else None
     if cut_on is None:
         return table.timestamp_column, told, None
+    if cut_on not in tiers.clickhouse.column_types(table):
+        return cut_on, told, None
     watermark, below = watermark_of(published), adopt.window.high
     return cut_on, told, tiers.clickhouse.count_left_out(table, cut_on, watermark, told.left_out, below)
 

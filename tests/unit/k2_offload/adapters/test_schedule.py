@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from k2_offload.adapters.schedule import longest_pause, read_schedule, shortest_pause
+from k2_offload.adapters.schedule import longest_pause, missed_cycles, read_schedule, shortest_pause
 from k2_offload.adapters.settings import Settings, load_settings
 from k2_offload.core.errors import ConfigurationError
 
@@ -50,3 +50,22 @@ def test_the_default_is_one():
 )  # fmt: skip
 def test_the_longest_pause_is_that_of_the_night_and_of_days_off(cron, hours):
     assert longest_pause(cron) == timedelta(hours=hours)
+
+
+FRIDAY_EVENING = datetime(2026, 2, 27, 18, 45, tzinfo=UTC)
+MONDAY = datetime(2026, 3, 2, 9, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("since", "now", "missed"),
+    [
+        (MONDAY, MONDAY, 0),
+        (MONDAY, MONDAY + timedelta(minutes=15), 1),
+        (MONDAY, MONDAY + timedelta(minutes=30), 2),
+        (MONDAY, MONDAY + timedelta(hours=9), 3),
+        (FRIDAY_EVENING, MONDAY - timedelta(hours=9), 0),
+        (FRIDAY_EVENING, MONDAY - timedelta(hours=1), 1),
+    ],
+)
+def test_nights_and_days_off_are_no_missed_cycles(since, now, missed):
+    assert missed_cycles("*/15 8-18 * * 1-5", since, now) == missed

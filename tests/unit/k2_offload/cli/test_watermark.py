@@ -50,13 +50,22 @@ def rebuild(monkeypatch):
             id="history is lost, and what was left out with it",
         ),
         pytest.param(
-            {"late": 7}, ["7 rows in ClickHouse", "does not count them as late"], ["backfill"], id="another column"
+            {"old_column": "old", "late": 7},
+            ["7 rows in ClickHouse", "does not count them as late"],
+            ["backfill"],
+            id="another column",
         ),
         pytest.param(
-            {"late": 0, "given_up": GIVEN_UP},
+            {"old_column": "old", "late": 0, "given_up": GIVEN_UP},
             ["0 rows in ClickHouse", "; an unknown number of rows in 2026-03-04 12:00:00 to", OLD_COLUMN],
             [],
             id="another column, and rows were left out",
+        ),
+        pytest.param(
+            {"old_column": "old[1]", "given_up": GIVEN_UP[:1]},
+            ["An unknown number of rows, as old[1] has gone from the source, in ClickHouse"],
+            [OLD_COLUMN],
+            id="another column, and the old one has gone",
         ),
         pytest.param(
             {"skipped_rows": 2_500_000},

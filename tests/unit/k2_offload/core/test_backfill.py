@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -165,7 +166,18 @@ def test_what_is_left_out_is_passed_on_where_the_table_holds_no_row_of_it():
     first, second = Window(NOON, NOON + HOUR), Window(NOON + 2 * HOUR, NOON + 4 * HOUR)
     told = Skips((first, second)).filling(Window(NOON + 2 * HOUR, NOON + 3 * HOUR), 7)
     whole = Window(NOON - HOUR, NOON + 9 * HOUR)
-    assert keep_left_out(told, whole, lambda _: 0) == told
-    assert keep_left_out(told, whole, lambda each: 3 if each == first else 0) == Skips(told.left_out[1:], told.filled)
+    held = {Window(*bounds): 7 for bounds in [(each.low, each.high) for each in told.filled]}
+
+    def count(window, more=()):
+        return (held | dict(more)).get(Window(window.low, window.high), 0)
+
+    assert keep_left_out(told, whole, count) == told
+    assert keep_left_out(told, whole, partial(count, more={first: 3})) == Skips(told.left_out[1:], told.filled)
     below = Window(NOON - HOUR, NOON + HOUR / 2)
-    assert keep_left_out(told, below, lambda _: 0).left_out == (Window(NOON, NOON + HOUR / 2),)
+    assert keep_left_out(told, below, count).left_out == (Window(NOON, NOON + HOUR / 2),)
+
+
+def test_what_was_brought_and_rolled_back_is_left_out_again_where_only_a_branch_tells_it():
+    whole, window = Window(NOON - HOUR, NOON + 9 * HOUR), Window(NOON, NOON + 4 * HOUR)
+    told = Skips((window,)).filling(Window(NOON + HOUR, NOON + 2 * HOUR), 7)
+    assert keep_left_out(told, whole, lambda _: 0) == Skips((window,))

@@ -213,6 +213,7 @@ def test_a_comment_says_what_the_view_shows():
     state = replace(STATE, accepted_days={"2026-03-03": 10}, accepted_missed=(str(MISSED),))
     state = replace(state, accepted_skipped=(str(MISSED),))
     assert ViewState.read(state.comment) == state
+    assert ViewState.read(json.dumps(json.loads(state.comment) | {"of_a_newer_version": 1})) == state
     assert state.skipped_then() == [MISSED]
     before = json.loads(state.comment)
     del before["accepted_skipped"]  # as the version before wrote it

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from k2_offload.adapters.schedule import missed_cycles
 from k2_offload.core import diagnosis, needs
 from k2_offload.core.dag_ids import MAINTENANCE_DAG_ID, REPORT_DAG_ID
 from k2_offload.core.diagnosis import diagnose
@@ -77,7 +78,7 @@ def unequal(since):
         ({"disk": Disk(0, 0)}, None, None, ""),
         ({"disk": Disk(100, 9)}, "disk", "warning", "9%"),
         ({"dag": {"last_start": None}}, "runs", "red", "never"),
-        ({"dag": {"last_start": NOW - HOUR}}, "runs", "red", "1 h"),
+        ({"dag": {"last_start": NOW - HOUR, "missed": 3}}, "runs", "red", "1 h"),
         ({"dag": {"failures": 3}}, "runs", "red", "last 3 runs"),
         ({"dag": {"failures": 2}}, None, None, ""),
         (
@@ -238,7 +239,7 @@ def test_a_calmer_schedule_has_later_limits(hours):
         seen = replace(
             ALL_WELL,
             tables=[replace(WELL, lag_seconds=lag, **changes)],
-            dags=[replace(RUNNING, last_start=start)],
+            dags=[replace(RUNNING, last_start=start, missed=missed_cycles(f"0 */{hours} * * *", start, NOW))],
             pause=pause,
         )
         return {each.check: str(each.state) for each in diagnose(seen, NOT_PAUSED) if each.state is not State.OK}
@@ -246,7 +247,13 @@ def test_a_calmer_schedule_has_later_limits(hours):
     assert states(longest, NOW - pause) == {}
     assert states(longest, NOW - pause, ttl_seconds=3 * 3600.0) == {}
     assert states(longest + 1, NOW - pause) == {"lag": "warning"}
-    assert states(longest + 3600, NOW - 2 * pause - timedelta(seconds=1)) == {"lag": "red", "runs": "red"}
+    assert states(longest + 3600, NOW - 2 * pause) == {"lag": "red", "runs": "red"}
+
+
+@pytest.mark.parametrize(("missed", "red"), [(None, True), (0, False), (1, False), (2, True), (3, True)])
+def test_a_run_that_the_schedule_does_not_want_is_not_missed(missed, red):
+    seen = replace(ALL_WELL, dags=[replace(RUNNING, active_since=None, last_start=NOW - 60 * HOUR, missed=missed)])
+    assert ("runs" in {each.check for each in diagnose(seen, NOT_PAUSED) if each.state is State.RED}) is red
 
 
 @pytest.mark.parametrize("buffer", [timedelta(minutes=30), HOUR])

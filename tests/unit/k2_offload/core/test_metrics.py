@@ -79,7 +79,7 @@ TABLE = TableObservation(
         (Filled(NOW - timedelta(days=7), NOW - timedelta(days=6), 20),),
     ),
 )
-DAG = DagObservation("k2_offload_bronze", NOW - timedelta(seconds=42), 1, NOW, NOW - QUARTER, 9.5, 0)
+DAG = DagObservation("k2_offload_bronze", NOW - timedelta(seconds=42), 1, NOW, NOW - QUARTER, 9.5, 0, 1)
 SEEN = Observation(NOW, 0.5, dict.fromkeys(SERVICES, True), [TABLE], [DAG], Disk(100, 40), 0.25)
 
 
@@ -114,7 +114,7 @@ def test_labels_have_the_values_that_their_names_promise():
     ("name", "expected"),
     [
         ("k2_lag_target_seconds", {("trades",): 1500.0}),
-        ("k2_longest_pause_seconds", {("k2_offload_bronze",): 900.0}),
+        ("k2_runs_missed", {("k2_offload_bronze",): 1}),
         ("k2_moved_rows", {("trades",): 900}),
         ("k2_windows", {("trades", "committed"): 3, ("trades", "abandoned"): 1}),
         ("k2_watermark_timestamp_seconds", {("trades",): (NOW - QUARTER).timestamp()}),
@@ -145,7 +145,6 @@ def test_the_target_of_lag_follows_the_buffer_of_its_table_and_the_schedule():
     patient = replace(TABLE, name="patient", buffer=timedelta(hours=1))
     seen = replace(SEEN, tables=[TABLE, patient], pause=timedelta(hours=6))
     assert samples(seen, "k2_lag_target_seconds") == {("trades",): 22_200.0, ("patient",): 25_500.0}
-    assert samples(seen, "k2_longest_pause_seconds") == {("k2_offload_bronze",): 21_600.0}
 
 
 def test_what_is_not_known_has_no_sample():

@@ -14,7 +14,7 @@ from k2_offload.core.errors import ChangedTable, DamagedTable, OffloadError, Rep
 from k2_offload.core.exactly_once import FIRST_WATERMARK, Published, Snapshot, WindowId, check_cut
 from k2_offload.core.gaps import Gap, GapKind
 from k2_offload.core.schema_change import ColdColumn, Mark
-from k2_offload.core.skips import GivenUp, Skips
+from k2_offload.core.skips import Filled, GivenUp, Skips
 from k2_offload.core.windows import TICK, Window
 from k2_offload.work import watermarks
 from k2_offload.work.watermarks import accept, find_skip, read_cold_table
@@ -111,7 +111,7 @@ class Cold:
         return self.newest
 
     def rows_within(self, _, window):
-        return self._holds.get(window, 0)
+        return self._holds.get(Window(window.low, window.high), 0)
 
     def publish_without_rows(self, window_id, cut_on, skipped_rows, skips, **how):
         said = {"cut_on": cut_on, "skipped_rows": skipped_rows, "skips": skips, "given_up": how["given_up"]}
@@ -125,11 +125,12 @@ def rebuild(monkeypatch):
     monkeypatch.setattr(watermarks, "check_replicas", lambda *_: None)
     monkeypatch.setattr(watermarks, "commit", lambda *_, **__: None)
 
-    def run(cold, gaps=(), table=TABLE):
+    def run(cold, gaps=(), table=TABLE, types=("at", "old")):
         locked = SimpleNamespace(ledger_id="mine", forget_cold_table=lambda: None)
         tiers = SimpleNamespace(
             clickhouse=SimpleNamespace(
                 columns=lambda _: (),
+                column_types=lambda _: types,
                 count_within=lambda _, window: {BEHIND: 2_500_000}[window],
                 count_left_out=lambda _, old, since, left_out, below: {
                     ("old", NOON, (BEHIND,), NOON + timedelta(hours=1) + TICK): 2_500_007
@@ -146,6 +147,7 @@ def rebuild(monkeypatch):
     return run
 
 
+BROUGHT = replace(BEGUN, cut_on="at", skips=Skips((), (Filled(BEHIND.low, BEHIND.high, 3_000_000),)))
 ON_RECORD = Gap(BEHIND, GapKind.SKIPPED, 3_000_000, NOON)
 
 
@@ -156,6 +158,12 @@ def test_what_is_left_out_by_the_times_of_another_column_is_given_up_on_record(r
     assert (cold.made[0].given_up, cold.made[0].skips) == (found.given_up, Skips())
 
 
+def test_an_old_column_that_has_gone_from_clickhouse_is_no_dead_end(rebuild):
+    found = rebuild(Cold(NOON + timedelta(hours=1), rows=9), [ON_RECORD], types=("at",))
+    assert (found.old_column, found.late) == ("old", None)
+    assert found.given_up == (GivenUp(BEHIND.low, BEHIND.high, 3_000_000),)
+
+
 @pytest.mark.parametrize(
     ("cold", "passed_on", "given_up"),
     [
@@ -164,6 +172,13 @@ def test_what_is_left_out_by_the_times_of_another_column_is_given_up_on_record(r
         pytest.param({"holds": {BEHIND: 3_000_000}}, (), (), id="it has all rows of that"),
         pytest.param({"remembered": [replace(BEGUN, cut_on="at")]}, (BEHIND,), (), id="a branch says it"),
         pytest.param({"remembered": [BEGUN]}, (), (3_000_000,), id="by the times of another column"),
+        pytest.param(
+            {"remembered": [BROUGHT]}, (BEHIND,), (), id="a branch says that it was brought, and that was rolled back"
+        ),
+        pytest.param(
+            {"remembered": [BROUGHT], "holds": {BEHIND: 1_000_000}}, (), (2_000_000,), id="a part of that was"
+        ),
+        pytest.param({"remembered": [BROUGHT], "holds": {BEHIND: 3_000_000}}, (), (), id="none of that was"),
         pytest.param(
             {"remembered": [replace(BEGUN, cut_on="at")], "holds": {BEHIND: 9}}, (), (3_000_000,), id="which is not so"
         ),
