@@ -124,7 +124,7 @@ def check_swap(
     """
     if table_uuid != heal_id.table_uuid:
         raise _stale(table, heal_id, "the cold table was dropped and recreated since")
-    current = parent
+    current, is_taken = parent, False
     while current != heal_id.compared_snapshot:
         snapshot = snapshot_of(current) if current is not None else None
         if snapshot is None:
@@ -132,11 +132,12 @@ def check_swap(
         healed = HealId.parse(snapshot.heal)
         if healed is not None and healed.day == heal_id.day:
             raise _stale(table, heal_id, "this day was healed meanwhile")
-        if snapshot.window_id is not None and snapshot.window_id.window.low <= FIRST_WATERMARK:
-            raise _stale(table, heal_id, "a person has taken the table as it is meanwhile")
+        is_taken |= snapshot.window_id is not None and snapshot.window_id.window.low <= FIRST_WATERMARK
         if snapshot.window_id is not None and snapshot.cut_on not in (None, cut_on):
             raise _stale(table, heal_id, f"windows are cut on '{snapshot.cut_on}' by now")
         current = snapshot.parent_id
+    if is_taken:
+        raise _stale(table, heal_id, "a person has taken the table as it is meanwhile")
     if not set(files) <= set(parent_files):
         raise _stale(table, heal_id, "files of that day were replaced meanwhile")
 

@@ -22,7 +22,7 @@ from clickhouse_driver import Client
 from clickhouse_driver.errors import ServerException
 
 from embedded.stack.settings import HOST
-from k2_offload.adapters import clickhouse, connections, postgres
+from k2_offload.adapters import clickhouse_connection, connections, postgres
 from k2_offload.adapters.clickhouse import ClickHouse
 from k2_offload.adapters.retry import with_retries
 from k2_offload.adapters.settings import load_settings
@@ -491,7 +491,7 @@ def test_a_ledger_whose_table_another_run_holds(network, monkeypatch):
 
 
 def test_a_clickhouse_that_accepts_connections_and_never_greets_is_given_up(network, monkeypatch):
-    monkeypatch.setattr(clickhouse, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(clickhouse_connection, "CONNECT_SECONDS", 1)
     network.add_table()
     cycle = network.cycle()
     network.clickhouse.blackhole()

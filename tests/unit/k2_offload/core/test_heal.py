@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -73,6 +74,7 @@ def test_a_heal_may_follow_the_snapshot_it_was_compared_with_and_later_windows(p
         ({"parent": 1}, "no ancestor"),
         ({"parent": None}, "no ancestor"),
         ({"parent": 4, "chain": {4: CHAIN[4]}}, "no ancestor"),
+        ({"parent": 9, "chain": {9: replace(CHAIN[9], parent_id=None)}}, "no ancestor"),
         ({"parent": 6}, "cut on 'other'"),
         ({"parent": 9}, "taken the table as it is"),
         ({"parent": 7}, "was healed meanwhile"),
