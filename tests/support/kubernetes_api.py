@@ -47,7 +47,8 @@ class Pod:
         self.process: subprocess.Popen[bytes] | None = None
         self.lines: list[tuple[str, str]] = []
         self.changed = threading.Condition()
-        self.ended = threading.Event()
+        self.known, self.ended = threading.Event(), threading.Event()
+        """Whether others can see it, and whether it has ended."""
 
     def shown(self) -> dict[str, Any]:
         return {**self.manifest, "status": self.status}
@@ -97,6 +98,7 @@ class Pod:
         self.status = {"phase": phase, "containerStatuses": [{**about, "ready": phase == "Running", "state": state}]}
 
     def _follow(self) -> None:
+        self.known.wait()  # a program may speak before its pod can be seen, and what happens then is done to that
         with self.process.stdout as pipe:
             for raw in pipe:
                 line = raw.decode(errors="replace").rstrip("\n")
@@ -261,6 +263,7 @@ class _Request(BaseHTTPRequestHandler):
             self.server.created.append(pod)
             pod.start()
             self.server.pods[pod.name] = pod  # only now: half of one cannot be removed
+            pod.known.set()
         self._json(pod.shown(), 201)
 
     def list(self, query: Mapping[str, str], _: Any) -> None:
