@@ -21,6 +21,7 @@ from bench.harness.stack import Platform
 from embedded.install.layout import ROOT
 from embedded.stack import clickhouse
 from embedded.stack.settings import HOST
+from k2_offload.core.dag_ids import LAYER_DAGS, dag_id
 from k2_offload.core.tables import LAYERS
 from k2_offload.core.windows import to_micros
 
@@ -35,7 +36,6 @@ _MOST_OLD_TABLES = 9
 """The old way takes more than a quarter of a minute per table: with 30 one run would last longer than all others."""
 _OURS, _OLD = "this project", "old: one Spark application per table"
 # Not asked of the DAG factory: Airflow, once loaded, would not see the stack that is yet to start.
-_LAYER_DAGS = [f"k2_offload_{layer}" for layer in LAYERS]
 
 
 def measure_cycle(platform: Platform, rounds: int, _scratch: Path) -> Section:
@@ -46,7 +46,7 @@ def measure_cycle(platform: Platform, rounds: int, _scratch: Path) -> Section:
     seconds: dict[str, float] = {}
     profile = targets = Figures((), ())
     with scheduling(_DAGS, {**files, "tables.yaml": files[f"tables_{TABLES[0]}.yaml"]}, platform.failures) as stack:
-        stack.wait_for_dags([*_LAYER_DAGS, *(f"old_tables_{number}" for number in TABLES)])
+        stack.wait_for_dags([*LAYER_DAGS, *(f"old_tables_{number}" for number in TABLES)])
         market = Market(stack, first=datetime.now(UTC) - _QUARTER * (len(TABLES) * (rounds + 1) + 1))
         for number in TABLES:
             (stack.settings.root / "include" / "tables.yaml").write_text(files[f"tables_{number}.yaml"])
@@ -156,7 +156,7 @@ class Cycles:
         """A quarter of an hour of new trades, then a cycle; the layers wait for each other as every 15 minutes."""
         self._market.trade()
         quarter = datetime(2026, 1, 1, tzinfo=UTC) + self._market.quarters * _QUARTER
-        run = self._stack.run(f"{self._number}_{self._market.quarters}", _LAYER_DAGS, quarter, {})
+        run = self._stack.run(f"{self._number}_{self._market.quarters}", list(LAYER_DAGS), quarter, {})
         if run.committed is None:
             raise RuntimeError(f"{run.name} moved nothing")
         return run
@@ -238,7 +238,7 @@ def _steps(stack: ScheduledStack, run: Run, layer: str) -> dict[str, float]:
 
 def _task(run: Run, layer: str, name: str) -> Task:
     """The one that ended last."""
-    return [task for task in run.tasks if (task.dag, task.name) == (f"k2_offload_{layer}", name)][-1]
+    return [task for task in run.tasks if (task.dag, task.name) == (dag_id(layer), name)][-1]
 
 
 def _logged(lines: Sequence[Mapping[str, Any]], event: str) -> datetime:

@@ -17,7 +17,7 @@ from bench.harness.stack import Platform
 from embedded.install.layout import ROOT
 from embedded.stack.processes import wait_until
 from k2_offload.cli.console import errors
-from k2_offload.core.tables import LAYERS
+from k2_offload.core.dag_ids import LAYER_DAGS
 
 STRETCH = timedelta(minutes=20)
 """A line of the table."""
@@ -26,7 +26,6 @@ TRADES_PER_SECOND = 76
 BUFFER_SECONDS = 60
 _BEGUN_SECONDS = 300
 _DAGS = Path(__file__).with_name("minute_dags.py")
-_LAYER_DAGS = [f"k2_offload_{layer}" for layer in LAYERS]
 
 _WINDOWS = """
 SELECT count(*), percentile_disc(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY date_part('epoch', committed_at - first_row))
@@ -75,7 +74,7 @@ def measure_minutes(platform: Platform, rounds: int, _scratch: Path) -> Section:
             *("k2", "feed", "generate", "--rate", str(TRADES_PER_SECOND), "--for", str(seconds)),
             *("--port", str(stack.settings.ports.clickhouse_native)),
         )
-        stack.wait_for_dags(_LAYER_DAGS)
+        stack.wait_for_dags(LAYER_DAGS)
         if not wait_until(lambda: _begun(stack), _BEGUN_SECONDS, poll_seconds=1):
             raise RuntimeError("no candle was moved")
         stretches = [_measure(stack, f"stretch {number + 1} of {rounds}") for number in range(rounds)]

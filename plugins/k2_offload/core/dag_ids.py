@@ -23,8 +23,8 @@ def dag_id(layer: str) -> str:
     return f"k2_offload_{layer}"
 
 
-LAYER_DAGS = frozenset(map(dag_id, LAYERS))
-"""Those that move rows, by the schedule of the settings."""
+LAYER_DAGS = tuple(map(dag_id, LAYERS))
+"""Those that move rows, by the schedule of the settings; each after the one before."""
 
 
 def attempt_seconds(dag: str, task_seconds: int) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
+from k2_offload.core.dag_ids import LAYER_DAGS
 from k2_offload.core.failure_kinds import failure_kind
 from k2_offload.core.lag import lag_target, later_by
 from k2_offload.core.needs import (
@@ -126,7 +127,7 @@ def judge_runs(dag: DagObservation, paused: bool | None, now: datetime) -> Itera
 
     :param paused: ``None`` if Airflow does not know the DAG
     """
-    page, layer = "offload-failure.md#no-run-starts", dag.dag_id.startswith("k2_offload_")
+    page, layer = "offload-failure.md#no-run-starts", dag.dag_id in LAYER_DAGS
     if paused is None:
         yield _red("runs", "Airflow does not know it", dag.dag_id, "airflow dags list-import-errors", page)
     elif paused:

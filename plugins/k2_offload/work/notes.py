@@ -7,7 +7,6 @@ from datetime import date, datetime, timedelta
 
 from k2_offload.adapters.dag_runs import ActiveRun, DagState
 from k2_offload.core.exactly_once import FIRST_WATERMARK
-from k2_offload.core.lag import LAG_TARGET
 from k2_offload.core.needs import MISSED, find_needs
 from k2_offload.core.observation import Records
 from k2_offload.core.text import show_bytes, show_duration, show_time, show_window
@@ -59,9 +58,7 @@ def describe_records(table: str, records: Records, now: datetime) -> Iterator[st
             yield need.sentence
 
 
-def explain(
-    line: TableStatus, now: datetime, dag_id: str, dag: DagState | None, target: timedelta = LAG_TARGET
-) -> list[str]:
+def explain(line: TableStatus, now: datetime, dag_id: str, dag: DagState | None, target: timedelta) -> list[str]:
     """Why the table does not move, or that it does: the sentences of ``k2 status``, and what its DAG has to do with it.
 
     :param line: of a table that could be looked at, or has a ``problem``

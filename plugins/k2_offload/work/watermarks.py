@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 
 from k2_offload.adapters.cold_table import ColdTable
 from k2_offload.adapters.ledger_records import TableRecord
@@ -112,7 +112,8 @@ def _without_rows(tiers: Tiers, table: TableSpec, cold: ColdTable, error: Change
 def _by_newest_row(tiers: Tiers, table: TableSpec, cold: ColdTable, newest: datetime, problem: str) -> ColdReading:
     adopt = window_to_adopt(tiers, table, cold, newest)
     cut_on, told, late = _so_far(tiers, table, cold, adopt)
-    gaps, count = tiers.ledger.read_gaps().get(table.name, ()), partial(cold.rows_within, table.timestamp_column)
+    gaps = tiers.ledger.read_gaps().get(table.name, ())
+    count = cache(partial(cold.rows_within, table.timestamp_column))  # it reads the lake
     if told is None:
         left_out, given_up = count_anew(gaps, adopt.window, count)
         return ColdReading(cold, None, adopt, problem, None, late, Skips(left_out), given_up=given_up)

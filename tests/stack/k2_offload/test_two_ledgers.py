@@ -36,6 +36,17 @@ def elsewhere(cycle, ledger):
     return Cycle(replace(cycle.tiers, ledger=ledger), "elsewhere")
 
 
+def begun(workbench):
+    """A table of which one window was moved and another one waits, its entry, and the deployment that has moved it."""
+    table = workbench.create_trades()
+    spec = workbench.spec(table)
+    workbench.insert_trades(table, NOON, 300)
+    ours = workbench.cycle(spec, now=NOON + HOUR)
+    workbench.move(ours, table)
+    workbench.insert_trades(table, NOON + HOUR, 300, start_sequence=1000)
+    return table, spec, ours
+
+
 def heals(cycle, table):
     return [heal for found in reconcile(cycle.tiers, [cycle.tables[table]]) for heal in found.heals]
 
@@ -46,12 +57,7 @@ def refusal_of(cycle, table):
 
 
 def test_the_other_deployments_window_stops_the_table_until_a_person_has_decided(workbench, ledger):
-    table = workbench.create_trades()
-    spec = workbench.spec(table)
-    workbench.insert_trades(table, NOON, 300)
-    ours = workbench.cycle(spec, now=NOON + HOUR)
-    workbench.move(ours, table)
-    workbench.insert_trades(table, NOON + HOUR, 300, start_sequence=1000)
+    table, spec, ours = begun(workbench)
     open_here = workbench.cycle(spec, now=NOON + 2 * HOUR)
     planned = open_here.plan(open_here.tables[table])
 
@@ -99,12 +105,7 @@ def test_the_other_deployments_window_stops_the_table_until_a_person_has_decided
 
 def test_the_copy_of_a_ledger_is_told_apart_once_it_has_an_id_of_its_own(workbench, database, ledger):
     [statement] = re.findall(r"`(UPDATE k2_offload\.offload_ledger [^`]+)`", (DOCS / "production.md").read_text())
-    table = workbench.create_trades()
-    spec = workbench.spec(table)
-    workbench.insert_trades(table, NOON, 300)
-    ours = workbench.cycle(spec, now=NOON + HOUR)
-    workbench.move(ours, table)
-    workbench.insert_trades(table, NOON + HOUR, 300, start_sequence=1000)
+    table, spec, ours = begun(workbench)
     theirs = elsewhere(workbench.cycle(spec, now=NOON + 2 * HOUR), ledger)
     with psycopg.connect(database) as connection:
         our_id = ours.ledger.read_entry(table).ledger_id

@@ -15,6 +15,7 @@ from k2_offload.adapters.ledger_records import TableRecord
 from k2_offload.adapters.table_file import parse_tables
 from k2_offload.core.errors import UnreadableTable
 from k2_offload.core.exactly_once import FIRST_WATERMARK
+from k2_offload.core.lag import LAG_TARGET
 from k2_offload.core.skips import Skips
 from k2_offload.core.windows import TICK
 from k2_offload.work import status
@@ -107,7 +108,7 @@ def test_what_cannot_be_read_below_leaves_a_table_readable_and_is_named(monkeypa
         assert (found.problem, found.watermark, list(found.unreadable_below)) == (None, moved, ["bronze_a"])
         assert found.cold_rows == 30
         said = "what it is made from cannot be read: bronze_a. No new window of it begins until it can."
-        assert said in explain(found, world.now, "k2_offload_silver", None)
+        assert said in explain(found, world.now, "k2_offload_silver", None, LAG_TARGET)
     assert tried["bronze_a"] == 1, "another table made from it waits for it again"
     with pytest.raises(UnreadableTable):
         cycle.plan(cycle.tables["silver"])
@@ -132,7 +133,7 @@ def test_the_last_rows_of_a_feed_that_may_still_send_wait_for_silence_and_no_sch
     def says(**changes):
         found = read_status(tiers, replace(table, **changes), None, counts=False)
         assert (found.problem, found.lag) == (None, timedelta(minutes=90))
-        return explain(replace(found, silence=None), now, "k2_offload_bronze", None)
+        return explain(replace(found, silence=None), now, "k2_offload_bronze", None, LAG_TARGET)
 
     assert says(idle_after_seconds=7200) == [
         "its last rows wait until the feed has been silent for longer than `idle_after_seconds`."
